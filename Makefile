@@ -1,0 +1,63 @@
+# make tour    see what hierpool does        make test    see that it works
+#
+# The environment lives in .venv and is made by tools/environment, with a Python that
+# tools/find-python finds; PYTHON=/path/to/python chooses another. ARGS goes to the last command.
+
+PYTHON ?=
+ARGS ?=
+export PYTHON
+
+BIN := .venv/bin
+ALL := dev,samplers,parquet,polars,priors,graph,docs,notebooks
+
+.DEFAULT_GOAL := help
+.PHONY: help tour test lint types format test-all clean env env-test env-dev env-all
+
+help:
+	@echo "make tour      the boar analysis, end to end, on bundled data"
+	@echo "make test      the quick tests (ARGS='-k shrinkage' picks some)"
+	@echo "make lint      ruff: mistakes and layout"
+	@echo "make types     mypy"
+	@echo "make format    let ruff lay the code out"
+	@echo "make test-all  every test: slow ones, samplers, notebooks, docs, browser, R"
+	@echo "make clean     remove .venv, caches and builds"
+
+tour: env
+	@$(BIN)/hierpool tour $(ARGS)
+
+test: env-test
+	@echo "== quick tests"
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: env-dev
+	@echo "== lint"
+	@$(BIN)/python -m ruff check $(ARGS)
+	@$(BIN)/python -m ruff format --check --quiet || { echo "Run 'make format'."; exit 1; }
+
+types: env-dev
+	@echo "== types"
+	@$(BIN)/python -m mypy $(ARGS)
+
+format: env-dev
+	@$(BIN)/python -m ruff check --fix --exit-zero --quiet
+	@$(BIN)/python -m ruff format
+
+test-all: env-all
+	@echo "== all tests"
+	@$(BIN)/python -m pytest -m "" $(ARGS)
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist docs/_build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One of these at a time: each may install into the same .venv.
+env:
+	@tools/environment
+env-test:
+	@tools/environment test
+env-dev:
+	@tools/environment dev
+env-all:
+	@tools/environment $(ALL)
+
+.NOTPARALLEL:

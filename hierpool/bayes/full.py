@@ -1,0 +1,357 @@
+"""The full model: every coefficient explicit, as an ordinary ``pymc.Model``.
+
+It is the definition that the exact engine is held against. Priors live in the coordinates of each
+block's ``Coding``, so the free variables do too. Where that coding is not the user's they are
+called ``<name>_centred`` (coefficients of centred columns) and ``<name>`` follows from them; where
+it is the user's, the free variable is ``<name>`` itself.
+
+Symbols (factor with J levels and q columns, p population columns):
+    B     (p, p)    user's population coefficients from those of the centred columns
+    T     (q, q)    the same for the factor's columns
+    root  (q, q)    D(sd) times the Cholesky factor of the correlation, centred columns
+    z     (J, q)    standard normals; u = T root z for each level
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pymc as pm
+import pytensor.tensor as pt
+import xarray as xr
+from pymc.distributions.transforms import Transform
+from scipy import linalg
+
+from hierpool.bayes.priors import CoefficientPriors, ModelPriors, Prior, SpreadPriors
+from hierpool.bayes.theta import Theta
+from hierpool.core.coding import Coding
+from hierpool.core.design import Design, GroupDesign
+from hierpool.core.errors import ArgumentError, MissingPackageError, nearest
+from hierpool.core.moments import Coordinates, single_group
+
+Parameterization = Literal["noncentered", "centered"]
+PARAMETERIZATIONS: tuple[Parameterization, ...] = ("noncentered", "centered")
+OBSERVED = "y"
+
+_FAMILIES: dict[str, Any] = {
+    "Normal": pm.Normal,
+    "StudentT": pm.StudentT,
+    "Cauchy": pm.Cauchy,
+    "HalfNormal": pm.HalfNormal,
+    "HalfStudentT": pm.HalfStudentT,
+    "HalfCauchy": pm.HalfCauchy,
+    "Exponential": pm.Exponential,
+    "Gamma": pm.Gamma,
+    "InverseGamma": pm.InverseGamma,
+    "LogNormal": pm.LogNormal,
+    "Uniform": pm.Uniform,
+}
+_LOCATION_SCALE = {"Normal": ("mu", "sigma"), "StudentT": ("mu", "sigma"), "Cauchy": ("alpha", "beta")}
+_LKJ_SINCE = (6, 4)  # before, PyMC's LKJCorr leaves out the Jacobian of 3 or more terms
+
+
+class Standardized(Transform):
+    """Samplers see (value - location) / scale, so that where they start has no units.
+
+    They start within 1 of a typical value: far too far for a response in tonnes, far too near for
+    one in grams.
+    """
+
+    name = "standardized"
+
+    def __init__(self, location: np.ndarray, scale: np.ndarray, ndim_supp: int = 0) -> None:
+        self.location, self.scale, self.ndim_supp = location, scale, ndim_supp
+
+    def forward(self, value: Any, *inputs: Any) -> Any:
+        """Standardised value."""
+        return (value - self.location) / self.scale
+
+    def backward(self, value: Any, *inputs: Any) -> Any:
+        """Value on its own scale."""
+        return self.location + self.scale * value
+
+    def log_jac_det(self, value: Any, *inputs: Any) -> Any:
+        """Log scale, summed over the last axis of a multivariate value."""
+        jacobian = pt.zeros_like(value) + np.log(self.scale)
+        return jacobian.sum(axis=-1) if self.ndim_supp else jacobian
+
+
+def build(
+    design: Design, priors: ModelPriors, parameterization: Parameterization = "noncentered"
+) -> pm.Model:
+    """PyMC model of a design: ordinary, named, with every coefficient explicit.
+
+    Parameters
+    ----------
+    design
+        Rows and columns.
+    priors
+        Priors of every parameter, of any family.
+    parameterization
+        ``"noncentered"`` samples standard normals and scales them; ``"centered"`` samples the
+        deviations of the levels themselves, which is faster where every level has many rows.
+
+    Returns
+    -------
+    Model
+        Variables and dims as in the vocabulary: ``beta`` (term), ``u_<factor>`` and
+        ``coef_<factor>`` (<factor>, <factor>_term), ``sd_<factor>`` (<factor>_term),
+        ``corr_<factor>`` (<factor>_term, <factor>_term_bis), ``sigma``, and the response ``y``
+        (obs) in the user's units.
+    """
+    if parameterization not in PARAMETERIZATIONS:
+        raise ArgumentError(
+            f"no parameterization {parameterization!r}: {nearest(parameterization, PARAMETERIZATIONS)}",
+            "unknown-parameterization",
+        )
+    group = single_group(design)
+    with pm.Model(coords=coords(design)) as model:
+        sigma = _one("sigma", priors.sigma)
+        common, beta = _population(design, priors)
+        if group is None:
+            own: Any = 0.0
+        elif priors.own is not None:
+            own = _own(group, priors.own, beta, Coordinates.of(design).x)
+        else:
+            own = _pooled(group, priors.spread, beta, parameterization)
+        mean = common + own + np.zeros(design.n)
+        pm.Normal(OBSERVED, mu=mean, sigma=sigma, observed=design.y, dims="obs")
+    return model
+
+
+def coords(design: Design) -> dict[str, list[Any]]:
+    """Coordinate labels of a design's dimensions, as PyMC and NetCDF can hold them."""
+    found: dict[str, list[Any]] = {"obs": _rows(design.rows)}
+    if design.terms:
+        found["term"] = list(design.terms)
+    for group in design.groups:
+        factor = group.factor
+        found[factor] = labels(group.grouping.levels)
+        found[f"{factor}_term"] = list(group.terms)
+        if group.has_correlation:
+            found[f"{factor}_term_bis"] = list(group.terms)
+    return found
+
+
+def labels(levels: pd.Index[Any]) -> list[Any]:
+    """Level labels that xarray and NetCDF can hold: integers and datetimes as they are, else text."""
+    values = levels.astype(levels.categories.dtype) if isinstance(levels, pd.CategoricalIndex) else levels
+    keep = pd.api.types.is_integer_dtype(values) or pd.api.types.is_datetime64_dtype(values)
+    return list(values.to_numpy()) if keep else [str(v) for v in values]
+
+
+def _rows(rows: pd.Index[Any]) -> list[Any]:
+    """The user's row labels where each is unique and plain, else 0, 1, ..."""
+    if isinstance(rows, pd.MultiIndex) or not rows.is_unique:
+        return list(range(len(rows)))
+    return labels(rows)
+
+
+def _population(design: Design, priors: ModelPriors) -> tuple[Any, Any]:
+    """Contribution of the population columns to the mean, and beta in the user's coding."""
+    block = priors.population
+    if not design.terms:
+        return 0.0, np.zeros(0)
+    coding = block.coding
+    if priors.own is not None and not coding.has_constant:
+        coding = Coordinates.of(design).x
+    if _is_identity(coding.to_user):
+        beta = centred = _each("beta", block.priors, block.terms, ("term",))
+    else:
+        centred = _each("beta_centred", block.priors, block.terms, ("term",))
+        beta = pm.Deterministic("beta", pt.dot(coding.to_user, centred), dims="term")
+    return pt.dot(coding.centre(design.X), centred), beta
+
+
+def _own(group: GroupDesign, block: CoefficientPriors, beta: Any, common: Coding) -> Any:
+    """Contribution of each level's own coefficients (no pooling)."""
+    name, dims = f"coef_{group.factor}", (group.factor, f"{group.factor}_term")
+    T = block.coding.to_user
+    # Common columns without a constant of their own are centred too, at the cost of the intercepts.
+    moves = not common.has_constant and block.coding.has_constant and common.is_centred
+    if _is_identity(T) and not moves:
+        centred = _each(name, block.priors, block.terms, dims)
+    else:
+        centred = _each(f"{name}_centred", block.priors, block.terms, dims)
+        coef = pt.dot(centred, T.T)
+        if moves:
+            coef = coef - pt.dot(beta, common.means) * block.coding.constant
+        pm.Deterministic(name, coef, dims=dims)
+    return _by_row(group, block.coding.centre(group.Z), centred)
+
+
+def _pooled(
+    group: GroupDesign,
+    spread: Sequence[SpreadPriors],
+    beta: Any,
+    parameterization: Parameterization,
+) -> Any:
+    """Contribution of the deviations of the levels (partial pooling)."""
+    factor, dims = group.factor, (group.factor, f"{group.factor}_term")
+    T = _to_user(spread)
+    root = _root(group, spread, T)
+    name = f"u_{factor}"
+    if parameterization == "noncentered":
+        z = pm.Normal(f"z_{factor}", 0.0, 1.0, dims=dims)
+        centred = pt.dot(z, root.T)
+        u = pm.Deterministic(name, pt.dot(centred, T.T), dims=dims)
+    elif _is_identity(T):
+        u = centred = _deviations(name, group, spread, root)
+    else:
+        centred = _deviations(f"{name}_centred", group, spread, root)
+        u = pm.Deterministic(name, pt.dot(centred, T.T), dims=dims)
+    pm.Deterministic(f"coef_{factor}", u + _population_part(group, beta), dims=dims)
+    Z = np.hstack([b.coding.centre(group.Z[:, b.columns]) for b in spread])
+    return _by_row(group, Z, centred)
+
+
+def _deviations(name: str, group: GroupDesign, spread: Sequence[SpreadPriors], root: Any) -> Any:
+    """Free deviations of the levels, for the centered parameterization."""
+    dims = (group.factor, f"{group.factor}_term")
+    scale = np.array([float(prior.distribution.ppf(0.5)) for block in spread for prior in block.sd])
+    zero = np.zeros(len(scale))
+    if group.has_correlation:
+        seen = Standardized(zero, scale, ndim_supp=1)
+        return pm.MvNormal(name, mu=zero, chol=root, dims=dims, transform=seen)
+    seen = Standardized(zero, scale)
+    return pm.Normal(name, 0.0, pt.diagonal(root), dims=dims, transform=seen)
+
+
+def _root(group: GroupDesign, spread: Sequence[SpreadPriors], T: np.ndarray) -> Any:
+    """Free sds and correlations; gives their root in centred columns, names both for the user."""
+    factor, dim = group.factor, f"{group.factor}_term"
+    every = [prior for block in spread for prior in block.sd]
+    mapped = not _is_identity(T)
+    sd = _each(f"sd_{factor}{'_centred' * mapped}", every, group.terms, (dim,))
+    if not group.has_correlation:
+        return pt.diag(sd)
+    cholesky = _cholesky(factor, spread)
+    root = sd[:, None] * cholesky
+    user, user_sd = cholesky, sd
+    if mapped:
+        user = pt.dot(T, root)
+        user_sd = pm.Deterministic(f"sd_{factor}", pt.sqrt((user**2).sum(axis=-1)), dims=dim)
+        user = user / user_sd[:, None]
+    diagonal = np.arange(len(every))
+    corr = pt.dot(user, user.T)[diagonal, diagonal].set(1.0)
+    pm.Deterministic(f"corr_{factor}", corr, dims=(dim, f"{dim}_bis"))
+    return root
+
+
+def _cholesky(factor: str, spread: Sequence[SpreadPriors]) -> Any:
+    """Cholesky factor of the correlation of centred columns, block diagonal."""
+    q = sum(len(block.terms) for block in spread)
+    whole = pt.eye(q)
+    for block, name in zip(spread, _cholesky_names(factor, spread), strict=True):
+        if block.eta is None:
+            continue
+        size = len(block.terms)
+        if size > 2 and tuple(int(part) for part in pm.__version__.split(".")[:2]) < _LKJ_SINCE:
+            raise MissingPackageError(
+                f"LKJCorr of PyMC {pm.__version__} has a wrong density for {size} terms. "
+                'Type: pip install "pymc>=6.4"',
+                "pymc-too-old",
+            )
+        part = pm.LKJCorr(name, n=size, eta=block.eta)
+        if size == q:
+            return part
+        whole = whole[block.columns, block.columns].set(part)
+    return whole
+
+
+def _cholesky_names(factor: str, spread: Sequence[SpreadPriors]) -> list[str]:
+    """Name of the Cholesky factor of each block; numbered where several blocks have one."""
+    several = sum(block.eta is not None for block in spread) > 1
+    return [f"cholesky_{factor}" + f"_{k}" * several for k in range(1, len(spread) + 1)]
+
+
+def _population_part(group: GroupDesign, beta: Any) -> Any:
+    """Population coefficients of the factor's terms, 0 for those that have none."""
+    if (group.population < 0).all():
+        return np.zeros(len(group.terms))
+    if (group.population >= 0).all():
+        return beta[group.population]
+    return pt.switch(group.population >= 0, beta[np.maximum(group.population, 0)], 0.0)
+
+
+def _by_row(group: GroupDesign, Z: np.ndarray, coefficients: Any) -> Any:
+    """Shape (n,): the rows of Z times the coefficients of their levels."""
+    return (Z * coefficients[group.grouping.codes]).sum(axis=-1)
+
+
+def _to_user(spread: Sequence[SpreadPriors]) -> np.ndarray:
+    """Shape (q, q): deviations in the user's coding from those of the blocks' own codings."""
+    return np.asarray(linalg.block_diag(*(block.coding.to_user for block in spread)))
+
+
+def _is_identity(matrix: np.ndarray) -> bool:
+    return bool(np.array_equal(matrix, np.eye(len(matrix))))
+
+
+def _each(
+    name: str, priors: Sequence[Prior], terms: Sequence[str], dims: tuple[str, ...]
+) -> Any:
+    """One variable whose last dim runs over terms, each with its own independent prior.
+
+    One distribution where all priors are of one family, else one a term, stacked.
+    """
+    if len({prior.family for prior in priors}) == 1:
+        parameters = {
+            key: np.array([prior.parameters[key] for prior in priors]) for key in priors[0].parameters
+        }
+        return _distribution(name, priors[0].family, parameters, dims)
+    parts = [
+        # A slash is a path to xarray's DataTree.
+        _one(f"{name}[{term.replace('/', '|')}]", prior, dims[:-1])
+        for term, prior in zip(terms, priors, strict=True)
+    ]
+    return pm.Deterministic(name, pt.stack(parts, axis=-1), dims=dims)
+
+
+def _one(name: str, prior: Prior, dims: tuple[str, ...] = ()) -> Any:
+    return _distribution(name, prior.family, prior.parameters, dims)
+
+
+def _distribution(name: str, family: str, parameters: Any, dims: tuple[str, ...]) -> Any:
+    more = {}
+    if family in _LOCATION_SCALE:
+        location, scale = (np.asarray(parameters[key]) for key in _LOCATION_SCALE[family])
+        more["transform"] = Standardized(location, scale)
+    return _FAMILIES[family](name, **parameters, dims=dims or None, **more)
+
+
+def theta_of(posterior: xr.Dataset, design: Design, priors: ModelPriors) -> Theta:
+    """Theta of every draw of a full model, in the coordinates of the priors.
+
+    Parameters
+    ----------
+    posterior
+        Draws of the model that ``build`` made, with all its variables.
+    design, priors
+        As given to ``build``.
+
+    Returns
+    -------
+    Theta
+        K = chains x draws values, all draws of the first chain first.
+    """
+    sigma = _flat(posterior, "sigma")
+    group = single_group(design)
+    if group is None or not priors.spread:
+        return Theta(sigma, np.zeros((len(sigma), 0)), np.zeros((len(sigma), 0, 0)))
+    name = f"sd_{group.factor}"
+    sd = _flat(posterior, f"{name}_centred" if f"{name}_centred" in posterior else name)
+    cholesky = np.zeros((len(sigma), sd.shape[1], sd.shape[1])) + np.eye(sd.shape[1])
+    for block, part in zip(priors.spread, _cholesky_names(group.factor, priors.spread), strict=True):
+        if block.eta is not None:
+            cholesky[:, block.columns, block.columns] = _flat(posterior, part)
+    return Theta(sigma, sd, cholesky)
+
+
+def _flat(posterior: xr.Dataset, name: str) -> np.ndarray:
+    """Draws of one variable, chain-major, shape (K, ...)."""
+    values = posterior[name].transpose("chain", "draw", ...).to_numpy()
+    return values.reshape(-1, *values.shape[2:])

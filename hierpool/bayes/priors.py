@@ -1,0 +1,295 @@
+"""Priors as plain data, with defaults scaled by the data. No PyMC here.
+
+Defaults are unit-free: stated for centred and scaled columns, so that recoding a linear predictor
+(time 0..3 or 100..103, ml or l) changes no prediction. A block of columns has its priors in the
+coordinates of its own ``Coding``; everything reported is mapped back to the user's coding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from hierpool.core.coding import Coding
+from hierpool.core.design import Design, GroupDesign
+from hierpool.core.errors import PriorError, nearest
+from hierpool.core.moments import Coordinates, single_group
+
+COEFFICIENT_SDS = 2.5  # prior sd of a coefficient, in sds of the response per sd of its column
+SD_NU = 4.0  # degrees of freedom of the half-Student-t priors of standard deviations
+LKJ_ETA = 1.0  # shape of the prior of correlation matrices; 1 is uniform
+
+_FAMILIES: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
+    "Normal": (("mu", "sigma"), lambda mu, sigma: stats.norm(mu, sigma)),
+    "StudentT": (("nu", "mu", "sigma"), lambda nu, mu, sigma: stats.t(nu, mu, sigma)),
+    "Cauchy": (("alpha", "beta"), lambda alpha, beta: stats.cauchy(alpha, beta)),
+    "HalfNormal": (("sigma",), lambda sigma: stats.halfnorm(0, sigma)),
+    "HalfStudentT": (("nu", "sigma"), lambda nu, sigma: HalfT(nu, sigma)),
+    "HalfCauchy": (("beta",), lambda beta: stats.halfcauchy(0, beta)),
+    "Exponential": (("lam",), lambda lam: stats.expon(0, 1 / lam)),
+    "Gamma": (("alpha", "beta"), lambda alpha, beta: stats.gamma(alpha, 0, 1 / beta)),
+    "InverseGamma": (("alpha", "beta"), lambda alpha, beta: stats.invgamma(alpha, 0, beta)),
+    "LogNormal": (("mu", "sigma"), lambda mu, sigma: stats.lognorm(sigma, 0, np.exp(mu))),
+    "Uniform": (("lower", "upper"), lambda lower, upper: stats.uniform(lower, upper - lower)),
+    "LKJ": (("eta",), lambda eta: None),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HalfT:
+    """Absolute value of a Student t with location 0; the part of scipy's interface used here."""
+
+    nu: float
+    sigma: float
+
+    def logpdf(self, x: np.ndarray) -> np.ndarray:
+        """Log density at x >= 0."""
+        inside = np.log(2) + stats.t.logpdf(x, self.nu, 0, self.sigma)
+        return np.where(np.asarray(x) < 0, -np.inf, inside)
+
+    def cdf(self, x: np.ndarray) -> np.ndarray:
+        """Probability below x."""
+        return np.clip(2 * stats.t.cdf(x, self.nu, 0, self.sigma) - 1, 0, 1)
+
+    def ppf(self, probability: np.ndarray) -> np.ndarray:
+        """Quantile."""
+        return stats.t.isf((1 - np.asarray(probability)) / 2, self.nu, 0, self.sigma)
+
+    def isf(self, probability: np.ndarray) -> np.ndarray:
+        """Upper quantile, exact in the far tail."""
+        return stats.t.isf(np.asarray(probability) / 2, self.nu, 0, self.sigma)
+
+    def sf(self, x: np.ndarray) -> np.ndarray:
+        """Probability above x, exact in the far tail."""
+        return 2 * stats.t.sf(np.maximum(x, 0), self.nu, 0, self.sigma)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A distribution by its name and parameters, named as PyMC names them.
+
+    Parameters
+    ----------
+    family
+        "Normal", "StudentT", "Cauchy", "HalfNormal", "HalfStudentT", "HalfCauchy", "Exponential",
+        "Gamma", "InverseGamma", "LogNormal", "Uniform", or "LKJ" for correlations.
+    **parameters
+        The family's parameters, e.g. ``mu=0, sigma=10``.
+
+    Raises
+    ------
+    PriorError
+        An unknown family, or parameters that are missing, unknown or out of range.
+
+    Examples
+    --------
+    >>> Prior("HalfNormal", sigma=30)
+    HalfNormal(sigma=30)
+    """
+
+    family: str
+    parameters: Mapping[str, float]
+
+    def __init__(self, family: str, **parameters: float) -> None:
+        if family not in _FAMILIES:
+            raise PriorError(f"no prior family {family!r}: {nearest(family, _FAMILIES)}", "unknown-prior")
+        names = _FAMILIES[family][0]
+        if set(parameters) != set(names):
+            raise PriorError(
+                f"{family} takes {', '.join(names)}; given: {', '.join(parameters) or 'nothing'}",
+                "prior-parameters",
+            )
+        values = {name: float(parameters[name]) for name in names}
+        free = {"mu"} | ({"alpha"} if family == "Cauchy" else set()) | {"lower", "upper"}
+        for name, value in values.items():
+            if not np.isfinite(value) or (value <= 0 and name not in free):
+                raise PriorError(f"{family}: {name} must be positive; it is {value:g}", "prior-parameters")
+        if family == "Uniform" and values["lower"] >= values["upper"]:
+            raise PriorError("Uniform: lower must be below upper", "prior-parameters")
+        object.__setattr__(self, "family", family)
+        object.__setattr__(self, "parameters", values)
+
+    def __hash__(self) -> int:
+        return hash((self.family, tuple(self.parameters.items())))
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{k}={_short(v)}" for k, v in self.parameters.items())
+        return f"{self.family}({inside})"
+
+    @cached_property
+    def distribution(self) -> Any:
+        """Frozen distribution with scipy's ``logpdf``, ``cdf``, ``sf``, ``ppf``, ``isf``."""
+        return _FAMILIES[self.family][1](**self.parameters)
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether it gives no weight to negative values, as the prior of an sd must."""
+        if self.family == "Uniform":
+            return self.parameters["lower"] >= 0
+        return self.family not in {"Normal", "StudentT", "Cauchy", "LKJ"}
+
+
+@dataclass(frozen=True)
+class CoefficientPriors:
+    """Independent priors of a block's coefficients, in the coordinates of ``coding``.
+
+    Used for the population coefficients and for the own coefficients of no pooling.
+    """
+
+    coding: Coding
+    terms: tuple[str, ...]
+    priors: tuple[Prior, ...]
+
+    @property
+    def is_normal(self) -> bool:
+        """Whether every prior is normal, so that the coefficients can be integrated out."""
+        return all(p.family == "Normal" for p in self.priors)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Shape (k,): prior means (normal priors only)."""
+        return np.array([p.parameters["mu"] for p in self.priors])
+
+    @property
+    def sd(self) -> np.ndarray:
+        """Shape (k,): prior sds (normal priors only)."""
+        return np.array([p.parameters["sigma"] for p in self.priors])
+
+
+@dataclass(frozen=True)
+class SpreadPriors:
+    """Priors of the standard deviations and the correlation of one block of a factor.
+
+    ``eta`` is the shape of the LKJ prior, None for an uncorrelated block.
+    """
+
+    coding: Coding
+    terms: tuple[str, ...]
+    columns: slice
+    sd: tuple[Prior, ...]
+    eta: float | None
+
+
+@dataclass(frozen=True)
+class ModelPriors:
+    """Every prior of a model.
+
+    Attributes
+    ----------
+    response
+        Name of the response, for the printed table.
+    sigma
+        Prior of the residual sd.
+    population
+        Priors of the population coefficients.
+    factor
+        Name of the grouping factor; empty without group terms.
+    spread
+        Priors of sds and correlations, one entry per block; empty for complete and no pooling.
+    own
+        Priors of each level's own coefficients; None unless this is no pooling.
+    """
+
+    response: str
+    sigma: Prior
+    population: CoefficientPriors
+    factor: str = ""
+    spread: tuple[SpreadPriors, ...] = ()
+    own: CoefficientPriors | None = None
+
+    def table(self) -> pd.DataFrame:
+        """One row a parameter: its prior and what it means in the response's units."""
+        rows = [*_coefficient_rows(self.population, "beta", self.response)]
+        if self.own is not None:
+            rows += _coefficient_rows(self.own, f"coef_{self.factor}", self.response)
+        for block in self.spread:
+            rows += _spread_rows(block, self.factor, self.response)
+        rows.append(("sigma", str(self.sigma), f"residual sd of {self.response}: {_range(self.sigma)}"))
+        return pd.DataFrame(rows, columns=["parameter", "prior", "meaning"]).set_index("parameter")
+
+    def __repr__(self) -> str:
+        with pd.option_context("display.max_colwidth", None, "display.width", None):
+            return self.table().to_string()
+
+    def _repr_html_(self) -> str:
+        return str(self.table().to_html())
+
+
+def default_priors(design: Design) -> ModelPriors:
+    """Default priors of a design, scaled by its response and columns (ENGINE section 1)."""
+    coordinates = Coordinates.of(design)
+    sd_y, mean_y = float(np.std(design.y, ddof=1)), float(design.y.mean())
+    group = single_group(design)
+    sigma = Prior("HalfStudentT", nu=SD_NU, sigma=sd_y)
+    population = _coefficients(coordinates.x, design.terms, mean_y, sd_y)
+    if group is None:
+        return ModelPriors(design.spec.response, sigma, population)
+    if not group.is_pooled:
+        assert coordinates.z is not None
+        own = _coefficients(coordinates.z, group.terms, mean_y, sd_y)
+        return ModelPriors(design.spec.response, sigma, population, group.factor, own=own)
+    spread = tuple(_spread(group, i, sd_y) for i in range(len(group.blocks)))
+    return ModelPriors(design.spec.response, sigma, population, group.factor, spread)
+
+
+def _coefficients(coding: Coding, terms: tuple[str, ...], mean_y: float, sd_y: float) -> CoefficientPriors:
+    sd = COEFFICIENT_SDS * sd_y * np.where(coding.constant != 0, np.abs(coding.constant), 1 / coding.scales)
+    priors = [Prior("Normal", mu=mean_y * a, sigma=s) for a, s in zip(coding.constant, sd, strict=True)]
+    return CoefficientPriors(coding, terms, tuple(priors))
+
+
+def _spread(group: GroupDesign, index: int, sd_y: float) -> SpreadPriors:
+    block = group.blocks[index]
+    coding = Coding.of(group.Z[:, block.columns])
+    correlated = block.covariance == "correlated" and block.size > 1
+    if not correlated:
+        coding = coding.uncentred()
+    sd = tuple(Prior("HalfStudentT", nu=SD_NU, sigma=sd_y / s) for s in coding.scales)
+    return SpreadPriors(
+        coding, group.terms[block.columns], block.columns, sd, LKJ_ETA if correlated else None
+    )
+
+
+def _coefficient_rows(
+    block: CoefficientPriors, variable: str, response: str
+) -> list[tuple[str, str, str]]:
+    rows = []
+    for term, prior, a in zip(block.terms, block.priors, block.coding.constant, strict=True):
+        where = " at the mean of the predictors" if a and block.coding.is_centred else ""
+        what = f"{response}{where}" if a else f"change of {response} per unit of {term}"
+        rows.append((f"{variable}[{term}]", str(prior), f"{what}: {_range(prior)}"))
+    return rows
+
+
+def _spread_rows(block: SpreadPriors, factor: str, response: str) -> list[tuple[str, str, str]]:
+    rows = []
+    constants = block.coding.constant
+    for term, prior, a in zip(block.terms, block.sd, constants, strict=True):
+        where = " at the mean of the predictors" if a and block.coding.is_centred else ""
+        per = "" if a else f" per unit of {term}"
+        what = f"spread of {response}{per} between levels of {factor}{where}"
+        rows.append((f"sd_{factor}[{term}]", str(prior), f"{what}: {_range(prior)}"))
+    if block.eta is not None:
+        where = ", in centred columns" if block.coding.is_centred else ""
+        size = len(block.terms)
+        half = stats.beta(block.eta + size / 2 - 1, block.eta + size / 2 - 1).ppf(0.975) * 2 - 1
+        text = f"correlations between levels of {factor}{where}: 95 % in [{-half:.2f}, {half:.2f}]"
+        rows.append((f"corr_{factor}", f"LKJ(eta={block.eta:g})", text))
+    return rows
+
+
+def _range(prior: Prior) -> str:
+    if prior.is_positive:
+        return f"95 % below {_short(prior.distribution.ppf(0.95))}"
+    low, high = prior.distribution.ppf([0.025, 0.975])
+    return f"95 % in [{_short(low)}, {_short(high)}]"
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.6g}"

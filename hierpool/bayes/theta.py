@@ -1,0 +1,121 @@
+"""Theta: everything of a model that is not a coefficient, and its way into the algebra.
+
+theta is held in the coordinates of the priors: sds and the Cholesky factor of the correlation of
+each block in that block's own coding. ``ThetaMap`` knows the way to working coordinates (where
+the algebra runs) and to the user's coding (what is reported).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+
+from hierpool.bayes.priors import ModelPriors
+from hierpool.core.design import Design
+from hierpool.core.gaussian import BetaPrior
+from hierpool.core.integrated import Integrated
+from hierpool.core.moments import Coordinates
+
+
+@dataclass(frozen=True)
+class Theta:
+    """K values of theta in the coordinates of the priors.
+
+    Attributes
+    ----------
+    sigma
+        Shape (K,): residual sd.
+    sd
+        Shape (K, q): standard deviations of the factor's terms; (K, 0) unless partially pooled.
+    corr_chol
+        Shape (K, q, q): Cholesky factor of the correlation matrix, block diagonal.
+    """
+
+    sigma: np.ndarray
+    sd: np.ndarray
+    corr_chol: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.sigma)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Theta:
+        return Theta(self.sigma[rows], self.sd[rows], self.corr_chol[rows])
+
+
+@dataclass(frozen=True)
+class ThetaMap:
+    """The way from theta to working coordinates and to the user's coding.
+
+    Attributes
+    ----------
+    into_working
+        Shape (q, q): u in working coordinates from u in the coordinates of the priors.
+    into_user
+        Shape (q, q): u in the user's coding from u in the coordinates of the priors.
+    own_sd
+        Shape (q,): fixed sds of own coefficients (no pooling); None otherwise.
+    beta
+        Normal prior of the population coefficients in working coordinates.
+    own_mean
+        Shape (q,): prior mean of the own coefficients in working coordinates; zero otherwise.
+    """
+
+    into_working: np.ndarray
+    into_user: np.ndarray
+    own_sd: np.ndarray | None
+    beta: BetaPrior
+    own_mean: np.ndarray
+
+    @classmethod
+    def of(cls, priors: ModelPriors, coordinates: Coordinates) -> ThetaMap:
+        """Map of a model whose coefficients have normal priors."""
+        beta = _beta_prior(priors, coordinates)
+        z = coordinates.z
+        if z is None:
+            empty = np.zeros((0, 0))
+            return cls(empty, empty, None, beta, np.zeros(0))
+        if priors.own is not None:
+            into_working = z.to_working @ priors.own.coding.to_user
+            mean = into_working @ priors.own.mean - coordinates.y_shift * z.to_working @ z.constant
+            return cls(into_working, priors.own.coding.to_user, priors.own.sd, beta, mean)
+        into_user = linalg.block_diag(*(b.coding.to_user for b in priors.spread))
+        return cls(z.to_working @ into_user, into_user, None, beta, np.zeros(len(into_user)))
+
+    def relative_factor(self, theta: Theta) -> np.ndarray:
+        """Shape (K, q, q): Lambda in working coordinates."""
+        if self.own_sd is not None:
+            root = self.into_working * self.own_sd
+            return root / theta.sigma[:, None, None]
+        scaled = theta.sd[..., None] * theta.corr_chol
+        return self.into_working @ scaled / theta.sigma[:, None, None]
+
+    def user_spread(self, theta: Theta) -> tuple[np.ndarray, np.ndarray]:
+        """Standard deviations (K, q) and correlations (K, q, q) in the user's coding."""
+        root = self.into_user @ (theta.sd[..., None] * theta.corr_chol)
+        sd = np.sqrt((root**2).sum(axis=-1))
+        unit = root / np.where(sd == 0, 1.0, sd)[..., None]
+        corr = np.clip(unit @ np.swapaxes(unit, -1, -2), -1.0, 1.0)
+        diagonal = np.arange(sd.shape[-1])
+        corr[..., diagonal, diagonal] = 1.0
+        return sd, corr
+
+
+def _beta_prior(priors: ModelPriors, coordinates: Coordinates) -> BetaPrior:
+    block, x = priors.population, coordinates.x
+    p = len(block.terms)
+    if p == 0:
+        return BetaPrior(np.zeros(0), np.zeros((0, 0)))
+    to_working = x.to_working @ block.coding.to_user
+    mean = to_working @ block.mean - coordinates.y_shift * x.to_working @ x.constant
+    root = linalg.inv(to_working) / block.sd[:, None]  # precision = root'root
+    return BetaPrior(mean, root.T @ root)
+
+
+def integrate(design: Design, priors: ModelPriors) -> tuple[Integrated, ThetaMap]:
+    """A design with its coefficients integrated out under normal priors, and its map of theta."""
+    coordinates = Coordinates.of(design)
+    theta_map = ThetaMap.of(priors, coordinates)
+    integrated = Integrated.of(design, coordinates, theta_map.beta, theta_map.own_mean)
+    return integrated, theta_map

@@ -1,0 +1,1 @@
+"""Judges fits; never makes one."""

@@ -1,0 +1,109 @@
+"""Coding: the map between the user's columns and centred ones.
+
+With a constant in the span of the columns (Z a = 1) every other column is centred at its mean:
+Z_c = Z B, so that coefficients go back by ``user = B centred``. Default priors, NUTS and the
+algebra work in the centred columns; whatever is reported is mapped back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SPAN_TOLERANCE = 1e-10  # largest |Z a - 1| at which the constant counts as in the span
+
+
+@dataclass(frozen=True)
+class Coding:
+    """Linear map of a block's k columns.
+
+    Attributes
+    ----------
+    constant
+        Shape (k,): a with (columns) a = 1; all zero where no constant is in the span.
+    means
+        Shape (k,): what is subtracted from each column; 0 for those that make the constant.
+    scales
+        Shape (k,): sd (n - 1) of each column after centring; 1 for those that make the constant.
+    """
+
+    constant: np.ndarray
+    means: np.ndarray
+    scales: np.ndarray
+
+    @classmethod
+    def of(cls, columns: np.ndarray) -> Coding:
+        """Coding that centres these columns, shape (n, k), where a constant is in their span."""
+        constant = _constant(columns)
+        is_constant = constant != 0
+        means = np.where(is_constant, 0.0, columns.mean(axis=0))
+        if not is_constant.any():
+            means = np.zeros(columns.shape[1])
+        centred = columns - columns.mean(axis=0)
+        n = max(len(columns) - 1, 1)
+        scales = np.sqrt((centred**2).sum(axis=0) / n)
+        return cls(constant, means, np.where(is_constant | (scales == 0), 1.0, scales))
+
+    def uncentred(self) -> Coding:
+        """The same scales, nothing subtracted: for blocks with priors on the user's own scale."""
+        return Coding(self.constant, np.zeros_like(self.means), self.scales)
+
+    @property
+    def has_constant(self) -> bool:
+        """Whether the constant is in the span of the columns."""
+        return bool(np.any(self.constant != 0))
+
+    @property
+    def is_centred(self) -> bool:
+        """Whether the map differs from the identity."""
+        return bool(np.any(self.means != 0))
+
+    @property
+    def to_user(self) -> np.ndarray:
+        """Shape (k, k): B, with user coefficients = B centred coefficients."""
+        return np.eye(len(self.means)) - np.outer(self.constant, self.means)
+
+    @property
+    def to_centred(self) -> np.ndarray:
+        """Shape (k, k): inverse of ``to_user`` (exact: constant and means never overlap)."""
+        return np.eye(len(self.means)) + np.outer(self.constant, self.means)
+
+    @property
+    def from_working(self) -> np.ndarray:
+        """Shape (k, k): user coefficients from those of the centred and scaled columns."""
+        return self.to_user / self.scales
+
+    @property
+    def to_working(self) -> np.ndarray:
+        """Shape (k, k): coefficients of the centred and scaled columns from the user's."""
+        return self.scales[:, None] * self.to_centred
+
+    def work(self, columns: np.ndarray) -> np.ndarray:
+        """The columns centred and scaled, shape (n, k)."""
+        return self.centre(columns) / self.scales
+
+    def centre(self, columns: np.ndarray) -> np.ndarray:
+        """The columns after centring, shape (n, k).
+
+        Every row of (columns) a is 1, so subtracting the means is the map B without its rounding.
+        """
+        return columns - self.means
+
+
+def _constant(columns: np.ndarray) -> np.ndarray:
+    """Shape (k,): a with columns a = 1, zeros where there is none; a single column is preferred."""
+    n, k = columns.shape
+    found = np.zeros(k)
+    if n == 0 or k == 0:
+        return found
+    same = (columns == columns[0]).all(axis=0) & (columns[0] != 0)
+    if same.any():
+        first = int(np.flatnonzero(same)[0])
+        found[first] = 1 / columns[0, first]
+        return found
+    scale = np.abs(columns).max(axis=0)
+    scale[scale == 0] = 1.0
+    a = np.linalg.lstsq(columns / scale, np.ones(n))[0] / scale
+    a[np.abs(a * scale) < SPAN_TOLERANCE] = 0.0
+    return a if np.abs(columns @ a - 1).max() < SPAN_TOLERANCE else found

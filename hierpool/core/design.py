@@ -1,0 +1,174 @@
+"""Design: the labelled rows of a model. Made by ``hierpool.data.frame`` alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpool.core.findings import Finding
+from hierpool.core.spec import Covariance, Spec
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Which row belongs to which level of a factor.
+
+    Attributes
+    ----------
+    factor
+        Name of the column.
+    levels
+        Labels of the levels, in category order, else sorted; only levels that have rows.
+    codes
+        Shape (n,): position in ``levels`` of each row.
+    """
+
+    factor: str
+    levels: pd.Index[Any]
+    codes: np.ndarray
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels that have rows."""
+        return len(self.levels)
+
+    @cached_property
+    def n_rows(self) -> np.ndarray:
+        """Shape (levels,): rows of each level."""
+        return np.bincount(self.codes, minlength=len(self.levels))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A run of a factor's columns that share one covariance structure.
+
+    Attributes
+    ----------
+    start, stop
+        The columns ``start:stop`` of the factor's Z.
+    covariance
+        As in ``GroupTerm``.
+    """
+
+    start: int
+    stop: int
+    covariance: Covariance
+
+    @property
+    def columns(self) -> slice:
+        """The block's columns as a slice."""
+        return slice(self.start, self.stop)
+
+    @property
+    def size(self) -> int:
+        """Number of columns."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class GroupDesign:
+    """The columns whose coefficients vary over the levels of one factor.
+
+    Attributes
+    ----------
+    grouping
+        Rows to levels.
+    terms
+        Names of the q columns.
+    Z
+        Shape (n, q), in the user's coding.
+    blocks
+        Partition of the columns by covariance structure, one per group term of the formula.
+    population
+        Shape (q,): position of the same column in the design's ``terms``, or -1.
+    """
+
+    grouping: Grouping
+    terms: tuple[str, ...]
+    Z: np.ndarray
+    blocks: tuple[Block, ...]
+    population: np.ndarray
+
+    @property
+    def factor(self) -> str:
+        """Name of the factor."""
+        return self.grouping.factor
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether the levels share a distribution (False for no pooling)."""
+        return any(b.covariance != "none" for b in self.blocks)
+
+    @property
+    def has_correlation(self) -> bool:
+        """Whether some block has a correlation to estimate."""
+        return any(b.covariance == "correlated" and b.size > 1 for b in self.blocks)
+
+
+@dataclass(frozen=True)
+class Design:
+    """Rows of a model: response, population columns, group columns, all labelled.
+
+    Attributes
+    ----------
+    spec
+        What was asked.
+    y
+        Shape (n,): the response, transformed as the formula says.
+    X
+        Shape (n, p): population columns in the user's coding. For no pooling only the columns
+        that stay common.
+    terms
+        Names of the p columns.
+    groups
+        One entry per factor with group terms.
+    groupings
+        Factor -> Grouping, also for a factor that only names the levels.
+    rows
+        The user's index of the n rows that are used.
+    frame
+        The user's own columns that the model needs, rows as in ``rows``.
+    predictors
+        Names of the user's columns on the right-hand side, factors of bars left out.
+    notices
+        What happened on the way: rows dropped, unused categories, predictors that stay common.
+    label
+        Name to show for the data, e.g. "boars (simulated)"; empty where there is none.
+    encoder
+        Object that turns new data into the same columns (``hierpool.data.frame.Encoder``).
+    """
+
+    spec: Spec
+    y: np.ndarray
+    X: np.ndarray
+    terms: tuple[str, ...]
+    groups: tuple[GroupDesign, ...]
+    groupings: Mapping[str, Grouping]
+    rows: pd.Index[Any]
+    frame: pd.DataFrame
+    predictors: tuple[str, ...]
+    notices: tuple[Finding, ...] = ()
+    label: str = ""
+    encoder: Any = field(default=None, repr=False)
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.y)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of rows and response: equal exactly for fits of the same rows and response."""
+        digest = hashlib.blake2b(np.ascontiguousarray(self.y, dtype=float).tobytes())
+        digest.update(pd.util.hash_pandas_object(self.rows).to_numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+    def group(self, factor: str) -> GroupDesign:
+        """The group design of one factor; KeyError where the model has none for it."""
+        return next(g for g in self.groups if g.factor == factor)

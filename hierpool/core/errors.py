@@ -1,0 +1,133 @@
+"""Every exception, warning and error code of hierpool.
+
+A message has three parts: what is wrong, in the user's own names and numbers; why it cannot be;
+what to write instead. It ends in a code in brackets, and each code has a paragraph in
+``docs/errors.md``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class HierpoolError(Exception):
+    """Base of every error that hierpool raises on purpose.
+
+    Parameters
+    ----------
+    message
+        What is wrong, why, and what to write instead.
+    code
+        The error's name in ``docs/errors.md``; appended to the message in brackets.
+    """
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(f"{message}  [{code}]")
+        self.message = message
+        self.code = code
+
+
+class DataError(HierpoolError, ValueError):
+    """The data cannot be used as they are."""
+
+
+class FormulaError(HierpoolError, ValueError):
+    """The formula cannot be read; carries the position and draws a caret under it.
+
+    Parameters
+    ----------
+    message
+        What is wrong.
+    code
+        The error's name.
+    text
+        The formula as the user typed it.
+    position
+        Index in ``text`` of the offending character, or None where no single place is to blame.
+    length
+        How many characters the caret line covers.
+    hint
+        What to write instead; printed after the caret.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        code: str,
+        text: str = "",
+        position: int | None = None,
+        length: int = 1,
+        hint: str = "",
+    ) -> None:
+        self.text, self.position = text, position
+        if position is not None:
+            message = f"{message}\n    {text}\n    {' ' * position}{'^' * max(length, 1)}"
+        if hint:
+            message = f"{message}\n{hint}"
+        super().__init__(message, code)
+
+
+class UnsupportedModelError(HierpoolError, ValueError):
+    """The model is well formed, and this engine or function cannot take it."""
+
+
+class PriorError(HierpoolError, ValueError):
+    """A prior is unknown, misnamed or not a proper distribution here."""
+
+
+class ArgumentError(HierpoolError, TypeError):
+    """An argument is unknown or has a value that is not one of the choices."""
+
+
+class ComparisonError(HierpoolError, ValueError):
+    """Fits that cannot be compared: other rows, or another response."""
+
+
+class MissingPackageError(HierpoolError, ImportError):
+    """An optional package is needed and not installed."""
+
+
+class FitError(HierpoolError, RuntimeError):
+    """A fit that must not be trusted. ``error.fit`` carries it, so that nothing is lost."""
+
+    def __init__(self, message: str, code: str, fit: Any = None) -> None:
+        super().__init__(message, code)
+        self.fit = fit
+
+
+class HierpoolWarning(UserWarning):
+    """For the reader of the results: said once, with the count and the worst cases by name."""
+
+
+def nearest(name: object, choices: Iterable[object]) -> str:
+    """Words that point at the nearest of ``choices``, or the whole list where none is near.
+
+    Examples
+    --------
+    >>> nearest("tyme", ["time", "volume"])
+    "did you mean 'time'?"
+    >>> nearest("zzz", ["time", "volume"])
+    "there are 'time', 'volume'"
+    """
+    names = [str(c) for c in choices]
+    folded = {n.casefold(): n for n in reversed(names)}
+    hit = difflib.get_close_matches(str(name).casefold(), list(folded), n=1, cutoff=0.6)
+    if hit:
+        return f"did you mean {folded[hit[0]]!r}?"
+    return f"there are {listed(names)}" if names else "there are none"
+
+
+def listed(names: Iterable[object], most: int = 6) -> str:
+    """Names in quotes with commas, cut after ``most`` with the number left out.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c"], most=2)
+    "'a', 'b' and 1 more"
+    """
+    every = [repr(n) if isinstance(n, str) else str(n) for n in names]
+    if len(every) <= most:
+        return ", ".join(every)
+    return f"{', '.join(every[:most])} and {len(every) - most} more"

@@ -1,0 +1,235 @@
+"""Moments: what the rows of a design amount to.
+
+Every likelihood of a Gaussian model needs the rows only through cross-products (ENGINE: "one
+likelihood"). They are taken in working coordinates: columns centred where a constant is in their
+span and scaled to sd 1, response shifted by its mean. Sums taken raw and centred afterwards would
+lose every digit at an offset of 1e8.
+
+Symbols (working coordinates, factor with J levels and q columns, p population columns):
+    A  (J, q, q)  Z_j'Z_j        C  (J, q, p)  Z_j'X_j        b  (J, q)  Z_j'y_j
+    XX (p, p)     Xy (p,)        yy            n rows
+Design compression: levels with equal (A, C) share one factorisation. Of their b the sum and the
+R factor of the stacked rows are kept, never the Gram matrix (where a level has fewer rows than q
+the Gram loses eps / sigma^4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hierpool.core.coding import Coding
+from hierpool.core.design import Design, GroupDesign
+from hierpool.core.errors import UnsupportedModelError, listed
+
+_KEY_DIGITS = 11  # designs equal to this many digits of their largest entry are one design
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Working coordinates of a design: where its cross-products are taken.
+
+    Attributes
+    ----------
+    x
+        Coding of the population columns.
+    z
+        Coding of the factor's columns; None without group terms.
+    y_shift
+        Subtracted from the response; 0 where no constant is in the span of any block.
+    """
+
+    x: Coding
+    z: Coding | None
+    y_shift: float
+
+    @classmethod
+    def of(cls, design: Design) -> Coordinates:
+        """Coordinates for a design with at most one factor."""
+        group = single_group(design)
+        x = Coding.of(design.X)
+        z = None if group is None else Coding.of(group.Z)
+        owner = x if x.has_constant else z if z is not None and not group.is_pooled else None
+        if owner is z and z is not None and z.has_constant and design.X.shape[1]:
+            # No pooling: the common columns are centred too; their means move to the intercepts.
+            means = design.X.mean(axis=0)
+            x = Coding(np.zeros_like(means), means, x.scales)
+        shift = float(design.y.mean()) if owner is not None and owner.has_constant else 0.0
+        return cls(x, z, shift)
+
+    def beta_to_user(self, beta: np.ndarray) -> np.ndarray:
+        """Population coefficients (..., p) in the user's coding."""
+        return beta @ self.x.from_working.T + self.y_shift * self.x.constant
+
+    def beta_from_user(self, beta: np.ndarray) -> np.ndarray:
+        """Population coefficients (..., p) in working coordinates."""
+        return (beta - self.y_shift * self.x.constant) @ self.x.to_working.T
+
+    def u_to_user(self, u: np.ndarray, beta: np.ndarray) -> np.ndarray:
+        """Level deviations (..., J, q), or own coefficients for no pooling, in the user's coding.
+
+        ``beta`` (..., p), in working coordinates, matters only where the constant is in Z alone.
+        """
+        assert self.z is not None
+        user = u @ self.z.from_working.T
+        if self.x.has_constant:
+            return user
+        moved = self.y_shift - (beta / self.x.scales) @ self.x.means
+        return user + moved[..., None, None] * self.z.constant
+
+
+def single_group(design: Design) -> GroupDesign | None:
+    """The design's one factor, None where it has none; an error where it has several."""
+    if len(design.groups) > 1:
+        names = listed(g.factor for g in design.groups)
+        raise UnsupportedModelError(
+            f"{design.spec.formula}: {len(design.groups)} grouping factors ({names}) in one model; "
+            "this version takes one. Keep the terms of one factor.",
+            "one-factor-only",
+        )
+    return design.groups[0] if design.groups else None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows in working coordinates; ``codes`` is all zero and Z has no column without a factor."""
+
+    y: np.ndarray
+    X: np.ndarray
+    Z: np.ndarray
+    codes: np.ndarray
+
+    @classmethod
+    def of(cls, design: Design, coordinates: Coordinates) -> Rows:
+        """Rows of a design."""
+        group = single_group(design)
+        y = design.y - coordinates.y_shift
+        X = coordinates.x.work(design.X)
+        if group is None or coordinates.z is None:
+            return cls(y, X, np.zeros((design.n, 0)), np.zeros(design.n, dtype=np.intp))
+        return cls(y, X, coordinates.z.work(group.Z), group.grouping.codes)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Cross-products of a design, with equal level designs compressed.
+
+    Attributes
+    ----------
+    n
+        Number of rows.
+    XX, Xy, yy
+        Totals, shapes (p, p), (p,), ().
+    A, C
+        Unique level designs, shapes (U, q, q) and (U, q, p).
+    b
+        Shape (J, q), one row a level.
+    n_rows
+        Shape (J,): rows of each level.
+    design_of
+        Shape (J,): which unique design each level has.
+    counts
+        Shape (U,): levels of each unique design.
+    b_sum, b_root
+        Shapes (U, q) and (U, q, r): sum of the b of a design's levels, and a root with
+        b_root b_root' = sum of b b'.
+    """
+
+    n: int
+    XX: np.ndarray
+    Xy: np.ndarray
+    yy: float
+    A: np.ndarray
+    C: np.ndarray
+    b: np.ndarray
+    n_rows: np.ndarray
+    design_of: np.ndarray
+    counts: np.ndarray
+    b_sum: np.ndarray
+    b_root: np.ndarray
+
+    @property
+    def p(self) -> int:
+        """Number of population columns."""
+        return len(self.Xy)
+
+    @property
+    def q(self) -> int:
+        """Number of the factor's columns."""
+        return self.b.shape[1]
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels; 0 without a factor."""
+        return len(self.b)
+
+    @classmethod
+    def of(cls, rows: Rows) -> Moments:
+        """Cross-products of rows in working coordinates."""
+        X, Z, y, codes = rows.X, rows.Z, rows.y, rows.codes
+        p, q = X.shape[1], Z.shape[1]
+        n_levels = int(codes.max()) + 1 if q and len(codes) else 0
+        products = _by_level(Z, np.hstack([Z, X, y[:, None]]), codes, n_levels)
+        A, C, b = products[..., :q], products[..., q : q + p], products[..., -1]
+        unique, design_of, counts = _unique_designs(A, C)
+        return cls(
+            n=len(y),
+            XX=X.T @ X,
+            Xy=X.T @ y,
+            yy=float(y @ y),
+            A=A[unique],
+            C=C[unique],
+            b=b,
+            n_rows=np.bincount(codes, minlength=n_levels) if q else np.zeros(0, dtype=np.intp),
+            design_of=design_of,
+            counts=counts,
+            b_sum=_sum_by(b, design_of, len(unique)),
+            b_root=_roots(b, design_of, counts),
+        )
+
+    @classmethod
+    def of_design(cls, design: Design) -> Moments:
+        """Cross-products of a design, in its own working coordinates."""
+        return cls.of(Rows.of(design, Coordinates.of(design)))
+
+
+def _by_level(Z: np.ndarray, W: np.ndarray, codes: np.ndarray, n_levels: int) -> np.ndarray:
+    """Shape (J, q, w): Z_j'W_j for every level."""
+    out = np.empty((n_levels, Z.shape[1], W.shape[1]))
+    for k in range(Z.shape[1]):
+        for m in range(W.shape[1]):
+            out[:, k, m] = np.bincount(codes, weights=Z[:, k] * W[:, m], minlength=n_levels)
+    return out
+
+
+def _unique_designs(A: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First level of each unique (A, C), the design of each level, and the levels per design."""
+    n_levels = len(A)
+    if n_levels == 0:
+        return np.zeros(0, np.intp), np.zeros(0, np.intp), np.zeros(0, np.intp)
+    flat = np.hstack([A.reshape(n_levels, -1), C.reshape(n_levels, -1)])
+    key = np.round(flat / max(np.abs(flat).max(), 1e-300), _KEY_DIGITS) + 0.0
+    _, first, inverse, counts = np.unique(
+        key, axis=0, return_index=True, return_inverse=True, return_counts=True
+    )
+    return first, inverse.reshape(-1), counts
+
+
+def _sum_by(b: np.ndarray, design_of: np.ndarray, n_designs: int) -> np.ndarray:
+    """Shape (U, q): sums of the rows of b over the levels of each design."""
+    out = np.zeros((n_designs, b.shape[1]))
+    np.add.at(out, design_of, b)
+    return out
+
+
+def _roots(b: np.ndarray, design_of: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Shape (U, q, r): transposed R factors of the stacked b of each design, padded with zeros."""
+    q = b.shape[1]
+    width = int(min(counts.max(initial=0), q))
+    out = np.zeros((len(counts), q, width))
+    order = np.argsort(design_of, kind="stable")
+    for u, rows in enumerate(np.split(order, np.cumsum(counts)[:-1]) if len(counts) else []):
+        root = b[rows] if len(rows) <= q else np.linalg.qr(b[rows], mode="r")
+        out[u, :, : len(root)] = root.T
+    return out

@@ -1,0 +1,203 @@
+"""What engines return, as plain labelled data. Names and dims of everything are in this file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hierpool.core.design import Design, GroupDesign
+
+Word = Literal["good", "converged", "singular", "doubtful", "failed"]
+
+OBS_DIM = "obs"
+RESPONSE = "y"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Whether to trust a result: one word and one sentence.
+
+    ``good`` (draws) and ``converged`` (optima) mean yes; ``singular`` is a proper optimum on the
+    boundary; ``doubtful`` and ``failed`` mean no, and the sentence says why.
+    """
+
+    word: Word
+    sentence: str
+
+    @property
+    def is_trustworthy(self) -> bool:
+        """Whether the numbers can be used."""
+        return self.word in {"good", "converged", "singular"}
+
+    def __str__(self) -> str:
+        return f"{self.word}: {self.sentence}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An optimum of the criterion, or least squares; everything in the user's coding.
+
+    Attributes
+    ----------
+    method
+        ``"REML"``, ``"ML"`` or ``"least squares"``.
+    beta, beta_covariance
+        Shapes (p,) and (p, p); NaN where a coefficient cannot be estimated.
+    sigma
+        Residual sd.
+    sd, sd_se, corr, corr_se
+        Shapes (q,), (q,), (q, q), (q, q); empty unless partially pooled. Standard errors from the
+        observed information, NaN on the boundary.
+    sigma_se
+        Standard error of sigma.
+    u, coef
+        Shapes (J, q): deviations (BLUPs) and coefficients of the levels; u is empty for no pooling.
+    u_pev, u_condvar, coef_covariance
+        Shapes (J, q, q): Henderson's prediction error variance, Var(u | y, theta, beta) (lme4's
+        condVar), and the error covariance of the coefficients.
+    fitted
+        Shape (n,).
+    loglik
+        Log-likelihood (REML: the restricted one, in the user's coding).
+    n_parameters
+        Coefficients, variance parameters and sigma.
+    relative_factor
+        Shape (q, q): Lambda in working coordinates at the optimum.
+    status
+        Whether to trust it.
+    """
+
+    method: Literal["REML", "ML", "least squares"]
+    beta: np.ndarray
+    beta_covariance: np.ndarray
+    sigma: float
+    sigma_se: float
+    sd: np.ndarray
+    sd_se: np.ndarray
+    corr: np.ndarray
+    corr_se: np.ndarray
+    u: np.ndarray
+    coef: np.ndarray
+    u_pev: np.ndarray
+    u_condvar: np.ndarray
+    coef_covariance: np.ndarray
+    fitted: np.ndarray
+    loglik: float
+    n_parameters: int
+    relative_factor: np.ndarray
+    status: Status
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Draws of one engine, chains x draws first, everything in the user's coding.
+
+    Attributes
+    ----------
+    variables
+        Name (``beta``, ``sigma``, ``u_<factor>``, ...) -> array (chains, draws, *dims).
+    theta
+        The same for theta in the coordinates of the priors, from which the algebra starts again.
+    sample_stats
+        Name -> array (chains, draws).
+    """
+
+    variables: Mapping[str, np.ndarray]
+    theta: Mapping[str, np.ndarray]
+    sample_stats: Mapping[str, np.ndarray]
+
+
+def variable_dims(design: Design) -> dict[str, tuple[str, ...]]:
+    """Dims of every variable that a model of this design can have, chain and draw left out."""
+    dims: dict[str, tuple[str, ...]] = {"sigma": ()}
+    if design.terms:
+        dims["beta"] = ("term",)
+    for g in design.groups:
+        f = g.factor
+        dims[f"coef_{f}"] = (f, f"{f}_term")
+        if g.is_pooled:
+            dims[f"u_{f}"] = (f, f"{f}_term")
+            dims[f"sd_{f}"] = (f"{f}_term",)
+        if g.has_correlation:
+            dims[f"corr_{f}"] = (f"{f}_term", f"{f}_term_bis")
+    return dims
+
+
+def coords(design: Design) -> dict[str, Any]:
+    """Coordinate labels of every dim of ``variable_dims``, in forms that NetCDF can hold."""
+    labels: dict[str, Any] = {}
+    if design.terms:
+        labels["term"] = list(design.terms)
+    for g in design.groups:
+        labels[g.factor] = level_labels(g)
+        labels[f"{g.factor}_term"] = list(g.terms)
+        if g.has_correlation:
+            labels[f"{g.factor}_term_bis"] = list(g.terms)
+    return labels
+
+
+def level_labels(group: GroupDesign) -> np.ndarray:
+    """Labels of the levels: integers stay integers, everything else becomes text."""
+    levels = group.grouping.levels
+    if pd.api.types.is_integer_dtype(levels.dtype):
+        return levels.to_numpy(dtype=np.int64)
+    return np.array([str(v) for v in levels], dtype=object)
+
+
+def row_labels(design: Design) -> np.ndarray:
+    """Labels of the rows for the ``obs`` dim: an integer index as it is, else 0..n-1."""
+    if pd.api.types.is_integer_dtype(design.rows.dtype) and design.rows.is_unique:
+        return design.rows.to_numpy(dtype=np.int64)
+    return np.arange(design.n)
+
+
+def posterior_tree(design: Design, draws: Draws, attrs: Mapping[str, Any]) -> xr.DataTree:
+    """DataTree with the ArviZ groups posterior, sample_stats, observed_data, constant_data.
+
+    ``theta`` is a further group: the parameters in the coordinates of their priors.
+    """
+    dims, labels = variable_dims(design), coords(design)
+    posterior = {name: (("chain", "draw", *dims[name]), draws.variables[name]) for name in dims if name in draws.variables}
+    first = next(iter(draws.variables.values()))
+    sampled = {"chain": np.arange(first.shape[0]), "draw": np.arange(first.shape[1])}
+    used = {d for name in posterior for d in dims[name]}
+    groups = {
+        "posterior": xr.Dataset(posterior, {**sampled, **{k: v for k, v in labels.items() if k in used}}),
+        "sample_stats": xr.Dataset(
+            {k: (("chain", "draw"), v) for k, v in draws.sample_stats.items()}, sampled
+        ),
+        "theta": xr.Dataset({k: _theta_array(k, v) for k, v in draws.theta.items()}, sampled),
+        "observed_data": observed_data(design),
+        "constant_data": constant_data(design),
+    }
+    tree = xr.DataTree.from_dict(groups)
+    tree.attrs.update(attrs)
+    tree["posterior"].attrs.update(attrs)
+    return tree
+
+
+def _theta_array(name: str, values: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    extra = {"sigma": (), "sd": ("theta_term",), "corr_chol": ("theta_term", "theta_term_bis")}[name]
+    return ("chain", "draw", *extra), values
+
+
+def observed_data(design: Design) -> xr.Dataset:
+    """The response, dims (obs,)."""
+    return xr.Dataset({RESPONSE: ((OBS_DIM,), design.y)}, {OBS_DIM: row_labels(design)})
+
+
+def constant_data(design: Design) -> xr.Dataset:
+    """Level of each row and the numeric predictors, dims (obs,)."""
+    data: dict[str, Any] = {}
+    for g in design.groups:
+        data[f"{g.factor}_index"] = ((OBS_DIM,), g.grouping.codes.astype(np.int64))
+    for name in design.predictors:
+        column = design.frame[name]
+        if pd.api.types.is_numeric_dtype(column) and name not in data:
+            data[name] = ((OBS_DIM,), column.to_numpy(dtype=float))
+    return xr.Dataset(data, {OBS_DIM: row_labels(design)})

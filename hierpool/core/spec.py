@@ -1,0 +1,72 @@
+"""Spec: a model as plain data, with nothing read from a table yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Covariance = Literal["correlated", "uncorrelated", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTerm:
+    """One bar of a formula: the columns whose coefficients vary over the levels of a factor.
+
+    Attributes
+    ----------
+    columns
+        Left of the bar, with its constant written out: ``"1 + Days"``, ``"0 + Days"``.
+    factor
+        Right of the bar: the name of a column.
+    covariance
+        ``"correlated"`` for ``|``; ``"uncorrelated"`` for ``||`` (diagonal, also for a
+        categorical left side); ``"none"`` for no pooling: each level has coefficients of its own
+        under wide independent priors, and there is no distribution of levels to estimate.
+    """
+
+    columns: str
+    factor: str
+    covariance: Covariance = "correlated"
+
+    def __str__(self) -> str:
+        bar = {"correlated": "|", "uncorrelated": "||", "none": "no pooling |"}[self.covariance]
+        columns = self.columns.removeprefix("1 + ")
+        return f"({columns} {bar} {self.factor})"
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What was asked: response, population columns, group terms.
+
+    Attributes
+    ----------
+    formula
+        The whole formula, as typed or as the builder wrote it in lme4's notation.
+    response
+        Left side, as text: a column or a function of columns, e.g. ``"log(weight)"``.
+    population
+        Columns whose coefficients are common to all, constant written out: ``"1 + Days"``.
+    groups
+        The group terms, in the order written. Empty for complete pooling.
+    grouping
+        Factor that only names the levels (complete pooling with ``group=``); None otherwise.
+    """
+
+    formula: str
+    response: str
+    population: str
+    groups: tuple[GroupTerm, ...] = ()
+    grouping: str | None = None
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Every factor, each once: those of the group terms, then the one that only names."""
+        named = [t.factor for t in self.groups] + ([self.grouping] if self.grouping else [])
+        return tuple(dict.fromkeys(named))
+
+    @property
+    def pooling(self) -> Literal["complete", "none", "partial"]:
+        """Which of the three poolings this is."""
+        if not self.groups:
+            return "complete"
+        return "none" if all(t.covariance == "none" for t in self.groups) else "partial"

@@ -1,0 +1,56 @@
+"""Cholesky factors and triangular solves for stacks of small matrices.
+
+numpy has no batched triangular solve, and one LAPACK call per 2 x 2 matrix costs more than its
+arithmetic; here the loops run over the matrix and the arithmetic over the stack.
+
+Symbols: L lower triangular, shape (..., k, k); B right-hand sides, shape (..., k, m).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def cholesky(A: np.ndarray) -> np.ndarray:
+    """Lower Cholesky factors of positive definite matrices, shape (..., k, k).
+
+    A matrix that is not positive definite gives NaN in its own factor, not an error: the caller
+    knows which theta it belongs to.
+    """
+    k = A.shape[-1]
+    L = np.zeros_like(A)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for j in range(k):
+            row = L[..., j, :j]
+            pivot = np.sqrt(A[..., j, j] - np.einsum("...i,...i->...", row, row))
+            L[..., j, j] = pivot
+            if j + 1 < k:
+                below = A[..., j + 1 :, j] - np.einsum("...ri,...i->...r", L[..., j + 1 :, :j], row)
+                L[..., j + 1 :, j] = below / pivot[..., None]
+    return L
+
+
+def solve_lower(L: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Solve L x = B by forward substitution; shape (..., k, m), stacks broadcast."""
+    shape = np.broadcast_shapes(L.shape[:-2], B.shape[:-2]) + B.shape[-2:]
+    x = np.empty(shape, dtype=np.result_type(L, B))
+    for i in range(L.shape[-1]):
+        done = np.einsum("...i,...im->...m", L[..., i, :i], x[..., :i, :]) if i else 0.0
+        x[..., i, :] = (B[..., i, :] - done) / L[..., i, i, None]
+    return x
+
+
+def solve_lower_transposed(L: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Solve L' x = B by backward substitution; shape (..., k, m), stacks broadcast."""
+    shape = np.broadcast_shapes(L.shape[:-2], B.shape[:-2]) + B.shape[-2:]
+    x = np.empty(shape, dtype=np.result_type(L, B))
+    k = L.shape[-1]
+    for i in reversed(range(k)):
+        done = np.einsum("...i,...im->...m", L[..., i + 1 :, i], x[..., i + 1 :, :])
+        x[..., i, :] = (B[..., i, :] - done) / L[..., i, i, None]
+    return x
+
+
+def log_det(L: np.ndarray) -> np.ndarray:
+    """Log determinant of L L', shape (...)."""
+    return 2 * np.log(np.diagonal(L, axis1=-2, axis2=-1)).sum(axis=-1)

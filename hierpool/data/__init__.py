@@ -1,0 +1,1 @@
+"""Makes the nouns: text and tables become a Spec and a Design."""

@@ -1,0 +1,458 @@
+"""PosteriorFit and BlupFit: what the user holds. They join the algebra, the checks and the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hierpool.bayes.priors import ModelPriors
+from hierpool.bayes.theta import Theta, ThetaMap, integrate
+from hierpool.core.design import Design, GroupDesign
+from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from hierpool.core.integrated import Integrated
+from hierpool.core.moments import single_group
+from hierpool.core.results import OBS_DIM, Estimate, Status, row_labels
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+KEYS = ["factor", "level", "term"]
+
+
+@dataclass(frozen=True, repr=False)
+class BlupFit:
+    """A REML, ML or least-squares fit: estimates, standard errors and BLUPs.
+
+    Attributes
+    ----------
+    design
+        The rows that were fitted.
+    estimate
+        Every number, as plain arrays in the user's coding.
+    """
+
+    design: Design
+    estimate: Estimate
+
+    @property
+    def method(self) -> str:
+        """"REML", "ML" or "least squares"."""
+        return self.estimate.method
+
+    @property
+    def status(self) -> Status:
+        """Whether to trust it; ``singular`` is an optimum on the boundary, not a failure."""
+        return self.estimate.status
+
+    @property
+    def loglik(self) -> float:
+        """Log-likelihood; the restricted one, in the user's coding, for REML."""
+        return self.estimate.loglik
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, -2 loglik + 2 parameters."""
+        return -2 * self.loglik + 2 * self.estimate.n_parameters
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion, -2 loglik + log(rows) parameters, as lme4 counts them."""
+        return -2 * self.loglik + float(np.log(self.design.n)) * self.estimate.n_parameters
+
+    def fixed_effects(self) -> pd.DataFrame:
+        """Population coefficients: index ``term``, columns ``estimate``, ``se``."""
+        e = self.estimate
+        index = pd.Index(self.design.terms, name="term")
+        return pd.DataFrame({"estimate": e.beta, "se": _root(e.beta_covariance)}, index=index)
+
+    def random_effects(self, conditional: bool = False) -> pd.DataFrame:
+        """BLUPs of the levels: index (factor, level, term), columns ``estimate``, ``se``.
+
+        Parameters
+        ----------
+        conditional
+            False: ``se`` is the root of Henderson's prediction error variance Var(u_hat - u).
+            True: the root of Var(u | y, theta, beta), lme4's condVar, which takes the fixed
+            effects for known.
+
+        References
+        ----------
+        Henderson (1975), Biometrics 31, 423-447.
+        """
+        group = _pooled_group(self.design, "random effects")
+        e = self.estimate
+        variance = e.u_condvar if conditional else e.u_pev
+        return _level_table(group, {"estimate": e.u, "se": _root(variance)})
+
+    blup = random_effects
+
+    def coefficients(self) -> pd.DataFrame:
+        """Coefficients of each level (fixed plus random): columns ``estimate``, ``se``.
+
+        NaN where the rows of a level cannot tell a coefficient (no pooling only).
+        """
+        group = _any_group(self.design, "coefficients")
+        e = self.estimate
+        return _level_table(group, {"estimate": e.coef, "se": _root(e.coef_covariance)})
+
+    def variance_components(self) -> pd.DataFrame:
+        """Standard deviations and correlations, the residual sd last.
+
+        Index (factor, parameter, term, term_bis), columns ``estimate``, ``se``; ``se`` from the
+        observed information, NaN on the boundary, where it means nothing.
+        """
+        e, group = self.estimate, single_group(self.design)
+        pooled = group is not None and group.is_pooled
+        table = _spread_index(group if pooled else None)
+        table["estimate"] = [*e.sd, *_pairs(group, e.corr), e.sigma] if pooled else [e.sigma]
+        table["se"] = [*e.sd_se, *_pairs(group, e.corr_se), e.sigma_se] if pooled else [e.sigma_se]
+        return table
+
+    def fitted(self) -> pd.Series:
+        """Fitted values of the rows, with the user's index."""
+        return pd.Series(self.estimate.fitted, index=self.design.rows, name="fitted")
+
+    def residuals(self) -> pd.Series:
+        """Response minus fitted values, with the user's index."""
+        values = self.design.y - self.estimate.fitted
+        return pd.Series(values, index=self.design.rows, name="residual")
+
+    def __repr__(self) -> str:
+        e = self.estimate
+        lines = [
+            f"BlupFit {self.status}",
+            f"{self.design.spec.formula}   {e.method}, {_size(self.design)}",
+            f"log-likelihood {e.loglik:.4f}, AIC {self.aic:.2f}, BIC {self.bic:.2f}",
+        ]
+        return "\n".join([*lines, "", *_printed_tables(self)])
+
+    def _repr_html_(self) -> str:
+        return _as_html(self)
+
+
+@dataclass(frozen=True, repr=False)
+class PosteriorFit:
+    """Draws from the posterior of a model, checked.
+
+    Attributes
+    ----------
+    design, priors
+        What was fitted.
+    datatree
+        An ordinary ArviZ DataTree: posterior, sample_stats, observed_data, constant_data,
+        log_likelihood; ``theta`` holds the parameters in the coordinates of their priors.
+        ``log_likelihood`` is the density of each row given all others and theta, coefficients
+        integrated out, so that ``az.loo`` and ``az.compare`` are right on it.
+    status
+        Whether to trust it: one word, one sentence.
+    info
+        How it was made: engine, why, sampler, seed, versions, seconds.
+    """
+
+    design: Design
+    priors: ModelPriors
+    datatree: xr.DataTree
+    status: Status
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def _algebra(self) -> tuple[Integrated, ThetaMap]:
+        if not self.is_integrable:
+            raise UnsupportedModelError(
+                "the coefficients of this model have a prior that is not normal, so they cannot be "
+                "integrated out; use the draws in fit.datatree.",
+                "not-integrable",
+            )
+        return integrate(self.design, self.priors)
+
+    @property
+    def is_integrable(self) -> bool:
+        """Whether every coefficient has a normal prior, so that the algebra applies."""
+        own = self.priors.own
+        return self.priors.population.is_normal and (own is None or own.is_normal)
+
+    @property
+    def integrated(self) -> Integrated:
+        """The model with its coefficients integrated out, for checks that start from theta."""
+        return self._algebra[0]
+
+    @cached_property
+    def theta(self) -> Theta:
+        """The draws of theta in the coordinates of their priors, chains one after the other."""
+        group = self.datatree["theta"].to_dataset()
+        flat = {k: v.to_numpy().reshape(-1, *v.shape[2:]) for k, v in group.data_vars.items()}
+        K = len(flat["sigma"])
+        empty = {"sd": np.zeros((K, 0)), "corr_chol": np.zeros((K, 0, 0))}
+        return Theta(**{**empty, **flat})
+
+    @property
+    def relative_factor(self) -> np.ndarray:
+        """Shape (draws, q, q): Lambda of every draw, in working coordinates."""
+        return self._algebra[1].relative_factor(self.theta)
+
+    @property
+    def n_draws(self) -> tuple[int, int]:
+        """Chains and draws per chain."""
+        sizes = self.datatree["posterior"].sizes
+        return sizes["chain"], sizes["draw"]
+
+    def conditional_means(self) -> dict[str, np.ndarray]:
+        """E[coefficients | y, theta] of every draw of theta: ``beta``, ``u``, ``coef``.
+
+        Shapes (draws, p), (draws, J, q): averaged, they are posterior means with far less Monte
+        Carlo error than the mean of the coefficients' own draws.
+        """
+        algebra, sigma, factor = self.integrated, self.theta.sigma, self.relative_factor
+        m = algebra.moments
+        parts = []
+        for part in algebra.blocks(len(sigma), 4 * max(m.n_levels, 1) * max(m.q, 1) ** 2):
+            c = algebra.condition(sigma[part], factor[part])
+            parts.append(algebra.to_user(c.beta, c.deviations()))
+        return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+
+    def fixed_effects(self) -> pd.DataFrame:
+        """Population coefficients: index ``term``; mean, median, sd, interval, ESS, R-hat."""
+        from hierpool.checks.diagnostics import summary
+
+        index = pd.Index(self.design.terms, name="term")
+        if not len(index):
+            return pd.DataFrame(index=index)
+        return summary(self._variable("beta")).set_index(index)
+
+    def random_effects(self, diagnostics: bool = True) -> pd.DataFrame:
+        """Deviations of the levels from the population: index (factor, level, term)."""
+        group = _pooled_group(self.design, "random effects")
+        return self._level_summary(group, f"u_{group.factor}", diagnostics)
+
+    def coefficients(self, diagnostics: bool = True) -> pd.DataFrame:
+        """Coefficients of each level: index (factor, level, term)."""
+        group = _any_group(self.design, "coefficients")
+        return self._level_summary(group, f"coef_{group.factor}", diagnostics)
+
+    def _level_summary(self, group: GroupDesign, name: str, diagnostics: bool) -> pd.DataFrame:
+        from hierpool.checks.diagnostics import summary
+
+        return summary(self._variable(name), diagnostics).set_index(_level_index(group))
+
+    def variance_components(self) -> pd.DataFrame:
+        """Standard deviations and correlations, the residual sd last; medians beside means.
+
+        Index (factor, parameter, term, term_bis).
+        """
+        from hierpool.checks.diagnostics import summary
+
+        group = single_group(self.design)
+        pooled = group is not None and group.is_pooled
+        index = _spread_index(group if pooled else None).index
+        parts = []
+        if pooled and group is not None:
+            parts.append(summary(self._variable(f"sd_{group.factor}")))
+            if group.has_correlation:
+                every = self._variable(f"corr_{group.factor}")
+                for i, j in _pair_positions(group):
+                    parts.append(summary(every[..., i, j]))
+        parts.append(summary(self._variable("sigma")))
+        return pd.concat(parts, ignore_index=True).set_index(index)
+
+    def summary(self) -> pd.DataFrame:
+        """Fixed effects, standard deviations and correlations in one table, one row a quantity."""
+        fixed = self.fixed_effects()
+        fixed.index = pd.Index([f"beta[{t}]" for t in fixed.index])
+        spread = self.variance_components()
+        spread.index = pd.Index([_spread_name(*key) for key in spread.index])
+        return pd.concat([fixed, spread]).rename_axis("quantity")
+
+    def _variable(self, name: str) -> xr.DataArray:
+        return self.datatree["posterior"][name]
+
+    def fitted(self) -> pd.Series:
+        """Posterior means of the rows' expected values, with the user's index."""
+        means = {k: v.mean(axis=0) for k, v in self._coefficient_draws().items()}
+        return pd.Series(_expected(self.design, means), index=self.design.rows, name="fitted")
+
+    def residuals(self) -> pd.Series:
+        """Response minus fitted values, with the user's index."""
+        values = self.design.y - self.fitted().to_numpy()
+        return pd.Series(values, index=self.design.rows, name="residual")
+
+    def _coefficient_draws(self) -> dict[str, np.ndarray]:
+        posterior = self.datatree["posterior"]
+        out = {}
+        for name, values in posterior.data_vars.items():
+            key = "beta" if name == "beta" else str(name).split("_", 1)[0]
+            if key in {"beta", "u", "coef"}:
+                out[key] = values.to_numpy().reshape(-1, *values.shape[2:])
+        return out
+
+    def posterior_predictive(self, seed: int | None = None) -> PosteriorFit:
+        """The fit with a ``posterior_predictive`` group: one replicated response a draw."""
+        rng = np.random.default_rng(seed)
+        draws = self._coefficient_draws()
+        sigma = self._variable("sigma").to_numpy().reshape(-1)
+        expected = _expected(self.design, draws)
+        noise = rng.standard_normal(expected.shape) * sigma[:, None]
+        return self._with_group("posterior_predictive", expected + noise)
+
+    def with_log_likelihood(self, form: Literal["integrated", "conditional"]) -> PosteriorFit:
+        """The fit with its ``log_likelihood`` group in another form.
+
+        ``"integrated"``: p(y_i | y_-i, theta), what ``az.loo`` should read. ``"conditional"``:
+        p(y_i | coefficients, theta), what ``az.loo_pit``, ``az.loo_expectations`` and
+        ``az.psense`` pair with the coefficient draws; PSIS on it flatters no pooling.
+        """
+        if form == "integrated":
+            values = self.integrated.log_density_of_rows(self.theta.sigma, self.relative_factor)
+        elif form == "conditional":
+            sigma = self._variable("sigma").to_numpy().reshape(-1, 1)
+            scaled = (self.design.y - _expected(self.design, self._coefficient_draws())) / sigma
+            values = -0.5 * np.log(2 * np.pi) - np.log(sigma) - 0.5 * scaled**2
+        else:
+            raise ArgumentError(
+                f"form={form!r}: choose 'integrated' or 'conditional'", "unknown-choice"
+            )
+        return self._with_group("log_likelihood", values)
+
+    def _with_group(self, name: str, values: np.ndarray) -> PosteriorFit:
+        chains, draws = self.n_draws
+        data = xr.Dataset(
+            {"y": (("chain", "draw", OBS_DIM), values.reshape(chains, draws, -1))},
+            {"chain": np.arange(chains), "draw": np.arange(draws), OBS_DIM: row_labels(self.design)},
+        )
+        tree = self.datatree.copy()
+        tree[name] = xr.DataTree(data)
+        return PosteriorFit(self.design, self.priors, tree, self.status, self.info)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write everything to one NetCDF file (or a Zarr folder, by the suffix ``.zarr``)."""
+        from hierpool.storage import save_fit
+
+        save_fit(self, path)
+
+    def __repr__(self) -> str:
+        chains, draws = self.n_draws
+        lines = [
+            f"PosteriorFit {self.status}",
+            f"{self.design.spec.formula}   {self.info.get('engine', '')}, {_size(self.design)}, "
+            f"{chains} x {draws} draws",
+        ]
+        if reason := self.info.get("reason"):
+            lines.append(str(reason))
+        return "\n".join([*lines, "", *_printed_tables(self)])
+
+    def _repr_html_(self) -> str:
+        return _as_html(self)
+
+
+def _expected(design: Design, coefficients: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Expected response (..., n) from coefficients in the user's coding, leading dims kept."""
+    beta = coefficients.get("beta")
+    out = 0.0 if beta is None else np.einsum("np,...p->...n", design.X, beta)
+    for group in design.groups:
+        levels = coefficients["u" if group.is_pooled else "coef"]
+        out = out + np.einsum("nq,...nq->...n", group.Z, levels[..., group.grouping.codes, :])
+    return np.asarray(out)
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    """Square roots of the diagonals, shape (..., k)."""
+    return np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
+
+
+def _level_index(group: GroupDesign) -> pd.MultiIndex:
+    levels = group.grouping.levels
+    return pd.MultiIndex.from_product([[group.factor], levels, group.terms], names=KEYS)
+
+
+def _level_table(group: GroupDesign, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    flat = {name: values.reshape(-1) for name, values in columns.items()}
+    return pd.DataFrame(flat, index=_level_index(group))
+
+
+def _pair_positions(group: GroupDesign) -> list[tuple[int, int]]:
+    """Pairs (i, j), j < i, of terms whose correlation is estimated."""
+    return [
+        (i, j)
+        for block in group.blocks
+        if block.covariance == "correlated"
+        for i in range(block.start, block.stop)
+        for j in range(block.start, i)
+    ]
+
+
+def _pairs(group: GroupDesign | None, corr: np.ndarray) -> list[float]:
+    return [corr[i, j] for i, j in _pair_positions(group)] if group is not None else []
+
+
+def _spread_index(group: GroupDesign | None) -> pd.DataFrame:
+    keys: list[tuple[str, str, str, str]] = []
+    if group is not None:
+        f, terms = group.factor, group.terms
+        keys += [(f, "sd", t, "") for t in terms]
+        keys += [(f, "corr", terms[j], terms[i]) for i, j in _pair_positions(group)]
+    keys.append(("residual", "sd", "", ""))
+    names = ["factor", "parameter", "term", "term_bis"]
+    return pd.DataFrame(index=pd.MultiIndex.from_tuples(keys, names=names))
+
+
+def _spread_name(factor: str, parameter: str, term: str, term_bis: str) -> str:
+    if factor == "residual":
+        return "sigma"
+    inside = f"{term}, {term_bis}" if term_bis else term
+    return f"{parameter}_{factor}[{inside}]"
+
+
+def _pooled_group(design: Design, what: str) -> GroupDesign:
+    group = _any_group(design, what)
+    if not group.is_pooled:
+        raise UnsupportedModelError(
+            f"no pooling has no {what}: its levels share no distribution to deviate from. "
+            "Use coefficients().",
+            "no-random-effects",
+        )
+    return group
+
+
+def _any_group(design: Design, what: str) -> GroupDesign:
+    group = single_group(design)
+    if group is None:
+        raise UnsupportedModelError(
+            f"complete pooling has no {what} of levels: one line stands for all. Use fixed_effects().",
+            "no-levels",
+        )
+    return group
+
+
+def _size(design: Design) -> str:
+    groups = ", ".join(f"{g.n_levels} levels of {f}" for f, g in design.groupings.items())
+    return f"{design.n} rows" + (f", {groups}" if groups else "")
+
+
+def _tables(fit: BlupFit | PosteriorFit) -> dict[str, pd.DataFrame]:
+    tables = {"Standard deviations and correlations": fit.variance_components()}
+    return {"Fixed effects": fit.fixed_effects(), **tables} if fit.design.terms else tables
+
+
+def _printed_tables(fit: BlupFit | PosteriorFit) -> list[str]:
+    out = []
+    with pd.option_context("display.width", 110, "display.max_columns", 20):
+        for title, table in _tables(fit).items():
+            out += [title, table.to_string(float_format=_number), ""]
+    return out[:-1]
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.0f}"
+
+
+def _as_html(fit: BlupFit | PosteriorFit) -> str:
+    from html import escape
+
+    lines = [escape(line) for line in repr(fit).split("\n\n", 1)[0].splitlines()]
+    tables = [f"<h4>{escape(t)}</h4>{df.to_html(float_format=_number)}" for t, df in _tables(fit).items()]
+    return "<p>" + "<br>".join(lines) + "</p>" + "".join(tables)

@@ -1,0 +1,286 @@
+"""The builders, the Model that each returns, and the ladder of poolings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from hierpool.bayes.priors import ModelPriors, default_priors
+from hierpool.core.design import Design
+from hierpool.core.errors import ArgumentError, listed, nearest
+from hierpool.core.findings import Finding
+from hierpool.core.spec import Spec
+from hierpool.data import pooling
+from hierpool.data.formula import parse
+from hierpool.data.frame import build_design, read_frame
+from hierpool.fits import BlupFit, PosteriorFit
+from hierpool.reml import estimate, limits
+
+if TYPE_CHECKING:
+    import pymc
+
+Engine = Literal["auto", "exact", "nuts"]
+ENGINES = ("auto", "exact", "nuts")
+_PYMC_NAMES = {
+    "random_seed": "seed",
+    "nuts_sampler": "sampler",
+    "progressbar": "progress",
+    "njobs": "cores",
+    "nuts": "options",
+    "n_draws": "draws",
+    "samples": "draws",
+    "num_samples": "draws",
+    "warmup": "tune",
+    "num_warmup": "tune",
+    "iter": "draws",
+    "adapt_delta": "target_accept",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Model:
+    """A model of grouped data: rows, columns and priors, ready to be fitted.
+
+    Parameters
+    ----------
+    formula
+        In lme4's notation, e.g. ``"Reaction ~ Days + (Days | Subject)"``.
+    data
+        A pandas DataFrame, or any table that narwhals can read (polars, pyarrow, ...).
+
+    Attributes
+    ----------
+    design
+        The rows and columns.
+    priors
+        A table that prints: each prior with its meaning in the response's units.
+
+    Raises
+    ------
+    FormulaError
+        The formula cannot be read; a caret shows where.
+    DataError
+        The data cannot be used with this formula; the message says what to change.
+    """
+
+    design: Design
+    priors: ModelPriors
+
+    def __init__(self, formula: str | Spec, data: Any) -> None:
+        spec = formula if isinstance(formula, Spec) else parse(formula)
+        design = build_design(spec, data)
+        object.__setattr__(self, "design", design)
+        object.__setattr__(self, "priors", default_priors(design))
+
+    @property
+    def formula(self) -> str:
+        """The formula, in lme4's notation."""
+        return self.design.spec.formula
+
+    @property
+    def notices(self) -> tuple[Finding, ...]:
+        """What happened to the data on the way: rows left out, unused categories, common terms."""
+        return self.design.notices
+
+    def to_pymc(self, parameterization: Literal["noncentered", "centered"] = "noncentered") -> pymc.Model:
+        """An ordinary ``pymc.Model`` of the same model, every coefficient explicit.
+
+        Parameters
+        ----------
+        parameterization
+            ``"noncentered"``: standard normals scaled by the sds, safe where levels have few rows.
+            ``"centered"``: the deviations themselves, faster where levels have many rows.
+        """
+        from hierpool.bayes import full
+
+        return full.build(self.design, self.priors, parameterization)
+
+    def fit(
+        self,
+        engine: Engine = "auto",
+        *,
+        draws: int = 1000,
+        tune: int = 1000,
+        chains: int = 4,
+        cores: int | None = None,
+        seed: int | None = None,
+        sampler: str = "nutpie",
+        target_accept: float | None = None,
+        progress: bool = True,
+        options: Mapping[str, Any] | None = None,
+        **unknown: Any,
+    ) -> PosteriorFit:
+        """Draw from the posterior.
+
+        Parameters
+        ----------
+        engine
+            ``"nuts"``: NUTS on the full PyMC model. ``"auto"``: the best engine for this model.
+        draws, tune, chains
+            Draws and warm-up draws of each chain, and number of chains.
+        cores
+            Processes or threads to use; None for as many as there are, at most one a chain.
+        seed
+            The same seed gives the same draws on one machine and version. None: a fresh seed,
+            recorded in ``fit.info``.
+        sampler
+            ``"nutpie"``, ``"pymc"``, ``"numpyro"`` or ``"blackjax"``; for NUTS only.
+        target_accept
+            Acceptance that NUTS aims for; None for the sampler's own default.
+        progress
+            Show a bar on anything over a second.
+        options
+            What only this sampler knows, passed on after a check of the names.
+
+        Raises
+        ------
+        ArgumentError
+            An unknown argument or choice.
+        MissingPackageError
+            The sampler's package is not installed.
+        """
+        _check_arguments(unknown, engine, draws=draws, tune=tune, chains=chains)
+        from hierpool.bayes import nuts
+        from hierpool.checks.diagnostics import verdict
+
+        run = nuts.run(
+            self.design,
+            self.priors,
+            nuts.Settings(
+                draws, tune, chains, cores, seed, sampler, target_accept, progress, dict(options or {})
+            ),
+        )
+        status = verdict(run.tree, run.checked)
+        return PosteriorFit(self.design, self.priors, run.tree, status, run.info)
+
+    def reml(self) -> BlupFit:
+        """REML fit with BLUPs; least squares for complete and no pooling, its limits."""
+        return self._optimum("REML")
+
+    def ml(self) -> BlupFit:
+        """Maximum-likelihood fit with BLUPs; least squares for complete and no pooling."""
+        return self._optimum("ML")
+
+    def _optimum(self, method: Literal["REML", "ML"]) -> BlupFit:
+        pooled = self.design.spec.pooling
+        if pooled == "complete":
+            return BlupFit(self.design, limits.complete_pooling(self.design))
+        if pooled == "none":
+            return BlupFit(self.design, limits.no_pooling(self.design))
+        return BlupFit(self.design, estimate.estimate(self.design, method))
+
+    @cached_property
+    def _sizes(self) -> str:
+        lines = [f"rows    {self.design.n} of {self.design.label or 'the data'}"]
+        for factor, grouping in self.design.groupings.items():
+            rows = grouping.n_rows
+            lines.append(
+                f"levels  {grouping.n_levels} of {factor}, rows per level "
+                f"min {rows.min()}, median {np.median(rows):g}, max {rows.max()}"
+            )
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        pooled = {"complete": "complete pooling", "none": "no pooling", "partial": "partial pooling"}
+        head = f"Model {self.formula}   ({pooled[self.design.spec.pooling]})"
+        notices = [str(f) for f in self.notices]
+        return "\n".join([head, self._sizes, *notices, "priors", repr(self.priors)])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        head = "<br>".join(escape(line) for line in repr(self).split("\npriors\n")[0].splitlines())
+        return f"<p>{head}</p>{self.priors._repr_html_()}"
+
+
+def complete_pooling(formula: str, data: Any, group: str | None = None) -> Model:
+    """One line for all rows: ``y ~ x``.
+
+    Parameters
+    ----------
+    formula
+        Without bars, e.g. ``"volume ~ time"``.
+    data
+        A DataFrame.
+    group
+        Only names the levels, so that fits can be compared level by level.
+    """
+    return Model(pooling.complete_pooling_spec(formula, group), data)
+
+
+def no_pooling(formula: str, data: Any, group: str) -> Model:
+    """A line for each level: own coefficients, one residual sd, wide independent priors.
+
+    Predictors that are constant within levels keep one common coefficient, and are named.
+    """
+    return Model(pooling.no_pooling_spec(formula, group), data)
+
+
+def varying_intercept(formula: str, data: Any, group: str) -> Model:
+    """Levels differ by their intercept: ``y ~ x + (1 | g)``."""
+    return Model(pooling.varying_intercept_spec(formula, group), data)
+
+
+def varying_slope(
+    formula: str,
+    data: Any,
+    group: str,
+    slopes: str | Sequence[str] | None = None,
+    *,
+    correlated: bool = True,
+    intercept: bool = True,
+) -> Model:
+    """Levels differ by intercept and slopes: ``y ~ x + (x | g)``.
+
+    Parameters
+    ----------
+    formula, data, group
+        As in the other builders.
+    slopes
+        The terms whose coefficients vary; default: those that vary within levels.
+    correlated
+        False: ``(x || g)``, no correlation between intercept and slopes.
+    intercept
+        False: ``(0 + x | g)``, the levels share one intercept.
+    """
+    frame = read_frame(data)
+    spec = pooling.varying_slope_spec(formula, frame, group, slopes, correlated, intercept)
+    return Model(spec, frame)
+
+
+def pooling_ladder(formula: str, data: Any, group: str) -> dict[str, Model]:
+    """The models from one line for all to a line each, name -> Model, in this order.
+
+    ``complete_pooling``, ``varying_intercept``, ``varying_slope_only``,
+    ``varying_slope_uncorrelated``, ``varying_slope``, ``no_pooling``. Without a predictor that
+    varies within levels the three rungs with slopes are left out.
+    """
+    frame = read_frame(data)
+    ladder = {
+        "complete_pooling": complete_pooling(formula, frame, group),
+        "varying_intercept": varying_intercept(formula, frame, group),
+    }
+    if pooling.slopes_that_vary(formula, frame, group):
+        ladder["varying_slope_only"] = varying_slope(formula, frame, group, intercept=False)
+        ladder["varying_slope_uncorrelated"] = varying_slope(formula, frame, group, correlated=False)
+        ladder["varying_slope"] = varying_slope(formula, frame, group)
+    ladder["no_pooling"] = no_pooling(formula, frame, group)
+    return ladder
+
+
+def _check_arguments(unknown: Mapping[str, Any], engine: str, **counts: int) -> None:
+    for name in unknown:
+        known = ["draws", "tune", "chains", "cores", "seed", "sampler", "target_accept", "progress", "options"]
+        hint = f"did you mean {_PYMC_NAMES[name]!r}?" if name in _PYMC_NAMES else nearest(name, known)
+        raise ArgumentError(f"fit() has no argument {name!r}: {hint}", "unknown-argument")
+    if engine not in ENGINES:
+        raise ArgumentError(f"engine={engine!r}: choose one of {listed(ENGINES)}", "unknown-choice")
+    for name, value in counts.items():
+        if not isinstance(value, (int, np.integer)) or value < (0 if name == "tune" else 1):
+            raise ArgumentError(f"{name}={value!r} must be a whole number of at least 1", "bad-count")
+
+

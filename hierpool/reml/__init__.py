@@ -1,0 +1,1 @@
+"""Optima: REML and ML fits, BLUPs and their inference."""

@@ -1,0 +1,311 @@
+"""REML and ML fits of a partially pooled design: optimum and its status, standard errors, BLUPs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize
+
+from hierpool.core.design import Design, GroupDesign
+from hierpool.core.errors import DataError
+from hierpool.core.gaussian import BetaPrior, Conditional, condition
+from hierpool.core.moments import Rows, single_group
+from hierpool.core.results import Estimate, Status
+from hierpool.reml.criterion import Criterion, Method
+
+SINGULAR = 1e-4  # relative sd, per sd of its column, below which a direction has no variance
+SNAP_TO_BOUNDARY = 1e-2  # directions below this are tried at exactly zero
+SNAP_GAIN = 1e-7  # deviance a direction of variance must buy to be kept off zero
+GRADIENT_TOLERANCE = 1e-4  # largest gradient of the deviance (per unit theta) at an optimum
+EXACT_FIT = 1e-6  # residual sd, in sds of the response, below which there is nothing to estimate
+_START_SCALES = np.array([0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Where the deviance is smallest, and how sure that is.
+
+    Attributes
+    ----------
+    theta
+        Shape (k,).
+    deviance
+        Profiled deviance in the user's coding.
+    gradient
+        Shape (k,): gradient there.
+    hessian
+        Shape (k, k), by differences of the analytic gradient.
+    starts
+        How many starts were used.
+    """
+
+    theta: np.ndarray
+    deviance: float
+    gradient: np.ndarray
+    hessian: np.ndarray
+    starts: int
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether gradient or curvature leave a doubt that this is a minimum."""
+        scale = max(1.0, float(np.abs(self.hessian).max(initial=0.0)))
+        curvature = np.linalg.eigvalsh(self.hessian).min(initial=0.0)
+        steep = np.abs(self.gradient).max(initial=0.0) > GRADIENT_TOLERANCE * np.sqrt(scale)
+        return bool(steep or curvature < -1e-4 * scale)
+
+
+def estimate(design: Design, method: Method) -> Estimate:
+    """REML or ML fit of a design with one factor, partially pooled.
+
+    Raises
+    ------
+    DataError
+        The response is fitted exactly, so that no residual sd can be estimated.
+    """
+    group = single_group(design)
+    assert group is not None
+    criterion = Criterion.of(design, method)
+    optimum = minimise(criterion)
+    profile = criterion.condition(optimum.theta[None])
+    sigma = float(np.sqrt(max(profile.penalized_ss[0], 0.0) / criterion.df))
+    if not sigma > EXACT_FIT * float(np.std(design.y, ddof=1)):
+        raise DataError(
+            f"{design.spec.formula} fits {design.spec.response} exactly (residual sd {sigma:.2g}): "
+            "there is no variation left to tell the model from the data. Use fewer terms.",
+            "exact-fit",
+        )
+    moments = criterion.moments
+    at = condition(moments, np.array([sigma]), profile.Lambda, BetaPrior.flat(moments.p))
+    root = criterion_root_in_user_coding(criterion, optimum.theta) * sigma
+    spread = _spread_standard_errors(criterion, optimum, profile, sigma)
+    status = _status(criterion, optimum, group)
+    singular = status.word != "converged"
+    sd, corr = _sd_and_corr(root, group)
+    q = moments.q
+    nothing = np.nan
+    return Estimate(
+        method=method,
+        sigma=sigma,
+        sigma_se=nothing if singular else spread[-1],
+        sd=sd,
+        sd_se=np.full(q, nothing) if singular else spread[:q],
+        corr=corr,
+        corr_se=np.full((q, q), nothing) if singular else _square(spread[q:-1], q),
+        loglik=-optimum.deviance / 2,
+        n_parameters=moments.p + len(optimum.theta) + 1,
+        relative_factor=profile.Lambda[0],
+        status=status,
+        **coefficients_in_user_coding(criterion, at, design, group),
+    )
+
+
+def minimise(criterion: Criterion) -> Optimum:
+    """Smallest deviance: quasi-Newton from the best of a few scales, Newton steps to finish.
+
+    A second and third start are used where gradient or curvature of the first optimum leave a
+    doubt, or where it lies on the boundary; the best is kept.
+    """
+    T = np.eye(criterion.moments.q)
+    grid = np.array([criterion.theta(T * s) for s in _START_SCALES])
+    values = criterion.deviance(grid)
+    order = np.argsort(np.where(np.isfinite(values), values, np.inf))
+    best = _descend(criterion, grid[order[0]], starts=1)
+    if best.is_doubtful or _smallest_direction(criterion, best.theta) < SNAP_TO_BOUNDARY:
+        for i, start in enumerate((grid[order[1]], _tilted(criterion, grid[order[0]]))):
+            other = _descend(criterion, start, starts=i + 2)
+            best = other if other.deviance < best.deviance - 1e-9 else best
+    return _snapped(criterion, best)
+
+
+def _tilted(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
+    """A start with correlations and unequal variances, away from the symmetric ones."""
+    rows, cols = criterion.free
+    return np.where(rows == cols, np.abs(theta).max() * 3.0 / (1.0 + rows), 0.3 * np.abs(theta).max())
+
+
+def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
+    found = optimize.minimize(
+        criterion.value_and_gradient, start, jac=True, method="BFGS", options={"gtol": 1e-5, "maxiter": 500}
+    )
+    theta = np.asarray(found.x)
+    value, gradient = criterion.value_and_gradient(theta)
+    hessian = _hessian(criterion, theta)
+    for _ in range(5):
+        if np.abs(gradient).max(initial=0.0) < 1e-9:
+            break
+        eigenvalues, vectors = np.linalg.eigh(hessian)
+        damped = np.maximum(np.abs(eigenvalues), 1e-6 * max(1.0, np.abs(eigenvalues).max()))
+        trial = theta - vectors @ ((vectors.T @ gradient) / damped)
+        trial_value, trial_gradient = criterion.value_and_gradient(trial)
+        if not trial_value <= value + 1e-9 or np.abs(trial_gradient).max() > np.abs(gradient).max():
+            break
+        theta, value, gradient = trial, trial_value, trial_gradient
+        hessian = _hessian(criterion, theta)
+    return Optimum(theta, value, gradient, hessian, starts)
+
+
+def _hessian(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
+    """Central differences of the analytic gradient, shape (k, k)."""
+    steps = 1e-5 * np.maximum(1.0, np.abs(theta))
+    rows = []
+    for i, h in enumerate(steps):
+        shift = np.zeros_like(theta)
+        shift[i] = h
+        up = criterion.value_and_gradient(theta + shift)[1]
+        down = criterion.value_and_gradient(theta - shift)[1]
+        rows.append((up - down) / (2 * h))
+    H = np.array(rows).reshape(len(theta), len(theta))
+    return (H + H.T) / 2
+
+
+def _smallest_direction(criterion: Criterion, theta: np.ndarray) -> float:
+    """Smallest singular value of T: the relative sd of the direction that varies least."""
+    return float(np.linalg.svd(criterion.matrix(theta), compute_uv=False).min(initial=np.inf))
+
+
+def _snapped(criterion: Criterion, optimum: Optimum) -> Optimum:
+    """The optimum with directions of negligible variance set to exactly zero, signs made positive."""
+    T = criterion.matrix(optimum.theta)
+    best = optimum
+    U, values, _ = np.linalg.svd(T)
+    if values.min() < SNAP_TO_BOUNDARY:
+        is_diagonal = len(optimum.theta) == len(T)
+        if is_diagonal:
+            flat = np.diag(np.where(np.abs(np.diag(T)) < SNAP_TO_BOUNDARY, 0.0, np.diag(T)))
+        else:
+            flat = lower_root(U * np.where(values < SNAP_TO_BOUNDARY, 0.0, values))
+        theta = criterion.theta(flat)
+        value, gradient = criterion.value_and_gradient(theta)
+        if value <= optimum.deviance + SNAP_GAIN:
+            best = Optimum(theta, value, gradient, _hessian(criterion, theta), optimum.starts)
+    positive = criterion.theta(lower_root(criterion.matrix(best.theta)))
+    return Optimum(positive, best.deviance, best.gradient, best.hessian, best.starts)
+
+
+def lower_root(root: np.ndarray) -> np.ndarray:
+    """Lower triangular L with non-negative diagonal and L L' = root root', also where singular."""
+    R = np.linalg.qr(root.T, mode="r")
+    signs = np.where(np.diag(R) < 0, -1.0, 1.0)
+    return (R * signs[:, None]).T
+
+
+def criterion_root_in_user_coding(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
+    """Shape (q, q): F with F F' = Sigma / sigma^2 in the user's coding."""
+    z = criterion.coordinates.z
+    assert z is not None
+    return z.from_working @ criterion.basis @ criterion.matrix(theta)
+
+
+def _sd_and_corr(root: np.ndarray, group: GroupDesign) -> tuple[np.ndarray, np.ndarray]:
+    sd = np.sqrt((root**2).sum(axis=1))
+    unit = root / np.where(sd == 0, 1.0, sd)[:, None]
+    corr = np.clip(unit @ unit.T, -1.0, 1.0)
+    undefined = sd == 0
+    corr[undefined] = corr[:, undefined] = np.nan
+    np.fill_diagonal(corr, 1.0)
+    return sd, corr
+
+
+def _spread_standard_errors(
+    criterion: Criterion, optimum: Optimum, profile: Conditional, sigma: float
+) -> np.ndarray:
+    """Standard errors of (sds, correlations below the diagonal, sigma) from observed information.
+
+    The deviance of (theta, log sigma) is log dets + df log(2 pi sigma^2) + r2 / sigma^2; its
+    Hessian goes through the delta method to the user's coding.
+    """
+    k, df = len(optimum.theta), criterion.df
+    _, by_ss = criterion.gradient_parts(profile)
+    ss = float(profile.penalized_ss[0])
+    information = np.empty((k + 1, k + 1))
+    # the profiled Hessian has had the cross term squared away; put it back
+    cross = -2 * by_ss / sigma**2
+    information[:k, :k] = optimum.hessian + np.outer(cross, cross) / (4 * ss / sigma**2)
+    information[k, :k] = information[:k, k] = cross
+    information[k, k] = 4 * df
+    try:
+        covariance = 2 * np.linalg.inv(information)
+    except np.linalg.LinAlgError:
+        covariance = np.full((k + 1, k + 1), np.nan)
+
+    def reported(point: np.ndarray) -> np.ndarray:
+        scale = np.exp(point[k])
+        root = criterion_root_in_user_coding(criterion, point[:k]) * scale
+        cov = root @ root.T
+        sd = np.sqrt(np.diag(cov))
+        low = np.tril_indices(len(sd), -1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            corr = (cov / np.outer(sd, sd))[low]
+        return np.concatenate([sd, corr, [scale]])
+
+    point = np.append(optimum.theta, np.log(sigma))
+    jacobian = np.array([(reported(point + e) - reported(point - e)) / 2e-6 for e in 1e-6 * np.eye(k + 1)]).T
+    variance = np.einsum("ia,ab,ib->i", jacobian, covariance, jacobian)
+    return np.sqrt(np.where(variance >= 0, variance, np.nan))
+
+
+def _square(low: np.ndarray, q: int) -> np.ndarray:
+    out = np.full((q, q), np.nan)
+    out[np.tril_indices(q, -1)] = low
+    return np.where(np.isnan(out), out.T, out)
+
+
+def _status(criterion: Criterion, optimum: Optimum, group: GroupDesign) -> Status:
+    T = criterion.matrix(optimum.theta)
+    if optimum.is_doubtful or not np.isfinite(optimum.deviance):
+        steep = float(np.abs(optimum.gradient).max(initial=np.nan))
+        return Status(
+            "failed",
+            f"the {criterion.method} criterion has no minimum where the search ended after "
+            f"{optimum.starts} start(s): its largest slope there is {steep:.2g}.",
+        )
+    if np.linalg.svd(T, compute_uv=False).min(initial=np.inf) >= SINGULAR:
+        return Status("converged", f"the {criterion.method} optimum lies inside the boundary.")
+    spread = np.sqrt((T**2).sum(axis=1))
+    zero = [t for t, s in zip(group.terms, spread, strict=True) if s < SINGULAR]
+    if zero:
+        names = " and ".join(zero)
+        said = f"the sd of {names} between levels of {group.factor} is estimated as zero"
+    elif len(group.terms) == 2:
+        said = f"the correlation of {' and '.join(group.terms)} over {group.factor} is estimated as +-1"
+    else:
+        said = (
+            f"some combination of {', '.join(group.terms)} does not vary between levels "
+            f"of {group.factor}"
+        )
+    return Status("singular", f"the {criterion.method} optimum is on the boundary: {said}.")
+
+
+def coefficients_in_user_coding(
+    criterion: Criterion, at: Conditional, design: Design, group: GroupDesign
+) -> dict[str, np.ndarray]:
+    """Fixed effects, BLUPs and their variances of a fit, keyed by the names of ``Estimate``."""
+    coordinates, m = criterion.coordinates, criterion.moments
+    x, z = coordinates.x, coordinates.z
+    assert z is not None
+    beta_w, u_w = at.beta, at.deviations()
+    u = coordinates.u_to_user(u_w, beta_w)[0]
+    into_z = z.from_working
+    index = group.population
+    into = np.zeros((m.q, m.p))
+    into[index >= 0, index[index >= 0]] = 1.0
+    # E in working coordinates: coefficients beta + u in the user's coding, pulled back through Z
+    into_population = z.to_working @ into @ x.from_working
+    beta = coordinates.beta_to_user(beta_w)[0]
+    rows = Rows.of(design, coordinates)
+    fitted = coordinates.y_shift + rows.X @ beta_w[0] + np.einsum("nq,nq->n", rows.Z, u_w[0][rows.codes])
+
+    def to_user(covariance: np.ndarray) -> np.ndarray:
+        return (into_z @ covariance[0] @ into_z.T)[m.design_of]
+
+    return {
+        "beta": beta,
+        "beta_covariance": x.from_working @ at.beta_covariance[0] @ x.from_working.T,
+        "u": u,
+        "coef": np.where(index >= 0, np.append(beta, 0.0)[index], 0.0) + u,
+        "u_pev": to_user(at.prediction_error_variance),
+        "u_condvar": to_user(at.covariance_given_beta),
+        "coef_covariance": to_user(at.coefficient_covariance(into_population)),
+        "fitted": fitted,
+    }

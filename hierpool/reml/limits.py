@@ -1,0 +1,219 @@
+"""Least squares as the two limits of the group variance: zero (one line) and infinity (a line each).
+
+Complete pooling is the algebra of ``core.gaussian`` without levels. No pooling lets the variance
+of the levels go to infinity: each level's block A_j of the normal equations is solved by itself,
+and what is common to all is estimated from what the levels leave over. A coefficient that the
+rows cannot tell (one row, one value of the predictor, a predictor that is constant within levels)
+is NaN, never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hierpool.core.design import Design
+from hierpool.core.errors import DataError
+from hierpool.core.gaussian import LOG_2PI, BetaPrior, condition
+from hierpool.core.moments import Coordinates, Moments, Rows, single_group
+from hierpool.core.results import Estimate, Status
+
+PIVOT_TOLERANCE = 1e-9  # part of a column's square left by the columns before it; below: aliased
+
+
+@dataclass(frozen=True)
+class SweptLevels:
+    """Each level's own regression, aliased columns left out.
+
+    Attributes
+    ----------
+    inverse
+        Shape (J, q, q): generalised inverse of A_j, zero in aliased rows and columns.
+    is_estimable
+        Shape (J, q).
+    """
+
+    inverse: np.ndarray
+    is_estimable: np.ndarray
+
+    @classmethod
+    def of(cls, A: np.ndarray) -> SweptLevels:
+        """Sweep the columns of stacked cross-products (J, q, q) in their order, as R's lm does."""
+        n_levels, q = A.shape[:2]
+        swept = A.copy()
+        estimable = np.zeros((n_levels, q), dtype=bool)
+        diagonal = np.einsum("jqq->jq", A)
+        for k in range(q):
+            pivot = swept[:, k, k]
+            ok = (pivot > PIVOT_TOLERANCE * diagonal[:, k]) & (diagonal[:, k] > 0)
+            estimable[:, k] = ok
+            swept[ok] = _sweep(swept[ok], k)
+        both = estimable[:, :, None] & estimable[:, None, :]
+        return cls(np.where(both, -swept, 0.0), estimable)
+
+
+def _sweep(A: np.ndarray, k: int) -> np.ndarray:
+    """Sweep column k of symmetric matrices (J, q, q); the swept part turns into minus the inverse."""
+    d = A[:, k, k][:, None]
+    column = A[:, :, k].copy()
+    out = A - column[:, :, None] * column[:, None, :] / d[..., None]
+    out[:, :, k] = out[:, k, :] = column / d
+    out[:, k, k] = -1 / d[:, 0]
+    return out
+
+
+def own_least_squares(A: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Shape (J, q): least-squares coefficients of each level from A (J, q, q) and b (J, q).
+
+    NaN where a level's rows cannot tell a coefficient.
+    """
+    swept = SweptLevels.of(A)
+    return np.where(swept.is_estimable, np.einsum("jab,jb->ja", swept.inverse, b), np.nan)
+
+
+def complete_pooling(design: Design) -> Estimate:
+    """Ordinary least squares on all rows; log-likelihood by ML."""
+    coordinates = Coordinates.of(design)
+    rows = Rows.of(design, coordinates)
+    moments = Moments.of(Rows(rows.y, rows.X, np.zeros((design.n, 0)), np.zeros(design.n, np.intp)))
+    df = design.n - moments.p
+    first = condition(moments, np.ones(1), np.zeros((1, 0, 0)), BetaPrior.flat(moments.p))
+    residual = rows.y - rows.X @ first.beta[0]
+    ss = float(residual @ residual)
+    sigma = _sigma(design, ss, df)
+    x = coordinates.x
+    return _estimate(
+        beta=coordinates.beta_to_user(first.beta)[0],
+        beta_covariance=sigma**2 * x.from_working @ first.beta_covariance[0] @ x.from_working.T,
+        sigma=sigma,
+        df=df,
+        fitted=design.y - residual,
+        loglik=_ml_loglik(design.n, ss),
+        n_parameters=moments.p + 1,
+        sentence="least squares on all rows, one line for all levels.",
+    )
+
+
+def no_pooling(design: Design) -> Estimate:
+    """Least squares with own coefficients per level, common ones for what does not vary.
+
+    A common column that is constant within levels is aliased with the levels' intercepts: NaN.
+    """
+    group = single_group(design)
+    assert group is not None
+    coordinates = Coordinates.of(design)
+    rows = Rows.of(design, coordinates)
+    m = Moments.of(rows)
+    z, x = coordinates.z, coordinates.x
+    assert z is not None
+    swept = SweptLevels.of(m.A[m.design_of])
+    C = m.C[m.design_of]
+    left = m.XX - np.einsum("jap,jab,jbr->pr", C, swept.inverse, C)
+    right = m.Xy - np.einsum("jap,jab,jb->p", C, swept.inverse, m.b)
+    beta, beta_inverse, estimable = _common(left, right, np.diag(m.XX))
+    own = np.einsum("jab,jb->ja", swept.inverse, m.b - C @ beta)
+    residual = rows.y - rows.X @ beta - np.einsum("nq,nq->n", rows.Z, own[rows.codes])
+    ss = float(residual @ residual)
+    rank = int(swept.is_estimable.sum() + estimable.sum())
+    df = design.n - rank
+    sigma = _sigma(design, ss, df)
+    through = swept.inverse @ C
+    covariance = swept.inverse + through @ beta_inverse @ np.swapaxes(through, -1, -2)
+    to_user = z.from_working
+    coef = own @ to_user.T + _moved(coordinates, beta)
+    # a level with one value of x keeps its mean as intercept, as R's lm does: only the slope is NaN
+    missing = ~swept.is_estimable
+    coef_covariance = sigma**2 * to_user @ covariance @ to_user.T
+    coef_covariance[missing[:, :, None] | missing[:, None, :]] = np.nan
+    unknown = ~estimable
+    beta_covariance = sigma**2 * x.from_working @ beta_inverse @ x.from_working.T
+    beta_covariance[unknown[:, None] | unknown] = np.nan
+    q = group.Z.shape[1]
+    return _estimate(
+        beta=np.where(estimable, x.from_working @ beta, np.nan),
+        beta_covariance=beta_covariance,
+        sigma=sigma,
+        df=df,
+        fitted=design.y - residual,
+        loglik=_ml_loglik(design.n, ss),
+        n_parameters=rank + 1,
+        sentence=f"least squares, {rank - int(estimable.sum())} own coefficients for "
+        f"{group.grouping.n_levels} levels of {group.factor}.",
+        coef=np.where(missing, np.nan, coef),
+        coef_covariance=coef_covariance,
+        u=np.zeros((0, q)),
+    )
+
+
+def _moved(coordinates: Coordinates, beta: np.ndarray) -> np.ndarray:
+    assert coordinates.z is not None
+    moved = coordinates.y_shift - (beta / coordinates.x.scales) @ coordinates.x.means
+    return moved * coordinates.z.constant
+
+
+def _common(left: np.ndarray, right: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Common coefficients, their inverse information, and which of them can be estimated."""
+    p = len(right)
+    if p == 0:
+        return np.zeros(0), np.zeros((0, 0)), np.zeros(0, dtype=bool)
+    swept = left[None].copy()
+    estimable = np.zeros(p, dtype=bool)
+    for k in range(p):
+        estimable[k] = swept[0, k, k] > PIVOT_TOLERANCE * total[k]
+        if estimable[k]:
+            swept = _sweep(swept, k)
+    inverse = np.where(estimable[:, None] & estimable, -swept[0], 0.0)
+    return inverse @ right, inverse, estimable
+
+
+def _sigma(design: Design, ss: float, df: int) -> float:
+    if df <= 0:
+        raise DataError(
+            f"{design.spec.formula}: as many coefficients as rows ({design.n}), so least squares "
+            "leaves nothing to estimate a residual sd from. Use partial pooling.",
+            "no-residual-df",
+        )
+    return float(np.sqrt(ss / df))
+
+
+def _ml_loglik(n: int, ss: float) -> float:
+    return -0.5 * n * (LOG_2PI + 1 + float(np.log(max(ss, np.finfo(float).tiny) / n)))
+
+
+def _estimate(
+    *,
+    beta: np.ndarray,
+    beta_covariance: np.ndarray,
+    sigma: float,
+    df: int,
+    fitted: np.ndarray,
+    loglik: float,
+    n_parameters: int,
+    sentence: str,
+    coef: np.ndarray | None = None,
+    coef_covariance: np.ndarray | None = None,
+    u: np.ndarray | None = None,
+) -> Estimate:
+    none2, none3 = np.zeros((0, 0)), np.zeros((0, 0, 0))
+    return Estimate(
+        method="least squares",
+        beta=beta,
+        beta_covariance=beta_covariance,
+        sigma=sigma,
+        sigma_se=sigma / np.sqrt(2 * df),
+        sd=np.zeros(0),
+        sd_se=np.zeros(0),
+        corr=none2,
+        corr_se=none2,
+        u=none2 if u is None else u,
+        coef=none2 if coef is None else coef,
+        u_pev=none3,
+        u_condvar=none3,
+        coef_covariance=none3 if coef_covariance is None else coef_covariance,
+        fitted=fitted,
+        loglik=loglik,
+        n_parameters=n_parameters,
+        relative_factor=none2,
+        status=Status("converged", sentence),
+    )
