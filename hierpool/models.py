@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from hierpool.bayes.priors import ModelPriors, default_priors
+from hierpool.bayes.runs import Settings
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, listed, nearest
 from hierpool.core.findings import Finding
@@ -23,8 +24,7 @@ from hierpool.reml import estimate, limits
 if TYPE_CHECKING:
     import pymc
 
-Engine = Literal["auto", "exact", "nuts"]
-ENGINES = ("auto", "exact", "nuts")
+_ENGINES = ("auto", "exact", "nuts")
 _PYMC_NAMES = {
     "random_seed": "seed",
     "nuts_sampler": "sampler",
@@ -101,7 +101,7 @@ class Model:
 
     def fit(
         self,
-        engine: Engine = "auto",
+        engine: Literal["auto", "exact", "nuts"] = "auto",
         *,
         draws: int = 1000,
         tune: int = 1000,
@@ -119,7 +119,10 @@ class Model:
         Parameters
         ----------
         engine
-            ``"nuts"``: NUTS on the full PyMC model. ``"auto"``: the best engine for this model.
+            ``"exact"``: coefficients integrated out, theta drawn by independence sampling, in
+            milliseconds; raises an error that carries the fit where its draws cannot be trusted.
+            ``"nuts"``: NUTS on the full PyMC model. ``"auto"``: exact where the model allows it,
+            NUTS otherwise or after a bad verdict, announced and recorded.
         draws, tune, chains
             Draws and warm-up draws of each chain, and number of chains.
         cores
@@ -140,22 +143,26 @@ class Model:
         ------
         ArgumentError
             An unknown argument or choice.
+        FitError
+            ``engine="exact"`` and draws that cannot be trusted; ``error.fit`` has them.
         MissingPackageError
             The sampler's package is not installed.
         """
         _check_arguments(unknown, engine, draws=draws, tune=tune, chains=chains)
-        from hierpool.bayes import nuts
-        from hierpool.checks.diagnostics import verdict
+        from hierpool import engines
 
-        run = nuts.run(
-            self.design,
-            self.priors,
-            nuts.Settings(
-                draws, tune, chains, cores, seed, sampler, target_accept, progress, dict(options or {})
-            ),
+        settings = Settings(
+            draws,
+            tune,
+            chains,
+            cores,
+            engines.fresh_seed() if seed is None else seed,
+            sampler,
+            target_accept,
+            progress,
+            dict(options or {}),
         )
-        status = verdict(run.tree, run.checked)
-        return PosteriorFit(self.design, self.priors, run.tree, status, run.info)
+        return engines.fit(self.design, self.priors, engine, settings)
 
     def reml(self) -> BlupFit:
         """REML fit with BLUPs; least squares for complete and no pooling, its limits."""
@@ -277,8 +284,8 @@ def _check_arguments(unknown: Mapping[str, Any], engine: str, **counts: int) -> 
         known = ["draws", "tune", "chains", "cores", "seed", "sampler", "target_accept", "progress", "options"]
         hint = f"did you mean {_PYMC_NAMES[name]!r}?" if name in _PYMC_NAMES else nearest(name, known)
         raise ArgumentError(f"fit() has no argument {name!r}: {hint}", "unknown-argument")
-    if engine not in ENGINES:
-        raise ArgumentError(f"engine={engine!r}: choose one of {listed(ENGINES)}", "unknown-choice")
+    if engine not in _ENGINES:
+        raise ArgumentError(f"engine={engine!r}: choose one of {listed(_ENGINES)}", "unknown-choice")
     for name, value in counts.items():
         if not isinstance(value, (int, np.integer)) or value < (0 if name == "tune" else 1):
             raise ArgumentError(f"{name}={value!r} must be a whole number of at least 1", "bad-count")

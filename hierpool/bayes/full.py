@@ -255,9 +255,10 @@ def _cholesky(factor: str, spread: Sequence[SpreadPriors]) -> Any:
                 'Type: pip install "pymc>=6.4"',
                 "pymc-too-old",
             )
-        part = pm.LKJCorr(name, n=size, eta=block.eta)
         if size == q:
-            return part
+            dim = f"{factor}_term"
+            return pm.LKJCorr(name, n=size, eta=block.eta, dims=(dim, f"{dim}_bis"))
+        part = pm.LKJCorr(name, n=size, eta=block.eta)
         whole = whole[block.columns, block.columns].set(part)
     return whole
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design, GroupDesign
@@ -49,25 +49,30 @@ class HalfT:
     sigma: float
 
     def logpdf(self, x: np.ndarray) -> np.ndarray:
-        """Log density at x >= 0."""
-        inside = np.log(2) + stats.t.logpdf(x, self.nu, 0, self.sigma)
-        return np.where(np.asarray(x) < 0, -np.inf, inside)
+        """Log density at x >= 0, minus infinity below."""
+        nu = self.nu
+        constant = special.gammaln((nu + 1) / 2) - special.gammaln(nu / 2) - 0.5 * np.log(nu * np.pi)
+        scaled = np.asarray(x) / self.sigma
+        inside = np.log(2 / self.sigma) + constant - 0.5 * (nu + 1) * np.log1p(scaled**2 / nu)
+        return np.where(scaled < 0, -np.inf, inside)
 
     def cdf(self, x: np.ndarray) -> np.ndarray:
-        """Probability below x."""
-        return np.clip(2 * stats.t.cdf(x, self.nu, 0, self.sigma) - 1, 0, 1)
-
-    def ppf(self, probability: np.ndarray) -> np.ndarray:
-        """Quantile."""
-        return stats.t.isf((1 - np.asarray(probability)) / 2, self.nu, 0, self.sigma)
-
-    def isf(self, probability: np.ndarray) -> np.ndarray:
-        """Upper quantile, exact in the far tail."""
-        return stats.t.isf(np.asarray(probability) / 2, self.nu, 0, self.sigma)
+        """Probability below x, exact near zero."""
+        squared = (np.maximum(x, 0) / self.sigma) ** 2
+        return np.asarray(special.betainc(0.5, self.nu / 2, squared / (squared + self.nu)))
 
     def sf(self, x: np.ndarray) -> np.ndarray:
         """Probability above x, exact in the far tail."""
-        return 2 * stats.t.sf(np.maximum(x, 0), self.nu, 0, self.sigma)
+        return np.asarray(2 * special.stdtr(self.nu, -np.maximum(x, 0) / self.sigma))
+
+    def ppf(self, probability: np.ndarray) -> np.ndarray:
+        """Quantile, exact near zero."""
+        ratio = special.betaincinv(0.5, self.nu / 2, probability)
+        return np.asarray(self.sigma * np.sqrt(self.nu * ratio / (1 - ratio)))
+
+    def isf(self, probability: np.ndarray) -> np.ndarray:
+        """Upper quantile, exact in the far tail."""
+        return np.asarray(-self.sigma * special.stdtrit(self.nu, np.asarray(probability) / 2))
 
 
 @dataclass(frozen=True)

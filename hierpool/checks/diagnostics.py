@@ -8,6 +8,7 @@ import arviz as az
 import numpy as np
 import pandas as pd
 import xarray as xr
+from arviz_stats.base import array_stats
 
 from hierpool.core.results import Status
 
@@ -88,6 +89,14 @@ def _clean(stats: xr.Dataset) -> str:
 
 def _at(checked: pd.DataFrame, column: str, pick) -> str:  # type: ignore[no-untyped-def]
     return str(checked["variable"][checked[column] == pick(checked[column])].iloc[0])
+
+
+def proposal_pareto_k(log_weights: np.ndarray) -> float:
+    """Pareto k of importance weights, flat: above 0.7 their average cannot be trusted.
+
+    ArviZ's ``psislw`` negates its argument, as for log likelihoods; minus the weights go in.
+    """
+    return float(array_stats.psislw(-log_weights)[1])
 
 
 def summary(values: xr.DataArray, diagnostics: bool = True) -> pd.DataFrame:

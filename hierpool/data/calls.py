@@ -221,7 +221,7 @@ class _CallReader:
         ):
             return f"np.{func.attr}", False
         written = ast.unparse(func)
-        self.fail(
+        return self.fail(
             f"{written}() cannot be used in a formula",
             "function-not-allowed",
             self._at(func),

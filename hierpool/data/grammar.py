@@ -54,6 +54,7 @@ class Columns:
 
 
 def reader_of(text: str) -> Reader:
+    """Reader of a text whose tokens and parentheses are in order."""
     if not isinstance(text, str):
         raise ArgumentError(
             f"a formula is text such as 'y ~ x + (x | g)'; this is a {type(text).__name__}",
@@ -79,6 +80,7 @@ class Reader:
     tokens: tuple[Token, ...]
 
     def fail(self, message: str, code: str, at: int, hint: str = "") -> NoReturn:
+        """Raise with a caret under the token at a position."""
         token = self.tokens[at]
         raise FormulaError(message, code, self.text, token.start, len(token.text), hint)
 

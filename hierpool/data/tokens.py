@@ -32,10 +32,12 @@ class Token:
 
     @property
     def is_operator(self) -> bool:
+        """Whether it is a sign, a bar or a parenthesis."""
         return self.factor is None and not self.is_number
 
 
 def tokens_of(text: str) -> tuple[Token, ...]:
+    """Every token of the text; an error with a caret at a character that starts none."""
     found: list[Token] = []
     position = 0
     while position < len(text):
@@ -86,6 +88,7 @@ def _token(text: str, start: int) -> tuple[Token, int]:
 
 
 def fail_open(text: str, position: int) -> NoReturn:
+    """Raise for a parenthesis that is not closed."""
     raise FormulaError(
         "this parenthesis is not closed", "unbalanced-parenthesis", text, position, hint="add a )"
     )

@@ -9,8 +9,6 @@ is NaN, never zero.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from hierpool.core.design import Design
@@ -18,59 +16,7 @@ from hierpool.core.errors import DataError
 from hierpool.core.gaussian import LOG_2PI, BetaPrior, condition
 from hierpool.core.moments import Coordinates, Moments, Rows, single_group
 from hierpool.core.results import Estimate, Status
-
-PIVOT_TOLERANCE = 1e-9  # part of a column's square left by the columns before it; below: aliased
-
-
-@dataclass(frozen=True)
-class SweptLevels:
-    """Each level's own regression, aliased columns left out.
-
-    Attributes
-    ----------
-    inverse
-        Shape (J, q, q): generalised inverse of A_j, zero in aliased rows and columns.
-    is_estimable
-        Shape (J, q).
-    """
-
-    inverse: np.ndarray
-    is_estimable: np.ndarray
-
-    @classmethod
-    def of(cls, A: np.ndarray) -> SweptLevels:
-        """Sweep the columns of stacked cross-products (J, q, q) in their order, as R's lm does."""
-        n_levels, q = A.shape[:2]
-        swept = A.copy()
-        estimable = np.zeros((n_levels, q), dtype=bool)
-        diagonal = np.einsum("jqq->jq", A)
-        for k in range(q):
-            pivot = swept[:, k, k]
-            ok = (pivot > PIVOT_TOLERANCE * diagonal[:, k]) & (diagonal[:, k] > 0)
-            estimable[:, k] = ok
-            swept[ok] = _sweep(swept[ok], k)
-        both = estimable[:, :, None] & estimable[:, None, :]
-        return cls(np.where(both, -swept, 0.0), estimable)
-
-
-def _sweep(A: np.ndarray, k: int) -> np.ndarray:
-    """Sweep column k of symmetric matrices (J, q, q); the swept part turns into minus the inverse."""
-    d = A[:, k, k][:, None]
-    column = A[:, :, k].copy()
-    out = A - column[:, :, None] * column[:, None, :] / d[..., None]
-    out[:, :, k] = out[:, k, :] = column / d
-    out[:, k, k] = -1 / d[:, 0]
-    return out
-
-
-def own_least_squares(A: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Shape (J, q): least-squares coefficients of each level from A (J, q, q) and b (J, q).
-
-    NaN where a level's rows cannot tell a coefficient.
-    """
-    swept = SweptLevels.of(A)
-    return np.where(swept.is_estimable, np.einsum("jab,jb->ja", swept.inverse, b), np.nan)
-
+from hierpool.core.sweep import SweptLevels, swept_inverse
 
 def complete_pooling(design: Design) -> Estimate:
     """Ordinary least squares on all rows; log-likelihood by ML."""
@@ -111,7 +57,8 @@ def no_pooling(design: Design) -> Estimate:
     C = m.C[m.design_of]
     left = m.XX - np.einsum("jap,jab,jbr->pr", C, swept.inverse, C)
     right = m.Xy - np.einsum("jap,jab,jb->p", C, swept.inverse, m.b)
-    beta, beta_inverse, estimable = _common(left, right, np.diag(m.XX))
+    beta_inverse, estimable = swept_inverse(left, np.diag(m.XX))
+    beta = beta_inverse @ right
     own = np.einsum("jab,jb->ja", swept.inverse, m.b - C @ beta)
     residual = rows.y - rows.X @ beta - np.einsum("nq,nq->n", rows.Z, own[rows.codes])
     ss = float(residual @ residual)
@@ -150,21 +97,6 @@ def _moved(coordinates: Coordinates, beta: np.ndarray) -> np.ndarray:
     assert coordinates.z is not None
     moved = coordinates.y_shift - (beta / coordinates.x.scales) @ coordinates.x.means
     return moved * coordinates.z.constant
-
-
-def _common(left: np.ndarray, right: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Common coefficients, their inverse information, and which of them can be estimated."""
-    p = len(right)
-    if p == 0:
-        return np.zeros(0), np.zeros((0, 0)), np.zeros(0, dtype=bool)
-    swept = left[None].copy()
-    estimable = np.zeros(p, dtype=bool)
-    for k in range(p):
-        estimable[k] = swept[0, k, k] > PIVOT_TOLERANCE * total[k]
-        if estimable[k]:
-            swept = _sweep(swept, k)
-    inverse = np.where(estimable[:, None] & estimable, -swept[0], 0.0)
-    return inverse @ right, inverse, estimable
 
 
 def _sigma(design: Design, ss: float, df: int) -> float:

@@ -1,0 +1,134 @@
+"""Mixtures of Student t components: densities, draws, and refitting to weighted points.
+
+References
+----------
+Cappe, Douc, Guillin, Marin, Robert (2008), Stat. Comput. 18, 447-459 (weighted EM).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import special
+
+EM_STEPS = 8
+
+
+@dataclass(frozen=True)
+class Student:
+    """Multivariate t with location (d,), lower scale factor (d, d) and degrees of freedom.
+
+    ``nu = inf`` is a normal distribution.
+    """
+
+    location: np.ndarray
+    factor: np.ndarray
+    nu: float
+
+    @classmethod
+    def with_scale(cls, location: np.ndarray, scale: np.ndarray, nu: float) -> Student:
+        """Component with scale matrix (d, d), made positive definite where rounding is not kind."""
+        values, vectors = np.linalg.eigh((scale + scale.T) / 2)
+        floor = 1e-10 * max(values.max(), 1e-300)
+        return cls(location, (vectors * np.sqrt(np.maximum(values, floor))), nu)
+
+    def distance(self, z: np.ndarray) -> np.ndarray:
+        """Squared Mahalanobis distances of points (K, d)."""
+        white = (z - self.location) @ self._inverse_factor.T
+        return np.einsum("kd,kd->k", white, white)
+
+    @cached_property
+    def _inverse_factor(self) -> np.ndarray:
+        return np.linalg.inv(self.factor)
+
+    @cached_property
+    def _log_det(self) -> float:
+        return float(np.linalg.slogdet(self.factor)[1])
+
+    def log_density(self, z: np.ndarray) -> np.ndarray:
+        """Log density at points (K, d)."""
+        d, nu = len(self.location), self.nu
+        log_det, distance = self._log_det, self.distance(z)
+        if np.isinf(nu):
+            return -0.5 * (d * np.log(2 * np.pi) + distance) - log_det
+        constant = special.gammaln((nu + d) / 2) - special.gammaln(nu / 2) - 0.5 * d * np.log(nu * np.pi)
+        return constant - log_det - 0.5 * (nu + d) * np.log1p(distance / nu)
+
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Points (n, d)."""
+        normal = rng.standard_normal((n, len(self.location))) @ self.factor.T
+        if not np.isinf(self.nu):
+            normal /= np.sqrt(rng.chisquare(self.nu, n) / self.nu)[:, None]
+        return self.location + normal
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Weighted components; the weights sum to one."""
+
+    components: tuple[Student, ...]
+    weights: np.ndarray
+
+    def log_densities(self, z: np.ndarray) -> np.ndarray:
+        """Shape (components, K): log of weight times density of each component."""
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(self.weights)
+        return np.stack([w + c.log_density(z) for w, c in zip(log_weights, self.components, strict=True)])
+
+    def log_density(self, z: np.ndarray) -> np.ndarray:
+        """Log density at points (K, d)."""
+        return np.asarray(special.logsumexp(self.log_densities(z), axis=0))
+
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Points (n, d) in random order."""
+        counts = rng.multinomial(n, self.weights)
+        points = [c.draw(k, rng) for c, k in zip(self.components, counts, strict=True)]
+        return rng.permutation(np.concatenate(points))
+
+
+def refit(
+    adapted: Mixture, fixed: Mixture, fixed_share: float, z: np.ndarray, weights: np.ndarray
+) -> tuple[Mixture, np.ndarray]:
+    """Weighted EM of the adapted components beside fixed ones.
+
+    Parameters
+    ----------
+    adapted, fixed
+        Components to move, and components that stay.
+    fixed_share
+        Weight of the fixed components together.
+    z, weights
+        Points (K, d) and their importance weights, summing to one.
+
+    Returns
+    -------
+    Mixture, array
+        The adapted components with weights summing to one, and the share of the points that each
+        fixed component explains.
+    """
+    components, shares = list(adapted.components), adapted.weights.copy()
+    d = z.shape[1]
+    with np.errstate(divide="ignore"):
+        fixed_log = fixed.log_densities(z) + np.log(fixed_share)
+    responsibility = np.zeros((len(components) + len(fixed.components), len(z)))
+    for _ in range(EM_STEPS):
+        current = Mixture(tuple(components), shares / shares.sum() * (1 - fixed_share))
+        logs = np.concatenate([current.log_densities(z), fixed_log])
+        responsibility = np.exp(logs - special.logsumexp(logs, axis=0)) * weights
+        shares = responsibility[: len(components)].sum(axis=1)
+        keep = shares > 0.01
+        if not keep.any():
+            break
+        components = [c for c, k in zip(components, keep, strict=True) if k]
+        responsibility = np.concatenate([responsibility[: len(keep)][keep], responsibility[len(keep) :]])
+        shares = shares[keep]
+        for k, c in enumerate(components):
+            gain = responsibility[k] * (c.nu + d) / (c.nu + c.distance(z))
+            location = gain @ z / gain.sum()
+            centred = z - location
+            scale = (centred * gain[:, None]).T @ centred / responsibility[k].sum()
+            components[k] = Student.with_scale(location, scale, c.nu)
+    explained = responsibility[len(components) :].sum(axis=1)
+    return Mixture(tuple(components), shares / shares.sum()), explained

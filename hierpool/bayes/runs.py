@@ -1,0 +1,114 @@
+"""What either engine hands back: the DataTree, how it was made, and what its verdict looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from hierpool.bayes.priors import ModelPriors
+from hierpool.bayes.theta import Theta, ThetaMap
+from hierpool.core.design import Design
+from hierpool.core.integrated import Integrated
+from hierpool.core.results import Draws, posterior_tree
+
+LARGEST_STORED = 50_000_000  # draws x rows above which log_likelihood is made when asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a fit was asked for; ``sampler``, ``tune`` and ``target_accept`` concern NUTS only."""
+
+    draws: int
+    tune: int
+    chains: int
+    cores: int | None
+    seed: int
+    sampler: str
+    target_accept: float | None
+    progress: bool
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRun:
+    """Draws of one engine.
+
+    Attributes
+    ----------
+    tree
+        An ArviZ DataTree with a ``theta`` group beside the usual ones.
+    info
+        Engine, seed, versions, seconds and what else tells how it was made.
+    checked
+        Names of the variables whose R-hat and ESS decide on the draws.
+    """
+
+    tree: xr.DataTree
+    info: Mapping[str, Any]
+    checked: tuple[str, ...]
+
+
+def coefficient_names(design: Design, drawn: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Draws keyed ``beta``, ``u``, ``coef`` under the names of the vocabulary; empty ones left out."""
+    factor = design.groups[0].factor if design.groups else ""
+    names = {"beta": "beta", "u": f"u_{factor}", "coef": f"coef_{factor}"}
+    return {names[k]: v for k, v in drawn.items() if v.size}
+
+
+def spread_names(design: Design, theta_map: ThetaMap, theta: Theta) -> dict[str, np.ndarray]:
+    """sigma, sds and correlations of theta in the user's coding, under the names of the vocabulary."""
+    out = {"sigma": theta.sigma}
+    for group in design.groups:
+        if group.is_pooled:
+            sd, corr = theta_map.user_spread(theta)
+            out[f"sd_{group.factor}"] = sd
+            if group.has_correlation:
+                out[f"corr_{group.factor}"] = corr
+    return out
+
+
+def make_tree(
+    design: Design,
+    variables: Mapping[str, np.ndarray],
+    theta: Theta,
+    stats: Mapping[str, np.ndarray],
+    chains: int,
+) -> xr.DataTree:
+    """DataTree from draws with all chains one after the other, shapes (K, ...)."""
+
+    def chained(values: np.ndarray) -> np.ndarray:
+        return values.reshape(chains, -1, *values.shape[1:])
+
+    parts = {"sigma": theta.sigma}
+    if theta.sd.shape[1]:
+        parts |= {"sd": theta.sd, "corr_chol": theta.corr_chol}
+    draws = Draws(
+        variables={k: chained(v) for k, v in variables.items()},
+        theta={k: chained(v) for k, v in parts.items()},
+        sample_stats={k: chained(v) for k, v in stats.items()},
+    )
+    return posterior_tree(design, draws, {})
+
+
+def add_log_likelihood(
+    tree: xr.DataTree, integrated: Integrated, sigma: np.ndarray, factor: np.ndarray
+) -> bool:
+    """Put the integrated ``log_likelihood`` group into the tree, unless it is too large to store."""
+    if len(sigma) * integrated.design.n > LARGEST_STORED:
+        return False
+    values = integrated.log_density_of_rows(sigma, factor)
+    posterior, observed = tree["posterior"], tree["observed_data"]
+    shape = (posterior.sizes["chain"], posterior.sizes["draw"], -1)
+    labels = {"chain": posterior["chain"], "draw": posterior["draw"], "obs": observed["obs"]}
+    data = xr.Dataset({"y": (("chain", "draw", "obs"), values.reshape(shape))}, labels)
+    tree["log_likelihood"] = xr.DataTree(data)
+    return True
+
+
+def is_integrable(priors: ModelPriors) -> bool:
+    """Whether every coefficient has a normal prior, so that the algebra applies."""
+    return priors.population.is_normal and (priors.own is None or priors.own.is_normal)

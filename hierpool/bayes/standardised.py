@@ -1,0 +1,113 @@
+"""Coordinates of theta in which its prior is standard normal.
+
+Each scalar of theta goes through its own prior's cdf: z = Phi^-1(F(scalar)). Correlations enter as
+canonical partial correlations, each of which has a symmetric beta distribution under LKJ(eta).
+
+References
+----------
+Lewandowski, Kurowicka, Joe (2009), J. Multivariate Anal. 100, 1989-2001, section 2.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from hierpool.bayes.priors import ModelPriors, Prior
+from hierpool.bayes.theta import Theta
+
+_EDGE = 1e-12  # partial correlations are kept this far from -1 and 1
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """Map between z, shape (K, d), and ``Theta``.
+
+    Order of z: sigma, the sds of the factor's terms, then the partial correlations of each
+    correlated block, row by row below the diagonal.
+
+    Attributes
+    ----------
+    priors
+        Priors of sigma and of the sds, in order.
+    pairs
+        For each partial correlation its (row, column, first column of its block) in the factor's
+        q terms.
+    shapes
+        Shape (pairs,): a of its Beta(a, a) distribution on (-1, 1).
+    """
+
+    priors: tuple[Prior, ...]
+    pairs: tuple[tuple[int, int, int], ...]
+    shapes: np.ndarray
+
+    @classmethod
+    def of(cls, priors: ModelPriors) -> Standardised:
+        """Coordinates of a model's theta."""
+        scalars: list[Prior] = [priors.sigma]
+        pairs: list[tuple[int, int, int]] = []
+        shapes: list[float] = []
+        for block in priors.spread:
+            scalars += block.sd
+            size, start = len(block.sd), block.columns.start
+            if block.eta is None:
+                continue
+            for i in range(1, size):
+                for j in range(i):
+                    pairs.append((start + i, start + j, start))
+                    shapes.append(block.eta + (size - 2 - j) / 2)
+        return cls(tuple(scalars), tuple(pairs), np.array(shapes))
+
+    @property
+    def size(self) -> int:
+        """d, the number of scalars."""
+        return len(self.priors) + len(self.pairs)
+
+    @property
+    def n_sds(self) -> int:
+        """q, the number of standard deviations of the factor's terms."""
+        return len(self.priors) - 1
+
+    def correlations_of(self, sd: int) -> list[int]:
+        """Positions in z of the partial correlations that involve the sd number ``sd``."""
+        first = len(self.priors)
+        return [first + k for k, (i, j, _) in enumerate(self.pairs) if sd in (i, j)]
+
+    def theta(self, z: np.ndarray) -> Theta:
+        """Values of theta at z, shape (K, d)."""
+        scalars = np.stack([_quantile(p, z[:, k]) for k, p in enumerate(self.priors)], axis=1)
+        chol = np.broadcast_to(np.eye(self.n_sds), (len(z), self.n_sds, self.n_sds)).copy()
+        if self.pairs:
+            partial = _partial_correlations(z[:, len(self.priors) :], self.shapes)
+            left = np.ones((len(z), self.n_sds))
+            for k, (i, j, _) in enumerate(self.pairs):
+                chol[:, i, j] = partial[:, k] * np.sqrt(left[:, i])
+                left[:, i] = left[:, i] * (1 - partial[:, k] ** 2)
+                chol[:, i, i] = np.sqrt(left[:, i])
+        return Theta(scalars[:, 0], scalars[:, 1:], chol)
+
+    def position(self, index: int, value: float) -> float:
+        """z of the scalar number ``index`` (sigma 0, sds 1..q) at ``value``."""
+        law = self.priors[index].distribution
+        below = float(law.cdf(value))
+        z = special.ndtri(below) if below < 0.5 else -special.ndtri(float(law.sf(value)))
+        return float(np.clip(z, -8.0, 8.0))
+
+
+def _quantile(prior: Prior, z: np.ndarray) -> np.ndarray:
+    """F^-1(Phi(z)), from the nearer tail."""
+    law = prior.distribution
+    tail = special.ndtr(-np.abs(z))
+    upper = z > 0
+    out = np.empty_like(z)
+    out[upper] = law.isf(tail[upper])
+    out[~upper] = law.ppf(tail[~upper])
+    return out
+
+
+def _partial_correlations(z: np.ndarray, shapes: np.ndarray) -> np.ndarray:
+    """Quantiles of 2 Beta(a, a) - 1 at Phi(z), shape (K, pairs)."""
+    lower = special.betaincinv(shapes, shapes, special.ndtr(-np.abs(z)))
+    return np.clip(np.sign(z) * (1 - 2 * lower), -1 + _EDGE, 1 - _EDGE)

@@ -1,0 +1,95 @@
+"""Posterior means set against BLUPs, and why they differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hierpool.checks.diagnostics import monte_carlo_error
+from hierpool.core.design import Design
+from hierpool.core.errors import ComparisonError, UnsupportedModelError
+from hierpool.core.moments import single_group
+
+
+def compare_blups(fit: Any, reml: Any) -> pd.DataFrame:
+    """Posterior means of the levels' deviations beside their BLUPs.
+
+    The difference splits exactly in two, with theta_hat the optimum of ``reml``:
+    ``from_beta_prior`` = E[u | y, theta_hat, prior on beta] - BLUP, and
+    ``from_theta`` = E[u | y] - E[u | y, theta_hat, prior on beta]: the prior on the standard
+    deviations and correlations and their uncertainty together.
+
+    Parameters
+    ----------
+    fit
+        A partially pooled ``PosteriorFit``.
+    reml
+        The ``BlupFit`` of the same model: ``model.reml()`` or ``model.ml()``.
+
+    Returns
+    -------
+    DataFrame
+        Index (factor, level, term); columns ``posterior_mean`` (the average of the conditional
+        means over the draws of theta), ``posterior_sd``, ``mcse`` (Monte Carlo error of
+        ``posterior_mean``), ``blup``, ``blup_se`` (root of the prediction error variance),
+        ``difference``, ``from_beta_prior``, ``from_theta``.
+
+    Raises
+    ------
+    ComparisonError
+        The two are not fits of the same model to the same rows.
+    UnsupportedModelError
+        The model does not pool partially.
+    """
+    design: Design = fit.design
+    _check_same(design, reml.design)
+    group = single_group(design)
+    if group is None or not group.is_pooled:
+        raise UnsupportedModelError(
+            f"{design.spec.formula} does not pool partially: it has no BLUPs. "
+            "Fit varying_intercept(...) or varying_slope(...).",
+            "no-random-effects",
+        )
+    draws = fit.conditional_means()["u"]
+    chained = xr.DataArray(
+        draws.reshape(*fit.n_draws, *draws.shape[1:]), dims=("chain", "draw", "level", "term")
+    )
+    algebra, estimate = fit.integrated, reml.estimate
+    at = algebra.condition(np.array([estimate.sigma]), estimate.relative_factor[None])
+    with_prior = algebra.to_user(at.beta, at.deviations())["u"][0]
+    mean, blup = draws.mean(axis=0), estimate.u
+    own_draws = fit.datatree["posterior"][f"u_{group.factor}"].to_numpy()
+    pev = np.diagonal(estimate.u_pev, axis1=1, axis2=2)
+    columns = {
+        "posterior_mean": mean,
+        "posterior_sd": own_draws.std(axis=(0, 1), ddof=1),
+        "mcse": monte_carlo_error(chained),
+        "blup": blup,
+        "blup_se": np.sqrt(pev),
+        "difference": mean - blup,
+        "from_beta_prior": with_prior - blup,
+        "from_theta": mean - with_prior,
+    }
+    index = pd.MultiIndex.from_product(
+        [[group.factor], group.grouping.levels, group.terms], names=["factor", "level", "term"]
+    )
+    return pd.DataFrame({k: np.asarray(v).reshape(-1) for k, v in columns.items()}, index=index)
+
+
+def _check_same(one: Design, other: Design) -> None:
+    if one.fingerprint != other.fingerprint:
+        raise ComparisonError(
+            f"the posterior has {one.n} rows of {one.spec.response}, the BLUPs {other.n} rows of "
+            f"{other.spec.response}, or their values differ: fit both from one model, "
+            "model.fit() and model.reml().",
+            "different-rows",
+        )
+    if one.spec != other.spec:
+        raise ComparisonError(
+            f"the posterior is of {one.spec.formula}, the BLUPs of {other.spec.formula}: "
+            "fit both from one model, model.fit() and model.reml().",
+            "different-models",
+        )

@@ -1,0 +1,358 @@
+"""Columns of numbers from the user's columns: the only importer of formulaic.
+
+formulaic evaluates any Python, so it only ever sees text that ``hierpool.data.calls`` has read,
+and columns that are there, clean and complete.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from formulaic import Formula
+from formulaic.errors import DataMismatchWarning
+
+from hierpool.core.errors import DataError, listed
+from hierpool.data import rows
+from hierpool.data.calls import ELEMENTWISE, Factor, quote
+from hierpool.data.grammar import Columns
+
+MOST_CATEGORIES = 1000  # of one predictor; each is a dense column
+_CONTEXT = {name: getattr(np, name) for name in ELEMENTWISE if name != "I"}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """How one column of the model's own frame is made from the user's.
+
+    Attributes
+    ----------
+    key
+        Its name there: the user's, or a plain stand-in where a function needs one.
+    column
+        The user's column.
+    shown
+        How the stand-in is written in names of terms.
+    categories
+        Labels in order; None for a number.
+    """
+
+    key: str
+    column: str
+    shown: str
+    categories: pd.Index[Any] | None = None
+
+    def values(self, frame: pd.DataFrame, user: str) -> Any:
+        """The column's numbers, or its categories as they were when the model was made."""
+        column = frame[self.column]
+        if self.categories is None:
+            return rows.to_numbers(column, self.column, user)
+        codes = self.categories.get_indexer(rows.plain_labels(pd.Index(_as_category(column))))
+        unseen = codes < 0
+        if unseen.any():
+            names = listed(dict.fromkeys(column[unseen]))
+            raise DataError(
+                f"column {self.column!r} has categories that the model has not seen: {names} in "
+                f"{rows.rows_named(frame.index[unseen])}; it knows {listed(self.categories)}. "
+                "Leave these rows out",
+                "unseen-category",
+            )
+        return pd.Categorical.from_codes(codes, categories=self.categories)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Columns of numbers from one text such as ``"1 + Days"``, with what they remember.
+
+    Attributes
+    ----------
+    names
+        Names of the columns, as formulaic gives them: ``"Intercept"``, ``"Sex[T.Female]"``.
+    terms
+        Each term as it must be typed in a formula, with the positions of its columns.
+    memory
+        formulaic's own state: means, knots, contrasts.
+    """
+
+    names: tuple[str, ...]
+    terms: tuple[tuple[str, tuple[int, ...]], ...]
+    memory: Any
+
+    def encode(self, frame: pd.DataFrame, labels: pd.Index[Any]) -> np.ndarray:
+        """The columns, shape (n, k), from the model's own frame."""
+        if not self.names:
+            return np.zeros((len(frame), 0))
+        X = _evaluated(lambda: self.memory.get_model_matrix(frame, context=_CONTEXT))
+        _check_finite(X, self.names, labels)
+        return X
+
+
+def _evaluated(make: Any) -> np.ndarray:
+    """What formulaic makes, as floats; its errors as ours."""
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("error", DataMismatchWarning)
+            return np.asarray(make(), dtype=float)  # log(0) is caught later, with its row
+    except DataMismatchWarning as error:
+        raise DataError(
+            "the levels= of a C() in the formula leave out categories that the data have. "
+            f"Name every one of them, or leave levels= away ({error})",
+            "unseen-category",
+        ) from error
+    except Exception as error:  # formulaic raises anything; it calls numpy and scipy
+        raise DataError(
+            f"the formula cannot be evaluated with these data: {error} Compute the column "
+            "yourself, data['z'] = ..., and use it",
+            "cannot-evaluate",
+        ) from error
+
+
+def _check_finite(X: np.ndarray, names: Sequence[str], labels: pd.Index[Any]) -> None:
+    finite = np.isfinite(X)
+    if finite.all():
+        return
+    k = int(np.flatnonzero(~finite.all(axis=0))[0])
+    values = ", ".join(sorted({str(v) for v in X[~finite[:, k], k]}))
+    raise DataError(
+        f"{names[k]!r} is not a finite number ({values}) in "
+        f"{rows.rows_named(labels[~finite[:, k]])}. Correct the column or leave these rows out",
+        "infinite-values",
+    )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some columns of an encoding."""
+
+    encoding: Encoding
+    columns: tuple[int, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of these columns."""
+        return tuple(self.encoding.names[k] for k in self.columns)
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """New rows in the columns of a model.
+
+    Attributes
+    ----------
+    X
+        Shape (n, p): population columns.
+    Z
+        Factor -> shape (n, q).
+    codes
+        Factor -> shape (n,): position of each row's level in the model, -1 where it has none.
+    labels
+        Factor -> label of each row.
+    index
+        The user's index of the rows.
+    """
+
+    X: np.ndarray
+    Z: Mapping[str, np.ndarray]
+    codes: Mapping[str, np.ndarray]
+    labels: Mapping[str, pd.Index[Any]]
+    index: pd.Index[Any]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns new data into the columns that a model was made with.
+
+    Attributes
+    ----------
+    sources
+        Columns of the model's own frame.
+    population
+        What X is made of, piece by piece.
+    groups
+        Factor -> what its Z is made of.
+    levels
+        Factor -> its levels.
+    factor_columns
+        Factor -> the user's columns it is made of.
+    """
+
+    sources: tuple[Source, ...]
+    population: tuple[Piece, ...]
+    groups: Mapping[str, tuple[Piece, ...]]
+    levels: Mapping[str, pd.Index[Any]]
+    factor_columns: Mapping[str, tuple[str, ...]]
+
+    def encode(self, data: Any, factors: Literal["known", "none"] = "known") -> EncodedRows:
+        """New rows in the model's columns, with the means, knots and categories it was made with.
+
+        Parameters
+        ----------
+        data
+            A table with the predictors; the response may be missing.
+        factors
+            ``"known"``: the columns of the groups are there too, and a level that the model has
+            not seen gets the code -1. ``"none"``: they are not read, and Z holds nothing.
+        """
+        names = [s.column for s in self.sources]
+        chosen = list(self.levels) if factors == "known" else []
+        names += [c for f in chosen for c in self.factor_columns[f]]
+        frame = rows.select(rows.read_frame(data), dict.fromkeys(names))
+        _check_complete(frame)
+        own = model_frame(frame, self.sources)
+        X = join(self.population, own, frame.index)
+        Z = {f: join(p, own, frame.index) for f, p in self.groups.items() if f in chosen}
+        labels = {f: _labels(frame, self.factor_columns[f]) for f in chosen}
+        codes = {f: _codes(self.levels[f], labels[f], f) for f in chosen}
+        return EncodedRows(X, Z, codes, labels, frame.index)
+
+
+def _check_complete(frame: pd.DataFrame) -> None:
+    for name, column in frame.items():
+        missing = column.isna().to_numpy()
+        if missing.any():
+            raise DataError(
+                f"column {name!r} has missing values in {rows.rows_named(frame.index[missing])}, "
+                "so nothing can be said about these rows. Fill them in or leave the rows out",
+                "missing-values",
+            )
+
+
+def _labels(frame: pd.DataFrame, columns: Sequence[str]) -> pd.Index[Any]:
+    parts = [rows.plain_labels(pd.Index(frame[c])) for c in columns]
+    if len(parts) == 1:
+        return parts[0]
+    return pd.Index([":".join(map(str, pair)) for pair in zip(*parts, strict=True)], dtype=object)
+
+
+def _codes(levels: pd.Index[Any], labels: pd.Index[Any], factor: str) -> np.ndarray:
+    codes = levels.get_indexer(labels)
+    unseen = dict.fromkeys(labels[codes < 0])
+    written = {str(level): level for level in levels} if unseen else {}
+    for label in unseen:
+        if str(label) in written:
+            raise DataError(
+                f"the level {label!r} of {factor!r} is {type(label).__name__} here, and "
+                f"{type(written[str(label)]).__name__} in the model. Give the column the same "
+                "type",
+                "level-type",
+            )
+    return np.asarray(codes, dtype=np.intp)
+
+
+def join(pieces: Iterable[Piece], own: pd.DataFrame, labels: pd.Index[Any]) -> np.ndarray:
+    """Columns of several pieces side by side, shape (n, k)."""
+    parts = [p.encoding.encode(own, labels)[:, list(p.columns)] for p in pieces]
+    return np.concatenate([np.zeros((len(own), 0)), *parts], axis=1)
+
+
+def model_frame(frame: pd.DataFrame, sources: Iterable[Source]) -> pd.DataFrame:
+    """The frame that formulaic sees: floats and categories, nothing missing, rows 0 to n - 1."""
+    columns = {s.key: s.values(frame, "a predictor") for s in sources}
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(frame)))
+
+
+def find_sources(factors: Iterable[Factor], frame: pd.DataFrame) -> dict[Factor, list[Source]]:
+    """How each factor's columns are made, learned from the rows of the model."""
+    found: dict[Factor, list[Source]] = {}
+    taken = {str(c) for c in frame.columns}
+    for factor in factors:
+        found[factor] = [_source(factor, name, frame, taken) for name in factor.columns]
+    return found
+
+
+def _source(factor: Factor, name: str, frame: pd.DataFrame, taken: set[str]) -> Source:
+    column = frame[name]
+    shown = quote(name, in_call=True)
+    key = name if factor.kind == "column" or (factor.kind == "number" and shown == name) else None
+    if key is None:
+        order = list(frame.columns).index(name)
+        key = f"hp{order}c" if factor.kind == "category" else f"hp{order}n"
+        while key in taken:
+            key += "x"
+    if factor.kind == "category":
+        return Source(key, name, shown, _categories(column, name))
+    if factor.kind == "column" and rows.kind_of(column) in ("text", "category"):
+        return Source(key, name, shown, _categories(column, name))
+    if factor.kind == "column" and rows.kind_of(column) == "mixed":
+        raise DataError(
+            f"column {name!r} mixes numbers, text or other things, and a predictor is one or the "
+            f"other. Write data[{name!r}] = data[{name!r}].astype(str) for categories, or "
+            f"pandas.to_numeric(data[{name!r}], errors='coerce') for numbers",
+            "mixed-column",
+        )
+    user = "a predictor" if factor.kind == "column" else f"what stands in {factor.text}"
+    rows.to_numbers(column, name, user)
+    return Source(key, name, shown)
+
+
+def _categories(column: pd.Series[Any], name: str) -> pd.Index[Any]:
+    if rows.kind_of(column) == "time":
+        rows.to_numbers(column, name, "a predictor")
+    levels, _ = rows.levels_of(_as_category(column), name)
+    if len(levels) < 2:
+        raise DataError(
+            f"column {name!r} is {listed(levels)} in every row that is used, so it has no "
+            "coefficient to estimate. Leave it out of the formula",
+            "constant-predictor",
+        )
+    if len(levels) > MOST_CATEGORIES:
+        raise DataError(
+            f"column {name!r} has {len(levels)} categories, each a coefficient of its own; "
+            f"{MOST_CATEGORIES} are the most. Let them vary instead: (1 | {quote(name)})",
+            "too-many-categories",
+        )
+    return levels
+
+
+def _as_category(column: pd.Series[Any]) -> pd.Series[Any]:
+    """The column with labels as they are shown: whole numbers without a point."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column
+    labels = rows.plain_labels(pd.Index(column))
+    if labels.dtype.kind == "f" and (labels == np.floor(labels)).all():
+        labels = labels.astype(np.int64)
+    return pd.Series(labels, index=column.index)
+
+
+def learn(
+    columns: Columns, found: Mapping[Factor, Sequence[Source]], own: pd.DataFrame
+) -> Encoding:
+    """The encoding of one text, with what it must remember from these rows."""
+    other = {
+        f: f.with_names(tuple(s.key for s in found[f]))
+        for f in columns.factors
+        if f.kind != "column"
+    }
+    matrix: list[Any] = []
+
+    def make() -> Any:
+        formula = Formula(columns.written(other))
+        matrix.append(
+            formula.get_model_matrix(own, context=_CONTEXT, na_action="ignore", output="numpy")
+        )
+        return matrix[0]
+
+    _evaluated(make)
+    memory = matrix[0].model_spec
+    shown = {s.key: s.shown for f in other for s in found[f] if s.key != s.column}
+
+    def readable(text: str) -> str:
+        for key, name in shown.items():
+            text = text.replace(key, name)
+        return text
+
+    terms = tuple(
+        (
+            ":".join(
+                quote(f.expr) if f.eval_method.value == "lookup" else readable(f.expr)
+                for f in term.factors
+            ),
+            tuple(range(*where.indices(len(memory.column_names)))),
+        )
+        for term, where in memory.term_slices.items()
+    )
+    return Encoding(tuple(readable(n) for n in memory.column_names), terms, memory)

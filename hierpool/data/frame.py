@@ -1,0 +1,333 @@
+"""Spec and table to Design: labelled rows, checked, with a notice of all that happened to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpool.core.design import Block, Design, GroupDesign, Grouping
+from hierpool.core.errors import DataError, listed
+from hierpool.core.findings import Finding
+from hierpool.core.spec import GroupTerm, Spec
+from hierpool.data import rows
+from hierpool.data.calls import Factor
+from hierpool.data.encoder import (
+    EncodedRows,
+    Encoder,
+    Encoding,
+    Piece,
+    Source,
+    find_sources,
+    join,
+    learn,
+    model_frame,
+)
+from hierpool.data.formula import group_text, read_columns, read_response
+from hierpool.data.grammar import Columns
+from hierpool.data.rows import read_frame
+from hierpool.data.span import check_columns, own_columns
+
+__all__ = ["EncodedRows", "Encoder", "build_design", "read_frame"]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The rows that are used, and what their columns are made of."""
+
+    spec: Spec
+    frame: pd.DataFrame
+    response: Factor
+    sides: Mapping[str, Columns]
+    made_of: Mapping[str, tuple[str, ...]]
+    notices: tuple[Finding, ...]
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """Every factor of the right-hand side, each once."""
+        return tuple(dict.fromkeys(f for side in self.sides.values() for f in side.factors))
+
+    @property
+    def predictors(self) -> tuple[str, ...]:
+        """The user's columns that they need, each once."""
+        return tuple(dict.fromkeys(c for f in self.factors for c in f.columns))
+
+
+@dataclass(frozen=True)
+class _TermColumns:
+    """Columns of one group term, after no pooling has put the common ones aside."""
+
+    term: GroupTerm
+    piece: Piece
+    Z: np.ndarray
+    common: Piece
+    notices: tuple[Finding, ...]
+
+
+def build_design(spec: Spec, data: Any) -> Design:
+    """The rows of a model as labelled columns of numbers.
+
+    Rows with a missing value in any column of the model are left out and counted in a notice;
+    so are categories without rows. Columns are called as formulaic calls them: ``"Intercept"``,
+    ``"Days"``, ``"Sex[T.Female]"``. Text and categories are coded against their first category
+    (category order, else sorted); booleans are 0 and 1.
+    """
+    table = _read(spec, data)
+    y = _response(table)
+    groupings = {f: rows.make_grouping(table.frame, f, c) for f, c in table.made_of.items()}
+    _check_groups(spec, groupings)
+    found = find_sources(table.factors, table.frame)
+    _check_group_predictors(table, found)
+    sources = tuple({s.key: s for several in found.values() for s in several}.values())
+    own = model_frame(table.frame, sources)
+    encodings = {text: learn(side, found, own) for text, side in table.sides.items()}
+    for text, encoding in encodings.items():
+        is_population = text == spec.population or spec.pooling == "none"
+        where = "" if is_population else " among the columns that vary"
+        _check_encoding(encoding, encoding.encode(own, table.frame.index), where)
+    terms = [_term_columns(t, encodings[t.columns], own, groupings, table) for t in spec.groups]
+    whole = encodings[spec.population]
+    population = (Piece(whole, tuple(range(len(whole.names)))), *(t.common for t in terms))
+    encoder = Encoder(
+        sources,
+        population,
+        {f: tuple(t.piece for t in terms if t.term.factor == f) for f in _pooled(spec)},
+        {f: g.levels for f, g in groupings.items()},
+        table.made_of,
+    )
+    names = tuple(n for piece in population for n in piece.names)
+    X = join(population, own, table.frame.index)
+    groups = tuple(_group(groupings[f], terms, X, names) for f in _pooled(spec))
+    design = Design(
+        spec=spec,
+        y=y,
+        X=X,
+        terms=names,
+        groups=groups,
+        groupings=groupings,
+        rows=table.frame.index,
+        frame=table.frame,
+        predictors=table.predictors,
+        notices=(*table.notices, *(n for t in terms for n in t.notices)),
+        label=_label(data),
+        encoder=encoder,
+    )
+    return replace(design, notices=(*design.notices, *_group_notices(design)))
+
+
+def _pooled(spec: Spec) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(t.factor for t in spec.groups))
+
+
+def _label(data: Any) -> str:
+    own = data.attrs.get("hierpool", {}) if isinstance(data, pd.DataFrame) else {}
+    return str(own.get("label", "")) if isinstance(own, Mapping) else ""
+
+
+def _read(spec: Spec, data: Any) -> _Table:
+    """The complete rows of the columns that the model needs."""
+    whole = rows.read_frame(data)
+    response = read_response(spec.response)
+    texts = dict.fromkeys([spec.population, *(t.columns for t in spec.groups)])
+    sides = {text: read_columns(text) for text in texts}
+    made_of = {f: rows.factor_columns(f, whole) for f in spec.factors}
+    table = _Table(spec, whole, response, sides, made_of, ())
+    group_columns = [c for columns in made_of.values() for c in columns]
+    wanted = dict.fromkeys([*response.columns, *table.predictors, *group_columns])
+    selected = rows.select(whole, wanted)
+    rows.check_factor_names(spec.factors)
+    frame, dropped = rows.drop_missing(selected, group_columns)
+    return replace(table, frame=frame, notices=(*dropped, *rows.unused_categories(frame)))
+
+
+def _response(table: _Table) -> np.ndarray:
+    """The response as numbers, shape (n,)."""
+    factor, frame = table.response, table.frame
+    for name in factor.columns:
+        if rows.kind_of(frame[name]) == "boolean":
+            raise DataError(
+                f"column {name!r} is true or false, and the response must be a number. "
+                f"To treat it as 0 and 1, write data[{name!r}] = data[{name!r}].astype(float)",
+                "boolean-response",
+            )
+        rows.to_numbers(frame[name], name, "the response")
+    found = find_sources([factor], frame)
+    own = model_frame(frame, found[factor])
+    encoding = learn(Columns(False, (" + ", factor)), found, own)
+    y = encoding.encode(own, frame.index)
+    if y.shape[1] != 1:
+        raise DataError(
+            f"the response {factor.text!r} makes {y.shape[1]} columns, and a model has one. Write "
+            "a column or a function with one value for each row",
+            "many-responses",
+        )
+    if (y == y[0]).all():
+        raise DataError(
+            f"the response {factor.text!r} is {y[0, 0]:.15g} in each of the {len(y)} rows, so "
+            "there is nothing to explain. Check the column and the rows with missing values",
+            "constant-response",
+        )
+    return y[:, 0]
+
+
+def _check_groups(spec: Spec, groupings: Mapping[str, Grouping]) -> None:
+    for factor in _pooled(spec):
+        n = len(groupings[factor].codes)
+        if groupings[factor].n_levels >= n:
+            raise DataError(
+                f"the group {factor!r} has as many levels as there are rows ({n}), so what is the "
+                "level's and what is the residual cannot be told apart. Choose a group with "
+                "several rows in some levels, or leave it out",
+                "levels-equal-rows",
+            )
+
+
+def _check_group_predictors(table: _Table, found: Mapping[Factor, Iterable[Source]]) -> None:
+    """Raise where a group is a categorical predictor too."""
+    groups = {table.made_of[f] for f in _pooled(table.spec)}
+    for sources in found.values():
+        for source in sources:
+            if source.categories is not None and (source.column,) in groups:
+                raise DataError(
+                    f"{source.column!r} stands as a predictor with a coefficient for each level "
+                    "and as a group whose levels vary; the two say the same and cannot be told "
+                    "apart. Keep one of them",
+                    "group-as-predictor",
+                )
+
+
+def _check_encoding(encoding: Encoding, X: np.ndarray, where: str) -> None:
+    names = encoding.names
+    twice = [n for i, n in enumerate(names) if n in names[:i]]
+    if twice:
+        raise DataError(
+            f"two columns{where} would both be called {twice[0]!r}. Rename the column in the data",
+            "repeated-term",
+        )
+    if len(X) <= X.shape[1]:
+        raise DataError(
+            f"there are {len(X)} rows and {X.shape[1]} coefficients{where} "
+            f"({listed(names)}); no row is left to tell the residual. Use fewer predictors or "
+            "more rows",
+            "too-few-rows",
+        )
+    check_columns(X, names, where)
+
+
+def _term_columns(
+    term: GroupTerm,
+    encoding: Encoding,
+    own: pd.DataFrame,
+    groupings: Mapping[str, Grouping],
+    table: _Table,
+) -> _TermColumns:
+    """One group term; for no pooling, columns that no level can have as its own stay common."""
+    Z = encoding.encode(own, table.frame.index)
+    every = tuple(range(len(encoding.names)))
+    grouping = groupings[term.factor]
+    within = own_columns(Z, grouping.codes, grouping.n_levels)
+    chosen = within.columns if term.covariance == "none" else every
+    common = Piece(encoding, tuple(k for k in every if k not in chosen))
+    notices: list[Finding] = []
+    if term.covariance == "none":
+        if common.columns:
+            notices.append(_stay_common(common, term))
+        untold = zip(within.columns, within.told.T, strict=True)
+        several = grouping.n_rows > 1
+        notices += [
+            _from_prior(grouping.levels[~told & several], encoding.names[k], term)
+            for k, told in untold
+            if (~told & several).any()
+        ]
+    else:
+        notices += [
+            _constant_within(encoding.names[k], term)
+            for k in every
+            if encoding.names[k] != "Intercept" and _is_constant_within(Z[:, k], grouping)
+        ]
+    piece = Piece(encoding, chosen)
+    return _TermColumns(term, piece, Z[:, list(chosen)], common, tuple(notices))
+
+
+def _is_constant_within(column: np.ndarray, grouping: Grouping) -> bool:
+    """Whether a column that is no constant has one value in each level."""
+    first = np.zeros(grouping.n_levels)
+    first[grouping.codes] = column
+    return bool((column == first[grouping.codes]).all() and (column != column[0]).any())
+
+
+def _stay_common(common: Piece, term: GroupTerm) -> Finding:
+    one = len(common.names) == 1
+    text = (
+        f"{listed(common.names)} {'says' if one else 'say'} nothing new within a level of "
+        f"{term.factor!r}, so {'it keeps' if one else 'each keeps'} one common coefficient"
+    )
+    return Finding("common-coefficient", "note", text)
+
+
+def _from_prior(levels: pd.Index[Any], column: str, term: GroupTerm) -> Finding:
+    one = len(levels) == 1
+    text = (
+        f"{len(levels)} {'level' if one else 'levels'} of {term.factor!r} with several rows "
+        f"{'does' if one else 'do'} not tell {'its' if one else 'their'} own coefficient of "
+        f"{column!r}, which comes from its prior alone: {listed(levels)}"
+    )
+    return Finding("own-from-prior", "warning", text)
+
+
+def _constant_within(column: str, term: GroupTerm) -> Finding:
+    text = (
+        f"{column!r} does not vary within any level of {term.factor!r}: in {group_text(term)} its "
+        "random effect changes how much levels differ from each other, not a slope within them"
+    )
+    return Finding("constant-within-levels", "note", text)
+
+
+def _group(
+    grouping: Grouping, terms: Iterable[_TermColumns], X: np.ndarray, population: tuple[str, ...]
+) -> GroupDesign:
+    """All columns that vary over one factor, a block for each term of the formula."""
+    names: list[str] = []
+    blocks: list[Block] = []
+    own = [t for t in terms if t.term.factor == grouping.factor]
+    for part in own:
+        twice = [n for n in part.piece.names if n in names]
+        if twice:
+            raise DataError(
+                f"{twice[0]!r} varies twice over {grouping.factor!r}, in "
+                f"{' + '.join(group_text(t.term) for t in own)}; two standard deviations for one "
+                "column cannot be told apart. Keep one, e.g. (x | g), or (1 | g) + (0 + x | g)",
+                "repeated-group-column",
+            )
+        blocks.append(Block(len(names), len(names) + len(part.piece.names), part.term.covariance))
+        names += part.piece.names
+    Z = np.concatenate([t.Z for t in own], axis=1)
+    places = np.array([_place(n, Z[:, k], X, population) for k, n in enumerate(names)], dtype=int)
+    return GroupDesign(grouping, tuple(names), Z, tuple(blocks), places)
+
+
+def _place(name: str, column: np.ndarray, X: np.ndarray, population: tuple[str, ...]) -> int:
+    """Position of the same column in X, or -1."""
+    at = population.index(name) if name in population else -1
+    return at if at >= 0 and np.array_equal(X[:, at], column) else -1
+
+
+def _group_notices(design: Design) -> tuple[Finding, ...]:
+    found = []
+    for group in design.groups:
+        single = group.grouping.levels[group.grouping.n_rows == 1]
+        n_levels, factor = group.grouping.n_levels, group.factor
+        if len(single):
+            text = f"{len(single)} of {n_levels} levels of {factor!r} have one row: "
+            found.append(Finding("levels-with-one-row", "note", text + listed(single)))
+        n_effects = n_levels * len(group.terms)
+        if n_effects >= design.n:
+            text = (
+                f"{factor!r} has {n_effects} coefficients ({n_levels} levels, {len(group.terms)} "
+                f"each) for {design.n} rows: their spread and the residual are told apart weakly"
+            )
+            found.append(Finding("many-coefficients", "warning", text))
+    return tuple(found)

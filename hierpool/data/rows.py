@@ -1,0 +1,325 @@
+"""Rows of a table: read from any data frame, cleaned, checked and counted.
+
+Columns are named in every message, and rows by the user's own index.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import narwhals.stable.v1 as nw
+import numpy as np
+import pandas as pd
+
+from hierpool.core.design import Grouping
+from hierpool.core.errors import DataError, listed, nearest
+from hierpool.core.findings import Finding
+from hierpool.data.calls import quote
+from hierpool.data.formula import split_factor
+
+Kind = Literal["number", "boolean", "text", "category", "time", "mixed"]
+_OBJECTS: dict[str, Kind] = {
+    "string": "text",
+    "boolean": "boolean",
+    "integer": "number",
+    "floating": "number",
+    "mixed-integer-float": "number",
+    "decimal": "number",
+    "empty": "number",
+    "datetime": "time",
+    "datetime64": "time",
+    "date": "time",
+    "timedelta": "time",
+    "period": "time",
+}
+
+
+def read_frame(data: Any) -> pd.DataFrame:
+    """The table as a pandas DataFrame; the user's own object is never changed.
+
+    Takes pandas, polars, pyarrow and whatever else narwhals reads (lazy tables are collected),
+    and a dict of columns. An Enum of polars keeps its order; its Categorical does not.
+    """
+    if isinstance(data, pd.DataFrame):
+        return data
+    if isinstance(data, Mapping):
+        try:
+            return pd.DataFrame(dict(data))
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"this dict is not a table: {error}. Give each name a column of one length: "
+                "{'y': [1.0, 2.0], 'g': ['a', 'b']}",
+                "not-a-table",
+            ) from error
+    try:
+        table = nw.from_native(data)
+    except TypeError as error:
+        raise DataError(
+            f"data must be a table (pandas, polars, pyarrow, or a dict of columns); this is a "
+            f"{type(data).__name__}. Write pandas.DataFrame(...) around it, with named columns",
+            "not-a-table",
+        ) from error
+    eager = table.collect() if isinstance(table, nw.LazyFrame) else table
+    return pd.DataFrame({name: _to_pandas(eager[name]) for name in eager.columns})
+
+
+def _to_pandas(column: nw.Series[Any]) -> pd.Series[Any]:
+    """One column of another library, with plain dtypes."""
+    if isinstance(column.dtype, nw.Enum):
+        categories = column.cat.get_categories().to_list()
+        return pd.Series(pd.Categorical(column.to_list(), categories=categories))
+    if column.dtype.is_numeric() and not column.dtype.is_decimal():
+        return pd.Series(column.to_numpy())
+    return pd.Series(column.to_list(), dtype=object).infer_objects()
+
+
+def select(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    """The named columns, under their names as text, with the user's index."""
+    if table.columns.nlevels > 1:
+        raise DataError(
+            f"the columns of the data have {table.columns.nlevels} levels of names, and a formula "
+            "names a column by one. Write data.columns = ['_'.join(c) for c in data.columns]",
+            "columns-with-levels",
+        )
+    if len(table) == 0:
+        raise DataError("the data have no rows. Pass a table with rows", "no-rows")
+    written = [str(c) for c in table.columns]
+    chosen: dict[str, pd.Series[Any]] = {}
+    for name in names:
+        places = [i for i, w in enumerate(written) if w == name]
+        if not places:
+            _fail_unknown(name, table, written)
+        if len(places) > 1:
+            raise DataError(
+                f"{len(places)} columns of the data are called {name!r}, so it is not clear which "
+                "is meant. Rename or drop the others",
+                "duplicated-column",
+            )
+        chosen[name] = table.iloc[:, places[0]]
+    return pd.DataFrame(chosen, index=table.index)
+
+
+def _fail_unknown(name: str, table: pd.DataFrame, written: Sequence[str]) -> None:
+    if name in [str(n) for n in table.index.names if n is not None]:
+        advice = "it is in the index: pass data.reset_index()"
+    else:
+        advice = nearest(name, written)
+    raise DataError(f"column {name!r} is not in the data; {advice}", "unknown-column")
+
+
+def factor_columns(factor: str, table: pd.DataFrame) -> tuple[str, ...]:
+    """Columns that a factor is made of: itself, or ``a`` and ``b`` for ``a:b``."""
+    return (factor,) if factor in [str(c) for c in table.columns] else split_factor(factor)
+
+
+def kind_of(column: pd.Series[Any]) -> Kind:
+    """What a column holds, whatever its dtype."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return "category"
+    if pd.api.types.is_bool_dtype(dtype):
+        return "boolean"
+    if pd.api.types.is_complex_dtype(dtype):
+        return "mixed"
+    if pd.api.types.is_numeric_dtype(dtype):
+        return "number"
+    if pd.api.types.is_datetime64_any_dtype(dtype) or isinstance(dtype, pd.PeriodDtype):
+        return "time"
+    if pd.api.types.is_timedelta64_dtype(dtype):
+        return "time"
+    return _OBJECTS.get(pd.api.types.infer_dtype(column, skipna=True), "mixed")
+
+
+def drop_missing(
+    frame: pd.DataFrame, factors: Iterable[str]
+) -> tuple[pd.DataFrame, tuple[Finding, ...]]:
+    """Rows without a missing value, and one Finding that counts the others for each column."""
+    missing = frame.isna()
+    incomplete = missing.any(axis=1).to_numpy()
+    if not incomplete.any():
+        return frame, ()
+    groups = set(factors)
+    counts = ", ".join(
+        f"{count} in {'group ' if name in groups else ''}{name!r}"
+        for name, count in missing.sum().items()
+        if count
+    )
+    dropped = int(incomplete.sum())
+    if dropped == len(frame):
+        raise DataError(
+            f"no row is left: each of the {dropped} rows has a missing value ({counts}). Fill "
+            "them in, or leave the emptiest column out of the formula",
+            "no-rows",
+        )
+    text = (
+        f"{dropped} of {len(frame)} rows left out because of missing values: {counts} "
+        f"({rows_named(frame.index[incomplete])})"
+    )
+    return frame.loc[~incomplete], (Finding("rows-dropped", "warning", text),)
+
+
+def rows_named(labels: Iterable[object]) -> str:
+    """Words for some rows: ``"rows 5, 17, 23 and 9 more"``."""
+    every = list(labels)
+    return f"{'row' if len(every) == 1 else 'rows'} {listed(every)}"
+
+
+def to_numbers(column: pd.Series[Any], name: str, role: str) -> np.ndarray:
+    """The column as floats; an error where it holds no numbers or infinite ones."""
+    kind = kind_of(column)
+    if kind not in ("number", "boolean"):
+        _fail_not_number(column, name, kind, role)
+    if isinstance(column.dtype, pd.SparseDtype):
+        column = pd.Series(np.asarray(column), index=column.index)
+    values = column.to_numpy(dtype=float)
+    infinite = np.isinf(values)
+    if infinite.any():
+        raise DataError(
+            f"column {name!r} is infinite in {rows_named(column.index[infinite])}; a model needs "
+            "finite numbers. Correct these values, or make them missing to leave the rows out",
+            "infinite-values",
+        )
+    return values
+
+
+def _fail_not_number(column: pd.Series[Any], name: str, kind: Kind, role: str) -> None:
+    if kind == "time":
+        typed = f"data[{name!r}]"
+        raise DataError(
+            f"column {name!r} holds dates or times, and {role} must be a number. Make one, e.g. "
+            f"data['days'] = ({typed} - {typed}.min()).dt.days, and use it",
+            "time-not-number",
+        )
+    parsed = pd.to_numeric(column.astype(object).astype(str), errors="coerce")
+    stray = column[parsed.isna()].astype(object)
+    if 0 < len(stray) < len(column) / 2:
+        examples = f"{listed(list(dict.fromkeys(stray))[:3])} in {rows_named(stray.index)}"
+        advice = f"mostly numbers, but {examples}. Write pandas.to_numeric(data[{name!r}], "
+        advice += "errors='coerce') to make them missing"
+    else:
+        advice = f"e.g. {listed(list(dict.fromkeys(column.astype(object)))[:3])}"
+        if not len(stray):
+            advice += f". Write data[{name!r}] = pandas.to_numeric(data[{name!r}])"
+    raise DataError(
+        f"column {name!r} is text or categories, and {role} must be a number; it holds {advice}",
+        "text-not-number",
+    )
+
+
+def levels_of(column: pd.Series[Any], name: str) -> tuple[pd.Index[Any], np.ndarray]:
+    """Levels in category order, else sorted, and the position of each row's level."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        used = column.cat.remove_unused_categories()
+        return plain_labels(used.cat.categories), used.cat.codes.to_numpy(dtype=np.intp)
+    values = plain_labels(pd.Index(column))
+    try:
+        codes, levels = pd.factorize(values, sort=True)
+    except TypeError as error:
+        raise DataError(
+            f"the values of column {name!r} cannot be told apart and sorted ({error}). Make them "
+            f"text: data[{name!r}] = data[{name!r}].astype(str)",
+            "not-sortable",
+        ) from error
+    return levels, codes.astype(np.intp)
+
+
+def plain_labels(labels: pd.Index[Any]) -> pd.Index[Any]:
+    """Labels as plain Python text, numpy numbers or Timestamps, whatever dtype carried them."""
+    if isinstance(labels.dtype, pd.CategoricalDtype):
+        labels = pd.Index(labels.astype(labels.dtype.categories.dtype))
+    plain: list[tuple[Callable[[Any], bool], type]] = [
+        (pd.api.types.is_bool_dtype, bool),
+        (pd.api.types.is_integer_dtype, np.int64),
+        (pd.api.types.is_float_dtype, np.float64),
+        (pd.api.types.is_string_dtype, object),
+    ]
+    for is_such, dtype in plain:
+        if is_such(labels.dtype):
+            return pd.Index(labels.to_numpy(dtype=dtype), dtype=dtype)
+    if labels.dtype == object and pd.api.types.infer_dtype(labels) == "date":
+        return pd.DatetimeIndex(labels)
+    return labels
+
+
+def unused_categories(frame: pd.DataFrame) -> tuple[Finding, ...]:
+    """A note for each categorical column with categories that have no rows."""
+    found = []
+    for name, column in frame.items():
+        if not isinstance(column.dtype, pd.CategoricalDtype):
+            continue
+        unused = list(column.cat.categories.difference(pd.Index(column.unique()), sort=False))
+        if unused:
+            several = f"{len(unused)} categories" if len(unused) > 1 else "one category"
+            text = f"{several} of {name!r} left out, for want of rows: {listed(unused)}"
+            found.append(Finding("unused-categories", "note", text))
+    return tuple(found)
+
+
+def make_grouping(frame: pd.DataFrame, factor: str, columns: Sequence[str]) -> Grouping:
+    """Rows to levels of a factor; an error where there is one level only."""
+    parts = [levels_of(frame[c], c) for c in columns]
+    levels, codes = parts[0] if len(parts) == 1 else _crossed(parts, factor)
+    if len(levels) < 2:
+        raise DataError(
+            f"the group {factor!r} has one level only, {listed(levels)}, so there is "
+            "nothing to compare or to pool. Choose a column that tells groups apart, or none",
+            "one-level",
+        )
+    return Grouping(factor, levels, codes)
+
+
+def _crossed(
+    parts: Sequence[tuple[pd.Index[Any], np.ndarray]], factor: str
+) -> tuple[pd.Index[Any], np.ndarray]:
+    """Levels of ``a:b``: each pair that has rows, called ``"a1:b1"``."""
+    sizes = [len(levels) for levels, _ in parts]
+    if math.prod(sizes) > np.iinfo(np.intp).max:
+        raise DataError(
+            f"{factor!r} crosses too many levels ({listed(sizes)}). Make one column of them first",
+            "not-sortable",
+        )
+    flat = np.ravel_multi_index([codes for _, codes in parts], sizes)
+    present, codes = np.unique(flat, return_inverse=True)
+    places = np.unravel_index(present, sizes)
+    words = [[str(levels[i]) for i in at] for (levels, _), at in zip(parts, places, strict=True)]
+    labels = pd.Index([":".join(pair) for pair in zip(*words, strict=True)], dtype=object)
+    if not labels.is_unique:
+        raise DataError(
+            f"two levels of {factor!r} would both be called {labels[labels.duplicated()][0]!r}. "
+            "Take the colons out of the labels",
+            "not-sortable",
+        )
+    return labels, codes.astype(np.intp)
+
+
+def check_factor_names(factors: Iterable[str]) -> None:
+    """Raise where a factor's name is, or makes, a name that the results need for something else."""
+    owner = {
+        "beta": "the coefficients that are common to all",
+        "sigma": "the residual sd",
+        "term": "the names of the coefficients",
+        "chain": "the chains",
+        "draw": "the draws",
+        "obs": "the rows",
+    }
+    for factor in factors:
+        made = [factor, f"{factor}_term", f"{factor}_term_bis"]
+        made += [f"{v}_{factor}" for v in ("u", "coef", "sd", "corr")]
+        clash = next((name for name in made if name in owner), None)
+        if clash is None and "/" not in factor:
+            owner |= dict.fromkeys(made, f"the group {factor!r}")
+            continue
+        why = (
+            f"it would make the name {clash!r}, which stands for {owner[clash]}"
+            if clash
+            else "a / separates the parts of a path where results are stored"
+        )
+        new = f"{factor.replace('/', '_')}{'_group' if clash else ''}"
+        raise DataError(
+            f"the group cannot be called {factor!r} in the results: {why}. Rename the column, "
+            f"data = data.rename(columns={{{factor!r}: {new!r}}}), and write {quote(new)} in the "
+            "formula",
+            "reserved-name",
+        )

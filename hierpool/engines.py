@@ -1,0 +1,93 @@
+"""Which engine runs, what is done when its verdict is bad, and how that is told."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from hierpool.bayes.priors import ModelPriors
+from hierpool.bayes.runs import EngineRun, Settings, is_integrable
+from hierpool.checks.diagnostics import proposal_pareto_k, verdict
+from hierpool.core.design import Design
+from hierpool.core.errors import FitError, HierpoolWarning, UnsupportedModelError
+from hierpool.core.results import Status
+from hierpool.fits import PosteriorFit
+
+Engine = Literal["auto", "exact", "nuts"]
+ENGINES: tuple[Engine, ...] = ("auto", "exact", "nuts")
+PARETO_K_LIMIT = 0.7
+WIDER = 1.5  # scale of the starting proposals of the retry
+
+
+def fit(design: Design, priors: ModelPriors, engine: Engine, settings: Settings) -> PosteriorFit:
+    """Fit with the engine asked for; ``auto`` falls back to NUTS, announced and recorded."""
+    if engine == "nuts":
+        return _nuts(design, priors, settings, "")
+    if not is_integrable(priors):
+        reason = "a coefficient has a prior that is not normal, so it cannot be integrated out"
+        if engine == "exact":
+            raise UnsupportedModelError(
+                f"the exact engine cannot take {design.spec.formula}: {reason}. "
+                "Use engine='nuts', or leave engine='auto'.",
+                "exact-needs-normal",
+            )
+        return _fallen_back(design, priors, settings, reason)
+    fitted = _exact(design, priors, settings)
+    if fitted.status.is_trustworthy:
+        return fitted
+    if engine == "exact":
+        raise FitError(
+            f"the exact engine's draws of {design.spec.formula} cannot be trusted after a retry: "
+            f"{fitted.status.sentence} They are in error.fit. Use engine='nuts', or leave engine='auto'.",
+            "exact-not-trusted",
+            fitted,
+        )
+    return _fallen_back(design, priors, settings, f"the exact engine's draws were not good enough ({fitted.status.sentence.rstrip('.')})")
+
+
+def _exact(design: Design, priors: ModelPriors, settings: Settings) -> PosteriorFit:
+    from hierpool.bayes import exact
+
+    best: PosteriorFit | None = None
+    for attempt, widen in enumerate((1.0, WIDER)):
+        seed = settings.seed if attempt == 0 else settings.seed + 1
+        run = exact.run(design, priors, replace(settings, seed=seed), widen)
+        best = _judged(design, priors, run, {"attempts": attempt + 1})
+        if best.status.is_trustworthy:
+            break
+    assert best is not None
+    return best
+
+
+def _judged(design: Design, priors: ModelPriors, run: EngineRun, more: Mapping[str, Any]) -> PosteriorFit:
+    info = dict(run.info)
+    weights = info.pop("importance_log_weights")
+    k = proposal_pareto_k(weights)
+    status = verdict(run.tree, run.checked)
+    if k > PARETO_K_LIMIT:
+        status = Status("doubtful", f"Pareto k of the proposal is {k:.2f}; {status.sentence}")
+    return PosteriorFit(design, priors, run.tree, status, {**info, **more, "pareto_k": k})
+
+
+def _nuts(design: Design, priors: ModelPriors, settings: Settings, reason: str) -> PosteriorFit:
+    from hierpool.bayes import nuts
+
+    run = nuts.run(design, priors, settings)
+    status = verdict(run.tree, run.checked)
+    if reason:
+        status = Status(status.word, f"{status.sentence} NUTS was used because {reason}.")
+    return PosteriorFit(design, priors, run.tree, status, {**run.info, "reason": reason})
+
+
+def _fallen_back(design: Design, priors: ModelPriors, settings: Settings, reason: str) -> PosteriorFit:
+    warnings.warn(f"{design.spec.formula} is sampled by NUTS: {reason}.", HierpoolWarning, stacklevel=4)
+    return _nuts(design, priors, settings, reason)
+
+
+def fresh_seed() -> int:
+    """A seed from the system's entropy, to be recorded."""
+    return int(np.random.SeedSequence().generate_state(1)[0])

@@ -1,0 +1,158 @@
+"""Texts measured before they are drawn: shortened, wrapped, laid beside points without collisions.
+
+Names that come from the user are drawn as they are: a ``$`` in them starts no mathematics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.font_manager import FontProperties
+from matplotlib.transforms import Bbox
+
+from hierpool.show.style import DPI, INK, TINY
+
+
+@lru_cache(maxsize=1)
+def _renderer() -> RendererAgg:
+    return RendererAgg(8, 8, DPI)
+
+
+def text_width(text: str, size: float) -> float:
+    """Width in inches of one line at ``size`` points."""
+    width, _, _ = _renderer().get_text_width_height_descent(text, FontProperties(size=size), False)
+    return float(width) / DPI
+
+
+def elided(text: object, width: float, size: float, keep: float = 0.5) -> str:
+    """The text on one line, its middle replaced by an ellipsis where it is wider than ``width``.
+
+    Parameters
+    ----------
+    text
+        Any label.
+    width
+        Inches.
+    size
+        Points.
+    keep
+        Share of what stays that comes from the head of the text.
+    """
+    whole = " ".join(str(text).split())
+    if text_width(whole, size) <= width:
+        return whole
+    least, most = 0, len(whole)
+    while most - least > 1:
+        kept = (least + most) // 2
+        least, most = (
+            (kept, most) if text_width(_cut(whole, kept, keep), size) <= width else (least, kept)
+        )
+    return _cut(whole, least, keep)
+
+
+def _cut(text: str, kept: int, keep: float) -> str:
+    head = round(kept * keep)
+    tail = kept - head
+    return f"{text[:head].rstrip()}…{text[len(text) - tail :].lstrip()}" if kept else "…"
+
+
+def elided_apart(texts: Sequence[object], width: float, size: float) -> list[str]:
+    """Each text elided to ``width``, cut where the results still differ, if anywhere."""
+    attempts = [[elided(t, width, size, keep) for t in texts] for keep in (0.5, 0.0, 1.0, 0.25)]
+    return max(attempts, key=lambda names: len(set(names)))
+
+
+def wrapped(text: str, width: float, size: float, most: int) -> list[str]:
+    """At most ``most`` lines of ``width`` inches; an ellipsis stands for what does not fit."""
+    lines: list[str] = []
+    words = text.split()
+    while words and len(lines) < most:
+        line = elided(words.pop(0), width, size)
+        while words and text_width(f"{line} {words[0]}", size) <= width:
+            line = f"{line} {words.pop(0)}"
+        lines.append(line)
+    if words:
+        lines[-1] = elided(" ".join([lines[-1], *words]), width, size, keep=1.0)
+    return lines
+
+
+def touching(boxes: Sequence[Bbox]) -> np.ndarray:
+    """Shape (k, k): which boxes overlap, each pair once."""
+    x0, y0, x1, y1 = np.array([b.extents for b in boxes]).reshape(-1, 4).T
+    apart = (x1[:, None] <= x0) | (x1 <= x0[:, None]) | (y1[:, None] <= y0) | (y1 <= y0[:, None])
+    return np.triu(~apart, k=1)
+
+
+def write_names(
+    ax: Axes,
+    points: np.ndarray,
+    names: Sequence[str],
+    *,
+    obstacles: np.ndarray,
+    size: float = TINY,
+) -> int:
+    """Write names beside their points where there is room, the first first; return how many.
+
+    Parameters
+    ----------
+    ax
+        A panel of a figure that has been settled.
+    points
+        Shape (k, 2), in data coordinates.
+    names
+        One a point.
+    obstacles
+        Shape (m, 2), in data coordinates: marks that a name should not cover.
+    size
+        Points.
+    """
+    taken: list[Bbox] = []
+    marks, where = ax.transData.transform(obstacles), ax.transData.transform(points)
+    for place, at, name in zip(points, where, names, strict=True):
+        style: dict[str, Any] = {"size": size, "color": INK, "parse_math": False}
+        text = ax.annotate(
+            name, place, (0, 0), textcoords="offset points", ha="left", va="bottom", **style
+        )
+        text.set_in_layout(False)
+        box = text.get_window_extent()
+        offset = _free_place(at, box.width, box.height, marks, taken, ax.bbox)
+        if offset is None:
+            text.remove()
+            continue
+        text.xyann = tuple(offset * 72 / ax.figure.dpi)
+        taken.append(text.get_window_extent().padded(1.5))
+    return len(taken)
+
+
+def _free_place(
+    at: np.ndarray,
+    width: float,
+    height: float,
+    marks: np.ndarray,
+    taken: Sequence[Bbox],
+    inside: Bbox,
+) -> np.ndarray | None:
+    """Offset in pixels of the lower left corner with the fewest marks under the name, or None."""
+    best, least = None, 3
+    for gap in (4.0, 9.0, 15.0):
+        for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
+            corner = np.array(
+                [
+                    gap * right + (right - 1) * width / 2,
+                    gap * up + (up - 1) * height / 2,
+                ]
+            )
+            box = Bbox.from_extents(*(at + corner), *(at + corner + (width, height)))
+            if not (inside.contains(*box.min) and inside.contains(*box.max)):
+                continue
+            if any(box.overlaps(other) for other in taken):
+                continue
+            under = int(np.sum(np.all((marks >= box.min) & (marks <= box.max), axis=1)))
+            if under < least:
+                best, least = corner, under
+    return best

@@ -1,0 +1,307 @@
+"""A panel for each level: its rows, and what complete, no and partial pooling say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hierpool.core.design import Design, Grouping
+from hierpool.core.errors import ArgumentError, listed, nearest
+from hierpool.show import lines as line
+from hierpool.show import selection
+from hierpool.show.layout import WIDTH, Picture, dress, settle, sheet, titled
+from hierpool.show.style import INK, MUTED, PANEL, POOLINGS, TINY, styled
+from hierpool.show.texts import elided, elided_apart, text_width
+
+_MOST_COLUMNS = 6
+_LAYERS = {"complete_pooling": 2.0, "no_pooling": 2.2, "partial_pooling": 2.4}
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Everything that the panels show.
+
+    Attributes
+    ----------
+    design, grouping, abscissa
+        What is drawn, of which factor, over what.
+    codes
+        Positions of the levels that get a panel, in order.
+    reasons
+        Why each was taken; empty where all are shown or the user chose.
+    heights
+        Name of a pooling -> shape (panels, grid).
+    """
+
+    design: Design
+    grouping: Grouping
+    abscissa: line.Abscissa
+    codes: np.ndarray
+    reasons: Mapping[int, str] = field(default_factory=dict)
+    heights: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether all levels have the same number of rows."""
+        return len(set(self.grouping.n_rows)) == 1
+
+    def without_own_line(self) -> list[object]:
+        """Levels on show whose rows cannot tell a line of their own."""
+        own = self.heights.get("no_pooling")
+        if own is None:
+            return []
+        unknown = np.isnan(own).any(axis=1)
+        return list(self.grouping.levels[self.codes[unknown]])
+
+
+def trajectories(
+    design: Design | Mapping[str, line.Fitted],
+    lines: Mapping[str, line.Source] | None = None,
+    *,
+    factor: str | None = None,
+    x: str | None = None,
+    levels: Sequence[object] | None = None,
+    most: int = 24,
+    label: str | None = None,
+) -> Figure:
+    """A panel for each level: data, and the lines of complete, no and partial pooling.
+
+    Parameters
+    ----------
+    design
+        The rows; or, without ``lines``, fits by name: the last of each pooling is drawn.
+    lines
+        ``"complete_pooling"``, ``"no_pooling"``, ``"partial_pooling"`` -> coefficients: a table
+        over (factor, level, term), one over term, or a pair of both for models in which some
+        terms do not vary, ``(fit.coefficients(), fit.fixed_effects())``. Any may be left out.
+    factor
+        Whose levels get a panel; default the first.
+    x
+        Predictor along the panels; default the first number that varies within levels, else the
+        first category that does, else the order of the rows. Other predictors are held at the
+        level's mean, or its commonest value.
+    levels
+        Levels to show, by name. Default: all, or a selection of ``most`` that the panels and
+        the caption explain.
+    most
+        Largest number of panels that is drawn unasked.
+    label
+        Name of the data for the title; default the design's own.
+
+    Raises
+    ------
+    ArgumentError
+        An unknown factor, predictor, level or line.
+    """
+    if not isinstance(design, Design):
+        design, lines = line.of_fits(design)
+    with styled():
+        panels = arrange(design, lines or {}, factor, x, levels, most)
+        figure = _draw(panels, design.label if label is None else label)
+        settle(figure)
+    return figure
+
+
+def arrange(
+    design: Design,
+    lines: Mapping[str, line.Source],
+    factor: str | None,
+    x: str | None,
+    levels: Sequence[object] | None,
+    most: int,
+) -> Panels:
+    """Choose the levels and evaluate their lines."""
+    line.check_names(lines)
+    grouping = line.choose_grouping(design, factor)
+    abscissa = line.choose_abscissa(design, grouping, x)
+    tables = {k: line.level_coefficients(v, design, grouping) for k, v in lines.items()}
+    reasons: dict[int, str] = {}
+    if levels is not None:
+        codes = _codes_of(levels, grouping)
+    elif grouping.n_levels <= most:
+        codes = np.arange(grouping.n_levels)
+    else:
+        every = line.evaluate(design, grouping, abscissa, tables, np.arange(grouping.n_levels))
+        reasons = selection.choose(*_marks(every, design, grouping), grouping.n_rows, most)
+        codes = np.array(list(reasons))
+    heights = line.evaluate(design, grouping, abscissa, tables, codes)
+    return Panels(design, grouping, abscissa, codes, reasons, heights)
+
+
+def _codes_of(levels: Sequence[object], grouping: Grouping) -> np.ndarray:
+    names = {str(level): k for k, level in reversed(list(enumerate(grouping.levels)))}
+    unknown = [v for v in levels if str(v) not in names]
+    if unknown or not len(levels):
+        missing = f"no level {unknown[0]!r}" if unknown else "levels=[] names none"
+        hint = nearest(unknown[0], names) if unknown else f"there are {listed(names)}"
+        raise ArgumentError(f"{missing} of {grouping.factor!r}: {hint}", "unknown-choice")
+    return np.array([names[str(v)] for v in levels])
+
+
+def _marks(
+    heights: Mapping[str, np.ndarray], design: Design, grouping: Grouping
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far each level was pulled, and where it lies."""
+    own, pooled = heights.get("no_pooling"), heights.get("partial_pooling")
+    mean = np.bincount(grouping.codes, design.y) / grouping.n_rows
+    if own is None or pooled is None:
+        return np.full(grouping.n_levels, np.nan), mean if pooled is None else pooled.mean(axis=1)
+    return np.abs(own - pooled).mean(axis=1), pooled.mean(axis=1)
+
+
+def _draw(panels: Panels, label: str) -> Picture:
+    count = len(panels.codes)
+    n_columns = _columns(count)
+    n_rows = -(-count // n_columns)
+    width = (WIDTH - 0.7) / n_columns
+    names = _titles(panels, width - 0.08)
+    height = min(max(0.85 * width, 0.95), 2.6) + 0.2 * max(len(n.split("\n")) for n in names)
+    present = [name for name in POOLINGS if name in panels.heights]
+    over, by = panels.abscissa.name, panels.grouping.factor
+    response = panels.design.spec.response
+    figure = sheet(
+        titled(f"{response} against {over}, by {by}", label),
+        n_rows * height + 0.3,
+        caption=_caption(panels),
+        legend=[POOLINGS[name].line_handle() for name in present],
+        x_label=over,
+        y_label=response,
+    )
+    grid = figure.add_gridspec(n_rows, n_columns)
+    first: Axes | None = None
+    for k, name in enumerate(names):
+        ax = figure.add_subplot(grid[divmod(k, n_columns)], sharex=first, sharey=first)
+        first = first or ax
+        _draw_panel(ax, panels, k)
+        _write_title(ax, name)
+        ax.tick_params(labelleft=k % n_columns == 0, labelbottom=k + n_columns >= count)
+    if first is not None:
+        _set_limits(first, panels, width)
+    return figure
+
+
+def _columns(count: int) -> int:
+    """Columns of panels: a page wide at most, with the fewest panels missing in the last row."""
+    if count <= 3:
+        return count
+    wide = min(int(np.ceil(np.sqrt(1.6 * count))), _MOST_COLUMNS)
+    return min(range(wide, max(wide - 2, 1), -1), key=lambda c: -count % c)
+
+
+def _titles(panels: Panels, width: float) -> list[str]:
+    """Name of each level on one line, with its rows if they differ; under it why it was taken."""
+    rows = panels.grouping.n_rows[panels.codes]
+    tails = ["" if panels.is_balanced else f" (n = {n})" for n in rows]
+    room = width - max(text_width(t, PANEL) for t in tails)
+    names = elided_apart(panels.grouping.levels[panels.codes], room, PANEL)
+    titles = [f"{name}{tail}" for name, tail in zip(names, tails, strict=True)]
+    if not panels.reasons:
+        return titles
+    reasons = [elided(panels.reasons[int(k)], width, TINY) for k in panels.codes]
+    return [f"{title}\n{reason}" for title, reason in zip(titles, reasons, strict=True)]
+
+
+def _write_title(ax: Axes, title: str) -> None:
+    """The name above the panel; the reason, if any, smaller between the two."""
+    name, _, reason = title.partition("\n")
+    style = {"loc": "left", "fontsize": PANEL, "color": INK, "parse_math": False}
+    ax.set_title(name, pad=12.5 if reason else 3, **style)
+    if reason:
+        ax.annotate(
+            reason, (0, 1), (0, 2.5), xycoords="axes fraction", textcoords="offset points",
+            size=TINY, color=MUTED, style="italic", ha="left", va="bottom",
+        )  # fmt: skip
+
+
+def _draw_panel(ax: Axes, panels: Panels, k: int) -> None:
+    abscissa = panels.abscissa
+    rows = panels.grouping.codes == panels.codes[k]
+    dress(ax, whole_x=bool(np.all(abscissa.values == abscissa.values.round())))
+    many = panels.grouping.n_rows.max() > 40
+    ax.plot(
+        abscissa.values[rows] + spread_ties(abscissa.values[rows], _step(abscissa)),
+        panels.design.y[rows],
+        linestyle="none",
+        marker="o",
+        markersize=2.0 if many else 3.0,
+        color=MUTED,
+        alpha=0.5 if many else 0.8,
+        markeredgewidth=0,
+        zorder=1.5,
+    )
+    for name, heights in panels.heights.items():
+        look = POOLINGS[name]
+        marker = look.dots(3.5) if abscissa.kind == "category" else {}
+        ax.plot(abscissa.positions, heights[k], zorder=_LAYERS[name], **{**marker, **look.line})
+
+
+def spread_ties(values: np.ndarray, step: float) -> np.ndarray:
+    """Small shifts that set rows of equal value side by side, in their order; shape as values."""
+    series = pd.Series(values).groupby(values)
+    place, size = series.cumcount().to_numpy(dtype=float), series.transform("size").to_numpy()
+    gap = min(0.08, 0.5 / size.max()) * step if len(size) else 0.0
+    return np.asarray((place - (size - 1) / 2) * gap)
+
+
+def _step(abscissa: line.Abscissa) -> float:
+    """Smallest distance between values; 0, so that nothing moves, where there are too many."""
+    distinct = np.unique(abscissa.values)
+    return float(np.diff(distinct).min()) if 1 < len(distinct) <= 12 else 0.0
+
+
+def _set_limits(ax: Axes, panels: Panels, width: float) -> None:
+    """One range for all panels: rows and pooled lines count, a level's own line may leave it."""
+    shown = np.isin(panels.grouping.codes, panels.codes)
+    parts = [panels.design.y[shown]]
+    parts += [v.ravel() for name, v in panels.heights.items() if name != "no_pooling"]
+    reach = np.concatenate(parts)
+    low, high = float(np.nanmin(reach)), float(np.nanmax(reach))
+    pad = 0.06 * (high - low) or 1.0
+    ax.set_ylim(low - pad, high + pad)
+    positions = panels.abscissa.positions.astype(float)
+    left, right = positions.min(), positions.max()
+    margin = {"number": 0.05 * (right - left) or 1.0, "category": 0.5, "order": 0.0}
+    aside = margin[panels.abscissa.kind]
+    ax.set_xlim(left - aside, right + aside)
+    if panels.abscissa.kind == "category":
+        _name_categories(ax, panels, width)
+
+
+def _name_categories(ax: Axes, panels: Panels, width: float) -> None:
+    """Ticks named after categories: level where they fit, else upright, else every second, ..."""
+    names, room = panels.abscissa.grid, (width - 0.3) / len(panels.abscissa.grid)
+    upright = max(text_width(str(name), TINY) for name in names) > 0.9 * room
+    every = max(1, int(np.ceil(0.14 / room))) if upright else 1
+    ticks = panels.abscissa.positions[::every]
+    words = elided_apart(names[::every], 0.9 if upright else room, TINY)
+    for other in ax.figure.axes:
+        other.set_xticks(ticks, words, rotation=90 if upright else 0, parse_math=False)
+
+
+def _caption(panels: Panels) -> str:
+    total, factor = panels.grouping.n_levels, panels.grouping.factor
+    words = []
+    if panels.reasons:
+        chosen = selection.in_words(panels.reasons)
+        words.append(f"{len(panels.codes)} of {total} levels of {factor}: {chosen}.")
+    elif len(panels.codes) < total:
+        words.append(f"{len(panels.codes)} of {total} levels of {factor}, chosen by name.")
+    if panels.is_balanced:
+        words.append(f"{panels.grouping.n_rows[0]} rows a level.")
+    if held := _held(panels):
+        words.append(f"Held at the level's mean or commonest value: {', '.join(held)}.")
+    if unknown := panels.without_own_line():
+        names = ", ".join(str(v) for v in unknown[:8])
+        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+        words.append(f"Rows cannot tell a line of their own: {names}{more}.")
+    return " ".join(words)
+
+
+def _held(panels: Panels) -> Iterable[str]:
+    varying = line.varying(panels.design, panels.grouping)
+    return [name for name in varying if name != panels.abscissa.name]
