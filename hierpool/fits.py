@@ -208,13 +208,7 @@ class PosteriorFit:
         Shapes (draws, p), (draws, J, q): averaged, they are posterior means with far less Monte
         Carlo error than the mean of the coefficients' own draws.
         """
-        algebra, sigma, factor = self.integrated, self.theta.sigma, self.relative_factor
-        m = algebra.moments
-        parts = []
-        for part in algebra.blocks(len(sigma), 4 * max(m.n_levels, 1) * max(m.q, 1) ** 2):
-            c = algebra.condition(sigma[part], factor[part])
-            parts.append(algebra.to_user(c.beta, c.deviations()))
-        return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+        return self.integrated.mean_coefficients(self.theta.sigma, self.relative_factor)
 
     def fixed_effects(self) -> pd.DataFrame:
         """Population coefficients: index ``term``; mean, median, sd, interval, ESS, R-hat."""
@@ -307,7 +301,7 @@ class PosteriorFit:
         ``az.psense`` pair with the coefficient draws; PSIS on it flatters no pooling.
         """
         if form == "integrated":
-            values = self.integrated.log_density_of_rows(self.theta.sigma, self.relative_factor)
+            values = self.integrated.log_density_of_rows(self.theta.sigma, self.relative_factor).T
         elif form == "conditional":
             sigma = self._variable("sigma").to_numpy().reshape(-1, 1)
             scaled = (self.design.y - _expected(self.design, self._coefficient_draws())) / sigma

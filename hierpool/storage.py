@@ -105,26 +105,7 @@ def load_fit(path: str | PathLike[str]) -> PosteriorFit:
         The package for this kind of file is not installed.
     """
     source = Path(path)
-    tree = _read_tree(source)
-    own = tree.children.get(OWN_GROUP)
-    if own is None or "format" not in own.attrs:
-        raise DataError(
-            f"{source} holds the groups {listed(tree.children)} and no fit of hierpool. "
-            "Read it with az.from_netcdf(path), or write fits with fit.save(path).",
-            "not-a-fit",
-        )
-    if int(own.attrs["format"]) > FORMAT:
-        raise DataError(
-            f"{source} was written by hierpool {own.attrs.get('version', 'unknown')} (format "
-            f"{own.attrs['format']}); this is hierpool {__version__}, which reads formats up to "
-            f"{FORMAT}. Type: pip install -U hierpool",
-            "newer-format",
-        )
-    document = _decode(json.loads(own["document"].item()))
-    design = _design(document, own["frame"].to_dataset(), source)
-    datatree = _datatree(tree, document["attrs"])
-    _check_design(design, datatree, source)
-    return PosteriorFit(design, document["priors"], datatree, document["status"], document["info"])
+    return _as_fit(_read_tree(source), source)
 
 
 def _check_target(target: Path) -> None:
@@ -185,12 +166,9 @@ def _read_tree(source: Path) -> xr.DataTree:
 
 def _as_tree(fit: PosteriorFit) -> xr.DataTree:
     """Everything as one tree that NetCDF and Zarr can hold."""
-    design = fit.design
+    design, rows = fit.design, fit.design.rows
     columns = {name: _pack(design.frame[name], f"column {name!r}") for name in design.frame}
-    labels = [
-        _pack(pd.Series(design.rows.get_level_values(k)), "the index")
-        for k in range(design.rows.nlevels)
-    ]
+    labels = [_pack(pd.Series(rows.get_level_values(k)), "the index") for k in range(rows.nlevels)]
     document = {
         "spec": design.spec,
         "label": design.label,
@@ -200,7 +178,8 @@ def _as_tree(fit: PosteriorFit) -> xr.DataTree:
         "info": dict(fit.info),
         "attrs": {node.path: _attrs(node) for node in fit.datatree.subtree},
         "columns": [(name, about) for name, (about, _) in columns.items()],
-        "index": (list(design.rows.names), [about for about, _ in labels]),
+        "index": (list(rows.names), [about for about, _ in labels]),
+        "range": (rows.start, rows.stop, rows.step) if isinstance(rows, pd.RangeIndex) else None,
     }
     packed = {f"column_{k}": values for k, (_, values) in enumerate(columns.values())}
     packed |= {f"index_{k}": values for k, (_, values) in enumerate(labels)}
@@ -210,6 +189,29 @@ def _as_tree(fit: PosteriorFit) -> xr.DataTree:
     groups[f"/{OWN_GROUP}"] = xr.Dataset({"document": ((), text)}, attrs=about)
     groups[f"/{OWN_GROUP}/frame"] = xr.Dataset({k: ("row", v) for k, v in packed.items()})
     return xr.DataTree.from_dict(groups)
+
+
+def _as_fit(tree: xr.DataTree, source: Path) -> PosteriorFit:
+    """The fit that ``_as_tree`` was given."""
+    own = tree.children.get(OWN_GROUP)
+    if own is None or "format" not in own.attrs:
+        raise DataError(
+            f"{source} holds the groups {listed(tree.children)} and no fit of hierpool. "
+            "Read it with az.from_netcdf(path), or write fits with fit.save(path).",
+            "not-a-fit",
+        )
+    if int(own.attrs["format"]) > FORMAT:
+        raise DataError(
+            f"{source} was written by hierpool {own.attrs.get('version', 'unknown')} (format "
+            f"{own.attrs['format']}); this is hierpool {__version__}, which reads formats up to "
+            f"{FORMAT}. Type: pip install -U hierpool",
+            "newer-format",
+        )
+    document = _decode(json.loads(own["document"].item()))
+    design = _design(document, own["frame"].to_dataset(), source)
+    datatree = _datatree(tree, document["attrs"])
+    _check_design(design, datatree, source)
+    return PosteriorFit(design, document["priors"], datatree, document["status"], document["info"])
 
 
 def _attrs(node: xr.DataTree) -> dict[str, dict[str, Any]]:
@@ -254,7 +256,11 @@ def _design(document: Mapping[str, Any], packed: xr.Dataset, source: Path) -> De
     levels = [
         pd.Index(_unpack(about, packed[f"index_{k}"].to_numpy())) for k, about in enumerate(labels)
     ]
-    if len(levels) == 1:
+    index: pd.Index[Any]
+    if document["range"] is not None:
+        start, stop, step = document["range"]
+        index = pd.RangeIndex(start, stop, step, name=names[0])
+    elif len(levels) == 1:
         index = levels[0].rename(names[0])
     else:
         index = pd.MultiIndex.from_arrays(levels, names=names)
@@ -305,7 +311,7 @@ def _pack(column: pd.Series[Any], what: str) -> tuple[dict[str, Any], np.ndarray
         about |= {"inner": inner, "values": values.tolist()}
         return about, column.cat.codes.to_numpy(dtype=np.int64)
     if isinstance(dtype, pd.PeriodDtype):
-        about |= {"kind": "periods", "freq": dtype.freq.freqstr}
+        about["kind"] = "periods"
         return about, np.asarray(pd.PeriodIndex(column).asi8)
     if dtype.kind in ("m", "M") and not isinstance(dtype, pd.ArrowDtype):
         return about, np.asarray(pd.Index(column).asi8)
@@ -331,7 +337,7 @@ def _unpack(about: Mapping[str, Any], values: np.ndarray) -> pd.Series[Any]:
         chosen = pd.Categorical.from_codes(values, categories, ordered=about["ordered"])
         return pd.Series(chosen)
     if kind == "periods":
-        return pd.Series(pd.arrays.PeriodArray(values, pd.PeriodDtype(about["freq"])))
+        return pd.Series(pd.arrays.PeriodArray(values, pd.PeriodDtype(dtype)))
     if kind == "labels":
         labels = np.empty(len(about["labels"]) + 1, dtype=object)
         labels[:-1] = about["labels"]

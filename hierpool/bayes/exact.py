@@ -60,12 +60,8 @@ class Target:
         """Shape (K,): log p(y | theta(z)); minus infinity where theta is out of range."""
         theta = self.coordinates.theta(z)
         factor = self.theta_map.relative_factor(theta)
-        m = self.integrated.moments
-        per_draw = max(len(m.counts), 1) * max(m.q, 1) * (m.q + m.p + 1)
-        out = np.empty(len(z))
         with np.errstate(all="ignore"):
-            for part in self.integrated.blocks(len(z), per_draw):
-                out[part] = self.integrated.condition(theta.sigma[part], factor[part]).log_density
+            out = self.integrated.log_density(theta.sigma, factor)
         return np.where(np.isfinite(out), out, -np.inf)
 
     def __call__(self, z: np.ndarray) -> np.ndarray:

@@ -69,43 +69,69 @@ class BetaPrior:
 
 
 @dataclass(frozen=True)
-class Conditional:
-    """Distribution of all coefficients given K values of theta, and of the response itself.
+class Marginal:
+    """What is left at K values of theta once the levels are eliminated: the population part of M.
 
-    Made by ``condition``. Shapes as in the module's symbol table.
+    Attributes
+    ----------
+    n
+        Number of rows.
+    prior
+        Prior of beta.
+    sigma
+        Shape (K,).
+    R
+        Shape (K, p, p): Cholesky factors of the Schur complement S.
+    s
+        Shape (K, p): right-hand side, S beta = s.
+    yy, g_squared
+        Total sum of squares, and what the levels explain of it (K,).
+    log_det_levels
+        Shape (K,): log det of the levels' blocks of M.
     """
 
-    moments: Moments
+    n: int
     prior: BetaPrior
     sigma: np.ndarray
-    Lambda: np.ndarray
-    L: np.ndarray
-    G: np.ndarray
     R: np.ndarray
     s: np.ndarray
+    yy: float
     g_squared: np.ndarray
+    log_det_levels: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        moments: Moments,
+        prior: BetaPrior,
+        sigma: np.ndarray,
+        log_det_levels: np.ndarray,
+        GG: np.ndarray,
+        Gg: np.ndarray,
+        g_squared: np.ndarray,
+    ) -> Marginal:
+        """Put the levels' sums (K,), (K, p, p), (K, p), (K,) and the population's part together."""
+        scaled = sigma[:, None, None] ** 2
+        S = moments.XX + scaled * prior.precision - GG
+        s = moments.Xy + scaled[..., 0] * prior.weighted_mean - Gg
+        return cls(moments.n, prior, sigma, cholesky(S), s, moments.yy, g_squared, log_det_levels)
 
     @cached_property
-    def beta(self) -> np.ndarray:
-        """Shape (K, p): conditional means of the population coefficients."""
-        return solve_lower_transposed(self.R, self._half)[..., 0]
-
-    @cached_property
-    def _half(self) -> np.ndarray:
+    def half(self) -> np.ndarray:
         """Shape (K, p, 1): R^-1 s."""
         return solve_lower(self.R, self.s[..., None])
 
     @cached_property
-    def penalized_ss(self) -> np.ndarray:
-        """Shape (K,): yy + sigma^2 m0'P0 m0 - c'r, the penalised residual sum of squares."""
-        explained = self.g_squared + (self._half[..., 0] ** 2).sum(axis=-1)
-        prior = self.sigma**2 * float(self.prior.mean @ self.prior.weighted_mean)
-        return self.moments.yy + prior - explained
+    def beta(self) -> np.ndarray:
+        """Shape (K, p): conditional means of the population coefficients."""
+        return solve_lower_transposed(self.R, self.half)[..., 0]
 
     @cached_property
-    def log_det_levels(self) -> np.ndarray:
-        """Shape (K,): log det of the levels' blocks of M."""
-        return (log_det(self.L) * self.moments.counts).sum(axis=-1)
+    def penalized_ss(self) -> np.ndarray:
+        """Shape (K,): yy + sigma^2 m0'P0 m0 - c'r, the penalised residual sum of squares."""
+        explained = self.g_squared + (self.half[..., 0] ** 2).sum(axis=-1)
+        prior = self.sigma**2 * float(self.prior.mean @ self.prior.weighted_mean)
+        return self.yy + prior - explained
 
     @cached_property
     def log_det_population(self) -> np.ndarray:
@@ -118,7 +144,7 @@ class Conditional:
 
         With a flat prior on beta this is the REML log-likelihood, (2 pi)^(p/2) included.
         """
-        n, p = self.moments.n, self.moments.p
+        n, p = self.n, self.R.shape[-1]
         df = n - p if self.prior.is_flat else n
         return -0.5 * (
             df * LOG_2PI
@@ -128,6 +154,47 @@ class Conditional:
             - self.prior.log_det_precision
             + self.penalized_ss / self.sigma**2
         )
+
+    def draw_beta(self, rng: np.random.Generator) -> np.ndarray:
+        """One exact draw of beta for each theta, shape (K, p)."""
+        z = rng.standard_normal(self.s.shape) * self.sigma[:, None]
+        return solve_lower_transposed(self.R, self.half + z[..., None])[..., 0]
+
+    @cached_property
+    def beta_covariance(self) -> np.ndarray:
+        """Shape (K, p, p): covariance of beta given theta (and y): sigma^2 S^-1."""
+        half = solve_lower(self.R, np.broadcast_to(np.eye(self.R.shape[-1]), self.R.shape))
+        return self.sigma[:, None, None] ** 2 * np.swapaxes(half, -1, -2) @ half
+
+
+@dataclass(frozen=True)
+class Conditional:
+    """Distribution of all coefficients given K values of theta, and of the response itself.
+
+    Made by ``condition``. ``marginal`` is the population's part; other shapes as in the module's
+    symbol table.
+    """
+
+    moments: Moments
+    marginal: Marginal
+    Lambda: np.ndarray
+    L: np.ndarray
+    G: np.ndarray
+
+    @property
+    def sigma(self) -> np.ndarray:
+        """Shape (K,)."""
+        return self.marginal.sigma
+
+    @property
+    def beta(self) -> np.ndarray:
+        """Shape (K, p): conditional means of the population coefficients."""
+        return self.marginal.beta
+
+    @property
+    def log_density(self) -> np.ndarray:
+        """Shape (K,): log p(y | theta), coefficients integrated out."""
+        return self.marginal.log_density
 
     def deviations(self, beta: np.ndarray | None = None, noise: np.ndarray | None = None) -> np.ndarray:
         """Level deviations u, shape (K, J, q), given beta (default: its conditional mean).
@@ -149,17 +216,9 @@ class Conditional:
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """One exact draw of (beta, u) for each theta, shapes (K, p) and (K, J, q)."""
         m, K = self.moments, len(self.sigma)
-        z = rng.standard_normal((K, m.p)) * self.sigma[:, None]
-        beta = solve_lower_transposed(self.R, self._half + z[..., None])[..., 0]
+        beta = self.marginal.draw_beta(rng)
         noise = rng.standard_normal((K, m.n_levels, m.q)) * self.sigma[:, None, None]
         return beta, self.deviations(beta, noise)
-
-    @cached_property
-    def beta_covariance(self) -> np.ndarray:
-        """Shape (K, p, p): covariance of beta given theta (and y): sigma^2 S^-1."""
-        eye = np.broadcast_to(np.eye(self.moments.p), self.R.shape)
-        half = solve_lower(self.R, eye)
-        return self.sigma[:, None, None] ** 2 * np.swapaxes(half, -1, -2) @ half
 
     @cached_property
     def covariance_given_beta(self) -> np.ndarray:
@@ -177,13 +236,13 @@ class Conditional:
     def prediction_error_variance(self) -> np.ndarray:
         """Shape (K, U, q, q): Henderson's Var(u_hat - u), beta estimated as well."""
         W = self.beta_sensitivity
-        through_beta = W @ self.beta_covariance[:, None] @ np.swapaxes(W, -1, -2)
+        through_beta = W @ self.marginal.beta_covariance[:, None] @ np.swapaxes(W, -1, -2)
         return self.covariance_given_beta + through_beta
 
     def coefficient_covariance(self, into_population: np.ndarray) -> np.ndarray:
         """Shape (K, U, q, q): error covariance of E beta + u; ``into_population`` E is (q, p)."""
         T = into_population - self.beta_sensitivity
-        return self.covariance_given_beta + T @ self.beta_covariance[:, None] @ np.swapaxes(T, -1, -2)
+        return self.covariance_given_beta + T @ self.marginal.beta_covariance[:, None] @ np.swapaxes(T, -1, -2)
 
     def leave_one_out(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Mean and sd of each row given all the others and theta, shapes (K, n).
@@ -210,7 +269,7 @@ class Conditional:
             u = self.deviations()[:, rows.codes]
             residual = residual - np.einsum("nq,knq->kn", rows.Z, u)
         if self.moments.p:
-            r = solve_lower(self.R[:, None], x[..., None])[..., 0]
+            r = solve_lower(self.marginal.R[:, None], x[..., None])[..., 0]
             leverage += (r**2).sum(axis=-1)
         return leverage, residual
 
@@ -237,8 +296,13 @@ def condition(moments: Moments, sigma: np.ndarray, Lambda: np.ndarray, prior: Be
     half_sum = solve_lower(L, Lt @ m.b_sum[..., None])[..., 0]
     half_root = solve_lower(L, Lt @ m.b_root)
     weighted = G * m.counts[:, None, None]
-    scaled = sigma[:, None, None] ** 2
-    S = m.XX + scaled * prior.precision - np.einsum("kuqp,kuqr->kpr", weighted, G)
-    s = m.Xy + scaled[..., 0] * prior.weighted_mean - np.einsum("kuqp,kuq->kp", G, half_sum)
-    g_squared = np.einsum("kuqr,kuqr->k", half_root, half_root)
-    return Conditional(m, prior, sigma, Lambda, L, G, cholesky(S), s, g_squared)
+    marginal = Marginal.of(
+        m,
+        prior,
+        sigma,
+        log_det_levels=(log_det(L) * m.counts).sum(axis=-1),
+        GG=np.einsum("kuqp,kuqr->kpr", weighted, G),
+        Gg=np.einsum("kuqp,kuq->kp", G, half_sum),
+        g_squared=np.einsum("kuqr,kuqr->k", half_root, half_root),
+    )
+    return Conditional(m, marginal, Lambda, L, G)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hierpool.core.design import Design
-from hierpool.core.gaussian import LOG_2PI, BetaPrior, Conditional, condition
+from hierpool.core.gaussian import BetaPrior, Conditional, Marginal, condition
 from hierpool.core.moments import Coordinates, Moments, Rows, single_group
 
 _BLOCK_NUMBERS = 4_000_000  # floats in one block of a computation over draws x rows or levels
@@ -56,8 +56,25 @@ class Integrated:
         return cls(design, coordinates, rows, Moments.of(rows), prior, own_mean)
 
     def condition(self, sigma: np.ndarray, Lambda: np.ndarray) -> Conditional:
-        """Distribution of the coefficients at K values of theta: sigma (K,), Lambda (K, q, q)."""
+        """Distribution of the coefficients at K values of theta: sigma (K,), Lambda (K, q, q).
+
+        In numpy, K x levels at once: for one value of theta or a few. The methods below are
+        compiled, and take any number.
+        """
         return condition(self.moments, sigma, Lambda, self.prior)
+
+    def marginal(self, sigma: np.ndarray, Lambda: np.ndarray) -> Marginal:
+        """The population's part, levels eliminated, at K values of theta."""
+        from hierpool.core import kernels  # numba loads when first needed
+
+        m = self.moments
+        counts = m.counts.astype(float)
+        sums = kernels.level_sums(Lambda, m.A, m.C, m.b_sum, m.b_root, counts)
+        return Marginal.of(m, self.prior, sigma, *sums)
+
+    def log_density(self, sigma: np.ndarray, Lambda: np.ndarray) -> np.ndarray:
+        """Shape (K,): log p(y | theta), every coefficient integrated out."""
+        return self.marginal(sigma, Lambda).log_density
 
     def blocks(self, n_draws: int, per_draw: int) -> Iterator[slice]:
         """Slices of the draws that keep one block of ``per_draw`` numbers a draw in bounds."""
@@ -72,12 +89,25 @@ class Integrated:
 
         Keys ``beta`` (K, p), ``u`` (K, J, q) (absent for no pooling), ``coef`` (K, J, q).
         """
+        beta = self.marginal(sigma, Lambda).draw_beta(rng)
+        noise = rng.standard_normal((len(sigma), self.moments.n_levels, self.moments.q))
+        noise *= sigma[:, None, None]
+        return self.to_user(beta, self._deviations(Lambda, beta, noise))
+
+    def mean_coefficients(self, sigma: np.ndarray, Lambda: np.ndarray) -> dict[str, np.ndarray]:
+        """Conditional means of all coefficients at K values of theta; keys as for the draws."""
+        beta = self.marginal(sigma, Lambda).beta
+        return self.to_user(beta, self._deviations(Lambda, beta, np.zeros((0, 0, 0))))
+
+    def _deviations(self, Lambda: np.ndarray, beta: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        from hierpool.core import kernels
+
         m = self.moments
-        K = len(sigma)
-        beta, u = np.empty((K, m.p)), np.empty((K, m.n_levels, m.q))
-        for part in self.blocks(K, 4 * max(m.n_levels, 1) * max(m.q, 1) * max(m.q, m.p, 1)):
-            beta[part], u[part] = self.condition(sigma[part], Lambda[part]).draw(rng)
-        return self.to_user(beta, u)
+        by_design = np.argsort(m.design_of, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(m.counts)]).astype(np.intp)
+        return np.asarray(
+            kernels.deviations(Lambda, beta, m.A, m.C, m.b, by_design, starts, noise)
+        )
 
     def to_user(self, beta: np.ndarray, u: np.ndarray) -> dict[str, np.ndarray]:
         """Coefficients (K, p) and (K, J, q) of working coordinates in the user's coding."""
@@ -91,17 +121,46 @@ class Integrated:
         padded = np.concatenate([out["beta"], np.zeros((len(beta), 1))], axis=1)
         return {**out, "u": own, "coef": own + padded[:, None, group.population]}
 
-    def log_density_of_rows(self, sigma: np.ndarray, Lambda: np.ndarray) -> np.ndarray:
-        """Shape (K, n): log p(y_i | y_-i, theta), every coefficient integrated out."""
-        out = np.empty((len(sigma), len(self.rows.y)))
-        for part in self.blocks(len(sigma), self._per_row):
-            mean, sd = self.condition(sigma[part], Lambda[part]).leave_one_out(self.rows)
-            out[part] = -0.5 * LOG_2PI - np.log(sd) - 0.5 * ((self.rows.y - mean) / sd) ** 2
-        return out
+    def log_density_of_rows(
+        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Shape (rows, K): log p(y_i | y_-i, theta), every coefficient integrated out."""
+        return self._leave_one_out(sigma, Lambda, rows, True)[0]
 
-    @property
-    def _per_row(self) -> int:
-        m = self.moments
-        return len(self.rows.y) * (m.q + m.p + 2) * max(m.q, 1)
+    def prediction_of_rows(
+        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and sd of y_i given y_-i and theta, shapes (rows, K), in the user's units."""
+        mean, sd = self._leave_one_out(sigma, Lambda, rows, False)
+        which = slice(None) if rows is None else rows
+        return mean + (self.design.y - self.rows.y)[which, None], sd
 
+    def _leave_one_out(
+        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None, is_density: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        from hierpool.core import kernels
+
+        m, data = self.moments, self.rows
+        which = np.arange(len(data.y)) if rows is None else np.asarray(rows)
+        order = np.argsort(data.codes[which], kind="stable")
+        sorted_rows = which[order]
+        levels, first = np.unique(data.codes[sorted_rows], return_index=True)
+        marginal = self.marginal(sigma, Lambda)
+        found = kernels.leave_one_out(
+            sigma,
+            Lambda,
+            marginal.R,
+            marginal.beta,
+            m.A[m.design_of],
+            m.C[m.design_of],
+            m.b,
+            levels.astype(np.intp),
+            np.append(first, len(which)).astype(np.intp),
+            data.y[sorted_rows],
+            data.X[sorted_rows],
+            data.Z[sorted_rows],
+            is_density,
+        )
+        back = np.argsort(order)
+        return found[0][back], found[1][back] if len(found[1]) else found[1]
 

@@ -75,7 +75,7 @@ def varying_slope_spec(
 
 
 def slopes_that_vary(formula: str, data: Any, group: str) -> tuple[str, ...]:
-    """Terms of a formula without bars that vary within at least one level, the constant left out."""
+    """Terms of a formula that vary within at least one level, the constant left out."""
     return _terms(_without_bars(formula), data, _group_name(group))[1]
 
 

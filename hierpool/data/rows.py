@@ -240,7 +240,7 @@ def plain_labels(labels: pd.Index[Any]) -> pd.Index[Any]:
             return pd.Index(labels.to_numpy(dtype=dtype), dtype=dtype)
     if labels.dtype == object and pd.api.types.infer_dtype(labels) == "date":
         return pd.DatetimeIndex(labels)
-    return labels
+    return labels.rename(None)
 
 
 def unused_categories(frame: pd.DataFrame) -> tuple[Finding, ...]:

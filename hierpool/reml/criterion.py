@@ -104,21 +104,21 @@ class Criterion:
         return self._deviance(self.condition(theta))
 
     def _deviance(self, c: Conditional) -> np.ndarray:
-        ss = np.maximum(c.penalized_ss, np.finfo(float).tiny)
-        population = c.log_det_population if self.method == "REML" else 0.0
+        ss = np.maximum(c.marginal.penalized_ss, np.finfo(float).tiny)
+        population = c.marginal.log_det_population if self.method == "REML" else 0.0
         profiled = self.df * (1 + LOG_2PI + np.log(ss / self.df))
-        return c.log_det_levels + population + profiled + self.coding_constant
+        return c.marginal.log_det_levels + population + profiled + self.coding_constant
 
     def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """Profiled deviance and its gradient at one theta, shape (k,)."""
         c = self.condition(theta[None])
         log_det, ss = self.gradient_parts(c)
-        gradient = log_det + self.df / float(c.penalized_ss[0]) * ss
+        gradient = log_det + self.df / float(c.marginal.penalized_ss[0]) * ss
         return float(self._deviance(c)[0]), gradient
 
     def gradient_parts(self, c: Conditional) -> tuple[np.ndarray, np.ndarray]:
         """Gradients of the log determinants and of the penalised sum of squares, shapes (k,)."""
-        m, Lambda, L, G, R = self.moments, c.Lambda[0], c.L[0], c.G[0], c.R[0]
+        m, Lambda, L, G, R = self.moments, c.Lambda[0], c.L[0], c.G[0], c.marginal.R[0]
         half = solve_lower(L, np.broadcast_to(np.eye(m.q), L.shape))
         P = np.swapaxes(half, -1, -2) @ half
         weighted_A = m.A * m.counts[:, None, None]

@@ -68,7 +68,7 @@ def estimate(design: Design, method: Method) -> Estimate:
     criterion = Criterion.of(design, method)
     optimum = minimise(criterion)
     profile = criterion.condition(optimum.theta[None])
-    sigma = float(np.sqrt(max(profile.penalized_ss[0], 0.0) / criterion.df))
+    sigma = float(np.sqrt(max(profile.marginal.penalized_ss[0], 0.0) / criterion.df))
     if not sigma > EXACT_FIT * float(np.std(design.y, ddof=1)):
         raise DataError(
             f"{design.spec.formula} fits {design.spec.response} exactly (residual sd {sigma:.2g}): "
@@ -217,7 +217,7 @@ def _spread_standard_errors(
     """
     k, df = len(optimum.theta), criterion.df
     _, by_ss = criterion.gradient_parts(profile)
-    ss = float(profile.penalized_ss[0])
+    ss = float(profile.marginal.penalized_ss[0])
     information = np.empty((k + 1, k + 1))
     # the profiled Hessian has had the cross term squared away; put it back
     cross = -2 * by_ss / sigma**2
@@ -301,7 +301,7 @@ def coefficients_in_user_coding(
 
     return {
         "beta": beta,
-        "beta_covariance": x.from_working @ at.beta_covariance[0] @ x.from_working.T,
+        "beta_covariance": x.from_working @ at.marginal.beta_covariance[0] @ x.from_working.T,
         "u": u,
         "coef": np.where(index >= 0, np.append(beta, 0.0)[index], 0.0) + u,
         "u_pev": to_user(at.prediction_error_variance),

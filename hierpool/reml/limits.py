@@ -31,7 +31,7 @@ def complete_pooling(design: Design) -> Estimate:
     x = coordinates.x
     return _estimate(
         beta=coordinates.beta_to_user(first.beta)[0],
-        beta_covariance=sigma**2 * x.from_working @ first.beta_covariance[0] @ x.from_working.T,
+        beta_covariance=sigma**2 * x.from_working @ first.marginal.beta_covariance[0] @ x.from_working.T,
         sigma=sigma,
         df=df,
         fitted=design.y - residual,

@@ -78,7 +78,7 @@ def sheet(
     _write_lines(figure, notes, SMALL, (EDGE + foot - 0.05) / tall, MUTED)
     if legend:
         _place_legend(figure, legend, 1 - (top - 0.24) / tall)
-    middle: dict[str, Any] = {"size": LABEL, "color": INK, "parse_math": False}
+    middle: dict[str, Any] = {"size": LABEL, "color": INK}
     if x_label:
         place = (rect[0] + rect[2] / 2, (bottom - 0.03) / tall)
         figure.text(*place, elided(x_label, inside - left, LABEL), ha="center", va="top", **middle)
@@ -97,7 +97,7 @@ def _write_lines(figure: Figure, lines: Iterable[str], size: float, top: float, 
     x, tall = EDGE / figure.get_figwidth(), figure.get_figheight()
     for k, text in enumerate(lines):
         y = top - k * _line(size) / tall
-        figure.text(x, y, text, size=size, color=color, ha="left", va="top", parse_math=False)
+        figure.text(x, y, text, size=size, color=color, ha="left", va="top")
 
 
 def _place_legend(figure: Figure, handles: Sequence[Line2D], top: float) -> None:
@@ -135,8 +135,8 @@ def ticks_at_most(most: int, whole: bool = False) -> MaxNLocator:
 
 def write_axis_labels(ax: Axes, x: str, y: str, width: float, height: float) -> None:
     """Axis labels of a panel, elided to its size in inches."""
-    ax.set_xlabel(elided(x, width, LABEL), size=LABEL, parse_math=False, labelpad=2)
-    ax.set_ylabel(elided(y, height, LABEL), size=LABEL, parse_math=False, labelpad=2)
+    ax.set_xlabel(elided(x, width, LABEL), size=LABEL, labelpad=2)
+    ax.set_ylabel(elided(y, height, LABEL), size=LABEL, labelpad=2)
 
 
 def settle(figure: Figure) -> None:

@@ -95,7 +95,7 @@ def _of_fit(fit: Fitted) -> Source:
     parts = []
     for group in fit.design.groups:
         values = posterior[f"coef_{group.factor}"].to_numpy().reshape(-1)
-        keys = [[group.factor], group.grouping.levels, group.terms]
+        keys: list[Any] = [[group.factor], group.grouping.levels, group.terms]
         index = pd.MultiIndex.from_product(keys, names=["factor", "level", "term"])
         parts.append(pd.Series(values, index=index))
     return (pd.concat(parts) if parts else None, fixed)
@@ -104,8 +104,9 @@ def _of_fit(fit: Fitted) -> Source:
 def level_coefficients(source: Source, design: Design, grouping: Grouping) -> pd.DataFrame:
     """Coefficients of every term for every level: levels x terms.
 
-    A level's own coefficient comes first, the common one where it has none. ``source`` is a
-    table over (factor, level, term), one over term, or a pair of both.
+    A level's own coefficient comes first, the common one where it has none; a common one that is
+    NaN says nothing that the levels' own do not, and counts as 0. ``source`` is a table over
+    (factor, level, term), one over term, or a pair of both.
     """
     own, fixed = source if isinstance(source, tuple) else (source, None)
     if own is not None and own.index.nlevels == 1:
@@ -113,7 +114,7 @@ def level_coefficients(source: Source, design: Design, grouping: Grouping) -> pd
     table = pd.DataFrame(index=grouping.levels)
     if fixed is not None:
         for term, value in _values(fixed).items():
-            table[term] = float(value)
+            table[term] = 0.0 if own is not None and np.isnan(value) else float(value)
     if own is not None:
         flat = _values(own)
         flat = flat[flat.index.get_level_values(0) == grouping.factor].droplevel(0)
@@ -167,7 +168,7 @@ def choose_grouping(design: Design, factor: str | None) -> Grouping:
 
 
 def choose_abscissa(design: Design, grouping: Grouping, x: str | None) -> Abscissa:
-    """The predictor asked for, else the first number, else the first category, that varies in levels.
+    """The predictor asked for, else the first number or else category that varies within levels.
 
     Without one the rows of each level are drawn in their order.
     """
@@ -182,12 +183,12 @@ def choose_abscissa(design: Design, grouping: Grouping, x: str | None) -> Abscis
         grid = np.linspace(values.min(), values.max(), GRID)
         return Abscissa(numbers[0], "number", values, grid, grid)
     if names:
-        codes, labels = pd.factorize(design.frame[names[0]], sort=True)
-        labels = np.asarray(labels, dtype=object)
+        codes, categories = pd.factorize(design.frame[names[0]], sort=True)
+        labels = np.array(list(categories), dtype=object)
         return Abscissa(names[0], "category", codes.astype(float), labels, np.arange(len(labels)))
     order = pd.Series(grouping.codes).groupby(grouping.codes).cumcount().to_numpy(dtype=float) + 1
-    ends = np.array([0.5, max(order.max(), 1.0) + 0.5])
-    return Abscissa("rows in order", "order", order, ends, ends)
+    ends = np.array([0.5, float(order.max()) + 0.5])
+    return Abscissa(f"row within {grouping.factor}", "order", order, ends, ends)
 
 
 def varying(design: Design, grouping: Grouping) -> list[str]:

@@ -75,9 +75,13 @@ class Look:
             "markeredgewidth": 0.8,
         }
 
-    def line_handle(self) -> Line2D:
-        """Legend entry for its line."""
-        return Line2D([], [], label=self.name, **self.line)
+    def both(self, size: float) -> dict[str, Any]:
+        """Arguments for a line with markers, ``size`` points wide."""
+        return {**self.dots(size), **self.line}
+
+    def handle(self, has_markers: bool = False) -> Line2D:
+        """Legend entry for its line, with or without markers."""
+        return Line2D([], [], label=self.name, **(self.both(4.0) if has_markers else self.line))
 
     def dot_handle(self, name: str = "", size: float = 5.0) -> Line2D:
         """Legend entry for its marker."""
@@ -97,15 +101,16 @@ def styled() -> Iterator[None]:
     """Our settings for as long as a picture is made; the user's fonts stay, nothing leaks.
 
     matplotlib's own defaults come first, so that a dark or a TeX style of the user's does not
-    reach a picture half.
+    reach a picture half. A ``$`` in a name starts no mathematics.
     """
-    defaults = {k: v for k, v in mpl.rcParamsDefault.items() if k.startswith(_OWN)}
+    defaults: dict[Any, Any] = {k: v for k, v in mpl.rcParamsDefault.items() if k.startswith(_OWN)}
     installed = set(fontManager.get_font_names())
     wider = [name for name in _WIDER_FONTS if name in installed]
-    ours = {
+    ours: dict[Any, Any] = {
         "font.family": [*mpl.rcParams["font.family"], *wider],
         "font.size": SMALL,
         "text.color": INK,
+        "text.parse_math": False,
         "axes.edgecolor": RULE,
         "axes.labelcolor": INK,
         "axes.labelsize": LABEL,

@@ -114,7 +114,7 @@ def write_names(
     taken: list[Bbox] = []
     marks, where = ax.transData.transform(obstacles), ax.transData.transform(points)
     for place, at, name in zip(points, where, names, strict=True):
-        style: dict[str, Any] = {"size": size, "color": INK, "parse_math": False}
+        style: dict[str, Any] = {"size": size, "color": INK}
         text = ax.annotate(
             name, place, (0, 0), textcoords="offset points", ha="left", va="bottom", **style
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,9 @@ from hierpool.show.style import INK, MUTED, PANEL, POOLINGS, TINY, styled
 from hierpool.show.texts import elided, elided_apart, text_width
 
 _MOST_COLUMNS = 6
-_LAYERS = {"complete_pooling": 2.0, "no_pooling": 2.2, "partial_pooling": 2.4}
+# Dots over the solid line: both are seen where they coincide.
+_LAYERS = {"complete_pooling": 2.0, "partial_pooling": 2.2, "no_pooling": 2.4}
+_DODGE = {"complete_pooling": -0.13, "no_pooling": 0.13, "partial_pooling": 0.0}
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Panels:
         What is drawn, of which factor, over what.
     codes
         Positions of the levels that get a panel, in order.
+    places
+        Shape (n,): where each row stands along the panel, ties set apart.
     reasons
         Why each was taken; empty where all are shown or the user chose.
     heights
@@ -42,6 +47,7 @@ class Panels:
     grouping: Grouping
     abscissa: line.Abscissa
     codes: np.ndarray
+    places: np.ndarray
     reasons: Mapping[int, str] = field(default_factory=dict)
     heights: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -130,7 +136,8 @@ def arrange(
         reasons = selection.choose(*_marks(every, design, grouping), grouping.n_rows, most)
         codes = np.array(list(reasons))
     heights = line.evaluate(design, grouping, abscissa, tables, codes)
-    return Panels(design, grouping, abscissa, codes, reasons, heights)
+    places = set_apart(abscissa.values, grouping.codes)
+    return Panels(design, grouping, abscissa, codes, places, reasons, heights)
 
 
 def _codes_of(levels: Sequence[object], grouping: Grouping) -> np.ndarray:
@@ -164,11 +171,13 @@ def _draw(panels: Panels, label: str) -> Picture:
     present = [name for name in POOLINGS if name in panels.heights]
     over, by = panels.abscissa.name, panels.grouping.factor
     response = panels.design.spec.response
+    against = "" if panels.abscissa.kind == "order" else f" against {over},"
+    over_categories = panels.abscissa.kind == "category"
     figure = sheet(
-        titled(f"{response} against {over}, by {by}", label),
+        titled(f"{response}{against} by {by}", label),
         n_rows * height + 0.3,
         caption=_caption(panels),
-        legend=[POOLINGS[name].line_handle() for name in present],
+        legend=[POOLINGS[name].handle(over_categories) for name in present],
         x_label=over,
         y_label=response,
     )
@@ -194,27 +203,27 @@ def _columns(count: int) -> int:
 
 
 def _titles(panels: Panels, width: float) -> list[str]:
-    """Name of each level on one line, with its rows if they differ; under it why it was taken."""
+    """Name of each level; under it its rows, if levels differ in them, and why it was taken."""
+    names = elided_apart(list(panels.grouping.levels[panels.codes]), width, PANEL)
     rows = panels.grouping.n_rows[panels.codes]
-    tails = ["" if panels.is_balanced else f" (n = {n})" for n in rows]
-    room = width - max(text_width(t, PANEL) for t in tails)
-    names = elided_apart(panels.grouping.levels[panels.codes], room, PANEL)
-    titles = [f"{name}{tail}" for name, tail in zip(names, tails, strict=True)]
-    if not panels.reasons:
-        return titles
-    reasons = [elided(panels.reasons[int(k)], width, TINY) for k in panels.codes]
-    return [f"{title}\n{reason}" for title, reason in zip(titles, reasons, strict=True)]
+    counts = ["" if panels.is_balanced else f"n = {n}" for n in rows]
+    reasons = [panels.reasons.get(int(k), "") for k in panels.codes]
+    tails = [", ".join(filter(None, pair)) for pair in zip(counts, reasons, strict=True)]
+    return [
+        f"{name}\n{elided(tail, width, TINY)}" if tail else name
+        for name, tail in zip(names, tails, strict=True)
+    ]
 
 
 def _write_title(ax: Axes, title: str) -> None:
     """The name above the panel; the reason, if any, smaller between the two."""
     name, _, reason = title.partition("\n")
-    style = {"loc": "left", "fontsize": PANEL, "color": INK, "parse_math": False}
+    style: dict[str, Any] = {"loc": "left", "fontsize": PANEL, "color": INK}
     ax.set_title(name, pad=12.5 if reason else 3, **style)
     if reason:
         ax.annotate(
             reason, (0, 1), (0, 2.5), xycoords="axes fraction", textcoords="offset points",
-            size=TINY, color=MUTED, style="italic", ha="left", va="bottom",
+            size=TINY, color=MUTED, ha="left", va="bottom",
         )  # fmt: skip
 
 
@@ -224,7 +233,7 @@ def _draw_panel(ax: Axes, panels: Panels, k: int) -> None:
     dress(ax, whole_x=bool(np.all(abscissa.values == abscissa.values.round())))
     many = panels.grouping.n_rows.max() > 40
     ax.plot(
-        abscissa.values[rows] + spread_ties(abscissa.values[rows], _step(abscissa)),
+        panels.places[rows],
         panels.design.y[rows],
         linestyle="none",
         marker="o",
@@ -235,23 +244,25 @@ def _draw_panel(ax: Axes, panels: Panels, k: int) -> None:
         zorder=1.5,
     )
     for name, heights in panels.heights.items():
-        look = POOLINGS[name]
-        marker = look.dots(3.5) if abscissa.kind == "category" else {}
-        ax.plot(abscissa.positions, heights[k], zorder=_LAYERS[name], **{**marker, **look.line})
+        look, aside = POOLINGS[name], _DODGE[name] if abscissa.kind == "category" else 0.0
+        style = look.both(4.0) if abscissa.kind == "category" else look.line
+        ax.plot(abscissa.positions + aside, heights[k], zorder=_LAYERS[name], **style)
 
 
-def spread_ties(values: np.ndarray, step: float) -> np.ndarray:
-    """Small shifts that set rows of equal value side by side, in their order; shape as values."""
-    series = pd.Series(values).groupby(values)
-    place, size = series.cumcount().to_numpy(dtype=float), series.transform("size").to_numpy()
-    gap = min(0.08, 0.5 / size.max()) * step if len(size) else 0.0
-    return np.asarray((place - (size - 1) / 2) * gap)
+def set_apart(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Values with small shifts for rows of one level that share a value; shape as values.
 
-
-def _step(abscissa: line.Abscissa) -> float:
-    """Smallest distance between values; 0, so that nothing moves, where there are too many."""
-    distinct = np.unique(abscissa.values)
-    return float(np.diff(distinct).min()) if 1 < len(distinct) <= 12 else 0.0
+    The shifts follow the golden ratio: the same in every run, and without a pattern that the order
+    of the rows could be mistaken for. Nothing moves where there are more than 12 values.
+    """
+    distinct = np.unique(values)
+    if not 1 < len(distinct) <= 12:
+        return values
+    ties = pd.Series(values).groupby([codes, values])
+    place, size = ties.cumcount().to_numpy(dtype=float), ties.transform("size").to_numpy()
+    width = np.minimum(0.12 * (size - 1), 0.5) * np.diff(distinct).min()
+    shift = np.where(size <= 3, place / np.maximum(size - 1, 1), (place * 0.618034) % 1.0)
+    return np.asarray(values + (shift - 0.5) * width)
 
 
 def _set_limits(ax: Axes, panels: Panels, width: float) -> None:
@@ -263,9 +274,9 @@ def _set_limits(ax: Axes, panels: Panels, width: float) -> None:
     low, high = float(np.nanmin(reach)), float(np.nanmax(reach))
     pad = 0.06 * (high - low) or 1.0
     ax.set_ylim(low - pad, high + pad)
-    positions = panels.abscissa.positions.astype(float)
-    left, right = positions.min(), positions.max()
-    margin = {"number": 0.05 * (right - left) or 1.0, "category": 0.5, "order": 0.0}
+    along = [panels.abscissa.positions.astype(float), panels.places[shown]]
+    left, right = float(np.concatenate(along).min()), float(np.concatenate(along).max())
+    margin = {"number": 0.05 * (right - left) or 1.0, "category": 0.3, "order": 0.0}
     aside = margin[panels.abscissa.kind]
     ax.set_xlim(left - aside, right + aside)
     if panels.abscissa.kind == "category":
@@ -274,13 +285,14 @@ def _set_limits(ax: Axes, panels: Panels, width: float) -> None:
 
 def _name_categories(ax: Axes, panels: Panels, width: float) -> None:
     """Ticks named after categories: level where they fit, else upright, else every second, ..."""
-    names, room = panels.abscissa.grid, (width - 0.3) / len(panels.abscissa.grid)
+    names: list[object] = list(panels.abscissa.grid)
+    room = (width - 0.3) / len(names)
     upright = max(text_width(str(name), TINY) for name in names) > 0.9 * room
     every = max(1, int(np.ceil(0.14 / room))) if upright else 1
     ticks = panels.abscissa.positions[::every]
-    words = elided_apart(names[::every], 0.9 if upright else room, TINY)
+    words = elided_apart(list(names[::every]), 0.9 if upright else room, TINY)
     for other in ax.figure.axes:
-        other.set_xticks(ticks, words, rotation=90 if upright else 0, parse_math=False)
+        other.set_xticks(ticks, words, rotation=90 if upright else 0)
 
 
 def _caption(panels: Panels) -> str:
@@ -295,10 +307,13 @@ def _caption(panels: Panels) -> str:
         words.append(f"{panels.grouping.n_rows[0]} rows a level.")
     if held := _held(panels):
         words.append(f"Held at the level's mean or commonest value: {', '.join(held)}.")
-    if unknown := panels.without_own_line():
+    unknown = panels.without_own_line()
+    if len(unknown) == len(panels.codes):
+        words.append("Rows cannot tell any level a line of its own.")
+    elif unknown:
         names = ", ".join(str(v) for v in unknown[:8])
         more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
-        words.append(f"Rows cannot tell a line of their own: {names}{more}.")
+        words.append(f"No line of their own, their rows cannot tell it: {names}{more}.")
     return " ".join(words)
 
 

@@ -1,0 +1,272 @@
+"""Compiled loops over levels and rows for designs that cannot be compressed. Numba, cached on disk.
+
+``hierpool.core.gaussian`` has the same algebra in numpy and is the judge of these. Each value of
+theta is worked by one thread from beginning to end, sums over levels in their order: the same
+seed gives the same draws on one thread and on two.
+
+Symbols as in ``hierpool.core.gaussian``; D is a level's design, u its index.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
+_OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
+_ALONE = 64  # values of theta that one thread does by itself
+
+
+def over_threads(kernel: Callable[..., None], n: int, *arrays: Any) -> None:
+    """Call ``kernel(start, stop, *arrays)`` on slices of range(n), one slice a core.
+
+    The kernels release the interpreter and write to slices of their own.
+    """
+    workers = min(os.cpu_count() or 1, max(1, n // _ALONE))
+    if workers == 1:
+        kernel(0, n, *arrays)
+        return
+    edges = np.linspace(0, n, workers + 1).astype(int)
+    with ThreadPoolExecutor(workers) as pool:
+        for done in [pool.submit(kernel, a, b, *arrays) for a, b in zip(edges, edges[1:], strict=False)]:
+            done.result()
+
+
+@njit("f8(f8[:,::1], f8[:,::1], f8[:,::1])", **_OPTIONS)
+def _factor(A, Lam, L):
+    """L becomes the Cholesky factor of Lam'A Lam + I; returns the product of its diagonal."""
+    q = Lam.shape[0]
+    product = 1.0
+    for i in range(q):
+        for j in range(i + 1):
+            value = 1.0 if i == j else 0.0
+            for a in range(q):
+                inner = 0.0
+                for b in range(q):
+                    inner += A[a, b] * Lam[b, j]
+                value += Lam[a, i] * inner
+            for m in range(j):
+                value -= L[i, m] * L[j, m]
+            if i == j:
+                L[i, i] = np.sqrt(value)
+                product *= L[i, i]
+            else:
+                L[i, j] = value / L[j, j]
+    return product
+
+
+@njit("void(f8[:,::1], f8[:,::1], f8[:], f8[::1])", **_OPTIONS)
+def _whiten(L, Lam, column, out):
+    """out becomes L^-1 Lam' column."""
+    q = Lam.shape[0]
+    for i in range(q):
+        value = 0.0
+        for a in range(q):
+            value += Lam[a, i] * column[a]
+        for m in range(i):
+            value -= L[i, m] * out[m]
+        out[i] = value / L[i, i]
+
+
+@njit(
+    "void(i8, i8, f8[:,:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,:,::1], f8[::1],"
+    "f8[::1], f8[:,:,::1], f8[:,::1], f8[::1])",
+    **_OPTIONS,
+)
+def _level_sums(start, stop, Lambda, A, C, b_sum, b_root, counts, log_det, GG, Gg, squared):
+    U, q, p, r = len(A), A.shape[1], C.shape[2], b_root.shape[2]
+    L, G, g = np.empty((q, q)), np.empty((p, q)), np.empty(q)
+    for k in range(start, stop):
+        Lam = Lambda[k]
+        for u in range(U):
+            log_det[k] += 2.0 * counts[u] * np.log(_factor(A[u], Lam, L))
+            for c in range(p):
+                _whiten(L, Lam, C[u, :, c], G[c])
+            _whiten(L, Lam, b_sum[u], g)
+            for c in range(p):
+                for a in range(q):
+                    Gg[k, c] += G[c, a] * g[a]
+                for d in range(c + 1):
+                    value = 0.0
+                    for a in range(q):
+                        value += G[c, a] * G[d, a]
+                    GG[k, c, d] += counts[u] * value
+            for c in range(r):
+                _whiten(L, Lam, b_root[u, :, c], g)
+                for a in range(q):
+                    squared[k] += g[a] * g[a]
+        for c in range(p):
+            for d in range(c):
+                GG[k, d, c] = GG[k, c, d]
+
+
+def level_sums(
+    Lambda: np.ndarray,
+    A: np.ndarray,
+    C: np.ndarray,
+    b_sum: np.ndarray,
+    b_root: np.ndarray,
+    counts: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What the levels contribute at K values of theta.
+
+    Returns log det of the levels' blocks (K,), sums of G'G (K, p, p) and of G'g (K, p), and of
+    g'g (K,), with g = L^-1 Lambda'b.
+    """
+    K, p = len(Lambda), C.shape[2]
+    out = np.zeros(K), np.zeros((K, p, p)), np.zeros((K, p)), np.zeros(K)
+    over_threads(_level_sums, K, *_dense(Lambda, A, C, b_sum, b_root, counts), *out)
+    return out
+
+
+@njit(
+    "void(i8, i8, f8[:,:,::1], f8[:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], i8[::1], i8[::1],"
+    "f8[:,:,::1], f8[:,:,::1])",
+    **_OPTIONS,
+)
+def _deviations(start, stop, Lambda, beta, A, C, b, by_design, starts, noise, out):
+    U, q, p = len(A), A.shape[1], C.shape[2]
+    is_noisy = noise.shape[0] > 0
+    L, left, v, mean = np.empty((q, q)), np.empty(q), np.empty(q), np.empty(q)
+    for k in range(start, stop):
+        Lam = Lambda[k]
+        for u in range(U):
+            _factor(A[u], Lam, L)
+            for a in range(q):
+                mean[a] = 0.0
+                for c in range(p):
+                    mean[a] += C[u, a, c] * beta[k, c]
+            for position in range(starts[u], starts[u + 1]):
+                j = by_design[position]
+                for a in range(q):
+                    left[a] = b[j, a] - mean[a]
+                _whiten(L, Lam, left, v)
+                if is_noisy:
+                    for a in range(q):
+                        v[a] += noise[k, j, a]
+                for a in range(q - 1, -1, -1):
+                    for m in range(a + 1, q):
+                        v[a] -= L[m, a] * v[m]
+                    v[a] /= L[a, a]
+                for a in range(q):
+                    value = 0.0
+                    for m in range(q):
+                        value += Lam[a, m] * v[m]
+                    out[k, j, a] = value
+
+
+def deviations(
+    Lambda: np.ndarray,
+    beta: np.ndarray,
+    A: np.ndarray,
+    C: np.ndarray,
+    b: np.ndarray,
+    by_design: np.ndarray,
+    starts: np.ndarray,
+    noise: np.ndarray,
+) -> np.ndarray:
+    """Level deviations u (K, J, q) given theta and beta; ``noise`` (K, J, q) is added whitened.
+
+    ``by_design`` lists the levels design after design, ``starts`` (U + 1,) where each begins.
+    A ``noise`` of shape (0, 0, 0) gives conditional means.
+    """
+    out = np.empty((len(Lambda), *b.shape))
+    over_threads(
+        _deviations, len(Lambda), *_dense(Lambda, beta, A, C, b, by_design, starts, noise), out
+    )
+    return out
+
+
+@njit(
+    "void(i8, i8, f8[::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1],"
+    "i8[::1], i8[::1], f8[::1], f8[:,::1], f8[:,::1], b1, f8[:,::1], f8[:,::1])",
+    **_OPTIONS,
+)
+def _leave_one_out(
+    start, stop, sigma, Lambda, R, beta, A, C, b, levels, first_row, y, X, Z, is_density, first, second
+):
+    q, p = Z.shape[1], X.shape[1]
+    L, G = np.empty((q, q)), np.empty((p, q))
+    v, u, a, t = np.empty(q), np.empty(q), np.empty(q), np.empty(p)
+    for k in range(start, stop):
+        Lam = Lambda[k]
+        constant = np.log(sigma[k]) + HALF_LOG_2PI
+        for position in range(len(levels)):
+            j = levels[position]
+            if q > 0:
+                _factor(A[j], Lam, L)
+                for c in range(p):
+                    _whiten(L, Lam, C[j, :, c], G[c])
+                _whiten(L, Lam, b[j], v)
+                for m in range(q):
+                    for c in range(p):
+                        v[m] -= G[c, m] * beta[k, c]
+                for m in range(q - 1, -1, -1):
+                    for r in range(m + 1, q):
+                        v[m] -= L[r, m] * v[r]
+                    v[m] /= L[m, m]
+                for m in range(q):
+                    u[m] = 0.0
+                    for r in range(q):
+                        u[m] += Lam[m, r] * v[r]
+            for i in range(first_row[position], first_row[position + 1]):
+                residual, leverage = y[i], 0.0
+                if q > 0:
+                    _whiten(L, Lam, Z[i], a)
+                    for m in range(q):
+                        residual -= Z[i, m] * u[m]
+                        leverage += a[m] * a[m]
+                for c in range(p):
+                    residual -= X[i, c] * beta[k, c]
+                    value = X[i, c]
+                    for m in range(q):
+                        value -= G[c, m] * a[m]
+                    for d in range(c):
+                        value -= R[k, c, d] * t[d]
+                    t[c] = value / R[k, c, c]
+                    leverage += t[c] * t[c]
+                left = 1.0 - leverage
+                if is_density:
+                    scaled = residual / sigma[k]
+                    first[i, k] = 0.5 * (np.log(left) - scaled * scaled / left) - constant
+                else:
+                    first[i, k] = y[i] - residual / left
+                    second[i, k] = sigma[k] / np.sqrt(left)
+
+
+def leave_one_out(
+    sigma: np.ndarray,
+    Lambda: np.ndarray,
+    R: np.ndarray,
+    beta: np.ndarray,
+    A: np.ndarray,
+    C: np.ndarray,
+    b: np.ndarray,
+    levels: np.ndarray,
+    first_row: np.ndarray,
+    y: np.ndarray,
+    X: np.ndarray,
+    Z: np.ndarray,
+    is_density: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each row given all others at K values of theta: two arrays (n, K).
+
+    With ``is_density`` log densities, and nothing in the second; else means and sds. Rows are
+    sorted by level: those of ``levels[i]`` are ``first_row[i]:first_row[i + 1]``. A, C, b are
+    given per level here. Without a factor there is one level and q is 0.
+    """
+    K, n = len(Lambda), len(y)
+    first, second = np.empty((n, K)), np.empty((0 if is_density else n, K))
+    arrays = _dense(sigma, Lambda, R, beta, A, C, b, levels, first_row, y, X, Z)
+    over_threads(_leave_one_out, K, *arrays, is_density, first, second)
+    return first, second
+
+
+def _dense(*arrays: np.ndarray) -> list[np.ndarray]:
+    """The arrays in C order, as the compiled loops expect them."""
+    return [np.ascontiguousarray(a) for a in arrays]
