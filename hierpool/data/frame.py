@@ -89,17 +89,9 @@ def build_design(spec: Spec, data: Any) -> Design:
         where = "" if is_population else " among the columns that vary"
         _check_encoding(encoding, encoding.encode(own, table.frame.index), where)
     terms = [_term_columns(t, encodings[t.columns], own, groupings, table) for t in spec.groups]
-    whole = encodings[spec.population]
-    population = (Piece(whole, tuple(range(len(whole.names)))), *(t.common for t in terms))
-    encoder = Encoder(
-        sources,
-        population,
-        {f: tuple(t.piece for t in terms if t.term.factor == f) for f in _pooled(spec)},
-        {f: g.levels for f, g in groupings.items()},
-        table.made_of,
-    )
-    names = tuple(n for piece in population for n in piece.names)
-    X = join(population, own, table.frame.index)
+    encoder = _encoder(table, sources, encodings[spec.population], terms, groupings)
+    names = tuple(n for piece in encoder.population for n in piece.names)
+    X = join(encoder.population, own, table.frame.index)
     groups = tuple(_group(groupings[f], terms, X, names) for f in _pooled(spec))
     design = Design(
         spec=spec,
@@ -116,6 +108,24 @@ def build_design(spec: Spec, data: Any) -> Design:
         encoder=encoder,
     )
     return replace(design, notices=(*design.notices, *_group_notices(design)))
+
+
+def _encoder(
+    table: _Table,
+    sources: tuple[Source, ...],
+    whole: Encoding,
+    terms: Iterable[_TermColumns],
+    groupings: Mapping[str, Grouping],
+) -> Encoder:
+    """What makes the same columns again from new data."""
+    terms = list(terms)
+    return Encoder(
+        sources,
+        (Piece(whole, tuple(range(len(whole.names)))), *(t.common for t in terms)),
+        {f: tuple(t.piece for t in terms if t.term.factor == f) for f in _pooled(table.spec)},
+        {f: g.levels for f, g in groupings.items()},
+        table.made_of,
+    )
 
 
 def _pooled(spec: Spec) -> tuple[str, ...]:

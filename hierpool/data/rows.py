@@ -220,7 +220,7 @@ def levels_of(column: pd.Series[Any], name: str) -> tuple[pd.Index[Any], np.ndar
         raise DataError(
             f"the values of column {name!r} cannot be told apart and sorted ({error}). Make them "
             f"text: data[{name!r}] = data[{name!r}].astype(str)",
-            "not-sortable",
+            "unusable-levels",
         ) from error
     return levels, codes.astype(np.intp)
 
@@ -229,6 +229,8 @@ def plain_labels(labels: pd.Index[Any]) -> pd.Index[Any]:
     """Labels as plain Python text, numpy numbers or Timestamps, whatever dtype carried them."""
     if isinstance(labels.dtype, pd.CategoricalDtype):
         labels = pd.Index(labels.astype(labels.dtype.categories.dtype))
+    if labels.dtype == object and pd.api.types.infer_dtype(labels) == "date":
+        return pd.DatetimeIndex(labels)
     plain: list[tuple[Callable[[Any], bool], type]] = [
         (pd.api.types.is_bool_dtype, bool),
         (pd.api.types.is_integer_dtype, np.int64),
@@ -238,9 +240,8 @@ def plain_labels(labels: pd.Index[Any]) -> pd.Index[Any]:
     for is_such, dtype in plain:
         if is_such(labels.dtype):
             return pd.Index(labels.to_numpy(dtype=dtype), dtype=dtype)
-    if labels.dtype == object and pd.api.types.infer_dtype(labels) == "date":
-        return pd.DatetimeIndex(labels)
-    return labels.rename(None)
+    unnamed: pd.Index[Any] = labels.rename(None)
+    return unnamed
 
 
 def unused_categories(frame: pd.DataFrame) -> tuple[Finding, ...]:
@@ -278,7 +279,7 @@ def _crossed(
     if math.prod(sizes) > np.iinfo(np.intp).max:
         raise DataError(
             f"{factor!r} crosses too many levels ({listed(sizes)}). Make one column of them first",
-            "not-sortable",
+            "unusable-levels",
         )
     flat = np.ravel_multi_index([codes for _, codes in parts], sizes)
     present, codes = np.unique(flat, return_inverse=True)
@@ -289,7 +290,7 @@ def _crossed(
         raise DataError(
             f"two levels of {factor!r} would both be called {labels[labels.duplicated()][0]!r}. "
             "Take the colons out of the labels",
-            "not-sortable",
+            "unusable-levels",
         )
     return labels, codes.astype(np.intp)
 

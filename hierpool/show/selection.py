@@ -11,7 +11,7 @@ MOST_SHRUNK = "most shrunk"
 FEWEST_ROWS = "fewest rows"
 LOWEST, HIGHEST = "lowest", "highest"
 TYPICAL = "typical"
-SPREAD = "over the range"
+SPREAD = "spread over the range"
 
 
 def choose(pull: np.ndarray, position: np.ndarray, n_rows: np.ndarray, most: int) -> dict[int, str]:
@@ -69,7 +69,7 @@ def _oddity(values: np.ndarray) -> np.ndarray:
 
 
 def in_words(chosen: Mapping[int, str]) -> str:
-    """Words for a choice: ``"4 most shrunk, 4 fewest rows, 8 over the range"``."""
+    """Words for a choice: ``"4 most shrunk, 4 typical, 16 spread over the range"``."""
     counts = Counter(chosen.values())
     order = (MOST_SHRUNK, FEWEST_ROWS, LOWEST, HIGHEST, TYPICAL, SPREAD)
     return ", ".join(f"{counts[reason]} {reason}" for reason in order if counts[reason])

@@ -22,7 +22,8 @@ from hierpool.show.texts import elided, elided_apart, text_width
 _MOST_COLUMNS = 6
 # Dots over the solid line: both are seen where they coincide.
 _LAYERS = {"complete_pooling": 2.0, "partial_pooling": 2.2, "no_pooling": 2.4}
-_DODGE = {"complete_pooling": -0.13, "no_pooling": 0.13, "partial_pooling": 0.0}
+# Side by side over a category: the rows, then the estimates.
+_DODGE = {"rows": -0.2, "complete_pooling": -0.02, "partial_pooling": 0.12, "no_pooling": 0.26}
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,8 @@ def arrange(
         codes = np.array(list(reasons))
     heights = line.evaluate(design, grouping, abscissa, tables, codes)
     places = set_apart(abscissa.values, grouping.codes)
+    if abscissa.kind == "category":
+        places = abscissa.values + _DODGE["rows"] + 0.4 * (places - abscissa.values)
     return Panels(design, grouping, abscissa, codes, places, reasons, heights)
 
 
@@ -207,7 +210,7 @@ def _titles(panels: Panels, width: float) -> list[str]:
     names = elided_apart(list(panels.grouping.levels[panels.codes]), width, PANEL)
     rows = panels.grouping.n_rows[panels.codes]
     counts = ["" if panels.is_balanced else f"n = {n}" for n in rows]
-    reasons = [panels.reasons.get(int(k), "") for k in panels.codes]
+    reasons = [panels.reasons.get(int(k), "").replace(selection.SPREAD, "") for k in panels.codes]
     tails = [", ".join(filter(None, pair)) for pair in zip(counts, reasons, strict=True)]
     return [
         f"{name}\n{elided(tail, width, TINY)}" if tail else name
@@ -237,16 +240,17 @@ def _draw_panel(ax: Axes, panels: Panels, k: int) -> None:
         panels.design.y[rows],
         linestyle="none",
         marker="o",
-        markersize=2.0 if many else 3.0,
+        markersize=2.4 if many else 3.0,
         color=MUTED,
-        alpha=0.5 if many else 0.8,
+        alpha=0.6 if many else 0.8,
         markeredgewidth=0,
         zorder=1.5,
     )
     for name, heights in panels.heights.items():
-        look, aside = POOLINGS[name], _DODGE[name] if abscissa.kind == "category" else 0.0
-        style = look.both(4.0) if abscissa.kind == "category" else look.line
-        ax.plot(abscissa.positions + aside, heights[k], zorder=_LAYERS[name], **style)
+        along, style = abscissa.positions, POOLINGS[name].line
+        if abscissa.kind == "category":
+            along, style = along + _DODGE[name], POOLINGS[name].both(4.0)
+        ax.plot(along, heights[k], zorder=_LAYERS[name], **style)
 
 
 def set_apart(values: np.ndarray, codes: np.ndarray) -> np.ndarray:

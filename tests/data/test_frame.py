@@ -77,11 +77,7 @@ def test_columns_are_those_made_by_hand():
     data = table()
     v = (data["kind"] == "v").to_numpy(float)
     x = data["x"].to_numpy()
-    assert found.terms == ("Intercept", "x", "kind[T.v]", "flag", "x:kind[T.v]")[:2] + (
-        "kind[T.v]",
-        "flag",
-        "x:kind[T.v]",
-    )
+    assert found.terms == ("Intercept", "x", "kind[T.v]", "flag", "x:kind[T.v]")
     expected = {
         "Intercept": np.ones(N),
         "x": x,
@@ -680,11 +676,11 @@ def test_group_with_a_slash_in_its_name_is_refused():
 
 
 def test_group_of_things_that_cannot_be_told_apart_is_refused():
-    raised("not-sortable", "y ~ x + (1 | h)", h=pd.Series([[1], [2]] * 12))
+    raised("unusable-levels", "y ~ x + (1 | h)", h=pd.Series([[1], [2]] * 12))
 
 
 def test_level_labels_that_run_together_are_refused():
-    raised("not-sortable", "y ~ x + (1 | h:k)", h=["a:b", "a"] * 12, k=["c", "b:c"] * 12)
+    raised("unusable-levels", "y ~ x + (1 | h:k)", h=["a:b", "a"] * 12, k=["c", "b:c"] * 12)
 
 
 def test_a_spec_made_by_hand_is_read_as_strictly(tmp_path):
