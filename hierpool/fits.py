@@ -322,6 +322,70 @@ class PosteriorFit:
         tree[name] = xr.DataTree(data)
         return PosteriorFit(self.design, self.priors, tree, self.status, self.info)
 
+    def loo(
+        self,
+        by: str = "row",
+        form: Literal["integrated", "conditional"] = "integrated",
+        *,
+        exact: bool = True,
+    ) -> Any:
+        """Leave-one-out score: an ``ELPDData`` that ``az.compare`` takes.
+
+        Parameters
+        ----------
+        by
+            ``"row"``: each row given all others (a new row of a known level). ``"group"`` or the
+            name of a factor: all rows of a level, jointly, given all other levels (a new level).
+        form
+            ``"integrated"``: every coefficient integrated out. ``"conditional"``: the usual one,
+            for comparison, by row only; it flatters no pooling.
+        exact
+            Score the points whose Pareto k is too high exactly, by sampling theta without them.
+
+        Raises
+        ------
+        ArgumentError
+            An unknown choice.
+        UnsupportedModelError
+            The coefficients cannot be integrated out.
+        """
+        from hierpool.checks import loo
+
+        if form == "conditional" and by == "row":
+            return loo.leave_one_row_out_conditional(self)
+        if form != "integrated":
+            raise ArgumentError(
+                f"form={form!r} with by={by!r}: choose 'integrated', or 'conditional' by row",
+                "unknown-choice",
+            )
+        refit = self._score_exactly if exact else None
+        if by == "row":
+            return loo.leave_one_row_out(self, refit)
+        return loo.leave_one_group_out(self, loo.grouping_for(self.design, by), refit)
+
+    def _score_exactly(self, rows: np.ndarray) -> float:
+        from hierpool.bayes.leave_out import joint_log_density
+
+        seed = int(self.info.get("seed", 0))
+        return joint_log_density(self.design, self.priors, rows, seed).log_density
+
+    def loo_pit(self) -> xr.DataArray:
+        """Probability integral transform of each row given all others; uniform if calibrated."""
+        from hierpool.checks import loo
+
+        return loo.loo_pit(self)
+
+    @property
+    def log_marginal_likelihood(self) -> tuple[float, float]:
+        """log p(y) and its Monte Carlo standard error (exact engine only)."""
+        if "log_marginal_likelihood" not in self.info:
+            raise UnsupportedModelError(
+                "NUTS does not give the marginal likelihood; fit with engine='exact'.",
+                "no-marginal-likelihood",
+            )
+        value = self.info["log_marginal_likelihood"]
+        return float(value), float(self.info["log_marginal_likelihood_error"])
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write everything to one NetCDF file (or a Zarr folder, by the suffix ``.zarr``)."""
         from hierpool.storage import save_fit

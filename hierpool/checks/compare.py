@@ -10,49 +10,53 @@ import arviz as az
 import pandas as pd
 
 from hierpool.core.design import Design
-from hierpool.core.errors import ArgumentError, ComparisonError, HierpoolWarning, listed
+from hierpool.core.errors import ArgumentError, ComparisonError, listed
 
 
-def compare(fits: Mapping[str, Any]) -> pd.DataFrame:
+def compare(fits: Mapping[str, Any], by: str = "row") -> pd.DataFrame:
     """LOO table of several fits, best first: the columns of ``az.compare``, unrounded.
 
-    Each row is left out in turn, its density given all other rows with every coefficient
-    integrated out, so the table answers: which model predicts a new row of a known level best?
+    Every coefficient is integrated out, and points that importance sampling cannot score are
+    scored exactly. ``table.attrs["question"]`` says which question the table answers.
 
     Parameters
     ----------
     fits
         Name -> ``PosteriorFit``, all of the same rows and the same response.
+    by
+        ``"row"``: which model predicts a new row of a known level best? ``"group"`` or a factor:
+        which predicts all rows of a new level best? There a model without pooling has only its
+        prior to go by; the column ``note`` says so.
 
     Raises
     ------
     ComparisonError
         Fits of different rows, or of a differently transformed response; it says which.
     """
-    check_comparable({name: fit.design for name, fit in fits.items()})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pareto k's are reported below, by model
-        scores = {name: az.loo(fit.datatree, pointwise=True) for name, fit in fits.items()}
-        table = az.compare(scores, round_to="none")
-    bad = {name: int((s.pareto_k > s.good_k).sum()) for name, s in scores.items()}
-    if any(bad.values()):
-        worst = ", ".join(f"{name} ({k})" for name, k in bad.items() if k)
-        warnings.warn(
-            f"rows whose Pareto k is too high for importance sampling: {worst}; "
-            "their scores are approximate",
-            HierpoolWarning,
-            stacklevel=2,
+    check_comparable(fits)
+    scores = {name: fit.loo(by) for name, fit in fits.items()}
+    if len(scores) == 1:
+        raise ComparisonError(
+            "one fit alone cannot be compared: give two or more, or use fit.loo().", "one-fit"
         )
-    return pd.DataFrame(table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of points that are scored exactly here
+        table = pd.DataFrame(az.compare(scores, round_to="none"))
+    if by != "row":
+        alone = {n for n, f in fits.items() if f.design.spec.pooling == "none"}
+        table["note"] = ["a new level has its prior only" if n in alone else "" for n in table.index]
+    table.attrs["question"] = next(iter(scores.values())).question
+    return table
 
 
-def check_comparable(designs: Mapping[str, Design]) -> None:
-    """Raise where the designs are not of the same rows and the same response."""
-    if not isinstance(designs, Mapping) or not designs:
+def check_comparable(fits: Mapping[str, Any]) -> None:
+    """Raise where the fits are not of the same rows and the same response."""
+    if not isinstance(fits, Mapping) or not fits:
         raise ArgumentError(
             "compare() takes a dict of fits by name: hp.compare({'pooled': fit_1, 'partial': fit_2})",
             "fits-by-name",
         )
+    designs: dict[str, Design] = {name: fit.design for name, fit in fits.items()}
     (first, one), *others = designs.items()
     for name, other in others:
         if one.spec.response != other.spec.response:

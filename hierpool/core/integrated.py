@@ -7,13 +7,13 @@ the response, exact draws of every coefficient, and the density of each row give
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hierpool.core.design import Design
+from hierpool.core.design import Design, Grouping
 from hierpool.core.gaussian import BetaPrior, Conditional, Marginal, condition
-from hierpool.core.moments import Coordinates, Moments, Rows, single_group
+from hierpool.core.moments import Coordinates, Moments, Rows, by_level, single_group
 
 _BLOCK_NUMBERS = 4_000_000  # floats in one block of a computation over draws x rows or levels
 
@@ -126,6 +126,44 @@ class Integrated:
     ) -> np.ndarray:
         """Shape (rows, K): log p(y_i | y_-i, theta), every coefficient integrated out."""
         return self._leave_one_out(sigma, Lambda, rows, True)[0]
+
+    def log_density_of_levels(
+        self, sigma: np.ndarray, Lambda: np.ndarray, grouping: Grouping
+    ) -> np.ndarray:
+        """Shape (J, K): log p(rows of a level, jointly, given all other rows and theta).
+
+        ``grouping`` is the model's factor, or any factor of a model without group terms.
+        """
+        from hierpool.core import kernels
+
+        m, data = self.moments, self.rows
+        marginal = self.marginal(sigma, Lambda)
+        codes, n_levels, p = grouping.codes, grouping.n_levels, m.p
+        products = by_level(data.X, np.hstack([data.X, data.y[:, None]]), codes, n_levels)
+        half = marginal.half[..., 0]
+        total = 0.5 * ((half**2).sum(axis=-1) / sigma**2 - marginal.log_det_population)
+        is_factor = m.q > 0
+        return kernels.leave_level_out(
+            sigma,
+            Lambda,
+            marginal.R @ np.swapaxes(marginal.R, -1, -2),
+            marginal.s,
+            m.A[m.design_of] if is_factor else np.zeros((n_levels, 0, 0)),
+            m.C[m.design_of] if is_factor else np.zeros((n_levels, 0, p)),
+            m.b if is_factor else np.zeros((n_levels, 0)),
+            products[..., :p],
+            products[..., p],
+            np.bincount(codes, weights=data.y**2, minlength=n_levels),
+            grouping.n_rows,
+            total,
+        )
+
+    def without(self, left_out: np.ndarray) -> Integrated:
+        """The same model less some rows (positions), with coordinates and priors as they are."""
+        keep = np.setdiff1d(np.arange(len(self.rows.y)), left_out)
+        r = self.rows
+        rows = Rows(r.y[keep], r.X[keep], r.Z[keep], r.codes[keep])
+        return replace(self, rows=rows, moments=Moments.of(rows))
 
     def prediction_of_rows(
         self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None = None

@@ -267,6 +267,79 @@ def leave_one_out(
     return first, second
 
 
+@njit(
+    "void(i8, i8, f8[::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[::1], f8[:,:,::1], f8[:,:,::1],"
+    "f8[:,::1], f8[:,:,::1], f8[:,::1], f8[::1], f8[::1], f8[:,::1])",
+    **_OPTIONS,
+)
+def _leave_level_out(start, stop, sigma, Lambda, S, s, total, A, C, b, XX, Xy, yy, n_rows, out):
+    J, q, p = len(b), b.shape[1], XX.shape[1]
+    L, G, g = np.empty((q, q)), np.empty((p, q)), np.empty(q)
+    R, t = np.empty((p, p)), np.empty(p)
+    for k in range(start, stop):
+        Lam, log_sigma, precision = Lambda[k], np.log(sigma[k]), 1.0 / sigma[k] ** 2
+        for j in range(J):
+            # half the change of the log dets, of the sum of squares, when level j goes
+            log_det, squares = 0.0, yy[j]
+            if q > 0:
+                log_det += np.log(_factor(A[j], Lam, L))
+                for c in range(p):
+                    _whiten(L, Lam, C[j, :, c], G[c])
+                _whiten(L, Lam, b[j], g)
+                for a in range(q):
+                    squares -= g[a] * g[a]
+            left = 0.0
+            for c in range(p):
+                right = s[k, c] - Xy[j, c]
+                for a in range(q):
+                    right += G[c, a] * g[a]
+                for d in range(c + 1):
+                    value = S[k, c, d] - XX[j, c, d]
+                    for a in range(q):
+                        value += G[c, a] * G[d, a]
+                    for m in range(d):
+                        value -= R[c, m] * R[d, m]
+                    if c == d:
+                        R[c, c] = np.sqrt(value)
+                        log_det -= np.log(R[c, c])
+                    else:
+                        R[c, d] = value / R[d, d]
+                for m in range(c):
+                    right -= R[c, m] * t[m]
+                t[c] = right / R[c, c]
+                left += t[c] * t[c]
+            squares += left
+            out[j, k] = (
+                total[k] - n_rows[j] * (HALF_LOG_2PI + log_sigma) - log_det - 0.5 * squares * precision
+            )
+
+
+def leave_level_out(
+    sigma: np.ndarray,
+    Lambda: np.ndarray,
+    S: np.ndarray,
+    s: np.ndarray,
+    A: np.ndarray,
+    C: np.ndarray,
+    b: np.ndarray,
+    XX: np.ndarray,
+    Xy: np.ndarray,
+    yy: np.ndarray,
+    n_rows: np.ndarray,
+    total: np.ndarray,
+) -> np.ndarray:
+    """Shape (J, K): log p(rows of level j, jointly, given all other rows and theta).
+
+    Everything per level: cross-products A, C, b with the factor's columns (q may be 0), XX, Xy, yy
+    and n_rows of the level's rows. S, s as in ``hierpool.core.gaussian`` for all rows; ``total``
+    (K,) is half of (s'S^-1 s / sigma^2 - log det S), what the population part was worth before.
+    """
+    out = np.empty((len(b), len(sigma)))
+    arrays = _dense(sigma, Lambda, S, s, total, A, C, b, XX, Xy, yy, n_rows.astype(float))
+    over_threads(_leave_level_out, len(sigma), *arrays, out)
+    return out
+
+
 def _dense(*arrays: np.ndarray) -> list[np.ndarray]:
     """The arrays in C order, as the compiled loops expect them."""
     return [np.ascontiguousarray(a) for a in arrays]

@@ -170,7 +170,7 @@ class Moments:
         X, Z, y, codes = rows.X, rows.Z, rows.y, rows.codes
         p, q = X.shape[1], Z.shape[1]
         n_levels = int(codes.max()) + 1 if q and len(codes) else 0
-        products = _by_level(Z, np.hstack([Z, X, y[:, None]]), codes, n_levels)
+        products = by_level(Z, np.hstack([Z, X, y[:, None]]), codes, n_levels)
         A, C, b = products[..., :q], products[..., q : q + p], products[..., -1]
         unique, design_of, counts = _unique_designs(A, C)
         return cls(
@@ -194,7 +194,7 @@ class Moments:
         return cls.of(Rows.of(design, Coordinates.of(design)))
 
 
-def _by_level(Z: np.ndarray, W: np.ndarray, codes: np.ndarray, n_levels: int) -> np.ndarray:
+def by_level(Z: np.ndarray, W: np.ndarray, codes: np.ndarray, n_levels: int) -> np.ndarray:
     """Shape (J, q, w): Z_j'W_j for every level."""
     out = np.empty((n_levels, Z.shape[1], W.shape[1]))
     for k in range(Z.shape[1]):

@@ -72,7 +72,7 @@ class Look:
             "markersize": size,
             "markeredgecolor": self.color,
             "markerfacecolor": self.color if self.is_filled else "white",
-            "markeredgewidth": 0.8,
+            "markeredgewidth": 0.18 * size if size > 4.5 else 0.8,
         }
 
     def both(self, size: float) -> dict[str, Any]:
@@ -88,11 +88,11 @@ class Look:
         return Line2D([], [], label=name or self.name, **self.dots(size))
 
 
-COMPLETE = Look("complete pooling", "#4d4d4d", (0, (5, 2)), 1.1, "s")
+COMPLETE = Look("complete pooling", "#4d4d4d", (0, (5, 2)), 1.1, "s", is_filled=False)
 NONE = Look("no pooling", "#d55e00", (0, (1, 1.3)), 1.5, "o", is_filled=False)
 PARTIAL = Look("partial pooling", "#0072b2", "-", 1.5, "o")
 BLUP = Look("BLUP", "#007a5a", (0, (3, 1.5)), 1.0, "D", is_filled=False)
-POPULATION = Look("population of the fit", "#222222", (0, (1, 2)), 0.9, "P")
+POPULATION = Look("population of the fit", "#222222", (0, (1, 2)), 0.9, "+")
 POOLINGS = {"complete_pooling": COMPLETE, "no_pooling": NONE, "partial_pooling": PARTIAL}
 
 

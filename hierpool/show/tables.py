@@ -150,7 +150,7 @@ def some(names: Iterable[object], most: int = 8) -> str:
 
 
 def rounded(value: float) -> str:
-    """Three digits, as a reader would write it, with a true minus sign."""
+    """Two digits, as a reader would write it, with a true minus sign."""
     return np.format_float_positional(
-        value, precision=3, unique=False, fractional=False, trim="-"
+        value, precision=2, unique=False, fractional=False, trim="-"
     ).replace("-", "−")

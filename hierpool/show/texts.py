@@ -13,9 +13,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties
+from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
 from hierpool.show.style import DPI, INK, TINY
+
+_MOST_COVERED = 12  # marks under a name; where there are more, the name is left out
 
 
 @lru_cache(maxsize=1)
@@ -118,6 +121,7 @@ def write_names(
         text = ax.annotate(
             name, place, (0, 0), textcoords="offset points", ha="left", va="bottom", **style
         )
+        text.set_path_effects([withStroke(linewidth=1.8, foreground="white")])
         text.set_in_layout(False)
         box = text.get_window_extent()
         offset = _free_place(at, box.width, box.height, marks, taken, ax.bbox)
@@ -138,8 +142,8 @@ def _free_place(
     inside: Bbox,
 ) -> np.ndarray | None:
     """Offset in pixels of the lower left corner with the fewest marks under the name, or None."""
-    best, least = None, 3
-    for gap in (4.0, 9.0, 15.0):
+    best, least = None, _MOST_COVERED + 1
+    for gap in (7.0, 13.0, 22.0):
         for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
             corner = np.array(
                 [

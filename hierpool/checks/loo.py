@@ -1,0 +1,177 @@
+"""Leave-one-out: by row and by group, coefficients integrated out, exact where PSIS cannot.
+
+Given theta the density of each row (or of all rows of a level, jointly) without itself is known in
+closed form, so importance sampling is over a handful of variance parameters only. Where its
+Pareto k is too high even so, theta is sampled anew without the point, through a ``refit``.
+
+References
+----------
+Vehtari, Gelman, Gabry (2017), Stat. Comput. 27, 1413-1432.
+Merkle, Furr, Rabe-Hesketh (2019), Psychometrika 84, 802-829 (marginal against conditional).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import arviz as az
+import numpy as np
+import xarray as xr
+from arviz_stats.utils import ELPDDataLOO
+
+from hierpool.core.design import Design, Grouping
+from hierpool.core.errors import ArgumentError, listed
+from hierpool.core.results import OBS_DIM, row_labels
+
+_BLOCK_NUMBERS = 20_000_000  # densities held at once
+Refit = Callable[[np.ndarray], float]
+"""Positions of rows -> their exact joint log density given all other rows."""
+
+
+class ScoredLOO(ELPDDataLOO):
+    """ArviZ's ELPDData, with what was left out and how many points were refitted exactly."""
+
+    question: str = ""
+    n_refitted: int = 0
+
+    def __str__(self) -> str:
+        refitted = f"{self.n_refitted} of {self.n_data_points} scored exactly (Pareto k too high)."
+        return f"{self.question}\n{super().__str__()}\n{refitted if self.n_refitted else ''}".rstrip()
+
+    __repr__ = __str__
+
+
+def leave_one_row_out(fit: Any, refit: Refit | None) -> ScoredLOO:
+    """Score of each row given all others, every coefficient integrated out.
+
+    Parameters
+    ----------
+    fit
+        A ``PosteriorFit`` that can be integrated.
+    refit
+        Exact score of a set of rows, for points with a high Pareto k; None leaves them.
+    """
+    from hierpool.checks import psis
+
+    integrated, sigma, factor = fit.integrated, fit.theta.sigma, fit.relative_factor
+    n, r_eff = fit.design.n, relative_efficiency(fit)
+    scores = np.empty((n, 3))
+    for rows in np.array_split(np.arange(n), max(1, n * len(sigma) // _BLOCK_NUMBERS)):
+        density = integrated.log_density_of_rows(sigma, factor, rows)
+        scores[rows] = np.stack(psis.leave_one_out(density, r_eff), axis=1)
+    points = [np.array([i]) for i in range(n)]
+    labels = {OBS_DIM: row_labels(fit.design)}
+    return _scored(scores, points, labels, len(sigma), refit, "a new row of a known level")
+
+
+def leave_one_group_out(fit: Any, grouping: Grouping, refit: Refit | None) -> ScoredLOO:
+    """Joint score of all rows of each level given all other levels."""
+    from hierpool.checks import psis
+
+    sigma = fit.theta.sigma
+    density = fit.integrated.log_density_of_levels(sigma, fit.relative_factor, grouping)
+    scores = np.stack(psis.leave_one_out(density, relative_efficiency(fit)), axis=1)
+    by_level = np.argsort(grouping.codes, kind="stable")
+    points = np.split(by_level, np.cumsum(grouping.n_rows)[:-1])
+    labels = {grouping.factor: [str(v) for v in grouping.levels]}
+    question = f"all rows of a new level of {grouping.factor}"
+    return _scored(scores, points, labels, len(sigma), refit, question)
+
+
+def leave_one_row_out_conditional(fit: Any) -> ScoredLOO:
+    """The usual score, p(y_i | coefficients, theta): for comparison; it flatters no pooling."""
+    from hierpool.checks import psis
+
+    values = fit.with_log_likelihood("conditional").datatree["log_likelihood"]["y"].to_numpy()
+    density = values.reshape(-1, fit.design.n).T
+    scores = np.stack(psis.leave_one_out(density, relative_efficiency(fit)), axis=1)
+    points = [np.array([i]) for i in range(fit.design.n)]
+    labels = {OBS_DIM: row_labels(fit.design)}
+    question = "a new row of a known level, by importance sampling of every coefficient"
+    return _scored(scores, points, labels, density.shape[1], None, question)
+
+
+def _scored(
+    scores: np.ndarray,
+    points: list[np.ndarray],
+    labels: dict[str, Any],
+    n_draws: int,
+    refit: Refit | None,
+    question: str,
+) -> ScoredLOO:
+    elpd, k, lppd = scores.T.copy()
+    good_k = min(1 - 1 / np.log10(n_draws), 0.7) if n_draws > 1 else 0.7
+    # a tail too uniform to fit has no k: its weights are nearly equal, nothing needs smoothing
+    bad = np.flatnonzero(k > good_k)
+    if refit is not None:
+        for i in bad:
+            elpd[i] = refit(points[i])
+    n = len(elpd)
+    result = ScoredLOO(
+        elpd=float(elpd.sum()),
+        se=float(np.sqrt(n) * elpd.std()),
+        p=float((lppd - elpd).sum()),
+        n_samples=n_draws,
+        n_data_points=n,
+        scale="log",
+        warning=bool(len(bad)) and refit is None,
+        good_k=good_k,
+        elpd_i=xr.DataArray(elpd, coords=labels, dims=list(labels), name="y"),
+        pareto_k=xr.DataArray(k, coords=labels, dims=list(labels), name="y"),
+    )
+    result.question = question
+    result.n_refitted = len(bad) if refit is not None else 0
+    return result
+
+
+def relative_efficiency(fit: Any) -> float:
+    """Mean effective share of the draws of theta, which is all the densities depend on."""
+    posterior = fit.datatree["posterior"].to_dataset()
+    names = [v for v in posterior.data_vars if v == "sigma" or str(v).startswith("sd_")]
+    ess = az.ess(posterior[names], method="mean")
+    values = np.concatenate([np.atleast_1d(ess[v].to_numpy()).reshape(-1) for v in names])
+    chains, draws = fit.n_draws
+    return float(np.clip(np.nanmean(values) / (chains * draws), 1e-3, 1.5)) if chains > 1 else 1.0
+
+
+def grouping_for(design: Design, by: str) -> Grouping:
+    """The factor that ``by`` names; ``"group"`` for the only one there is.
+
+    Raises
+    ------
+    ArgumentError
+        No such factor, or several and ``"group"`` does not say which.
+    """
+    known = design.groupings
+    if by in known:
+        return known[by]
+    if by == "group" and len(known) == 1:
+        return next(iter(known.values()))
+    if by == "group" and not known:
+        raise ArgumentError(
+            f"{design.spec.formula} names no groups to leave out: pass group=... to the builder.",
+            "no-groups",
+        )
+    raise ArgumentError(f"by={by!r}: choose 'row', 'group' or one of {listed(known)}", "unknown-choice")
+
+
+def loo_pit(fit: Any) -> xr.DataArray:
+    """Probability integral transform of each row given all others, dims (obs,); uniform if calibrated.
+
+    The integrated predictive distribution of each row is normal given theta; its cdf at the row is
+    averaged over theta with Pareto-smoothed leave-one-out weights.
+    """
+    from arviz_stats.base import array_stats
+    from scipy import special
+
+    integrated, sigma, factor = fit.integrated, fit.theta.sigma, fit.relative_factor
+    n, r_eff = fit.design.n, relative_efficiency(fit)
+    pit = np.empty(n)
+    for rows in np.array_split(np.arange(n), max(1, 4 * n * len(sigma) // _BLOCK_NUMBERS)):
+        mean, sd = integrated.prediction_of_rows(sigma, factor, rows)
+        scaled = (fit.design.y[rows, None] - mean) / sd
+        density = -0.5 * scaled**2 - np.log(sd)
+        log_weights, _ = array_stats.psislw(density, r_eff=r_eff)
+        pit[rows] = (np.exp(log_weights) * special.ndtr(scaled)).sum(axis=1)
+    return xr.DataArray(pit, coords={OBS_DIM: row_labels(fit.design)}, dims=[OBS_DIM], name="loo_pit")

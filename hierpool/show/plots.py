@@ -1,0 +1,16 @@
+"""The pictures of hierpool. Each function returns a matplotlib Figure; pyplot is never touched.
+
+Every picture is made from tables (``hp.shrinkage(fit)``, ``fit.random_effects()``,
+``hp.compare_blups(fit, reml)``, ``hp.compare(fits)``), or from the fits themselves, and is as wide
+as a page of text: 7.2 inches. ``figure.savefig("boars.pdf")`` writes it.
+"""
+
+from __future__ import annotations
+
+from hierpool.show.agreement import posterior_against_blup
+from hierpool.show.caterpillar import caterpillar
+from hierpool.show.comparison import comparison
+from hierpool.show.shrinkage import shrinkage
+from hierpool.show.trajectories import trajectories
+
+__all__ = ["caterpillar", "comparison", "posterior_against_blup", "shrinkage", "trajectories"]
