@@ -301,7 +301,7 @@ class PosteriorFit:
         ``az.psense`` pair with the coefficient draws; PSIS on it flatters no pooling.
         """
         if form == "integrated":
-            values = self.integrated.log_density_of_rows(self.theta.sigma, self.relative_factor).T
+            values = self.integrated.log_density_of_rows(self.theta.sigma, self.relative_factor)
         elif form == "conditional":
             sigma = self._variable("sigma").to_numpy().reshape(-1, 1)
             scaled = (self.design.y - _expected(self.design, self._coefficient_draws())) / sigma

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -105,6 +106,10 @@ class Study:
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Every table at full precision, by name."""
+        return {name: table.copy() for name, table in self._tables.items()}
+
+    @cached_property
+    def _tables(self) -> dict[str, pd.DataFrame]:
         findings = [(f.severity, f.code, f.text) for f in self.findings]
         return {
             "comparison": self.comparison,
@@ -121,7 +126,7 @@ class Study:
 
         posterior, blup = self.fits[self.partial], self.blups[self.partial]
         shown = ("complete_pooling", "no_pooling", self.partial)
-        of = {"response": self.design.spec.response, "label": self.label}
+        of: dict[str, Any] = {"response": self.design.spec.response, "label": self.label}
         return {
             "trajectories": plots.trajectories({name: self.fits[name] for name in shown}),
             "shrinkage": plots.shrinkage(self.shrinkage, **of),
@@ -180,8 +185,7 @@ class Study:
         return ["Nothing found in the data, the draws, the REML fits or the comparison."]
 
     def _shown_tables(self) -> dict[str, pd.DataFrame]:
-        tables = self.tables()
-        fixed, spread = tables["fixed_effects"], tables["variance_components"]
+        fixed, spread = self._tables["fixed_effects"], self._tables["variance_components"]
         beside = ["sd", *_bounds(fixed), "method", "estimate", "se"]
         rungs = [n for n in ("complete_pooling", self.partial) if n in fixed.index.unique("model")]
         term = _pulled_term(self.design)
@@ -425,27 +429,34 @@ def _bounds(table: pd.DataFrame) -> list[str]:
 
 def _says_best(comparison: pd.DataFrame, recommended: str) -> str:
     """What predicts best, by how much, and what is recommended."""
-    best, *others = (str(name) for name in comparison.index)
+    best = str(comparison.index[0])
     near = [name for name in _near(comparison, TOLD_APART) if name != best]
-    behind = [name for name in others if name not in near]
-    parts = [f"Left-out rows are predicted best by {best}"]
+    worse = [str(name) for name in comparison.index if name != best and name not in near]
+    said = dict(zip([*near, *worse], _how_much_lower(comparison, [*near, *worse]), strict=True))
     if near:
-        which = "these" if len(near) > 1 else "this"
-        parts = [
-            f"{parts[0]}, but {which} cannot be told apart from it in elpd (standard error): "
-            f"{_by_how_much(comparison, near)}.",
-            f"{recommended} is recommended, the simplest within one standard error or 4 of elpd.",
-        ]
+        text = (
+            f"Left-out rows are predicted best by {best}, but {_and(said[n] for n in near)} "
+            f"cannot be told apart from it. {recommended} is recommended, the simplest within one "
+            f"standard error of the best, or {SMALL_DIFFERENCE:g} of elpd."
+        )
     else:
-        parts = [f"{parts[0]}, which is recommended."]
-    if behind:
-        parts.append(f"Told apart are: {_by_how_much(comparison, behind)}.")
-    return " ".join(parts)
+        text = f"Left-out rows are predicted best by {best}, which is recommended."
+    verb = "predicts" if len(worse) == 1 else "predict"
+    return f"{text} {_and(said[n] for n in worse)} {verb} worse." if worse else text
 
 
-def _by_how_much(comparison: pd.DataFrame, names: Iterable[str]) -> str:
+def _how_much_lower(comparison: pd.DataFrame, names: Iterable[str]) -> list[str]:
+    """Each name with its distance from the best; what the numbers are is said with the first."""
     rows = comparison.loc[list(names), ["elpd_diff", "dse"]].abs()
-    return ", ".join(f"{name} {d:.1f} ({se:.1f}) lower" for name, d, se in rows.itertuples())
+    said = [f"{name} ({d:.1f}, {se:.1f})" for name, d, se in rows.itertuples()]
+    for name, d, se in list(rows.itertuples())[:1]:
+        said[0] = f"{name} (elpd lower by {d:.1f}, standard error {se:.1f})"
+    return said
+
+
+def _and(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _says_shrinkage(table: pd.DataFrame, design: Design, partial: str) -> str:
@@ -458,7 +469,8 @@ def _says_shrinkage(table: pd.DataFrame, design: Design, partial: str) -> str:
         for level, own, moved in most.droplevel(["factor", "term"]).itertuples()
     ]
     towards = _short(table["population"].xs(term, level="term").iloc[0])
-    text = f"{partial} pulls each level's own {term} towards {towards}"
+    what = "intercept" if term == INTERCEPT else f"coefficient of {term}"
+    text = f"{partial} pulls each level's own {what} towards {towards}"
     if named:
         text += f", furthest {', '.join(named)}"
     if silent := group.grouping.n_levels - len(pulled):
@@ -521,7 +533,7 @@ def _of_comparison(
     told = {str(fit.info.get("reason")) for fit in fits.values() if fit.info.get("reason")}
     for text in dict.fromkeys(str(warning.message) for warning in said):
         if not any(reason in text for reason in told):
-            yield Finding("comparison", "warning", f"{text[0].upper()}{text[1:].rstrip('.')}.")
+            yield Finding("comparison", "warning", f"{text.rstrip('.')}.")
     n = next(iter(fits.values())).design.n
     if n < FEW_ROWS:
         text = f"with {n} rows the standard errors of differences in elpd are rough."

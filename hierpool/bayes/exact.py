@@ -39,6 +39,7 @@ WIDE_SHARE = PRIOR_SHARE = 0.05
 COLLAPSE_LEAST, COLLAPSE_MOST = 0.01, 0.10
 ADAPTED_COMPONENTS = 4
 ENOUGH = 0.7  # effective share of a round at which adaptation stops
+PASSABLE, GAIN = 0.35, 0.03  # share at which it stops once a round has not gained this much
 ROUNDS = 12
 THIN_FROM, THIN = 7, 5  # dimensions from which the chain is thinned, and by how much
 
@@ -177,7 +178,7 @@ def adapt(target: Target, rng: np.random.Generator, widen: float = 1.0) -> Adapt
     moving, fixed = _start(target, rng, widen)
     n = max(500, 100 * target.coordinates.size)
     collapse = np.full(len(fixed.components) - 2, COLLAPSE_LEAST)
-    points, log_targets, used = [], [], []
+    points, log_targets, used, shares = [], [], [], []
     for r in range(1, ROUNDS + 1):
         proposal, fixed = _combined(moving, fixed, collapse)
         z = proposal.draw(n, rng)
@@ -185,7 +186,8 @@ def adapt(target: Target, rng: np.random.Generator, widen: float = 1.0) -> Adapt
         log_targets.append(target(z))
         used.append(proposal)
         share = _effective_share(log_targets[-1] - proposal.log_density(z))
-        if share > ENOUGH and r > 1:
+        shares.append(share)
+        if _is_settled(shares):
             break
         every = np.concatenate(points)
         densities = np.stack([p.log_density(every) for p in used])
@@ -196,6 +198,13 @@ def adapt(target: Target, rng: np.random.Generator, widen: float = 1.0) -> Adapt
         moving, explained = refit(moving, fixed, 1 - _moving_share(collapse), every, weights)
         collapse = np.clip(explained[2:], COLLAPSE_LEAST, COLLAPSE_MOST)
     return Adapted(_combined(moving, fixed, collapse)[0], share, r)
+
+
+def _is_settled(shares: list[float]) -> bool:
+    """Whether another round of adaptation is not worth its evaluations."""
+    if len(shares) < 2 or shares[-1] > ENOUGH:
+        return len(shares) > 1
+    return len(shares) > 3 and min(shares[-2:]) > PASSABLE and max(shares[-2:]) < max(shares[:-2]) + GAIN
 
 
 def _moving_share(collapse: np.ndarray) -> float:

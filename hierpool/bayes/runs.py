@@ -100,7 +100,7 @@ def add_log_likelihood(
     """Put the integrated ``log_likelihood`` group into the tree, unless it is too large to store."""
     if len(sigma) * integrated.design.n > LARGEST_STORED:
         return False
-    values = integrated.log_density_of_rows(sigma, factor).T
+    values = integrated.log_density_of_rows(sigma, factor)
     posterior, observed = tree["posterior"], tree["observed_data"]
     shape = (posterior.sizes["chain"], posterior.sizes["draw"], -1)
     labels = {"chain": posterior["chain"], "draw": posterior["draw"], "obs": observed["obs"]}

@@ -24,24 +24,26 @@ def convergence(tree: xr.DataTree, names: Iterable[str]) -> pd.DataFrame:
     one that is constant without reason has NaN diagnostics, which no verdict accepts.
     """
     posterior = tree["posterior"].to_dataset()
-    rows = []
+    labels: list[str] = []
+    parts = []
     for name in names:
         if name not in posterior:
             continue
         values = posterior[name]
         if name.startswith("corr_"):
             values = _below_diagonal(values)
-        rhat, bulk, tail = (
-            f(values.to_dataset(name="v"))["v"].to_numpy().reshape(-1)
-            for f in (az.rhat, _ess("bulk"), _ess("tail"))
-        )
-        rows.append(pd.DataFrame({"variable": name, "ess_bulk": bulk, "ess_tail": tail, "r_hat": rhat}))
-    columns = ["variable", *_DIAGNOSTICS]
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
-
-
-def _ess(method: str):  # type: ignore[no-untyped-def]
-    return lambda data: az.ess(data, method=method)
+        flat = values.transpose("chain", "draw", ...).to_numpy()
+        parts.append(flat.reshape(*flat.shape[:2], -1))
+        labels += [name] * parts[-1].shape[-1]
+    data = xr.Dataset({"v": (("chain", "draw", "scalar"), np.concatenate(parts, axis=-1))})
+    return pd.DataFrame(
+        {
+            "variable": labels,
+            "ess_bulk": az.ess(data, method="bulk")["v"].to_numpy(),
+            "ess_tail": az.ess(data, method="tail")["v"].to_numpy(),
+            "r_hat": az.rhat(data)["v"].to_numpy(),
+        }
+    )
 
 
 def _below_diagonal(values: xr.DataArray) -> xr.DataArray:

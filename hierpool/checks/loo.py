@@ -59,7 +59,7 @@ def leave_one_row_out(fit: Any, refit: Refit | None) -> ScoredLOO:
     scores = np.empty((n, 3))
     for rows in np.array_split(np.arange(n), max(1, n * len(sigma) // _BLOCK_NUMBERS)):
         density = integrated.log_density_of_rows(sigma, factor, rows)
-        scores[rows] = np.stack(psis.leave_one_out(density, r_eff), axis=1)
+        scores[rows] = np.stack(psis.leave_one_out(density.T, r_eff), axis=1)
     points = [np.array([i]) for i in range(n)]
     labels = {OBS_DIM: row_labels(fit.design)}
     return _scored(scores, points, labels, len(sigma), refit, "a new row of a known level")
@@ -170,8 +170,8 @@ def loo_pit(fit: Any) -> xr.DataArray:
     pit = np.empty(n)
     for rows in np.array_split(np.arange(n), max(1, 4 * n * len(sigma) // _BLOCK_NUMBERS)):
         mean, sd = integrated.prediction_of_rows(sigma, factor, rows)
-        scaled = (fit.design.y[rows, None] - mean) / sd
+        scaled = (fit.design.y[rows] - mean) / sd
         density = -0.5 * scaled**2 - np.log(sd)
-        log_weights, _ = array_stats.psislw(density, r_eff=r_eff)
-        pit[rows] = (np.exp(log_weights) * special.ndtr(scaled)).sum(axis=1)
+        log_weights, _ = array_stats.psislw(density.T, r_eff=r_eff)
+        pit[rows] = (np.exp(log_weights) * special.ndtr(scaled).T).sum(axis=1)
     return xr.DataArray(pit, coords={OBS_DIM: row_labels(fit.design)}, dims=[OBS_DIM], name="loo_pit")

@@ -124,7 +124,7 @@ class Integrated:
     def log_density_of_rows(
         self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None = None
     ) -> np.ndarray:
-        """Shape (rows, K): log p(y_i | y_-i, theta), every coefficient integrated out."""
+        """Shape (K, rows): log p(y_i | y_-i, theta), every coefficient integrated out."""
         return self._leave_one_out(sigma, Lambda, rows, True)[0]
 
     def log_density_of_levels(
@@ -168,10 +168,10 @@ class Integrated:
     def prediction_of_rows(
         self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and sd of y_i given y_-i and theta, shapes (rows, K), in the user's units."""
+        """Mean and sd of y_i given y_-i and theta, shapes (K, rows), in the user's units."""
         mean, sd = self._leave_one_out(sigma, Lambda, rows, False)
         which = slice(None) if rows is None else rows
-        return mean + (self.design.y - self.rows.y)[which, None], sd
+        return mean + (self.design.y - self.rows.y)[which], sd
 
     def _leave_one_out(
         self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None, is_density: bool
@@ -180,25 +180,20 @@ class Integrated:
 
         m, data = self.moments, self.rows
         which = np.arange(len(data.y)) if rows is None else np.asarray(rows)
-        order = np.argsort(data.codes[which], kind="stable")
-        sorted_rows = which[order]
-        levels, first = np.unique(data.codes[sorted_rows], return_index=True)
+        y, X, Z, codes = data.y[which], data.X[which], data.Z[which], data.codes[which]
         marginal = self.marginal(sigma, Lambda)
-        found = kernels.leave_one_out(
+        A, C = (m.A, m.C) if m.q else (np.zeros((1, 0, 0)), np.zeros((1, 0, m.p)))
+        return kernels.leave_one_out(
             sigma,
             Lambda,
             marginal.R,
             marginal.beta,
-            m.A[m.design_of],
-            m.C[m.design_of],
+            A,
+            C,
             m.b,
-            levels.astype(np.intp),
-            np.append(first, len(which)).astype(np.intp),
-            data.y[sorted_rows],
-            data.X[sorted_rows],
-            data.Z[sorted_rows],
+            kernels.RowPlan.of(X, Z, codes, m.design_of),
+            y,
+            X,
+            Z,
             is_density,
         )
-        back = np.argsort(order)
-        return found[0][back], found[1][back] if len(found[1]) else found[1]
-

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -184,59 +185,129 @@ def deviations(
 
 @njit(
     "void(i8, i8, f8[::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1],"
-    "i8[::1], i8[::1], f8[::1], f8[:,::1], f8[:,::1], b1, f8[:,::1], f8[:,::1])",
+    "i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], f8[::1], f8[:,::1], f8[:,::1],"
+    "f8[:,::1], f8[:,::1], b1, f8[:,::1], f8[:,::1])",
     **_OPTIONS,
 )
 def _leave_one_out(
-    start, stop, sigma, Lambda, R, beta, A, C, b, levels, first_row, y, X, Z, is_density, first, second
-):
-    q, p = Z.shape[1], X.shape[1]
+    start, stop, sigma, Lambda, R, beta, A, C, b, design_levels, design_patterns,
+    levels, level_rows, rows, pattern, y, X, Z, pattern_X, pattern_Z, is_density, first, second,
+):  # fmt: skip
+    U, q, p = len(A), pattern_Z.shape[1], pattern_X.shape[1]
     L, G = np.empty((q, q)), np.empty((p, q))
     v, u, a, t = np.empty(q), np.empty(q), np.empty(q), np.empty(p)
+    left, log_left = np.empty(len(pattern_X)), np.empty(len(pattern_X))
     for k in range(start, stop):
         Lam = Lambda[k]
         constant = np.log(sigma[k]) + HALF_LOG_2PI
-        for position in range(len(levels)):
-            j = levels[position]
+        for d in range(U):
             if q > 0:
-                _factor(A[j], Lam, L)
-                for c in range(p):
-                    _whiten(L, Lam, C[j, :, c], G[c])
-                _whiten(L, Lam, b[j], v)
-                for m in range(q):
-                    for c in range(p):
-                        v[m] -= G[c, m] * beta[k, c]
-                for m in range(q - 1, -1, -1):
-                    for r in range(m + 1, q):
-                        v[m] -= L[r, m] * v[r]
-                    v[m] /= L[m, m]
-                for m in range(q):
-                    u[m] = 0.0
-                    for r in range(q):
-                        u[m] += Lam[m, r] * v[r]
-            for i in range(first_row[position], first_row[position + 1]):
-                residual, leverage = y[i], 0.0
+                _factor(A[d], Lam, L)
+            for c in range(p if q > 0 else 0):
+                _whiten(L, Lam, C[d, :, c], G[c])
+            for i in range(design_patterns[d], design_patterns[d + 1]):
+                leverage = 0.0
                 if q > 0:
-                    _whiten(L, Lam, Z[i], a)
-                    for m in range(q):
-                        residual -= Z[i, m] * u[m]
-                        leverage += a[m] * a[m]
+                    _whiten(L, Lam, pattern_Z[i], a)
+                for m in range(q):
+                    leverage += a[m] * a[m]
                 for c in range(p):
-                    residual -= X[i, c] * beta[k, c]
-                    value = X[i, c]
+                    value = pattern_X[i, c]
                     for m in range(q):
                         value -= G[c, m] * a[m]
-                    for d in range(c):
-                        value -= R[k, c, d] * t[d]
+                    for m in range(c):
+                        value -= R[k, c, m] * t[m]
                     t[c] = value / R[k, c, c]
                     leverage += t[c] * t[c]
-                left = 1.0 - leverage
-                if is_density:
-                    scaled = residual / sigma[k]
-                    first[i, k] = 0.5 * (np.log(left) - scaled * scaled / left) - constant
-                else:
-                    first[i, k] = y[i] - residual / left
-                    second[i, k] = sigma[k] / np.sqrt(left)
+                left[i] = 1.0 - leverage
+                log_left[i] = 0.5 * np.log(left[i]) - constant
+            for position in range(design_levels[d], design_levels[d + 1]):
+                j = levels[position]
+                if q > 0:
+                    _whiten(L, Lam, b[j], v)
+                    for m in range(q):
+                        for c in range(p):
+                            v[m] -= G[c, m] * beta[k, c]
+                    for m in range(q - 1, -1, -1):
+                        for r in range(m + 1, q):
+                            v[m] -= L[r, m] * v[r]
+                        v[m] /= L[m, m]
+                    for m in range(q):
+                        u[m] = 0.0
+                        for r in range(q):
+                            u[m] += Lam[m, r] * v[r]
+                for place in range(level_rows[position], level_rows[position + 1]):
+                    i = rows[place]
+                    residual = y[i]
+                    for m in range(q):
+                        residual -= Z[i, m] * u[m]
+                    for c in range(p):
+                        residual -= X[i, c] * beta[k, c]
+                    kept = left[pattern[i]]
+                    if is_density:
+                        scaled = residual / sigma[k]
+                        first[k, i] = log_left[pattern[i]] - 0.5 * scaled * scaled / kept
+                    else:
+                        first[k, i] = y[i] - residual / kept
+                        second[k, i] = sigma[k] / np.sqrt(kept)
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """Rows in the order of their levels' designs; equal rows of equal designs share a leverage.
+
+    Attributes
+    ----------
+    design_levels, design_patterns
+        Shape (U + 1,): where each design begins in ``levels`` and among the patterns.
+    levels
+        Levels that have rows here, design after design.
+    level_rows
+        Shape (levels + 1,): where each of them begins in ``rows``.
+    rows
+        Rows, level after level.
+    pattern
+        Shape (n,): pattern of each row.
+    pattern_X, pattern_Z
+        Columns of each pattern, sorted by design.
+    """
+
+    design_levels: np.ndarray
+    design_patterns: np.ndarray
+    levels: np.ndarray
+    level_rows: np.ndarray
+    rows: np.ndarray
+    pattern: np.ndarray
+    pattern_X: np.ndarray
+    pattern_Z: np.ndarray
+
+    @classmethod
+    def of(cls, X: np.ndarray, Z: np.ndarray, codes: np.ndarray, design_of: np.ndarray) -> RowPlan:
+        """Plan for rows with columns X (n, p) and Z (n, q) and levels ``codes`` (n,)."""
+        n_designs = int(design_of.max(initial=0)) + 1
+        of_row = design_of[codes] if len(design_of) else np.zeros(len(X), dtype=np.intp)
+        rows = np.lexsort((codes, of_row))
+        levels, first = _runs(codes[rows])
+        level_designs = design_of[levels] if len(design_of) else np.zeros(len(levels), dtype=np.intp)
+        labelled = np.hstack([of_row[:, None], X, Z])
+        _, chosen, pattern = np.unique(labelled, axis=0, return_index=True, return_inverse=True)
+        edges = np.arange(n_designs + 1)
+        return cls(
+            np.searchsorted(level_designs, edges),
+            np.searchsorted(of_row[chosen], edges),
+            levels,
+            np.append(first, len(rows)),
+            rows,
+            pattern.reshape(-1),
+            X[chosen],
+            Z[chosen],
+        )
+
+
+def _runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The value of each run of equal neighbours, and where it begins."""
+    begins = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+    return values[begins], begins
 
 
 def leave_one_out(
@@ -247,23 +318,25 @@ def leave_one_out(
     A: np.ndarray,
     C: np.ndarray,
     b: np.ndarray,
-    levels: np.ndarray,
-    first_row: np.ndarray,
+    plan: RowPlan,
     y: np.ndarray,
     X: np.ndarray,
     Z: np.ndarray,
     is_density: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Each row given all others at K values of theta: two arrays (n, K).
+    """Each row given all others at K values of theta: two arrays (K, n).
 
-    With ``is_density`` log densities, and nothing in the second; else means and sds. Rows are
-    sorted by level: those of ``levels[i]`` are ``first_row[i]:first_row[i + 1]``. A, C, b are
-    given per level here. Without a factor there is one level and q is 0.
+    With ``is_density`` log densities, and nothing in the second; else means and sds. Without a
+    factor A, C and b have one empty design.
     """
     K, n = len(Lambda), len(y)
-    first, second = np.empty((n, K)), np.empty((0 if is_density else n, K))
-    arrays = _dense(sigma, Lambda, R, beta, A, C, b, levels, first_row, y, X, Z)
-    over_threads(_leave_one_out, K, *arrays, is_density, first, second)
+    first, second = np.empty((K, n)), np.empty((0 if is_density else K, n))
+    p = plan
+    order = [p.design_levels, p.design_patterns, p.levels, p.level_rows, p.rows, p.pattern]
+    integers = [np.ascontiguousarray(a, dtype=np.int64) for a in order]
+    arrays = _dense(sigma, Lambda, R, beta, A, C, b)
+    columns = _dense(y, X, Z, p.pattern_X, p.pattern_Z)
+    over_threads(_leave_one_out, K, *arrays, *integers, *columns, is_density, first, second)
     return first, second
 
 

@@ -138,10 +138,10 @@ def _caption(levels: LevelTable) -> str:
     """The largest difference of each term, in its own units and in standard errors of the BLUP."""
     parts = []
     for term in levels.terms:
-        one = _of_term(levels, term)
-        level = one["difference"].abs().idxmax()
-        value = float(one["difference"].loc[level])
-        se = float(one["blup_se"].loc[level]) if "blup_se" in one else np.nan
+        one = _of_term(levels, term).reset_index()
+        largest = one.iloc[int(one["difference"].abs().argmax())]
+        value, level = float(largest["difference"]), largest["level"]
+        se = float(largest.get("blup_se", np.nan))
         scale = f", {rounded(abs(value) / se)} BLUP se" if se > 0 else ""
         parts.append(f"{term} {rounded(value)} ({level}{scale})")
     bars = " Bars: two Monte Carlo standard errors." if "mcse" in levels.values else ""

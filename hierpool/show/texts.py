@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import RendererAgg
@@ -27,9 +28,20 @@ def _renderer() -> RendererAgg:
 
 
 def text_width(text: str, size: float) -> float:
-    """Width in inches of one line at ``size`` points."""
-    width, _, _ = _renderer().get_text_width_height_descent(text, FontProperties(size=size), False)
-    return float(width) / DPI
+    """Width in inches of one line at ``size`` points; kerning, which draws closer, left out."""
+    fonts = tuple(mpl.rcParams["font.family"])
+    return sum(_advance(letter, size, fonts) for letter in text)
+
+
+@lru_cache(maxsize=10_000)
+def _advance(letter: str, size: float, fonts: tuple[str, ...]) -> float:
+    """What a letter adds to the width of a line, in inches."""
+    properties = FontProperties(family=list(fonts), size=size)
+    with_it, without = (
+        _renderer().get_text_width_height_descent(t, properties, False)[0]
+        for t in (f"x{letter}x", "xx")
+    )
+    return float(with_it - without) / DPI
 
 
 def elided(text: object, width: float, size: float, keep: float = 0.5) -> str:
@@ -66,7 +78,11 @@ def _cut(text: str, kept: int, keep: float) -> str:
 
 def elided_apart(texts: Sequence[object], width: float, size: float) -> list[str]:
     """Each text elided to ``width``, cut where the results still differ, if anywhere."""
-    attempts = [[elided(t, width, size, keep) for t in texts] for keep in (0.5, 0.0, 1.0, 0.25)]
+    attempts = []
+    for keep in (0.5, 0.0, 1.0, 0.25):
+        attempts.append([elided(t, width, size, keep) for t in texts])
+        if len(set(attempts[-1])) == len(texts):
+            break
     return max(attempts, key=lambda names: len(set(names)))
 
 

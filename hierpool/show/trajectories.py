@@ -185,15 +185,12 @@ def _draw(panels: Panels, label: str) -> Picture:
         y_label=response,
     )
     grid = figure.add_gridspec(n_rows, n_columns)
-    first: Axes | None = None
     for k, name in enumerate(names):
-        ax = figure.add_subplot(grid[divmod(k, n_columns)], sharex=first, sharey=first)
-        first = first or ax
+        ax = figure.add_subplot(grid[divmod(k, n_columns)])
         _draw_panel(ax, panels, k)
         _write_title(ax, name)
         ax.tick_params(labelleft=k % n_columns == 0, labelbottom=k + n_columns >= count)
-    if first is not None:
-        _set_limits(first, panels, width)
+    _set_limits(figure.axes, panels, width)
     return figure
 
 
@@ -269,25 +266,29 @@ def set_apart(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return np.asarray(values + (shift - 0.5) * width)
 
 
-def _set_limits(ax: Axes, panels: Panels, width: float) -> None:
-    """One range for all panels: rows and pooled lines count, a level's own line may leave it."""
+def _set_limits(axes: Sequence[Axes], panels: Panels, width: float) -> None:
+    """One range for all panels: rows and pooled lines count, a level's own line may leave it.
+
+    Set on each, since axes that share it are several times slower to draw.
+    """
     shown = np.isin(panels.grouping.codes, panels.codes)
     parts = [panels.design.y[shown]]
     parts += [v.ravel() for name, v in panels.heights.items() if name != "no_pooling"]
     reach = np.concatenate(parts)
     low, high = float(np.nanmin(reach)), float(np.nanmax(reach))
     pad = 0.06 * (high - low) or 1.0
-    ax.set_ylim(low - pad, high + pad)
     along = [panels.abscissa.positions.astype(float), panels.places[shown]]
     left, right = float(np.concatenate(along).min()), float(np.concatenate(along).max())
     margin = {"number": 0.05 * (right - left) or 1.0, "category": 0.3, "order": 0.0}
     aside = margin[panels.abscissa.kind]
-    ax.set_xlim(left - aside, right + aside)
+    for ax in axes:
+        ax.set_ylim(low - pad, high + pad)
+        ax.set_xlim(left - aside, right + aside)
     if panels.abscissa.kind == "category":
-        _name_categories(ax, panels, width)
+        _name_categories(axes, panels, width)
 
 
-def _name_categories(ax: Axes, panels: Panels, width: float) -> None:
+def _name_categories(axes: Sequence[Axes], panels: Panels, width: float) -> None:
     """Ticks named after categories: level where they fit, else upright, else every second, ..."""
     names: list[object] = list(panels.abscissa.grid)
     room = (width - 0.3) / len(names)
@@ -295,8 +296,8 @@ def _name_categories(ax: Axes, panels: Panels, width: float) -> None:
     every = max(1, int(np.ceil(0.14 / room))) if upright else 1
     ticks = panels.abscissa.positions[::every]
     words = elided_apart(list(names[::every]), 0.9 if upright else room, TINY)
-    for other in ax.figure.axes:
-        other.set_xticks(ticks, words, rotation=90 if upright else 0)
+    for ax in axes:
+        ax.set_xticks(ticks, words, rotation=90 if upright else 0)
 
 
 def _caption(panels: Panels) -> str:

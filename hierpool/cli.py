@@ -1,0 +1,300 @@
+"""The command line: ``hierpool study``, ``hierpool tour``, ``hierpool datasets``.
+
+A client of the door, like any user. Nothing heavy is imported before a command needs it, so that
+``--help`` and an error in the arguments come at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+import hierpool as hp
+from hierpool.core.errors import (
+    ArgumentError,
+    DataError,
+    FitError,
+    FormulaError,
+    HierpoolError,
+    MissingPackageError,
+    listed,
+    nearest,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+USER_ERROR, FIT_ERROR = 2, 1  # exit codes
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+PARQUET = (".parquet", ".pq")
+COMPRESSED = (".gz", ".bz2", ".xz", ".zip", ".zst")
+_USAGE_ERROR: Any = typer.BadParameter.__base__  # click's, which typer may bring along
+
+
+class _Commands(TyperGroup):
+    """Typer's commands, with an error in the arguments told in one line."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run; as a program unless ``standalone_mode=False`` is passed."""
+        is_program = extra.pop("standalone_mode", True)
+        run: Any = super().main
+        if not is_program:
+            return run(*args, standalone_mode=False, **extra)
+        try:
+            code = run(*args, standalone_mode=False, **extra)
+        except _USAGE_ERROR as error:
+            where = f" See {error.ctx.command_path} --help." if error.ctx else ""
+            _fail(f"{error.format_message().rstrip('.')}.{where}")
+        except typer.Abort:
+            _fail("stopped.", 130)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+app = typer.Typer(
+    name="hierpool",
+    cls=_Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Bayesian hierarchical models of grouped data: how much to pool, and what it changes.",
+)
+
+
+def main() -> None:
+    """Run the command line; the entry point of the package."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a name that the terminal cannot write must stop nothing
+            reconfigure(errors="replace")
+    app()
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"hierpool {hp.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def hierpool(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Bayesian hierarchical models of grouped data: how much to pool, and what it changes."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def study(
+    file: Annotated[
+        Path, typer.Argument(help="CSV or TSV (.gz, .bz2, .xz, .zip, .zst too) or Parquet.")
+    ],
+    formula: Annotated[str, typer.Argument(help='Without bars, e.g. "volume ~ time".')],
+    group: Annotated[
+        str | None, typer.Option("--group", "-g", help="Column that names the groups.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results.", show_default="<file>-hierpool")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Repeats the same draws.", show_default="a fresh one")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="auto, exact or nuts.")] = "auto",
+    draws: Annotated[int, typer.Option(help="Draws of each chain.")] = 1000,
+    chains: Annotated[int, typer.Option(help="Number of chains.")] = 4,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the folder only.")] = False,
+) -> None:
+    """Fit every pooling of one question, compare them, and write what came out."""
+    with _plain_errors():
+        data = read_table(file)
+        if group is None:
+            columns = listed(data.columns, most=12)
+            raise ArgumentError(
+                f"say which column names the groups: --group NAME. The columns are {columns}.",
+                "group-missing",
+            )
+        folder = _folder(out if out is not None else Path(f"{_stem(file)}-hierpool"))
+        done = hp.study(
+            formula,
+            data,
+            group=group,
+            seed=seed,
+            engine=engine,
+            draws=draws,
+            chains=chains,
+            progress=not quiet,
+        )
+        done.save(folder)
+    if quiet:
+        print(folder)
+    else:
+        print(f"{done}\n\nSeed {done.seed}. Tables, figures and this summary are in {folder}")
+
+
+@app.command()
+def tour(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("hierpool-tour"),
+    seed: Annotated[int, typer.Option(min=0, help="Repeats the same draws.")] = 1,
+) -> None:
+    """Show the boar analysis from table to report, on bundled data that are simulated."""
+    with _plain_errors():
+        folder = _folder(out)
+        data, about = hp.datasets.load("boars"), hp.datasets.about("boars")
+        print(_welcome(len(data), data["boar"].nunique()))
+        done = hp.study("volume ~ time", data, group="boar", seed=seed)
+        done.save(folder)
+        saved = folder / f"{done.partial}.nc"
+        done.fits[done.partial].save(saved)
+    truth = ", ".join(f"{name} {value:g}" for name, value in about.truth.items())
+    print(f"\n{done}\n\nThe data are simulated, so the truth is known: {truth}.")
+    print(f"Tables, figures and this summary are in {folder}, and a fit is in {saved}:")
+    print(f"    import hierpool as hp\n    fit = hp.load_fit({str(saved)!r})")
+    print('With your own table: hierpool study FILE "response ~ predictor" --group COLUMN')
+
+
+@app.command()
+def datasets(
+    name: Annotated[str | None, typer.Argument(help="One of them, to read about it.")] = None,
+) -> None:
+    """List the bundled data, or tell what one of them is and where it comes from."""
+    with _plain_errors():
+        if name is not None:
+            print(hp.datasets.about(name))
+            return
+        pages = [hp.datasets.about(each) for each in hp.datasets.names()]
+    wide = max(len(page.label) for page in pages)
+    for page in pages:
+        print(f"{page.label:<{wide}}  {page.rows:>6} rows  {page.title}")
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """A table by its suffix, labelled with the name of its file.
+
+    Raises
+    ------
+    DataError
+        There is no such file, it is of another kind, or it cannot be read.
+    MissingPackageError
+        Parquet without pyarrow.
+    """
+    kind = _kind(file)
+    if not file.is_file():
+        beside = file.parent.iterdir() if file.parent.is_dir() else []
+        alike = nearest(file.name, [p.name for p in beside if p.suffix == file.suffix])
+        hint = f"; {alike}" if alike.startswith("did") else ""
+        raise DataError(f"there is no file {str(file)!r}{hint}.", "no-such-file")
+    if kind in PARQUET:
+        _check_pyarrow(file)
+    import lzma
+    import zipfile
+    import zlib
+
+    import pandas as pd
+
+    try:
+        if kind in PARQUET:
+            table = pd.read_parquet(file, engine="pyarrow")
+        else:
+            table = pd.read_csv(file, sep=SEPARATORS[kind], encoding="utf-8-sig")
+    except (OSError, ValueError, EOFError, ImportError, zipfile.BadZipFile) as error:
+        raise _unreadable(file, error) from error
+    except (lzma.LZMAError, zlib.error) as error:
+        raise _unreadable(file, error) from error
+    if len(table.columns) == 1 and ";" in str(table.columns[0]):
+        raise DataError(
+            f"{file.name} has one column, {str(table.columns[0])!r}: its values are parted by "
+            "semicolons. Save it with commas, or with tabs as .tsv.",
+            "semicolons",
+        )
+    table.attrs["hierpool"] = {"label": file.name}
+    return table
+
+
+def _kind(file: Path) -> str:
+    """The suffix that says how to read it; that of a compression is left out."""
+    name = Path(file.stem) if file.suffix.lower() in COMPRESSED else file
+    kind = name.suffix.lower()
+    if kind not in SEPARATORS and (kind not in PARQUET or name is not file):
+        known = ", ".join([*SEPARATORS, *PARQUET])
+        raise DataError(
+            f"{file.name!r} does not say what it is: its name should end in one of {known}. Save "
+            "a spreadsheet as CSV.",
+            "unknown-suffix",
+        )
+    return kind
+
+
+def _stem(file: Path) -> str:
+    return Path(file.stem).stem if file.suffix.lower() in COMPRESSED else file.stem
+
+
+def _check_pyarrow(file: Path) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("pyarrow") is None:
+        raise MissingPackageError(
+            f"{file.name} is Parquet, which needs the package pyarrow. "
+            'Type: pip install "hierpool[parquet]"',
+            "missing-package",
+        )
+
+
+def _unreadable(file: Path, error: Exception) -> DataError:
+    said = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    return DataError(
+        f"{file.name} cannot be read as what its name says: {said}.", "unreadable-file"
+    )
+
+
+def _folder(folder: Path) -> Path:
+    """The folder, made before the work begins."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"the folder {str(folder)!r} cannot be made: {os.strerror(error.errno or 0)}. "
+            "Choose another with --out.",
+            "no-folder",
+        ) from error
+    return folder
+
+
+def _welcome(rows: int, levels: int) -> str:
+    return (
+        "A tour on bundled data. They are simulated, so these numbers measure nothing.\n"
+        f"Question: how does volume change with time, when {rows} measurements are of {levels} "
+        "boars?\nSix models answer, from one line for all boars (complete pooling) to a line for "
+        "each (no pooling);\nbetween them, boars share what they have in common (partial pooling). "
+        "Each is fitted, and each is\nasked to predict rows that it has not seen."
+    )
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """An error that is the user's to mend is told in one line; a formula keeps its caret."""
+    try:
+        yield
+    except FormulaError as error:
+        _fail(str(error))
+    except HierpoolError as error:
+        text = " ".join(str(error).split("\n"))
+        _fail(text, FIT_ERROR if isinstance(error, FitError) else USER_ERROR)
+
+
+def _fail(text: str, code: int = USER_ERROR) -> NoReturn:
+    print(f"hierpool: {text}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
