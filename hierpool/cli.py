@@ -155,7 +155,7 @@ def tour(
         done.save(folder)
         saved = folder / f"{done.partial}.nc"
         done.fits[done.partial].save(saved)
-    truth = ", ".join(f"{name} {value:g}" for name, value in about.truth.items())
+    truth = ", ".join(f"{name} = {value:g}" for name, value in about.truth.items())
     print(f"\n{done}\n\nThe data are simulated, so the truth is known: {truth}.")
     print(f"Tables, figures and this summary are in {folder}, and a fit is in {saved}:")
     print(f"    import hierpool as hp\n    fit = hp.load_fit({str(saved)!r})")
@@ -191,8 +191,8 @@ def read_table(file: Path) -> pd.DataFrame:
     if not file.is_file():
         beside = file.parent.iterdir() if file.parent.is_dir() else []
         alike = nearest(file.name, [p.name for p in beside if p.suffix == file.suffix])
-        hint = f"; {alike}" if alike.startswith("did") else ""
-        raise DataError(f"there is no file {str(file)!r}{hint}.", "no-such-file")
+        hint = f"; {alike}" if alike.startswith("did") else "."
+        raise DataError(f"there is no file {str(file)!r}{hint}", "no-such-file")
     if kind in PARQUET:
         _check_pyarrow(file)
     import lzma

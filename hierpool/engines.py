@@ -53,8 +53,8 @@ def _exact(design: Design, priors: ModelPriors, settings: Settings) -> Posterior
     from hierpool.bayes import exact
 
     best: PosteriorFit | None = None
-    for attempt, widen in enumerate((1.0, WIDER)):
-        seed = settings.seed if attempt == 0 else settings.seed + 1
+    for attempt, widen in enumerate((1.0, WIDER, WIDER)):
+        seed = settings.seed + attempt
         run = exact.run(design, priors, replace(settings, seed=seed), widen)
         best = _judged(design, priors, run, {"attempts": attempt + 1})
         if best.status.is_trustworthy:

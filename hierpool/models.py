@@ -11,6 +11,7 @@ import numpy as np
 
 from hierpool.bayes.priors import ModelPriors, default_priors
 from hierpool.bayes.runs import Settings
+from hierpool.bayes.user_priors import check_names, names_of, with_user_priors
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, listed, nearest
 from hierpool.core.findings import Finding
@@ -51,6 +52,12 @@ class Model:
         In lme4's notation, e.g. ``"Reaction ~ Days + (Days | Subject)"``.
     data
         A pandas DataFrame, or any table that narwhals can read (polars, pyarrow, ...).
+    priors
+        Name -> prior, in place of defaults: ``{"sigma": hp.Prior("HalfNormal", sigma=10)}``. Names
+        are those of the printed table, of a term (``"Days"``), of ``"beta"``, ``"sd_<factor>"``,
+        ``"coef_<factor>"`` as a whole, or of a factor. A PreliZ distribution or a PyMC variable
+        (``pm.HalfNormal.dist(10)``) serves as well. A prior is on the scale of the data as they
+        are, and puts the priors of its whole block there.
 
     Attributes
     ----------
@@ -65,16 +72,31 @@ class Model:
         The formula cannot be read; a caret shows where.
     DataError
         The data cannot be used with this formula; the message says what to change.
+    PriorError
+        A prior that is misnamed, improper or of the wrong support.
     """
 
     design: Design
     priors: ModelPriors
 
-    def __init__(self, formula: str | Spec, data: Any) -> None:
+    def __init__(
+        self, formula: str | Spec, data: Any, priors: Mapping[str, Any] | None = None
+    ) -> None:
         spec = formula if isinstance(formula, Spec) else parse(formula)
-        design = build_design(spec, data)
+        self._set(build_design(spec, data), priors)
+
+    def _set(self, design: Design, priors: Mapping[str, Any] | None) -> None:
+        chosen = default_priors(design)
+        if priors is not None:
+            chosen = with_user_priors(chosen, design, priors)
         object.__setattr__(self, "design", design)
-        object.__setattr__(self, "priors", default_priors(design))
+        object.__setattr__(self, "priors", chosen)
+
+    def with_priors(self, priors: Mapping[str, Any]) -> Model:
+        """The same model with these priors, and defaults for all others."""
+        model = object.__new__(Model)
+        model._set(self.design, priors)
+        return model
 
     @property
     def formula(self) -> str:
@@ -204,7 +226,13 @@ class Model:
         return f"<p>{head}</p>{self.priors._repr_html_()}"
 
 
-def complete_pooling(formula: str, data: Any, group: str | None = None) -> Model:
+def complete_pooling(
+    formula: str,
+    data: Any,
+    group: str | None = None,
+    *,
+    priors: Mapping[str, Any] | None = None,
+) -> Model:
     """One line for all rows: ``y ~ x``.
 
     Parameters
@@ -215,21 +243,27 @@ def complete_pooling(formula: str, data: Any, group: str | None = None) -> Model
         A DataFrame.
     group
         Only names the levels, so that fits can be compared level by level.
+    priors
+        Name -> prior, in place of defaults; see ``Model``.
     """
-    return Model(pooling.complete_pooling_spec(formula, group), data)
+    return Model(pooling.complete_pooling_spec(formula, group), data, priors)
 
 
-def no_pooling(formula: str, data: Any, group: str) -> Model:
+def no_pooling(
+    formula: str, data: Any, group: str, *, priors: Mapping[str, Any] | None = None
+) -> Model:
     """A line for each level: own coefficients, one residual sd, wide independent priors.
 
     Predictors that are constant within levels keep one common coefficient, and are named.
     """
-    return Model(pooling.no_pooling_spec(formula, group), data)
+    return Model(pooling.no_pooling_spec(formula, group), data, priors)
 
 
-def varying_intercept(formula: str, data: Any, group: str) -> Model:
+def varying_intercept(
+    formula: str, data: Any, group: str, *, priors: Mapping[str, Any] | None = None
+) -> Model:
     """Levels differ by their intercept: ``y ~ x + (1 | g)``."""
-    return Model(pooling.varying_intercept_spec(formula, group), data)
+    return Model(pooling.varying_intercept_spec(formula, group), data, priors)
 
 
 def varying_slope(
@@ -240,6 +274,7 @@ def varying_slope(
     *,
     correlated: bool = True,
     intercept: bool = True,
+    priors: Mapping[str, Any] | None = None,
 ) -> Model:
     """Levels differ by intercept and slopes: ``y ~ x + (x | g)``.
 
@@ -253,18 +288,23 @@ def varying_slope(
         False: ``(x || g)``, no correlation between intercept and slopes.
     intercept
         False: ``(0 + x | g)``, the levels share one intercept.
+    priors
+        Name -> prior, in place of defaults; see ``Model``.
     """
     frame = read_frame(data)
     spec = pooling.varying_slope_spec(formula, frame, group, slopes, correlated, intercept)
-    return Model(spec, frame)
+    return Model(spec, frame, priors)
 
 
-def pooling_ladder(formula: str, data: Any, group: str) -> dict[str, Model]:
+def pooling_ladder(
+    formula: str, data: Any, group: str, *, priors: Mapping[str, Any] | None = None
+) -> dict[str, Model]:
     """The models from one line for all to a line each, name -> Model, in this order.
 
     ``complete_pooling``, ``varying_intercept``, ``varying_slope_only``,
     ``varying_slope_uncorrelated``, ``varying_slope``, ``no_pooling``. Without a predictor that
-    varies within levels the three rungs with slopes are left out.
+    varies within levels the three rungs with slopes are left out. Each rung takes those of
+    ``priors`` whose names it has.
     """
     frame = read_frame(data)
     ladder = {
@@ -276,7 +316,15 @@ def pooling_ladder(formula: str, data: Any, group: str) -> dict[str, Model]:
         ladder["varying_slope_uncorrelated"] = varying_slope(formula, frame, group, correlated=False)
         ladder["varying_slope"] = varying_slope(formula, frame, group)
     ladder["no_pooling"] = no_pooling(formula, frame, group)
-    return ladder
+    if priors is None:
+        return ladder
+    check_names(priors, [model.priors for model in ladder.values()], f"the ladder of {formula}")
+    return {name: model.with_priors(_known(priors, model)) for name, model in ladder.items()}
+
+
+def _known(priors: Mapping[str, Any], model: Model) -> dict[str, Any]:
+    names = names_of(model.priors)
+    return {name: prior for name, prior in priors.items() if name in names}
 
 
 def _check_arguments(unknown: Mapping[str, Any], engine: str, **counts: int) -> None:

@@ -23,11 +23,11 @@ from hierpool.core.errors import ArgumentError, DataError, FitError, MissingPack
 from hierpool.core.findings import Finding
 from hierpool.core.results import Draws, Status, coords, posterior_tree, variable_dims
 
-QUICK = {"engine": "exact", "draws": 60, "chains": 2, "seed": 1, "progress": False}
+QUICK = {"engine": "exact", "draws": 500, "chains": 2, "seed": 1, "progress": False}
 
 
 def fitted(model: hp.Model) -> hp.PosteriorFit:
-    """A few draws: too few to trust, enough to store."""
+    """Few draws, whatever the engine thinks of them: they are only stored."""
     try:
         return model.fit(**QUICK)
     except FitError as error:
@@ -96,8 +96,8 @@ def test_every_part_of_a_fit_comes_back(sleep, tmp_path):
     assert (back.status, back.info) == (sleep.status, dict(sleep.info))
 
 
-def test_priors_come_back_to_the_last_digit(sleep, tmp_path):
-    back = round_trip(sleep, tmp_path)
+def test_priors_come_back_to_the_last_digit(sleep):
+    back = through_memory(sleep)
     assert back.priors.sigma == sleep.priors.sigma
     assert back.priors.population.priors == sleep.priors.population.priors
     (mine,), (theirs,) = back.priors.spread, sleep.priors.spread
@@ -111,9 +111,9 @@ def test_priors_come_back_to_the_last_digit(sleep, tmp_path):
     np.testing.assert_array_equal(mine.coding.scales, theirs.coding.scales)
 
 
-def test_priors_that_are_not_the_default_come_back(sleep, tmp_path):
+def test_priors_that_are_not_the_default_come_back(sleep):
     wide = replace(sleep.priors, sigma=hp.Prior("HalfCauchy", beta=1 / 3))
-    back = round_trip(replace(sleep, priors=wide), tmp_path)
+    back = through_memory(replace(sleep, priors=wide))
     assert back.priors.sigma == hp.Prior("HalfCauchy", beta=1 / 3)
 
 
@@ -230,10 +230,10 @@ def test_what_netcdf_cannot_hold_comes_back_too(sleep, tmp_path):
     assert fit.datatree.attrs["flag"] is True  # saving changes nothing in memory
 
 
-def test_status_and_findings_come_back(sleep, tmp_path):
+def test_status_and_findings_come_back(sleep):
     design = replace(sleep.design, notices=(Finding("rows-dropped", "warning", "“two” rows"),))
     fit = replace(sleep, design=design, status=Status("doubtful", "R-hat reaches 1.2."))
-    back = round_trip(fit, tmp_path)
+    back = through_memory(fit)
     assert (back.status, back.design.notices) == (fit.status, design.notices)
 
 

@@ -13,14 +13,18 @@ sampling).  Tierney (1994), Ann. Stat. 22, 1701-1728 (independence chains).
 
 from __future__ import annotations
 
+import functools
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import optimize, stats
+from threadpoolctl import ThreadpoolController
 
 from hierpool.bayes.priors import ModelPriors
-from hierpool.bayes.proposal import Mixture, Student, refit
+from hierpool.bayes.proposal import Mixture, Student, log_sum, refit
 from hierpool.bayes.runs import (
     EngineRun,
     Settings,
@@ -35,13 +39,25 @@ from hierpool.core.design import Design
 from hierpool.core.integrated import Integrated
 
 ADAPTED_NU, WIDE_NU = 6.0, 4.0
+REDRAWS, HEAVIEST = 3, 10.0  # final batches at most; weight over the mean that asks for another
 WIDE_SHARE = PRIOR_SHARE = 0.05
 COLLAPSE_LEAST, COLLAPSE_MOST = 0.01, 0.10
 ADAPTED_COMPONENTS = 4
+LEARNT = 4000  # points of one round that are kept for learning
 ENOUGH = 0.7  # effective share of a round at which adaptation stops
 PASSABLE, GAIN = 0.35, 0.03  # share at which it stops once a round has not gained this much
 ROUNDS = 12
 THIN_FROM, THIN = 7, 5  # dimensions from which the chain is thinned, and by how much
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Context in which BLAS uses one thread: on matrices this small more of them cost ten times."""
+    return _blas().limit(limits=1, user_api="blas")
 
 
 @dataclass(frozen=True)
@@ -110,12 +126,15 @@ def sample_theta(
 
     ``widen`` multiplies the scales of the starting components; more than one after a bad verdict.
     """
-    adapted = adapt(target, rng, widen)
-    d = target.coordinates.size
-    thin = THIN if d >= THIN_FROM else 1
-    points = adapted.proposal.draw(chains * draws * thin, rng)
-    log_target = target(points)
-    log_weight = log_target - adapted.proposal.log_density(points)
+    adaptation = Adaptation.start(target, rng, widen)
+    adaptation.run(rng)
+    thin = THIN if target.coordinates.size >= THIN_FROM else 1
+    n = chains * draws * thin
+    for _ in range(REDRAWS):
+        points, log_target, log_weight = adaptation.propose(n, rng)
+        if log_weight.max() - _evidence(log_weight)[0] < np.log(HEAVIEST):
+            break
+        adaptation.learn(rng)
     kept = _independence_chains(log_weight.reshape(chains, -1), thin, rng)
     evidence, error = _evidence(log_weight)
     previous = np.concatenate([np.full((chains, 1), -1), kept[:, :-1]], axis=1)
@@ -128,8 +147,8 @@ def sample_theta(
         log_evidence_error=error,
         importance_points=points,
         importance_weights=log_weight,
-        effective_share=adapted.effective_share,
-        rounds=adapted.rounds,
+        effective_share=adaptation.shares[-1],
+        rounds=len(adaptation.shares),
     )
 
 
@@ -164,40 +183,105 @@ def _evidence(log_weight: np.ndarray) -> tuple[float, float]:
     return float(top + np.log(mean)), float(error)
 
 
-@dataclass(frozen=True)
-class Adapted:
-    """A proposal fit for independence sampling, and how good it was in its last round."""
-
-    proposal: Mixture
-    effective_share: float
-    rounds: int
+def adapted_proposal(target: Target, rng: np.random.Generator) -> Mixture:
+    """A proposal fit for importance sampling of the target."""
+    adaptation = Adaptation.start(target, rng, 1.0)
+    adaptation.run(rng)
+    return adaptation.proposal
 
 
-def adapt(target: Target, rng: np.random.Generator, widen: float = 1.0) -> Adapted:
-    """Adapt a mixture of t components by multiple importance sampling (deterministic mixture)."""
-    moving, fixed = _start(target, rng, widen)
-    n = max(500, 100 * target.coordinates.size)
-    collapse = np.full(len(fixed.components) - 2, COLLAPSE_LEAST)
-    points, log_targets, used, shares = [], [], [], []
-    for r in range(1, ROUNDS + 1):
-        proposal, fixed = _combined(moving, fixed, collapse)
+@dataclass
+class Adaptation:
+    """Adaptive multiple importance sampling with deterministic-mixture weights; grows by rounds.
+
+    Attributes
+    ----------
+    target
+        What to sample.
+    moving, fixed
+        Components that are refitted, and those that stay: wide, prior, one per vanishing sd.
+    collapse
+        Weights of the vanishing-sd components in the proposal.
+    points, log_targets
+        What was proposed so far, shapes (N, d) and (N,); of a large batch its first part.
+    densities
+        Shape (rounds, N): log density of every round's proposal at every point.
+    used, sizes
+        The proposal of each round, and how many of its points are kept.
+    shares
+        Effective share of each round.
+    """
+
+    target: Target
+    moving: Mixture
+    fixed: Mixture
+    collapse: np.ndarray
+    points: np.ndarray
+    log_targets: np.ndarray
+    densities: np.ndarray
+    used: list[Mixture]
+    sizes: list[int]
+    shares: list[float]
+
+    @classmethod
+    def start(cls, target: Target, rng: np.random.Generator, widen: float) -> Adaptation:
+        """Components from the mode, the prior and the vanishing sds."""
+        moving, fixed = _start(target, rng, widen)
+        collapse = np.full(len(fixed.components) - 2, COLLAPSE_LEAST)
+        d = target.coordinates.size
+        empty = np.zeros((0, d)), np.zeros(0), np.zeros((0, 0))
+        return cls(target, moving, fixed, collapse, *empty, used=[], sizes=[], shares=[])
+
+    @property
+    def proposal(self) -> Mixture:
+        """The whole proposal as it stands."""
+        return _combined(self.moving, self.fixed, self.collapse)[0]
+
+    def run(self, rng: np.random.Generator) -> None:
+        """Rounds until the effective share is enough or stops growing."""
+        n = max(500, 100 * self.target.coordinates.size)
+        for _ in range(ROUNDS):
+            self.propose(n, rng)
+            if _is_settled(self.shares):
+                break
+            self.learn(rng)
+
+    def propose(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A round: points (n, d), their log targets and log weights, kept for learning."""
+        proposal = self.proposal
         z = proposal.draw(n, rng)
-        points.append(z)
-        log_targets.append(target(z))
-        used.append(proposal)
-        share = _effective_share(log_targets[-1] - proposal.log_density(z))
-        shares.append(share)
-        if _is_settled(shares):
-            break
-        every = np.concatenate(points)
-        densities = np.stack([p.log_density(every) for p in used])
-        log_weight = np.concatenate(log_targets) - special.logsumexp(densities, axis=0)
-        weights = np.exp(log_weight - special.logsumexp(log_weight))
-        if len(moving.components) < ADAPTED_COMPONENTS:
-            moving = _spread_out(moving, every, weights, rng)
-        moving, explained = refit(moving, fixed, 1 - _moving_share(collapse), every, weights)
-        collapse = np.clip(explained[2:], COLLAPSE_LEAST, COLLAPSE_MOST)
-    return Adapted(_combined(moving, fixed, collapse)[0], share, r)
+        log_target = self.target(z)
+        density = proposal.log_density(z)
+        log_weight = log_target - density
+        self._remember(proposal, z[:LEARNT], log_target[:LEARNT], density[:LEARNT])
+        self.shares.append(_effective_share(log_weight))
+        return z, log_target, log_weight
+
+    def _remember(
+        self, proposal: Mixture, z: np.ndarray, log_target: np.ndarray, density: np.ndarray
+    ) -> None:
+        before = [p.log_density(z) for p in self.used]
+        own = np.concatenate([proposal.log_density(self.points), density])
+        old = np.hstack([self.densities, np.array(before).reshape(len(before), len(z))])
+        self.densities = np.vstack([old, own])
+        self.points = np.concatenate([self.points, z])
+        self.log_targets = np.concatenate([self.log_targets, log_target])
+        self.used.append(proposal)
+        self.sizes.append(len(z))
+
+    def learn(self, rng: np.random.Generator) -> None:
+        """Refit the moving components and the weights of the fixed ones to all points so far."""
+        every, sizes = self.points, np.array(self.sizes)
+        mixed = log_sum(self.densities + np.log(sizes / sizes.sum())[:, None])
+        log_weight = self.log_targets - mixed
+        weights = np.exp(log_weight - log_weight.max())
+        weights /= weights.sum()
+        if len(self.moving.components) < ADAPTED_COMPONENTS:
+            self.moving = _spread_out(self.moving, every, weights, rng)
+        fixed = _combined(self.moving, self.fixed, self.collapse)[1]
+        share = 1 - _moving_share(self.collapse)
+        self.moving, explained = refit(self.moving, fixed, share, every, weights)
+        self.collapse = np.clip(explained[2:], COLLAPSE_LEAST, COLLAPSE_MOST)
 
 
 def _is_settled(shares: list[float]) -> bool:
@@ -318,7 +402,8 @@ def run(design: Design, priors: ModelPriors, settings: Settings, widen: float = 
     start = time.perf_counter()
     target = Target.of(design, priors)
     rng = np.random.default_rng(settings.seed)
-    draws = sample_theta(target, settings.chains, settings.draws, rng, widen)
+    with one_blas_thread():
+        draws = sample_theta(target, settings.chains, settings.draws, rng, widen)
     theta = target.coordinates.theta(draws.z.reshape(-1, target.coordinates.size))
     factor = target.theta_map.relative_factor(theta)
     coefficients = target.integrated.draw_coefficients(theta.sigma, factor, rng)

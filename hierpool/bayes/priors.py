@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import linalg, special, stats
 
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design, GroupDesign
-from hierpool.core.errors import PriorError, nearest
+from hierpool.core.errors import PriorError, listed, nearest
 from hierpool.core.moments import Coordinates, single_group
 
 COEFFICIENT_SDS = 2.5  # prior sd of a coefficient, in sds of the response per sd of its column
@@ -38,7 +38,10 @@ _FAMILIES: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
     "LogNormal": (("mu", "sigma"), lambda mu, sigma: stats.lognorm(sigma, 0, np.exp(mu))),
     "Uniform": (("lower", "upper"), lambda lower, upper: stats.uniform(lower, upper - lower)),
     "LKJ": (("eta",), lambda eta: None),
+    "Flat": ((), lambda: None),
+    "MvNormal": (("mu", "cov"), lambda mu, cov: None),
 }
+_INTEGRABLE = {"Normal", "Flat", "MvNormal"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +86,11 @@ class Prior:
     ----------
     family
         "Normal", "StudentT", "Cauchy", "HalfNormal", "HalfStudentT", "HalfCauchy", "Exponential",
-        "Gamma", "InverseGamma", "LogNormal", "Uniform", or "LKJ" for correlations.
+        "Gamma", "InverseGamma", "LogNormal", "Uniform"; "LKJ" for correlations; "Flat" for
+        population coefficients only; "MvNormal" for all population coefficients together.
     **parameters
-        The family's parameters, e.g. ``mu=0, sigma=10``.
+        The family's parameters, e.g. ``mu=0, sigma=10``; ``mu`` (k,) and ``cov`` (k, k) for
+        "MvNormal".
 
     Raises
     ------
@@ -99,24 +104,19 @@ class Prior:
     """
 
     family: str
-    parameters: Mapping[str, float]
+    parameters: Mapping[str, Any]
 
-    def __init__(self, family: str, **parameters: float) -> None:
+    def __init__(self, family: str, **parameters: Any) -> None:
         if family not in _FAMILIES:
             raise PriorError(f"no prior family {family!r}: {nearest(family, _FAMILIES)}", "unknown-prior")
         names = _FAMILIES[family][0]
         if set(parameters) != set(names):
             raise PriorError(
-                f"{family} takes {', '.join(names)}; given: {', '.join(parameters) or 'nothing'}",
+                f"{family} takes {', '.join(names) or 'no parameters'}; "
+                f"given: {', '.join(parameters) or 'nothing'}",
                 "prior-parameters",
             )
-        values = {name: float(parameters[name]) for name in names}
-        free = {"mu"} | ({"alpha"} if family == "Cauchy" else set()) | {"lower", "upper"}
-        for name, value in values.items():
-            if not np.isfinite(value) or (value <= 0 and name not in free):
-                raise PriorError(f"{family}: {name} must be positive; it is {value:g}", "prior-parameters")
-        if family == "Uniform" and values["lower"] >= values["upper"]:
-            raise PriorError("Uniform: lower must be below upper", "prior-parameters")
+        values = _joint(**parameters) if family == "MvNormal" else _scalars(family, parameters)
         object.__setattr__(self, "family", family)
         object.__setattr__(self, "parameters", values)
 
@@ -124,7 +124,7 @@ class Prior:
         return hash((self.family, tuple(self.parameters.items())))
 
     def __repr__(self) -> str:
-        inside = ", ".join(f"{k}={_short(v)}" for k, v in self.parameters.items())
+        inside = ", ".join(f"{k}={_text(v)}" for k, v in self.parameters.items())
         return f"{self.family}({inside})"
 
     @cached_property
@@ -137,7 +137,48 @@ class Prior:
         """Whether it gives no weight to negative values, as the prior of an sd must."""
         if self.family == "Uniform":
             return self.parameters["lower"] >= 0
-        return self.family not in {"Normal", "StudentT", "Cauchy", "LKJ"}
+        return self.family not in {"Normal", "StudentT", "Cauchy", "LKJ", "Flat", "MvNormal"}
+
+
+def _scalars(family: str, given: Mapping[str, Any]) -> dict[str, float]:
+    """Parameters of a univariate family, checked."""
+    try:
+        values = {name: float(given[name]) for name in _FAMILIES[family][0]}
+    except (TypeError, ValueError) as error:
+        raise PriorError(
+            f"{family}: each parameter must be one number; given {dict(given)}. "
+            "Give each term a prior of its own, by its name.",
+            "prior-parameters",
+        ) from error
+    free = {"mu", "lower", "upper"} | ({"alpha"} if family == "Cauchy" else set())
+    for name, value in values.items():
+        if not np.isfinite(value):
+            raise PriorError(f"{family}: {name} must be finite; it is {value:g}", "prior-parameters")
+        if value <= 0 and name not in free:
+            raise PriorError(f"{family}: {name} must be positive; it is {value:g}", "prior-parameters")
+    if family == "Uniform" and values["lower"] >= values["upper"]:
+        raise PriorError("Uniform: lower must be below upper", "prior-parameters")
+    return values
+
+
+def _joint(mu: Any, cov: Any) -> dict[str, tuple[Any, ...]]:
+    """Mean and covariance of a joint normal prior as nested tuples, checked."""
+    mean, covariance = np.asarray(mu, dtype=float), np.asarray(cov, dtype=float)
+    size = mean.size
+    if mean.ndim != 1 or covariance.shape != (size, size):
+        raise PriorError(
+            f"MvNormal: mu of shape {mean.shape} needs a cov of shape {(size, size)}; "
+            f"it has shape {covariance.shape}",
+            "prior-parameters",
+        )
+    finite = np.isfinite(mean).all() and np.isfinite(covariance).all()
+    if not finite or not np.allclose(covariance, covariance.T, rtol=1e-10, atol=0.0):
+        raise PriorError("MvNormal: mu and cov must be finite, cov symmetric", "prior-parameters")
+    scale = np.sqrt(np.abs(np.diag(covariance)))
+    scaled = covariance / np.outer(scale, scale) if (scale > 0).all() else -np.eye(size)
+    if np.linalg.eigvalsh(scaled).min(initial=1.0) < 1e-12:
+        raise PriorError("MvNormal: cov must be positive definite", "prior-parameters")
+    return {"mu": tuple(mean.tolist()), "cov": tuple(map(tuple, covariance.tolist()))}
 
 
 @dataclass(frozen=True)
@@ -153,18 +194,48 @@ class CoefficientPriors:
 
     @property
     def is_normal(self) -> bool:
-        """Whether every prior is normal, so that the coefficients can be integrated out."""
-        return all(p.family == "Normal" for p in self.priors)
+        """Whether every prior is normal or flat, so that the coefficients can be integrated out."""
+        return all(p.family in _INTEGRABLE for p in self.priors)
+
+    @property
+    def joint(self) -> Prior | None:
+        """The joint normal prior of all coefficients, where there is one; it stands at each term."""
+        joint = bool(self.priors) and self.priors[0].family == "MvNormal"
+        return self.priors[0] if joint else None
+
+    @property
+    def n_flat(self) -> int:
+        """How many coefficients have a flat prior."""
+        return sum(p.family == "Flat" for p in self.priors)
 
     @property
     def mean(self) -> np.ndarray:
-        """Shape (k,): prior means (normal priors only)."""
-        return np.array([p.parameters["mu"] for p in self.priors])
+        """Shape (k,): prior means, 0 where flat (normal and flat priors only)."""
+        if self.joint is not None:
+            return np.array(self.joint.parameters["mu"])
+        return np.array([0.0 if p.family == "Flat" else p.parameters["mu"] for p in self.priors])
 
     @property
     def sd(self) -> np.ndarray:
-        """Shape (k,): prior sds (normal priors only)."""
-        return np.array([p.parameters["sigma"] for p in self.priors])
+        """Shape (k,): prior sds, infinite where flat (normal and flat priors only)."""
+        if self.joint is not None:
+            return np.sqrt(np.diag(self.joint.parameters["cov"]))
+        return np.array([np.inf if p.family == "Flat" else p.parameters["sigma"] for p in self.priors])
+
+    @property
+    def precision_root(self) -> np.ndarray:
+        """Shape (k, k): R with R'R the prior precision, zero rows where flat."""
+        if self.joint is None:
+            return np.diag(1 / self.sd)
+        scale = self.sd
+        root = np.linalg.cholesky(np.array(self.joint.parameters["cov"]) / np.outer(scale, scale))
+        return np.asarray(linalg.solve_triangular(root, np.diag(1 / scale), lower=True))
+
+    def marginal(self, index: int) -> Prior:
+        """Prior of one coefficient by itself."""
+        if self.joint is None:
+            return self.priors[index]
+        return Prior("Normal", mu=self.mean[index], sigma=self.sd[index])
 
 
 @dataclass(frozen=True)
@@ -208,11 +279,17 @@ class ModelPriors:
     spread: tuple[SpreadPriors, ...] = ()
     own: CoefficientPriors | None = None
 
+    @property
+    def is_proper(self) -> bool:
+        """Whether every prior is a distribution: none is flat."""
+        return self.population.n_flat == 0
+
     def table(self) -> pd.DataFrame:
         """One row a parameter: its prior and what it means in the response's units."""
         rows = [*_coefficient_rows(self.population, "beta", self.response)]
         if self.own is not None:
-            rows += _coefficient_rows(self.own, f"coef_{self.factor}", self.response)
+            common = self.population.terms if self.population.coding.is_centred else ()
+            rows += _coefficient_rows(self.own, f"coef_{self.factor}", self.response, common)
         for block in self.spread:
             rows += _spread_rows(block, self.factor, self.response)
         rows.append(("sigma", str(self.sigma), f"residual sd of {self.response}: {_range(self.sigma)}"))
@@ -262,21 +339,34 @@ def _spread(group: GroupDesign, index: int, sd_y: float) -> SpreadPriors:
 
 
 def _coefficient_rows(
-    block: CoefficientPriors, variable: str, response: str
+    block: CoefficientPriors, variable: str, response: str, common: tuple[str, ...] = ()
 ) -> list[tuple[str, str, str]]:
+    """``common``: columns outside the block that are at their means where the block's are."""
     rows = []
-    for term, prior, a in zip(block.terms, block.priors, block.coding.constant, strict=True):
-        where = " at the mean of the predictors" if a and block.coding.is_centred else ""
+    for k, (term, a) in enumerate(zip(block.terms, block.coding.constant, strict=True)):
+        prior = block.marginal(k)
+        text = f"{prior}, jointly" if block.joint is not None else str(prior)
+        where = _where(block.coding, block.terms, common)
         what = f"{response}{where}" if a else f"change of {response} per unit of {term}"
-        rows.append((f"{variable}[{term}]", str(prior), f"{what}: {_range(prior)}"))
+        rows.append((f"{variable}[{term}]", text, f"{what}: {_range(prior)}"))
     return rows
+
+
+def _where(coding: Coding, terms: tuple[str, ...], common: tuple[str, ...] = ()) -> str:
+    """Values of the predictors at which the prior of an intercept is stated."""
+    if coding.is_centred:
+        return " at the mean of the predictors"
+    others = [t for t, a in zip(terms, coding.constant, strict=True) if not a]
+    at_zero = f" where {listed(others, most=3).replace("'", '')} is 0" if others else ""
+    at_mean = f" at the mean of {listed(common, most=3).replace("'", '')}" if common else ""
+    return at_zero + (" and" if at_zero and at_mean else "") + at_mean
 
 
 def _spread_rows(block: SpreadPriors, factor: str, response: str) -> list[tuple[str, str, str]]:
     rows = []
     constants = block.coding.constant
     for term, prior, a in zip(block.terms, block.sd, constants, strict=True):
-        where = " at the mean of the predictors" if a and block.coding.is_centred else ""
+        where = _where(block.coding, block.terms) if a else ""
         per = "" if a else f" per unit of {term}"
         what = f"spread of {response}{per} between levels of {factor}{where}"
         rows.append((f"sd_{factor}[{term}]", str(prior), f"{what}: {_range(prior)}"))
@@ -290,10 +380,19 @@ def _spread_rows(block: SpreadPriors, factor: str, response: str) -> list[tuple[
 
 
 def _range(prior: Prior) -> str:
+    if prior.family == "Flat":
+        return "any value, no prior"
     if prior.is_positive:
         return f"95 % below {_short(prior.distribution.ppf(0.95))}"
     low, high = prior.distribution.ppf([0.025, 0.975])
     return f"95 % in [{_short(low)}, {_short(high)}]"
+
+
+def _text(value: Any) -> str:
+    """A number in few digits, or the same for nested tuples."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_text, value))}]"
+    return _short(value)
 
 
 def _short(value: float) -> str:

@@ -64,6 +64,12 @@ class Student:
         return self.location + normal
 
 
+def log_sum(logs: np.ndarray) -> np.ndarray:
+    """log of the sum of exponentials over the first axis, shape (K,) from (components, K)."""
+    top = logs.max(axis=0)
+    return np.asarray(top + np.log(np.exp(logs - top).sum(axis=0)))
+
+
 @dataclass(frozen=True)
 class Mixture:
     """Weighted components; the weights sum to one."""
@@ -79,7 +85,7 @@ class Mixture:
 
     def log_density(self, z: np.ndarray) -> np.ndarray:
         """Log density at points (K, d)."""
-        return np.asarray(special.logsumexp(self.log_densities(z), axis=0))
+        return log_sum(self.log_densities(z))
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Points (n, d) in random order."""
@@ -116,7 +122,7 @@ def refit(
     for _ in range(EM_STEPS):
         current = Mixture(tuple(components), shares / shares.sum() * (1 - fixed_share))
         logs = np.concatenate([current.log_densities(z), fixed_log])
-        responsibility = np.exp(logs - special.logsumexp(logs, axis=0)) * weights
+        responsibility = np.exp(logs - log_sum(logs)) * weights
         shares = responsibility[: len(components)].sum(axis=1)
         keep = shares > 0.01
         if not keep.any():

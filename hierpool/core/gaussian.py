@@ -42,10 +42,13 @@ class BetaPrior:
     """Normal prior of the population coefficients in working coordinates.
 
     ``precision`` is zero for a flat prior (REML): then its determinant is left out of densities.
+    With ``n_flat`` of the coefficients flat, the determinant is that of the other directions, and
+    densities of the response are known up to a constant factor only.
     """
 
     mean: np.ndarray
     precision: np.ndarray
+    n_flat: int = 0
 
     @classmethod
     def flat(cls, p: int) -> BetaPrior:
@@ -60,7 +63,12 @@ class BetaPrior:
     @cached_property
     def log_det_precision(self) -> float:
         """Log determinant of the precision; 0 for a flat prior or without coefficients."""
-        return 0.0 if self.is_flat else float(np.linalg.slogdet(self.precision)[1])
+        if self.is_flat:
+            return 0.0
+        if self.n_flat:
+            proper = np.linalg.eigvalsh(self.precision)[self.n_flat :]
+            return float(np.log(np.maximum(proper, np.finfo(float).tiny)).sum())
+        return float(np.linalg.slogdet(self.precision)[1])
 
     @cached_property
     def weighted_mean(self) -> np.ndarray:
@@ -145,7 +153,7 @@ class Marginal:
         With a flat prior on beta this is the REML log-likelihood, (2 pi)^(p/2) included.
         """
         n, p = self.n, self.R.shape[-1]
-        df = n - p if self.prior.is_flat else n
+        df = n - (p if self.prior.is_flat else self.prior.n_flat)
         return -0.5 * (
             df * LOG_2PI
             + 2 * (n - p) * np.log(self.sigma)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal, Protocol
 
 import numpy as np
@@ -11,7 +12,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy import stats
 
 from hierpool.show.layout import settle, sheet, titled
 from hierpool.show.levelrows import LevelRows, add_panels, guide, level_rows
@@ -138,7 +138,7 @@ def _blup(levels: LevelTable, probability: float) -> Estimates:
 def _normal(
     look: Look, words: str, middle: pd.DataFrame, sd: pd.DataFrame, probability: float
 ) -> Estimates:
-    times = float(stats.norm.ppf(0.5 + probability / 2))
+    times = NormalDist().inv_cdf(0.5 + probability / 2)
     return Estimates(look, words.format(times), middle, middle - times * sd, middle + times * sd)
 
 

@@ -105,14 +105,14 @@ def _write_sides(figure: Figure, heights: np.ndarray, table: pd.DataFrame) -> No
     """Names of the models on the left, the differences in numbers on the right."""
     (ax,) = figure.axes
     ax.spines["left"].set_visible(False)
-    ax.set_yticks(heights, elided_apart([str(v) for v in table.index], 1.9, TINY))
-    ax.tick_params(axis="y", length=0, labelcolor=INK)
-    for height, diff, dse in zip(heights, table["elpd_diff"], table["dse"], strict=True):
+    ax.set_yticks([])
+    names = elided_apart([str(v) for v in table.index], 1.9, TINY)
+    beside: dict[str, Any] = {"size": TINY, "va": "center", "transform": ax.get_yaxis_transform()}
+    pairs = zip(heights, names, table["elpd_diff"], table["dse"], strict=True)
+    for height, name, diff, dse in pairs:
         words = "best" if diff == 0 else f"{diff:.1f} ± {dse:.1f}".replace("-", "−")
-        ax.text(
-            1.01, height, words, transform=ax.get_yaxis_transform(), size=TINY, color=MUTED,
-            ha="left", va="center",
-        )  # fmt: skip
+        ax.text(-0.01, height, name, color=INK, ha="right", **beside)
+        ax.text(1.01, height, words, color=MUTED, ha="left", **beside)
 
 
 def _caption(table: pd.DataFrame, total: int) -> str:

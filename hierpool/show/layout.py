@@ -144,7 +144,8 @@ def settle(figure: Figure) -> None:
     for most in range(_MOST_TICKS, 0, -1):
         for axis in _axes_with_free_ticks(figure):
             axis.get_major_locator().set_params(nbins=most)  # type: ignore[call-arg]
-        figure.draw_without_rendering()
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)
         if not _tick_labels_touch(figure):
             break
     figure.set_layout_engine("none")

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
-from hierpool.show.layout import WIDTH, dress
+from hierpool.show.layout import EDGE, WIDTH, dress
 from hierpool.show.style import FAINT, INK, PANEL, TINY
-from hierpool.show.texts import elided, elided_apart
+from hierpool.show.texts import elided, elided_apart, text_width
 
 _CLOSEST = 0.125  # inches between named rows: 7 points and the accents of capitals
 _ONE_COLUMN = 75
@@ -95,7 +95,8 @@ def add_panels(figure: Figure, rows: LevelRows, titles: Sequence[str]) -> list[l
     """Panels of each column of rows: a list of columns, each with one panel a title."""
     wide = len(titles) * len(rows.blocks)
     grid: GridSpec = figure.add_gridspec(1, wide)
-    width = (WIDTH - len(rows.blocks) * 1.2) / wide
+    beside = max(text_width(name, TINY) for name in rows.names)
+    width = (WIDTH - 2 * EDGE - len(rows.blocks) * (beside + 0.1)) / wide - 0.1
     columns: list[list[Axes]] = []
     for b, block in enumerate(rows.blocks):
         panels: list[Axes] = []

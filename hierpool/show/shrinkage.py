@@ -86,7 +86,7 @@ def shrinkage(
         levels = read_levels(table, _NEEDED, factor, terms, _MOST_IN_PAIRS)
         own, pooled = levels.wide("no_pooling"), levels.wide("partial_pooling")
         ends = {name: levels.wide(name).iloc[0] for name, _ in _ENDS}
-        pull = Pull(levels, own.reindex(pooled.index), pooled, ends)
+        pull = Pull(levels, own, pooled, ends)
         of = f" of {response}" if response else ""
         title = titled(f"Shrinkage{of} by {levels.factor}", label)
         draw = _draw_rows if len(levels.terms) == 1 else _draw_planes

@@ -39,7 +39,9 @@ class LevelTable:
 
     def wide(self, column: str) -> pd.DataFrame:
         """One column as levels x terms."""
-        return self.values[column].unstack("term").reindex(columns=list(self.terms))
+        order = list(dict.fromkeys(self.values.index.get_level_values("level")))
+        wide = self.values[column].unstack("term")
+        return wide.reindex(index=order, columns=list(self.terms))
 
     @property
     def note(self) -> str:

@@ -35,11 +35,11 @@ def text_width(text: str, size: float) -> float:
 
 @lru_cache(maxsize=10_000)
 def _advance(letter: str, size: float, fonts: tuple[str, ...]) -> float:
-    """What a letter adds to the width of a line, in inches."""
+    """What a letter adds to the width of a line, in inches; nothing is kerned against an H."""
     properties = FontProperties(family=list(fonts), size=size)
     with_it, without = (
         _renderer().get_text_width_height_descent(t, properties, False)[0]
-        for t in (f"x{letter}x", "xx")
+        for t in (f"H{letter}H", "HH")
     )
     return float(with_it - without) / DPI
 

@@ -269,7 +269,7 @@ def set_apart(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
 def _set_limits(axes: Sequence[Axes], panels: Panels, width: float) -> None:
     """One range for all panels: rows and pooled lines count, a level's own line may leave it.
 
-    Set on each, since axes that share it are several times slower to draw.
+    Set on each, since axes that share it take longer to draw.
     """
     shown = np.isin(panels.grouping.codes, panels.codes)
     parts = [panels.design.y[shown]]

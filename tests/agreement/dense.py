@@ -75,7 +75,7 @@ class Dense:
     def V(self) -> np.ndarray:
         """Covariance of the response given beta."""
         Z = self.ZZ
-        levels = linalg.block_diag(*[self.Sigma] * self.n_levels) if Z.shape[1] else np.zeros((0, 0))
+        levels = linalg.block_diag(*[self.Sigma] * self.n_levels)
         return Z @ levels @ Z.T + self.sigma**2 * np.eye(len(self.y))
 
     @property
@@ -119,5 +119,5 @@ class Dense:
         precision[p:, p:] += np.eye(J * q)
         right = T.T @ self.y / self.sigma**2
         right[:p] += self.precision @ self.mean
-        back = linalg.block_diag(np.eye(p), *[root] * J) if J * q else np.eye(p)
+        back = linalg.block_diag(np.eye(p), *[root] * J)
         return back @ np.linalg.solve(precision, right), back @ np.linalg.inv(precision) @ back.T

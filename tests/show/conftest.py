@@ -29,7 +29,7 @@ def drawn_texts(monkeypatch) -> Callable[[Figure], list[Text]]:
 
         with monkeypatch.context() as patch:
             patch.setattr(Text, "draw", record)
-            figure.canvas.draw()
+            figure.draw_without_rendering()
         return drawn
 
     return draw
@@ -168,7 +168,7 @@ def scored() -> Callable[..., pd.DataFrame]:
     """A table as az.compare makes them."""
 
     def make(models) -> pd.DataFrame:
-        diff = -np.arange(len(models)) ** 1.5
+        diff = -(np.arange(len(models)) ** 1.5)
         columns = {
             "rank": np.arange(len(models)),
             "elpd_diff": diff,
@@ -212,7 +212,9 @@ def poolings() -> Callable[..., dict[str, object]]:
         own = {}
         for level, rows in data.groupby("boar"):
             known = rows["time"].nunique() > degree
-            fit = np.polyfit(rows["time"], rows["volume"], degree)[::-1] if known else np.nan * every
+            fit = (
+                np.polyfit(rows["time"], rows["volume"], degree)[::-1] if known else np.nan * every
+            )
             own[level] = np.asarray(fit)
         index = pd.MultiIndex.from_product([["boar"], list(own), terms], names=KEYS)
         none = pd.DataFrame({"value": np.concatenate(list(own.values()))}, index=index)
@@ -224,5 +226,3 @@ def poolings() -> Callable[..., dict[str, object]]:
         }
 
     return make
-
-

@@ -1,0 +1,148 @@
+"""Parameters drawn from the priors of a model, and responses simulated from parameters.
+
+Everything is in the user's coding, so that draws of any engine can be set beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+
+from hierpool.bayes.priors import CoefficientPriors, ModelPriors
+from hierpool.bayes.standardised import Standardised
+from hierpool.bayes.theta import Theta
+from hierpool.core.design import Design
+from hierpool.core.errors import PriorError, listed
+from hierpool.core.moments import Coordinates, single_group
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """One value of every parameter of a model, in the user's coding.
+
+    Attributes
+    ----------
+    beta
+        Shape (p,).
+    sigma
+        Residual sd.
+    spread_root
+        Shape (q, q): a root of the covariance of a level's deviations; (0, 0) without them.
+    levels
+        Shape (J, q): deviations u of the levels; own coefficients for no pooling.
+    theta
+        sigma, sds and correlations in the coordinates of the priors; None where they were given
+        and not drawn.
+    """
+
+    beta: np.ndarray
+    sigma: float
+    spread_root: np.ndarray
+    levels: np.ndarray
+    theta: Theta | None = None
+
+    @property
+    def sd(self) -> np.ndarray:
+        """Shape (q,): standard deviations of the factor's terms."""
+        return np.asarray(np.sqrt((self.spread_root**2).sum(axis=1)))
+
+    @property
+    def corr(self) -> np.ndarray:
+        """Shape (q, q): correlations of the factor's terms; a term without spread has none."""
+        sd = np.where(self.sd > 0, self.sd, 1.0)
+        corr = (self.spread_root / sd[:, None]) @ (self.spread_root / sd[:, None]).T
+        np.fill_diagonal(corr, 1.0)
+        return np.asarray(corr)
+
+    def named(self, design: Design) -> dict[str, np.ndarray]:
+        """Name of each variable in the vocabulary -> its value."""
+        out: dict[str, np.ndarray] = {"sigma": np.asarray(self.sigma)}
+        if design.terms:
+            out["beta"] = self.beta
+        group = single_group(design)
+        if group is None:
+            return out
+        if not group.is_pooled:
+            return {**out, f"coef_{group.factor}": self.levels}
+        population = np.append(self.beta, 0.0)[group.population]
+        out |= {f"sd_{group.factor}": self.sd, f"u_{group.factor}": self.levels}
+        out[f"coef_{group.factor}"] = population + self.levels
+        if group.has_correlation:
+            out[f"corr_{group.factor}"] = self.corr
+        return out
+
+
+def draw_parameters(design: Design, priors: ModelPriors, rng: np.random.Generator) -> Parameters:
+    """Every parameter drawn from its prior.
+
+    Raises
+    ------
+    PriorError
+        A flat prior, from which nothing can be drawn.
+    """
+    if not priors.is_proper:
+        block = priors.population
+        flat = [t for t, p in zip(block.terms, block.priors, strict=True) if p.family == "Flat"]
+        raise PriorError(
+            f"nothing can be drawn from the flat prior of {listed(flat)}: give it a distribution.",
+            "improper-prior",
+        )
+    coordinates = Standardised.of(priors)
+    theta = coordinates.theta(rng.standard_normal((1, coordinates.size)))
+    sigma = float(theta.sigma[0])
+    block = priors.population
+    beta = block.coding.to_user @ _draw(block, 1, rng)[0]
+    group = single_group(design)
+    if group is None:
+        return Parameters(beta, sigma, np.zeros((0, 0)), np.zeros((0, 0)), theta)
+    n_levels = group.grouping.n_levels
+    if priors.own is not None:
+        own = _draw(priors.own, n_levels, rng) @ priors.own.coding.to_user.T
+        common = Coordinates.of(design).x
+        if not common.has_constant:  # common columns are centred at the cost of the intercepts
+            own = own - (common.means @ beta) * priors.own.coding.constant
+        return Parameters(beta, sigma, np.zeros((0, 0)), own, theta)
+    into_user = linalg.block_diag(*(b.coding.to_user for b in priors.spread))
+    root = into_user @ (theta.sd[0][:, None] * theta.corr_chol[0])
+    u = rng.standard_normal((n_levels, len(root))) @ root.T
+    return Parameters(beta, sigma, root, u, theta)
+
+
+def _draw(block: CoefficientPriors, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Shape (n, k): draws of a block's coefficients, in the coordinates of its coding."""
+    k = len(block.terms)
+    if k == 0:
+        return np.zeros((n, 0))
+    if block.is_normal:
+        noise = linalg.solve_triangular(block.precision_root, rng.standard_normal((k, n)), lower=True)
+        return np.asarray(block.mean + noise.T)
+    columns = [p.distribution.ppf(rng.uniform(size=n)) for p in block.priors]
+    return np.stack(columns, axis=1)
+
+
+def at_parameters(
+    design: Design, parameters: Parameters, rng: np.random.Generator
+) -> Parameters:
+    """The same population with its levels drawn anew (own coefficients of no pooling stay)."""
+    group = single_group(design)
+    if group is None or not group.is_pooled:
+        return parameters
+    root = parameters.spread_root
+    u = rng.standard_normal((group.grouping.n_levels, len(root))) @ root.T
+    return Parameters(parameters.beta, parameters.sigma, root, u)
+
+
+def simulate(design: Design, parameters: Parameters, rng: np.random.Generator) -> np.ndarray:
+    """Shape (n,): a response drawn at these parameters, in the rows of the design."""
+    mean = design.X @ parameters.beta
+    for group in design.groups:
+        mean = mean + (group.Z * parameters.levels[group.grouping.codes]).sum(axis=1)
+    return np.asarray(mean + parameters.sigma * rng.standard_normal(design.n))
+
+
+def spread_root(sd: np.ndarray, corr: np.ndarray) -> np.ndarray:
+    """Shape (q, q): a root of the covariance with these sds and correlations, singular or not."""
+    values, vectors = np.linalg.eigh(np.asarray(corr, dtype=float))
+    return np.asarray(sd)[:, None] * vectors * np.sqrt(np.maximum(values, 0.0))

@@ -1,0 +1,283 @@
+"""The user's own priors, by the names of parameters, terms and factors.
+
+A prior of the user's is on the user's own scale. It puts its whole block there: the defaults that
+remain in the block keep their numbers, but an intercept's is then stated where every other column
+is 0, and an sd or a correlation is that of the columns as they are.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from hierpool.bayes.foreign_priors import read
+from hierpool.bayes.priors import CoefficientPriors, ModelPriors, Prior, SpreadPriors
+from hierpool.core.design import Design
+from hierpool.core.errors import HierpoolWarning, PriorError, listed, nearest
+
+Kind = Literal["sigma", "beta", "own", "sd", "corr", "factor"]
+FAR = 5.0  # sds from the mean of a column to 0 beyond which a default stated at 0 is warned of
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a name stands for: a kind of parameter, and its positions among the terms."""
+
+    kind: Kind
+    positions: tuple[int, ...] = ()
+    is_term: bool = False
+
+
+def names_of(priors: ModelPriors) -> dict[str, Target]:
+    """Every name that a prior can be given by, in the order of the printed table.
+
+    ``beta``, ``beta[Days]`` or ``Days``; ``coef_boar``, ``coef_boar[time]`` or ``time`` for no
+    pooling; ``sd_Subject``, ``sd_Subject[Days]``; ``corr_Subject``; ``Subject`` for either of
+    these; ``sigma``. A name that two things share means the first.
+    """
+    named: list[tuple[str, Target]] = []
+    if priors.population.terms:
+        named += _term_names("beta", "beta", priors.population.terms)
+    if priors.own is not None:
+        named += _term_names(f"coef_{priors.factor}", "own", priors.own.terms)
+    terms = [t for block in priors.spread for t in block.terms]
+    if terms:
+        sds = _term_names(f"sd_{priors.factor}", "sd", terms)
+        named += [(name, target) for name, target in sds if name not in terms]
+        if any(block.eta is not None for block in priors.spread):
+            named.append((f"corr_{priors.factor}", Target("corr")))
+    named.append(("sigma", Target("sigma")))
+    if terms:
+        named.append((priors.factor, Target("factor", tuple(range(len(terms))))))
+    return {name: target for name, target in reversed(named)} if named else {}
+
+
+def _term_names(variable: str, kind: Kind, terms: Sequence[str]) -> list[tuple[str, Target]]:
+    each = [Target(kind, (k,), is_term=True) for k in range(len(terms))]
+    return [
+        (variable, Target(kind, tuple(range(len(terms))))),
+        *((f"{variable}[{t}]", target) for t, target in zip(terms, each, strict=True)),
+        *zip(terms, each, strict=True),
+    ]
+
+
+def with_user_priors(priors: ModelPriors, design: Design, given: Mapping[str, Any]) -> ModelPriors:
+    """The priors of a design with the user's in place of some of them.
+
+    Parameters
+    ----------
+    priors
+        The default priors of the design.
+    design
+        Its rows.
+    given
+        Name -> prior: hierpool's, PreliZ's or PyMC's. A term's own prior goes before one for the
+        whole of ``beta`` or ``sd_<factor>``, and that before one for the factor.
+
+    Raises
+    ------
+    PriorError
+        A name that the model has not, a prior of the wrong support, or one that is not proper.
+    """
+    check_names(given, [priors], design.spec.formula)
+    chosen = _Chosen.of(names_of(priors), given)
+    out = priors
+    if "sigma" in chosen.scalars:
+        out = replace(out, sigma=chosen.scalars["sigma"])
+    if chosen.terms["beta"]:
+        out = replace(out, population=_coefficients(out.population, chosen.terms["beta"]))
+        _check_flat(out.population, design)
+        _warn_of_zero("beta", out.population, chosen.terms["beta"], design.X)
+    if chosen.terms["own"] and out.own is not None:
+        out = replace(out, own=_coefficients(out.own, chosen.terms["own"]))
+        _warn_of_zero(f"coef_{out.factor}", out.own, chosen.terms["own"], design.groups[0].Z)
+    if chosen.terms["sd"] or "corr" in chosen.scalars:
+        out = replace(out, spread=_spread(out, chosen, design))
+    return out
+
+
+def check_names(given: Mapping[str, Any], known: Iterable[ModelPriors], formula: str) -> None:
+    """Raise where a name is in none of the models."""
+    if not isinstance(given, Mapping):
+        raise PriorError(
+            "priors= takes a dict, name -> prior: priors={'sigma': hp.Prior('HalfNormal', sigma=10)}",
+            "priors-by-name",
+        )
+    names = list(dict.fromkeys(name for priors in known for name in reversed(names_of(priors))))
+    for name in given:
+        if name in names:
+            continue
+        hint, choices = nearest(name, names), listed(names, most=len(names))
+        near = f"{hint} " if hint.startswith("did") else ""
+        raise PriorError(
+            f"{formula} has no parameter {name!r}: {near}The names are {choices}.",
+            "unknown-parameter",
+        )
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The user's priors: of sigma and the correlation, and by kind and position of the others."""
+
+    scalars: Mapping[str, Prior]
+    terms: Mapping[Kind, Mapping[int, Prior]]
+
+    @classmethod
+    def of(cls, names: Mapping[str, Target], given: Mapping[str, Any]) -> _Chosen:
+        scalars: dict[str, Prior] = {}
+        terms: dict[Kind, dict[int, Prior]] = {"beta": {}, "own": {}, "sd": {}}
+        by: dict[tuple[Kind, int], str] = {}
+        for name in sorted(given, key=lambda n: _rank(names[n])):
+            target = names[name]
+            for prior in _read(given[name], name, target):
+                kind = _checked(prior, name, target)
+                if kind == "corr" or kind == "sigma":
+                    scalars[kind] = prior
+                    continue
+                _check_joint(prior, name, target, terms[kind])
+                for position in target.positions:
+                    other = by.get((kind, position), "")
+                    if target.is_term and other and names[other].is_term:
+                        raise PriorError(
+                            f"{other!r} and {name!r} are one parameter, and each has a prior: "
+                            "keep one.",
+                            "prior-given-twice",
+                        )
+                    terms[kind][position] = prior
+                    by[kind, position] = name
+        return cls(scalars, terms)
+
+
+def _rank(target: Target) -> int:
+    return 0 if target.kind == "factor" else 2 if target.is_term else 1
+
+
+def _read(value: Any, name: str, target: Target) -> tuple[Prior, ...]:
+    priors = read(value, name)
+    if len(priors) > 1 and target.kind != "factor":
+        raise PriorError(
+            f"LKJCholeskyCov is a prior of standard deviations and correlations together, and "
+            f"{name!r} is not both: give it to the factor by its name.",
+            "prior-of-two",
+        )
+    return priors
+
+
+def _checked(prior: Prior, name: str, target: Target) -> Kind:
+    """What a prior is for, after a check that it can be."""
+    kind = target.kind
+    if kind == "factor":
+        kind = "corr" if prior.family == "LKJ" else "sd"
+    if (kind == "corr") != (prior.family == "LKJ"):
+        what = "a correlation takes LKJ(eta)" if kind == "corr" else "LKJ is for correlations"
+        raise PriorError(f"the prior of {name!r} is {prior}: {what}.", "support-of-prior")
+    if kind in {"sigma", "sd"} and prior.family == "Flat":
+        raise PriorError(
+            f"a flat prior of {name!r} is not proper, and the posterior need not be: give it a "
+            "distribution, e.g. hp.Prior('HalfStudentT', nu=4, sigma=...).",
+            "improper-prior",
+        )
+    if kind in {"sigma", "sd"} and not prior.is_positive:
+        raise PriorError(
+            f"the prior of {name!r} is {prior}, which allows negative values; {name} is a standard "
+            "deviation. Use HalfNormal, HalfStudentT, Exponential, Gamma, InverseGamma, LogNormal, "
+            "HalfCauchy or a Uniform from 0.",
+            "support-of-prior",
+        )
+    if kind == "own" and prior.family == "Flat":
+        raise PriorError(
+            f"a flat prior of {name!r}: a level whose rows cannot tell its coefficients would have "
+            "no proper posterior. Use hp.Prior('Normal', mu=..., sigma=...) with a large sigma.",
+            "improper-prior",
+        )
+    return kind
+
+
+def _check_joint(prior: Prior, name: str, target: Target, others: Mapping[int, Prior]) -> None:
+    joint = [p for p in others.values() if p.family == "MvNormal"]
+    if target.is_term and joint:
+        raise PriorError(
+            f"{name!r} has a prior of its own beside a joint one of all of beta: keep one.",
+            "prior-given-twice",
+        )
+    if prior.family != "MvNormal":
+        return
+    size, p = len(prior.parameters["mu"]), len(target.positions)
+    if target.kind != "beta" or target.is_term:
+        raise PriorError(
+            f"the prior of {name!r} is a joint one; it can be given to 'beta' only.",
+            "support-of-prior",
+        )
+    if size != p:
+        raise PriorError(f"MvNormal of {size} coefficients for the {p} of beta.", "prior-parameters")
+
+
+def _coefficients(block: CoefficientPriors, chosen: Mapping[int, Prior]) -> CoefficientPriors:
+    priors = tuple(chosen.get(k, prior) for k, prior in enumerate(block.priors))
+    return CoefficientPriors(block.coding.uncentred(), block.terms, priors)
+
+
+def _spread(priors: ModelPriors, chosen: _Chosen, design: Design) -> tuple[SpreadPriors, ...]:
+    first, out = 0, []
+    for block in priors.spread:
+        own = {k: chosen.terms["sd"].get(first + k) for k in range(len(block.sd))}
+        own = {k: prior for k, prior in own.items() if prior is not None}
+        eta = block.eta
+        if eta is not None and "corr" in chosen.scalars:
+            eta = float(chosen.scalars["corr"].parameters["eta"])
+            own_corr = True
+        else:
+            own_corr = False
+        if own or own_corr:
+            was = block
+            sd = tuple(own.get(k) or prior for k, prior in enumerate(block.sd))
+            block = replace(block, coding=block.coding.uncentred(), sd=sd, eta=eta)
+            if was.coding.is_centred:
+                columns = design.groups[0].Z[:, block.columns]
+                _warn_of_zero(f"sd_{priors.factor}", block, own, columns)
+        out.append(block)
+        first += len(block.sd)
+    return tuple(out)
+
+
+def _check_flat(block: CoefficientPriors, design: Design) -> None:
+    flat = [k for k, prior in enumerate(block.priors) if prior.family == "Flat"]
+    if not flat:
+        return
+    X = design.X[:, flat]
+    scale = np.abs(X).max(axis=0)
+    if (scale == 0).any() or np.linalg.matrix_rank(X / scale) < len(flat):
+        names = listed(block.terms[k] for k in flat)
+        raise PriorError(
+            f"flat priors of {names}: the {design.n} rows cannot tell these {len(flat)} "
+            "coefficients apart, so the posterior would not be proper. Give them normal priors.",
+            "improper-prior",
+        )
+
+
+def _warn_of_zero(
+    variable: str,
+    block: CoefficientPriors | SpreadPriors,
+    chosen: Mapping[int, Prior],
+    columns: np.ndarray,
+) -> None:
+    """Say it where the default of an intercept has come to hold far outside of the data."""
+    constant = block.coding.constant != 0
+    kept = [k for k in np.flatnonzero(constant) if k not in chosen]
+    if not kept:
+        return
+    away = np.where(constant, 0.0, np.abs(columns.mean(axis=0)) / block.coding.scales)
+    worst = int(np.argmax(away))
+    if away[worst] > FAR:
+        intercept, term = block.terms[kept[0]], block.terms[worst]
+        warnings.warn(
+            f"{variable}[{intercept}] keeps its default prior, which now holds where {term} is 0: "
+            f"{away[worst]:.0f} sds from the mean of {term}, so that it says much about the slope "
+            f"too. Give {variable}[{intercept}] a prior as well, or centre {term}.",
+            HierpoolWarning,
+            stacklevel=5,
+        )

@@ -1,0 +1,218 @@
+"""The command line: from a file to a folder, and an error in one line."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import hierpool as hp
+from hierpool import cli
+
+QUICK = ["--engine", "exact", "--draws", "100", "--chains", "2", "--seed", "1"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty folder to work in, with one table."""
+    monkeypatch.chdir(tmp_path)
+    hp.datasets.load("Dyestuff2").to_csv("dyes.csv", index=False)
+    return tmp_path
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(cli.app, [str(a) for a in arguments])
+
+
+def assert_refused(ran, *words: str) -> None:
+    """One line on stderr, exit code 2, no traceback."""
+    assert ran.exit_code == 2
+    assert ran.stdout == ""
+    assert ran.stderr.startswith("hierpool: ")
+    assert ran.stderr.count("\n") == 1
+    for word in words:
+        assert word in ran.stderr
+
+
+def test_study_of_a_file_prints_the_summary_and_writes_the_folder(here):
+    ran = run("study", "dyes.csv", "Yield ~ 1", "--group", "Batch", *QUICK)
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("dyes.csv: Yield ~ 1, 30 rows, 6 levels of Batch\n")
+    assert ran.stdout.endswith("Seed 1. Tables, figures and this summary are in dyes-hierpool\n")
+    assert (here / "dyes-hierpool" / "summary.txt").read_text() in ran.stdout + "\n"
+    assert (here / "dyes-hierpool" / "tables" / "comparison.csv").exists()
+    assert (here / "dyes-hierpool" / "figures" / "shrinkage.png").exists()
+
+
+def test_quiet_study_prints_the_folder_alone(here, monkeypatch):
+    monkeypatch.setattr(hp, "study", _stand_in([]))
+    ran = run("study", "dyes.csv", "Yield ~ 1", "-g", "Batch", "-q", "--out", "a/b")
+    assert (ran.exit_code, ran.stdout, ran.stderr) == (0, f"{Path('a/b')}\n", "")
+    assert (here / "a" / "b" / "saved").exists()
+
+
+def test_options_reach_the_study(here, monkeypatch):
+    calls: list[dict] = []
+    monkeypatch.setattr(hp, "study", _stand_in(calls))
+    run("study", "dyes.csv", "Yield ~ 1", "-g", "Batch", *QUICK)
+    (call,) = calls
+    assert call.pop("data").shape == (30, 2)
+    assert call == {
+        "formula": "Yield ~ 1",
+        "group": "Batch",
+        "seed": 1,
+        "engine": "exact",
+        "draws": 100,
+        "chains": 2,
+        "progress": True,
+    }
+
+
+def _stand_in(calls: list[dict]):
+    """In the place of hp.study: notes what it was asked, writes one empty file."""
+
+    class Done:
+        seed = 1
+
+        def save(self, folder):
+            (folder / "saved").touch()
+
+    def study(formula, data, **options):
+        calls.append({"formula": formula, "data": data, **options})
+        return Done()
+
+    return study
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.csv.gz", "t.tsv.xz", "T.CSV", "t.csv.zip"])
+def test_text_tables_are_read_by_their_suffix(name, here):
+    table = pd.DataFrame({"y": [1.5, 2.5], "größe": ["a", "b,c"]})
+    table.to_csv(name, sep="\t" if "tsv" in name else ",", index=False)
+    read = cli.read_table(Path(name))
+    pd.testing.assert_frame_equal(read, table)
+    assert read.attrs["hierpool"] == {"label": name}
+
+
+def test_mark_of_utf8_is_no_part_of_a_name(here):
+    Path("excel.csv").write_text("y,g\n1,a\n", encoding="utf-8-sig")
+    assert list(cli.read_table(Path("excel.csv"))) == ["y", "g"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is optional")
+def test_parquet_is_read(here):
+    table = hp.datasets.load("Dyestuff2")
+    table.to_parquet("dyes.parquet")
+    pd.testing.assert_frame_equal(cli.read_table(Path("dyes.parquet")), table)
+
+
+def test_parquet_without_pyarrow_says_what_to_install(here, monkeypatch):
+    Path("dyes.parquet").touch()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    ran = run("study", "dyes.parquet", "Yield ~ 1", "-g", "Batch")
+    assert_refused(ran, 'pip install "hierpool[parquet]"')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["dye.csv", "Yield ~ 1", "-g", "Batch"], ["no file 'dye.csv'", "did you mean 'dyes.csv'"]),
+        (["dyes.csv", "Yield ~ 1"], ["--group NAME", "'Batch', 'Yield'"]),
+        (["dyes.csv", "Yield ~ 1", "-g", "batch"], ["did you mean 'Batch'"]),
+        (["dyes.csv", "yield_ ~ 1", "-g", "Batch"], ["did you mean 'Yield'"]),
+        (["dyes.csv", "Yield ~ 1", "-g", "Batch", "--engine", "fast"], ["'auto', 'exact', 'nuts'"]),
+        (["dyes.csv", "Yield ~ 1", "-g", "Batch", "--draws", "0"], ["draws=0"]),
+        (["dyes.csv", "Yield ~ 1", "-g", "Batch", "--draws", "x"], ["--draws", "study --help"]),
+        (["dyes.csv"], ["Missing argument", "study --help"]),
+        (["dyes.xlsx", "y ~ x", "-g", "g"], ["'dyes.xlsx'", ".csv", ".parquet"]),
+        (["dyes.csv", "y ~ x", "-g", "g", "--out", "dyes.csv"], ["'dyes.csv'", "--out"]),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(arguments, words, here):
+    assert_refused(run("study", *arguments), *words)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "word"),
+    [
+        ("empty.csv", b"", "No columns"),
+        ("broken.csv.gz", b"no gzip", "cannot be read"),
+        ("latin.csv", "größe,y\n1,2\n".encode("latin-1"), "cannot be read"),
+        ("broken.parquet", b"PAR1", "cannot be read"),
+        ("semi.csv", b"y;g\n1,5;a\n2,5;b\n", "semicolons"),
+    ],
+)
+def test_file_that_is_not_what_its_name_says_is_refused(name, content, word, here):
+    Path(name).write_bytes(content)
+    assert_refused(run("study", name, "y ~ 1", "-g", "g"), name, word)
+
+
+def test_formula_error_keeps_its_caret(here):
+    ran = run("study", "dyes.csv", "Yield ~ 1 + (1 | Batch)", "-g", "Batch")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    first, formula, caret, *_ = ran.stderr.splitlines()
+    assert first.startswith("hierpool: study()")
+    assert formula[caret.index("^")] == "|"
+
+
+def test_fault_of_ours_is_not_hidden(here, monkeypatch):
+    def fail(*args, **options):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(hp, "study", fail)
+    assert isinstance(
+        run("study", "dyes.csv", "Yield ~ 1", "-g", "Batch").exception, ZeroDivisionError
+    )
+
+
+def test_tour_says_the_data_are_simulated_and_leaves_a_fit_behind(here, monkeypatch):
+    monkeypatch.setattr(hp.datasets, "load", lambda name, load=hp.datasets.load: load(name)[:96])
+    ran = run("tour", "--out", "walk")
+    assert ran.exit_code == 0
+    assert "They are simulated" in ran.stdout.splitlines()[0]
+    assert "boars (simulated): volume ~ time, 96 rows, 24 levels of boar" in ran.stdout
+    assert "slope of time = 10" in ran.stdout
+    (saved,) = (here / "walk").glob("*.nc")
+    assert f"hp.load_fit({str(Path('walk') / saved.name)!r})" in ran.stdout
+    assert hp.load_fit(saved).design.label == "boars (simulated)"
+
+
+def test_datasets_are_listed_and_told_about():
+    listed = run("datasets")
+    assert listed.exit_code == 0
+    assert len(listed.stdout.splitlines()) == len(hp.datasets.names())
+    assert "boars (simulated)" in listed.stdout
+    page = run("datasets", "sleepstudy")
+    assert page.stdout == f"{hp.datasets.about('sleepstudy')}\n"
+    assert_refused(run("datasets", "boas"), "did you mean 'boars'")
+
+
+def test_version_and_help_are_shown():
+    assert run("--version").stdout == f"hierpool {hp.__version__}\n"
+    for arguments in ([], ["--help"]):
+        shown = run(*arguments)
+        assert shown.exit_code == 0
+        assert all(command in shown.stdout for command in ("study", "tour", "datasets"))
+    assert_refused(run("studdy"), "No such command 'studdy'")
+
+
+def test_program_fails_in_one_line_with_code_2(here):
+    command = [sys.executable, "-m", "hierpool.cli", "study", "none.tsv", "y ~ x", "-g", "g"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path.cwd())
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "hierpool: there is no file 'none.tsv'.  [no-such-file]\n"
+
+
+def test_help_waits_for_no_heavy_library():
+    code = (
+        "import sys\nfrom hierpool import cli\nsys.argv = ['hierpool', '--help']\n"
+        "try:\n    cli.main()\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "heavy = {'numpy', 'pandas', 'scipy', 'xarray', 'arviz', 'pymc', 'matplotlib'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
