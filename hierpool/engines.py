@@ -11,7 +11,7 @@ import numpy as np
 
 from hierpool.bayes.priors import ModelPriors
 from hierpool.bayes.runs import EngineRun, Settings, is_integrable
-from hierpool.checks.diagnostics import proposal_pareto_k, verdict
+from hierpool.checks.diagnostics import ESS_LIMIT, proposal_pareto_k, verdict
 from hierpool.core.design import Design
 from hierpool.core.errors import FitError, HierpoolWarning, UnsupportedModelError
 from hierpool.core.results import Status
@@ -37,7 +37,7 @@ def fit(design: Design, priors: ModelPriors, engine: Engine, settings: Settings)
             )
         return _fallen_back(design, priors, settings, reason)
     fitted = _exact(design, priors, settings)
-    if fitted.status.is_trustworthy:
+    if fitted.status.is_trustworthy or _is_short(settings):
         return fitted
     if engine == "exact":
         raise FitError(
@@ -57,10 +57,15 @@ def _exact(design: Design, priors: ModelPriors, settings: Settings) -> Posterior
         seed = settings.seed + attempt
         run = exact.run(design, priors, replace(settings, seed=seed), widen)
         best = _judged(design, priors, run, {"attempts": attempt + 1})
-        if best.status.is_trustworthy:
+        if best.status.is_trustworthy or _is_short(settings):
             break
     assert best is not None
     return best
+
+
+def _is_short(settings: Settings) -> bool:
+    """Whether too few draws were asked for to reach the ESS of a good verdict, whatever is tried."""
+    return settings.chains * settings.draws < 2.5 * ESS_LIMIT
 
 
 def _judged(design: Design, priors: ModelPriors, run: EngineRun, more: Mapping[str, Any]) -> PosteriorFit:

@@ -12,6 +12,7 @@ import numpy as np
 from hierpool.bayes.priors import ModelPriors, default_priors
 from hierpool.bayes.runs import Settings
 from hierpool.bayes.user_priors import check_names, names_of, with_user_priors
+from hierpool.core.coding import Coding
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, listed, nearest
 from hierpool.core.findings import Finding
@@ -312,7 +313,9 @@ def pooling_ladder(
         "varying_intercept": varying_intercept(formula, frame, group),
     }
     if pooling.slopes_that_vary(formula, frame, group):
-        ladder["varying_slope_only"] = varying_slope(formula, frame, group, intercept=False)
+        slopes_only = varying_slope(formula, frame, group, intercept=False)
+        if not Coding.of(slopes_only.design.groups[0].Z).has_constant:
+            ladder["varying_slope_only"] = slopes_only
         ladder["varying_slope_uncorrelated"] = varying_slope(formula, frame, group, correlated=False)
         ladder["varying_slope"] = varying_slope(formula, frame, group)
     ladder["no_pooling"] = no_pooling(formula, frame, group)

@@ -14,7 +14,7 @@ Symbols (factor with J levels and q columns, p population columns):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -261,26 +261,31 @@ def _cholesky(factor: str, spread: Sequence[SpreadPriors]) -> Any:
         dims=pair,
         transform=Interval(-1.0, 1.0),
     )
-    return _from_partial((_places(spread) * partial).sum(axis=-1), len(terms), pt)
+    given = {(i, j): partial[k] for k, (i, j) in enumerate(zip(rows, columns, strict=True))}
+    entries = _factor_entries(given, len(terms), pt.sqrt)
+    return pt.stack([pt.stack([pt.as_tensor(x, dtype="float64") for x in row]) for row in entries])
 
 
-def _from_partial(W: Any, q: int, library: Any) -> Any:
-    """Cholesky factors (..., q, q) from partial correlations W below the diagonal.
+def _factor_entries(
+    partial: Mapping[tuple[int, int], Any], q: int, root: Callable[[Any], Any]
+) -> list[list[Any]]:
+    """Rows of the Cholesky factor of a correlation matrix, from partial correlations by place.
 
-    ``library`` is numpy or pytensor.tensor: the same formula in the model and on its draws.
+    Entry by entry: for a handful of terms that compiles and runs faster than arrays do. The same
+    for the scalars of a model and for arrays of draws.
     """
-    left = library.cumprod(library.sqrt((1 - W) * (1 + W)), axis=-1)
-    before = library.concatenate([library.ones_like(left[..., :1]), left[..., :-1]], axis=-1)
-    return (W + np.eye(q)) * before
-
-
-def _places(spread: Sequence[SpreadPriors]) -> np.ndarray:
-    """Shape (q, q, pairs): 1 where a pair's partial correlation stands."""
-    rows, columns, shape = _pairs(spread)
-    q = sum(len(block.terms) for block in spread)
-    places = np.zeros((q, q, len(shape)))
-    places[rows, columns, np.arange(len(shape))] = 1.0
-    return places
+    entries = []
+    for i in range(q):
+        left: Any = 1.0
+        row: list[Any] = [0.0] * q
+        for j in range(i):
+            if (i, j) in partial:
+                r = partial[i, j]
+                row[j] = r * left
+                left = left * root((1 - r) * (1 + r))
+        row[i] = left
+        entries.append(row)
+    return entries
 
 
 def _symmetric_beta(shape: Any, size: Any) -> Any:
@@ -357,11 +362,13 @@ def _one(name: str, prior: Prior, dims: tuple[str, ...] = ()) -> Any:
 
 
 def _distribution(name: str, family: str, parameters: Any, dims: tuple[str, ...]) -> Any:
+    # As arrays: PyTensor would take a plain 50.0 for a float32, and overflow on a plain int.
+    arrays = {key: np.asarray(value, dtype=float) for key, value in parameters.items()}
     more = {}
     if family in _LOCATION_SCALE:
-        location, scale = (np.asarray(parameters[key]) for key in _LOCATION_SCALE[family])
+        location, scale = (arrays[key] for key in _LOCATION_SCALE[family])
         more["transform"] = Standardized(location, scale)
-    return _FAMILIES[family](name, **parameters, dims=dims or None, **more)
+    return _FAMILIES[family](name, **arrays, dims=dims or None, **more)
 
 
 def theta_of(posterior: xr.Dataset, design: Design, priors: ModelPriors) -> Theta:
@@ -386,10 +393,15 @@ def theta_of(posterior: xr.Dataset, design: Design, priors: ModelPriors) -> Thet
     name = f"sd_{group.factor}"
     sd = _flat(posterior, f"{name}_centred" if f"{name}_centred" in posterior else name)
     if not group.has_correlation:
-        return Theta(sigma, sd, np.broadcast_to(np.eye(sd.shape[1]), (*sd.shape, sd.shape[1])).copy())
+        return Theta(sigma, sd, np.tile(np.eye(sd.shape[1]), (len(sd), 1, 1)))
     partial = _flat(posterior, f"partial_corr_{group.factor}")
-    W = np.einsum("ijm,km->kij", _places(priors.spread), partial)
-    return Theta(sigma, sd, _from_partial(W, len(W[0]), np))
+    rows, columns, _ = _pairs(priors.spread)
+    given = {(i, j): partial[:, k] for k, (i, j) in enumerate(zip(rows, columns, strict=True))}
+    cholesky = np.zeros((*sd.shape, sd.shape[1]))
+    for i, row in enumerate(_factor_entries(given, sd.shape[1], np.sqrt)):
+        for j, entry in enumerate(row):
+            cholesky[:, i, j] = entry
+    return Theta(sigma, sd, cholesky)
 
 
 def _flat(posterior: xr.Dataset, name: str) -> np.ndarray:

@@ -138,10 +138,10 @@ def _caption(levels: LevelTable) -> str:
     """The largest difference of each term, in its own units and in standard errors of the BLUP."""
     parts = []
     for term in levels.terms:
-        one = _of_term(levels, term).reset_index()
-        largest = one.iloc[int(one["difference"].abs().argmax())]
-        value, level = float(largest["difference"]), largest["level"]
-        se = float(largest.get("blup_se", np.nan))
+        one = _of_term(levels, term)
+        k = int(one["difference"].abs().argmax())
+        level, value = one.index[k], float(one["difference"].iloc[k])
+        se = float(one["blup_se"].iloc[k]) if "blup_se" in one else np.nan
         scale = f", {rounded(abs(value) / se)} BLUP se" if se > 0 else ""
         parts.append(f"{term} {rounded(value)} ({level}{scale})")
     bars = " Bars: two Monte Carlo standard errors." if "mcse" in levels.values else ""

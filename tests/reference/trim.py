@@ -22,7 +22,7 @@ BUNDLED = ("Dyestuff2", "Dyestuff", "Exam", "Machines", "Orthodont", "Rail", "ra
 
 def has_one_factor(full: dict[str, Any]) -> bool:
     """Whether a full reference file is an lme4 fit with one grouping factor."""
-    return "fits" in full and len(full.get("groups", {})) == 1
+    return "REML_tight" in full.get("fits", {}) and len(full["groups"]) == 1
 
 
 def trimmed(full: dict[str, Any]) -> dict[str, Any]:

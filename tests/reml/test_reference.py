@@ -18,6 +18,8 @@ import pytest
 
 import hierpool as hp
 from hierpool.core.spec import GroupTerm, Spec
+from hierpool.reml.criterion import Criterion
+from hierpool.reml.estimate import minimise
 from tests.agreement.dense import restricted_log_density, wide
 from tests.reference.trim import has_one_factor, trimmed, unpack
 
@@ -157,6 +159,10 @@ def test_optimum_that_lme4_missed_is_higher_and_true(method):
         residual = design.y - design.X @ e.beta
         truth = -0.5 * (np.linalg.slogdet(2 * np.pi * V)[1] + residual @ np.linalg.solve(V, residual))
     assert fit.loglik == pytest.approx(truth, abs=1e-8)
+    optimum = minimise(Criterion.of(design, method))
+    assert -optimum.deviance / 2 == pytest.approx(fit.loglik, abs=1e-10)
+    assert np.abs(optimum.gradient).max() < 1e-6
+    assert np.linalg.eigvalsh(optimum.hessian).min() > 0
 
 
 def population_formula(formula: str) -> str:

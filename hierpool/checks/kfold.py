@@ -1,0 +1,238 @@
+"""K-fold cross-validation: theta is drawn anew without each fold, coefficients integrated out.
+
+By row, each held-out row is scored given the rows of the other folds. By group, whole levels are
+held out and the rows of each are scored jointly, as in leave-one-group-out, so that the two can be
+compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from arviz_stats.utils import ELPDDataLOOKFold
+from scipy import special
+
+from hierpool.checks.loo import grouping_for
+from hierpool.checks.threads import in_threads
+from hierpool.core.design import Design, Grouping
+from hierpool.core.errors import ArgumentError
+from hierpool.core.gaussian import LOG_2PI
+from hierpool.core.integrated import Integrated
+from hierpool.core.moments import Moments, Rows
+from hierpool.core.results import OBS_DIM, row_labels
+from hierpool.core.triangular import cholesky, log_det, solve_lower
+
+Refit = Callable[[np.ndarray, int], tuple[Integrated, np.ndarray, np.ndarray, bool]]
+"""Held-out rows and a seed -> the model of the others, its sigma and Lambda, whether to trust them."""
+_BLOCK_NUMBERS = 4_000_000
+_FOLD_SEED = 1951
+
+
+class ScoredKFold(ELPDDataLOOKFold):
+    """ArviZ's ELPDData of K-fold cross-validation, with what was left out.
+
+    Attributes
+    ----------
+    question
+        What was predicted.
+    folds
+        Fold of each row, 0 to k - 1.
+    n_distrusted
+        Folds whose draws could not be trusted.
+    """
+
+    question: str = ""
+    folds: np.ndarray
+    n_distrusted: int = 0
+
+    def __str__(self) -> str:
+        bad = f"{self.n_distrusted} of {self.n_folds} folds have draws that cannot be trusted."
+        return f"{self.question}\n{super().__str__()}\n{bad if self.n_distrusted else ''}".rstrip()
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is scored (points: sets of rows) and in which fold; ``in_sample`` is for p."""
+
+    fold_of: np.ndarray
+    points: list[np.ndarray]
+    dim: str
+    labels: Any
+    question: str
+    grouping: Grouping | None
+
+
+def kfold(
+    fit: Any, k: int, by: str | None, seed: int | None, refit: Refit, progress: bool = True
+) -> ScoredKFold:
+    """Score of every row, or of every level, given the folds that it is not in.
+
+    Parameters
+    ----------
+    fit
+        A ``PosteriorFit`` that can be integrated.
+    k
+        Number of folds.
+    by
+        None: rows at random. ``"group"`` or a factor: whole levels, scored jointly.
+    seed
+        Of the folds and of the refits; None: the same folds for every model of these rows.
+    refit
+        Draws of theta without some rows.
+    progress
+        Whether to show a bar.
+    """
+    plan = _plan(fit.design, k, by, _FOLD_SEED if seed is None else seed)
+
+    def one(fold: int) -> tuple[np.ndarray, np.ndarray, bool]:
+        points = np.flatnonzero(plan.fold_of == fold)
+        held = np.concatenate([plan.points[i] for i in points])
+        rest, sigma, factor, trusted = refit(held, (seed or 0) + fold)
+        data = fit.integrated.rows
+        if plan.grouping is None:
+            density = _rows_given_rest(rest, sigma, factor, _rows(data, held))
+        else:
+            each = [_rows(data, plan.points[i]) for i in points]
+            density = np.stack([_level_given_rest(rest, sigma, factor, r) for r in each])
+        return points, special.logsumexp(density, axis=1) - np.log(density.shape[1]), trusted
+
+    done = in_threads(one, range(k), f"{k} folds of {fit.design.spec.formula}", None, progress)
+    elpd = np.empty(len(plan.points))
+    for points, scores, _ in done:
+        elpd[points] = scores
+    return _scored(fit, plan, k, elpd, sum(not trusted for _, _, trusted in done))
+
+
+def _plan(design: Design, k: int, by: str | None, seed: int) -> _Plan:
+    rng = np.random.default_rng(seed)
+    if by is None:
+        fold_of = _folds(design.n, k, f"{design.n} rows", rng)
+        points = [np.array([i]) for i in range(design.n)]
+        return _Plan(
+            fold_of, points, OBS_DIM, row_labels(design), "a new row of a known level", None
+        )
+    grouping = grouping_for(design, by)
+    fold_of = _folds(grouping.n_levels, k, f"{grouping.n_levels} levels of {grouping.factor}", rng)
+    order = np.argsort(grouping.codes, kind="stable")
+    points = np.split(order, np.cumsum(grouping.n_rows)[:-1])
+    labels = [str(v) for v in grouping.levels]
+    question = f"all rows of a new level of {grouping.factor}"
+    return _Plan(fold_of, points, grouping.factor, labels, question, grouping)
+
+
+def _folds(n: int, k: int, what: str, rng: np.random.Generator) -> np.ndarray:
+    """Shape (n,): folds 0 to k - 1 of nearly equal size, at random."""
+    if not isinstance(k, (int, np.integer)) or not 2 <= k <= n:
+        raise ArgumentError(f"k={k!r}: a whole number from 2 to {n}, for {what}", "bad-count")
+    return rng.permutation(np.arange(n) % k)
+
+
+def _rows(rows: Rows, which: np.ndarray) -> Rows:
+    return Rows(rows.y[which], rows.X[which], rows.Z[which], rows.codes[which])
+
+
+def _rows_given_rest(
+    rest: Integrated, sigma: np.ndarray, factor: np.ndarray, held: Rows
+) -> np.ndarray:
+    """Shape (rows, K): log density of each held-out row given the other folds and theta."""
+    n_levels = int(held.codes.max(initial=-1)) + 1
+    rest = replace(rest, moments=with_levels(rest.moments, n_levels))
+    m = rest.moments
+    per_draw = max(1, len(m.counts) * m.q * (m.q + m.p) + len(held.y) * (m.q + m.p + 2) * 2)
+    out = np.empty((len(held.y), len(sigma)))
+    for start in range(0, len(sigma), max(1, _BLOCK_NUMBERS // per_draw)):
+        part = slice(start, start + max(1, _BLOCK_NUMBERS // per_draw))
+        leverage, residual = rest.condition(sigma[part], factor[part]).leverage(held)
+        variance = sigma[part, None] ** 2 * (1 + leverage)
+        out[:, part] = -0.5 * (LOG_2PI + np.log(variance) + residual**2 / variance).T
+    return out
+
+
+def with_levels(moments: Moments, n_levels: int) -> Moments:
+    """The same moments with levels at the end that have no rows."""
+    missing = n_levels - moments.n_levels
+    if missing <= 0 or not moments.q:
+        return moments
+    m, q, p = moments, moments.q, moments.p
+    width = m.b_root.shape[2]
+    return replace(
+        m,
+        A=np.concatenate([m.A, np.zeros((1, q, q))]),
+        C=np.concatenate([m.C, np.zeros((1, q, p))]),
+        b=np.concatenate([m.b, np.zeros((missing, q))]),
+        n_rows=np.concatenate([m.n_rows, np.zeros(missing, dtype=m.n_rows.dtype)]),
+        design_of=np.concatenate([m.design_of, np.full(missing, len(m.counts))]),
+        counts=np.append(m.counts, missing),
+        b_sum=np.concatenate([m.b_sum, np.zeros((1, q))]),
+        b_root=np.concatenate([m.b_root, np.zeros((1, q, width))]),
+    )
+
+
+def _level_given_rest(
+    rest: Integrated, sigma: np.ndarray, factor: np.ndarray, level: Rows
+) -> np.ndarray:
+    """Shape (K,): joint log density of a new level's rows given the other folds and theta.
+
+    y ~ N(X beta, sigma^2 (I + W W')) with W = [Z Lambda, X R^-T]; worked through W'W, whose size
+    does not grow with the rows.
+    """
+    marginal = rest.marginal(sigma, factor)
+    K, n, p = len(sigma), len(level.y), level.X.shape[1]
+    residual = level.y - marginal.beta @ level.X.T
+    out = np.empty(K)
+    step = max(1, _BLOCK_NUMBERS // (n * (p + level.Z.shape[1]) + 1))
+    for start in range(0, K, step):
+        part = slice(start, start + step)
+        through_u = level.Z @ factor[part]
+        x = np.broadcast_to(level.X.T, (len(through_u), p, n))
+        through_beta = np.swapaxes(solve_lower(marginal.R[part], x), 1, 2)
+        W = np.concatenate([through_u, through_beta], axis=2)
+        Wt = np.swapaxes(W, 1, 2)
+        L = cholesky(Wt @ W + np.eye(W.shape[2]))
+        half = solve_lower(L, Wt @ residual[part, :, None])[..., 0]
+        left = (residual[part] ** 2).sum(axis=1) - (half**2).sum(axis=1)
+        scale = sigma[part] ** 2
+        out[part] = -0.5 * (n * (LOG_2PI + np.log(scale)) + log_det(L) + left / scale)
+    return out
+
+
+def _scored(fit: Any, plan: _Plan, k: int, elpd: np.ndarray, n_distrusted: int) -> ScoredKFold:
+    sigma, factor = fit.theta.sigma, fit.relative_factor
+    if plan.grouping is None:
+        inside = np.concatenate(
+            [
+                special.logsumexp(fit.integrated.log_density_of_rows(sigma, factor, rows), axis=1)
+                for rows in np.array_split(np.arange(len(elpd)), max(1, len(elpd) // 1000))
+            ]
+        )
+        fold_of_rows = plan.fold_of
+    else:
+        density = fit.integrated.log_density_of_levels(sigma, factor, plan.grouping)
+        inside = special.logsumexp(density, axis=1)
+        fold_of_rows = plan.fold_of[plan.grouping.codes]
+    inside = inside - np.log(len(sigma))
+    coords = {plan.dim: plan.labels}
+    result = ScoredKFold(
+        elpd=float(elpd.sum()),
+        se=float(np.sqrt(len(elpd)) * elpd.std()),
+        p=float((inside - elpd).sum()),
+        n_samples=len(sigma),
+        n_data_points=len(elpd),
+        scale="log",
+        warning=n_distrusted > 0,
+        good_k=None,
+        elpd_i=xr.DataArray(elpd, coords=coords, dims=[plan.dim], name="y"),
+        pareto_k=None,
+        n_folds=k,
+        p_kfold_i=xr.DataArray(inside - elpd, coords=coords, dims=[plan.dim], name="y"),
+    )
+    result.question = plan.question
+    result.folds = fold_of_rows
+    result.n_distrusted = n_distrusted
+    return result
