@@ -369,6 +369,49 @@ class PosteriorFit:
         seed = int(self.info.get("seed", 0))
         return joint_log_density(self.design, self.priors, rows, seed).log_density
 
+    def kfold(
+        self,
+        k: int = 10,
+        by: str | None = None,
+        *,
+        seed: int | None = None,
+        progress: bool = True,
+    ) -> Any:
+        """K-fold cross-validation: an ``ELPDData`` that ``az.compare`` takes.
+
+        theta is drawn anew without each fold, in parallel threads, every coefficient integrated
+        out.
+
+        Parameters
+        ----------
+        k
+            Number of folds.
+        by
+            None: rows in folds at random, each scored given the other folds. ``"group"`` or the
+            name of a factor: whole levels in folds, the rows of each scored jointly, so that it
+            compares with ``loo(by="group")``.
+        seed
+            Of the folds and of the draws; None: the same folds for every model of these rows.
+        progress
+            Show a bar on anything over a second.
+        """
+        from hierpool.bayes.refits import theta_without
+        from hierpool.checks.diagnostics import proposal_pareto_k
+        from hierpool.checks.kfold import kfold
+
+        def refit(rows: np.ndarray, seed: int) -> tuple[Integrated, np.ndarray, np.ndarray, bool]:
+            return theta_without(
+                self.design,
+                self.priors,
+                rows,
+                chains=4,
+                draws=500,
+                seed=seed,
+                judge=lambda weights: not proposal_pareto_k(weights) > 0.7,
+            )
+
+        return kfold(self, k, by, seed, refit, progress)
+
     def loo_pit(self) -> xr.DataArray:
         """Probability integral transform of each row given all others; uniform if calibrated."""
         from hierpool.checks import loo
@@ -381,6 +424,12 @@ class PosteriorFit:
         if "log_marginal_likelihood" not in self.info:
             raise UnsupportedModelError(
                 "NUTS does not give the marginal likelihood; fit with engine='exact'.",
+                "no-marginal-likelihood",
+            )
+        if not self.priors.is_proper:
+            raise UnsupportedModelError(
+                "a flat prior has no scale, so the marginal likelihood has none: give each "
+                "coefficient a proper prior.",
                 "no-marginal-likelihood",
             )
         value = self.info["log_marginal_likelihood"]

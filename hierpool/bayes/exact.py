@@ -24,7 +24,7 @@ from scipy import optimize, stats
 from threadpoolctl import ThreadpoolController
 
 from hierpool.bayes.priors import ModelPriors
-from hierpool.bayes.proposal import Mixture, Student, log_sum, refit
+from hierpool.bayes.proposal import LEAST_SHARE, Mixture, Student, log_sum, refit
 from hierpool.bayes.runs import (
     EngineRun,
     Settings,
@@ -43,11 +43,13 @@ REDRAWS, HEAVIEST = 3, 10.0  # final batches at most; weight over the mean that 
 WIDE_SHARE = PRIOR_SHARE = 0.05
 COLLAPSE_LEAST, COLLAPSE_MOST = 0.01, 0.10
 ADAPTED_COMPONENTS = 4
+TOO_THIN = 3.0  # weight over the mean from which the proposal counts as too thin
 LEARNT = 4000  # points of one round that are kept for learning
 ENOUGH = 0.7  # effective share of a round at which adaptation stops
 PASSABLE, GAIN = 0.35, 0.03  # share at which it stops once a round has not gained this much
 ROUNDS = 12
 THIN_FROM, THIN = 7, 5  # dimensions from which the chain is thinned, and by how much
+CHEAP, THIN_CHEAP = 1000, 4  # designs x squared columns up to which it is thinned in any case
 
 
 @functools.cache
@@ -128,12 +130,13 @@ def sample_theta(
     """
     adaptation = Adaptation.start(target, rng, widen)
     adaptation.run(rng)
-    thin = THIN if target.coordinates.size >= THIN_FROM else 1
+    thin = _thinning(target)
     n = chains * draws * thin
     for _ in range(REDRAWS):
         points, log_target, log_weight = adaptation.propose(n, rng)
         if log_weight.max() - _evidence(log_weight)[0] < np.log(HEAVIEST):
             break
+        adaptation.patch(points, log_weight)
         adaptation.learn(rng)
     kept = _independence_chains(log_weight.reshape(chains, -1), thin, rng)
     evidence, error = _evidence(log_weight)
@@ -150,6 +153,14 @@ def sample_theta(
         effective_share=adaptation.shares[-1],
         rounds=len(adaptation.shares),
     )
+
+
+def _thinning(target: Target) -> int:
+    """Proposals per kept draw: several where they are needed, or where they cost next to nothing."""
+    if target.coordinates.size >= THIN_FROM:
+        return THIN
+    m = target.integrated.moments
+    return THIN_CHEAP if len(m.counts) * (m.q + 1) ** 2 <= CHEAP else 1
 
 
 def _independence_chains(log_weight: np.ndarray, thin: int, rng: np.random.Generator) -> np.ndarray:
@@ -268,6 +279,20 @@ class Adaptation:
         self.log_targets = np.concatenate([self.log_targets, log_target])
         self.used.append(proposal)
         self.sizes.append(len(z))
+
+    def patch(self, z: np.ndarray, log_weight: np.ndarray) -> None:
+        """A further component where the proposal is too thin: fitted to the excess of the weights."""
+        weights = np.exp(log_weight - _evidence(log_weight)[0])
+        excess = np.maximum(weights - TOO_THIN, 0.0)
+        share = excess.sum() / weights.sum()
+        if share == 0.0:
+            return
+        excess = excess / excess.sum()
+        mean = excess @ z
+        spread = (z - mean).T @ ((z - mean) * excess[:, None]) + 0.01 * np.eye(z.shape[1])
+        new = Student.with_scale(mean, spread, ADAPTED_NU)
+        weights = np.append(self.moving.weights * (1 - share), max(share, 2 * LEAST_SHARE))
+        self.moving = Mixture((*self.moving.components, new), weights / weights.sum())
 
     def learn(self, rng: np.random.Generator) -> None:
         """Refit the moving components and the weights of the fixed ones to all points so far."""

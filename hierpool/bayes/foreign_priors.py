@@ -128,7 +128,7 @@ def _is_random(node: Any) -> bool:
 
 
 def _cholesky_covariance(value: Any) -> tuple[Any, ...] | None:
-    """Arguments (n, eta, sd_dist) of an ``LKJCholeskyCov``, also behind its unpacking; else None."""
+    """Arguments (n, eta, sd_dist) of an ``LKJCholeskyCov``, also unpacked; None for others."""
     for node in _ancestors(value):
         if type(node.op).__name__.lstrip("_") == "LKJCholeskyCovRV":
             return tuple(node.op.dist_params(node))
@@ -167,13 +167,12 @@ def _same(values: np.ndarray) -> np.ndarray:
 
 def _from_zero(at: float, prior: Prior) -> Prior:
     if at != 0:
-        raise PriorError(f"PyMC's {prior.family} starts at {at:g}; it must start at 0", "not-a-prior")
+        raise PriorError(f"PyMC's {prior.family} starts at {at:g}, not at 0", "not-a-prior")
     return prior
 
 
 def _unknown(what: str, name: str) -> PriorError:
     return PriorError(
-        f"the prior of {name!r} is {what}, which hierpool has not; it has "
-        f"{', '.join(_TAKEN)}.",
+        f"the prior of {name!r} is {what}, which hierpool has not; it has {', '.join(_TAKEN)}.",
         "unknown-prior",
     )

@@ -116,15 +116,14 @@ def _draw(block: CoefficientPriors, n: int, rng: np.random.Generator) -> np.ndar
     if k == 0:
         return np.zeros((n, 0))
     if block.is_normal:
-        noise = linalg.solve_triangular(block.precision_root, rng.standard_normal((k, n)), lower=True)
-        return np.asarray(block.mean + noise.T)
+        noise = rng.standard_normal((k, n))
+        away = linalg.solve_triangular(block.precision_root, noise, lower=True)
+        return np.asarray(block.mean + away.T)
     columns = [p.distribution.ppf(rng.uniform(size=n)) for p in block.priors]
     return np.stack(columns, axis=1)
 
 
-def at_parameters(
-    design: Design, parameters: Parameters, rng: np.random.Generator
-) -> Parameters:
+def at_parameters(design: Design, parameters: Parameters, rng: np.random.Generator) -> Parameters:
     """The same population with its levels drawn anew (own coefficients of no pooling stay)."""
     group = single_group(design)
     if group is None or not group.is_pooled:

@@ -54,7 +54,9 @@ class HalfT:
     def logpdf(self, x: np.ndarray) -> np.ndarray:
         """Log density at x >= 0, minus infinity below."""
         nu = self.nu
-        constant = special.gammaln((nu + 1) / 2) - special.gammaln(nu / 2) - 0.5 * np.log(nu * np.pi)
+        constant = (
+            special.gammaln((nu + 1) / 2) - special.gammaln(nu / 2) - 0.5 * np.log(nu * np.pi)
+        )
         scaled = np.asarray(x) / self.sigma
         inside = np.log(2 / self.sigma) + constant - 0.5 * (nu + 1) * np.log1p(scaled**2 / nu)
         return np.where(scaled < 0, -np.inf, inside)
@@ -108,7 +110,9 @@ class Prior:
 
     def __init__(self, family: str, **parameters: Any) -> None:
         if family not in _FAMILIES:
-            raise PriorError(f"no prior family {family!r}: {nearest(family, _FAMILIES)}", "unknown-prior")
+            raise PriorError(
+                f"no prior family {family!r}: {nearest(family, _FAMILIES)}", "unknown-prior"
+            )
         names = _FAMILIES[family][0]
         if set(parameters) != set(names):
             raise PriorError(
@@ -153,9 +157,13 @@ def _scalars(family: str, given: Mapping[str, Any]) -> dict[str, float]:
     free = {"mu", "lower", "upper"} | ({"alpha"} if family == "Cauchy" else set())
     for name, value in values.items():
         if not np.isfinite(value):
-            raise PriorError(f"{family}: {name} must be finite; it is {value:g}", "prior-parameters")
+            raise PriorError(
+                f"{family}: {name} must be finite; it is {value:g}", "prior-parameters"
+            )
         if value <= 0 and name not in free:
-            raise PriorError(f"{family}: {name} must be positive; it is {value:g}", "prior-parameters")
+            raise PriorError(
+                f"{family}: {name} must be positive; it is {value:g}", "prior-parameters"
+            )
     if family == "Uniform" and values["lower"] >= values["upper"]:
         raise PriorError("Uniform: lower must be below upper", "prior-parameters")
     return values
@@ -220,7 +228,9 @@ class CoefficientPriors:
         """Shape (k,): prior sds, infinite where flat (normal and flat priors only)."""
         if self.joint is not None:
             return np.sqrt(np.diag(self.joint.parameters["cov"]))
-        return np.array([np.inf if p.family == "Flat" else p.parameters["sigma"] for p in self.priors])
+        return np.array(
+            [np.inf if p.family == "Flat" else p.parameters["sigma"] for p in self.priors]
+        )
 
     @property
     def precision_root(self) -> np.ndarray:
@@ -292,7 +302,9 @@ class ModelPriors:
             rows += _coefficient_rows(self.own, f"coef_{self.factor}", self.response, common)
         for block in self.spread:
             rows += _spread_rows(block, self.factor, self.response)
-        rows.append(("sigma", str(self.sigma), f"residual sd of {self.response}: {_range(self.sigma)}"))
+        rows.append(
+            ("sigma", str(self.sigma), f"residual sd of {self.response}: {_range(self.sigma)}")
+        )
         return pd.DataFrame(rows, columns=["parameter", "prior", "meaning"]).set_index("parameter")
 
     def __repr__(self) -> str:
@@ -320,9 +332,17 @@ def default_priors(design: Design) -> ModelPriors:
     return ModelPriors(design.spec.response, sigma, population, group.factor, spread)
 
 
-def _coefficients(coding: Coding, terms: tuple[str, ...], mean_y: float, sd_y: float) -> CoefficientPriors:
-    sd = COEFFICIENT_SDS * sd_y * np.where(coding.constant != 0, np.abs(coding.constant), 1 / coding.scales)
-    priors = [Prior("Normal", mu=mean_y * a, sigma=s) for a, s in zip(coding.constant, sd, strict=True)]
+def _coefficients(
+    coding: Coding, terms: tuple[str, ...], mean_y: float, sd_y: float
+) -> CoefficientPriors:
+    sd = (
+        COEFFICIENT_SDS
+        * sd_y
+        * np.where(coding.constant != 0, np.abs(coding.constant), 1 / coding.scales)
+    )
+    priors = [
+        Prior("Normal", mu=mean_y * a, sigma=s) for a, s in zip(coding.constant, sd, strict=True)
+    ]
     return CoefficientPriors(coding, terms, tuple(priors))
 
 

@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 from scipy import special
 
-EM_STEPS = 8
+EM_STEPS = 4
+LEAST_SHARE = 0.005  # of the weight that a component must explain to stay
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def refit(
         logs = np.concatenate([current.log_densities(z), fixed_log])
         responsibility = np.exp(logs - log_sum(logs)) * weights
         shares = responsibility[: len(components)].sum(axis=1)
-        keep = shares > 0.01
+        keep = shares > LEAST_SHARE
         if not keep.any():
             break
         components = [c for c, k in zip(components, keep, strict=True) if k]

@@ -53,7 +53,7 @@ def names_of(priors: ModelPriors) -> dict[str, Target]:
     named.append(("sigma", Target("sigma")))
     if terms:
         named.append((priors.factor, Target("factor", tuple(range(len(terms))))))
-    return {name: target for name, target in reversed(named)} if named else {}
+    return dict(reversed(named))
 
 
 def _term_names(variable: str, kind: Kind, terms: Sequence[str]) -> list[tuple[str, Target]]:
@@ -89,12 +89,14 @@ def with_user_priors(priors: ModelPriors, design: Design, given: Mapping[str, An
     if "sigma" in chosen.scalars:
         out = replace(out, sigma=chosen.scalars["sigma"])
     if chosen.terms["beta"]:
-        out = replace(out, population=_coefficients(out.population, chosen.terms["beta"]))
-        _check_flat(out.population, design)
-        _warn_of_zero("beta", out.population, chosen.terms["beta"], design.X)
+        population = _coefficients(out.population, chosen.terms["beta"])
+        _check_flat(population, design)
+        _warn_of_zero("beta", population, chosen.terms["beta"], design.X)
+        out = replace(out, population=population)
     if chosen.terms["own"] and out.own is not None:
-        out = replace(out, own=_coefficients(out.own, chosen.terms["own"]))
-        _warn_of_zero(f"coef_{out.factor}", out.own, chosen.terms["own"], design.groups[0].Z)
+        own = _coefficients(out.own, chosen.terms["own"])
+        _warn_of_zero(f"coef_{out.factor}", own, chosen.terms["own"], design.groups[0].Z)
+        out = replace(out, own=own)
     if chosen.terms["sd"] or "corr" in chosen.scalars:
         out = replace(out, spread=_spread(out, chosen, design))
     return out
@@ -104,7 +106,7 @@ def check_names(given: Mapping[str, Any], known: Iterable[ModelPriors], formula:
     """Raise where a name is in none of the models."""
     if not isinstance(given, Mapping):
         raise PriorError(
-            "priors= takes a dict, name -> prior: priors={'sigma': hp.Prior('HalfNormal', sigma=10)}",
+            "priors= takes a dict by name: priors={'sigma': hp.Prior('HalfNormal', sigma=10)}",
             "priors-by-name",
         )
     names = list(dict.fromkeys(name for priors in known for name in reversed(names_of(priors))))
@@ -213,7 +215,7 @@ def _check_joint(prior: Prior, name: str, target: Target, others: Mapping[int, P
             "support-of-prior",
         )
     if size != p:
-        raise PriorError(f"MvNormal of {size} coefficients for the {p} of beta.", "prior-parameters")
+        raise PriorError(f"MvNormal of size {size}, beta has {p} terms.", "prior-parameters")
 
 
 def _coefficients(block: CoefficientPriors, chosen: Mapping[int, Prior]) -> CoefficientPriors:
@@ -222,25 +224,20 @@ def _coefficients(block: CoefficientPriors, chosen: Mapping[int, Prior]) -> Coef
 
 
 def _spread(priors: ModelPriors, chosen: _Chosen, design: Design) -> tuple[SpreadPriors, ...]:
-    first, out = 0, []
+    out = []
     for block in priors.spread:
-        own = {k: chosen.terms["sd"].get(first + k) for k in range(len(block.sd))}
-        own = {k: prior for k, prior in own.items() if prior is not None}
-        eta = block.eta
-        if eta is not None and "corr" in chosen.scalars:
-            eta = float(chosen.scalars["corr"].parameters["eta"])
-            own_corr = True
-        else:
-            own_corr = False
-        if own or own_corr:
-            was = block
-            sd = tuple(own.get(k) or prior for k, prior in enumerate(block.sd))
-            block = replace(block, coding=block.coding.uncentred(), sd=sd, eta=eta)
-            if was.coding.is_centred:
-                columns = design.groups[0].Z[:, block.columns]
-                _warn_of_zero(f"sd_{priors.factor}", block, own, columns)
-        out.append(block)
-        first += len(block.sd)
+        start, size = block.columns.start, len(block.sd)
+        own = {k - start: p for k, p in chosen.terms["sd"].items() if start <= k < start + size}
+        corr = chosen.scalars.get("corr") if block.eta is not None else None
+        if not own and corr is None:
+            out.append(block)
+            continue
+        sd = tuple(own.get(k, prior) for k, prior in enumerate(block.sd))
+        eta = block.eta if corr is None else float(corr.parameters["eta"])
+        out.append(replace(block, coding=block.coding.uncentred(), sd=sd, eta=eta))
+        if block.coding.is_centred:
+            columns = design.groups[0].Z[:, block.columns]
+            _warn_of_zero(f"sd_{priors.factor}", out[-1], own, columns)
     return tuple(out)
 
 

@@ -1,4 +1,4 @@
-"""Simulation-based calibration: are the posteriors of a model what they say they are?
+"""Simulation-based calibration: whether the posteriors of a model are what they say they are.
 
 Parameters are drawn from the priors and a response is simulated from them; the posterior is drawn
 given that response. Over many simulations the rank of the true value among independent posterior
@@ -138,8 +138,8 @@ class Calibration:
         names = ", ".join(f"{q} ({_how(self.table.loc[q])})" for q in outside)
         if self.is_calibrated:
             return (
-                f"Calibrated as far as {size} simulations can tell: {len(outside)} of {n} quantities "
-                f"just outside the {BAND:.0%} band, {names}; among {n} that happens by chance. "
+                f"Calibrated as far as {size} simulations can tell: {len(outside)} of {n} "
+                f"quantities just outside the {BAND:.0%} band, {names}; among {n} that happens by chance. "
                 "More simulations would tell."
             )
         return f"Not calibrated: outside the {BAND:.0%} band over {size} simulations: {names}."
@@ -186,7 +186,6 @@ def calibrate(
     engine: str,
     simulations: int,
     seed: int,
-    cores: int | None = None,
     progress: bool = True,
 ) -> Calibration:
     """Ranks of simulated truths among the draws of an engine.
@@ -202,12 +201,14 @@ def calibrate(
     simulations
         How many; the bands narrow with their square root.
     seed
-        One seed, one answer, on any number of threads.
-    cores, progress
-        Threads, and whether to show a bar.
+        One seed, one answer.
+    progress
+        Whether to show a bar.
     """
     if simulations < 20:
-        raise ArgumentError(f"simulations={simulations}: 20 at least, 100 to tell much", "bad-count")
+        raise ArgumentError(
+            f"simulations={simulations}: 20 at least, 100 to tell much", "bad-count"
+        )
     start = time.perf_counter()
 
     def one(source: np.random.SeedSequence) -> tuple[dict[str, int], bool, int]:
@@ -217,8 +218,9 @@ def calibrate(
         ranks = {q: _rank(v, redrawn.draws[q], rng) for q, v in simulated.truth.items()}
         return ranks, redrawn.is_trusted, len(next(iter(redrawn.draws.values())))
 
+    # One at a time: small fits are Python more than compiled, and the compiled part is threaded.
     sources = np.random.SeedSequence(seed).spawn(simulations)
-    done = in_threads(one, sources, f"calibrating {formula}", cores, progress)
+    done = in_threads(one, sources, f"calibrating {formula}", 1, progress)
     return Calibration(
         formula=formula,
         engine=engine,

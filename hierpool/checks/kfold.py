@@ -27,7 +27,7 @@ from hierpool.core.results import OBS_DIM, row_labels
 from hierpool.core.triangular import cholesky, log_det, solve_lower
 
 Refit = Callable[[np.ndarray, int], tuple[Integrated, np.ndarray, np.ndarray, bool]]
-"""Held-out rows and a seed -> the model of the others, its sigma and Lambda, whether to trust them."""
+"""Held-out rows, seed -> model of the others, sigma and Lambda of its draws, if to be trusted."""
 _BLOCK_NUMBERS = 4_000_000
 _FOLD_SEED = 1951
 
@@ -128,7 +128,7 @@ def _plan(design: Design, k: int, by: str | None, seed: int) -> _Plan:
 
 def _folds(n: int, k: int, what: str, rng: np.random.Generator) -> np.ndarray:
     """Shape (n,): folds 0 to k - 1 of nearly equal size, at random."""
-    if not isinstance(k, (int, np.integer)) or not 2 <= k <= n:
+    if int(k) != k or not 2 <= k <= n:
         raise ArgumentError(f"k={k!r}: a whole number from 2 to {n}, for {what}", "bad-count")
     return rng.permutation(np.arange(n) % k)
 
@@ -207,7 +207,7 @@ def _scored(fit: Any, plan: _Plan, k: int, elpd: np.ndarray, n_distrusted: int) 
     if plan.grouping is None:
         inside = np.concatenate(
             [
-                special.logsumexp(fit.integrated.log_density_of_rows(sigma, factor, rows), axis=1)
+                special.logsumexp(fit.integrated.log_density_of_rows(sigma, factor, rows), axis=0)
                 for rows in np.array_split(np.arange(len(elpd)), max(1, len(elpd) // 1000))
             ]
         )
@@ -226,9 +226,9 @@ def _scored(fit: Any, plan: _Plan, k: int, elpd: np.ndarray, n_distrusted: int) 
         n_data_points=len(elpd),
         scale="log",
         warning=n_distrusted > 0,
-        good_k=None,
+        good_k=None,  # type: ignore[arg-type]  # as ArviZ's own K-fold has it
         elpd_i=xr.DataArray(elpd, coords=coords, dims=[plan.dim], name="y"),
-        pareto_k=None,
+        pareto_k=None,  # type: ignore[arg-type]
         n_folds=k,
         p_kfold_i=xr.DataArray(inside - elpd, coords=coords, dims=[plan.dim], name="y"),
     )

@@ -18,6 +18,7 @@ from hierpool.core.kernels import over_threads
 
 PRIOR_SCALE = 3.0  # of the grid of Zhang and Stephens
 PRIOR_SHAPE, PRIOR_COUNT = 0.5, 10.0  # shape and weight of the prior of k
+_BINS = 512
 _CHUNK = 8  # factors multiplied before a logarithm is taken
 _OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
 
@@ -64,14 +65,46 @@ def _fit_tail(x):
     return (np.inf, np.nan) if np.isnan(k) else (k, scale)
 
 
+@njit("UniTuple(f8[::1], 2)(f8[::1], i8)", **_OPTIONS)
+def _split(x, tail):
+    """All but the ``tail`` largest of x, whose largest is 0, in any order; and these, sorted.
+
+    A count by bins finds where the tail begins; only the bins above are sorted.
+    """
+    low = x.min()
+    counts = np.zeros(_BINS, dtype=np.int64)
+    scale = _BINS / -low if low < 0 else 0.0
+    for m in range(len(x)):
+        counts[min(int((x[m] - low) * scale), _BINS - 1)] += 1
+    edge, above = _BINS, 0
+    while above < tail:
+        edge -= 1
+        above += counts[edge]
+    if above > 8 * tail:
+        split = np.partition(x, len(x) - tail)
+        return split[: len(x) - tail].copy(), np.sort(split[len(x) - tail :])
+    body, upper = np.empty(len(x) - tail), np.empty(above)
+    below, place = 0, 0
+    for m in range(len(x)):
+        if min(int((x[m] - low) * scale), _BINS - 1) < edge:
+            body[below] = x[m]
+            below += 1
+        else:
+            upper[place] = x[m]
+            place += 1
+    upper = np.sort(upper)
+    for m in range(above - tail):
+        body[below + m] = upper[m]
+    return body, upper[above - tail :].copy()
+
+
 @njit("void(i8, i8, f8[:,::1], i8, f8[:,::1])", **_OPTIONS)
 def _points(start, stop, log_density, tail, out):
     draws = log_density.shape[1]
     for i in range(start, stop):
         ratios = -log_density[i]
         top = ratios.max()
-        split = np.partition(ratios - top, draws - tail)
-        body, ends = split[: draws - tail], np.sort(split[draws - tail :])
+        body, ends = _split(ratios - top, tail)
         cutoff = np.exp(body.max())
         excess = np.exp(ends) - cutoff
         smoothed = ends.copy()
@@ -85,17 +118,19 @@ def _points(start, stop, log_density, tail, out):
                     value = cutoff + scale * np.expm1(-k * np.log1p(-p)) / k
                 smoothed[m] = min(np.log(value), ends[tail - 1])
         weight, scored, density = 0.0, float(len(body)), 0.0
+        low = body.min()  # density over its largest value is exp(low) over the raw weight
+        least = np.exp(low)
         for m in range(len(body)):
-            weight += np.exp(body[m])
+            raw = np.exp(body[m])
+            weight += raw
+            density += least / raw if raw > 1e-290 else np.exp(low - body[m])
         for m in range(tail):
             weight += np.exp(smoothed[m])
             scored += np.exp(smoothed[m] - ends[m])
-        low = -ratios.min()
-        for m in range(draws):
-            density += np.exp(-ratios[m] - low)
+            density += np.exp(low - ends[m])
         out[i, 0] = np.log(scored) - np.log(weight) - top
         out[i, 1] = k
-        out[i, 2] = low + np.log(density / draws)
+        out[i, 2] = np.log(density / draws) - low - top
 
 
 def leave_one_out(log_density: np.ndarray, r_eff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -63,14 +63,15 @@ class Recovery:
         """Which estimator errs least, and whose intervals miss their nominal coverage."""
         parts = []
         for term, rows in self.table.groupby(level="term", sort=False):
-            best = rows["rmse"].idxmin()[0]
+            best = rows.index.get_level_values("estimator")[int(rows["rmse"].argmin())]
             parts.append(f"{best} ({term})")
         miss = (self.table["coverage"] - self.probability).abs() > np.maximum(
             0.03, 3 * self.table["coverage_mcse"]
         )
+        outside = self.table[miss].reset_index()
+        columns = (outside[c] for c in ("estimator", "coverage", "term"))
         missed = [
-            f"{name} {row['coverage']:.0%} ({term})"
-            for (name, term), row in self.table[miss].iterrows()  # type: ignore[misc]
+            f"{name} {share:.0%} ({term})" for name, share, term in zip(*columns, strict=True)
         ]
         text = f"Smallest rmse: {', '.join(parts)}."
         nominal = f"the nominal {self.probability:.0%}"
@@ -103,7 +104,6 @@ def recovery(
     probability: float,
     simulations: int,
     seed: int,
-    cores: int | None = None,
     progress: bool = True,
 ) -> Recovery:
     """Errors of several estimators of the same coefficients, over the same simulated responses.
@@ -118,8 +118,8 @@ def recovery(
         Names of the q coefficients.
     formula, truth, probability
         For the printed form.
-    simulations, seed, cores, progress
-        How many; one seed, one answer; threads; whether to show a bar.
+    simulations, seed, progress
+        How many; one seed, one answer; whether to show a bar.
     """
     if simulations < 2:
         raise ArgumentError(f"simulations={simulations}: 2 at least", "bad-count")
@@ -132,8 +132,9 @@ def recovery(
         made = [e(response, int(s)) for e, s in zip(estimators.values(), seeds, strict=True)]
         return np.stack([_scores(e, true) for e in made])
 
+    # One at a time: small fits are Python more than compiled, and the compiled part is threaded.
     sources = np.random.SeedSequence(seed).spawn(simulations)
-    every = np.stack(in_threads(one, sources, f"simulating {formula}", cores, progress))
+    every = np.stack(in_threads(one, sources, f"simulating {formula}", 1, progress))
     index = pd.MultiIndex.from_product([list(estimators), terms], names=["estimator", "term"])
     return Recovery(
         formula=formula,

@@ -26,7 +26,7 @@ MATTERS = 0.05  # distance per doubling from which a quantity counts as sensitiv
 _TRUSTED_K = 0.7
 
 Scaled = Callable[[str, float], Mapping[str, np.ndarray] | None]
-"""Component and power -> draws of every quantity under the scaled prior; None where it cannot be."""
+"""Component, power -> draws of every quantity under the scaled prior; None where impossible."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,15 +57,23 @@ class Sensitivity:
         unknown = int(prior["sensitivity"].isna().any() and prior["sensitivity"].isna().sum())
         rest = f" {unknown} entries could not be had (NaN)." if unknown else ""
         if sensitive.empty:
-            return f"No quantity is sensitive to a prior: none moves by {MATTERS} per doubling.{rest}"
-        return f"{' '.join(self._told(q, row) for q, row in sensitive.iterrows())}{rest}"
+            return (
+                f"No quantity is sensitive to a prior: none moves by {MATTERS} per doubling.{rest}"
+            )
+        told = [
+            self._told(str(quantity), key[0], most)
+            for quantity, most, key in zip(
+                sensitive.index, sensitive["max"], sensitive["idxmax"], strict=True
+            )
+        ]
+        return f"{' '.join(told)}{rest}"
 
-    def _told(self, quantity: object, row: pd.Series) -> str:  # type: ignore[type-arg]
-        component = row["idxmax"][0]
-        text = f"{quantity} moves with the prior of {component} ({row['max']:.2f})"
-        if (LIKELIHOOD, quantity) not in self.table.index:
+    def _told(self, quantity: str, component: str, most: float) -> str:
+        text = f"{quantity} moves with the prior of {component} ({most:.2f})"
+        data = self.table["sensitivity"].get((LIKELIHOOD, quantity), np.nan)
+        if np.isnan(data):
             return f"{text}."
-        if self.table.loc[(LIKELIHOOD, quantity), "sensitivity"] > MATTERS:
+        if data > MATTERS:
             return f"{text} and with the data: they pull apart, or the prior is informative."
         return f"{text}, and hardly with the data: they say little about it."
 
@@ -101,16 +109,20 @@ def sensitivity(
     """
     rows = []
     for component, log_density in log_densities.items():
-        used = {power: _at(component, power, log_density, scaled) for power in (*POWERS, HALF, TWICE)}
+        used = {
+            power: _at(component, power, log_density, scaled) for power in (*POWERS, HALF, TWICE)
+        }
         for quantity, values in draws.items():
-            rows.append({"prior": component, "quantity": quantity, **_moved(values, quantity, used)})
+            rows.append(
+                {"prior": component, "quantity": quantity, **_moved(values, quantity, used)}
+            )
     table = pd.DataFrame(rows).set_index(["prior", "quantity"])
     return Sensitivity(formula, table)
 
 
 @dataclass(frozen=True)
 class _Scaled:
-    """A posterior under one scaled component: weights of the old draws, or new draws, or neither."""
+    """A posterior with one component scaled: weights of the draws, or new draws, or neither."""
 
     pareto_k: float
     weights: np.ndarray | None

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
 from hierpool.show.layout import WIDTH, Picture, dress, settle, sheet, titled, write_axis_labels
-from hierpool.show.style import BLUP, COMPLETE, INK, PANEL, PARTIAL, RULE, TINY, styled
-from hierpool.show.tables import LevelTable, read_levels, rounded, some
+from hierpool.show.style import BLUP, COMPLETE, INK, PANEL, PARTIAL, RULE, SMALL, TINY, styled
+from hierpool.show.tables import LevelTable, read_levels, rounded
 from hierpool.show.texts import elided, write_names
 
 _NEEDED = ["posterior_mean", "blup", "difference"]
@@ -83,17 +83,24 @@ def _draw(levels: LevelTable, title: str, worst: int) -> Picture:
         _draw_difference(under, one, width, is_first=column == 0)
         above.set_title(elided(term, 0.75 * width, PANEL), loc="left", fontsize=PANEL, pad=3)
         below.append((under, one, order))
+    figure.align_ylabels()
     settle(figure)
     for ax, one, order in below:
         points = one[["blup", "difference"]].to_numpy()
+        bars = [points + [[0.0, k]] * _bar(one)[:, None] for k in (-1.0, -0.5, 0.0, 0.5, 1.0)]
         names = [elided(one.index[i], 0.35 * width, TINY) for i in order]
-        write_names(ax, points[order], names, obstacles=points)
+        write_names(ax, points[order], names, obstacles=np.vstack(bars), most_covered=np.inf)
     return figure
 
 
 def _of_term(levels: LevelTable, term: str) -> pd.DataFrame:
     columns = [*_NEEDED, *(c for c in ("mcse", "blup_se") if c in levels.values)]
     return pd.DataFrame({column: levels.wide(column)[term] for column in columns})
+
+
+def _bar(one: pd.DataFrame) -> np.ndarray:
+    """Two Monte Carlo standard errors of each difference; 0 where the table has none."""
+    return 2 * one["mcse"].to_numpy() if "mcse" in one else np.zeros(len(one))
 
 
 def _dot_size(count: int) -> float:
@@ -124,10 +131,11 @@ def _draw_scatter(
 
 def _draw_difference(ax: Axes, one: pd.DataFrame, width: float, is_first: bool) -> None:
     dress(ax)
-    error = 2 * one["mcse"] if "mcse" in one else pd.Series(0.0, index=one.index)
+    error, crowd = _bar(one), len(one) > 200
     ax.axhline(0, zorder=1, **{**COMPLETE.line, "color": RULE})
     bars = (one["difference"] - error, one["difference"] + error)
-    ax.vlines(one["blup"], *bars, color=PARTIAL.color, linewidth=0.8, alpha=0.6, zorder=1.8)
+    thin: dict[str, Any] = {"linewidth": 0.4 if crowd else 0.8, "alpha": 0.25 if crowd else 0.6}
+    ax.vlines(one["blup"], *bars, color=PARTIAL.color, zorder=1.8, **thin)
     ax.plot(one["blup"], one["difference"], zorder=2, **PARTIAL.dots(0.75 * _dot_size(len(one))))
     reach = float(np.nanmax(np.abs(np.concatenate(bars)))) or 1.0
     ax.set_ylim(-1.25 * reach, 1.25 * reach)
@@ -143,6 +151,7 @@ def _caption(levels: LevelTable) -> str:
         level, value = one.index[k], float(one["difference"].iloc[k])
         se = float(one["blup_se"].iloc[k]) if "blup_se" in one else np.nan
         scale = f", {rounded(abs(value) / se)} BLUP se" if se > 0 else ""
-        parts.append(f"{term} {rounded(value)} ({level}{scale})")
+        name = elided(level, 1.8, SMALL)
+        parts.append(f"{term} {rounded(value)} ({name}{scale})")
     bars = " Bars: two Monte Carlo standard errors." if "mcse" in levels.values else ""
-    return f"Largest difference, posterior mean less BLUP: {some(parts)}.{bars}"
+    return f"Largest difference, posterior mean less BLUP: {', '.join(parts)}.{bars}"

@@ -193,4 +193,7 @@ def _draw_rows(
         alpha=1.0 if not rows.is_crowded else 0.5,
         zorder=2,
     )
-    ax.plot(middle, heights, zorder=3, **kind.look.dots(2.8 * max(size, 0.4)))
+    # Where rows are crowded the two coincide: the posterior's smaller dots go over the BLUPs.
+    is_posterior = kind.look is PARTIAL
+    dot = 2.8 if not rows.is_crowded else 0.9 if is_posterior else 1.8
+    ax.plot(middle, heights, zorder=3.1 if is_posterior else 3, **kind.look.dots(dot))

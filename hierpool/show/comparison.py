@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 
 from hierpool.core.errors import DataError, listed
 from hierpool.show.layout import Picture, dress, settle, sheet, titled
-from hierpool.show.style import INK, MUTED, PARTIAL, RULE, TINY, styled
-from hierpool.show.tables import some
-from hierpool.show.texts import elided_apart
+from hierpool.show.style import INK, MUTED, PARTIAL, RULE, SMALL, TINY, styled
+from hierpool.show.texts import elided, elided_apart
 
 _NEEDED = ["elpd_diff", "dse", "elpd", "se"]
 _MOST = 150
@@ -116,14 +115,13 @@ def _write_sides(figure: Figure, heights: np.ndarray, table: pd.DataFrame) -> No
 
 
 def _caption(table: pd.DataFrame, total: int) -> str:
-    best = table.iloc[0]
-    words = [
-        f"Bars: one standard error of the difference. elpd of {table.index[0]}: "
-        f"{best['elpd']:.1f} (se {best['se']:.1f}).".replace("-", "−")
-    ]
+    best, name = table.iloc[0], elided(table.index[0], 2.5, SMALL)
+    score = f"{best['elpd']:.1f} (se {best['se']:.1f})".replace("-", "−")
+    words = [f"Bars: one standard error of the difference. elpd of {name}: {score}."]
     if len(table) < total:
         words.append(f"The best {len(table)} of {total} models.")
-    doubts = [f"{k} ({doubt})" for k, doubt in table["doubt"].items() if doubt]
+    doubts = [f"{elided(k, 1.8, SMALL)} ({doubt})" for k, doubt in table["doubt"].items() if doubt]
     if doubts:
-        words.append(f"With care: {some(doubts, 4)}.")
+        more = f" and {len(doubts) - 4} more" if len(doubts) > 4 else ""
+        words.append(f"With care: {', '.join(doubts[:4])}{more}.")
     return " ".join(words)

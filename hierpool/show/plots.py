@@ -8,9 +8,17 @@ as a page of text: 7.2 inches. ``figure.savefig("boars.pdf")`` writes it.
 from __future__ import annotations
 
 from hierpool.show.agreement import posterior_against_blup
+from hierpool.show.calibration import calibration
 from hierpool.show.caterpillar import caterpillar
 from hierpool.show.comparison import comparison
 from hierpool.show.shrinkage import shrinkage
 from hierpool.show.trajectories import trajectories
 
-__all__ = ["caterpillar", "comparison", "posterior_against_blup", "shrinkage", "trajectories"]
+__all__ = [
+    "calibration",
+    "caterpillar",
+    "comparison",
+    "posterior_against_blup",
+    "shrinkage",
+    "trajectories",
+]

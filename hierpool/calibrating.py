@@ -1,0 +1,413 @@
+"""The door to the checks that simulate and fit again: calibrate, recovery, sensitivity.
+
+The checks themselves import no engine; here they are given one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import arviz as az
+import numpy as np
+from arviz_stats.base import array_stats
+from scipy import special
+
+from hierpool import engines
+from hierpool.bayes import power, prior_draws
+from hierpool.bayes.exact import Target
+from hierpool.bayes.priors import ModelPriors, default_priors
+from hierpool.bayes.refits import sample_judged
+from hierpool.bayes.runs import (
+    Settings,
+    coefficient_names,
+    is_integrable,
+    spread_names,
+)
+from hierpool.bayes.theta import Theta
+from hierpool.checks import calibration as sbc
+from hierpool.checks import recovery as recovering
+from hierpool.checks import sensitivity as scaling
+from hierpool.checks.calibration import Calibration, Redrawn, Simulated
+from hierpool.checks.diagnostics import proposal_pareto_k
+from hierpool.checks.quantities import scalars, telling_levels
+from hierpool.checks.recovery import Estimated, Recovery
+from hierpool.checks.sensitivity import Sensitivity
+from hierpool.core.design import Design
+from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from hierpool.core.gaussian import LOG_2PI
+from hierpool.core.moments import Coordinates, single_group
+from hierpool.core.spec import Spec
+from hierpool.core.triangular import log_det
+from hierpool.data.frame import build_design
+from hierpool.data.pooling import complete_pooling_spec, no_pooling_spec
+from hierpool.fits import BlupFit, PosteriorFit
+from hierpool.models import Model
+from hierpool.reml import estimate
+
+CHAINS, DRAWS = 4, 250  # of each simulated fit
+_MORE = 4  # times as many draws where too few of them are independent
+LOG_LIKELIHOOD = "log_likelihood"  # quantity: log p(y | theta), coefficients integrated out
+
+
+def calibrate(
+    model: Model,
+    simulations: int = 200,
+    *,
+    seed: int | None = None,
+    engine: Literal["exact", "nuts"] = "exact",
+    progress: bool = True,
+) -> Calibration:
+    """Simulation-based calibration: whether a model's posteriors are what they say they are.
+
+    Parameters are drawn from the model's priors, as printed; responses simulated from them are
+    fitted under the same priors. The ranks of sigma, the standard deviations, the correlations,
+    beta, the coefficients of three levels (fewest, median and most rows) and the log-likelihood
+    among 99 posterior draws are uniform if all is right.
+
+    Parameters
+    ----------
+    model
+        Any model with proper priors.
+    simulations
+        How many simulated responses.
+    seed
+        One seed, one answer; None: a fresh one, recorded.
+    engine
+        ``"exact"``, or ``"nuts"``: minutes, not seconds.
+    progress
+        Show a bar on anything over a second.
+
+    Returns
+    -------
+    Calibration
+        Prints a verdict; ``ranks``, ``table``; ``hp.plots.calibration`` draws it.
+    """
+    design, priors = model.design, model.priors
+    if engine not in ("exact", "nuts"):
+        raise ArgumentError(f"engine={engine!r}: choose 'exact' or 'nuts'", "unknown-choice")
+    if engine == "exact" and not is_integrable(priors):
+        raise UnsupportedModelError(
+            f"the exact engine cannot take {model.formula}: a coefficient has a prior that is not "
+            "normal. Use engine='nuts'.",
+            "exact-needs-normal",
+        )
+    levels = telling_levels(design)
+    redraw = _redraw_exact if engine == "exact" else _redraw_nuts
+
+    def simulate(rng: np.random.Generator) -> Simulated:
+        drawn = prior_draws.draw_parameters(design, priors, rng)
+        response = replace(design, y=prior_draws.simulate(design, drawn, rng))
+        truth = scalars(design, drawn.named(design), levels)
+        if engine == "exact" and drawn.theta is not None:
+            truth[LOG_LIKELIHOOD] = _log_likelihood(Target.of(response, priors), drawn.theta)[0]
+        return Simulated({k: float(v) for k, v in truth.items()}, response)
+
+    def refit(response: Design, rng: np.random.Generator) -> Redrawn:
+        return redraw(response, priors, levels, rng)
+
+    return sbc.calibrate(
+        simulate,
+        refit,
+        formula=model.formula,
+        engine=engine,
+        simulations=simulations,
+        seed=engines.fresh_seed() if seed is None else seed,
+        progress=progress,
+    )
+
+
+def _log_likelihood(target: Target, theta: Theta) -> np.ndarray:
+    factor = target.theta_map.relative_factor(theta)
+    return target.integrated.log_density(theta.sigma, factor)
+
+
+def _is_good(log_weights: np.ndarray) -> bool:
+    return not proposal_pareto_k(log_weights) > engines.PARETO_K_LIMIT
+
+
+def _redraw_exact(
+    design: Design, priors: ModelPriors, levels: np.ndarray, rng: np.random.Generator
+) -> Redrawn:
+    target = Target.of(design, priors)
+    trusted, kept = False, np.zeros(0, dtype=np.intp)
+    for draws in (DRAWS, _MORE * DRAWS):
+        found, trusted = sample_judged(target, CHAINS, draws, rng, _is_good)
+        enough, kept = _independent(found.log_posterior, found.z[..., 0])
+        if enough:
+            break
+    theta = target.coordinates.theta(found.z.reshape(-1, target.coordinates.size)[kept])
+    factor = target.theta_map.relative_factor(theta)
+    coefficients = target.integrated.draw_coefficients(theta.sigma, factor, rng)
+    variables = {
+        **coefficient_names(design, coefficients),
+        **spread_names(design, target.theta_map, theta),
+    }
+    drawn = scalars(design, variables, levels)
+    drawn[LOG_LIKELIHOOD] = target.integrated.log_density(theta.sigma, factor)
+    return Redrawn(drawn, trusted and enough)
+
+
+def _redraw_nuts(
+    design: Design, priors: ModelPriors, levels: np.ndarray, rng: np.random.Generator
+) -> Redrawn:
+    seed = int(rng.integers(2**31))
+    settings = Settings(DRAWS, 1000, CHAINS, None, seed, "nutpie", None, False, {})
+    fit = engines.fit(design, priors, "nuts", settings)
+    posterior = fit.datatree["posterior"].to_dataset()
+    variables = {str(k): v.to_numpy() for k, v in posterior.data_vars.items()}
+    chained = scalars(design, variables, levels)
+    enough, kept = _independent(*chained.values())
+    return Redrawn({k: v.reshape(-1)[kept] for k, v in chained.items()}, enough)
+
+
+def _independent(*chained: np.ndarray) -> tuple[bool, np.ndarray]:
+    """Positions of evenly spaced draws, and whether there are as many independent ones."""
+    ess = min(float(array_stats.ess(v, method="bulk")) for v in chained)
+    total = chained[0].size
+    kept = np.linspace(0, total - 1, sbc.KEPT).round().astype(np.intp)
+    return ess >= sbc.KEPT, kept
+
+
+def recovery(
+    model: Model,
+    simulations: int = 100,
+    *,
+    at: Literal["reml", "prior"] | PosteriorFit | BlupFit = "reml",
+    seed: int | None = None,
+    progress: bool = True,
+) -> Recovery:
+    """How well no, complete and partial pooling and BLUPs recover the levels' coefficients.
+
+    Responses are simulated from the model with its levels drawn anew each time; the four are
+    fitted to each, and their estimates of every level's coefficients set against the truth.
+
+    Parameters
+    ----------
+    model
+        A partially pooled model.
+    simulations
+        How many simulated responses.
+    at
+        Parameters of the simulation: ``"reml"``, the REML optimum of the model's own data; a fit,
+        its estimates (posterior means); ``"prior"``, drawn from the priors anew each time.
+    seed
+        One seed, one answer; None: a fresh one, recorded.
+    progress
+        Show a bar on anything over a second.
+
+    Returns
+    -------
+    Recovery
+        Bias, rmse and coverage by estimator and term; intervals have the probability of ArviZ's
+        rcParams, those of BLUPs are normal.
+    """
+    design, priors = model.design, model.priors
+    group = single_group(design)
+    if group is None or not group.is_pooled:
+        raise UnsupportedModelError(
+            f"{model.formula} does not pool partially: recovery compares the poolings on data from "
+            "a model with a distribution of levels. Use varying_intercept(...) or "
+            "varying_slope(...).",
+            "no-random-effects",
+        )
+    if not is_integrable(priors):
+        raise UnsupportedModelError(
+            f"recovery of {model.formula} needs normal priors on its coefficients.",
+            "exact-needs-normal",
+        )
+    given, truth = _parameters_at(model, at)
+
+    def simulate(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        if given is None:
+            drawn = prior_draws.draw_parameters(design, priors, rng)
+        else:
+            drawn = prior_draws.at_parameters(design, given, rng)
+        return drawn.named(design)[f"coef_{group.factor}"], prior_draws.simulate(design, drawn, rng)
+
+    return recovering.recovery(
+        simulate,
+        _estimators(model),
+        group.terms,
+        formula=model.formula,
+        truth=truth,
+        probability=float(az.rcParams["stats.ci_prob"]),
+        simulations=simulations,
+        seed=engines.fresh_seed() if seed is None else seed,
+        progress=progress,
+    )
+
+
+def _parameters_at(model: Model, at: Any) -> tuple[prior_draws.Parameters | None, str]:
+    """Parameters to simulate at, None for those of the priors, and words for them."""
+    if isinstance(at, str) and at == "prior":
+        return None, "parameters drawn from the priors"
+    if isinstance(at, str) and at == "reml":
+        at = model.reml()
+    if not isinstance(at, (BlupFit, PosteriorFit)):
+        raise ArgumentError(f"at={at!r}: choose 'reml', 'prior' or a fit", "unknown-choice")
+    if at.design.spec != model.design.spec:
+        raise ArgumentError(
+            f"at= is a fit of {at.design.spec.formula}, the model is {model.formula}",
+            "unknown-choice",
+        )
+    if isinstance(at, BlupFit):
+        e = at.estimate
+        root = prior_draws.spread_root(e.sd, np.where(np.isnan(e.corr), 0.0, e.corr))
+        empty = np.zeros((0, 0))
+        return prior_draws.Parameters(e.beta, e.sigma, root, empty), f"its {e.method} optimum"
+    posterior = at.datatree["posterior"].mean(("chain", "draw"))
+    factor = model.design.groups[0].factor
+    sd = posterior[f"sd_{factor}"].to_numpy()
+    corr = (
+        posterior[f"corr_{factor}"].to_numpy() if f"corr_{factor}" in posterior else np.eye(len(sd))
+    )
+    root = prior_draws.spread_root(sd, corr)
+    beta = posterior["beta"].to_numpy() if "beta" in posterior else np.zeros(0)
+    empty = np.zeros((0, 0))
+    return prior_draws.Parameters(
+        beta, float(posterior["sigma"]), root, empty
+    ), "its posterior means"
+
+
+def _estimators(model: Model) -> dict[str, recovering.Estimator]:
+    """No, complete and partial pooling, and BLUPs, of the levels' coefficients of a model."""
+    design = model.design
+    group = design.groups[0]
+    columns = f"{design.spec.response} ~ {design.spec.population}"
+    complete = _sibling(design, complete_pooling_spec(columns, group.factor))
+    own = _sibling(design, no_pooling_spec(columns, group.factor))
+    common = ModelPriors(model.priors.response, model.priors.sigma, model.priors.population)
+    return {
+        "no_pooling": lambda y, seed: _drawn(own, default_priors(own), y, seed, group.terms),
+        "complete_pooling": lambda y, seed: _drawn(complete, common, y, seed, group.terms),
+        "partial_pooling": lambda y, seed: _drawn(design, model.priors, y, seed, group.terms),
+        "blup": lambda y, seed: _blup(replace(design, y=y)),
+    }
+
+
+def _sibling(design: Design, spec: Spec) -> Design:
+    return build_design(spec, design.frame)
+
+
+def _drawn(
+    design: Design, priors: ModelPriors, y: np.ndarray, seed: int, terms: tuple[str, ...]
+) -> Estimated:
+    """Posterior means and intervals of the levels' coefficients on these terms."""
+    target = Target.of(replace(design, y=y), priors)
+    rng = np.random.default_rng(seed)
+    found, _ = sample_judged(target, CHAINS, DRAWS, rng, _is_good)
+    theta = target.coordinates.theta(found.z.reshape(-1, target.coordinates.size))
+    factor = target.theta_map.relative_factor(theta)
+    drawn = target.integrated.draw_coefficients(theta.sigma, factor, rng)
+    n_levels = next(iter(design.groupings.values())).n_levels
+    K = len(theta)
+    values = np.zeros((K, n_levels, len(terms)))
+    group = single_group(design)
+    for k, term in enumerate(terms):
+        if group is not None and term in group.terms:
+            values[..., k] = drawn["coef"][..., group.terms.index(term)]
+        elif term in design.terms:
+            values[..., k] = drawn["beta"][:, [design.terms.index(term)]]
+    kind, probability = az.rcParams["stats.ci_kind"], float(az.rcParams["stats.ci_prob"])
+    chained = values.reshape(CHAINS, -1, n_levels * len(terms))
+    interval = array_stats.hdi if kind == "hdi" else array_stats.eti
+    bounds = interval(chained, prob=probability, axis=(0, 1)).reshape(n_levels, len(terms), 2)
+    return Estimated(values.mean(axis=0), bounds[..., 0], bounds[..., 1])
+
+
+def _blup(design: Design) -> Estimated:
+    e = estimate.estimate(design, "REML")
+    probability = float(az.rcParams["stats.ci_prob"])
+    half = special.ndtri(0.5 + probability / 2) * np.sqrt(
+        np.diagonal(e.coef_covariance, axis1=-2, axis2=-1)
+    )
+    return Estimated(e.coef, e.coef - half, e.coef + half)
+
+
+def sensitivity(fit: PosteriorFit) -> Sensitivity:
+    """What moves when a prior is made weaker or stronger: a table and a sentence.
+
+    The priors of beta, of the standard deviations, of the correlations and of sigma are each
+    raised to a power, and so is the likelihood, p(y | beta, theta) with the levels' deviations
+    integrated out. Draws are reweighted; where that cannot be trusted, the model is fitted again
+    by the exact engine.
+
+    Parameters
+    ----------
+    fit
+        A posterior of either engine.
+
+    Returns
+    -------
+    Sensitivity
+        ``table`` and ``sentence``; it prints both.
+    """
+    posterior = fit.datatree["posterior"].to_dataset()
+    variables = {str(k): v.to_numpy() for k, v in posterior.data_vars.items()}
+    levels = telling_levels(fit.design) if fit.priors.own is not None else None
+    beta = variables.get("beta", np.zeros((*fit.n_draws, 0))).reshape(len(fit.theta), -1)
+    densities = power.log_priors(fit.priors, fit.theta, beta, _own(fit, variables, beta))
+    densities = {k: densities[k] for k in power.components(fit.priors) if k in densities}
+    if fit.is_integrable:
+        densities[scaling.LIKELIHOOD] = _given_beta(fit, beta)
+
+    def scaled(component: str, exponent: float) -> Mapping[str, np.ndarray] | None:
+        priors = power.power_scaled(fit.priors, component, exponent)
+        if priors is None or not is_integrable(priors):
+            return None
+        rng = np.random.default_rng(int(fit.info.get("seed", 0)))
+        target = Target.of(fit.design, priors)
+        found, trusted = sample_judged(target, *fit.n_draws, rng, _is_good)
+        if not trusted:
+            return None
+        theta = target.coordinates.theta(found.z.reshape(-1, target.coordinates.size))
+        factor = target.theta_map.relative_factor(theta)
+        drawn = target.integrated.draw_coefficients(theta.sigma, factor, rng)
+        names = coefficient_names(fit.design, drawn)
+        spread = spread_names(fit.design, target.theta_map, theta)
+        return scalars(fit.design, {**names, **spread}, levels)
+
+    chained = {k: v.reshape(fit.n_draws) for k, v in densities.items()}
+    return scaling.sensitivity(
+        fit.design.spec.formula, scalars(fit.design, variables, levels), chained, scaled
+    )
+
+
+def _own(
+    fit: PosteriorFit, variables: Mapping[str, np.ndarray], beta: np.ndarray
+) -> np.ndarray | None:
+    """Own coefficients (K, J, q) of no pooling as their prior sees them; None for other models."""
+    if fit.priors.own is None:
+        return None
+    values = variables[f"coef_{fit.priors.factor}"]
+    own = values.reshape(-1, *values.shape[2:])
+    common = Coordinates.of(fit.design).x
+    if common.has_constant or not beta.shape[1]:
+        return own
+    return np.asarray(own + (beta @ common.means)[:, None, None] * fit.priors.own.coding.constant)
+
+
+def _given_beta(fit: PosteriorFit, beta: np.ndarray) -> np.ndarray:
+    """Shape (K,): log p(y | beta, theta) of each draw, deviations of the levels integrated out.
+
+    It is p(y | theta) p(beta | y, theta) / p(beta). For no pooling nothing is integrated out.
+    """
+    integrated = fit.integrated
+    if fit.priors.own is not None:
+        tree = fit.with_log_likelihood("conditional").datatree
+        return tree["log_likelihood"]["y"].sum("obs").to_numpy().reshape(-1)
+    marginal = integrated.marginal(fit.theta.sigma, fit.relative_factor)
+    out = marginal.log_density
+    p = beta.shape[1]
+    if not p:
+        return out
+    working = integrated.coordinates.beta_from_user(beta)
+    away = np.einsum("kqp,kq->kp", marginal.R, working - marginal.beta)
+    scaled = (away**2).sum(axis=1) / fit.theta.sigma**2
+    posterior = -0.5 * (p * (LOG_2PI + 2 * np.log(fit.theta.sigma)) - log_det(marginal.R) + scaled)
+    prior = integrated.prior
+    centred = working - prior.mean
+    quadratic = np.einsum("kp,pq,kq->k", centred, prior.precision, centred)
+    return np.asarray(out + posterior + 0.5 * quadratic)
