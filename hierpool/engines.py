@@ -46,7 +46,12 @@ def fit(design: Design, priors: ModelPriors, engine: Engine, settings: Settings)
             "exact-not-trusted",
             fitted,
         )
-    return _fallen_back(design, priors, settings, f"the exact engine's draws were not good enough ({fitted.status.sentence.rstrip('.')})")
+    return _fallen_back(
+        design,
+        priors,
+        settings,
+        f"the exact engine's draws were not good enough ({fitted.status.sentence.rstrip('.')})",
+    )
 
 
 def _exact(design: Design, priors: ModelPriors, settings: Settings) -> PosteriorFit:
@@ -68,7 +73,9 @@ def _is_short(settings: Settings) -> bool:
     return settings.chains * settings.draws < 2.5 * ESS_LIMIT
 
 
-def _judged(design: Design, priors: ModelPriors, run: EngineRun, more: Mapping[str, Any]) -> PosteriorFit:
+def _judged(
+    design: Design, priors: ModelPriors, run: EngineRun, more: Mapping[str, Any]
+) -> PosteriorFit:
     info = dict(run.info)
     weights = info.pop("importance_log_weights")
     k = proposal_pareto_k(weights)
@@ -88,8 +95,12 @@ def _nuts(design: Design, priors: ModelPriors, settings: Settings, reason: str) 
     return PosteriorFit(design, priors, run.tree, status, {**run.info, "reason": reason})
 
 
-def _fallen_back(design: Design, priors: ModelPriors, settings: Settings, reason: str) -> PosteriorFit:
-    warnings.warn(f"{design.spec.formula} is sampled by NUTS: {reason}.", HierpoolWarning, stacklevel=4)
+def _fallen_back(
+    design: Design, priors: ModelPriors, settings: Settings, reason: str
+) -> PosteriorFit:
+    warnings.warn(
+        f"{design.spec.formula} is sampled by NUTS: {reason}.", HierpoolWarning, stacklevel=4
+    )
     return _nuts(design, priors, settings, reason)
 
 

@@ -1,4 +1,4 @@
-"""PosteriorFit and BlupFit: what the user holds. They join the algebra, the checks and the pictures."""
+"""PosteriorFit and BlupFit: what the user holds. They join algebra, checks and pictures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class BlupFit:
 
     @property
     def method(self) -> str:
-        """"REML", "ML" or "least squares"."""
+        """Which fit it is: "REML", "ML" or "least squares"."""
         return self.estimate.method
 
     @property
@@ -186,10 +186,13 @@ class PosteriorFit:
     def theta(self) -> Theta:
         """The draws of theta in the coordinates of their priors, chains one after the other."""
         group = self.datatree["theta"].to_dataset()
-        flat = {k: v.to_numpy().reshape(-1, *v.shape[2:]) for k, v in group.data_vars.items()}
+        flat = {str(k): v.to_numpy().reshape(-1, *v.shape[2:]) for k, v in group.data_vars.items()}
         K = len(flat["sigma"])
-        empty = {"sd": np.zeros((K, 0)), "corr_chol": np.zeros((K, 0, 0))}
-        return Theta(**{**empty, **flat})
+        return Theta(
+            flat["sigma"],
+            flat.get("sd", np.zeros((K, 0))),
+            flat.get("corr_chol", np.zeros((K, 0, 0))),
+        )
 
     @property
     def relative_factor(self) -> np.ndarray:
@@ -263,7 +266,7 @@ class PosteriorFit:
         return pd.concat([fixed, spread]).rename_axis("quantity")
 
     def _variable(self, name: str) -> xr.DataArray:
-        return self.datatree["posterior"][name]
+        return self.datatree["posterior"].to_dataset()[name]
 
     def fitted(self) -> pd.Series:
         """Posterior means of the rows' expected values, with the user's index."""
@@ -316,7 +319,11 @@ class PosteriorFit:
         chains, draws = self.n_draws
         data = xr.Dataset(
             {"y": (("chain", "draw", OBS_DIM), values.reshape(chains, draws, -1))},
-            {"chain": np.arange(chains), "draw": np.arange(draws), OBS_DIM: row_labels(self.design)},
+            {
+                "chain": np.arange(chains),
+                "draw": np.arange(draws),
+                OBS_DIM: row_labels(self.design),
+            },
         )
         tree = self.datatree.copy()
         tree[name] = xr.DataTree(data)
@@ -561,5 +568,7 @@ def _as_html(fit: BlupFit | PosteriorFit) -> str:
     from html import escape
 
     lines = [escape(line) for line in repr(fit).split("\n\n", 1)[0].splitlines()]
-    tables = [f"<h4>{escape(t)}</h4>{df.to_html(float_format=_number)}" for t, df in _tables(fit).items()]
+    tables = [
+        f"<h4>{escape(t)}</h4>{df.to_html(float_format=_number)}" for t, df in _tables(fit).items()
+    ]
     return "<p>" + "<br>".join(lines) + "</p>" + "".join(tables)

@@ -109,7 +109,9 @@ class Model:
         """What happened to the data on the way: rows left out, unused categories, common terms."""
         return self.design.notices
 
-    def to_pymc(self, parameterization: Literal["noncentered", "centered"] = "noncentered") -> pymc.Model:
+    def to_pymc(
+        self, parameterization: Literal["noncentered", "centered"] = "noncentered"
+    ) -> pymc.Model:
         """An ordinary ``pymc.Model`` of the same model, every coefficient explicit.
 
         Parameters
@@ -215,7 +217,11 @@ class Model:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        pooled = {"complete": "complete pooling", "none": "no pooling", "partial": "partial pooling"}
+        pooled = {
+            "complete": "complete pooling",
+            "none": "no pooling",
+            "partial": "partial pooling",
+        }
         head = f"Model {self.formula}   ({pooled[self.design.spec.pooling]})"
         notices = [str(f) for f in self.notices]
         return "\n".join([head, self._sizes, *notices, "priors", repr(self.priors)])
@@ -316,7 +322,9 @@ def pooling_ladder(
         slopes_only = varying_slope(formula, frame, group, intercept=False)
         if not Coding.of(slopes_only.design.groups[0].Z).has_constant:
             ladder["varying_slope_only"] = slopes_only
-        ladder["varying_slope_uncorrelated"] = varying_slope(formula, frame, group, correlated=False)
+        ladder["varying_slope_uncorrelated"] = varying_slope(
+            formula, frame, group, correlated=False
+        )
         ladder["varying_slope"] = varying_slope(formula, frame, group)
     ladder["no_pooling"] = no_pooling(formula, frame, group)
     if priors is None:
@@ -330,15 +338,29 @@ def _known(priors: Mapping[str, Any], model: Model) -> dict[str, Any]:
     return {name: prior for name, prior in priors.items() if name in names}
 
 
-def _check_arguments(unknown: Mapping[str, Any], engine: str, **counts: int) -> None:
+def _check_arguments(unknown: Mapping[str, Any], engine: str, **counts: Any) -> None:
     for name in unknown:
-        known = ["draws", "tune", "chains", "cores", "seed", "sampler", "target_accept", "progress", "options"]
-        hint = f"did you mean {_PYMC_NAMES[name]!r}?" if name in _PYMC_NAMES else nearest(name, known)
+        known = [
+            "draws",
+            "tune",
+            "chains",
+            "cores",
+            "seed",
+            "sampler",
+            "target_accept",
+            "progress",
+            "options",
+        ]
+        hint = (
+            f"did you mean {_PYMC_NAMES[name]!r}?" if name in _PYMC_NAMES else nearest(name, known)
+        )
         raise ArgumentError(f"fit() has no argument {name!r}: {hint}", "unknown-argument")
     if engine not in _ENGINES:
-        raise ArgumentError(f"engine={engine!r}: choose one of {listed(_ENGINES)}", "unknown-choice")
+        raise ArgumentError(
+            f"engine={engine!r}: choose one of {listed(_ENGINES)}", "unknown-choice"
+        )
     for name, value in counts.items():
         if not isinstance(value, (int, np.integer)) or value < (0 if name == "tune" else 1):
-            raise ArgumentError(f"{name}={value!r} must be a whole number of at least 1", "bad-count")
-
-
+            raise ArgumentError(
+                f"{name}={value!r} must be a whole number of at least 1", "bad-count"
+            )

@@ -257,7 +257,9 @@ class Adaptation:
                 break
             self.learn(rng)
 
-    def propose(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def propose(
+        self, n: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A round: points (n, d), their log targets and log weights, kept for learning."""
         proposal = self.proposal
         z = proposal.draw(n, rng)
@@ -313,7 +315,11 @@ def _is_settled(shares: list[float]) -> bool:
     """Whether another round of adaptation is not worth its evaluations."""
     if len(shares) < 2 or shares[-1] > ENOUGH:
         return len(shares) > 1
-    return len(shares) > 3 and min(shares[-2:]) > PASSABLE and max(shares[-2:]) < max(shares[:-2]) + GAIN
+    return (
+        len(shares) > 3
+        and min(shares[-2:]) > PASSABLE
+        and max(shares[-2:]) < max(shares[:-2]) + GAIN
+    )
 
 
 def _moving_share(collapse: np.ndarray) -> float:
@@ -333,7 +339,9 @@ def _effective_share(log_weight: np.ndarray) -> float:
     return float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
 
 
-def _spread_out(moving: Mixture, z: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> Mixture:
+def _spread_out(
+    moving: Mixture, z: np.ndarray, weights: np.ndarray, rng: np.random.Generator
+) -> Mixture:
     """Components added at weighted points, with the weighted covariance of all of them."""
     missing = ADAPTED_COMPONENTS - len(moving.components)
     mean = weights @ z
@@ -360,13 +368,17 @@ def _start(target: Target, rng: np.random.Generator, widen: float) -> tuple[Mixt
     wide = Student.with_scale(mode, 4 * scale + 0.05 * np.eye(d), WIDE_NU)
     prior = Student(np.zeros(d), np.eye(d), np.inf)
     vanishing = [_collapse(target, mode, k) for k in range(1, 1 + target.coordinates.n_sds)]
-    return Mixture((first,), np.ones(1)), Mixture((wide, prior, *vanishing), np.ones(2 + len(vanishing)))
+    return Mixture((first,), np.ones(1)), Mixture(
+        (wide, prior, *vanishing), np.ones(2 + len(vanishing))
+    )
 
 
 def _climb(target: Target, start: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, float]:
     """Local maximum over the free coordinates from a start, others held; quasi-Newton."""
     h = 1e-4
-    steps = np.concatenate([np.zeros((1, len(start))), h * np.eye(len(start))[free], -h * np.eye(len(start))[free]])
+    steps = np.concatenate(
+        [np.zeros((1, len(start))), h * np.eye(len(start))[free], -h * np.eye(len(start))[free]]
+    )
     k = len(free)
 
     def downhill(x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -377,7 +389,9 @@ def _climb(target: Target, start: np.ndarray, free: np.ndarray) -> tuple[np.ndar
         finite = np.isfinite(values).all()
         return (-float(values[0]), -gradient) if finite else (1e10, np.zeros(k))
 
-    found = optimize.minimize(downhill, start[free], jac=True, method="BFGS", options={"gtol": 1e-2, "maxiter": 60})
+    found = optimize.minimize(
+        downhill, start[free], jac=True, method="BFGS", options={"gtol": 1e-2, "maxiter": 60}
+    )
     z = start.copy()
     z[free] = np.clip(found.x, -8, 8)
     return z, -float(found.fun)
@@ -387,7 +401,13 @@ def _curvature(target: Target, z: np.ndarray, free: np.ndarray) -> np.ndarray:
     """Scale matrix over the free coordinates: inverse of minus the Hessian, variances at most 2."""
     h, k = 1e-3, len(free)
     basis = h * np.eye(len(z))[free]
-    points = [z + s * basis[i] + t * basis[j] for i in range(k) for j in range(i + 1) for s in (1, -1) for t in (1, -1)]
+    points = [
+        z + s * basis[i] + t * basis[j]
+        for i in range(k)
+        for j in range(i + 1)
+        for s in (1, -1)
+        for t in (1, -1)
+    ]
     values = target(np.array(points)).reshape(-1, 4)
     H = np.zeros((k, k))
     H[np.tril_indices(k)] = (values[:, 0] - values[:, 1] - values[:, 2] + values[:, 3]) / (4 * h**2)

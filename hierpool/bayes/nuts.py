@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import xarray as xr
 
 from hierpool.bayes import full, sampling
 from hierpool.bayes.priors import ModelPriors
@@ -32,7 +33,9 @@ def run(design: Design, priors: ModelPriors, settings: Settings) -> EngineRun:
         options=settings.options,
     )
     theta = full.theta_of(sampled.posterior, design, priors)
-    variables = {k: _flat(sampled.posterior[k]) for k in variable_dims(design) if k in sampled.posterior}
+    variables = {
+        k: _flat(sampled.posterior[k]) for k in variable_dims(design) if k in sampled.posterior
+    }
     stats = {str(k): _flat(v) for k, v in sampled.sample_stats.data_vars.items() if v.ndim == 2}
     tree = make_tree(design, variables, theta, stats, settings.chains)
     info = {
@@ -46,13 +49,15 @@ def run(design: Design, priors: ModelPriors, settings: Settings) -> EngineRun:
     if is_integrable(priors):
         integrated, theta_map = integrate(design, priors)
         factor = theta_map.relative_factor(theta)
-        info["log_likelihood"] = "stored" if add_log_likelihood(tree, integrated, theta.sigma, factor) else "on request"
+        info["log_likelihood"] = (
+            "stored" if add_log_likelihood(tree, integrated, theta.sigma, factor) else "on request"
+        )
     else:
         info["log_likelihood"] = "not integrable"
     checked = [k for k in variables if not k.startswith("coef_") or f"u_{k[5:]}" not in variables]
     return EngineRun(tree, info, tuple(checked))
 
 
-def _flat(values):  # type: ignore[no-untyped-def]
+def _flat(values: xr.DataArray) -> np.ndarray:
     array = np.asarray(values.transpose("chain", "draw", ...).to_numpy())
     return array.reshape(-1, *array.shape[2:])

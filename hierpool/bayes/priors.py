@@ -207,7 +207,7 @@ class CoefficientPriors:
 
     @property
     def joint(self) -> Prior | None:
-        """The joint normal prior of all coefficients, where there is one; it stands at each term."""
+        """The joint normal prior of all coefficients, if there is one; it stands at each term."""
         joint = bool(self.priors) and self.priors[0].family == "MvNormal"
         return self.priors[0] if joint else None
 

@@ -54,7 +54,9 @@ class Student:
         log_det, distance = self._log_det, self.distance(z)
         if np.isinf(nu):
             return -0.5 * (d * np.log(2 * np.pi) + distance) - log_det
-        constant = special.gammaln((nu + d) / 2) - special.gammaln(nu / 2) - 0.5 * d * np.log(nu * np.pi)
+        constant = (
+            special.gammaln((nu + d) / 2) - special.gammaln(nu / 2) - 0.5 * d * np.log(nu * np.pi)
+        )
         return constant - log_det - 0.5 * (nu + d) * np.log1p(distance / nu)
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -82,7 +84,9 @@ class Mixture:
         """Shape (components, K): log of weight times density of each component."""
         with np.errstate(divide="ignore"):
             log_weights = np.log(self.weights)
-        return np.stack([w + c.log_density(z) for w, c in zip(log_weights, self.components, strict=True)])
+        return np.stack(
+            [w + c.log_density(z) for w, c in zip(log_weights, self.components, strict=True)]
+        )
 
     def log_density(self, z: np.ndarray) -> np.ndarray:
         """Log density at points (K, d)."""
@@ -129,7 +133,9 @@ def refit(
         if not keep.any():
             break
         components = [c for c, k in zip(components, keep, strict=True) if k]
-        responsibility = np.concatenate([responsibility[: len(keep)][keep], responsibility[len(keep) :]])
+        responsibility = np.concatenate(
+            [responsibility[: len(keep)][keep], responsibility[len(keep) :]]
+        )
         shares = shares[keep]
         for k, c in enumerate(components):
             gain = responsibility[k] * (c.nu + d) / (c.nu + c.distance(z))

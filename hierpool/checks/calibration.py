@@ -139,8 +139,8 @@ class Calibration:
         if self.is_calibrated:
             return (
                 f"Calibrated as far as {size} simulations can tell: {len(outside)} of {n} "
-                f"quantities just outside the {BAND:.0%} band, {names}; among {n} that happens by chance. "
-                "More simulations would tell."
+                f"quantities just outside the {BAND:.0%} band, {names}; among {n} that happens by "
+                "chance. More simulations would tell."
             )
         return f"Not calibrated: outside the {BAND:.0%} band over {size} simulations: {names}."
 

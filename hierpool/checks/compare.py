@@ -44,12 +44,14 @@ def compare(fits: Mapping[str, Any], by: str = "row") -> pd.DataFrame:
         table = pd.DataFrame(az.compare(scores, round_to="none"))
     if by != "row":
         alone = {n for n, f in fits.items() if f.design.spec.pooling == "none"}
-        table["note"] = ["a new level has its prior only" if n in alone else "" for n in table.index]
+        table["note"] = [
+            "a new level has its prior only" if n in alone else "" for n in table.index
+        ]
     table.attrs["question"] = next(iter(scores.values())).question
     return table
 
 
-def check_comparable(fits: Mapping[str, Any]) -> None:
+def check_comparable(fits: Any) -> None:
     """Raise where the fits are not of the same rows and the same response."""
     if not isinstance(fits, Mapping) or not fits:
         raise ArgumentError(

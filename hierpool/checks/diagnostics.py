@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import arviz as az
 import numpy as np
@@ -89,7 +89,7 @@ def _clean(stats: xr.Dataset) -> str:
     return "; no divergences" if "diverging" in stats else ""
 
 
-def _at(checked: pd.DataFrame, column: str, pick) -> str:  # type: ignore[no-untyped-def]
+def _at(checked: pd.DataFrame, column: str, pick: Callable[[pd.Series], float]) -> str:
     return str(checked["variable"][checked[column] == pick(checked[column])].iloc[0])
 
 

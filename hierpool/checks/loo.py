@@ -37,7 +37,9 @@ class ScoredLOO(ELPDDataLOO):
 
     def __str__(self) -> str:
         refitted = f"{self.n_refitted} of {self.n_data_points} scored exactly (Pareto k too high)."
-        return f"{self.question}\n{super().__str__()}\n{refitted if self.n_refitted else ''}".rstrip()
+        return (
+            f"{self.question}\n{super().__str__()}\n{refitted if self.n_refitted else ''}".rstrip()
+        )
 
     __repr__ = __str__
 
@@ -153,7 +155,9 @@ def grouping_for(design: Design, by: str) -> Grouping:
             f"{design.spec.formula} names no groups to leave out: pass group=... to the builder.",
             "no-groups",
         )
-    raise ArgumentError(f"by={by!r}: choose 'row', 'group' or one of {listed(known)}", "unknown-choice")
+    raise ArgumentError(
+        f"by={by!r}: choose 'row', 'group' or one of {listed(known)}", "unknown-choice"
+    )
 
 
 def loo_pit(fit: Any) -> xr.DataArray:
@@ -174,4 +178,6 @@ def loo_pit(fit: Any) -> xr.DataArray:
         density = -0.5 * scaled**2 - np.log(sd)
         log_weights, _ = array_stats.psislw(density.T, r_eff=r_eff)
         pit[rows] = (np.exp(log_weights) * special.ndtr(scaled).T).sum(axis=1)
-    return xr.DataArray(pit, coords={OBS_DIM: row_labels(fit.design)}, dims=[OBS_DIM], name="loo_pit")
+    return xr.DataArray(
+        pit, coords={OBS_DIM: row_labels(fit.design)}, dims=[OBS_DIM], name="loo_pit"
+    )

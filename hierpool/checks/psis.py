@@ -133,7 +133,9 @@ def _points(start, stop, log_density, tail, out):
         out[i, 2] = np.log(density / draws) - low - top
 
 
-def leave_one_out(log_density: np.ndarray, r_eff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def leave_one_out(
+    log_density: np.ndarray, r_eff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Leave-one-out log density, Pareto k, and log mean density of each point.
 
     Parameters

@@ -204,7 +204,9 @@ class Conditional:
         """Shape (K,): log p(y | theta), coefficients integrated out."""
         return self.marginal.log_density
 
-    def deviations(self, beta: np.ndarray | None = None, noise: np.ndarray | None = None) -> np.ndarray:
+    def deviations(
+        self, beta: np.ndarray | None = None, noise: np.ndarray | None = None
+    ) -> np.ndarray:
         """Level deviations u, shape (K, J, q), given beta (default: its conditional mean).
 
         ``noise`` of shape (K, J, q) is added in the whitened coordinates: sigma times standard
@@ -250,7 +252,9 @@ class Conditional:
     def coefficient_covariance(self, into_population: np.ndarray) -> np.ndarray:
         """Shape (K, U, q, q): error covariance of E beta + u; ``into_population`` E is (q, p)."""
         T = into_population - self.beta_sensitivity
-        return self.covariance_given_beta + T @ self.marginal.beta_covariance[:, None] @ np.swapaxes(T, -1, -2)
+        return self.covariance_given_beta + T @ self.marginal.beta_covariance[
+            :, None
+        ] @ np.swapaxes(T, -1, -2)
 
     def leave_one_out(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Mean and sd of each row given all the others and theta, shapes (K, n).
@@ -282,7 +286,9 @@ class Conditional:
         return leverage, residual
 
 
-def condition(moments: Moments, sigma: np.ndarray, Lambda: np.ndarray, prior: BetaPrior) -> Conditional:
+def condition(
+    moments: Moments, sigma: np.ndarray, Lambda: np.ndarray, prior: BetaPrior
+) -> Conditional:
     """Factorise M for K values of theta.
 
     Parameters

@@ -105,9 +105,7 @@ class Integrated:
         m = self.moments
         by_design = np.argsort(m.design_of, kind="stable")
         starts = np.concatenate([[0], np.cumsum(m.counts)]).astype(np.intp)
-        return np.asarray(
-            kernels.deviations(Lambda, beta, m.A, m.C, m.b, by_design, starts, noise)
-        )
+        return np.asarray(kernels.deviations(Lambda, beta, m.A, m.C, m.b, by_design, starts, noise))
 
     def to_user(self, beta: np.ndarray, u: np.ndarray) -> dict[str, np.ndarray]:
         """Coefficients (K, p) and (K, J, q) of working coordinates in the user's coding."""

@@ -9,6 +9,7 @@ Symbols as in ``hierpool.core.gaussian``; D is a level's design, u its index.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,9 @@ def over_threads(kernel: Callable[..., None], n: int, *arrays: Any) -> None:
         return
     edges = np.linspace(0, n, workers + 1).astype(int)
     with ThreadPoolExecutor(workers) as pool:
-        for done in [pool.submit(kernel, a, b, *arrays) for a, b in zip(edges, edges[1:], strict=False)]:
+        for done in [
+            pool.submit(kernel, a, b, *arrays) for a, b in itertools.pairwise(edges)
+        ]:
             done.result()
 
 
@@ -288,7 +291,9 @@ class RowPlan:
         of_row = design_of[codes] if len(design_of) else np.zeros(len(X), dtype=np.intp)
         rows = np.lexsort((codes, of_row))
         levels, first = _runs(codes[rows])
-        level_designs = design_of[levels] if len(design_of) else np.zeros(len(levels), dtype=np.intp)
+        level_designs = (
+            design_of[levels] if len(design_of) else np.zeros(len(levels), dtype=np.intp)
+        )
         labelled = np.hstack([of_row[:, None], X, Z])
         _, chosen, pattern = np.unique(labelled, axis=0, return_index=True, return_inverse=True)
         edges = np.arange(n_designs + 1)
@@ -383,7 +388,10 @@ def _leave_level_out(start, stop, sigma, Lambda, S, s, total, A, C, b, XX, Xy, y
                 left += t[c] * t[c]
             squares += left
             out[j, k] = (
-                total[k] - n_rows[j] * (HALF_LOG_2PI + log_sigma) - log_det - 0.5 * squares * precision
+                total[k]
+                - n_rows[j] * (HALF_LOG_2PI + log_sigma)
+                - log_det
+                - 0.5 * squares * precision
             )
 
 

@@ -50,8 +50,9 @@ class Coordinates:
         group = single_group(design)
         x = Coding.of(design.X)
         z = None if group is None else Coding.of(group.Z)
-        owner = x if x.has_constant else z if z is not None and not group.is_pooled else None
-        if owner is z and z is not None and z.has_constant and design.X.shape[1]:
+        own = z if group is not None and not group.is_pooled else None
+        owner = x if x.has_constant else own
+        if owner is own and own is not None and own.has_constant and design.X.shape[1]:
             # No pooling: the common columns are centred too; their means move to the intercepts.
             means = design.X.mean(axis=0)
             x = Coding(np.zeros_like(means), means, x.scales)
@@ -157,7 +158,7 @@ class Moments:
     @property
     def q(self) -> int:
         """Number of the factor's columns."""
-        return self.b.shape[1]
+        return int(self.b.shape[1])
 
     @property
     def n_levels(self) -> int:

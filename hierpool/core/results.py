@@ -162,12 +162,18 @@ def posterior_tree(design: Design, draws: Draws, attrs: Mapping[str, Any]) -> xr
     ``theta`` is a further group: the parameters in the coordinates of their priors.
     """
     dims, labels = variable_dims(design), coords(design)
-    posterior = {name: (("chain", "draw", *dims[name]), draws.variables[name]) for name in dims if name in draws.variables}
+    posterior = {
+        name: (("chain", "draw", *dims[name]), draws.variables[name])
+        for name in dims
+        if name in draws.variables
+    }
     first = next(iter(draws.variables.values()))
     sampled = {"chain": np.arange(first.shape[0]), "draw": np.arange(first.shape[1])}
     used = {d for name in posterior for d in dims[name]}
     groups = {
-        "posterior": xr.Dataset(posterior, {**sampled, **{k: v for k, v in labels.items() if k in used}}),
+        "posterior": xr.Dataset(
+            posterior, {**sampled, **{k: v for k, v in labels.items() if k in used}}
+        ),
         "sample_stats": xr.Dataset(
             {k: (("chain", "draw"), v) for k, v in draws.sample_stats.items()}, sampled
         ),
@@ -182,7 +188,9 @@ def posterior_tree(design: Design, draws: Draws, attrs: Mapping[str, Any]) -> xr
 
 
 def _theta_array(name: str, values: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-    extra = {"sigma": (), "sd": ("theta_term",), "corr_chol": ("theta_term", "theta_term_bis")}[name]
+    extra = {"sigma": (), "sd": ("theta_term",), "corr_chol": ("theta_term", "theta_term_bis")}[
+        name
+    ]
     return ("chain", "draw", *extra), values
 
 

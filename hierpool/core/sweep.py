@@ -72,5 +72,3 @@ def own_least_squares(A: np.ndarray, b: np.ndarray) -> np.ndarray:
     """
     swept = SweptLevels.of(A)
     return np.where(swept.is_estimable, np.einsum("jab,jb->ja", swept.inverse, b), np.nan)
-
-

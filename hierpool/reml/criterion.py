@@ -61,7 +61,8 @@ class Criterion:
         """Criterion of a design with one factor, partially pooled."""
         coordinates = Coordinates.of(design)
         group, z = single_group(design), coordinates.z
-        assert group is not None and z is not None
+        assert group is not None
+        assert z is not None
         moments = Moments.of(Rows.of(design, coordinates))
         codings, rows, cols = [], [], []
         for block in group.blocks:

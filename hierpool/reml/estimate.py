@@ -121,12 +121,18 @@ def minimise(criterion: Criterion) -> Optimum:
 def _tilted(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
     """A start with correlations and unequal variances, away from the symmetric ones."""
     rows, cols = criterion.free
-    return np.where(rows == cols, np.abs(theta).max() * 3.0 / (1.0 + rows), 0.3 * np.abs(theta).max())
+    return np.where(
+        rows == cols, np.abs(theta).max() * 3.0 / (1.0 + rows), 0.3 * np.abs(theta).max()
+    )
 
 
 def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
     found = optimize.minimize(
-        criterion.value_and_gradient, start, jac=True, method="BFGS", options={"gtol": 1e-5, "maxiter": 500}
+        criterion.value_and_gradient,
+        start,
+        jac=True,
+        method="BFGS",
+        options={"gtol": 1e-5, "maxiter": 500},
     )
     theta = np.asarray(found.x)
     value, gradient = criterion.value_and_gradient(theta)
@@ -240,7 +246,9 @@ def _spread_standard_errors(
         return np.concatenate([sd, corr, [scale]])
 
     point = np.append(optimum.theta, np.log(sigma))
-    jacobian = np.array([(reported(point + e) - reported(point - e)) / 2e-6 for e in 1e-6 * np.eye(k + 1)]).T
+    jacobian = np.array(
+        [(reported(point + e) - reported(point - e)) / 2e-6 for e in 1e-6 * np.eye(k + 1)]
+    ).T
     variance = np.einsum("ia,ab,ib->i", jacobian, covariance, jacobian)
     return np.sqrt(np.where(variance >= 0, variance, np.nan))
 
@@ -294,7 +302,9 @@ def coefficients_in_user_coding(
     into_population = z.to_working @ into @ x.from_working
     beta = coordinates.beta_to_user(beta_w)[0]
     rows = Rows.of(design, coordinates)
-    fitted = coordinates.y_shift + rows.X @ beta_w[0] + np.einsum("nq,nq->n", rows.Z, u_w[0][rows.codes])
+    fitted = (
+        coordinates.y_shift + rows.X @ beta_w[0] + np.einsum("nq,nq->n", rows.Z, u_w[0][rows.codes])
+    )
 
     def to_user(covariance: np.ndarray) -> np.ndarray:
         return (into_z @ covariance[0] @ into_z.T)[m.design_of]

@@ -18,6 +18,7 @@ from hierpool.core.moments import Coordinates, Moments, Rows, single_group
 from hierpool.core.results import Estimate, Status
 from hierpool.core.sweep import SweptLevels, swept_inverse
 
+
 def complete_pooling(design: Design) -> Estimate:
     """Ordinary least squares on all rows; log-likelihood by ML."""
     coordinates = Coordinates.of(design)
@@ -31,7 +32,10 @@ def complete_pooling(design: Design) -> Estimate:
     x = coordinates.x
     return _estimate(
         beta=coordinates.beta_to_user(first.beta)[0],
-        beta_covariance=sigma**2 * x.from_working @ first.marginal.beta_covariance[0] @ x.from_working.T,
+        beta_covariance=sigma**2
+        * x.from_working
+        @ first.marginal.beta_covariance[0]
+        @ x.from_working.T,
         sigma=sigma,
         df=df,
         fitted=design.y - residual,

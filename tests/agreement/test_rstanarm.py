@@ -31,10 +31,7 @@ def stan(name: str) -> dict[str, Any]:
 
 @cache
 def reweighted(name: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Draws by Stan's name of each quantity, shape (K,), and their weights.
-
-    Coefficients are conditional means given theta and the fixed coefficients' sds come with them.
-    """
+    """Draws by Stan's name of each quantity, shape (K,), and their weights."""
     ref = stan(name)
     model = hp.Model(ref["formula"], hp.datasets.load(ref["dataset"]))
     target = Target.of(model.design, model.priors)
