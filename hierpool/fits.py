@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -235,7 +235,27 @@ class PosteriorFit:
     def _level_summary(self, group: GroupDesign, name: str, diagnostics: bool) -> pd.DataFrame:
         from hierpool.checks.diagnostics import summary
 
-        return summary(self._variable(name), diagnostics).set_index(_level_index(group))
+        if name in self.datatree["posterior"]:
+            return summary(self._variable(name), diagnostics).set_index(_level_index(group))
+        key = name.split("_", 1)[0]
+        parts = [
+            summary(xr.DataArray(drawn[key], dims=("chain", "draw", "level", "term")), diagnostics)
+            for drawn in self._runs_of_levels()
+        ]
+        return pd.concat(parts, ignore_index=True).set_index(_level_index(group))
+
+    def _runs_of_levels(self) -> Iterator[dict[str, np.ndarray]]:
+        """Coefficients that are too many to store, some levels at a time, (chains, draws, J, q)."""
+        algebra, theta, factor = self.integrated, self.theta, self.relative_factor
+        beta = np.zeros((len(theta), 0))
+        if self.design.terms:
+            user = self._variable("beta").to_numpy().reshape(len(theta), -1)
+            beta = algebra.coordinates.beta_from_user(user)
+        for levels in algebra.level_runs():
+            drawn = algebra.draw_levels(theta.sigma, factor, beta, levels, int(self.info["seed"]))
+            yield {
+                k: v.reshape(*self.n_draws, *v.shape[1:]) for k, v in drawn.items() if k != "beta"
+            }
 
     def variance_components(self) -> pd.DataFrame:
         """Standard deviations and correlations, the residual sd last; medians beside means.
@@ -270,7 +290,8 @@ class PosteriorFit:
 
     def fitted(self) -> pd.Series:
         """Posterior means of the rows' expected values, with the user's index."""
-        means = {k: v.mean(axis=0) for k, v in self._coefficient_draws().items()}
+        draws = self.conditional_means() if self.is_integrable else self._coefficient_draws()
+        means = {k: v.mean(axis=0) for k, v in draws.items()}
         return pd.Series(_expected(self.design, means), index=self.design.rows, name="fitted")
 
     def residuals(self) -> pd.Series:
@@ -285,6 +306,11 @@ class PosteriorFit:
             key = "beta" if name == "beta" else str(name).split("_", 1)[0]
             if key in {"beta", "u", "coef"}:
                 out[key] = values.to_numpy().reshape(-1, *values.shape[2:])
+        if self.info.get("levels") == "on request":
+            runs = list(self._runs_of_levels())
+            for key in runs[0]:
+                every = np.concatenate([r[key] for r in runs], axis=2)
+                out[key] = every.reshape(-1, *every.shape[2:])
         return out
 
     def posterior_predictive(self, seed: int | None = None) -> PosteriorFit:
@@ -455,8 +481,9 @@ class PosteriorFit:
             f"{self.design.spec.formula}   {self.info.get('engine', '')}, {_size(self.design)}, "
             f"{chains} x {draws} draws",
         ]
-        if reason := self.info.get("reason"):
-            lines.append(str(reason))
+        absent = [k for k in ("log_likelihood", "levels") if self.info.get(k) == "on request"]
+        if absent:
+            lines.append(f"too large to keep, made when asked for: {', '.join(absent)}")
         return "\n".join([*lines, "", *_printed_tables(self)])
 
     def _repr_html_(self) -> str:

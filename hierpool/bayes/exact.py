@@ -26,6 +26,7 @@ from threadpoolctl import ThreadpoolController
 from hierpool.bayes.priors import ModelPriors
 from hierpool.bayes.proposal import LEAST_SHARE, Mixture, Student, log_sum, refit
 from hierpool.bayes.runs import (
+    LARGEST_STORED,
     EngineRun,
     Settings,
     add_log_likelihood,
@@ -34,7 +35,7 @@ from hierpool.bayes.runs import (
     spread_names,
 )
 from hierpool.bayes.standardised import Standardised
-from hierpool.bayes.theta import ThetaMap, integrate
+from hierpool.bayes.theta import Theta, ThetaMap, integrate
 from hierpool.core.design import Design
 from hierpool.core.integrated import Integrated
 
@@ -451,7 +452,9 @@ def run(design: Design, priors: ModelPriors, settings: Settings, widen: float = 
         draws = sample_theta(target, settings.chains, settings.draws, rng, widen)
     theta = target.coordinates.theta(draws.z.reshape(-1, target.coordinates.size))
     factor = target.theta_map.relative_factor(theta)
-    coefficients = target.integrated.draw_coefficients(theta.sigma, factor, rng)
+    coefficients, stored_levels = _coefficients(
+        target.integrated, theta, factor, rng, settings.seed
+    )
     variables = {
         **coefficient_names(design, coefficients),
         **spread_names(design, target.theta_map, theta),
@@ -473,7 +476,19 @@ def run(design: Design, priors: ModelPriors, settings: Settings, widen: float = 
         "log_marginal_likelihood": draws.log_evidence,
         "log_marginal_likelihood_error": draws.log_evidence_error,
         "log_likelihood": "stored" if stored else "on request",
+        "levels": "stored" if stored_levels else "on request",
         "importance_log_weights": draws.importance_weights,
     }
     checked = [k for k in variables if k == "beta" or k.split("_", 1)[0] in {"sigma", "sd", "corr"}]
     return EngineRun(tree, info, tuple(checked))
+
+
+def _coefficients(
+    integrated: Integrated, theta: Theta, factor: np.ndarray, rng: np.random.Generator, seed: int
+) -> tuple[dict[str, np.ndarray], bool]:
+    """Draws of beta, and of the levels' coefficients unless they are too many to store."""
+    m = integrated.moments
+    beta = integrated.draw_beta(theta.sigma, factor, rng)
+    if len(beta) * m.n_levels * m.q > LARGEST_STORED:
+        return {"beta": integrated.coordinates.beta_to_user(beta)}, False
+    return integrated.draw_all_levels(theta.sigma, factor, beta, seed), True

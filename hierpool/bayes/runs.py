@@ -15,7 +15,7 @@ from hierpool.core.design import Design
 from hierpool.core.integrated import Integrated
 from hierpool.core.results import Draws, posterior_tree
 
-LARGEST_STORED = 50_000_000  # draws x rows above which log_likelihood is made when asked for
+LARGEST_STORED = 50_000_000  # draws x rows, or draws x coefficients, above which they are not kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from hierpool.core.design import Design, Grouping
 from hierpool.core.gaussian import BetaPrior, Conditional, Marginal, condition
 from hierpool.core.moments import Coordinates, Moments, Rows, by_level, single_group
 
+LEVELS_AT_ONCE = 1000  # levels drawn with one seed
 _BLOCK_NUMBERS = 4_000_000  # floats in one block of a computation over draws x rows or levels
 
 
@@ -82,30 +83,66 @@ class Integrated:
         for start in range(0, n_draws, step):
             yield slice(start, min(start + step, n_draws))
 
+    def draw_beta(
+        self, sigma: np.ndarray, Lambda: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """One exact draw of beta for each of K values of theta, working coordinates, (K, p)."""
+        return self.marginal(sigma, Lambda).draw_beta(rng)
+
     def draw_coefficients(
         self, sigma: np.ndarray, Lambda: np.ndarray, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """One exact draw of all coefficients for each of K values of theta, user's coding.
+        """One exact draw of all coefficients for each of K values of theta; keys as in ``to_user``."""
+        beta = self.draw_beta(sigma, Lambda, rng)
+        return self.draw_all_levels(sigma, Lambda, beta, int(rng.integers(2**62)))
 
-        Keys ``beta`` (K, p), ``u`` (K, J, q) (absent for no pooling), ``coef`` (K, J, q).
+    def draw_all_levels(
+        self, sigma: np.ndarray, Lambda: np.ndarray, beta: np.ndarray, seed: int
+    ) -> dict[str, np.ndarray]:
+        """Coefficients of every level given theta and ``beta``; keys as in ``to_user``."""
+        runs = [self.draw_levels(sigma, Lambda, beta, run, seed) for run in self.level_runs()]
+        if not runs:
+            return self.to_user(beta, np.zeros((len(beta), 0, 0)))
+        levels = {k: np.concatenate([r[k] for r in runs], axis=1) for k in runs[0] if k != "beta"}
+        return {"beta": runs[0]["beta"], **levels}
+
+    def draw_levels(
+        self, sigma: np.ndarray, Lambda: np.ndarray, beta: np.ndarray, levels: slice, seed: int
+    ) -> dict[str, np.ndarray]:
+        """Coefficients of some levels given theta and ``beta`` (K, p), exact draws, user's coding.
+
+        Keys as in ``to_user``. Given theta and beta the levels are independent, and the noise of
+        each run of ``LEVELS_AT_ONCE`` levels has a seed of its own: the same levels come out the
+        same whether they are drawn with the others or alone, so runs must begin at its multiples.
         """
-        beta = self.marginal(sigma, Lambda).draw_beta(rng)
-        noise = rng.standard_normal((len(sigma), self.moments.n_levels, self.moments.q))
-        noise *= sigma[:, None, None]
-        return self.to_user(beta, self._deviations(Lambda, beta, noise))
+        m = self.moments
+        J = len(range(*levels.indices(m.n_levels)))
+        rng = np.random.default_rng([seed, levels.start // LEVELS_AT_ONCE])
+        noise = rng.standard_normal((len(sigma), J, m.q)) * sigma[:, None, None]
+        return self.to_user(beta, self._deviations(Lambda, beta, noise, levels))
+
+    def level_runs(self) -> Iterator[slice]:
+        """The levels in runs of ``LEVELS_AT_ONCE``."""
+        for start in range(0, self.moments.n_levels, LEVELS_AT_ONCE):
+            yield slice(start, min(start + LEVELS_AT_ONCE, self.moments.n_levels))
 
     def mean_coefficients(self, sigma: np.ndarray, Lambda: np.ndarray) -> dict[str, np.ndarray]:
         """Conditional means of all coefficients at K values of theta; keys as for the draws."""
         beta = self.marginal(sigma, Lambda).beta
-        return self.to_user(beta, self._deviations(Lambda, beta, np.zeros((0, 0, 0))))
+        every = slice(0, self.moments.n_levels)
+        return self.to_user(beta, self._deviations(Lambda, beta, np.zeros((0, 0, 0)), every))
 
-    def _deviations(self, Lambda: np.ndarray, beta: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    def _deviations(
+        self, Lambda: np.ndarray, beta: np.ndarray, noise: np.ndarray, levels: slice
+    ) -> np.ndarray:
         from hierpool.core import kernels
 
         m = self.moments
-        by_design = np.argsort(m.design_of, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(m.counts)]).astype(np.intp)
-        return np.asarray(kernels.deviations(Lambda, beta, m.A, m.C, m.b, by_design, starts, noise))
+        design_of = m.design_of[levels]
+        by_design = np.argsort(design_of, kind="stable").astype(np.int64)
+        edges = np.arange(len(m.counts) + 1)
+        starts = np.searchsorted(design_of[by_design], edges).astype(np.int64)
+        return kernels.deviations(Lambda, beta, m.A, m.C, m.b[levels], by_design, starts, noise)
 
     def to_user(self, beta: np.ndarray, u: np.ndarray) -> dict[str, np.ndarray]:
         """Coefficients (K, p) and (K, J, q) of working coordinates in the user's coding."""

@@ -35,9 +35,7 @@ def over_threads(kernel: Callable[..., None], n: int, *arrays: Any) -> None:
         return
     edges = np.linspace(0, n, workers + 1).astype(int)
     with ThreadPoolExecutor(workers) as pool:
-        for done in [
-            pool.submit(kernel, a, b, *arrays) for a, b in itertools.pairwise(edges)
-        ]:
+        for done in [pool.submit(kernel, a, b, *arrays) for a, b in itertools.pairwise(edges)]:
             done.result()
 
 

@@ -106,10 +106,10 @@ def test_draws_from_the_prior_have_its_moments():
     joint = P("MvNormal", mu=[250, 10], cov=[[400, -30], [-30, 9]])
     model = hp.Model("Reaction ~ Days + (Days | Subject)", data, priors={"beta": joint})
     rng = np.random.default_rng(0)
-    drawn = [prior_draws.draw_parameters(model.design, model.priors, rng) for _ in range(3000)]
+    drawn = [prior_draws.draw_parameters(model.design, model.priors, rng) for _ in range(800)]
     beta = np.array([d.beta for d in drawn])
-    np.testing.assert_allclose(beta.mean(axis=0), [250, 10], atol=1.2)
-    np.testing.assert_allclose(np.cov(beta.T), [[400, -30], [-30, 9]], rtol=0.15)
+    np.testing.assert_allclose(beta.mean(axis=0), [250, 10], atol=2.5)
+    np.testing.assert_allclose(np.cov(beta.T), [[400, -30], [-30, 9]], rtol=0.25)
     sigma = np.array([d.sigma for d in drawn])
     assert stats.kstest(sigma, model.priors.sigma.distribution.cdf).pvalue > 1e-3
     flat = hp.Model("Reaction ~ Days", data, priors={"Days": P("Flat")})
