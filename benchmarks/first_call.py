@@ -15,12 +15,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from statistics import median
 
 from machine import described
-from posterior import PACKAGES, number, markdown
+from posterior import PACKAGES, markdown, number
 
-FIT = 'hp.Model("Reaction ~ Days + (Days | Subject)", data).fit(engine="exact", seed=1, progress=False)'
+FIT = """
+model = hp.varying_slope("Reaction ~ Days", data, group="Subject")
+model.fit(engine="exact", seed=1, progress=False)
+"""
 STUDY = (
     'print(hp.study("volume ~ time", data, group="boar", seed=1, progress=False), file=sys.stderr)'
 )
@@ -59,7 +63,7 @@ def first_call(table: str, call: str, is_cold: bool) -> list[float]:
     if done.returncode:
         raise SystemExit(done.stderr)
     marks = [start, *json.loads(done.stdout.splitlines()[-1])]
-    return [*(b - a for a, b in zip(marks, marks[1:], strict=False)), whole]
+    return [*(b - a for a, b in pairwise(marks)), whole]
 
 
 def main() -> None:

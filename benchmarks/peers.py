@@ -101,8 +101,7 @@ def fit_bambi(
     import bambi as bmb
 
     model = bmb.Model(question.formula, data)
-    silent = {"progress_bar": False} if method == "nutpie" else {"progressbar": False}
-    settings = {"draws": DRAWS, "chains": CHAINS, **silent, **options}
+    settings = {"draws": DRAWS, "chains": CHAINS, "progressbar": False, **options}
     tree = model.fit(inference_method=method, random_seed=seed, **settings)
 
     def loo() -> tuple[float, Any]:
@@ -124,8 +123,9 @@ def fit_bambi_pymc(question: Question, data: pd.DataFrame, seed: int, **options:
 def fit_expert(question: Question, data: pd.DataFrame, seed: int, **options: Any) -> Fitted:
     """A collapsed model by hand, hierpool's priors, for levels that all have the same rows.
 
-    A level's rows are one multivariate normal once its coefficients are integrated out, and the
-    levels are independent draws of it. No level coefficients come back, and no LOO.
+    Coefficients are integrated out level by level: with the level's design T = Q R, what is left
+    of its rows is Q'y ~ N(R beta, R Sigma R' + sigma^2 I), two numbers, and the residual sum of
+    squares. No level coefficients come back, and no LOO.
     """
     import nutpie
     import pymc as pm
@@ -134,17 +134,28 @@ def fit_expert(question: Question, data: pd.DataFrame, seed: int, **options: Any
     start = time.perf_counter()
     wide = data.pivot(index=question.group, columns=question.predictor, values=question.response)
     y, x = wide.to_numpy(), wide.columns.to_numpy(dtype=float)
-    centre, scale = data[question.predictor].mean(), data[question.predictor].std()
-    T, s = np.column_stack([np.ones(len(x)), (x - centre) / scale]), y.std(ddof=1)
+    z = (x - data[question.predictor].mean()) / data[question.predictor].std()
+    Q, R = np.linalg.qr(np.column_stack([np.ones(len(z)), z]))
+    w, s = y @ Q, y.std(ddof=1)
+    J, m = y.shape
+    within, mean = float((y**2).sum() - (w**2).sum()), w.mean(axis=0)
+    scatter = (w - mean).T @ (w - mean)
     with pm.Model() as model:
         beta = pm.Normal("beta", mu=[y.mean(), 0.0], sigma=2.5 * s, shape=2)
         sigma = pm.HalfStudentT("sigma", nu=4, sigma=s)
         sd = pm.HalfStudentT("sd", nu=4, sigma=s, shape=2)
         corr = pm.Uniform("corr", -1, 1)
-        between = corr * sd[0] * sd[1]
-        spread = pt.stack([pt.stack([sd[0] ** 2, between]), pt.stack([between, sd[1] ** 2])])
-        covariance = T @ spread @ T.T + sigma**2 * np.eye(len(x))
-        pm.MvNormal("y", mu=pt.dot(T, beta), cov=covariance, observed=y)
+        a, c = sd[0] ** 2, sd[1] ** 2
+        b = corr * sd[0] * sd[1]
+        v11 = R[0, 0] ** 2 * a + 2 * R[0, 0] * R[0, 1] * b + R[0, 1] ** 2 * c + sigma**2
+        v12 = R[1, 1] * (R[0, 0] * b + R[0, 1] * c)
+        v22 = R[1, 1] ** 2 * c + sigma**2
+        det = v11 * v22 - v12**2
+        off = mean - pt.dot(R, beta)
+        s11, s22 = scatter[0, 0] + J * off[0] ** 2, scatter[1, 1] + J * off[1] ** 2
+        s12 = scatter[0, 1] + J * off[0] * off[1]
+        squares = (v22 * s11 - 2 * v12 * s12 + v11 * s22) / det + within / sigma**2
+        pm.Potential("y", -0.5 * (J * pt.log(det) + squares) - J * (m - 2) * pt.log(sigma))
     compiled = nutpie.compile_pymc_model(model)
     middle = time.perf_counter()
     settings = {"draws": DRAWS, "chains": CHAINS, "progress_bar": False, **options}

@@ -46,7 +46,7 @@ from hierpool.fits import BlupFit, PosteriorFit
 from hierpool.models import Model
 from hierpool.reml import estimate
 
-CHAINS, DRAWS = 4, 250  # of each simulated fit
+CHAINS, DRAWS = 4, 100  # of each simulated fit; four times as many for recovery
 _MORE = 4  # times as many draws where too few of them are independent
 LOG_LIKELIHOOD = "log_likelihood"  # quantity: log p(y | theta), coefficients integrated out
 
@@ -153,7 +153,7 @@ def _redraw_nuts(
     design: Design, priors: ModelPriors, levels: np.ndarray, rng: np.random.Generator
 ) -> Redrawn:
     seed = int(rng.integers(2**31))
-    settings = Settings(DRAWS, 1000, CHAINS, None, seed, "nutpie", None, False, {})
+    settings = Settings(_MORE * DRAWS, 1000, CHAINS, None, seed, "nutpie", None, False, {})
     fit = engines.fit(design, priors, "nuts", settings)
     posterior = fit.datatree["posterior"].to_dataset()
     variables = {str(k): v.to_numpy() for k, v in posterior.data_vars.items()}
@@ -297,7 +297,7 @@ def _drawn(
     """Posterior means and intervals of the levels' coefficients on these terms."""
     target = Target.of(replace(design, y=y), priors)
     rng = np.random.default_rng(seed)
-    found, _ = sample_judged(target, CHAINS, DRAWS, rng, _is_good)
+    found, _ = sample_judged(target, CHAINS, _MORE * DRAWS, rng, _is_good)
     theta = target.coordinates.theta(found.z.reshape(-1, target.coordinates.size))
     factor = target.theta_map.relative_factor(theta)
     drawn = target.integrated.draw_coefficients(theta.sigma, factor, rng)

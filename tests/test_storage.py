@@ -40,6 +40,16 @@ def sleep() -> hp.PosteriorFit:
     return fitted(hp.Model("Reaction ~ Days + (Days | Subject)", data))
 
 
+def _theta(draws):
+    """Theta that goes with made-up draws: their sds, no correlation."""
+    sigma = draws["sigma"]
+    sd = next((v for k, v in draws.items() if k.startswith("sd_")), None)
+    if sd is None:
+        return {"sigma": sigma}
+    chol = np.broadcast_to(np.eye(sd.shape[-1]), (*sd.shape, sd.shape[-1])).copy()
+    return {"sigma": sigma, "sd": np.abs(sd), "corr_chol": chol}
+
+
 def made_up(model: hp.Model) -> hp.PosteriorFit:
     """A fit whose draws are random numbers: enough to store, and no engine runs."""
     rng = np.random.default_rng(3)
@@ -48,7 +58,7 @@ def made_up(model: hp.Model) -> hp.PosteriorFit:
         name: rng.normal(size=(*shape, *(len(labels[d]) for d in dims)))
         for name, dims in variable_dims(model.design).items()
     }
-    tree = posterior_tree(model.design, Draws(draws, {"sigma": draws["sigma"]}, {}), {"seed": 3})
+    tree = posterior_tree(model.design, Draws(draws, _theta(draws), {}), {"seed": 3})
     return hp.PosteriorFit(model.design, model.priors, tree, Status("good", "made up."))
 
 

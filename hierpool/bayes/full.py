@@ -18,23 +18,28 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import pymc as pm
 import pytensor.tensor as pt
 import xarray as xr
 from pymc.distributions.transforms import Interval, Transform
 from scipy import linalg
 
-from hierpool.bayes.priors import CoefficientPriors, ModelPriors, Prior, SpreadPriors
+from hierpool.bayes.priors import (
+    CoefficientPriors,
+    ModelPriors,
+    Prior,
+    SpreadPriors,
+    default_priors,
+)
 from hierpool.bayes.theta import Theta
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, nearest
 from hierpool.core.moments import Coordinates, single_group
+from hierpool.core.results import OBS_DIM, RESPONSE, coords, row_labels
 
 Parameterization = Literal["noncentered", "centered"]
 PARAMETERIZATIONS: tuple[Parameterization, ...] = ("noncentered", "centered")
-OBSERVED = "y"
 
 _FAMILIES: dict[str, Any] = {
     "Normal": pm.Normal,
@@ -48,8 +53,14 @@ _FAMILIES: dict[str, Any] = {
     "InverseGamma": pm.InverseGamma,
     "LogNormal": pm.LogNormal,
     "Uniform": pm.Uniform,
+    "Flat": pm.Flat,
+    "MvNormal": pm.MvNormal,
 }
-_LOCATION_SCALE = {"Normal": ("mu", "sigma"), "StudentT": ("mu", "sigma"), "Cauchy": ("alpha", "beta")}
+_LOCATION_SCALE = {
+    "Normal": ("mu", "sigma"),
+    "StudentT": ("mu", "sigma"),
+    "Cauchy": ("alpha", "beta"),
+}
 
 
 class Standardized(Transform):
@@ -107,8 +118,8 @@ def build(
             "unknown-parameterization",
         )
     group = single_group(design)
-    with pm.Model(coords=coords(design)) as model:
-        sigma = _one("sigma", priors.sigma)
+    with pm.Model(coords={OBS_DIM: row_labels(design), **coords(design)}) as model:
+        sigma = _distribution("sigma", priors.sigma.family, priors.sigma.parameters)
         common, beta = _population(design, priors)
         if group is None:
             own: Any = 0.0
@@ -117,36 +128,8 @@ def build(
         else:
             own = _pooled(group, priors.spread, beta, parameterization)
         mean = common + own + np.zeros(design.n)
-        pm.Normal(OBSERVED, mu=mean, sigma=sigma, observed=design.y, dims="obs")
+        pm.Normal(RESPONSE, mu=mean, sigma=sigma, observed=design.y, dims=OBS_DIM)
     return model
-
-
-def coords(design: Design) -> dict[str, list[Any]]:
-    """Coordinate labels of a design's dimensions, as PyMC and NetCDF can hold them."""
-    found: dict[str, list[Any]] = {"obs": _rows(design.rows)}
-    if design.terms:
-        found["term"] = list(design.terms)
-    for group in design.groups:
-        factor = group.factor
-        found[factor] = labels(group.grouping.levels)
-        found[f"{factor}_term"] = list(group.terms)
-        if group.has_correlation:
-            found[f"{factor}_term_bis"] = list(group.terms)
-    return found
-
-
-def labels(levels: pd.Index[Any]) -> list[Any]:
-    """Level labels that xarray and NetCDF can hold: integers and datetimes as they are, else text."""
-    values = levels.astype(levels.categories.dtype) if isinstance(levels, pd.CategoricalIndex) else levels
-    keep = pd.api.types.is_integer_dtype(values) or pd.api.types.is_datetime64_dtype(values)
-    return list(values.to_numpy()) if keep else [str(v) for v in values]
-
-
-def _rows(rows: pd.Index[Any]) -> list[Any]:
-    """The user's row labels where each is unique and plain, else 0, 1, ..."""
-    if isinstance(rows, pd.MultiIndex) or not rows.is_unique:
-        return list(range(len(rows)))
-    return labels(rows)
 
 
 def _population(design: Design, priors: ModelPriors) -> tuple[Any, Any]:
@@ -157,10 +140,11 @@ def _population(design: Design, priors: ModelPriors) -> tuple[Any, Any]:
     coding = block.coding
     if priors.own is not None and not coding.has_constant:
         coding = Coordinates.of(design).x
-    if _is_identity(coding.to_user):
-        beta = centred = _each("beta", block.priors, block.terms, ("term",))
-    else:
-        centred = _each("beta_centred", block.priors, block.terms, ("term",))
+    identity = _is_identity(coding.to_user)
+    name = "beta" if identity else "beta_centred"
+    typical = default_priors(design).population.priors if block.n_flat else ()
+    beta = centred = _each(name, block.priors, block.terms, ("term",), typical)
+    if not identity:
         beta = pm.Deterministic("beta", pt.dot(coding.to_user, centred), dims="term")
     return pt.dot(coding.centre(design.X), centred), beta
 
@@ -304,7 +288,11 @@ def _pairs(spread: Sequence[SpreadPriors]) -> tuple[np.ndarray, np.ndarray, np.n
     Lewandowski, Kurowicka, Joe (2009), J. Multivariate Analysis 100, 1989-2001, section 2.4.
     """
     found = [
-        (block.columns.start + i, block.columns.start + j, block.eta + (len(block.terms) - 2 - j) / 2)
+        (
+            block.columns.start + i,
+            block.columns.start + j,
+            block.eta + (len(block.terms) - 2 - j) / 2,
+        )
         for block in spread
         if block.eta is not None
         for i in range(1, len(block.terms))
@@ -338,36 +326,61 @@ def _is_identity(matrix: np.ndarray) -> bool:
 
 
 def _each(
-    name: str, priors: Sequence[Prior], terms: Sequence[str], dims: tuple[str, ...]
+    name: str,
+    priors: Sequence[Prior],
+    terms: Sequence[str],
+    dims: tuple[str, ...],
+    typical: Sequence[Prior] = (),
 ) -> Any:
-    """One variable whose last dim runs over terms, each with its own independent prior.
+    """One variable whose last dim runs over terms, each with its own prior.
 
-    One distribution where all priors are of one family, else one a term, stacked.
+    One distribution where all priors are of one family, else one a term, stacked. ``typical``
+    says where values of flat priors may be looked for.
     """
+    if priors[0].family == "MvNormal":
+        return _distribution(name, priors[0].family, priors[0].parameters, dims)
     if len({prior.family for prior in priors}) == 1:
-        parameters = {
-            key: np.array([prior.parameters[key] for prior in priors]) for key in priors[0].parameters
-        }
-        return _distribution(name, priors[0].family, parameters, dims)
+        return _distribution(name, priors[0].family, _columns(priors), dims, _columns(typical))
     parts = [
         # A slash is a path to xarray's DataTree.
-        _one(f"{name}[{term.replace('/', '|')}]", prior, dims[:-1])
-        for term, prior in zip(terms, priors, strict=True)
+        _distribution(
+            f"{name}[{term.replace('/', '|')}]",
+            prior.family,
+            prior.parameters,
+            dims[:-1],
+            typical[k].parameters if typical else {},
+        )
+        for k, (term, prior) in enumerate(zip(terms, priors, strict=True))
     ]
     return pm.Deterministic(name, pt.stack(parts, axis=-1), dims=dims)
 
 
-def _one(name: str, prior: Prior, dims: tuple[str, ...] = ()) -> Any:
-    return _distribution(name, prior.family, prior.parameters, dims)
+def _columns(priors: Sequence[Prior]) -> dict[str, np.ndarray]:
+    """Parameters of priors of one family, as arrays."""
+    names = priors[0].parameters if priors else ()
+    return {name: np.array([prior.parameters[name] for prior in priors]) for name in names}
 
 
-def _distribution(name: str, family: str, parameters: Any, dims: tuple[str, ...]) -> Any:
+def _distribution(
+    name: str,
+    family: str,
+    parameters: Mapping[str, Any],
+    dims: tuple[str, ...] = (),
+    typical: Mapping[str, Any] | None = None,
+) -> Any:
+    """A variable of the model; coefficients are standardised for the sampler."""
     # As arrays: PyTensor would take a plain 50.0 for a float32, and overflow on a plain int.
     arrays = {key: np.asarray(value, dtype=float) for key, value in parameters.items()}
-    more = {}
+    more: dict[str, Any] = {}
     if family in _LOCATION_SCALE:
         location, scale = (arrays[key] for key in _LOCATION_SCALE[family])
         more["transform"] = Standardized(location, scale)
+    elif family == "MvNormal":
+        sd = np.sqrt(np.diag(arrays["cov"]))
+        more["transform"] = Standardized(arrays["mu"], sd, ndim_supp=1)
+    elif family == "Flat" and typical:
+        location, scale = np.asarray(typical["mu"]), np.asarray(typical["sigma"])
+        more |= {"transform": Standardized(location, scale), "initval": location}
     return _FAMILIES[family](name, **arrays, dims=dims or None, **more)
 
 

@@ -16,6 +16,7 @@ from hierpool.bayes.theta import Theta
 from hierpool.core.design import Design
 from hierpool.core.errors import PriorError, listed
 from hierpool.core.moments import Coordinates, single_group
+from hierpool.core.triangular import solve_lower
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,7 @@ def _draw(block: CoefficientPriors, n: int, rng: np.random.Generator) -> np.ndar
         return np.zeros((n, 0))
     if block.is_normal:
         noise = rng.standard_normal((k, n))
-        away = linalg.solve_triangular(block.precision_root, noise, lower=True)
-        return np.asarray(block.mean + away.T)
+        return np.asarray(block.mean + solve_lower(block.precision_root, noise).T)
     columns = [p.distribution.ppf(rng.uniform(size=n)) for p in block.priors]
     return np.stack(columns, axis=1)
 

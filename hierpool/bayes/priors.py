@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import linalg, special, stats
+from scipy import special, stats
 
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import PriorError, listed, nearest
 from hierpool.core.moments import Coordinates, single_group
+from hierpool.core.triangular import solve_lower
 
 COEFFICIENT_SDS = 2.5  # prior sd of a coefficient, in sds of the response per sd of its column
 SD_NU = 4.0  # degrees of freedom of the half-Student-t priors of standard deviations
@@ -239,7 +240,7 @@ class CoefficientPriors:
             return np.diag(1 / self.sd)
         scale = self.sd
         root = np.linalg.cholesky(np.array(self.joint.parameters["cov"]) / np.outer(scale, scale))
-        return np.asarray(linalg.solve_triangular(root, np.diag(1 / scale), lower=True))
+        return solve_lower(root, np.diag(1 / scale))
 
     def marginal(self, index: int) -> Prior:
         """Prior of one coefficient by itself."""

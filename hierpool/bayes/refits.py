@@ -22,7 +22,8 @@ def sample_judged(
 ) -> tuple[ThetaDraws, bool]:
     """Draws of theta from the first proposal that the judge trusts; whether there was one."""
     for widen in WIDER:
-        found = sample_theta(target, chains, draws, rng, widen)
+        with np.errstate(invalid="ignore"):  # where the search leaves the range of theta
+            found = sample_theta(target, chains, draws, rng, widen)
         if judge(found.importance_weights):
             return found, True
     return found, False

@@ -321,7 +321,8 @@ def _options(
     if target_accept is not None:
         if not 0 < target_accept < 1:
             raise ArgumentError(
-                f"target_accept must lie between 0 and 1; it is {target_accept:g}", "sampler-argument"
+                f"target_accept must lie between 0 and 1; it is {target_accept:g}",
+                "sampler-argument",
             )
         options = {"target_accept": target_accept, **options}
     return {entry.options[key]: value for key, value in options.items()}
@@ -330,7 +331,8 @@ def _options(
 def _count(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ArgumentError(
-            f"{name} must be a whole number of at least {least}; it is {value!r}", "sampler-argument"
+            f"{name} must be a whole number of at least {least}; it is {value!r}",
+            "sampler-argument",
         )
     return int(value)
 

@@ -36,14 +36,15 @@ def convergence(tree: xr.DataTree, names: Iterable[str]) -> pd.DataFrame:
         parts.append(flat.reshape(*flat.shape[:2], -1))
         labels += [name] * parts[-1].shape[-1]
     data = xr.Dataset({"v": (("chain", "draw", "scalar"), np.concatenate(parts, axis=-1))})
-    return pd.DataFrame(
-        {
-            "variable": labels,
-            "ess_bulk": az.ess(data, method="bulk")["v"].to_numpy(),
-            "ess_tail": az.ess(data, method="tail")["v"].to_numpy(),
-            "r_hat": az.rhat(data)["v"].to_numpy(),
-        }
-    )
+    with np.errstate(all="ignore"):  # of scalars that never moved: NaN says so
+        return pd.DataFrame(
+            {
+                "variable": labels,
+                "ess_bulk": az.ess(data, method="bulk")["v"].to_numpy(),
+                "ess_tail": az.ess(data, method="tail")["v"].to_numpy(),
+                "r_hat": az.rhat(data)["v"].to_numpy(),
+            }
+        )
 
 
 def _below_diagonal(values: xr.DataArray) -> xr.DataArray:

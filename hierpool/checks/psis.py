@@ -19,21 +19,24 @@ from hierpool.core.kernels import over_threads
 PRIOR_SCALE = 3.0  # of the grid of Zhang and Stephens
 PRIOR_SHAPE, PRIOR_COUNT = 0.5, 10.0  # shape and weight of the prior of k
 _BINS = 512
-_CHUNK = 8  # factors multiplied before a logarithm is taken
+_LARGE = 1e100  # factors are multiplied up to this size before a logarithm is taken
 _OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
 
 
 @njit("f8(f8[::1], f8)", **_OPTIONS)
 def _mean_log1p(x, b):
-    """Mean of log(1 + b x), a logarithm for every few factors."""
-    n, total, m = len(x), 0.0, 0
-    while m < n:
-        product = 1.0
-        for i in range(m, min(m + _CHUNK, n)):
-            product *= 1.0 + b * x[i]
-        total += np.log(product)
-        m += _CHUNK
-    return total / n
+    """Mean of log(1 + b x), with as few logarithms as the range of numbers allows."""
+    total, product = 0.0, 1.0
+    for i in range(len(x)):
+        factor = 1.0 + b * x[i]
+        if factor > _LARGE:
+            total += np.log(factor)
+            continue
+        product *= factor
+        if product > _LARGE or product < 1.0 / _LARGE:
+            total += np.log(product)
+            product = 1.0
+    return (total + np.log(product)) / len(x)
 
 
 @njit("UniTuple(f8, 2)(f8[::1])", **_OPTIONS)
@@ -123,7 +126,7 @@ def _points(start, stop, log_density, tail, out):
         for m in range(len(body)):
             raw = np.exp(body[m])
             weight += raw
-            density += least / raw if raw > 1e-290 else np.exp(low - body[m])
+            density += least / raw if least > 1e-290 else np.exp(low - body[m])
         for m in range(tail):
             weight += np.exp(smoothed[m])
             scored += np.exp(smoothed[m] - ends[m])

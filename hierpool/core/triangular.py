@@ -36,7 +36,8 @@ def solve_lower(L: np.ndarray, B: np.ndarray) -> np.ndarray:
     x = np.empty(shape, dtype=np.result_type(L, B))
     for i in range(L.shape[-1]):
         done = np.einsum("...i,...im->...m", L[..., i, :i], x[..., :i, :]) if i else 0.0
-        x[..., i, :] = (B[..., i, :] - done) / L[..., i, i, None]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            x[..., i, :] = (B[..., i, :] - done) / L[..., i, i, None]
     return x
 
 
@@ -47,10 +48,12 @@ def solve_lower_transposed(L: np.ndarray, B: np.ndarray) -> np.ndarray:
     k = L.shape[-1]
     for i in reversed(range(k)):
         done = np.einsum("...i,...im->...m", L[..., i + 1 :, i], x[..., i + 1 :, :])
-        x[..., i, :] = (B[..., i, :] - done) / L[..., i, i, None]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            x[..., i, :] = (B[..., i, :] - done) / L[..., i, i, None]
     return x
 
 
 def log_det(L: np.ndarray) -> np.ndarray:
     """Log determinant of L L', shape (...)."""
-    return 2 * np.log(np.diagonal(L, axis1=-2, axis2=-1)).sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(2 * np.log(np.diagonal(L, axis1=-2, axis2=-1)).sum(axis=-1))

@@ -106,7 +106,11 @@ class OneWay:
             mean = float(weight @ value)
             return mean, float(np.sqrt(weight @ ((value - mean) ** 2 + inner)))
 
-        return {"sigma": mean_and_sd(sigma), "tau": mean_and_sd(tau), "beta": mean_and_sd(beta, variance)}
+        return {
+            "sigma": mean_and_sd(sigma),
+            "tau": mean_and_sd(tau),
+            "beta": mean_and_sd(beta, variance),
+        }
 
 
 @dataclass(frozen=True)

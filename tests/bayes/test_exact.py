@@ -18,7 +18,11 @@ from hierpool.bayes.priors import ModelPriors, Prior
 from hierpool.bayes.runs import Settings
 from tests.agreement.quadrature import OneWay, Slopes
 
-ONE_WAY = {"dyestuff": ("Dyestuff", "Yield", "Batch"), "dyestuff2": ("Dyestuff2", "Yield", "Batch"), "rail": ("Rail", "travel", "Rail")}
+ONE_WAY = {
+    "dyestuff": ("Dyestuff", "Yield", "Batch"),
+    "dyestuff2": ("Dyestuff2", "Yield", "Batch"),
+    "rail": ("Rail", "travel", "Rail"),
+}
 LIMIT = 4.0  # z-score above which two Monte Carlo numbers disagree
 
 
@@ -42,7 +46,10 @@ def variables(name: str) -> dict[str, str]:
 def disagreements(name: str, fit: hp.PosteriorFit) -> dict[str, float]:
     """z-scores of means, sds and evidence that are further than ``LIMIT`` from the quadrature."""
     evidence, moments = truth(name)
-    z = {"evidence": (fit.info["log_marginal_likelihood"] - evidence) / fit.info["log_marginal_likelihood_error"]}
+    z = {
+        "evidence": (fit.info["log_marginal_likelihood"] - evidence)
+        / fit.info["log_marginal_likelihood_error"]
+    }
     for key, variable in variables(name).items():
         draws = fit.datatree["posterior"][variable].squeeze(drop=True)
         mean, sd = moments[key]
@@ -238,7 +245,9 @@ def test_user_spread_is_the_spread_of_the_drawn_theta(fitted):
     np.testing.assert_allclose(corr, Sigma[:, 0, 1] / sd.prod(axis=1), rtol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["sleepstudy_slopes", "sleepstudy_no_pooling", "sleepstudy_complete"])
+@pytest.mark.parametrize(
+    "name", ["sleepstudy_slopes", "sleepstudy_no_pooling", "sleepstudy_complete"]
+)
 def test_stored_log_likelihood_is_each_row_given_all_others(fitted, name):
     fit = fitted[name].posterior
     stored = fit.datatree["log_likelihood"]["y"].to_numpy().reshape(4000, -1)

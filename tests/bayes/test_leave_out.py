@@ -32,14 +32,18 @@ def test_score_is_the_ratio_of_two_quadratures(fitted, name, rows):
 def test_error_of_a_score_is_honest(fitted):
     model = fitted["dyestuff"].model
     rows = ROWS["a_whole_batch"]
-    found = [joint_log_density(model.design, model.priors, np.array(rows), s, 2000) for s in range(15)]
+    found = [
+        joint_log_density(model.design, model.priors, np.array(rows), s, 2000) for s in range(15)
+    ]
     truth = quadrature("Dyestuff", rows)
     z = np.array([(f.log_density - truth) / f.error for f in found])
     assert 0.5 < np.sqrt((z**2).mean()) < 1.6
     assert np.abs(z).max() < 4
 
 
-@pytest.mark.parametrize("name", ["sleepstudy_slopes", "sleepstudy_no_pooling", "sleepstudy_complete"])
+@pytest.mark.parametrize(
+    "name", ["sleepstudy_slopes", "sleepstudy_no_pooling", "sleepstudy_complete"]
+)
 def test_score_of_an_easy_row_is_that_of_importance_sampling(fitted, name):
     fit = fitted[name].posterior
     loo = fit.loo(exact=False)
@@ -51,6 +55,7 @@ def test_score_of_an_easy_row_is_that_of_importance_sampling(fitted, name):
 def test_same_seed_same_score(fitted):
     model = fitted["dyestuff"].model
     one, other = (
-        joint_log_density(model.design, model.priors, np.array([3]), seed=9, n_points=500) for _ in range(2)
+        joint_log_density(model.design, model.priors, np.array([3]), seed=9, n_points=500)
+        for _ in range(2)
     )
     assert one == other

@@ -39,7 +39,9 @@ def test_correlations_are_uniform_in_centred_columns():
     assert block.coding.is_centred
 
 
-@pytest.mark.parametrize("formula", ["Reaction ~ Days + (Days || Subject)", "Reaction ~ Days + (0 + Days | Subject)"])
+@pytest.mark.parametrize(
+    "formula", ["Reaction ~ Days + (Days || Subject)", "Reaction ~ Days + (0 + Days | Subject)"]
+)
 def test_terms_that_do_not_correlate_with_an_intercept_are_scaled_and_not_centred(formula):
     for block in hp.Model(formula, SLEEP).priors.spread:
         assert block.eta is None

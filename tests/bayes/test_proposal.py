@@ -83,7 +83,8 @@ def test_refit_finds_the_mixture_that_points_come_from():
     truth = mixture()
     z = truth.draw(6000, np.random.default_rng(6))
     start = Mixture(
-        tuple(Student.with_scale(at, 4 * np.eye(3), 6.0) for at in (AT - 1, AT + 4)), np.full(2, 0.5)
+        tuple(Student.with_scale(at, 4 * np.eye(3), 6.0) for at in (AT - 1, AT + 4)),
+        np.full(2, 0.5),
     )
     fixed = Mixture((Student.with_scale(np.zeros(3), 50 * np.eye(3), 4.0),), np.ones(1))
     weights = np.full(len(z), 1 / len(z))
@@ -98,7 +99,10 @@ def test_refit_finds_the_mixture_that_points_come_from():
 
 def test_refit_follows_importance_weights():
     """Points of a wide component, weighed to a narrow one."""
-    wide, narrow = Student.with_scale(np.zeros(2), 9 * np.eye(2), 6.0), stats.multivariate_normal([1, 2])
+    wide, narrow = (
+        Student.with_scale(np.zeros(2), 9 * np.eye(2), 6.0),
+        stats.multivariate_normal([1, 2]),
+    )
     z = wide.draw(8000, np.random.default_rng(7))
     weights = np.exp(narrow.logpdf(z) - wide.log_density(z))
     fixed = Mixture((Student(np.zeros(2), np.eye(2) * 20, np.inf),), np.ones(1))

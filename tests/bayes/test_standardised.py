@@ -132,7 +132,10 @@ def test_blocks_do_not_correlate_with_each_other():
 
 def test_correlations_of_an_sd_are_found_by_their_place():
     standardised = Standardised.of(priors([SD_PRIORS["half_t"]] * 3, 1.0))
-    assert [standardised.pairs[k - 4][:2] for k in standardised.correlations_of(2)] == [(2, 0), (2, 1)]
+    assert [standardised.pairs[k - 4][:2] for k in standardised.correlations_of(2)] == [
+        (2, 0),
+        (2, 1),
+    ]
     assert standardised.n_sds == 3
     assert standardised.size == 7
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from scipy import stats
 import hierpool as hp
 from hierpool.bayes.exact import Target
 from hierpool.bayes.foreign_priors import read
+from hierpool.bayes.priors import default_priors
 from hierpool.bayes.theta import Theta
+from hierpool.bayes.user_priors import with_user_priors
 from hierpool.core.errors import (
     HierpoolWarning,
     PriorError,
@@ -240,9 +243,9 @@ def test_all_flat_is_reml_and_what_rows_cannot_tell_is_refused():
     flat = slopes({"beta": P("Flat")})
     target = Target.of(flat.design, flat.priors)
     assert target.integrated.prior.is_flat
-    few = sleepstudy().head(2)
+    same = replace(flat.design, X=np.ones_like(flat.design.X))
     with pytest.raises(PriorError, match="cannot tell"):
-        hp.Model("Reaction ~ Days + I(Days**2)", few, priors={"beta": P("Flat")})
+        with_user_priors(default_priors(same), same, {"beta": P("Flat")})
     with pytest.raises(PriorError, match="no proper posterior"):
         hp.no_pooling("Reaction ~ Days", sleepstudy(), "Subject", priors={"Days": P("Flat")})
 

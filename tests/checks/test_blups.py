@@ -7,10 +7,16 @@ import pytest
 
 import hierpool as hp
 from hierpool.core.errors import ComparisonError, UnsupportedModelError
-from hierpool.core.gaussian import BetaPrior
+from hierpool.core.gaussian import BetaPrior, condition
 from tests.agreement.dense import Dense
 
-NAMES = ["sleepstudy_slopes", "sleepstudy_uncorrelated", "radon_intercepts", "orthodont_sex", "dyestuff2"]
+NAMES = [
+    "sleepstudy_slopes",
+    "sleepstudy_uncorrelated",
+    "radon_intercepts",
+    "orthodont_sex",
+    "dyestuff2",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -18,7 +24,9 @@ def test_difference_is_the_sum_of_its_parts(fitted, name):
     table = hp.compare_blups(fitted[name].posterior, fitted[name].reml)
     parts = table["from_beta_prior"] + table["from_theta"]
     np.testing.assert_allclose(table["difference"], parts, atol=1e-9)
-    np.testing.assert_allclose(table["difference"], table["posterior_mean"] - table["blup"], atol=1e-12)
+    np.testing.assert_allclose(
+        table["difference"], table["posterior_mean"] - table["blup"], atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", ["sleepstudy_slopes", "orthodont_sex"])
@@ -50,8 +58,6 @@ def test_part_of_the_beta_prior_is_the_dense_mean_under_it_less_the_blup(fitted,
 def test_blup_is_the_recovered_mean_at_the_reml_point(fitted):
     """With a flat prior on beta nothing is left of the first part."""
     fit, e = fitted["sleepstudy_slopes"].posterior, fitted["sleepstudy_slopes"].reml.estimate
-    from hierpool.core.gaussian import condition
-
     algebra = fit.integrated
     flat = condition(
         algebra.moments, np.array([e.sigma]), e.relative_factor[None], BetaPrior.flat(2)

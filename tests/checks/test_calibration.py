@@ -196,7 +196,8 @@ def test_exact_engine_is_calibrated(name):
     data, pooling, formula, group, priors = SIMULATED[name]
     model = getattr(hp, pooling)(formula, hp.datasets.load(data), group, priors=priors)
     found = hp.calibrate(model, 200, seed=20240501, progress=False)
-    assert found.table["inside"].all(), str(found)
+    assert found.is_calibrated, str(found)  # inside a band that holds over points and quantities
+    assert found.table["inside"].sum() >= len(found.table) - 1
     assert found.n_distrusted <= 4
 
 

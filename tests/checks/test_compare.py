@@ -36,7 +36,9 @@ def test_table_is_that_of_az_compare_on_our_scores(ladder):
     assert table.index.tolist() == expected.index.tolist()
     assert set(table.columns) == set(expected.columns)
     for column in ("rank", "elpd", "p", "elpd_diff", "weight", "se", "dse"):
-        np.testing.assert_allclose(table[column].astype(float), expected[column].astype(float), atol=1e-8)
+        np.testing.assert_allclose(
+            table[column].astype(float), expected[column].astype(float), atol=1e-8
+        )
 
 
 def test_best_model_of_a_row_pools_partially(ladder):
@@ -72,7 +74,9 @@ def test_other_number_of_rows_is_refused_with_the_rows_named(ladder):
 
 def test_other_response_is_refused_by_name(ladder):
     logged = quick("log(Reaction) ~ Days")
-    with pytest.raises(ComparisonError, match=r"'slopes' predicts Reaction, model 'logged' predicts log"):
+    with pytest.raises(
+        ComparisonError, match=r"'slopes' predicts Reaction, model 'logged' predicts log"
+    ):
         hp.compare({"slopes": ladder["slopes"], "logged": logged})
 
 

@@ -14,7 +14,7 @@ from hierpool.checks import psis
 RNG = np.random.default_rng(1)
 DENSITIES = {
     "light_tails": -0.5 * RNG.normal(size=(6, 4000)) ** 2 * 0.3,
-    "heavy_tails": -RNG.standard_t(2, size=(6, 4000)) ** 2,
+    "heavy_tails": -(RNG.standard_t(2, size=(6, 4000)) ** 2),
     "very_heavy_tails": -np.exp(RNG.normal(size=(6, 2000)) * 2),
     "few_draws": RNG.normal(size=(6, 120)),
     "all_nearly_equal": 1e-9 * RNG.normal(size=(3, 1000)) - 4,
@@ -36,7 +36,9 @@ def by_arviz(density: np.ndarray, r_eff: float) -> tuple[np.ndarray, np.ndarray,
 @pytest.mark.parametrize("name", DENSITIES)
 def test_scores_and_k_are_those_of_arviz(name, r_eff):
     density = np.ascontiguousarray(DENSITIES[name])
-    for ours, theirs in zip(psis.leave_one_out(density, r_eff), by_arviz(density, r_eff), strict=True):
+    for ours, theirs in zip(
+        psis.leave_one_out(density, r_eff), by_arviz(density, r_eff), strict=True
+    ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-8)
 
 
@@ -72,11 +74,10 @@ def test_point_is_scored_the_same_alone_and_among_others(monkeypatch):
             assert one[0] == other[i]
 
 
-def test_largest_draw_being_the_smallest_density_does_not_overflow():
+def test_one_draw_that_outweighs_all_others_does_not_overflow():
     density = RNG.normal(size=(2, 1000))
     density[:, 0] = -800.0
-    elpd, k, lppd = psis.leave_one_out(density, 1.0)
-    assert np.isfinite(elpd).all()
-    assert np.isfinite(lppd).all()
-    assert (k > 0.7).all()
+    elpd, _, lppd = psis.leave_one_out(density, 1.0)
     np.testing.assert_allclose(elpd, by_arviz(density, 1.0)[0], rtol=1e-8)
+    assert (elpd < -700).all()
+    assert np.isfinite(lppd).all()

@@ -12,7 +12,13 @@ from hierpool.core.gaussian import BetaPrior, condition
 from hierpool.core.moments import Moments
 
 COLUMNS = ["n", "no_pooling", "partial_pooling", "population", "complete_pooling", "pooling_factor"]
-POOLED = ["sleepstudy_intercepts", "sleepstudy_slopes", "sleepstudy_uncorrelated", "radon_slopes", "dyestuff2"]
+POOLED = [
+    "sleepstudy_intercepts",
+    "sleepstudy_slopes",
+    "sleepstudy_uncorrelated",
+    "radon_slopes",
+    "dyestuff2",
+]
 
 
 def weights(fit: hp.BlupFit) -> np.ndarray:
@@ -56,7 +62,9 @@ def test_pooling_factor_of_one_term_is_one_minus_its_weight(fitted, name):
     np.testing.assert_allclose(weights(fit)[:, 0, 0], weight, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["sleepstudy_intercepts", "sleepstudy_slopes", "radon_intercepts", "machines_slopes"])
+@pytest.mark.parametrize(
+    "name", ["sleepstudy_intercepts", "sleepstudy_slopes", "radon_intercepts", "machines_slopes"]
+)
 def test_partial_pooling_is_the_weighted_mean_of_own_and_population(fitted, name):
     """For matrices too, and whatever the levels' designs."""
     fit = fitted[name].reml
@@ -105,7 +113,9 @@ def test_pooling_factor_goes_from_one_to_zero_with_the_variance(fitted):
     np.testing.assert_allclose(share[-1], 0.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["sleepstudy_slopes", "radon_slopes", "dyestuff2", "machines_slopes"])
+@pytest.mark.parametrize(
+    "name", ["sleepstudy_slopes", "radon_slopes", "dyestuff2", "machines_slopes"]
+)
 def test_posterior_table_has_means_and_an_interval(fitted, name):
     fit = fitted[name].posterior
     table = hp.shrinkage(fit)

@@ -22,7 +22,10 @@ COLUMNS = {
     "two_slopes_without_constant": np.column_stack([X1, X1**2 - 1]),
     "no_columns": np.zeros((9, 0)),
 }
-SPANS = {name: name not in {"slope_without_constant", "two_slopes_without_constant", "no_columns"} for name in COLUMNS}
+SPANS = {
+    name: name not in {"slope_without_constant", "two_slopes_without_constant", "no_columns"}
+    for name in COLUMNS
+}
 
 
 @pytest.mark.parametrize("name", COLUMNS)

@@ -50,7 +50,9 @@ def test_covariances_are_blocks_of_the_inverse(name, kind):
     coefficients = at.coefficient_covariance(into)
     for k, judge in enumerate(judges[FINITE]):
         _, cov = judge.coefficients
-        np.testing.assert_allclose(at.marginal.beta_covariance[k], cov[:p, :p], rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(
+            at.marginal.beta_covariance[k], cov[:p, :p], rtol=1e-8, atol=1e-10
+        )
         for j in range(at.moments.n_levels):
             block = slice(p + j * q, p + (j + 1) * q)
             u, across = cov[block, block], cov[block, :p]
@@ -86,7 +88,9 @@ def test_row_given_all_others_is_the_dense_conditional(name):
             np.testing.assert_allclose(sd[k, i] ** 2, variance[0, 0], rtol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["balanced_slopes", "unbalanced_slopes", "own_with_common_columns"])
+@pytest.mark.parametrize(
+    "name", ["balanced_slopes", "unbalanced_slopes", "own_with_common_columns"]
+)
 def test_draws_have_the_conditional_mean_and_covariance(name):
     rows, draws = DESIGNS[name], 40_000
     sigma, Lambda = (a[:1] for a in thetas(rows.Z.shape[1]))
@@ -141,7 +145,9 @@ def test_any_root_of_the_covariance_gives_the_same_density():
     stack = np.stack([Lambda[0], Lambda[0] @ turn, -Lambda[0]])
     at = condition(Moments.of(rows), np.ones(3), stack, prior(2, "proper"))
     np.testing.assert_allclose(at.log_density, at.log_density[0], rtol=1e-12)
-    np.testing.assert_allclose(at.deviations(), np.repeat(at.deviations()[:1], 3, axis=0), atol=1e-12)
+    np.testing.assert_allclose(
+        at.deviations(), np.repeat(at.deviations()[:1], 3, axis=0), atol=1e-12
+    )
 
 
 def test_two_blocks_are_a_block_diagonal_covariance():
@@ -150,7 +156,12 @@ def test_two_blocks_are_a_block_diagonal_covariance():
     Lambda = np.diag([0.8, 0.3])[None]
     at = condition(Moments.of(rows), np.ones(1), Lambda, prior(3, "proper"))
     parts = [
-        dense(Rows(rows.y, rows.X, rows.Z[:, [k]], rows.codes), 1.0, Lambda[0][[k]][:, [k]], prior(3, "proper"))
+        dense(
+            Rows(rows.y, rows.X, rows.Z[:, [k]], rows.codes),
+            1.0,
+            Lambda[0][[k]][:, [k]],
+            prior(3, "proper"),
+        )
         for k in (0, 1)
     ]
     whole = dense(rows, 1.0, Lambda[0], prior(3, "proper"))

@@ -29,7 +29,10 @@ def _orthodont() -> object:
 
 def _common() -> object:
     spec = Spec(
-        "distance ~ Sex + age | Subject", "distance", "0 + age", (GroupTerm("1", "Subject", "none"),)
+        "distance ~ Sex + age | Subject",
+        "distance",
+        "0 + age",
+        (GroupTerm("1", "Subject", "none"),),
     )
     return hp.Model(spec, _orthodont())
 
@@ -78,7 +81,15 @@ def judge(model: hp.Model, theta: Theta) -> Dense:
     if not design.groups:
         nothing = np.zeros((design.n, 0))
         return Dense(
-            design.y, X, nothing, np.zeros(design.n, int), 1, sigma, np.zeros((0, 0)), mean, precision
+            design.y,
+            X,
+            nothing,
+            np.zeros(design.n, int),
+            1,
+            sigma,
+            np.zeros((0, 0)),
+            mean,
+            precision,
         )
     (group,) = design.groups
     codes, J = group.grouping.codes, group.grouping.n_levels
@@ -147,7 +158,9 @@ def test_coefficients_are_the_sum_of_population_and_deviation(name):
         np.testing.assert_allclose(drawn["coef"][..., t], drawn["u"][..., t] + common, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["slopes", "no_pooling", "complete_pooling", "own_intercepts_common_slope"])
+@pytest.mark.parametrize(
+    "name", ["slopes", "no_pooling", "complete_pooling", "own_intercepts_common_slope"]
+)
 def test_draws_are_spread_as_the_dense_covariance(name):
     c, K = case(name), 20_000
     sigma, factor = np.repeat(c.sigma[:1], K), np.repeat(c.factor[:1], K, axis=0)

@@ -27,13 +27,17 @@ def sums_of(m: Moments, Lambda: np.ndarray) -> tuple[np.ndarray, ...]:
     return kernels.level_sums(Lambda, m.A, m.C, m.b_sum, m.b_root, m.counts.astype(float))
 
 
-def deviations_of(m: Moments, Lambda: np.ndarray, beta: np.ndarray, noise: np.ndarray) -> np.ndarray:
+def deviations_of(
+    m: Moments, Lambda: np.ndarray, beta: np.ndarray, noise: np.ndarray
+) -> np.ndarray:
     by_design = np.argsort(m.design_of, kind="stable")
     starts = np.concatenate([[0], np.cumsum(m.counts)]).astype(np.intp)
     return kernels.deviations(Lambda, beta, m.A, m.C, m.b, by_design, starts, noise)
 
 
-def leave_one_out_of(rows: Rows, at: Conditional, is_density: bool) -> tuple[np.ndarray, np.ndarray]:
+def leave_one_out_of(
+    rows: Rows, at: Conditional, is_density: bool
+) -> tuple[np.ndarray, np.ndarray]:
     m = at.moments
     A, C = (m.A, m.C) if m.q else (np.zeros((1, 0, 0)), np.zeros((1, 0, m.p)))
     plan = kernels.RowPlan.of(rows.X, rows.Z, rows.codes, m.design_of)
@@ -118,7 +122,9 @@ def test_level_given_all_others_is_the_difference_of_two_densities(name):
         kept = rows.codes != j
         less = Rows(rows.y[kept], rows.X[kept], rows.Z[kept], rows.codes[kept])
         rest = condition(Moments.of(less), at.sigma, at.Lambda, beta)
-        np.testing.assert_allclose(found[j], at.log_density - rest.log_density, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(
+            found[j], at.log_density - rest.log_density, rtol=1e-9, atol=1e-9
+        )
 
 
 @pytest.mark.parametrize("name", ["unbalanced_slopes", "own_with_common_columns"])

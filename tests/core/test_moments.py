@@ -110,7 +110,8 @@ def test_shifted_response_moves_the_intercept_alone(pooling):
     data = hp.datasets.load("sleepstudy")
     build = getattr(hp, pooling)
     near, far = (
-        build("Reaction ~ Days", d, "Subject").reml().estimate for d in (data, shifted(data, 0.0, 1e9))
+        build("Reaction ~ Days", d, "Subject").reml().estimate
+        for d in (data, shifted(data, 0.0, 1e9))
     )
     table = "coef" if pooling == "no_pooling" else "beta"
     moved = getattr(far, table) - getattr(near, table)
@@ -128,7 +129,9 @@ def test_working_coefficients_go_to_the_user_and_back():
 
 @pytest.mark.parametrize("pooling", ["varying_slope", "no_pooling", "complete_pooling"])
 def test_coefficients_predict_the_same_in_either_coding(pooling):
-    design = getattr(hp, pooling)("Reaction ~ Days", hp.datasets.load("sleepstudy"), "Subject").design
+    design = getattr(hp, pooling)(
+        "Reaction ~ Days", hp.datasets.load("sleepstudy"), "Subject"
+    ).design
     coordinates = Coordinates.of(design)
     rows, rng = Rows.of(design, coordinates), np.random.default_rng(1)
     beta = rng.normal(size=rows.X.shape[1])

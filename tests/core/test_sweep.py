@@ -45,7 +45,9 @@ def test_generalised_inverse_is_the_inverse_of_the_columns_kept(name):
     Z, keep = ROWS[name], np.array(ESTIMABLE[name])
     inverse = swept(name).inverse[0]
     A = Z.T @ Z
-    np.testing.assert_allclose(inverse[np.ix_(keep, keep)], np.linalg.inv(A[np.ix_(keep, keep)]), rtol=1e-10)
+    np.testing.assert_allclose(
+        inverse[np.ix_(keep, keep)], np.linalg.inv(A[np.ix_(keep, keep)]), rtol=1e-10
+    )
     assert not inverse[~keep].any()
     assert not inverse[:, ~keep].any()
 

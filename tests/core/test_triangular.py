@@ -17,7 +17,9 @@ def stack(k: int) -> np.ndarray:
 
 @pytest.mark.parametrize("k", [1, 2, 3, 7])
 def test_cholesky_is_that_of_lapack(k):
-    np.testing.assert_allclose(cholesky(stack(k)), np.linalg.cholesky(stack(k)), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        cholesky(stack(k)), np.linalg.cholesky(stack(k)), rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 7])
@@ -27,7 +29,9 @@ def test_triangular_solves_are_those_of_lapack(k, m):
     B = np.random.default_rng(m).normal(size=(3, 4, k, m))
     lower, upper = solve_lower(L, B), solve_lower_transposed(L, B)
     for i in np.ndindex(3, 4):
-        np.testing.assert_allclose(lower[i], linalg.solve_triangular(L[i], B[i], lower=True), rtol=1e-9)
+        np.testing.assert_allclose(
+            lower[i], linalg.solve_triangular(L[i], B[i], lower=True), rtol=1e-9
+        )
         expected = linalg.solve_triangular(L[i].T, B[i])
         np.testing.assert_allclose(upper[i], expected, rtol=1e-9)
 

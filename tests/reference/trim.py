@@ -45,7 +45,9 @@ def trimmed(full: dict[str, Any]) -> dict[str, Any]:
 def _fit(fit: dict[str, Any]) -> dict[str, Any]:
     (effects,) = fit["ranef"].values()
     blocks = fit["VarCorr"].values()
-    low = [block["cor"][i][j] for block in blocks for i in range(len(block["sd"])) for j in range(i)]
+    low = [
+        block["cor"][i][j] for block in blocks for i in range(len(block["sd"])) for j in range(i)
+    ]
     condvar = effects.get("condVar_joint", effects.get("condVar"))
     return {
         **{key: _short(fit[key], "loglik") for key in ("logLik", "AIC", "BIC")},
@@ -92,7 +94,10 @@ def trimmed_stan(full: dict[str, Any]) -> dict[str, Any]:
     return {
         **{key: full[key] for key in ("dataset", "formula", "chains", "draws_per_chain", "seed")},
         "names": [params["names"][k] for k in kept],
-        **{key: _short([params[key][k] for k in kept]) for key in ("mean", "sd", "mcse_mean", "ess_bulk")},
+        **{
+            key: _short([params[key][k] for k in kept])
+            for key in ("mean", "sd", "mcse_mean", "ess_bulk")
+        },
         "elpd_loo": _short(full["loo"]["elpd_loo"]),
     }
 

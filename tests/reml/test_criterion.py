@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import hierpool as hp
-from hierpool.reml.criterion import Criterion
+from hierpool.reml.criterion import Criterion, Method
 from tests.agreement.dense import restricted_log_density, wide
 
 MODELS = [
@@ -22,7 +22,7 @@ MODELS = [
 METHODS = ["REML", "ML"]
 
 
-def criterion(fitted, name: str, method: str) -> Criterion:
+def criterion(fitted, name: str, method: Method) -> Criterion:
     return Criterion.of(fitted[name].model.design, method)
 
 
@@ -30,7 +30,9 @@ def places(c: Criterion) -> np.ndarray:
     """A few theta: inside, near the boundary, with negative signs, far out."""
     k = len(c.free[0])
     rng = np.random.default_rng(k)
-    return np.stack([rng.normal(size=k), 1e-3 * np.ones(k), -rng.uniform(0.1, 1, k), 20 * np.ones(k)])
+    return np.stack(
+        [rng.normal(size=k), 1e-3 * np.ones(k), -rng.uniform(0.1, 1, k), 20 * np.ones(k)]
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -53,7 +55,9 @@ def test_one_value_is_that_of_the_stack(fitted, name, method):
     np.testing.assert_allclose(c.deviance(stack), singly, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["sleepstudy_slopes", "sleepstudy_uncorrelated", "orthodont_sex", "dyestuff2"])
+@pytest.mark.parametrize(
+    "name", ["sleepstudy_slopes", "sleepstudy_uncorrelated", "orthodont_sex", "dyestuff2"]
+)
 def test_deviance_is_the_dense_one_at_its_best_sigma(fitted, name):
     """In the user's coding of X and Z, whatever the coordinates of the search."""
     c = criterion(fitted, name, "REML")

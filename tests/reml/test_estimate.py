@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -43,12 +45,11 @@ def best_of_many_starts(criterion: Criterion, starts: int) -> float:
     def deviance(theta: np.ndarray) -> float:
         return float(criterion.deviance(theta[None])[0])
 
-    options = {"xatol": 1e-4, "fatol": 1e-8}
-    found = [
-        optimize.minimize(deviance, start, method="Nelder-Mead", options=options).fun
-        for start in apart
-    ]
-    return min(found)
+    def descend(start: np.ndarray) -> float:
+        options: Any = {"xatol": 1e-4, "fatol": 1e-8}
+        return optimize.minimize(deviance, start, method="Nelder-Mead", options=options).fun
+
+    return min(descend(start) for start in apart)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,10 @@ def test_correlation_of_one_is_singular_and_named():
 
 
 def test_uncorrelated_slope_without_variance_is_named_and_has_no_correlation():
-    fits = (hp.Model("y ~ x + (x || g)", simulated(s, levels=20, sd=(30.0, 0.0))).reml() for s in range(9))
+    fits = (
+        hp.Model("y ~ x + (x || g)", simulated(s, levels=20, sd=(30.0, 0.0))).reml()
+        for s in range(9)
+    )
     fit = next(f for f in fits if f.status.word == "singular" and f.estimate.sd[0] > 0)
     assert "the sd of x between levels of g is estimated as zero" in fit.status.sentence
     assert fit.estimate.sd[1] == 0.0
@@ -144,7 +148,8 @@ def test_balanced_one_way_is_the_analysis_of_variance(fitted):
 
 
 @pytest.mark.parametrize(
-    ("formula", "size"), [("y ~ x + (x | g)", (6, 4)), ("y ~ x + (x || g)", (6, 4)), (SLOPES, (5, 8))]
+    ("formula", "size"),
+    [("y ~ x + (x | g)", (6, 4)), ("y ~ x + (x || g)", (6, 4)), (SLOPES, (5, 8))],
 )
 def test_response_without_residual_is_refused(formula, size):
     data = simulated(1, *size, sigma=0.0)
@@ -177,7 +182,9 @@ def test_standard_errors_of_spread_are_those_of_the_observed_information(fitted)
 def test_user_coding_decides_what_is_reported(fitted):
     """Days as 100..109: slope and its sd stay, intercept and correlation move as the map says."""
     data = hp.datasets.load("sleepstudy")
-    moved = hp.Model("Reaction ~ Days + (Days | Subject)", data.assign(Days=data["Days"] + 100)).reml()
+    moved = hp.Model(
+        "Reaction ~ Days + (Days | Subject)", data.assign(Days=data["Days"] + 100)
+    ).reml()
     here, there = fitted["sleepstudy_slopes"].reml.estimate, moved.estimate
     B = np.array([[1.0, -100.0], [0.0, 1.0]])
     np.testing.assert_allclose(there.beta, B @ here.beta, rtol=1e-8)

@@ -53,7 +53,9 @@ def test_level_that_cannot_tell_a_slope_has_none_and_keeps_its_mean():
 
 
 def test_column_that_is_constant_within_levels_is_aliased_with_their_intercepts():
-    data = UNEVEN.assign(w=UNEVEN["g"].map({"full": 1.0, "one_row": 2, "one_x": 5, "two": 0, "more": 4}))
+    data = UNEVEN.assign(
+        w=UNEVEN["g"].map({"full": 1.0, "one_row": 2, "one_x": 5, "two": 0, "more": 4})
+    )
     fit = hp.no_pooling("y ~ x + w", data, "g").reml()
     assert fit.design.terms == ("w",)
     assert fit.fixed_effects().loc["w"].isna().all()

@@ -79,7 +79,9 @@ def assert_spread(fit: hp.BlupFit, ref: dict[str, Any]) -> None:
     table = fit.variance_components()["estimate"]
     kind = table.index.get_level_values("parameter")
     sds = table[kind == "sd"]
-    np.testing.assert_allclose(sds.iloc[:-1], numbers(ref["sd"]), rtol=1e-4, atol=1e-6 * ref["sigma"])
+    np.testing.assert_allclose(
+        sds.iloc[:-1], numbers(ref["sd"]), rtol=1e-4, atol=1e-6 * ref["sigma"]
+    )
     assert sds["residual"].item() == pytest.approx(ref["sigma"], rel=1e-4)
     np.testing.assert_allclose(table[kind == "corr"], numbers(ref["corr"]), rtol=1e-4, atol=1e-5)
 
@@ -157,7 +159,9 @@ def test_optimum_that_lme4_missed_is_higher_and_true(method):
         truth = restricted_log_density(design.y, design.X, V)
     else:
         residual = design.y - design.X @ e.beta
-        truth = -0.5 * (np.linalg.slogdet(2 * np.pi * V)[1] + residual @ np.linalg.solve(V, residual))
+        truth = -0.5 * (
+            np.linalg.slogdet(2 * np.pi * V)[1] + residual @ np.linalg.solve(V, residual)
+        )
     assert fit.loglik == pytest.approx(truth, abs=1e-8)
     optimum = minimise(Criterion.of(design, method))
     assert -optimum.deviance / 2 == pytest.approx(fit.loglik, abs=1e-10)
@@ -173,7 +177,9 @@ def population_formula(formula: str) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_complete_pooling_is_lm(name):
     ref = reference(name)
-    fit = hp.complete_pooling(population_formula(ref["formula"]), hp.datasets.load(ref["dataset"])).reml()
+    fit = hp.complete_pooling(
+        population_formula(ref["formula"]), hp.datasets.load(ref["dataset"])
+    ).reml()
     theirs = ref["pooling"]["complete"]
     assert_relative(fit.fixed_effects()["estimate"], theirs["coef"], 1e-7)
     assert_relative(fit.fixed_effects()["se"], theirs["se"], 1e-7)
