@@ -49,6 +49,8 @@ class Optimum:
     @property
     def is_doubtful(self) -> bool:
         """Whether gradient or curvature leave a doubt that this is a minimum."""
+        if not np.isfinite(self.hessian).all():
+            return True
         scale = max(1.0, float(np.abs(self.hessian).max(initial=0.0)))
         curvature = np.linalg.eigvalsh(self.hessian).min(initial=0.0)
         steep = np.abs(self.gradient).max(initial=0.0) > GRADIENT_TOLERANCE * np.sqrt(scale)
@@ -66,8 +68,9 @@ def estimate(design: Design, method: Method) -> Estimate:
     group = single_group(design)
     assert group is not None
     criterion = Criterion.of(design, method)
-    optimum = minimise(criterion)
-    profile = criterion.condition(optimum.theta[None])
+    with np.errstate(all="ignore"):  # a response that is fitted exactly is refused below
+        optimum = minimise(criterion)
+        profile = criterion.condition(optimum.theta[None])
     sigma = float(np.sqrt(max(profile.marginal.penalized_ss[0], 0.0) / criterion.df))
     if not sigma > EXACT_FIT * float(np.std(design.y, ddof=1)):
         raise DataError(
@@ -138,7 +141,7 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
     value, gradient = criterion.value_and_gradient(theta)
     hessian = _hessian(criterion, theta)
     for _ in range(5):
-        if np.abs(gradient).max(initial=0.0) < 1e-9:
+        if np.abs(gradient).max(initial=0.0) < 1e-9 or not np.isfinite(hessian).all():
             break
         eigenvalues, vectors = np.linalg.eigh(hessian)
         damped = np.maximum(np.abs(eigenvalues), 1e-6 * max(1.0, np.abs(eigenvalues).max()))
