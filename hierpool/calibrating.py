@@ -9,10 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-import arviz as az
 import numpy as np
-from arviz_stats.base import array_stats
-from scipy import special
 
 from hierpool import engines
 from hierpool.bayes import power, prior_draws
@@ -134,7 +131,7 @@ def _redraw_exact(
     trusted, kept = False, np.zeros(0, dtype=np.intp)
     for draws in (DRAWS, _MORE * DRAWS):
         found, trusted = sample_judged(target, CHAINS, draws, rng, _is_good)
-        enough, kept = _independent(found.log_posterior, found.z[..., 0])
+        enough, kept = sbc.independent(found.log_posterior, found.z[..., 0])
         if enough:
             break
     theta = target.coordinates.theta(found.z.reshape(-1, target.coordinates.size)[kept])
@@ -158,16 +155,8 @@ def _redraw_nuts(
     posterior = fit.datatree["posterior"].to_dataset()
     variables = {str(k): v.to_numpy() for k, v in posterior.data_vars.items()}
     chained = scalars(design, variables, levels)
-    enough, kept = _independent(*chained.values())
+    enough, kept = sbc.independent(*chained.values())
     return Redrawn({k: v.reshape(-1)[kept] for k, v in chained.items()}, enough)
-
-
-def _independent(*chained: np.ndarray) -> tuple[bool, np.ndarray]:
-    """Positions of evenly spaced draws, and whether there are as many independent ones."""
-    ess = min(float(array_stats.ess(v, method="bulk")) for v in chained)
-    total = chained[0].size
-    kept = np.linspace(0, total - 1, sbc.KEPT).round().astype(np.intp)
-    return ess >= sbc.KEPT, kept
 
 
 def recovery(
@@ -232,7 +221,6 @@ def recovery(
         group.terms,
         formula=model.formula,
         truth=truth,
-        probability=float(az.rcParams["stats.ci_prob"]),
         simulations=simulations,
         seed=engines.fresh_seed() if seed is None else seed,
         progress=progress,
@@ -310,20 +298,13 @@ def _drawn(
             values[..., k] = drawn["coef"][..., group.terms.index(term)]
         elif term in design.terms:
             values[..., k] = drawn["beta"][:, [design.terms.index(term)]]
-    kind, probability = az.rcParams["stats.ci_kind"], float(az.rcParams["stats.ci_prob"])
-    chained = values.reshape(CHAINS, -1, n_levels * len(terms))
-    interval = array_stats.hdi if kind == "hdi" else array_stats.eti
-    bounds = interval(chained, prob=probability, axis=(0, 1)).reshape(n_levels, len(terms), 2)
-    return Estimated(values.mean(axis=0), bounds[..., 0], bounds[..., 1])
+    return Estimated.of_draws(values)
 
 
 def _blup(design: Design) -> Estimated:
     e = estimate.estimate(design, "REML")
-    probability = float(az.rcParams["stats.ci_prob"])
-    half = special.ndtri(0.5 + probability / 2) * np.sqrt(
-        np.diagonal(e.coef_covariance, axis1=-2, axis2=-1)
-    )
-    return Estimated(e.coef, e.coef - half, e.coef + half)
+    variance = np.diagonal(e.coef_covariance, axis1=-2, axis2=-1)
+    return Estimated.normal(e.coef, np.sqrt(variance))
 
 
 def sensitivity(fit: PosteriorFit) -> Sensitivity:

@@ -25,8 +25,11 @@ from hierpool.reml import estimate, limits
 
 if TYPE_CHECKING:
     import pymc
+    import xarray as xr
 
 _ENGINES = ("auto", "exact", "nuts")
+_SAMPLERS = ("nutpie", "pymc", "numpyro", "blackjax")
+_LEAST = {"tune": 0, "seed": 0, "draws": 4}  # R-hat and ESS are not defined for fewer draws
 _PYMC_NAMES = {
     "random_seed": "seed",
     "nuts_sampler": "sampler",
@@ -173,7 +176,17 @@ class Model:
         MissingPackageError
             The sampler's package is not installed.
         """
-        _check_arguments(unknown, engine, draws=draws, tune=tune, chains=chains)
+        _check_arguments(
+            unknown, engine, draws=draws, tune=tune, chains=chains, cores=cores, seed=seed
+        )
+        if sampler not in _SAMPLERS:
+            raise ArgumentError(
+                f"sampler={sampler!r}: choose one of {listed(_SAMPLERS)}", "unknown-choice"
+            )
+        if target_accept is not None and not 0 < target_accept < 1:
+            raise ArgumentError(
+                f"target_accept={target_accept!r} must be between 0 and 1, e.g. 0.9", "bad-count"
+            )
         from hierpool import engines
 
         settings = Settings(
@@ -188,6 +201,23 @@ class Model:
             dict(options or {}),
         )
         return engines.fit(self.design, self.priors, engine, settings)
+
+    def prior_predictive(self, draws: int = 500, seed: int | None = None) -> xr.DataTree:
+        """Draws from the priors and the responses they predict, before the data are looked at.
+
+        Returns
+        -------
+        DataTree
+            Groups ``prior`` (variables as in a posterior), ``prior_predictive`` (``y``, dims
+            chain, draw, obs) and ``observed_data``: what ``az.plot_ppc_dist`` and others read.
+        """
+        from hierpool import engines
+        from hierpool.bayes.prior_predictive import prior_tree
+
+        _check_arguments({}, "auto", draws=draws, seed=seed)
+        return prior_tree(
+            self.design, self.priors, draws, engines.fresh_seed() if seed is None else seed
+        )
 
     def reml(self) -> BlupFit:
         """REML fit with BLUPs; least squares for complete and no pooling, its limits."""
@@ -360,7 +390,11 @@ def _check_arguments(unknown: Mapping[str, Any], engine: str, **counts: Any) -> 
             f"engine={engine!r}: choose one of {listed(_ENGINES)}", "unknown-choice"
         )
     for name, value in counts.items():
-        if not isinstance(value, (int, np.integer)) or value < (0 if name == "tune" else 1):
+        if value is None:
+            continue
+        least = _LEAST.get(name, 1)
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole or value < least:
             raise ArgumentError(
-                f"{name}={value!r} must be a whole number of at least 1", "bad-count"
+                f"{name}={value!r} must be a whole number of at least {least}", "bad-count"
             )

@@ -36,7 +36,7 @@ from hierpool.bayes.runs import (
 )
 from hierpool.bayes.standardised import Standardised
 from hierpool.bayes.theta import Theta, ThetaMap, integrate
-from hierpool.core.design import Design
+from hierpool.core.design import EXACT_FIT, Design, exact_fit
 from hierpool.core.integrated import Integrated
 
 ADAPTED_NU, WIDE_NU = 6.0, 4.0
@@ -129,6 +129,13 @@ def sample_theta(
 
     ``widen`` multiplies the scales of the starting components; more than one after a bad verdict.
     """
+    with np.errstate(all="ignore"):  # theta out of range has a density of zero, not a warning
+        return _sample_theta(target, chains, draws, rng, widen)
+
+
+def _sample_theta(
+    target: Target, chains: int, draws: int, rng: np.random.Generator, widen: float
+) -> ThetaDraws:
     adaptation = Adaptation.start(target, rng, widen)
     adaptation.run(rng)
     thin = _thinning(target)
@@ -451,6 +458,7 @@ def run(design: Design, priors: ModelPriors, settings: Settings, widen: float = 
     with one_blas_thread():
         draws = sample_theta(target, settings.chains, settings.draws, rng, widen)
     theta = target.coordinates.theta(draws.z.reshape(-1, target.coordinates.size))
+    _check_residual(design, theta.sigma)
     factor = target.theta_map.relative_factor(theta)
     coefficients, stored_levels = _coefficients(
         target.integrated, theta, factor, rng, settings.seed
@@ -481,6 +489,12 @@ def run(design: Design, priors: ModelPriors, settings: Settings, widen: float = 
     }
     checked = [k for k in variables if k == "beta" or k.split("_", 1)[0] in {"sigma", "sd", "corr"}]
     return EngineRun(tree, info, tuple(checked))
+
+
+def _check_residual(design: Design, sigma: np.ndarray) -> None:
+    typical = float(np.median(sigma))
+    if not typical > EXACT_FIT * float(np.std(design.y, ddof=1)):
+        raise exact_fit(design, typical)
 
 
 def _coefficients(

@@ -317,7 +317,7 @@ class ModelPriors:
 
 
 def default_priors(design: Design) -> ModelPriors:
-    """Default priors of a design, scaled by its response and columns (ENGINE section 1)."""
+    """Default priors of a design, scaled by its response and columns."""
     coordinates = Coordinates.of(design)
     sd_y, mean_y = float(np.std(design.y, ddof=1)), float(design.y.mean())
     group = single_group(design)
@@ -368,7 +368,7 @@ def _coefficient_rows(
         prior = block.marginal(k)
         text = f"{prior}, jointly" if block.joint is not None else str(prior)
         where = _where(block.coding, block.terms, common)
-        what = f"{response}{where}" if a else f"change of {response} per unit of {term}"
+        what = f"{response}{where}" if a else _change(response, term)
         rows.append((f"{variable}[{term}]", text, f"{what}: {_range(prior)}"))
     return rows
 
@@ -381,6 +381,13 @@ def _where(coding: Coding, terms: tuple[str, ...], common: tuple[str, ...] = ())
     at_zero = f" where {listed(others, most=3).replace("'", '')} is 0" if others else ""
     at_mean = f" at the mean of {listed(common, most=3).replace("'", '')}" if common else ""
     return at_zero + (" and" if at_zero and at_mean else "") + at_mean
+
+
+def _change(response: str, term: str) -> str:
+    """What a coefficient without the constant is: a slope, or a difference between categories."""
+    if term.endswith("]"):
+        return f"difference of {response} at {term}"
+    return f"change of {response} per unit of {term}"
 
 
 def _spread_rows(block: SpreadPriors, factor: str, response: str) -> list[tuple[str, str, str]]:

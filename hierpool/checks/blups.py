@@ -10,7 +10,7 @@ import xarray as xr
 
 from hierpool.checks.diagnostics import monte_carlo_error
 from hierpool.core.design import Design
-from hierpool.core.errors import ComparisonError, UnsupportedModelError
+from hierpool.core.errors import ArgumentError, ComparisonError, UnsupportedModelError
 from hierpool.core.moments import single_group
 
 
@@ -44,6 +44,12 @@ def compare_blups(fit: Any, reml: Any) -> pd.DataFrame:
     UnsupportedModelError
         The model does not pool partially.
     """
+    if not hasattr(fit, "datatree") or not hasattr(reml, "estimate"):
+        raise ArgumentError(
+            f"compare_blups(fit, reml) takes model.fit() and model.reml(), in this order; given: "
+            f"{type(fit).__name__}, {type(reml).__name__}.",
+            "posterior-needed",
+        )
     design: Design = fit.design
     _check_same(design, reml.design)
     group = single_group(design)

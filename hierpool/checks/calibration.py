@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from arviz_stats.base import array_stats
 from scipy import stats
 
 from hierpool.checks.threads import in_threads
@@ -230,6 +231,13 @@ def calibrate(
         seed=seed,
         seconds=time.perf_counter() - start,
     )
+
+
+def independent(*chained: np.ndarray) -> tuple[bool, np.ndarray]:
+    """Whether draws (chains, draws) hold enough independent ones; positions of evenly spaced ones."""
+    ess = min(float(array_stats.ess(v, method="bulk")) for v in chained)
+    kept = np.linspace(0, chained[0].size - 1, KEPT).round().astype(np.intp)
+    return ess >= KEPT, kept
 
 
 def _rank(truth: float, draws: np.ndarray, rng: np.random.Generator) -> int:

@@ -58,6 +58,12 @@ def check_comparable(fits: Any) -> None:
             "compare() takes a dict of fits by name: hp.compare({'pooled': fit_1, 'partial': fit_2})",
             "fits-by-name",
         )
+    for name, fit in fits.items():
+        if not hasattr(fit, "datatree"):
+            raise ArgumentError(
+                f"{name!r} is a {type(fit).__name__}; compare() takes posterior fits: model.fit().",
+                "posterior-needed",
+            )
     designs: dict[str, Design] = {name: fit.design for name, fit in fits.items()}
     (first, one), *others = designs.items()
     for name, other in others:

@@ -21,7 +21,7 @@ import xarray as xr
 from arviz_stats.utils import ELPDDataLOO
 
 from hierpool.core.design import Design, Grouping
-from hierpool.core.errors import ArgumentError, listed
+from hierpool.core.errors import ArgumentError, nearest
 from hierpool.core.results import OBS_DIM, row_labels
 
 _BLOCK_NUMBERS = 20_000_000  # densities held at once
@@ -155,9 +155,7 @@ def grouping_for(design: Design, by: str) -> Grouping:
             f"{design.spec.formula} names no groups to leave out: pass group=... to the builder.",
             "no-groups",
         )
-    raise ArgumentError(
-        f"by={by!r}: choose 'row', 'group' or one of {listed(known)}", "unknown-choice"
-    )
+    raise ArgumentError(f"by={by!r}: {nearest(by, ['row', 'group', *known])}", "unknown-choice")
 
 
 def loo_pit(fit: Any) -> xr.DataArray:

@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import arviz as az
 import numpy as np
 import pandas as pd
+from arviz_stats.base import array_stats
+from scipy import special
 
 from hierpool.checks.threads import in_threads
 from hierpool.core.errors import ArgumentError
@@ -21,6 +24,22 @@ class Estimated:
     estimate: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
+
+    @classmethod
+    def of_draws(cls, draws: np.ndarray) -> Estimated:
+        """Posterior means, and intervals as ArviZ's rcParams say, of draws (K, J, q)."""
+        kind, probability = az.rcParams["stats.ci_kind"], float(az.rcParams["stats.ci_prob"])
+        interval = array_stats.hdi if kind == "hdi" else array_stats.eti
+        bounds = interval(draws.reshape(len(draws), -1), prob=probability, axis=0)
+        lower, upper = bounds.reshape(*draws.shape[1:], 2).transpose(2, 0, 1)
+        return cls(draws.mean(axis=0), lower, upper)
+
+    @classmethod
+    def normal(cls, estimate: np.ndarray, se: np.ndarray) -> Estimated:
+        """Normal intervals of the same probability."""
+        probability = float(az.rcParams["stats.ci_prob"])
+        half = special.ndtri(0.5 + probability / 2) * se
+        return cls(estimate, estimate - half, estimate + half)
 
 
 Simulate = Callable[[np.random.Generator], tuple[np.ndarray, Any]]
@@ -101,7 +120,6 @@ def recovery(
     *,
     formula: str,
     truth: str,
-    probability: float,
     simulations: int,
     seed: int,
     progress: bool = True,
@@ -116,7 +134,7 @@ def recovery(
         Name -> estimator.
     terms
         Names of the q coefficients.
-    formula, truth, probability
+    formula, truth
         For the printed form.
     simulations, seed, progress
         How many; one seed, one answer; whether to show a bar.
@@ -139,7 +157,7 @@ def recovery(
     return Recovery(
         formula=formula,
         truth=truth,
-        probability=probability,
+        probability=float(az.rcParams["stats.ci_prob"]),
         simulations=simulations,
         seed=seed,
         seconds=time.perf_counter() - start,

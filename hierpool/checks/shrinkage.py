@@ -11,7 +11,7 @@ import xarray as xr
 
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design, GroupDesign
-from hierpool.core.errors import UnsupportedModelError
+from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.gaussian import BetaPrior, condition
 from hierpool.core.moments import Coordinates, Moments, Rows, single_group
 from hierpool.core.sweep import own_least_squares
@@ -40,6 +40,11 @@ def shrinkage(fit: Any) -> pd.DataFrame:
     ----------
     Gelman and Pardoe (2006), Technometrics 48, 241-251.
     """
+    if not hasattr(fit, "datatree") and not hasattr(fit, "estimate"):
+        raise ArgumentError(
+            f"shrinkage() takes a fit, model.fit() or model.reml(); given: {type(fit).__name__}.",
+            "fit-needed",
+        )
     design: Design = fit.design
     group = single_group(design)
     if group is None or not group.is_pooled:

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hierpool.core.errors import DataError
 from hierpool.core.findings import Finding
 from hierpool.core.spec import Covariance, Spec
+
+EXACT_FIT = 1e-6  # residual sd, in sds of the response, below which there is nothing to estimate
 
 
 @dataclass(frozen=True)
@@ -172,3 +175,12 @@ class Design:
     def group(self, factor: str) -> GroupDesign:
         """The group design of one factor; KeyError where the model has none for it."""
         return next(g for g in self.groups if g.factor == factor)
+
+
+def exact_fit(design: Design, sigma: float) -> DataError:
+    """The error for a response that the columns fit exactly, with a residual sd of ``sigma``."""
+    return DataError(
+        f"{design.spec.formula} fits {design.spec.response} exactly (residual sd {sigma:.2g}): "
+        "there is no variation left to tell the model from the data. Use fewer terms.",
+        "exact-fit",
+    )

@@ -1,7 +1,6 @@
 """Moments: what the rows of a design amount to.
 
-Every likelihood of a Gaussian model needs the rows only through cross-products (ENGINE: "one
-likelihood"). They are taken in working coordinates: columns centred where a constant is in their
+Every likelihood of a Gaussian model needs the rows only through cross-products. They are taken in working coordinates: columns centred where a constant is in their
 span and scaled to sd 1, response shifted by its mean. Sums taken raw and centred afterwards would
 lose every digit at an offset of 1e8.
 

@@ -114,7 +114,7 @@ class Criterion:
         """Profiled deviance and its gradient at one theta, shape (k,)."""
         c = self.condition(theta[None])
         log_det, ss = self.gradient_parts(c)
-        gradient = log_det + self.df / float(c.marginal.penalized_ss[0]) * ss
+        gradient = log_det + self.df / c.marginal.penalized_ss[0] * ss
         return float(self._deviance(c)[0]), gradient
 
     def gradient_parts(self, c: Conditional) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-from hierpool.core.design import Design, GroupDesign
-from hierpool.core.errors import DataError
+from hierpool.core.design import EXACT_FIT, Design, GroupDesign, exact_fit
 from hierpool.core.gaussian import BetaPrior, Conditional, condition
 from hierpool.core.moments import Rows, single_group
 from hierpool.core.results import Estimate, Status
@@ -18,7 +17,6 @@ SINGULAR = 1e-4  # relative sd, per sd of its column, below which a direction ha
 SNAP_TO_BOUNDARY = 1e-2  # directions below this are tried at exactly zero
 SNAP_GAIN = 1e-7  # deviance a direction of variance must buy to be kept off zero
 GRADIENT_TOLERANCE = 1e-4  # largest gradient of the deviance (per unit theta) at an optimum
-EXACT_FIT = 1e-6  # residual sd, in sds of the response, below which there is nothing to estimate
 _START_SCALES = np.array([0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
 
 
@@ -73,11 +71,7 @@ def estimate(design: Design, method: Method) -> Estimate:
         profile = criterion.condition(optimum.theta[None])
     sigma = float(np.sqrt(max(profile.marginal.penalized_ss[0], 0.0) / criterion.df))
     if not sigma > EXACT_FIT * float(np.std(design.y, ddof=1)):
-        raise DataError(
-            f"{design.spec.formula} fits {design.spec.response} exactly (residual sd {sigma:.2g}): "
-            "there is no variation left to tell the model from the data. Use fewer terms.",
-            "exact-fit",
-        )
+        raise exact_fit(design, sigma)
     moments = criterion.moments
     at = condition(moments, np.array([sigma]), profile.Lambda, BetaPrior.flat(moments.p))
     root = criterion_root_in_user_coding(criterion, optimum.theta) * sigma

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hierpool.core.design import Design
+from hierpool.core.design import EXACT_FIT, Design, exact_fit
 from hierpool.core.errors import DataError
 from hierpool.core.gaussian import LOG_2PI, BetaPrior, condition
 from hierpool.core.moments import Coordinates, Moments, Rows, single_group
@@ -110,7 +110,10 @@ def _sigma(design: Design, ss: float, df: int) -> float:
             "leaves nothing to estimate a residual sd from. Use partial pooling.",
             "no-residual-df",
         )
-    return float(np.sqrt(ss / df))
+    sigma = float(np.sqrt(ss / df))
+    if not sigma > EXACT_FIT * float(np.std(design.y, ddof=1)):
+        raise exact_fit(design, sigma)
+    return sigma
 
 
 def _ml_loglik(n: int, ss: float) -> float:

@@ -35,7 +35,7 @@ def reweighted(name: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
     ref = stan(name)
     model = hp.Model(ref["formula"], hp.datasets.load(ref["dataset"]))
     target = Target.of(model.design, model.priors)
-    found = sample_theta(target, 4, 5000, np.random.default_rng(1))
+    found = sample_theta(target, 4, 3000, np.random.default_rng(1))
     theta = target.coordinates.theta(found.importance_points)
     sd, corr = target.theta_map.user_spread(theta)
     ours = log_prior(model, theta.sigma, theta.sd, theta.corr_chol[:, -1, 0])
@@ -97,7 +97,7 @@ def log_jacobian(sd: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_leave_enough_draws(name):
     _, weight = reweighted(name)
-    assert 1 / (weight**2).sum() > 2000
+    assert 1 / (weight**2).sum() > 1500
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -113,9 +113,7 @@ def test_pooling_factor_goes_from_one_to_zero_with_the_variance(fitted):
     np.testing.assert_allclose(share[-1], 0.0, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name", ["sleepstudy_slopes", "radon_slopes", "dyestuff2", "machines_slopes"]
-)
+@pytest.mark.parametrize("name", ["sleepstudy_slopes", "dyestuff2", "machines_slopes"])
 def test_posterior_table_has_means_and_an_interval(fitted, name):
     fit = fitted[name].posterior
     table = hp.shrinkage(fit)

@@ -167,3 +167,15 @@ def test_two_blocks_are_a_block_diagonal_covariance():
     whole = dense(rows, 1.0, Lambda[0], prior(3, "proper"))
     np.testing.assert_allclose(whole.V, parts[0].V + parts[1].V - np.eye(len(rows.y)), atol=1e-12)
     np.testing.assert_allclose(at.log_density[0], whole.log_density, rtol=1e-12)
+
+
+def test_flat_prior_of_one_coefficient_is_the_limit_of_wide_ones():
+    """Densities are known up to a constant: their differences over theta are those of the limit."""
+    moments = Moments.of(DESIGNS["unbalanced_slopes"])
+    sigma, Lambda = thetas(2)
+    mean = np.array([0.0, 1.5])
+    flat = condition(moments, sigma, Lambda, BetaPrior(mean, np.diag([0.0, 2.0]), n_flat=1))
+    wide = condition(moments, sigma, Lambda, BetaPrior(mean, np.diag([1e-9, 2.0])))
+    gap = flat.log_density - wide.log_density
+    np.testing.assert_allclose(gap, gap[0], atol=1e-4)
+    np.testing.assert_allclose(flat.beta, wide.beta, rtol=1e-6)
