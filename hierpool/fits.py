@@ -339,9 +339,11 @@ class PosteriorFit:
             raise ArgumentError(
                 f"form={form!r}: choose 'integrated' or 'conditional'", "unknown-choice"
             )
-        return self._with_group("log_likelihood", values)
+        return self._with_group("log_likelihood", values, {"form": form})
 
-    def _with_group(self, name: str, values: np.ndarray) -> PosteriorFit:
+    def _with_group(
+        self, name: str, values: np.ndarray, attrs: Mapping[str, str] | None = None
+    ) -> PosteriorFit:
         chains, draws = self.n_draws
         data = xr.Dataset(
             {"y": (("chain", "draw", OBS_DIM), values.reshape(chains, draws, -1))},
@@ -350,6 +352,7 @@ class PosteriorFit:
                 "draw": np.arange(draws),
                 OBS_DIM: row_labels(self.design),
             },
+            attrs or {},
         )
         tree = self.datatree.copy()
         tree[name] = xr.DataTree(data)

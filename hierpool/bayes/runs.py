@@ -104,7 +104,9 @@ def add_log_likelihood(
     posterior, observed = tree["posterior"], tree["observed_data"]
     shape = (posterior.sizes["chain"], posterior.sizes["draw"], -1)
     labels = {"chain": posterior["chain"], "draw": posterior["draw"], "obs": observed["obs"]}
-    data = xr.Dataset({"y": (("chain", "draw", "obs"), values.reshape(shape))}, labels)
+    data = xr.Dataset(
+        {"y": (("chain", "draw", "obs"), values.reshape(shape))}, labels, {"form": "integrated"}
+    )
     tree["log_likelihood"] = xr.DataTree(data)
     return True
 

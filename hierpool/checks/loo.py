@@ -30,7 +30,15 @@ Refit = Callable[[np.ndarray], float]
 
 
 class ScoredLOO(ELPDDataLOO):
-    """ArviZ's ELPDData, with what was left out and how many points were refitted exactly."""
+    """ArviZ's ELPDData, with what was left out and how many points were scored exactly.
+
+    Attributes
+    ----------
+    question
+        What was left out: a new row of a known level, or all rows of a new level.
+    n_refitted
+        Points scored exactly; their ``pareto_k`` is NaN, since nothing was importance sampled.
+    """
 
     question: str = ""
     n_refitted: int = 0
@@ -58,13 +66,23 @@ def leave_one_row_out(fit: Any, refit: Refit | None) -> ScoredLOO:
 
     integrated, sigma, factor = fit.integrated, fit.theta.sigma, fit.relative_factor
     n, r_eff = fit.design.n, relative_efficiency(fit)
-    scores = np.empty((n, 3))
+    scores, kept = np.empty((n, 3)), _kept_densities(fit)
     for rows in np.array_split(np.arange(n), max(1, n * len(sigma) // _BLOCK_NUMBERS)):
-        density = integrated.log_density_of_rows(sigma, factor, rows)
+        density = (
+            integrated.log_density_of_rows(sigma, factor, rows) if kept is None else kept[:, rows]
+        )
         scores[rows] = np.stack(psis.leave_one_out(density.T, r_eff), axis=1)
     points = [np.array([i]) for i in range(n)]
     labels = {OBS_DIM: row_labels(fit.design)}
     return _scored(scores, points, labels, len(sigma), refit, "a new row of a known level")
+
+
+def _kept_densities(fit: Any) -> np.ndarray | None:
+    """Shape (draws, n): the integrated densities where the fit holds them, None otherwise."""
+    group = fit.datatree.children.get("log_likelihood")
+    if group is None or group.attrs.get("form") != "integrated":
+        return None
+    return np.asarray(group["y"].to_numpy()).reshape(-1, fit.design.n)
 
 
 def leave_one_group_out(fit: Any, grouping: Grouping, refit: Refit | None) -> ScoredLOO:
@@ -108,7 +126,7 @@ def _scored(
     bad = np.flatnonzero(k > good_k)
     if refit is not None:
         for i in bad:
-            elpd[i] = refit(points[i])
+            elpd[i], k[i] = refit(points[i]), np.nan
     n = len(elpd)
     result = ScoredLOO(
         elpd=float(elpd.sum()),

@@ -1,8 +1,9 @@
 """Moments: what the rows of a design amount to.
 
-Every likelihood of a Gaussian model needs the rows only through cross-products. They are taken in working coordinates: columns centred where a constant is in their
-span and scaled to sd 1, response shifted by its mean. Sums taken raw and centred afterwards would
-lose every digit at an offset of 1e8.
+Every likelihood of a Gaussian model needs the rows only through cross-products. They are taken in
+working coordinates: columns centred where a constant is in their span and scaled to sd 1, response
+shifted by its mean. Sums taken raw and centred afterwards would lose every digit at an offset of
+1e8.
 
 Symbols (working coordinates, factor with J levels and q columns, p population columns):
     A  (J, q, q)  Z_j'Z_j        C  (J, q, p)  Z_j'X_j        b  (J, q)  Z_j'y_j
