@@ -214,7 +214,9 @@ def _nutpie(model: pm.Model, run: Run) -> xr.DataTree:
 
 
 def _pymc(model: pm.Model, run: Run) -> xr.DataTree:
-    return _through_pymc("pymc", model, run, cores=run.cores)
+    # PyMC forks for each chain, which the threads of JAX do not survive.
+    cores = 1 if "jax" in sys.modules else run.cores
+    return _through_pymc("pymc", model, run, cores=cores)
 
 
 def _numpyro(model: pm.Model, run: Run) -> xr.DataTree:

@@ -130,7 +130,7 @@ def _scored(
     n = len(elpd)
     result = ScoredLOO(
         elpd=float(elpd.sum()),
-        se=float(np.sqrt(n) * elpd.std()),
+        se=float(np.sqrt(n) * elpd.std(ddof=1)) if n > 1 else float("nan"),
         p=float((lppd - elpd).sum()),
         n_samples=n_draws,
         n_data_points=n,

@@ -90,7 +90,7 @@ def test_folds_must_be_possible(slopes, k, by):
 
 
 def test_an_unknown_factor_is_named(slopes):
-    with pytest.raises(ArgumentError, match="choose"):
+    with pytest.raises(ArgumentError, match="by='Day'"):
         slopes.kfold(3, "Day")
 
 

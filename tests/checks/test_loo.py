@@ -113,7 +113,7 @@ def test_new_level_without_pooling_has_its_prior_only(fitted):
 
 def test_unknown_choices_are_answered_with_the_known_ones(fitted):
     fit = fitted["dyestuff"].posterior
-    with pytest.raises(ArgumentError, match=r"by='batch': choose 'row', 'group' or one of 'Batch'"):
+    with pytest.raises(ArgumentError, match=r"by='batch': did you mean 'Batch'"):
         fit.loo(by="batch")
     with pytest.raises(ArgumentError, match="choose 'integrated', or 'conditional' by row"):
         fit.loo(by="group", form="conditional")
