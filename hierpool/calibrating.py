@@ -327,11 +327,12 @@ def sensitivity(fit: PosteriorFit) -> Sensitivity:
     """
     posterior = fit.datatree["posterior"].to_dataset()
     variables = {str(k): v.to_numpy() for k, v in posterior.data_vars.items()}
-    levels = telling_levels(fit.design) if fit.priors.own is not None else None
+    has_own = f"coef_{fit.priors.factor}" in variables and fit.priors.own is not None
+    levels = telling_levels(fit.design) if has_own else None
     beta = variables.get("beta", np.zeros((*fit.n_draws, 0))).reshape(len(fit.theta), -1)
     densities = power.log_priors(fit.priors, fit.theta, beta, _own(fit, variables, beta))
     densities = {k: densities[k] for k in power.components(fit.priors) if k in densities}
-    if fit.is_integrable:
+    if fit.is_integrable and (has_own or fit.priors.own is None):
         densities[scaling.LIKELIHOOD] = _given_beta(fit, beta)
 
     def scaled(component: str, exponent: float) -> Mapping[str, np.ndarray] | None:
@@ -359,10 +360,10 @@ def sensitivity(fit: PosteriorFit) -> Sensitivity:
 def _own(
     fit: PosteriorFit, variables: Mapping[str, np.ndarray], beta: np.ndarray
 ) -> np.ndarray | None:
-    """Own coefficients (K, J, q) of no pooling as their prior sees them; None for other models."""
-    if fit.priors.own is None:
+    """Own coefficients (K, J, q) of no pooling as their prior sees them; None where not stored."""
+    values = variables.get(f"coef_{fit.priors.factor}")
+    if fit.priors.own is None or values is None:
         return None
-    values = variables[f"coef_{fit.priors.factor}"]
     own = values.reshape(-1, *values.shape[2:])
     common = Coordinates.of(fit.design).x
     if common.has_constant or not beta.shape[1]:

@@ -18,11 +18,18 @@ from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.integrated import Integrated
 from hierpool.core.moments import single_group
 from hierpool.core.results import OBS_DIM, Estimate, Status, row_labels
+from hierpool.core.tables import (
+    level_index,
+    level_table,
+    pair_positions,
+    pair_values,
+    root_of_diagonal,
+    spread_index,
+    spread_name,
+)
 
 if TYPE_CHECKING:
     from os import PathLike
-
-KEYS = ["factor", "level", "term"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,7 +76,9 @@ class BlupFit:
         """Population coefficients: index ``term``, columns ``estimate``, ``se``."""
         e = self.estimate
         index = pd.Index(self.design.terms, name="term")
-        return pd.DataFrame({"estimate": e.beta, "se": _root(e.beta_covariance)}, index=index)
+        return pd.DataFrame(
+            {"estimate": e.beta, "se": root_of_diagonal(e.beta_covariance)}, index=index
+        )
 
     def random_effects(self, conditional: bool = False) -> pd.DataFrame:
         """BLUPs of the levels: index (factor, level, term), columns ``estimate``, ``se``.
@@ -88,7 +97,7 @@ class BlupFit:
         group = _pooled_group(self.design, "random effects")
         e = self.estimate
         variance = e.u_condvar if conditional else e.u_pev
-        return _level_table(group, {"estimate": e.u, "se": _root(variance)})
+        return level_table(group, {"estimate": e.u, "se": root_of_diagonal(variance)})
 
     blup = random_effects
 
@@ -99,7 +108,7 @@ class BlupFit:
         """
         group = _any_group(self.design, "coefficients")
         e = self.estimate
-        return _level_table(group, {"estimate": e.coef, "se": _root(e.coef_covariance)})
+        return level_table(group, {"estimate": e.coef, "se": root_of_diagonal(e.coef_covariance)})
 
     def variance_components(self) -> pd.DataFrame:
         """Standard deviations and correlations, the residual sd last.
@@ -109,9 +118,11 @@ class BlupFit:
         """
         e, group = self.estimate, single_group(self.design)
         pooled = group is not None and group.is_pooled
-        table = _spread_index(group if pooled else None)
-        table["estimate"] = [*e.sd, *_pairs(group, e.corr), e.sigma] if pooled else [e.sigma]
-        table["se"] = [*e.sd_se, *_pairs(group, e.corr_se), e.sigma_se] if pooled else [e.sigma_se]
+        table = spread_index(group if pooled else None)
+        table["estimate"] = [*e.sd, *pair_values(group, e.corr), e.sigma] if pooled else [e.sigma]
+        table["se"] = (
+            [*e.sd_se, *pair_values(group, e.corr_se), e.sigma_se] if pooled else [e.sigma_se]
+        )
         return table
 
     def fitted(self) -> pd.Series:
@@ -236,13 +247,13 @@ class PosteriorFit:
         from hierpool.checks.diagnostics import summary
 
         if name in self.datatree["posterior"]:
-            return summary(self._variable(name), diagnostics).set_index(_level_index(group))
+            return summary(self._variable(name), diagnostics).set_index(level_index(group))
         key = name.split("_", 1)[0]
         parts = [
             summary(xr.DataArray(drawn[key], dims=("chain", "draw", "level", "term")), diagnostics)
             for drawn in self._runs_of_levels()
         ]
-        return pd.concat(parts, ignore_index=True).set_index(_level_index(group))
+        return pd.concat(parts, ignore_index=True).set_index(level_index(group))
 
     def _runs_of_levels(self) -> Iterator[dict[str, np.ndarray]]:
         """Coefficients that are too many to store, some levels at a time, (chains, draws, J, q)."""
@@ -266,13 +277,13 @@ class PosteriorFit:
 
         group = single_group(self.design)
         pooled = group is not None and group.is_pooled
-        index = _spread_index(group if pooled else None).index
+        index = spread_index(group if pooled else None).index
         parts = []
         if pooled and group is not None:
             parts.append(summary(self._variable(f"sd_{group.factor}")))
             if group.has_correlation:
                 every = self._variable(f"corr_{group.factor}")
-                for i, j in _pair_positions(group):
+                for i, j in pair_positions(group):
                     parts.append(summary(every[..., i, j]))
         parts.append(summary(self._variable("sigma")))
         return pd.concat(parts, ignore_index=True).set_index(index)
@@ -282,7 +293,7 @@ class PosteriorFit:
         fixed = self.fixed_effects()
         fixed.index = pd.Index([f"beta[{t}]" for t in fixed.index])
         spread = self.variance_components()
-        spread.index = pd.Index([_spread_name(*key) for key in spread.index])
+        spread.index = pd.Index([spread_name(*key) for key in spread.index])
         return pd.concat([fixed, spread]).rename_axis("quantity")
 
     def _variable(self, name: str) -> xr.DataArray:
@@ -501,54 +512,6 @@ def _expected(design: Design, coefficients: Mapping[str, np.ndarray]) -> np.ndar
         levels = coefficients["u" if group.is_pooled else "coef"]
         out = out + np.einsum("nq,...nq->...n", group.Z, levels[..., group.grouping.codes, :])
     return np.asarray(out)
-
-
-def _root(covariance: np.ndarray) -> np.ndarray:
-    """Square roots of the diagonals, shape (..., k)."""
-    return np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
-
-
-def _level_index(group: GroupDesign) -> pd.MultiIndex:
-    levels = group.grouping.levels
-    return pd.MultiIndex.from_product([[group.factor], levels, group.terms], names=KEYS)
-
-
-def _level_table(group: GroupDesign, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    flat = {name: values.reshape(-1) for name, values in columns.items()}
-    return pd.DataFrame(flat, index=_level_index(group))
-
-
-def _pair_positions(group: GroupDesign) -> list[tuple[int, int]]:
-    """Pairs (i, j), j < i, of terms whose correlation is estimated."""
-    return [
-        (i, j)
-        for block in group.blocks
-        if block.covariance == "correlated"
-        for i in range(block.start, block.stop)
-        for j in range(block.start, i)
-    ]
-
-
-def _pairs(group: GroupDesign | None, corr: np.ndarray) -> list[float]:
-    return [corr[i, j] for i, j in _pair_positions(group)] if group is not None else []
-
-
-def _spread_index(group: GroupDesign | None) -> pd.DataFrame:
-    keys: list[tuple[str, str, str, str]] = []
-    if group is not None:
-        f, terms = group.factor, group.terms
-        keys += [(f, "sd", t, "") for t in terms]
-        keys += [(f, "corr", terms[j], terms[i]) for i, j in _pair_positions(group)]
-    keys.append(("residual", "sd", "", ""))
-    names = ["factor", "parameter", "term", "term_bis"]
-    return pd.DataFrame(index=pd.MultiIndex.from_tuples(keys, names=names))
-
-
-def _spread_name(factor: str, parameter: str, term: str, term_bis: str) -> str:
-    if factor == "residual":
-        return "sigma"
-    inside = f"{term}, {term_bis}" if term_bis else term
-    return f"{parameter}_{factor}[{inside}]"
 
 
 def _pooled_group(design: Design, what: str) -> GroupDesign:

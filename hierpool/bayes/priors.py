@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from hierpool.core.coding import Coding
+from hierpool.core.coding import Coding, stable_mean
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import PriorError, listed, nearest
 from hierpool.core.moments import Coordinates, single_group
@@ -319,7 +319,7 @@ class ModelPriors:
 def default_priors(design: Design) -> ModelPriors:
     """Default priors of a design, scaled by its response and columns."""
     coordinates = Coordinates.of(design)
-    sd_y, mean_y = float(np.std(design.y, ddof=1)), float(design.y.mean())
+    sd_y, mean_y = float(np.std(design.y, ddof=1)), float(stable_mean(design.y))
     group = single_group(design)
     sigma = Prior("HalfStudentT", nu=SD_NU, sigma=sd_y)
     population = _coefficients(coordinates.x, design.terms, mean_y, sd_y)

@@ -12,6 +12,7 @@ from hierpool.checks.diagnostics import monte_carlo_error
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, ComparisonError, UnsupportedModelError
 from hierpool.core.moments import single_group
+from hierpool.core.tables import level_index
 
 
 def compare_blups(fit: Any, reml: Any) -> pd.DataFrame:
@@ -79,9 +80,7 @@ def compare_blups(fit: Any, reml: Any) -> pd.DataFrame:
         "from_beta_prior": with_prior - blup,
         "from_theta": mean - with_prior,
     }
-    index = pd.MultiIndex.from_product(
-        [[group.factor], group.grouping.levels, group.terms], names=["factor", "level", "term"]
-    )
+    index = level_index(group)
     return pd.DataFrame({k: np.asarray(v).reshape(-1) for k, v in columns.items()}, index=index)
 
 

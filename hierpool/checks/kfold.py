@@ -220,7 +220,7 @@ def _scored(fit: Any, plan: _Plan, k: int, elpd: np.ndarray, n_distrusted: int) 
     coords = {plan.dim: plan.labels}
     result = ScoredKFold(
         elpd=float(elpd.sum()),
-        se=float(np.sqrt(len(elpd)) * elpd.std()),
+        se=float(np.sqrt(len(elpd)) * elpd.std(ddof=1)),
         p=float((inside - elpd).sum()),
         n_samples=len(sigma),
         n_data_points=len(elpd),

@@ -24,6 +24,7 @@ from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError, nearest
 from hierpool.core.results import OBS_DIM, row_labels
 
+LOST = 0.5  # fall of a score from its plain log mean that needs a Pareto k to be believed
 _BLOCK_NUMBERS = 20_000_000  # densities held at once
 Refit = Callable[[np.ndarray], float]
 """Positions of rows -> their exact joint log density given all other rows."""
@@ -122,8 +123,9 @@ def _scored(
 ) -> ScoredLOO:
     elpd, k, lppd = scores.T.copy()
     good_k = min(1 - 1 / np.log10(n_draws), 0.7) if n_draws > 1 else 0.7
-    # a tail too uniform to fit has no k: its weights are nearly equal, nothing needs smoothing
-    bad = np.flatnonzero(k > good_k)
+    # No k: the tail is too uniform to fit, which is harmless, or one weight leaves the others at zero.
+    lost = np.isnan(k) & (lppd - elpd > LOST)
+    bad = np.flatnonzero((k > good_k) | lost)
     if refit is not None:
         for i in bad:
             elpd[i], k[i] = refit(points[i]), np.nan

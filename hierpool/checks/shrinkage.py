@@ -15,6 +15,7 @@ from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.gaussian import BetaPrior, condition
 from hierpool.core.moments import Coordinates, Moments, Rows, single_group
 from hierpool.core.sweep import own_least_squares
+from hierpool.core.tables import level_index
 
 
 def shrinkage(fit: Any) -> pd.DataFrame:
@@ -69,9 +70,7 @@ def shrinkage(fit: Any) -> pd.DataFrame:
     own, one_line = own_estimates(design, group, beta), one_line_fit(design)
     population = _at_terms(beta, group, fill=0.0)
     shape = coef.shape
-    levels = pd.MultiIndex.from_product(
-        [[group.factor], group.grouping.levels, group.terms], names=["factor", "level", "term"]
-    )
+    levels = level_index(group)
     table = pd.DataFrame(
         {
             "n": np.repeat(group.grouping.n_rows, shape[1]),

@@ -37,10 +37,11 @@ class Coding:
         """Coding that centres these columns, shape (n, k), where a constant is in their span."""
         constant = _constant(columns)
         is_constant = constant != 0
-        means = np.where(is_constant, 0.0, columns.mean(axis=0))
+        average = stable_mean(columns)
+        means = np.where(is_constant, 0.0, average)
         if not is_constant.any():
             means = np.zeros(columns.shape[1])
-        centred = columns - columns.mean(axis=0)
+        centred = columns - average
         n = max(len(columns) - 1, 1)
         scales = np.sqrt((centred**2).sum(axis=0) / n)
         return cls(constant, means, np.where(is_constant | (scales == 0), 1.0, scales))
@@ -89,6 +90,13 @@ class Coding:
         Every row of (columns) a is 1, so subtracting the means is the map B without its rounding.
         """
         return columns - self.means
+
+
+def stable_mean(values: np.ndarray) -> np.ndarray:
+    """Means over the first axis, taken around the first entry: exact at an offset of 1e9."""
+    if len(values) == 0:
+        return np.zeros(values.shape[1:])
+    return np.asarray(values[0] + (values - values[0]).mean(axis=0))
 
 
 def _constant(columns: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hierpool.core.coding import Coding
+from hierpool.core.coding import Coding, stable_mean
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import UnsupportedModelError, listed
 
@@ -54,9 +54,9 @@ class Coordinates:
         owner = x if x.has_constant else own
         if owner is own and own is not None and own.has_constant and design.X.shape[1]:
             # No pooling: the common columns are centred too; their means move to the intercepts.
-            means = design.X.mean(axis=0)
+            means = stable_mean(design.X)
             x = Coding(np.zeros_like(means), means, x.scales)
-        shift = float(design.y.mean()) if owner is not None and owner.has_constant else 0.0
+        shift = float(stable_mean(design.y)) if owner is not None and owner.has_constant else 0.0
         return cls(x, z, shift)
 
     def beta_to_user(self, beta: np.ndarray) -> np.ndarray:

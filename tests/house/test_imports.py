@@ -55,6 +55,7 @@ CORE_FLOORS = {
     "moments": 3,
     "gaussian": 4,
     "results": 4,
+    "tables": 4,
     "kernels": 4,
     "integrated": 5,
 }

@@ -141,9 +141,9 @@ def test_blups_and_their_variances_are_those_of_lme4(name, method):
 def test_optimum_that_lme4_missed_is_higher_and_true(method):
     """radon, floor * log_uranium + (floor | county).
 
-    lme4 1.1-31, with its tight settings too, stops at theta[0] = 0 (log-likelihood -1028.6254 by
-    REML), from where its path along the boundary does not get away. There is an inner optimum
-    2.78 higher (-1025.8437). It is judged by a dense density that shares no code with the search.
+    lme4 1.1-31, with its tight settings too, ends on the boundary, theta[0] = 0 (log-likelihood
+    -1028.6254 by REML). There is an inner optimum 2.78 higher (-1025.8437). It is judged by a dense
+    density that shares no code with the search.
     """
     fit, ref = blups(STUCK, method), reference(STUCK)[method]
     assert ref["is_singular"]
