@@ -55,8 +55,8 @@ class Run:
     """What one timed run gave; NaN where a peer does not have it.
 
     ``loo`` is the time of the score alone; what a peer needs before it, to compute the pointwise
-    log likelihood, is ``log_likelihood``. ``bad_k`` points were found, ``refitted`` of them
-    scored exactly, within ``loo``.
+    log likelihood, is ``log_likelihood``. ``refitted`` points were scored exactly, within ``loo``;
+    ``bad_k`` are left with a high Pareto k.
     """
 
     wall: float

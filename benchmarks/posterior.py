@@ -82,7 +82,7 @@ def row(m: Measured) -> list[str]:
         return [m.question.data, m.peer.label, f"failed: {m.failure}", *[""] * (len(HEAD) - 3)]
     return [
         m.question.data,
-        m.peer.label,
+        m.peer.label + _doubts(m),
         number(m.middle(lambda r: r["wall"])),
         m.spread,
         f"{m.middle(lambda r: r['ess']):.0f}",
@@ -97,16 +97,22 @@ def row(m: Measured) -> list[str]:
     ]
 
 
+def _doubts(m: Measured) -> str:
+    """How many runs the peer itself calls less than good; empty where it says nothing."""
+    doubtful = [r["verdict"] for r in m.runs if r["verdict"] not in {"", "good"}]
+    return f" ({doubtful[0]} in {len(doubtful)} of {len(m.runs)})" if doubtful else ""
+
+
 def _bad_points(m: Measured) -> str:
-    """Counts of bad Pareto k's over the runs; after an arrow what is left once refitted."""
-    found = sorted(int(r["bad_k"]) for r in m.runs if not math.isnan(r["bad_k"]))
-    if not found:
+    """Points with a bad Pareto k, least to most over the runs; after an arrow those not refitted."""
+    scored = [r for r in m.runs if not math.isnan(r["bad_k"])]
+    if not scored:
         return ""
-    counts = f"{found[0]}" if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
-    if not any(r["refitted"] for r in m.runs):
+    found = [int(r["bad_k"] + r["refitted"]) for r in scored]
+    counts = f"{min(found)}" if min(found) == max(found) else f"{min(found)} to {max(found)}"
+    if not any(r["refitted"] for r in scored):
         return counts
-    left = max(int(r["bad_k"] - r["refitted"]) for r in m.runs)
-    return f"{counts} -> {left}"
+    return f"{counts} -> {max(int(r['bad_k']) for r in scored)}"
 
 
 def number(value: float) -> str:
@@ -146,7 +152,7 @@ def _against_base(ours: Measured, base: Measured) -> list[str]:
 
 def _absolute(ours: Measured) -> list[list[str]]:
     question, out = ours.question, []
-    left = max(r["bad_k"] - r["refitted"] for r in ours.runs)
+    left = max(r["bad_k"] for r in ours.runs)
     out.append([question.data, "bad k's after refits", "0", f"{left:.0f}", _yes(left == 0)])
     if question.loo_to_reach is not None:
         loo = ours.middle(lambda r: r["loo"])

@@ -181,11 +181,12 @@ class Model:
         )
         if sampler not in _SAMPLERS:
             raise ArgumentError(
-                f"sampler={sampler!r}: choose one of {listed(_SAMPLERS)}", "unknown-choice"
+                f"no sampler {sampler!r}: {nearest(sampler, _SAMPLERS)}", "unknown-sampler"
             )
         if target_accept is not None and not 0 < target_accept < 1:
             raise ArgumentError(
-                f"target_accept={target_accept!r} must be between 0 and 1, e.g. 0.9", "bad-count"
+                f"target_accept={target_accept!r} must be between 0 and 1, e.g. 0.9",
+                "sampler-argument",
             )
         from hierpool import engines
 

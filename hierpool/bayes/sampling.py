@@ -175,20 +175,6 @@ def sample_prior(
     return tree["prior"].to_dataset(), tree["prior_predictive"].to_dataset()
 
 
-def sample_posterior_predictive(
-    model: pm.Model, posterior: xr.Dataset, seed: int | np.random.Generator | None = None
-) -> xr.Dataset:
-    """New responses for each draw of the posterior, dims (chain, draw, obs)."""
-    with _quiet():
-        tree = pm.sample_posterior_predictive(
-            xr.DataTree.from_dict({"posterior": posterior}),
-            model=model,
-            random_seed=_seed(seed),
-            progressbar=False,
-        )
-    return tree["posterior_predictive"].to_dataset()
-
-
 def _nutpie(model: pm.Model, run: Run) -> xr.DataTree:
     import nutpie
 
