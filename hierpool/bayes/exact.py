@@ -204,8 +204,9 @@ def _evidence(log_weight: np.ndarray) -> tuple[float, float]:
 
 def adapted_proposal(target: Target, rng: np.random.Generator) -> Mixture:
     """A proposal fit for importance sampling of the target."""
-    adaptation = Adaptation.start(target, rng, 1.0)
-    adaptation.run(rng)
+    with np.errstate(all="ignore"), one_blas_thread():
+        adaptation = Adaptation.start(target, rng, 1.0)
+        adaptation.run(rng)
     return adaptation.proposal
 
 

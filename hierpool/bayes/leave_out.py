@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
-from hierpool.bayes.exact import Target, adapted_proposal, one_blas_thread
+from hierpool.bayes.exact import Target, adapted_proposal
 from hierpool.bayes.priors import ModelPriors
 from hierpool.core.design import Design
 
@@ -51,8 +51,7 @@ def joint_log_density(
     full = Target.of(design, priors)
     rest = replace(full, integrated=full.integrated.without(np.asarray(rows)))
     rng = np.random.default_rng(seed)
-    with one_blas_thread():
-        proposals = [adapted_proposal(target, rng) for target in (full, rest)]
+    proposals = [adapted_proposal(target, rng) for target in (full, rest)]
     z = np.concatenate([p.draw(n_points // 2, rng) for p in proposals])
     log_proposal = special.logsumexp([p.log_density(z) for p in proposals], axis=0)
     log_full, log_rest = full(z) - log_proposal, rest(z) - log_proposal
