@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import arviz as az
+import arviz_stats as azs
 import pandas as pd
 
 from hierpool.core.design import Design
@@ -41,7 +41,7 @@ def compare(fits: Mapping[str, Any], by: str = "row") -> pd.DataFrame:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of points that are scored exactly here
-        table = pd.DataFrame(az.compare(scores, round_to="none"))
+        table = pd.DataFrame(azs.compare(scores, round_to="none"))
     if by != "row":
         alone = {n for n, f in fits.items() if f.design.spec.pooling == "none"}
         table["note"] = [

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import arviz as az
+import arviz_stats as azs
 import numpy as np
 import pandas as pd
 import xarray as xr
+from arviz_base import rcParams
 from arviz_stats.base import array_stats
 
 from hierpool.core.results import Status
@@ -40,9 +41,9 @@ def convergence(tree: xr.DataTree, names: Iterable[str]) -> pd.DataFrame:
         return pd.DataFrame(
             {
                 "variable": labels,
-                "ess_bulk": az.ess(data, method="bulk")["v"].to_numpy(),
-                "ess_tail": az.ess(data, method="tail")["v"].to_numpy(),
-                "r_hat": az.rhat(data)["v"].to_numpy(),
+                "ess_bulk": azs.ess(data, method="bulk")["v"].to_numpy(),
+                "ess_tail": azs.ess(data, method="tail")["v"].to_numpy(),
+                "r_hat": azs.rhat(data)["v"].to_numpy(),
             }
         )
 
@@ -72,8 +73,8 @@ def verdict(tree: xr.DataTree, names: Iterable[str]) -> Status:
     if "diverging" in stats and (divergences := int(stats["diverging"].sum())):
         bad.append(f"{divergences} of {stats['diverging'].size} transitions diverged")
     if "energy" in stats:
-        energy = az.bfmi(tree)["energy"].to_numpy()
-        if energy.min() < az.rcParams["stats.bfmi_threshold"]:
+        energy = azs.bfmi(tree)["energy"].to_numpy()
+        if energy.min() < rcParams["stats.bfmi_threshold"]:
             bad.append(f"E-BFMI falls to {energy.min():.2f}")
     if bad:
         return Status("doubtful", f"{'; '.join(bad)}.")
@@ -110,9 +111,9 @@ def summary(values: xr.DataArray, diagnostics: bool = True) -> pd.DataFrame:
     cost about 2 ms a scalar.
     """
     data = values.to_dataset(name="v")
-    kind = az.rcParams["stats.ci_kind"]
-    probability = float(az.rcParams["stats.ci_prob"])
-    bounds = (az.hdi if kind == "hdi" else az.eti)(data, prob=probability)["v"]
+    kind = rcParams["stats.ci_kind"]
+    probability = float(rcParams["stats.ci_prob"])
+    bounds = (azs.hdi if kind == "hdi" else azs.eti)(data, prob=probability)["v"]
     sampled = ("chain", "draw")
     flat = values.transpose(*sampled, ...).to_numpy()
     table = pd.DataFrame(
@@ -126,15 +127,15 @@ def summary(values: xr.DataArray, diagnostics: bool = True) -> pd.DataFrame:
     for bound, label in (("lower", "lb"), ("upper", "ub")):
         table[f"{kind}{percent}_{label}"] = bounds.sel(ci_bound=bound).to_numpy().reshape(-1)
     if diagnostics:
-        table["ess_bulk"] = az.ess(data, method="bulk")["v"].to_numpy().reshape(-1)
-        table["ess_tail"] = az.ess(data, method="tail")["v"].to_numpy().reshape(-1)
-        table["r_hat"] = az.rhat(data)["v"].to_numpy().reshape(-1)
+        table["ess_bulk"] = azs.ess(data, method="bulk")["v"].to_numpy().reshape(-1)
+        table["ess_tail"] = azs.ess(data, method="tail")["v"].to_numpy().reshape(-1)
+        table["r_hat"] = azs.rhat(data)["v"].to_numpy().reshape(-1)
     return table
 
 
 def monte_carlo_error(values: xr.DataArray) -> np.ndarray:
     """Monte Carlo standard errors of the means, flat in C order of the dims after (chain, draw)."""
-    return np.asarray(az.mcse(values.to_dataset(name="v"))["v"].to_numpy()).reshape(-1)
+    return np.asarray(azs.mcse(values.to_dataset(name="v"))["v"].to_numpy()).reshape(-1)
 
 
 def normal_interval(estimate: np.ndarray, se: np.ndarray) -> pd.DataFrame:
@@ -144,7 +145,7 @@ def normal_interval(estimate: np.ndarray, se: np.ndarray) -> pd.DataFrame:
     """
     from scipy import stats
 
-    probability = float(az.rcParams["stats.ci_prob"])
+    probability = float(rcParams["stats.ci_prob"])
     half = stats.norm.ppf(0.5 + probability / 2) * se
     percent = f"{100 * probability:g}"
     return pd.DataFrame({f"ci{percent}_lb": estimate - half, f"ci{percent}_ub": estimate + half})

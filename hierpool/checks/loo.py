@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import arviz as az
+import arviz_stats as azs
 import numpy as np
 import xarray as xr
 from arviz_stats.utils import ELPDDataLOO
@@ -151,7 +151,7 @@ def relative_efficiency(fit: Any) -> float:
     """Mean effective share of the draws of theta, which is all the densities depend on."""
     posterior = fit.datatree["posterior"].to_dataset()
     names = [v for v in posterior.data_vars if v == "sigma" or str(v).startswith("sd_")]
-    ess = az.ess(posterior[names], method="mean")
+    ess = azs.ess(posterior[names], method="mean")
     values = np.concatenate([np.atleast_1d(ess[v].to_numpy()).reshape(-1) for v in names])
     chains, draws = fit.n_draws
     return float(np.clip(np.nanmean(values) / (chains * draws), 1e-3, 1.5)) if chains > 1 else 1.0

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import arviz as az
 import numpy as np
 import pandas as pd
+from arviz_base import rcParams
 from arviz_stats.base import array_stats
 from scipy import special
 
@@ -28,7 +28,7 @@ class Estimated:
     @classmethod
     def of_draws(cls, draws: np.ndarray) -> Estimated:
         """Posterior means, and intervals as ArviZ's rcParams say, of draws (K, J, q)."""
-        kind, probability = az.rcParams["stats.ci_kind"], float(az.rcParams["stats.ci_prob"])
+        kind, probability = rcParams["stats.ci_kind"], float(rcParams["stats.ci_prob"])
         interval = array_stats.hdi if kind == "hdi" else array_stats.eti
         bounds = interval(draws.reshape(len(draws), -1), prob=probability, axis=0)
         lower, upper = bounds.reshape(*draws.shape[1:], 2).transpose(2, 0, 1)
@@ -37,7 +37,7 @@ class Estimated:
     @classmethod
     def normal(cls, estimate: np.ndarray, se: np.ndarray) -> Estimated:
         """Normal intervals of the same probability."""
-        probability = float(az.rcParams["stats.ci_prob"])
+        probability = float(rcParams["stats.ci_prob"])
         half = special.ndtri(0.5 + probability / 2) * se
         return cls(estimate, estimate - half, estimate + half)
 
@@ -157,7 +157,7 @@ def recovery(
     return Recovery(
         formula=formula,
         truth=truth,
-        probability=float(az.rcParams["stats.ci_prob"]),
+        probability=float(rcParams["stats.ci_prob"]),
         simulations=simulations,
         seed=seed,
         seconds=time.perf_counter() - start,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import arviz as az
+import arviz_stats as azs
 import numpy as np
 import pandas as pd
 import xarray as xr
+from arviz_base import rcParams
 
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design, GroupDesign
@@ -147,10 +148,10 @@ def _pooling_factors(
 def _interval(
     factors: np.ndarray, design_of: np.ndarray, levels: pd.MultiIndex, n_draws: tuple[int, int]
 ) -> pd.DataFrame:
-    kind, probability = az.rcParams["stats.ci_kind"], float(az.rcParams["stats.ci_prob"])
+    kind, probability = rcParams["stats.ci_kind"], float(rcParams["stats.ci_prob"])
     draws = factors.reshape(*n_draws, *factors.shape[1:])
     data = xr.Dataset({"v": (("chain", "draw", "design", "term"), draws)})
-    bounds = (az.hdi if kind == "hdi" else az.eti)(data, prob=probability)["v"]
+    bounds = (azs.hdi if kind == "hdi" else azs.eti)(data, prob=probability)["v"]
     percent = f"{100 * probability:g}"
     return pd.DataFrame(
         {

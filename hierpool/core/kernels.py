@@ -9,6 +9,7 @@ Symbols as in ``hierpool.core.gaussian``; D is a level's design, u its index.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from numba import njit
 
 HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
 _OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
+_WIDTH = 64  # values of theta worked side by side
 _ALONE = 64  # values of theta that one thread does by itself
 
 
@@ -34,9 +36,15 @@ def over_threads(kernel: Callable[..., None], n: int, *arrays: Any) -> None:
         kernel(0, n, *arrays)
         return
     edges = np.linspace(0, n, workers + 1).astype(int)
-    with ThreadPoolExecutor(workers) as pool:
-        for done in [pool.submit(kernel, a, b, *arrays) for a, b in itertools.pairwise(edges)]:
-            done.result()
+    pool = _threads(workers)
+    for done in [pool.submit(kernel, a, b, *arrays) for a, b in itertools.pairwise(edges)]:
+        done.result()
+
+
+@functools.cache
+def _threads(workers: int) -> ThreadPoolExecutor:
+    """Threads that wait for work, made once."""
+    return ThreadPoolExecutor(workers, thread_name_prefix="hierpool")
 
 
 @njit("f8(f8[:,::1], f8[:,::1], f8[:,::1])", **_OPTIONS)
@@ -76,35 +84,78 @@ def _whiten(L, Lam, column, out):
 
 
 @njit(
-    "void(i8, i8, f8[:,:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,:,::1], f8[::1],"
-    "f8[::1], f8[:,:,::1], f8[:,::1], f8[::1])",
+    "void(i8, i8, b1, f8[:,:,::1], f8[:,:,::1], f8[:,:,::1], f8[::1], f8[::1],"
+    "f8[:,:,::1], f8[:,::1], f8[::1])",
     **_OPTIONS,
 )
-def _level_sums(start, stop, Lambda, A, C, b_sum, b_root, counts, log_det, GG, Gg, squared):
-    U, q, p, r = len(A), A.shape[1], C.shape[2], b_root.shape[2]
-    L, G, g = np.empty((q, q)), np.empty((p, q)), np.empty(q)
-    for k in range(start, stop):
-        Lam = Lambda[k]
+def _level_sums(start, stop, is_lower, Lambda, A, columns, counts, log_det, GG, Gg, squared):
+    # theta runs in the innermost loops, _WIDTH values at a time: the compiler vectorises them.
+    # columns (U, q, p + 1 + r) holds C, b_sum and b_root side by side; Lambda is (q, q, K).
+    U, q, p = len(A), A.shape[1], len(Gg)
+    width = columns.shape[2]
+    L, G = np.empty((q, q, _WIDTH)), np.empty((p + 1, q, _WIDTH))
+    t, inverse, product = np.empty(_WIDTH), np.empty((q, _WIDTH)), np.empty(_WIDTH)
+    for first in range(start, stop, _WIDTH):
+        w = min(_WIDTH, stop - first)
         for u in range(U):
-            log_det[k] += 2.0 * counts[u] * np.log(_factor(A[u], Lam, L))
-            for c in range(p):
-                _whiten(L, Lam, C[u, :, c], G[c])
-            _whiten(L, Lam, b_sum[u], g)
-            for c in range(p):
-                for a in range(q):
-                    Gg[k, c] += G[c, a] * g[a]
-                for d in range(c + 1):
-                    value = 0.0
+            count = counts[u]
+            for k in range(w):
+                product[k] = 1.0
+            for i in range(q):
+                for j in range(i + 1):
+                    for k in range(w):
+                        t[k] = 1.0 if i == j else 0.0
+                    for a in range(i if is_lower else 0, q):
+                        for c in range(j if is_lower else 0, q):
+                            x = A[u, a, c]
+                            for k in range(w):
+                                t[k] += Lambda[a, i, first + k] * x * Lambda[c, j, first + k]
+                    for m in range(j):
+                        for k in range(w):
+                            t[k] -= L[i, m, k] * L[j, m, k]
+                    if i == j:
+                        for k in range(w):
+                            root = np.sqrt(t[k])
+                            product[k] *= root
+                            inverse[i, k] = 1.0 / root
+                            L[i, i, k] = root
+                    else:
+                        for k in range(w):
+                            L[i, j, k] = t[k] * inverse[j, k]
+            for k in range(w):
+                log_det[first + k] += 2.0 * count * np.log(product[k])
+            for c in range(width):
+                g = min(c, p)  # rows 0..p-1 of G keep C whitened; row p is reused by the others
+                for i in range(q):
+                    for k in range(w):
+                        t[k] = 0.0
+                    for a in range(i if is_lower else 0, q):
+                        x = columns[u, a, c]
+                        for k in range(w):
+                            t[k] += Lambda[a, i, first + k] * x
+                    for m in range(i):
+                        for k in range(w):
+                            t[k] -= L[i, m, k] * G[g, m, k]
+                    for k in range(w):
+                        G[g, i, k] = t[k] * inverse[i, k]
+                if c == p:
+                    for d in range(p):
+                        for a in range(q):
+                            for k in range(w):
+                                Gg[d, first + k] += G[d, a, k] * G[p, a, k]
+                elif c > p:
                     for a in range(q):
-                        value += G[c, a] * G[d, a]
-                    GG[k, c, d] += counts[u] * value
-            for c in range(r):
-                _whiten(L, Lam, b_root[u, :, c], g)
-                for a in range(q):
-                    squared[k] += g[a] * g[a]
+                        for k in range(w):
+                            squared[first + k] += G[p, a, k] * G[p, a, k]
+            for c in range(p):
+                for d in range(c + 1):
+                    for a in range(q):
+                        for k in range(w):
+                            GG[c, d, first + k] += count * G[c, a, k] * G[d, a, k]
         for c in range(p):
             for d in range(c):
-                GG[k, d, c] = GG[k, c, d]
+                for k in range(w):
+                    GG[d, c, first + k] = GG[c, d, first + k]
 
 
 def level_sums(
@@ -121,9 +172,13 @@ def level_sums(
     g'g (K,), with g = L^-1 Lambda'b.
     """
     K, p = len(Lambda), C.shape[2]
-    out = np.zeros(K), np.zeros((K, p, p)), np.zeros((K, p)), np.zeros(K)
-    over_threads(_level_sums, K, *_dense(Lambda, A, C, b_sum, b_root, counts), *out)
-    return out
+    log_det, squared = np.zeros(K), np.zeros(K)
+    GG, Gg = np.zeros((p, p, K)), np.zeros((p, K))
+    is_lower = not np.triu(Lambda, 1).any()
+    columns = np.concatenate([C, b_sum[..., None], b_root], axis=2)
+    arrays = _dense(np.moveaxis(Lambda, 0, -1), A, columns, counts)
+    over_threads(_level_sums, K, is_lower, *arrays, log_det, GG, Gg, squared)
+    return log_det, np.moveaxis(GG, -1, 0), Gg.T, squared
 
 
 @njit(

@@ -154,18 +154,17 @@ def many(name: str, K: int = 300) -> tuple[Rows, Conditional]:
 def test_one_slice_gives_what_two_give():
     _, at = many("unbalanced_slopes")
     m, K = at.moments, len(at.sigma)
-    arrays = [
-        np.ascontiguousarray(a)
-        for a in (at.Lambda, m.A, m.C, m.b_sum, m.b_root, m.counts.astype(float))
-    ]
+    columns = np.concatenate([m.C, m.b_sum[..., None], m.b_root], axis=2)
+    Lambda, counts = np.moveaxis(at.Lambda, 0, -1), m.counts.astype(float)
+    arrays = [np.ascontiguousarray(a) for a in (Lambda, m.A, columns, counts)]
 
     def empty() -> tuple[np.ndarray, ...]:
-        return np.zeros(K), np.zeros((K, m.p, m.p)), np.zeros((K, m.p)), np.zeros(K)
+        return np.zeros(K), np.zeros((m.p, m.p, K)), np.zeros((m.p, K)), np.zeros(K)
 
     whole, parts = empty(), empty()
-    kernels._level_sums(0, K, *arrays, *whole)
-    kernels._level_sums(0, 101, *arrays, *parts)
-    kernels._level_sums(101, K, *arrays, *parts)
+    kernels._level_sums(0, K, False, *arrays, *whole)
+    kernels._level_sums(0, 101, False, *arrays, *parts)
+    kernels._level_sums(101, K, False, *arrays, *parts)
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -67,6 +67,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "formulaic": ("data/encoder.py",),
     "arviz": ("checks/", "show/"),
     "arviz_stats": ("checks/", "show/"),
+    "arviz_base": ("checks/", "show/"),
     "arviz_plots": ("checks/", "show/"),
     "matplotlib": ("show/",),
     "numba": ("core/kernels.py", "checks/psis.py"),
