@@ -15,7 +15,8 @@ from hierpool.core.design import Design
 from hierpool.core.integrated import Integrated
 from hierpool.core.results import Draws, posterior_tree
 
-LARGEST_STORED = 50_000_000  # draws x rows, or draws x coefficients, above which they are not kept
+LARGEST_STORED = 50_000_000  # draws x coefficients above which they are drawn when asked for
+LARGEST_DENSITIES = 10_000_000  # draws x rows above which log_likelihood is made when asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def add_log_likelihood(
     tree: xr.DataTree, integrated: Integrated, sigma: np.ndarray, factor: np.ndarray
 ) -> bool:
     """Put the integrated ``log_likelihood`` group into the tree, unless it is too large to store."""
-    if len(sigma) * integrated.design.n > LARGEST_STORED:
+    if len(sigma) * integrated.design.n > LARGEST_DENSITIES:
         return False
     values = integrated.log_density_of_rows(sigma, factor)
     posterior, observed = tree["posterior"], tree["observed_data"]

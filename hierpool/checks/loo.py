@@ -25,7 +25,7 @@ from hierpool.core.errors import ArgumentError, nearest
 from hierpool.core.results import OBS_DIM, row_labels
 
 LOST = 0.5  # fall of a score from its plain log mean that needs a Pareto k to be believed
-_BLOCK_NUMBERS = 20_000_000  # densities held at once
+_BLOCK_NUMBERS = 8_000_000  # densities held at once
 Refit = Callable[[np.ndarray], float]
 """Positions of rows -> their exact joint log density given all other rows."""
 
@@ -68,9 +68,13 @@ def leave_one_row_out(fit: Any, refit: Refit | None) -> ScoredLOO:
     integrated, sigma, factor = fit.integrated, fit.theta.sigma, fit.relative_factor
     n, r_eff = fit.design.n, relative_efficiency(fit)
     scores, kept = np.empty((n, 3)), _kept_densities(fit)
-    for rows in np.array_split(np.arange(n), max(1, n * len(sigma) // _BLOCK_NUMBERS)):
+    marginal = integrated.marginal(sigma, factor) if kept is None else None
+    by_level = np.argsort(integrated.rows.codes, kind="stable")
+    for rows in np.array_split(by_level, max(1, n * len(sigma) // _BLOCK_NUMBERS)):
         density = (
-            integrated.log_density_of_rows(sigma, factor, rows) if kept is None else kept[:, rows]
+            integrated.log_density_of_rows(sigma, factor, rows, marginal)
+            if kept is None
+            else kept[:, rows]
         )
         scores[rows] = np.stack(psis.leave_one_out(density.T, r_eff), axis=1)
     points = [np.array([i]) for i in range(n)]

@@ -157,10 +157,17 @@ class Integrated:
         return {**out, "u": own, "coef": own + padded[:, None, group.population]}
 
     def log_density_of_rows(
-        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None = None
+        self,
+        sigma: np.ndarray,
+        Lambda: np.ndarray,
+        rows: np.ndarray | None = None,
+        marginal: Marginal | None = None,
     ) -> np.ndarray:
-        """Shape (K, rows): log p(y_i | y_-i, theta), every coefficient integrated out."""
-        return self._leave_one_out(sigma, Lambda, rows, True)[0]
+        """Shape (K, rows): log p(y_i | y_-i, theta), every coefficient integrated out.
+
+        ``marginal`` is that of the same theta, where it is known already.
+        """
+        return self._leave_one_out(sigma, Lambda, rows, True, marginal)[0]
 
     def log_density_of_levels(
         self, sigma: np.ndarray, Lambda: np.ndarray, grouping: Grouping
@@ -209,14 +216,19 @@ class Integrated:
         return mean + (self.design.y - self.rows.y)[which], sd
 
     def _leave_one_out(
-        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None, is_density: bool
+        self,
+        sigma: np.ndarray,
+        Lambda: np.ndarray,
+        rows: np.ndarray | None,
+        is_density: bool,
+        marginal: Marginal | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         from hierpool.core import kernels
 
         m, data = self.moments, self.rows
         which = np.arange(len(data.y)) if rows is None else np.asarray(rows)
         y, X, Z, codes = data.y[which], data.X[which], data.Z[which], data.codes[which]
-        marginal = self.marginal(sigma, Lambda)
+        marginal = marginal or self.marginal(sigma, Lambda)
         A, C = (m.A, m.C) if m.q else (np.zeros((1, 0, 0)), np.zeros((1, 0, m.p)))
         return kernels.leave_one_out(
             sigma,

@@ -314,8 +314,10 @@ class RowPlan:
 
     Attributes
     ----------
+    designs
+        The designs that have rows here.
     design_levels, design_patterns
-        Shape (U + 1,): where each design begins in ``levels`` and among the patterns.
+        Shape (designs + 1,): where each of them begins in ``levels`` and among the patterns.
     levels
         Levels that have rows here, design after design.
     level_rows
@@ -328,6 +330,7 @@ class RowPlan:
         Columns of each pattern, sorted by design.
     """
 
+    designs: np.ndarray
     design_levels: np.ndarray
     design_patterns: np.ndarray
     levels: np.ndarray
@@ -340,7 +343,6 @@ class RowPlan:
     @classmethod
     def of(cls, X: np.ndarray, Z: np.ndarray, codes: np.ndarray, design_of: np.ndarray) -> RowPlan:
         """Plan for rows with columns X (n, p) and Z (n, q) and levels ``codes`` (n,)."""
-        n_designs = int(design_of.max(initial=0)) + 1
         of_row = design_of[codes] if len(design_of) else np.zeros(len(X), dtype=np.intp)
         rows = np.lexsort((codes, of_row))
         levels, first = _runs(codes[rows])
@@ -349,8 +351,10 @@ class RowPlan:
         )
         labelled = np.hstack([of_row[:, None], X, Z])
         _, chosen, pattern = np.unique(labelled, axis=0, return_index=True, return_inverse=True)
-        edges = np.arange(n_designs + 1)
+        designs = np.unique(of_row)
+        edges = np.append(designs, designs.max(initial=-1) + 1)
         return cls(
+            designs,
             np.searchsorted(level_designs, edges),
             np.searchsorted(of_row[chosen], edges),
             levels,
@@ -392,7 +396,7 @@ def leave_one_out(
     p = plan
     order = [p.design_levels, p.design_patterns, p.levels, p.level_rows, p.rows, p.pattern]
     integers = [np.ascontiguousarray(a, dtype=np.int64) for a in order]
-    arrays = _dense(sigma, Lambda, R, beta, A, C, b)
+    arrays = _dense(sigma, Lambda, R, beta, A[p.designs], C[p.designs], b)
     columns = _dense(y, X, Z, p.pattern_X, p.pattern_Z)
     over_threads(_leave_one_out, K, *arrays, *integers, *columns, is_density, first, second)
     return first, second
