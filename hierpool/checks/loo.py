@@ -68,15 +68,14 @@ def leave_one_row_out(fit: Any, refit: Refit | None) -> ScoredLOO:
     integrated, sigma, factor = fit.integrated, fit.theta.sigma, fit.relative_factor
     n, r_eff = fit.design.n, relative_efficiency(fit)
     scores, kept = np.empty((n, 3)), _kept_densities(fit)
-    marginal = integrated.marginal(sigma, factor) if kept is None else None
+    marginal = integrated.marginal(sigma, factor)
     by_level = np.argsort(integrated.rows.codes, kind="stable")
     for rows in np.array_split(by_level, max(1, n * len(sigma) // _BLOCK_NUMBERS)):
-        density = (
-            integrated.log_density_of_rows(sigma, factor, rows, marginal)
-            if kept is None
-            else kept[:, rows]
-        )
-        scores[rows] = np.stack(psis.leave_one_out(density.T, r_eff), axis=1)
+        if kept is None:
+            density = integrated.densities_by_row(sigma, factor, rows, marginal)
+        else:
+            density = kept[:, rows].T
+        scores[rows] = np.stack(psis.leave_one_out(density, r_eff), axis=1)
     points = [np.array([i]) for i in range(n)]
     labels = {OBS_DIM: row_labels(fit.design)}
     return _scored(scores, points, labels, len(sigma), refit, "a new row of a known level")

@@ -169,6 +169,21 @@ class Integrated:
         """
         return self._leave_one_out(sigma, Lambda, rows, True, marginal)[0]
 
+    def densities_by_row(
+        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray, marginal: Marginal
+    ) -> np.ndarray:
+        """Shape (rows, K): the log densities of ``log_density_of_rows``, a row's draws together."""
+        from hierpool.core import kernels
+
+        m, data = self.moments, self.rows
+        y, X, Z, codes = data.y[rows], data.X[rows], data.Z[rows], data.codes[rows]
+        A, C = (m.A, m.C) if m.q else (np.zeros((1, 0, 0)), np.zeros((1, 0, m.p)))
+        b = m.b if m.q else np.zeros((1, 0))
+        plan = kernels.RowPlan.of(X, Z, codes, m.design_of)
+        return kernels.row_densities(
+            sigma, Lambda, marginal.R, marginal.beta, A, C, b, plan, y, X, Z
+        )
+
     def log_density_of_levels(
         self, sigma: np.ndarray, Lambda: np.ndarray, grouping: Grouping
     ) -> np.ndarray:

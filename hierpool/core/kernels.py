@@ -23,6 +23,7 @@ from numba import njit
 HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
 _OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
 _WIDTH = 64  # values of theta worked side by side
+_PIECE = 256  # rows that one thread takes at a time
 _ALONE = 64  # values of theta that one thread does by itself
 
 
@@ -400,6 +401,180 @@ def leave_one_out(
     columns = _dense(y, X, Z, p.pattern_X, p.pattern_Z)
     over_threads(_leave_one_out, K, *arrays, *integers, *columns, is_density, first, second)
     return first, second
+
+
+@njit(
+    "void(i8, i8, b1, i8, i8[::1], i8[::1], i8[::1], f8[::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1],"
+    "f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[::1], f8[:,::1], f8[:,::1], f8[:,::1])",
+    **_OPTIONS,
+)
+def _row_densities(
+    start, stop, is_lower, d, levels, level_rows, rows, sigma, Lambda, R, beta,
+    A, C, b, y, X, Z, out,
+):  # fmt: skip
+    # Log densities (rows, K) of the levels start..stop of ``levels``, all of design d; theta in the
+    # innermost loops as in _level_sums. Lambda (q, q, K), R (p, p, K), beta (p, K).
+    q, p, K = A.shape[1], C.shape[2], len(sigma)
+    L, inverse, G = np.empty((q, q, _WIDTH)), np.empty((q, _WIDTH)), np.empty((p, q, _WIDTH))
+    t, v, u = np.empty(_WIDTH), np.empty((q, _WIDTH)), np.empty((q, _WIDTH))
+    s, leverage, residual = np.empty((p, _WIDTH)), np.empty(_WIDTH), np.empty(_WIDTH)
+    for first in range(0, K, _WIDTH):
+        w = min(_WIDTH, K - first)
+        for i in range(q):
+            for j in range(i + 1):
+                for k in range(w):
+                    t[k] = 1.0 if i == j else 0.0
+                for a in range(i if is_lower else 0, q):
+                    for c in range(j if is_lower else 0, q):
+                        x = A[d, a, c]
+                        for k in range(w):
+                            t[k] += Lambda[a, i, first + k] * x * Lambda[c, j, first + k]
+                for m in range(j):
+                    for k in range(w):
+                        t[k] -= L[i, m, k] * L[j, m, k]
+                for k in range(w):
+                    if i == j:
+                        L[i, i, k] = np.sqrt(t[k])
+                        inverse[i, k] = 1.0 / L[i, i, k]
+                    else:
+                        L[i, j, k] = t[k] * inverse[j, k]
+        for c in range(p):
+            for i in range(q):
+                for k in range(w):
+                    t[k] = 0.0
+                for a in range(i if is_lower else 0, q):
+                    x = C[d, a, c]
+                    for k in range(w):
+                        t[k] += Lambda[a, i, first + k] * x
+                for m in range(i):
+                    for k in range(w):
+                        t[k] -= L[i, m, k] * G[c, m, k]
+                for k in range(w):
+                    G[c, i, k] = t[k] * inverse[i, k]
+        for position in range(start, stop):
+            j = levels[position]
+            for i in range(q):
+                for k in range(w):
+                    t[k] = 0.0
+                for a in range(i if is_lower else 0, q):
+                    x = b[j, a]
+                    for k in range(w):
+                        t[k] += Lambda[a, i, first + k] * x
+                for m in range(i):
+                    for k in range(w):
+                        t[k] -= L[i, m, k] * v[m, k]
+                for k in range(w):
+                    v[i, k] = t[k] * inverse[i, k]
+            for i in range(q):
+                for c in range(p):
+                    for k in range(w):
+                        v[i, k] -= G[c, i, k] * beta[c, first + k]
+            for i in range(q - 1, -1, -1):
+                for m in range(i + 1, q):
+                    for k in range(w):
+                        v[i, k] -= L[m, i, k] * v[m, k]
+                for k in range(w):
+                    v[i, k] *= inverse[i, k]
+            for i in range(q):
+                for k in range(w):
+                    u[i, k] = 0.0
+                for m in range(i + 1 if is_lower else q):
+                    for k in range(w):
+                        u[i, k] += Lambda[i, m, first + k] * v[m, k]
+            for place in range(level_rows[position], level_rows[position + 1]):
+                r = rows[place]
+                for k in range(w):
+                    leverage[k] = 0.0
+                    residual[k] = y[r]
+                for i in range(q):
+                    x = Z[r, i]
+                    for k in range(w):
+                        residual[k] -= x * u[i, k]
+                for i in range(q):
+                    for k in range(w):
+                        t[k] = 0.0
+                    for a in range(i if is_lower else 0, q):
+                        x = Z[r, a]
+                        for k in range(w):
+                            t[k] += Lambda[a, i, first + k] * x
+                    for m in range(i):
+                        for k in range(w):
+                            t[k] -= L[i, m, k] * v[m, k]
+                    for k in range(w):
+                        v[i, k] = t[k] * inverse[i, k]
+                        leverage[k] += v[i, k] * v[i, k]
+                for c in range(p):
+                    x = X[r, c]
+                    for k in range(w):
+                        residual[k] -= x * beta[c, first + k]
+                        t[k] = x
+                    for m in range(q):
+                        for k in range(w):
+                            t[k] -= G[c, m, k] * v[m, k]
+                    for m in range(c):
+                        for k in range(w):
+                            t[k] -= R[c, m, first + k] * s[m, k]
+                    for k in range(w):
+                        s[c, k] = t[k] / R[c, c, first + k]
+                        leverage[k] += s[c, k] * s[c, k]
+                for k in range(w):
+                    scale = sigma[first + k]
+                    left = 1.0 - leverage[k]
+                    scaled = residual[k] / scale
+                    out[r, first + k] = (
+                        0.5 * (np.log(left / (scale * scale)) - scaled * scaled / left)
+                        - HALF_LOG_2PI
+                    )
+
+
+def row_densities(
+    sigma: np.ndarray,
+    Lambda: np.ndarray,
+    R: np.ndarray,
+    beta: np.ndarray,
+    A: np.ndarray,
+    C: np.ndarray,
+    b: np.ndarray,
+    plan: RowPlan,
+    y: np.ndarray,
+    X: np.ndarray,
+    Z: np.ndarray,
+) -> np.ndarray:
+    """Log density of each row given all others at K values of theta, shape (n, K).
+
+    The same numbers as ``leave_one_out`` gives, a point's draws side by side as importance
+    sampling reads them; faster where few rows share a pattern.
+    """
+    out = np.empty((len(y), len(sigma)))
+    is_lower = not np.triu(Lambda, 1).any()
+    moved = [np.moveaxis(a, 0, -1) for a in (Lambda, R, beta)]
+    integers = [np.asarray(a, dtype=np.int64) for a in (plan.levels, plan.level_rows, plan.rows)]
+    arrays = _dense(*integers, sigma, *moved, A[plan.designs], C[plan.designs], b, y, X, Z)
+    units = _units(plan)
+
+    def work(start: int, stop: int) -> None:
+        for d, a, z in units[start:stop]:
+            _row_densities(a, z, is_lower, d, *arrays, out)
+
+    workers = min(os.cpu_count() or 1, len(units))
+    edges = np.linspace(0, len(units), 4 * workers + 1).astype(int)
+    for done in [_threads(workers).submit(work, a, b) for a, b in itertools.pairwise(edges)]:
+        done.result()
+    return out
+
+
+def _units(plan: RowPlan) -> list[tuple[int, int, int]]:
+    """(design, first level, last level + 1) of pieces of about _PIECE rows."""
+    units = []
+    for d, (a, z) in enumerate(itertools.pairwise(plan.design_levels.tolist())):
+        start = a
+        for position in range(a, z):
+            if plan.level_rows[position + 1] - plan.level_rows[start] >= _PIECE:
+                units.append((d, start, position + 1))
+                start = position + 1
+        if start < z:
+            units.append((d, start, z))
+    return units
 
 
 @njit(

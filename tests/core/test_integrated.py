@@ -234,3 +234,15 @@ def test_blocks_of_draws_cover_every_draw_once():
     covered = np.concatenate([np.arange(1001)[s] for s in slices])
     assert covered.tolist() == list(range(1001))
     assert len(slices) > 1
+
+
+@pytest.mark.parametrize(
+    "name", ["sleepstudy_slopes", "machines_slopes", "sleepstudy_no_pooling", "sleepstudy_complete"]
+)
+def test_densities_by_row_are_those_of_leaving_one_out(fitted, name):
+    fit = fitted[name].posterior
+    algebra, sigma, factor = fit.integrated, fit.theta.sigma[:150], fit.relative_factor[:150]
+    rows = np.random.default_rng(4).permutation(fit.design.n)[:25]
+    by_row = algebra.densities_by_row(sigma, factor, rows, algebra.marginal(sigma, factor))
+    together = algebra.log_density_of_rows(sigma, factor, rows)
+    np.testing.assert_allclose(by_row, together.T, rtol=1e-9, atol=1e-9)
