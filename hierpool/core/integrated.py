@@ -15,7 +15,7 @@ from hierpool.core.design import Design, Grouping
 from hierpool.core.gaussian import BetaPrior, Conditional, Marginal, condition
 from hierpool.core.moments import Coordinates, Moments, Rows, by_level, single_group
 
-LEVELS_AT_ONCE = 1000  # levels drawn with one seed
+LEVELS_AT_ONCE = 256  # levels drawn with one seed
 _BLOCK_NUMBERS = 4_000_000  # floats in one block of a computation over draws x rows or levels
 
 
@@ -100,11 +100,19 @@ class Integrated:
         self, sigma: np.ndarray, Lambda: np.ndarray, beta: np.ndarray, seed: int
     ) -> dict[str, np.ndarray]:
         """Coefficients of every level given theta and ``beta``; keys as in ``to_user``."""
-        runs = [self.draw_levels(sigma, Lambda, beta, run, seed) for run in self.level_runs()]
-        if not runs:
-            return self.to_user(beta, np.zeros((len(beta), 0, 0)))
-        levels = {k: np.concatenate([r[k] for r in runs], axis=1) for k in runs[0] if k != "beta"}
-        return {"beta": runs[0]["beta"], **levels}
+        out: dict[str, np.ndarray] = {}
+        for run in self.level_runs():
+            part = self.draw_levels(sigma, Lambda, beta, run, seed)
+            if run.stop - run.start == self.moments.n_levels:
+                return part
+            for name, values in part.items():
+                if name == "beta":
+                    out[name] = values
+                    continue
+                if name not in out:
+                    out[name] = np.empty((len(beta), self.moments.n_levels, self.moments.q))
+                out[name][:, run] = values
+        return out or self.to_user(beta, np.zeros((len(beta), 0, 0)))
 
     def draw_levels(
         self, sigma: np.ndarray, Lambda: np.ndarray, beta: np.ndarray, levels: slice, seed: int
@@ -118,7 +126,8 @@ class Integrated:
         m = self.moments
         J = len(range(*levels.indices(m.n_levels)))
         rng = np.random.default_rng([seed, levels.start // LEVELS_AT_ONCE])
-        noise = rng.standard_normal((len(sigma), J, m.q)) * sigma[:, None, None]
+        noise = rng.standard_normal((len(sigma), J, m.q))
+        noise *= sigma[:, None, None]
         return self.to_user(beta, self._deviations(Lambda, beta, noise, levels))
 
     def level_runs(self) -> Iterator[slice]:
@@ -138,11 +147,12 @@ class Integrated:
         from hierpool.core import kernels
 
         m = self.moments
-        design_of = m.design_of[levels]
+        used, design_of = np.unique(m.design_of[levels], return_inverse=True)
         by_design = np.argsort(design_of, kind="stable").astype(np.int64)
-        edges = np.arange(len(m.counts) + 1)
+        edges = np.arange(len(used) + 1)
         starts = np.searchsorted(design_of[by_design], edges).astype(np.int64)
-        return kernels.deviations(Lambda, beta, m.A, m.C, m.b[levels], by_design, starts, noise)
+        A, C = m.A[used], m.C[used]
+        return kernels.deviations(Lambda, beta, A, C, m.b[levels], by_design, starts, noise)
 
     def to_user(self, beta: np.ndarray, u: np.ndarray) -> dict[str, np.ndarray]:
         """Coefficients (K, p) and (K, J, q) of working coordinates in the user's coding."""
@@ -150,7 +160,7 @@ class Integrated:
         group = single_group(self.design)
         if group is None:
             return out
-        own = self.coordinates.u_to_user(u + self.own_mean, beta)
+        own = self.coordinates.u_to_user(u + self.own_mean if self.own_mean.any() else u, beta)
         if not group.is_pooled:
             return {**out, "coef": own}
         padded = np.concatenate([out["beta"], np.zeros((len(beta), 1))], axis=1)

@@ -73,7 +73,7 @@ class Coordinates:
         ``beta`` (..., p), in working coordinates, matters only where the constant is in Z alone.
         """
         assert self.z is not None
-        user = u @ self.z.from_working.T
+        user = (u.reshape(-1, u.shape[-1]) @ self.z.from_working.T).reshape(u.shape)
         if self.x.has_constant:
             return user
         moved = self.y_shift - (beta / self.x.scales) @ self.x.means
