@@ -22,7 +22,14 @@ from hierpool.checks.compare import compare
 from hierpool.checks.diagnostics import summary
 from hierpool.checks.shrinkage import shrinkage
 from hierpool.core.design import Design
-from hierpool.core.errors import ArgumentError, FitError, FormulaError, HierpoolWarning, listed
+from hierpool.core.errors import (
+    ArgumentError,
+    DataError,
+    FitError,
+    FormulaError,
+    HierpoolWarning,
+    listed,
+)
 from hierpool.core.findings import Finding
 from hierpool.data.formula import parse
 from hierpool.data.frame import read_frame
@@ -261,7 +268,7 @@ def study(
         for rung, model in models.items():
             begin(rung)
             fits[rung] = _fitted(model, arguments)
-        blups = {rung: model.reml() for rung, model in models.items()}
+        blups, impossible = _optima(models)
         begin("comparison")
         comparison = compare(fits)
     recommended = simplest_of_the_best(comparison, models)
@@ -273,7 +280,7 @@ def study(
         _says_best(comparison, recommended),
         _says_shrinkage(pulled, fits[partial].design, partial),
     ]
-    findings = [*_of_data(models), *_of_fits(fits, blups), *_of_blups(beside, partial)]
+    findings = [*_of_data(models), *_of_fits(fits, blups), *_of_blups(beside, partial), *impossible]
     return Study(
         formula=parse(formula).formula,
         group=name,
@@ -350,6 +357,21 @@ def _fitted(model: Model, arguments: Mapping[str, Any]) -> PosteriorFit:
         return error.fit  # its status is among the findings
 
 
+def _optima(models: Mapping[str, Model]) -> tuple[dict[str, BlupFit], list[Finding]]:
+    """REML or least squares of every model, and what cannot be had: no pooling without spare rows."""
+    found: dict[str, BlupFit] = {}
+    missing = []
+    for rung, model in models.items():
+        try:
+            found[rung] = model.reml()
+        except DataError as error:
+            if error.code != "no-residual-df":
+                raise
+            text = f"least squares is left out: {error.message} (in {rung})"
+            missing.append(Finding("no-least-squares", "warning", text))
+    return found, missing
+
+
 def _beside(
     fits: Mapping[str, PosteriorFit], blups: Mapping[str, BlupFit], method: str
 ) -> pd.DataFrame:
@@ -357,7 +379,7 @@ def _beside(
     parts = {}
     for name, fit in fits.items():
         posterior = getattr(fit, method)()
-        if len(posterior):
+        if len(posterior) and name in blups:
             other = getattr(blups[name], method)().assign(method=blups[name].method)
             parts[name] = posterior.join(other[["method", "estimate", "se"]])
     return pd.concat(parts, names=["model"])

@@ -46,6 +46,7 @@ COLLAPSE_LEAST, COLLAPSE_MOST = 0.01, 0.10
 ADAPTED_COMPONENTS = 4
 TOO_THIN = 3.0  # weight over the mean from which the proposal counts as too thin
 LEARNT = 4000  # points of one round that are kept for learning
+AT_THE_EDGE = 10.0  # typical sigma over the smallest one there is, below which the fit is exact
 ENOUGH = 0.7  # effective share of a round at which adaptation stops
 PASSABLE, GAIN = 0.35, 0.03  # share at which it stops once a round has not gained this much
 ROUNDS = 12
@@ -70,11 +71,13 @@ class Target:
     integrated: Integrated
     theta_map: ThetaMap
     coordinates: Standardised
+    sd_y: float
 
     @classmethod
     def of(cls, design: Design, priors: ModelPriors) -> Target:
         """Target of a model whose coefficients have normal priors."""
-        return cls(*integrate(design, priors), Standardised.of(priors))
+        sd_y = float(np.std(design.y, ddof=1))
+        return cls(*integrate(design, priors), Standardised.of(priors), sd_y)
 
     def log_likelihood(self, z: np.ndarray) -> np.ndarray:
         """Shape (K,): log p(y | theta(z)); minus infinity where theta is out of range."""
@@ -82,6 +85,8 @@ class Target:
         factor = self.theta_map.relative_factor(theta)
         with np.errstate(all="ignore"):
             out = self.integrated.log_density(theta.sigma, factor)
+        # below this the cross-products have no digits left, and their density is noise
+        out = np.where(theta.sigma < EXACT_FIT * self.sd_y, -np.inf, out)
         return np.where(np.isfinite(out), out, -np.inf)
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
@@ -494,7 +499,7 @@ def run(design: Design, priors: ModelPriors, settings: Settings, widen: float = 
 
 def _check_residual(design: Design, sigma: np.ndarray) -> None:
     typical = float(np.median(sigma))
-    if not typical > EXACT_FIT * float(np.std(design.y, ddof=1)):
+    if not typical > AT_THE_EDGE * EXACT_FIT * float(np.std(design.y, ddof=1)):
         raise exact_fit(design, typical)
 
 
