@@ -327,3 +327,14 @@ def test_bar_is_silent_without_an_audience(capsys):
 )
 def test_numbers_keep_four_digits_that_matter(value, text):
     assert workflow._number(value) == text
+
+
+def test_a_saturated_rung_loses_its_least_squares_and_no_more():
+    data = pd.DataFrame(
+        {"g": list("aabbcc"), "x": [1.0, 2, 1, 2, 1, 3], "y": [2.0, 3, 4, 4.5, 1, 2]}
+    )
+    study = hp.study("y ~ x", data, group="g", seed=1, progress=False)
+    assert "no_pooling" in study.fits
+    assert "no_pooling" not in study.blups
+    assert "no-least-squares" in {finding.code for finding in study.findings}
+    assert "least squares is left out" in repr(study).replace("\n    ", " ")

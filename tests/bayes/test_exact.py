@@ -255,3 +255,13 @@ def test_stored_log_likelihood_is_each_row_given_all_others(fitted, name):
     y = fit.design.y
     expected = -0.5 * np.log(2 * np.pi) - np.log(sd) - 0.5 * ((y - mean) / sd) ** 2
     np.testing.assert_allclose(stored[:5], expected, rtol=1e-8)
+
+
+def test_rounding_makes_no_mode_where_there_are_as_many_coefficients_as_rows():
+    """Below 1e-6 sds of the response the cross-products have no digits: sigma must not go there."""
+    data = pd.DataFrame(
+        {"g": list("aabbcc"), "x": [1.0, 2, 1, 2, 1, 3], "y": [2.0, 3, 4, 4.5, 1, 2]}
+    )
+    fit = hp.no_pooling("y ~ x", data, group="g").fit("exact", seed=1)
+    assert fit.status.word == "good"
+    assert 0.05 < float(fit.datatree["posterior"]["sigma"].median()) < 2.0
