@@ -136,16 +136,3 @@ def summary(values: xr.DataArray, diagnostics: bool = True) -> pd.DataFrame:
 def monte_carlo_error(values: xr.DataArray) -> np.ndarray:
     """Monte Carlo standard errors of the means, flat in C order of the dims after (chain, draw)."""
     return np.asarray(azs.mcse(values.to_dataset(name="v"))["v"].to_numpy()).reshape(-1)
-
-
-def normal_interval(estimate: np.ndarray, se: np.ndarray) -> pd.DataFrame:
-    """Normal intervals of estimates at the probability of ArviZ's rcParams, flat.
-
-    Columns ``ci<percent>_lb`` and ``ci<percent>_ub``.
-    """
-    from scipy import stats
-
-    probability = float(rcParams["stats.ci_prob"])
-    half = stats.norm.ppf(0.5 + probability / 2) * se
-    percent = f"{100 * probability:g}"
-    return pd.DataFrame({f"ci{percent}_lb": estimate - half, f"ci{percent}_ub": estimate + half})

@@ -171,13 +171,9 @@ class Integrated:
         sigma: np.ndarray,
         Lambda: np.ndarray,
         rows: np.ndarray | None = None,
-        marginal: Marginal | None = None,
     ) -> np.ndarray:
-        """Shape (K, rows): log p(y_i | y_-i, theta), every coefficient integrated out.
-
-        ``marginal`` is that of the same theta, where it is known already.
-        """
-        return self._leave_one_out(sigma, Lambda, rows, True, marginal)[0]
+        """Shape (K, rows): log p(y_i | y_-i, theta), every coefficient integrated out."""
+        return self._leave_one_out(sigma, Lambda, rows, True)[0]
 
     def densities_by_row(
         self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray, marginal: Marginal
@@ -246,14 +242,13 @@ class Integrated:
         Lambda: np.ndarray,
         rows: np.ndarray | None,
         is_density: bool,
-        marginal: Marginal | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         from hierpool.core import kernels
 
         m, data = self.moments, self.rows
         which = np.arange(len(data.y)) if rows is None else np.asarray(rows)
         y, X, Z, codes = data.y[which], data.X[which], data.Z[which], data.codes[which]
-        marginal = marginal or self.marginal(sigma, Lambda)
+        marginal = self.marginal(sigma, Lambda)
         A, C = (m.A, m.C) if m.q else (np.zeros((1, 0, 0)), np.zeros((1, 0, m.p)))
         return kernels.leave_one_out(
             sigma,

@@ -10,12 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from scipy import stats
 
 from hierpool.checks.diagnostics import (
     convergence,
     monte_carlo_error,
-    normal_interval,
     proposal_pareto_k,
     summary,
     verdict,
@@ -106,15 +104,6 @@ def test_intervals_follow_the_settings_of_arviz(fitted, kind, probability, label
 def test_monte_carlo_error_of_independent_draws_is_sd_over_root_n():
     values = xr.DataArray(RNG.normal(size=(4, 2000, 3)), dims=("chain", "draw", "k"))
     np.testing.assert_allclose(monte_carlo_error(values), 1 / np.sqrt(8000), rtol=0.1)
-
-
-def test_normal_interval_has_the_probability_of_arviz():
-    estimate = np.array([1.0, -2.0])
-    table = normal_interval(estimate, np.array([0.5, 2.0]))
-    assert table.columns.tolist() == ["ci89_lb", "ci89_ub"]
-    half = stats.norm.ppf(0.945) * np.array([0.5, 2.0])
-    np.testing.assert_allclose(table["ci89_ub"], estimate + half)
-    np.testing.assert_allclose(table["ci89_lb"], estimate - half)
 
 
 def test_pareto_k_of_a_proposal_is_the_index_of_its_weights():
