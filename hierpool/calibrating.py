@@ -152,7 +152,7 @@ def _redraw_nuts(
     seed = int(rng.integers(2**31))
     settings = Settings(_MORE * DRAWS, 1000, CHAINS, None, seed, "nutpie", None, False, {})
     fit = engines.fit(design, priors, "nuts", settings)
-    posterior = fit.datatree["posterior"].to_dataset()
+    posterior = fit.draws["posterior"].to_dataset()
     variables = {str(k): v.to_numpy() for k, v in posterior.data_vars.items()}
     chained = scalars(design, variables, levels)
     enough, kept = sbc.independent(*chained.values())
@@ -245,7 +245,7 @@ def _parameters_at(model: Model, at: Any) -> tuple[prior_draws.Parameters | None
         root = prior_draws.spread_root(e.sd, np.where(np.isnan(e.corr), 0.0, e.corr))
         empty = np.zeros((0, 0))
         return prior_draws.Parameters(e.beta, e.sigma, root, empty), f"its {e.method} optimum"
-    posterior = at.datatree["posterior"].mean(("chain", "draw"))
+    posterior = at.draws["posterior"].mean(("chain", "draw"))
     factor = model.design.groups[0].factor
     sd = posterior[f"sd_{factor}"].to_numpy()
     corr = (
@@ -325,7 +325,7 @@ def sensitivity(fit: PosteriorFit) -> Sensitivity:
     Sensitivity
         ``table`` and ``sentence``; it prints both.
     """
-    posterior = fit.datatree["posterior"].to_dataset()
+    posterior = fit.draws["posterior"].to_dataset()
     variables = {str(k): v.to_numpy() for k, v in posterior.data_vars.items()}
     has_own = f"coef_{fit.priors.factor}" in variables and fit.priors.own is not None
     levels = telling_levels(fit.design) if has_own else None

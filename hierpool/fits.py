@@ -155,11 +155,8 @@ class PosteriorFit:
     ----------
     design, priors
         What was fitted.
-    datatree
-        An ordinary ArviZ DataTree: posterior, sample_stats, observed_data, constant_data,
-        log_likelihood; ``theta`` holds the parameters in the coordinates of their priors.
-        ``log_likelihood`` is the density of each row given all others and theta, coefficients
-        integrated out, so that ``az.loo`` and ``az.compare`` are right on it.
+    draws
+        What ``datatree`` holds, as far as it has been needed.
     status
         Whether to trust it: one word, one sentence.
     info
@@ -168,9 +165,26 @@ class PosteriorFit:
 
     design: Design
     priors: ModelPriors
-    datatree: xr.DataTree
+    draws: xr.DataTree
     status: Status
     info: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def datatree(self) -> xr.DataTree:
+        """An ordinary ArviZ DataTree.
+
+        Groups posterior, sample_stats, observed_data, constant_data, log_likelihood; ``theta``
+        holds the parameters in the coordinates of their priors. ``log_likelihood`` is the density
+        of each row given all others and theta, coefficients integrated out, so that ``az.loo`` and
+        ``az.compare`` are right on it; it is made at the first look.
+        """
+        if self.info.get("log_likelihood") == "stored" and not self.draws.children.get(
+            "log_likelihood"
+        ):
+            values = self.integrated.log_density_of_rows(self.theta.sigma, self.relative_factor)
+            group = self._row_group(values, {"form": "integrated"})
+            self.draws["log_likelihood"] = xr.DataTree(group)
+        return self.draws
 
     @cached_property
     def _algebra(self) -> tuple[Integrated, ThetaMap]:
@@ -196,7 +210,7 @@ class PosteriorFit:
     @cached_property
     def theta(self) -> Theta:
         """The draws of theta in the coordinates of their priors, chains one after the other."""
-        group = self.datatree["theta"].to_dataset()
+        group = self.draws["theta"].to_dataset()
         flat = {str(k): v.to_numpy().reshape(-1, *v.shape[2:]) for k, v in group.data_vars.items()}
         K = len(flat["sigma"])
         return Theta(
@@ -213,7 +227,7 @@ class PosteriorFit:
     @property
     def n_draws(self) -> tuple[int, int]:
         """Chains and draws per chain."""
-        sizes = self.datatree["posterior"].sizes
+        sizes = self.draws["posterior"].sizes
         return sizes["chain"], sizes["draw"]
 
     def conditional_means(self) -> dict[str, np.ndarray]:
@@ -231,7 +245,7 @@ class PosteriorFit:
         index = pd.Index(self.design.terms, name="term")
         if not len(index):
             return pd.DataFrame(index=index)
-        return summary(self._variable("beta")).set_index(index)
+        return summary(self.variable("beta")).set_index(index)
 
     def random_effects(self, diagnostics: bool = True) -> pd.DataFrame:
         """Deviations of the levels from the population: index (factor, level, term)."""
@@ -246,9 +260,9 @@ class PosteriorFit:
     def _level_summary(self, group: GroupDesign, name: str, diagnostics: bool) -> pd.DataFrame:
         from hierpool.checks.diagnostics import summary
 
-        if name in self.datatree["posterior"]:
-            return summary(self._variable(name), diagnostics).set_index(level_index(group))
         key = name.split("_", 1)[0]
+        if self._has(name):
+            return summary(self.variable(name), diagnostics).set_index(level_index(group))
         parts = [
             summary(xr.DataArray(drawn[key], dims=("chain", "draw", "level", "term")), diagnostics)
             for drawn in self._runs_of_levels()
@@ -260,7 +274,7 @@ class PosteriorFit:
         algebra, theta, factor = self.integrated, self.theta, self.relative_factor
         beta = np.zeros((len(theta), 0))
         if self.design.terms:
-            user = self._variable("beta").to_numpy().reshape(len(theta), -1)
+            user = self.variable("beta").to_numpy().reshape(len(theta), -1)
             beta = algebra.coordinates.beta_from_user(user)
         for levels in algebra.level_runs():
             drawn = algebra.draw_levels(theta.sigma, factor, beta, levels, int(self.info["seed"]))
@@ -280,12 +294,12 @@ class PosteriorFit:
         index = spread_index(group if pooled else None).index
         parts = []
         if pooled and group is not None:
-            parts.append(summary(self._variable(f"sd_{group.factor}")))
+            parts.append(summary(self.variable(f"sd_{group.factor}")))
             if group.has_correlation:
-                every = self._variable(f"corr_{group.factor}")
+                every = self.variable(f"corr_{group.factor}")
                 for i, j in pair_positions(group):
                     parts.append(summary(every[..., i, j]))
-        parts.append(summary(self._variable("sigma")))
+        parts.append(summary(self.variable("sigma")))
         return pd.concat(parts, ignore_index=True).set_index(index)
 
     def summary(self) -> pd.DataFrame:
@@ -296,8 +310,24 @@ class PosteriorFit:
         spread.index = pd.Index([spread_name(*key) for key in spread.index])
         return pd.concat([fixed, spread]).rename_axis("quantity")
 
-    def _variable(self, name: str) -> xr.DataArray:
-        return self.datatree["posterior"].to_dataset()[name]
+    def _has(self, name: str) -> bool:
+        stored = self.draws["posterior"]
+        return name in stored or f"u_{name.removeprefix('coef_')}" in stored
+
+    def variable(self, name: str) -> xr.DataArray:
+        """Draws of one variable of the posterior, dims (chain, draw, ...).
+
+        ``coef_<factor>`` is made from ``u_<factor>`` and ``beta`` where it is too large to keep.
+        """
+        posterior = self.draws["posterior"].to_dataset()
+        if name in posterior or not name.startswith("coef_"):
+            return posterior[name]
+        group = self.design.group(name.removeprefix("coef_"))
+        u = posterior[f"u_{group.factor}"]
+        padded = np.zeros((*u.shape[:2], len(self.design.terms) + 1))
+        if self.design.terms:
+            padded[..., :-1] = posterior["beta"].to_numpy()
+        return (u + padded[:, :, None, group.population]).rename(name)
 
     def fitted(self) -> pd.Series:
         """Posterior means of the rows' expected values, with the user's index."""
@@ -311,11 +341,15 @@ class PosteriorFit:
         return pd.Series(values, index=self.design.rows, name="residual")
 
     def _coefficient_draws(self) -> dict[str, np.ndarray]:
-        posterior = self.datatree["posterior"]
+        posterior = self.draws["posterior"]
+        names = {"beta": "beta"} if self.design.terms else {}
+        for group in self.design.groups:
+            names |= {"u": f"u_{group.factor}"} if group.is_pooled else {}
+            names["coef"] = f"coef_{group.factor}"
         out = {}
-        for name, values in posterior.data_vars.items():
-            key = "beta" if name == "beta" else str(name).split("_", 1)[0]
-            if key in {"beta", "u", "coef"}:
+        for key, name in names.items():
+            if name in posterior or (key == "coef" and self._has(name)):
+                values = self.variable(name)
                 out[key] = values.to_numpy().reshape(-1, *values.shape[2:])
         if self.info.get("levels") == "on request":
             runs = list(self._runs_of_levels())
@@ -328,7 +362,7 @@ class PosteriorFit:
         """The fit with a ``posterior_predictive`` group: one replicated response a draw."""
         rng = np.random.default_rng(seed)
         draws = self._coefficient_draws()
-        sigma = self._variable("sigma").to_numpy().reshape(-1)
+        sigma = self.variable("sigma").to_numpy().reshape(-1)
         expected = _expected(self.design, draws)
         noise = rng.standard_normal(expected.shape) * sigma[:, None]
         return self._with_group("posterior_predictive", expected + noise)
@@ -343,7 +377,7 @@ class PosteriorFit:
         if form == "integrated":
             values = self.integrated.log_density_of_rows(self.theta.sigma, self.relative_factor)
         elif form == "conditional":
-            sigma = self._variable("sigma").to_numpy().reshape(-1, 1)
+            sigma = self.variable("sigma").to_numpy().reshape(-1, 1)
             scaled = (self.design.y - _expected(self.design, self._coefficient_draws())) / sigma
             values = -0.5 * np.log(2 * np.pi) - np.log(sigma) - 0.5 * scaled**2
         else:
@@ -355,19 +389,20 @@ class PosteriorFit:
     def _with_group(
         self, name: str, values: np.ndarray, attrs: Mapping[str, str] | None = None
     ) -> PosteriorFit:
-        chains, draws = self.n_draws
-        data = xr.Dataset(
-            {"y": (("chain", "draw", OBS_DIM), values.reshape(chains, draws, -1))},
-            {
-                "chain": np.arange(chains),
-                "draw": np.arange(draws),
-                OBS_DIM: row_labels(self.design),
-            },
-            attrs or {},
-        )
-        tree = self.datatree.copy()
-        tree[name] = xr.DataTree(data)
+        tree = (self.draws if name == "log_likelihood" else self.datatree).copy()
+        tree[name] = xr.DataTree(self._row_group(values, attrs or {}))
         return PosteriorFit(self.design, self.priors, tree, self.status, self.info)
+
+    def _row_group(self, values: np.ndarray, attrs: Mapping[str, str]) -> xr.Dataset:
+        """Draws of one number a row, shape (draws, n), with their labels."""
+        chains, draws = self.n_draws
+        labels = {
+            "chain": np.arange(chains),
+            "draw": np.arange(draws),
+            OBS_DIM: row_labels(self.design),
+        }
+        dims = ("chain", "draw", OBS_DIM)
+        return xr.Dataset({"y": (dims, values.reshape(chains, draws, -1))}, labels, attrs)
 
     def loo(
         self,

@@ -429,7 +429,7 @@ def _says_population(fits: Mapping[str, PosteriorFit], partial: str) -> str:
 def _average_line(own: PosteriorFit, term: str) -> str:
     """Words for the average over levels of the own coefficients of no pooling, and their range."""
     (group,) = own.design.groups
-    every: Any = own.datatree["posterior"][f"coef_{group.factor}"]
+    every: Any = own.variable(f"coef_{group.factor}")
     draws = every.sel({f"{group.factor}_term": term})
     average = summary(draws.mean(group.factor), diagnostics=False).set_axis([term])
     each = draws.mean(("chain", "draw")).to_numpy()

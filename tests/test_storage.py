@@ -232,7 +232,7 @@ def test_what_netcdf_cannot_hold_comes_back_too(sleep, tmp_path):
     tree = sleep.datatree.copy()
     tree.attrs.update({"nested": {"a": [1, None], "when": (DAY, np.inf)}, "flag": True})
     tree["posterior"]["beta"].attrs["units"] = "ms"
-    fit = replace(sleep, datatree=tree, info={"options": {"max_treedepth": 12}, "reason": None})
+    fit = replace(sleep, draws=tree, info={"options": {"max_treedepth": 12}, "reason": None})
     back = round_trip(fit, tmp_path)
     assert back.datatree.attrs == tree.attrs
     assert back.datatree["posterior"]["beta"].attrs == {"units": "ms"}

@@ -27,10 +27,11 @@ from hierpool.bayes.priors import ModelPriors
 from hierpool.bayes.proposal import LEAST_SHARE, Mixture, Student, log_sum, refit
 from hierpool.bayes.runs import (
     LARGEST_STORED,
+    LARGEST_SUMS,
     EngineRun,
     Settings,
-    add_log_likelihood,
     coefficient_names,
+    keeps_log_likelihood,
     make_tree,
     spread_names,
 )
@@ -149,6 +150,7 @@ def _sample_theta(
         points, log_target, log_weight = adaptation.propose(n, rng)
         if log_weight.max() - _evidence(log_weight)[0] < np.log(HEAVIEST):
             break
+        adaptation.remember(points[:LEARNT], log_target[:LEARNT])
         adaptation.patch(points, log_weight)
         adaptation.learn(rng)
     kept = _independence_chains(log_weight.reshape(chains, -1), thin, rng)
@@ -266,29 +268,28 @@ class Adaptation:
         """Rounds until the effective share is enough or stops growing."""
         n = max(500, 100 * self.target.coordinates.size)
         for _ in range(ROUNDS):
-            self.propose(n, rng)
+            z, log_target, _ = self.propose(n, rng)
             if _is_settled(self.shares):
                 break
+            self.remember(z, log_target)
             self.learn(rng)
 
     def propose(
         self, n: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A round: points (n, d), their log targets and log weights, kept for learning."""
+        """A round: points (n, d), their log targets and log weights."""
         proposal = self.proposal
         z = proposal.draw(n, rng)
         log_target = self.target(z)
-        density = proposal.log_density(z)
-        log_weight = log_target - density
-        self._remember(proposal, z[:LEARNT], log_target[:LEARNT], density[:LEARNT])
+        log_weight = log_target - proposal.log_density(z)
         self.shares.append(_effective_share(log_weight))
         return z, log_target, log_weight
 
-    def _remember(
-        self, proposal: Mixture, z: np.ndarray, log_target: np.ndarray, density: np.ndarray
-    ) -> None:
+    def remember(self, z: np.ndarray, log_target: np.ndarray) -> None:
+        """Keep points of the present proposal to learn from."""
+        proposal = self.proposal
         before = [p.log_density(z) for p in self.used]
-        own = np.concatenate([proposal.log_density(self.points), density])
+        own = proposal.log_density(np.concatenate([self.points, z]))
         old = np.hstack([self.densities, np.array(before).reshape(len(before), len(z))])
         self.densities = np.vstack([old, own])
         self.points = np.concatenate([self.points, z])
@@ -479,7 +480,6 @@ def run(design: Design, priors: ModelPriors, settings: Settings, widen: float = 
         "accepted": draws.accepted.reshape(-1),
     }
     tree = make_tree(design, variables, theta, stats, settings.chains)
-    stored = add_log_likelihood(tree, target.integrated, theta.sigma, factor)
     info = {
         "engine": "exact",
         "seed": settings.seed,
@@ -489,7 +489,7 @@ def run(design: Design, priors: ModelPriors, settings: Settings, widen: float = 
         "adaptation_rounds": draws.rounds,
         "log_marginal_likelihood": draws.log_evidence,
         "log_marginal_likelihood_error": draws.log_evidence_error,
-        "log_likelihood": "stored" if stored else "on request",
+        "log_likelihood": ("stored" if keeps_log_likelihood(design, len(theta)) else "on request"),
         "levels": "stored" if stored_levels else "on request",
         "importance_log_weights": draws.importance_weights,
     }
@@ -511,4 +511,5 @@ def _coefficients(
     beta = integrated.draw_beta(theta.sigma, factor, rng)
     if len(beta) * m.n_levels * m.q > LARGEST_STORED:
         return {"beta": integrated.coordinates.beta_to_user(beta)}, False
-    return integrated.draw_all_levels(theta.sigma, factor, beta, seed), True
+    with_sums = m.n_levels * m.q * len(beta) <= LARGEST_SUMS
+    return integrated.draw_all_levels(theta.sigma, factor, beta, seed, with_sums), True

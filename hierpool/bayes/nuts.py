@@ -7,8 +7,7 @@ import xarray as xr
 
 from hierpool.bayes import full, sampling
 from hierpool.bayes.priors import ModelPriors
-from hierpool.bayes.runs import EngineRun, Settings, add_log_likelihood, is_integrable, make_tree
-from hierpool.bayes.theta import integrate
+from hierpool.bayes.runs import EngineRun, Settings, is_integrable, keeps_log_likelihood, make_tree
 from hierpool.core.design import Design
 from hierpool.core.results import variable_dims
 
@@ -46,14 +45,8 @@ def run(design: Design, priors: ModelPriors, settings: Settings) -> EngineRun:
         "versions": dict(sampled.versions),
         "seconds": sampled.seconds,
     }
-    if is_integrable(priors):
-        integrated, theta_map = integrate(design, priors)
-        factor = theta_map.relative_factor(theta)
-        info["log_likelihood"] = (
-            "stored" if add_log_likelihood(tree, integrated, theta.sigma, factor) else "on request"
-        )
-    else:
-        info["log_likelihood"] = "not integrable"
+    kept = "stored" if keeps_log_likelihood(design, len(theta)) else "on request"
+    info["log_likelihood"] = kept if is_integrable(priors) else "not integrable"
     checked = [k for k in variables if not k.startswith("coef_") or f"u_{k[5:]}" not in variables]
     return EngineRun(tree, info, tuple(checked))
 

@@ -7,11 +7,11 @@ Cappe, Douc, Guillin, Marin, Robert (2008), Stat. Comput. 18, 447-459 (weighted 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import special
 
 EM_STEPS = 4
 LEAST_SHARE = 0.005  # of the weight that a component must explain to stay
@@ -35,29 +35,20 @@ class Student:
         floor = 1e-10 * max(values.max(), 1e-300)
         return cls(location, (vectors * np.sqrt(np.maximum(values, floor))), nu)
 
-    def distance(self, z: np.ndarray) -> np.ndarray:
-        """Squared Mahalanobis distances of points (K, d)."""
-        white = (z - self.location) @ self._inverse_factor.T
-        return np.einsum("kd,kd->k", white, white)
+    @cached_property
+    def whitening(self) -> np.ndarray:
+        """Shape (d, d): W with ((z - location) W)^2 summed the squared Mahalanobis distance."""
+        return np.linalg.inv(self.factor).T
 
     @cached_property
-    def _inverse_factor(self) -> np.ndarray:
-        return np.linalg.inv(self.factor)
-
-    @cached_property
-    def _log_det(self) -> float:
-        return float(np.linalg.slogdet(self.factor)[1])
-
-    def log_density(self, z: np.ndarray) -> np.ndarray:
-        """Log density at points (K, d)."""
+    def log_constant(self) -> float:
+        """Log density at the location."""
         d, nu = len(self.location), self.nu
-        log_det, distance = self._log_det, self.distance(z)
+        log_det = float(np.linalg.slogdet(self.factor)[1])
         if np.isinf(nu):
-            return -0.5 * (d * np.log(2 * np.pi) + distance) - log_det
-        constant = (
-            special.gammaln((nu + d) / 2) - special.gammaln(nu / 2) - 0.5 * d * np.log(nu * np.pi)
-        )
-        return constant - log_det - 0.5 * (nu + d) * np.log1p(distance / nu)
+            return -0.5 * d * float(np.log(2 * np.pi)) - log_det
+        gammas = math.lgamma((nu + d) / 2) - math.lgamma(nu / 2)
+        return gammas - 0.5 * d * math.log(nu * math.pi) - log_det
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Points (n, d)."""
@@ -80,13 +71,30 @@ class Mixture:
     components: tuple[Student, ...]
     weights: np.ndarray
 
+    def distances(self, z: np.ndarray) -> np.ndarray:
+        """Shape (components, K): squared Mahalanobis distances of points (K, d)."""
+        W = np.concatenate([c.whitening for c in self.components], axis=1)
+        centres = np.concatenate([c.location @ c.whitening for c in self.components])
+        white = W.T @ z.T
+        white -= centres[:, None]
+        np.square(white, out=white)
+        return white.reshape(len(self.components), *z.T.shape).sum(axis=1)
+
     def log_densities(self, z: np.ndarray) -> np.ndarray:
         """Shape (components, K): log of weight times density of each component."""
+        return self._log_densities(self.distances(z), z.shape[1])
+
+    def _log_densities(self, distances: np.ndarray, d: int) -> np.ndarray:
+        nu = np.array([c.nu for c in self.components])
+        is_normal = np.isinf(nu)
+        out = np.empty_like(distances)
+        out[is_normal] = -0.5 * distances[is_normal]
+        nu = nu[~is_normal, None]
+        out[~is_normal] = -0.5 * (nu + d) * np.log1p(distances[~is_normal] / nu)
         with np.errstate(divide="ignore"):
             log_weights = np.log(self.weights)
-        return np.stack(
-            [w + c.log_density(z) for w, c in zip(log_weights, self.components, strict=True)]
-        )
+        out += (log_weights + [c.log_constant for c in self.components])[:, None]
+        return out
 
     def log_density(self, z: np.ndarray) -> np.ndarray:
         """Log density at points (K, d)."""
@@ -126,7 +134,8 @@ def refit(
     responsibility = np.zeros((len(components) + len(fixed.components), len(z)))
     for _ in range(EM_STEPS):
         current = Mixture(tuple(components), shares / shares.sum() * (1 - fixed_share))
-        logs = np.concatenate([current.log_densities(z), fixed_log])
+        distances = current.distances(z)
+        logs = np.concatenate([current._log_densities(distances, d), fixed_log])
         responsibility = np.exp(logs - log_sum(logs)) * weights
         shares = responsibility[: len(components)].sum(axis=1)
         keep = shares > LEAST_SHARE
@@ -136,9 +145,9 @@ def refit(
         responsibility = np.concatenate(
             [responsibility[: len(keep)][keep], responsibility[len(keep) :]]
         )
-        shares = shares[keep]
+        shares, distances = shares[keep], distances[keep]
         for k, c in enumerate(components):
-            gain = responsibility[k] * (c.nu + d) / (c.nu + c.distance(z))
+            gain = responsibility[k] * (c.nu + d) / (c.nu + distances[k])
             location = gain @ z / gain.sum()
             centred = z - location
             scale = (centred * gain[:, None]).T @ centred / responsibility[k].sum()

@@ -12,10 +12,10 @@ import xarray as xr
 from hierpool.bayes.priors import ModelPriors
 from hierpool.bayes.theta import Theta, ThetaMap
 from hierpool.core.design import Design
-from hierpool.core.integrated import Integrated
 from hierpool.core.results import Draws, posterior_tree
 
-LARGEST_STORED = 50_000_000  # draws x coefficients above which they are drawn when asked for
+LARGEST_STORED = 50_000_000  # draws x deviations above which they are drawn when asked for
+LARGEST_SUMS = 10_000_000  # draws x coefficients above which coef_<factor> is summed when asked for
 LARGEST_DENSITIES = 10_000_000  # draws x rows above which log_likelihood is made when asked for
 
 
@@ -95,21 +95,9 @@ def make_tree(
     return posterior_tree(design, draws, {})
 
 
-def add_log_likelihood(
-    tree: xr.DataTree, integrated: Integrated, sigma: np.ndarray, factor: np.ndarray
-) -> bool:
-    """Put the integrated ``log_likelihood`` group into the tree, unless it is too large to store."""
-    if len(sigma) * integrated.design.n > LARGEST_DENSITIES:
-        return False
-    values = integrated.log_density_of_rows(sigma, factor)
-    posterior, observed = tree["posterior"], tree["observed_data"]
-    shape = (posterior.sizes["chain"], posterior.sizes["draw"], -1)
-    labels = {"chain": posterior["chain"], "draw": posterior["draw"], "obs": observed["obs"]}
-    data = xr.Dataset(
-        {"y": (("chain", "draw", "obs"), values.reshape(shape))}, labels, {"form": "integrated"}
-    )
-    tree["log_likelihood"] = xr.DataTree(data)
-    return True
+def keeps_log_likelihood(design: Design, n_draws: int) -> bool:
+    """Whether the densities of all rows are few enough to keep."""
+    return n_draws * design.n <= LARGEST_DENSITIES
 
 
 def is_integrable(priors: ModelPriors) -> bool:

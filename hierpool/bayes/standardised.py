@@ -11,11 +11,12 @@ Lewandowski, Kurowicka, Joe (2009), J. Multivariate Anal. 100, 1989-2001, sectio
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import special
 
-from hierpool.bayes.priors import ModelPriors, Prior
+from hierpool.bayes.priors import HalfT, ModelPriors, Prior, half_t4_quantile
 from hierpool.bayes.theta import Theta
 
 _EDGE = 1e-12  # partial correlations are kept this far from -1 and 1
@@ -75,9 +76,21 @@ class Standardised:
         first = len(self.priors)
         return [first + k for k, (i, j, _) in enumerate(self.pairs) if sd in (i, j)]
 
+    @cached_property
+    def _half_t4(self) -> tuple[list[int], list[float]]:
+        """The scalars with the default family of priors, and their scales."""
+        laws = [(k, p.distribution) for k, p in enumerate(self.priors)]
+        own = [(k, law.sigma) for k, law in laws if isinstance(law, HalfT) and law.nu == 4.0]
+        return [k for k, _ in own], [scale for _, scale in own]
+
     def theta(self, z: np.ndarray) -> Theta:
         """Values of theta at z, shape (K, d)."""
-        scalars = np.stack([_quantile(p, z[:, k]) for k, p in enumerate(self.priors)], axis=1)
+        scalars = np.empty((len(z), len(self.priors)))
+        quick, scales = self._half_t4
+        scalars[:, quick] = half_t4_quantile(z[:, quick]) * scales
+        for k, prior in enumerate(self.priors):
+            if k not in quick:
+                scalars[:, k] = _quantile(prior, z[:, k])
         chol = np.broadcast_to(np.eye(self.n_sds), (len(z), self.n_sds, self.n_sds)).copy()
         if self.pairs:
             partial = _partial_correlations(z[:, len(self.priors) :], self.shapes)
@@ -109,5 +122,7 @@ def _quantile(prior: Prior, z: np.ndarray) -> np.ndarray:
 
 def _partial_correlations(z: np.ndarray, shapes: np.ndarray) -> np.ndarray:
     """Quantiles of 2 Beta(a, a) - 1 at Phi(z), shape (K, pairs)."""
-    lower = special.betaincinv(shapes, shapes, special.ndtr(-np.abs(z)))
+    lower = special.ndtr(-np.abs(z))
+    curved = shapes != 1.0
+    lower[:, curved] = special.betaincinv(shapes[curved], shapes[curved], lower[:, curved])
     return np.clip(np.sign(z) * (1 - 2 * lower), -1 + _EDGE, 1 - _EDGE)

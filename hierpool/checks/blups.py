@@ -45,7 +45,7 @@ def compare_blups(fit: Any, reml: Any) -> pd.DataFrame:
     UnsupportedModelError
         The model does not pool partially.
     """
-    if not hasattr(fit, "datatree") or not hasattr(reml, "estimate"):
+    if not hasattr(fit, "draws") or not hasattr(reml, "estimate"):
         raise ArgumentError(
             f"compare_blups(fit, reml) takes model.fit() and model.reml(), in this order; given: "
             f"{type(fit).__name__}, {type(reml).__name__}.",
@@ -68,7 +68,7 @@ def compare_blups(fit: Any, reml: Any) -> pd.DataFrame:
     at = algebra.condition(np.array([estimate.sigma]), estimate.relative_factor[None])
     with_prior = algebra.to_user(at.beta, at.deviations())["u"][0]
     mean, blup = draws.mean(axis=0), estimate.u
-    own_draws = fit.datatree["posterior"][f"u_{group.factor}"].to_numpy()
+    own_draws = fit.draws["posterior"][f"u_{group.factor}"].to_numpy()
     pev = np.diagonal(estimate.u_pev, axis1=1, axis2=2)
     columns = {
         "posterior_mean": mean,

@@ -59,7 +59,7 @@ def check_comparable(fits: Any) -> None:
             "fits-by-name",
         )
     for name, fit in fits.items():
-        if not hasattr(fit, "datatree"):
+        if not hasattr(fit, "draws"):
             raise ArgumentError(
                 f"{name!r} is a {type(fit).__name__}; compare() takes posterior fits: model.fit().",
                 "posterior-needed",

@@ -36,14 +36,15 @@ def convergence(tree: xr.DataTree, names: Iterable[str]) -> pd.DataFrame:
         flat = values.transpose("chain", "draw", ...).to_numpy()
         parts.append(flat.reshape(*flat.shape[:2], -1))
         labels += [name] * parts[-1].shape[-1]
-    data = xr.Dataset({"v": (("chain", "draw", "scalar"), np.concatenate(parts, axis=-1))})
+    draws, axes = np.concatenate(parts, axis=-1), {"chain_axis": 0, "draw_axis": 1}
+    probability = float(rcParams["stats.ci_prob"])
     with np.errstate(all="ignore"):  # of scalars that never moved: NaN says so
         return pd.DataFrame(
             {
                 "variable": labels,
-                "ess_bulk": azs.ess(data, method="bulk")["v"].to_numpy(),
-                "ess_tail": azs.ess(data, method="tail")["v"].to_numpy(),
-                "r_hat": azs.rhat(data)["v"].to_numpy(),
+                "ess_bulk": array_stats.ess(draws, **axes, method="bulk"),
+                "ess_tail": array_stats.ess(draws, **axes, method="tail", prob=probability),
+                "r_hat": array_stats.rhat(draws, **axes),
             }
         )
 

@@ -83,7 +83,7 @@ def leave_one_row_out(fit: Any, refit: Refit | None) -> ScoredLOO:
 
 def _kept_densities(fit: Any) -> np.ndarray | None:
     """Shape (draws, n): the integrated densities where the fit holds them, None otherwise."""
-    group = fit.datatree.children.get("log_likelihood")
+    group = fit.draws.children.get("log_likelihood")
     if group is None or group.attrs.get("form") != "integrated":
         return None
     return np.asarray(group["y"].to_numpy()).reshape(-1, fit.design.n)
@@ -152,7 +152,7 @@ def _scored(
 
 def relative_efficiency(fit: Any) -> float:
     """Mean effective share of the draws of theta, which is all the densities depend on."""
-    posterior = fit.datatree["posterior"].to_dataset()
+    posterior = fit.draws["posterior"].to_dataset()
     names = [v for v in posterior.data_vars if v == "sigma" or str(v).startswith("sd_")]
     ess = azs.ess(posterior[names], method="mean")
     values = np.concatenate([np.atleast_1d(ess[v].to_numpy()).reshape(-1) for v in names])

@@ -42,7 +42,7 @@ def shrinkage(fit: Any) -> pd.DataFrame:
     ----------
     Gelman and Pardoe (2006), Technometrics 48, 241-251.
     """
-    if not hasattr(fit, "datatree") and not hasattr(fit, "estimate"):
+    if not hasattr(fit, "draws") and not hasattr(fit, "estimate"):
         raise ArgumentError(
             f"shrinkage() takes a fit, model.fit() or model.reml(); given: {type(fit).__name__}.",
             "fit-needed",
@@ -55,7 +55,7 @@ def shrinkage(fit: Any) -> pd.DataFrame:
             "Fit varying_intercept(...) or varying_slope(...).",
             "no-shrinkage",
         )
-    is_posterior = hasattr(fit, "datatree")
+    is_posterior = hasattr(fit, "draws")
     if is_posterior:
         means = {k: v.mean(axis=0) for k, v in fit.conditional_means().items()}
         beta, coef = means["beta"], means["coef"]

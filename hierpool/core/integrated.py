@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hierpool.core.design import Design, Grouping
-from hierpool.core.gaussian import BetaPrior, Conditional, Marginal, condition
+from hierpool.core.gaussian import LOG_2PI, BetaPrior, Conditional, Marginal, condition
 from hierpool.core.moments import Coordinates, Moments, Rows, by_level, single_group
 
-LEVELS_AT_ONCE = 256  # levels drawn with one seed
+LEVELS_AT_ONCE = 64  # levels drawn with one seed
+LEVELS_PER_PASS = 4 * LEVELS_AT_ONCE  # levels drawn for a table when they are not stored
 _BLOCK_NUMBERS = 4_000_000  # floats in one block of a computation over draws x rows or levels
 
 
@@ -66,16 +67,36 @@ class Integrated:
 
     def marginal(self, sigma: np.ndarray, Lambda: np.ndarray) -> Marginal:
         """The population's part, levels eliminated, at K values of theta."""
+        log_det, GG, Gg, squared = self._level_sums(Lambda)
+        return Marginal.of(
+            self.moments, self.prior, sigma, log_det, np.moveaxis(GG, -1, 0), Gg.T, squared
+        )
+
+    def _level_sums(
+        self, Lambda: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         from hierpool.core import kernels  # numba loads when first needed
 
         m = self.moments
-        counts = m.counts.astype(float)
-        sums = kernels.level_sums(Lambda, m.A, m.C, m.b_sum, m.b_root, counts)
-        return Marginal.of(m, self.prior, sigma, *sums)
+        return kernels.level_sums(Lambda, m.A, m.columns, m.counts.astype(float), m.p)
 
     def log_density(self, sigma: np.ndarray, Lambda: np.ndarray) -> np.ndarray:
         """Shape (K,): log p(y | theta), every coefficient integrated out."""
-        return self.marginal(sigma, Lambda).log_density
+        from hierpool.core import kernels
+
+        m, prior = self.moments, self.prior
+        df = m.n - (m.p if prior.is_flat else prior.n_flat)
+        return kernels.log_density(
+            sigma,
+            self._level_sums(Lambda),
+            m.XX,
+            m.Xy,
+            prior.precision,
+            prior.weighted_mean,
+            np.array([m.yy, prior.mean @ prior.weighted_mean]),
+            m.n - m.p,
+            -0.5 * (df * LOG_2PI - prior.log_det_precision),
+        )
 
     def blocks(self, n_draws: int, per_draw: int) -> Iterator[slice]:
         """Slices of the draws that keep one block of ``per_draw`` numbers a draw in bounds."""
@@ -97,22 +118,19 @@ class Integrated:
         return self.draw_all_levels(sigma, Lambda, beta, int(rng.integers(2**62)))
 
     def draw_all_levels(
-        self, sigma: np.ndarray, Lambda: np.ndarray, beta: np.ndarray, seed: int
+        self,
+        sigma: np.ndarray,
+        Lambda: np.ndarray,
+        beta: np.ndarray,
+        seed: int,
+        with_sums: bool = True,
     ) -> dict[str, np.ndarray]:
-        """Coefficients of every level given theta and ``beta``; keys as in ``to_user``."""
-        out: dict[str, np.ndarray] = {}
-        for run in self.level_runs():
-            part = self.draw_levels(sigma, Lambda, beta, run, seed)
-            if run.stop - run.start == self.moments.n_levels:
-                return part
-            for name, values in part.items():
-                if name == "beta":
-                    out[name] = values
-                    continue
-                if name not in out:
-                    out[name] = np.empty((len(beta), self.moments.n_levels, self.moments.q))
-                out[name][:, run] = values
-        return out or self.to_user(beta, np.zeros((len(beta), 0, 0)))
+        """Coefficients of every level given theta and ``beta``; keys as in ``to_user``.
+
+        ``with_sums=False`` leaves "coef" out where it is "u" plus the population's coefficients.
+        """
+        every = slice(0, self.moments.n_levels)
+        return self._levels(sigma, Lambda, beta, every, seed, with_sums)
 
     def draw_levels(
         self, sigma: np.ndarray, Lambda: np.ndarray, beta: np.ndarray, levels: slice, seed: int
@@ -121,38 +139,68 @@ class Integrated:
 
         Keys as in ``to_user``. Given theta and beta the levels are independent, and the noise of
         each run of ``LEVELS_AT_ONCE`` levels has a seed of its own: the same levels come out the
-        same whether they are drawn with the others or alone, so runs must begin at its multiples.
+        same whether they are drawn with the others or alone, so ``levels`` must begin at one of
+        its multiples.
         """
-        m = self.moments
-        J = len(range(*levels.indices(m.n_levels)))
-        rng = np.random.default_rng([seed, levels.start // LEVELS_AT_ONCE])
-        noise = rng.standard_normal((len(sigma), J, m.q))
-        noise *= sigma[:, None, None]
-        return self.to_user(beta, self._deviations(Lambda, beta, noise, levels))
+        return self._levels(sigma, Lambda, beta, levels, seed)
 
     def level_runs(self) -> Iterator[slice]:
-        """The levels in runs of ``LEVELS_AT_ONCE``."""
-        for start in range(0, self.moments.n_levels, LEVELS_AT_ONCE):
-            yield slice(start, min(start + LEVELS_AT_ONCE, self.moments.n_levels))
+        """The levels in runs of ``LEVELS_PER_PASS``."""
+        for start in range(0, self.moments.n_levels, LEVELS_PER_PASS):
+            yield slice(start, min(start + LEVELS_PER_PASS, self.moments.n_levels))
 
     def mean_coefficients(self, sigma: np.ndarray, Lambda: np.ndarray) -> dict[str, np.ndarray]:
         """Conditional means of all coefficients at K values of theta; keys as for the draws."""
         beta = self.marginal(sigma, Lambda).beta
-        every = slice(0, self.moments.n_levels)
-        return self.to_user(beta, self._deviations(Lambda, beta, np.zeros((0, 0, 0)), every))
+        return self._levels(sigma, Lambda, beta, slice(0, self.moments.n_levels), None)
 
-    def _deviations(
-        self, Lambda: np.ndarray, beta: np.ndarray, noise: np.ndarray, levels: slice
-    ) -> np.ndarray:
+    def _levels(
+        self,
+        sigma: np.ndarray,
+        Lambda: np.ndarray,
+        beta: np.ndarray,
+        levels: slice,
+        seed: int | None,
+        with_sums: bool = True,
+    ) -> dict[str, np.ndarray]:
+        """Draws, or conditional means without a seed; keys as in ``to_user``."""
         from hierpool.core import kernels
 
-        m = self.moments
-        used, design_of = np.unique(m.design_of[levels], return_inverse=True)
-        by_design = np.argsort(design_of, kind="stable").astype(np.int64)
-        edges = np.arange(len(used) + 1)
-        starts = np.searchsorted(design_of[by_design], edges).astype(np.int64)
-        A, C = m.A[used], m.C[used]
-        return kernels.deviations(Lambda, beta, A, C, m.b[levels], by_design, starts, noise)
+        m, z, group = self.moments, self.coordinates.z, single_group(self.design)
+        user_beta = self.coordinates.beta_to_user(beta)
+        if group is None or z is None:
+            return {"beta": user_beta}
+        shift = self.coordinates.u_shift(beta) + z.from_working @ self.own_mean
+        shape = (len(beta), levels.stop - levels.start, m.q)
+        first, second = np.empty(shape), np.zeros((0, 0, 0))
+        out = {"u" if group.is_pooled else "coef": first}
+        if group.is_pooled and with_sums:
+            out["coef"] = second = np.empty(shape)
+        population = _padded(user_beta)[:, group.population]
+
+        def run(start: int) -> None:
+            some = slice(start, min(start + LEVELS_AT_ONCE, levels.stop))
+            used, design_of = np.unique(m.design_of[some], return_inverse=True)
+            own = slice(some.start - levels.start, some.stop - levels.start)
+            rng = None if seed is None else np.random.default_rng([seed, start // LEVELS_AT_ONCE])
+            kernels.level_coefficients(
+                Lambda,
+                beta,
+                m.A[used],
+                m.C[used],
+                m.b[some],
+                design_of,
+                sigma,
+                rng,
+                z.from_working,
+                shift,
+                population,
+                first[:, own],
+                second[:, own] if second.size else second,
+            )
+
+        kernels.in_threads(run, range(levels.start, levels.stop, LEVELS_AT_ONCE))
+        return {"beta": user_beta, **out}
 
     def to_user(self, beta: np.ndarray, u: np.ndarray) -> dict[str, np.ndarray]:
         """Coefficients (K, p) and (K, J, q) of working coordinates in the user's coding."""
@@ -163,8 +211,8 @@ class Integrated:
         own = self.coordinates.u_to_user(u + self.own_mean if self.own_mean.any() else u, beta)
         if not group.is_pooled:
             return {**out, "coef": own}
-        padded = np.concatenate([out["beta"], np.zeros((len(beta), 1))], axis=1)
-        return {**out, "u": own, "coef": own + padded[:, None, group.population]}
+        population = _padded(out["beta"])[:, None, group.population]
+        return {**out, "u": own, "coef": own + population}
 
     def log_density_of_rows(
         self,
@@ -264,3 +312,8 @@ class Integrated:
             Z,
             is_density,
         )
+
+
+def _padded(beta: np.ndarray) -> np.ndarray:
+    """A column of zeros at the end, where -1 points."""
+    return np.concatenate([beta, np.zeros((len(beta), 1))], axis=1)

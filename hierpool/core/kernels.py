@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -36,9 +36,18 @@ def over_threads(kernel: Callable[..., None], n: int, *arrays: Any) -> None:
     if workers == 1:
         kernel(0, n, *arrays)
         return
-    edges = np.linspace(0, n, workers + 1).astype(int)
-    pool = _threads(workers)
-    for done in [pool.submit(kernel, a, b, *arrays) for a, b in itertools.pairwise(edges)]:
+    edges = np.linspace(0, n, workers + 1).astype(int).tolist()
+    in_threads(lambda run: kernel(*run, *arrays), list(itertools.pairwise(edges)))
+
+
+def in_threads(work: Callable[[Any], None], pieces: Sequence[Any]) -> None:
+    """Call ``work`` on every piece, on all cores; the work must release the interpreter."""
+    workers = min(os.cpu_count() or 1, len(pieces))
+    if workers <= 1:
+        for piece in pieces:
+            work(piece)
+        return
+    for done in [_threads(workers).submit(work, piece) for piece in pieces]:
         done.result()
 
 
@@ -160,84 +169,196 @@ def _level_sums(start, stop, is_lower, Lambda, A, columns, counts, log_det, GG, 
 
 
 def level_sums(
-    Lambda: np.ndarray,
-    A: np.ndarray,
-    C: np.ndarray,
-    b_sum: np.ndarray,
-    b_root: np.ndarray,
-    counts: np.ndarray,
+    Lambda: np.ndarray, A: np.ndarray, columns: np.ndarray, counts: np.ndarray, p: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """What the levels contribute at K values of theta.
 
-    Returns log det of the levels' blocks (K,), sums of G'G (K, p, p) and of G'g (K, p), and of
-    g'g (K,), with g = L^-1 Lambda'b.
+    ``columns`` (U, q, p + 1 + r) holds C, b_sum and b_root side by side, ``counts`` (U,) floats.
+    Returns, theta last: log det of the levels' blocks (K,), sums of G'G (p, p, K) and of G'g
+    (p, K), and of g'g (K,), with g = L^-1 Lambda'b.
     """
-    K, p = len(Lambda), C.shape[2]
+    K = len(Lambda)
     log_det, squared = np.zeros(K), np.zeros(K)
     GG, Gg = np.zeros((p, p, K)), np.zeros((p, K))
     is_lower = not np.triu(Lambda, 1).any()
-    columns = np.concatenate([C, b_sum[..., None], b_root], axis=2)
-    arrays = _dense(np.moveaxis(Lambda, 0, -1), A, columns, counts)
-    over_threads(_level_sums, K, is_lower, *arrays, log_det, GG, Gg, squared)
-    return log_det, np.moveaxis(GG, -1, 0), Gg.T, squared
+    last = np.ascontiguousarray(np.moveaxis(Lambda, 0, -1))
+    over_threads(_level_sums, K, is_lower, last, A, columns, counts, log_det, GG, Gg, squared)
+    return log_det, GG, Gg, squared
 
 
 @njit(
-    "void(i8, i8, f8[:,:,::1], f8[:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], i8[::1], i8[::1],"
-    "f8[:,:,::1], f8[:,:,::1])",
+    "void(f8, f8, f8[::1], f8[:,::1], f8[::1], f8[:,::1], f8[::1], f8[::1], f8[::1], f8[:,:,::1],"
+    "f8[:,::1], f8[::1], f8[::1])",
     **_OPTIONS,
 )
-def _deviations(start, stop, Lambda, beta, A, C, b, by_design, starts, noise, out):
-    U, q, p = len(A), A.shape[1], C.shape[2]
-    is_noisy = noise.shape[0] > 0
-    L, left, v, mean = np.empty((q, q)), np.empty(q), np.empty(q), np.empty(q)
-    for k in range(start, stop):
-        Lam = Lambda[k]
-        for u in range(U):
-            _factor(A[u], Lam, L)
+def _log_density(
+    rows, constant, fixed, XX, Xy, precision, weighted_mean, sigma, log_det, GG, Gg, squared, out
+):  # fmt: skip
+    # fixed: yy and m0'P0 m0; rows: n - p; constant: what does not depend on theta
+    p = len(Xy)
+    R, half = np.empty((p, p)), np.empty(p)
+    for k in range(len(sigma)):
+        variance = sigma[k] * sigma[k]
+        determinant, explained = log_det[k], squared[k]
+        for i in range(p):
+            right = Xy[i] + variance * weighted_mean[i] - Gg[i, k]
+            for j in range(i + 1):
+                value = XX[i, j] + variance * precision[i, j] - GG[i, j, k]
+                for m in range(j):
+                    value -= R[i, m] * R[j, m]
+                if i == j:
+                    R[i, i] = np.sqrt(value)
+                    determinant += np.log(value)
+                else:
+                    R[i, j] = value / R[j, j]
+            for m in range(i):
+                right -= R[i, m] * half[m]
+            half[i] = right / R[i, i]
+            explained += half[i] * half[i]
+        penalized = fixed[0] + variance * fixed[1] - explained
+        out[k] = constant - 0.5 * (2 * rows * np.log(sigma[k]) + determinant + penalized / variance)
+
+
+def log_density(
+    sigma: np.ndarray,
+    sums: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    XX: np.ndarray,
+    Xy: np.ndarray,
+    precision: np.ndarray,
+    weighted_mean: np.ndarray,
+    fixed: np.ndarray,
+    rows: float,
+    constant: float,
+) -> np.ndarray:
+    """Shape (K,): ``gaussian.Marginal.log_density`` from what ``level_sums`` returns.
+
+    ``fixed`` is (yy, m0'P0 m0), ``rows`` n - p, ``constant`` what does not depend on theta. NaN
+    where the population part is not positive definite.
+    """
+    out = np.empty(len(sigma))
+    arrays = _dense(XX, Xy, precision, weighted_mean, sigma)
+    XX, Xy, precision, weighted_mean, sigma = arrays
+    _log_density(rows, constant, fixed, XX, Xy, precision, weighted_mean, sigma, *sums, out)
+    return out
+
+
+@njit(
+    "void(b1, f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], i8[::1],"
+    "i8[::1], f8[::1], f8[:,:,::1], f8[:,::1], f8[:,::1], f8[:,:,:], f8[:,:,:])",
+    **_OPTIONS,
+)
+def _level_coefficients(
+    is_lower, Lambda, root, beta, A, C, b, by_design, starts, sigma, noise, shift, population,
+    u_out, coef_out,
+):  # fmt: skip
+    # theta in the innermost loops as in _level_sums; root (q, q, w) is Lambda in the user's coding
+    U, q, p, w = len(A), A.shape[1], C.shape[2], len(sigma)
+    is_noisy, has_coef = noise.shape[0] > 0, coef_out.shape[0] > 0
+    L, inverse = np.empty((q, q, w)), np.empty((q, w))
+    mean, left, v, t = np.empty((q, w)), np.empty((q, w)), np.empty((q, w)), np.empty(w)
+    for d in range(U):
+        for i in range(q):
+            for j in range(i + 1):
+                for k in range(w):
+                    t[k] = 1.0 if i == j else 0.0
+                for a in range(i if is_lower else 0, q):
+                    for c in range(j if is_lower else 0, q):
+                        x = A[d, a, c]
+                        for k in range(w):
+                            t[k] += Lambda[a, i, k] * x * Lambda[c, j, k]
+                for m in range(j):
+                    for k in range(w):
+                        t[k] -= L[i, m, k] * L[j, m, k]
+                for k in range(w):
+                    if i == j:
+                        L[i, i, k] = np.sqrt(t[k])
+                        inverse[i, k] = 1.0 / L[i, i, k]
+                    else:
+                        L[i, j, k] = t[k] * inverse[j, k]
+        for a in range(q):
+            for k in range(w):
+                mean[a, k] = 0.0
+            for c in range(p):
+                x = C[d, a, c]
+                for k in range(w):
+                    mean[a, k] += x * beta[c, k]
+        for position in range(starts[d], starts[d + 1]):
+            j = by_design[position]
             for a in range(q):
-                mean[a] = 0.0
-                for c in range(p):
-                    mean[a] += C[u, a, c] * beta[k, c]
-            for position in range(starts[u], starts[u + 1]):
-                j = by_design[position]
+                x = b[j, a]
+                for k in range(w):
+                    left[a, k] = x - mean[a, k]
+            for a in range(q):
+                for k in range(w):
+                    t[k] = 0.0
+                for m in range(a if is_lower else 0, q):
+                    for k in range(w):
+                        t[k] += Lambda[m, a, k] * left[m, k]
+                for m in range(a):
+                    for k in range(w):
+                        t[k] -= L[a, m, k] * v[m, k]
+                for k in range(w):
+                    v[a, k] = t[k] * inverse[a, k]
+            if is_noisy:
                 for a in range(q):
-                    left[a] = b[j, a] - mean[a]
-                _whiten(L, Lam, left, v)
-                if is_noisy:
-                    for a in range(q):
-                        v[a] += noise[k, j, a]
-                for a in range(q - 1, -1, -1):
-                    for m in range(a + 1, q):
-                        v[a] -= L[m, a] * v[m]
-                    v[a] /= L[a, a]
-                for a in range(q):
-                    value = 0.0
-                    for m in range(q):
-                        value += Lam[a, m] * v[m]
-                    out[k, j, a] = value
+                    for k in range(w):
+                        v[a, k] += sigma[k] * noise[j, a, k]
+            for a in range(q - 1, -1, -1):
+                for m in range(a + 1, q):
+                    for k in range(w):
+                        v[a, k] -= L[m, a, k] * v[m, k]
+                for k in range(w):
+                    v[a, k] *= inverse[a, k]
+            for a in range(q):
+                for k in range(w):
+                    t[k] = shift[a, k]
+                for m in range(q):
+                    for k in range(w):
+                        t[k] += root[a, m, k] * v[m, k]
+                for k in range(w):
+                    u_out[k, j, a] = t[k]
+                if has_coef:
+                    for k in range(w):
+                        coef_out[k, j, a] = t[k] + population[a, k]
 
 
-def deviations(
+def level_coefficients(
     Lambda: np.ndarray,
     beta: np.ndarray,
     A: np.ndarray,
     C: np.ndarray,
     b: np.ndarray,
-    by_design: np.ndarray,
-    starts: np.ndarray,
-    noise: np.ndarray,
-) -> np.ndarray:
-    """Level deviations u (K, J, q) given theta and beta; ``noise`` (K, J, q) is added whitened.
+    design_of: np.ndarray,
+    sigma: np.ndarray,
+    rng: np.random.Generator | None,
+    into_user: np.ndarray,
+    shift: np.ndarray,
+    population: np.ndarray,
+    u_out: np.ndarray,
+    coef_out: np.ndarray,
+) -> None:
+    """Fill ``u_out`` (K, J, q) with user_u = into_user u + shift, u drawn given theta and beta.
 
-    ``by_design`` lists the levels design after design, ``starts`` (U + 1,) where each begins.
-    A ``noise`` of shape (0, 0, 0) gives conditional means.
+    ``coef_out`` becomes ``u_out`` + ``population`` (K, q), unless its shape is (0, 0, 0). Without
+    a generator conditional means take the place of draws.
     """
-    out = np.empty((len(Lambda), *b.shape))
-    over_threads(
-        _deviations, len(Lambda), *_dense(Lambda, beta, A, C, b, by_design, starts, noise), out
-    )
-    return out
+    order = np.argsort(design_of, kind="stable").astype(np.int64)
+    starts = np.searchsorted(design_of[order], np.arange(len(A) + 1)).astype(np.int64)
+    fixed = [*_dense(A, C, b), order, starts]
+    is_lower = not np.triu(Lambda, 1).any()
+    noise = np.zeros((0, 0, 0))
+    for first in range(0, len(beta), _WIDTH):
+        some = slice(first, first + _WIDTH)
+        moved = [
+            np.moveaxis(a, 0, -1) for a in (Lambda[some], into_user @ Lambda[some], beta[some])
+        ]
+        by_draw = _dense(sigma[some], shift[some].T, population[some].T)
+        if rng is not None:
+            noise = rng.standard_normal((*b.shape, len(by_draw[0])))
+        coef = coef_out[some] if len(coef_out) else coef_out
+        _level_coefficients(
+            is_lower, *_dense(*moved), *fixed, by_draw[0], noise, *by_draw[1:], u_out[some], coef
+        )
 
 
 @njit(
@@ -552,14 +673,13 @@ def row_densities(
     arrays = _dense(*integers, sigma, *moved, A[plan.designs], C[plan.designs], b, y, X, Z)
     units = _units(plan)
 
-    def work(start: int, stop: int) -> None:
-        for d, a, z in units[start:stop]:
+    def work(run: tuple[int, int]) -> None:
+        for d, a, z in units[slice(*run)]:
             _row_densities(a, z, is_lower, d, *arrays, out)
 
-    workers = min(os.cpu_count() or 1, len(units))
-    edges = np.linspace(0, len(units), 4 * workers + 1).astype(int)
-    for done in [_threads(workers).submit(work, a, b) for a, b in itertools.pairwise(edges)]:
-        done.result()
+    n_runs = 4 * min(os.cpu_count() or 1, len(units))
+    edges = np.linspace(0, len(units), n_runs + 1).astype(int).tolist()
+    in_threads(work, list(itertools.pairwise(edges)))
     return out
 
 

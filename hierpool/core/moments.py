@@ -16,6 +16,7 @@ the Gram loses eps / sigma^4).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -74,10 +75,15 @@ class Coordinates:
         """
         assert self.z is not None
         user = (u.reshape(-1, u.shape[-1]) @ self.z.from_working.T).reshape(u.shape)
+        return user + self.u_shift(beta)[..., None, :]
+
+    def u_shift(self, beta: np.ndarray) -> np.ndarray:
+        """Shape (..., q): what own coefficients in the user's coding have beside ``from_working`` u."""
+        assert self.z is not None
         if self.x.has_constant:
-            return user
+            return np.zeros((*beta.shape[:-1], len(self.z.constant)))
         moved = self.y_shift - (beta / self.x.scales) @ self.x.means
-        return user + moved[..., None, None] * self.z.constant
+        return np.asarray(moved[..., None] * self.z.constant)
 
 
 def single_group(design: Design) -> GroupDesign | None:
@@ -164,6 +170,12 @@ class Moments:
     def n_levels(self) -> int:
         """Number of levels; 0 without a factor."""
         return len(self.b)
+
+    @cached_property
+    def columns(self) -> np.ndarray:
+        """Shape (U, q, p + 1 + r): C, b_sum and b_root side by side, as the kernels read them."""
+        parts = [self.C, self.b_sum[..., None], self.b_root]
+        return np.ascontiguousarray(np.concatenate(parts, axis=2))
 
     @classmethod
     def of(cls, rows: Rows) -> Moments:

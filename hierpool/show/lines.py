@@ -36,9 +36,8 @@ class Fitted(Protocol):
 class Drawn(Fitted, Protocol):
     """A fit that has draws, whose means need no diagnostics."""
 
-    @property
-    def datatree(self) -> Any:
-        """The draws."""
+    def variable(self, name: str) -> Any:
+        """Draws of one variable, dims (chain, draw, ...)."""
 
 
 Table = pd.DataFrame | pd.Series
@@ -86,15 +85,18 @@ def _of_fit(fit: Fitted) -> Source:
     if not isinstance(fit, Drawn):
         own = fit.coefficients() if fit.design.groups else None
         return (own, fit.fixed_effects())
-    posterior = fit.datatree["posterior"].to_dataset().mean(("chain", "draw"))
+
+    def mean(name: str) -> np.ndarray:
+        return np.asarray(fit.variable(name).mean(("chain", "draw")).to_numpy())
+
     fixed = pd.Series(
-        posterior["beta"].to_numpy() if fit.design.terms else [],
+        mean("beta") if fit.design.terms else [],
         index=pd.Index(fit.design.terms, name="term"),
         dtype=float,
     )
     parts = []
     for group in fit.design.groups:
-        values = posterior[f"coef_{group.factor}"].to_numpy().reshape(-1)
+        values = mean(f"coef_{group.factor}").reshape(-1)
         keys: list[Any] = [[group.factor], group.grouping.levels, group.terms]
         index = pd.MultiIndex.from_product(keys, names=["factor", "level", "term"])
         parts.append(pd.Series(values, index=index))

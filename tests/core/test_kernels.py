@@ -24,15 +24,22 @@ def algebra(name: str) -> tuple[Rows, Conditional]:
 
 
 def sums_of(m: Moments, Lambda: np.ndarray) -> tuple[np.ndarray, ...]:
-    return kernels.level_sums(Lambda, m.A, m.C, m.b_sum, m.b_root, m.counts.astype(float))
+    """log det (K,), sums of G'G (K, p, p) and of G'g (K, p), and g'g (K,)."""
+    log_det, GG, Gg, squared = kernels.level_sums(
+        Lambda, m.A, m.columns, m.counts.astype(float), m.p
+    )
+    return log_det, np.moveaxis(GG, -1, 0), Gg.T, squared
 
 
-def deviations_of(
-    m: Moments, Lambda: np.ndarray, beta: np.ndarray, noise: np.ndarray
-) -> np.ndarray:
-    by_design = np.argsort(m.design_of, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(m.counts)]).astype(np.intp)
-    return kernels.deviations(Lambda, beta, m.A, m.C, m.b, by_design, starts, noise)
+def deviations_of(at: Conditional, seed: int | None) -> np.ndarray:
+    """Deviations u (K, J, q) with the kernels, draws with a seed and means without."""
+    m, K = at.moments, len(at.sigma)
+    out = np.empty((K, m.n_levels, m.q))
+    nothing, no_coef = np.zeros((K, m.q)), np.zeros((0, 0, 0))
+    rng = None if seed is None else np.random.default_rng(seed)
+    by_level = m.A, m.C, m.b, m.design_of, at.sigma, rng, np.eye(m.q)
+    kernels.level_coefficients(at.Lambda, at.beta, *by_level, nothing, nothing, out, no_coef)
+    return out
 
 
 def leave_one_out_of(
@@ -81,13 +88,30 @@ def test_level_sums_are_those_of_numpy(name):
 
 
 @pytest.mark.parametrize("name", WITH_LEVELS)
-@pytest.mark.parametrize("is_noisy", [False, True])
-def test_deviations_are_those_of_numpy(name, is_noisy):
+def test_log_density_is_that_of_numpy(name):
     _, at = algebra(name)
-    noise = np.random.default_rng(1).normal(size=(4, at.moments.n_levels, at.moments.q))
-    given = noise if is_noisy else np.zeros((0, 0, 0))
-    found = deviations_of(at.moments, at.Lambda, at.beta, given)
-    np.testing.assert_allclose(found, at.deviations(noise=noise if is_noisy else None), **EXACT)
+    m, beta = at.moments, at.marginal.prior
+    found = kernels.log_density(
+        at.sigma,
+        kernels.level_sums(at.Lambda, m.A, m.columns, m.counts.astype(float), m.p),
+        m.XX,
+        m.Xy,
+        beta.precision,
+        beta.weighted_mean,
+        np.array([m.yy, beta.mean @ beta.weighted_mean]),
+        m.n - m.p,
+        -0.5 * (m.n * np.log(2 * np.pi) - beta.log_det_precision),
+    )
+    np.testing.assert_allclose(found, at.log_density, **EXACT)
+
+
+@pytest.mark.parametrize("name", WITH_LEVELS)
+@pytest.mark.parametrize("seed", [None, 1])
+def test_deviations_are_those_of_numpy(name, seed):
+    _, at = algebra(name)
+    noise = np.random.default_rng(seed).normal(size=(at.moments.n_levels, at.moments.q, 4))
+    scaled = None if seed is None else np.moveaxis(noise * at.sigma, -1, 0)
+    np.testing.assert_allclose(deviations_of(at, seed), at.deviations(noise=scaled), **EXACT)
 
 
 @pytest.mark.parametrize("name", DESIGNS)
@@ -154,9 +178,8 @@ def many(name: str, K: int = 300) -> tuple[Rows, Conditional]:
 def test_one_slice_gives_what_two_give():
     _, at = many("unbalanced_slopes")
     m, K = at.moments, len(at.sigma)
-    columns = np.concatenate([m.C, m.b_sum[..., None], m.b_root], axis=2)
-    Lambda, counts = np.moveaxis(at.Lambda, 0, -1), m.counts.astype(float)
-    arrays = [np.ascontiguousarray(a) for a in (Lambda, m.A, columns, counts)]
+    Lambda = np.ascontiguousarray(np.moveaxis(at.Lambda, 0, -1))
+    arrays = Lambda, m.A, m.columns, m.counts.astype(float)
 
     def empty() -> tuple[np.ndarray, ...]:
         return np.zeros(K), np.zeros((m.p, m.p, K)), np.zeros((m.p, K)), np.zeros(K)
@@ -172,12 +195,11 @@ def test_one_slice_gives_what_two_give():
 @pytest.mark.parametrize("cores", [1, 2, 3, None])
 def test_numbers_do_not_depend_on_the_cores(monkeypatch, cores):
     rows, at = many("unbalanced_slopes")
-    noise = np.random.default_rng(1).normal(size=(300, at.moments.n_levels, 2))
 
     def everything() -> list[np.ndarray]:
         return [
             *sums_of(at.moments, at.Lambda),
-            deviations_of(at.moments, at.Lambda, at.beta, noise),
+            deviations_of(at, 1),
             *leave_one_out_of(rows, at, False),
             leave_level_out_of(rows, at),
         ]
