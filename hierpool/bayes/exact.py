@@ -38,7 +38,7 @@ from hierpool.bayes.runs import (
 from hierpool.bayes.standardised import Standardised
 from hierpool.bayes.theta import Theta, ThetaMap, integrate
 from hierpool.core.design import EXACT_FIT, Design, exact_fit
-from hierpool.core.integrated import Integrated
+from hierpool.core.integrated import Integrated, LevelSums
 
 ADAPTED_NU, WIDE_NU = 6.0, 4.0
 REDRAWS, HEAVIEST = 3, 10.0  # final batches at most; weight over the mean that asks for another
@@ -80,20 +80,47 @@ class Target:
         sd_y = float(np.std(design.y, ddof=1))
         return cls(*integrate(design, priors), Standardised.of(priors), sd_y)
 
-    def log_likelihood(self, z: np.ndarray) -> np.ndarray:
-        """Shape (K,): log p(y | theta(z)); minus infinity where theta is out of range."""
+    def at(self, z: np.ndarray) -> Evaluated:
+        """Everything at K points, shape (K, d); minus infinity where theta is out of range."""
         theta = self.coordinates.theta(z)
         factor = self.theta_map.relative_factor(theta)
+        sums = self.integrated.level_sums(factor)
         with np.errstate(all="ignore"):
-            out = self.integrated.log_density(theta.sigma, factor)
+            out = self.integrated.log_density(theta.sigma, factor, sums)
         # below this the cross-products have no digits left, and their density is noise
-        out = np.where(theta.sigma < EXACT_FIT * self.sd_y, -np.inf, out)
-        return np.where(np.isfinite(out), out, -np.inf)
+        out[~np.isfinite(out) | (theta.sigma < EXACT_FIT * self.sd_y)] = -np.inf
+        return Evaluated(theta, factor, sums, out)
+
+    def log_likelihood(self, z: np.ndarray) -> np.ndarray:
+        """Shape (K,): log p(y | theta(z))."""
+        return self.at(z).log_likelihood
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
         """Shape (K,): log p(y | theta) + log p(z)."""
-        d = z.shape[1]
-        return self.log_likelihood(z) - 0.5 * (z**2).sum(axis=1) - 0.5 * d * np.log(2 * np.pi)
+        return self.log_likelihood(z) + _log_normal(z)
+
+
+def _log_normal(z: np.ndarray) -> np.ndarray:
+    """Shape (K,): log density of the prior, standard normal in these coordinates."""
+    return -0.5 * (np.einsum("kd,kd->k", z, z) + z.shape[1] * np.log(2 * np.pi))
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Values of theta with what has been worked out there, K of each."""
+
+    theta: Theta
+    factor: np.ndarray
+    sums: LevelSums
+    log_likelihood: np.ndarray
+
+    def __getitem__(self, which: np.ndarray) -> Evaluated:
+        return Evaluated(
+            self.theta[which],
+            self.factor[which],
+            self.sums.at(which),
+            self.log_likelihood[which],
+        )
 
 
 @dataclass(frozen=True)
@@ -108,6 +135,8 @@ class ThetaDraws:
         Shape (chains, draws).
     log_evidence, log_evidence_error
         log p(y) and its Monte Carlo standard error.
+    evaluated
+        Theta and what was worked out there, chains one after the other.
     importance_points, importance_weights
         All proposals of the last stage, shape (M, d), and log target minus log proposal, (M,).
     effective_share
@@ -122,6 +151,7 @@ class ThetaDraws:
     accepted: np.ndarray
     log_evidence: float
     log_evidence_error: float
+    evaluated: Evaluated
     importance_points: np.ndarray
     importance_weights: np.ndarray
     effective_share: float
@@ -147,7 +177,7 @@ def _sample_theta(
     thin = _thinning(target)
     n = chains * draws * thin
     for _ in range(REDRAWS):
-        points, log_target, log_weight = adaptation.propose(n, rng)
+        points, at, log_target, log_weight = adaptation.propose(n, rng)
         if log_weight.max() - _evidence(log_weight)[0] < np.log(HEAVIEST):
             break
         adaptation.remember(points[:LEARNT], log_target[:LEARNT])
@@ -163,6 +193,7 @@ def _sample_theta(
         accepted=kept != previous,
         log_evidence=evidence,
         log_evidence_error=error,
+        evaluated=at[kept.reshape(-1)],
         importance_points=points,
         importance_weights=log_weight,
         effective_share=adaptation.shares[-1],
@@ -268,7 +299,7 @@ class Adaptation:
         """Rounds until the effective share is enough or stops growing."""
         n = max(500, 100 * self.target.coordinates.size)
         for _ in range(ROUNDS):
-            z, log_target, _ = self.propose(n, rng)
+            z, _, log_target, _ = self.propose(n, rng)
             if _is_settled(self.shares):
                 break
             self.remember(z, log_target)
@@ -276,14 +307,15 @@ class Adaptation:
 
     def propose(
         self, n: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A round: points (n, d), their log targets and log weights."""
+    ) -> tuple[np.ndarray, Evaluated, np.ndarray, np.ndarray]:
+        """A round: points (n, d), what is there, their log targets and log weights."""
         proposal = self.proposal
         z = proposal.draw(n, rng)
-        log_target = self.target(z)
+        at = self.target.at(z)
+        log_target = at.log_likelihood + _log_normal(z)
         log_weight = log_target - proposal.log_density(z)
         self.shares.append(_effective_share(log_weight))
-        return z, log_target, log_weight
+        return z, at, log_target, log_weight
 
     def remember(self, z: np.ndarray, log_target: np.ndarray) -> None:
         """Keep points of the present proposal to learn from."""
@@ -464,11 +496,10 @@ def run(design: Design, priors: ModelPriors, settings: Settings, widen: float = 
     rng = np.random.default_rng(settings.seed)
     with one_blas_thread():
         draws = sample_theta(target, settings.chains, settings.draws, rng, widen)
-    theta = target.coordinates.theta(draws.z.reshape(-1, target.coordinates.size))
+    theta = draws.evaluated.theta
     _check_residual(design, theta.sigma)
-    factor = target.theta_map.relative_factor(theta)
     coefficients, stored_levels = _coefficients(
-        target.integrated, theta, factor, rng, settings.seed
+        target.integrated, draws.evaluated, rng, settings.seed
     )
     variables = {
         **coefficient_names(design, coefficients),
@@ -504,12 +535,13 @@ def _check_residual(design: Design, sigma: np.ndarray) -> None:
 
 
 def _coefficients(
-    integrated: Integrated, theta: Theta, factor: np.ndarray, rng: np.random.Generator, seed: int
+    integrated: Integrated, at: Evaluated, rng: np.random.Generator, seed: int
 ) -> tuple[dict[str, np.ndarray], bool]:
     """Draws of beta, and of the levels' coefficients unless they are too many to store."""
-    m = integrated.moments
-    beta = integrated.draw_beta(theta.sigma, factor, rng)
-    if len(beta) * m.n_levels * m.q > LARGEST_STORED:
+    m, sigma = integrated.moments, at.theta.sigma
+    beta = integrated.marginal(sigma, at.factor, at.sums).draw_beta(rng)
+    size = len(beta) * m.n_levels * m.q
+    if size > LARGEST_STORED:
         return {"beta": integrated.coordinates.beta_to_user(beta)}, False
-    with_sums = m.n_levels * m.q * len(beta) <= LARGEST_SUMS
-    return integrated.draw_all_levels(theta.sigma, factor, beta, seed, with_sums), True
+    with_sums = size <= LARGEST_SUMS
+    return integrated.draw_all_levels(sigma, at.factor, beta, seed, with_sums), True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,29 @@ from hierpool.core.moments import Coordinates, Moments, Rows, by_level, single_g
 LEVELS_AT_ONCE = 64  # levels drawn with one seed
 LEVELS_PER_PASS = 4 * LEVELS_AT_ONCE  # levels drawn for a table when they are not stored
 _BLOCK_NUMBERS = 4_000_000  # floats in one block of a computation over draws x rows or levels
+
+
+class LevelSums(NamedTuple):
+    """What the levels contribute at K values of theta, theta last.
+
+    Attributes
+    ----------
+    log_det
+        Shape (K,): log det of the levels' blocks of M.
+    GG, Gg
+        Shapes (p, p, K) and (p, K): sums of G'G and G'g, with g = L^-1 Lambda'b.
+    squared
+        Shape (K,): sum of g'g.
+    """
+
+    log_det: np.ndarray
+    GG: np.ndarray
+    Gg: np.ndarray
+    squared: np.ndarray
+
+    def at(self, which: np.ndarray) -> LevelSums:
+        """Those of some of the values of theta."""
+        return LevelSums(*(values[..., which] for values in self))
 
 
 @dataclass(frozen=True)
@@ -65,22 +89,24 @@ class Integrated:
         """
         return condition(self.moments, sigma, Lambda, self.prior)
 
-    def marginal(self, sigma: np.ndarray, Lambda: np.ndarray) -> Marginal:
-        """The population's part, levels eliminated, at K values of theta."""
-        log_det, GG, Gg, squared = self._level_sums(Lambda)
-        return Marginal.of(
-            self.moments, self.prior, sigma, log_det, np.moveaxis(GG, -1, 0), Gg.T, squared
-        )
-
-    def _level_sums(
-        self, Lambda: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def level_sums(self, Lambda: np.ndarray) -> LevelSums:
+        """What the levels contribute at K values of theta: all that depends on Lambda alone."""
         from hierpool.core import kernels  # numba loads when first needed
 
         m = self.moments
-        return kernels.level_sums(Lambda, m.A, m.columns, m.counts.astype(float), m.p)
+        return LevelSums(*kernels.level_sums(Lambda, m.A, m.columns, m.counts.astype(float), m.p))
 
-    def log_density(self, sigma: np.ndarray, Lambda: np.ndarray) -> np.ndarray:
+    def marginal(
+        self, sigma: np.ndarray, Lambda: np.ndarray, sums: LevelSums | None = None
+    ) -> Marginal:
+        """The population's part, levels eliminated, at K values of theta."""
+        s = self.level_sums(Lambda) if sums is None else sums
+        parts = s.log_det, np.moveaxis(s.GG, -1, 0), s.Gg.T, s.squared
+        return Marginal.of(self.moments, self.prior, sigma, *parts)
+
+    def log_density(
+        self, sigma: np.ndarray, Lambda: np.ndarray, sums: LevelSums | None = None
+    ) -> np.ndarray:
         """Shape (K,): log p(y | theta), every coefficient integrated out."""
         from hierpool.core import kernels
 
@@ -88,7 +114,7 @@ class Integrated:
         df = m.n - (m.p if prior.is_flat else prior.n_flat)
         return kernels.log_density(
             sigma,
-            self._level_sums(Lambda),
+            self.level_sums(Lambda) if sums is None else sums,
             m.XX,
             m.Xy,
             prior.precision,
@@ -104,17 +130,11 @@ class Integrated:
         for start in range(0, n_draws, step):
             yield slice(start, min(start + step, n_draws))
 
-    def draw_beta(
-        self, sigma: np.ndarray, Lambda: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        """One exact draw of beta for each of K values of theta, working coordinates, (K, p)."""
-        return self.marginal(sigma, Lambda).draw_beta(rng)
-
     def draw_coefficients(
         self, sigma: np.ndarray, Lambda: np.ndarray, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
         """One exact draw of all coefficients for each of K values of theta; keys as in ``to_user``."""
-        beta = self.draw_beta(sigma, Lambda, rng)
+        beta = self.marginal(sigma, Lambda).draw_beta(rng)
         return self.draw_all_levels(sigma, Lambda, beta, int(rng.integers(2**62)))
 
     def draw_all_levels(
