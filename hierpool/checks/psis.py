@@ -14,11 +14,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from hierpool.core.fast_math import exp_negative
 from hierpool.core.kernels import over_threads
 
 PRIOR_SCALE = 3.0  # of the grid of Zhang and Stephens
 PRIOR_SHAPE, PRIOR_COUNT = 0.5, 10.0  # shape and weight of the prior of k
-_BINS = 512
+_EVERY = 8  # of the draws are looked at to guess where the tail begins
+_LOWEST = -650.0  # logarithms below which ratios are not taken directly
 _LARGE = 1e100  # factors are multiplied up to this size before a logarithm is taken
 _OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
 
@@ -68,69 +70,104 @@ def _fit_tail(x):
     return (np.inf, np.nan) if np.isnan(k) else (k, scale)
 
 
-@njit("UniTuple(f8[::1], 2)(f8[::1], i8)", **_OPTIONS)
-def _split(x, tail):
-    """All but the ``tail`` largest of x, whose largest is 0, in any order; and these, sorted.
+@njit("f8(f8[::1], i8)", **_OPTIONS)
+def _guess(x, tail):
+    """A number that a few more than ``tail`` values of x exceed, from an eighth of them."""
+    n = (len(x) + _EVERY - 1) // _EVERY
+    some = np.empty(n)
+    for m in range(n):
+        some[m] = x[_EVERY * m]
+    expected = tail * n / len(x)
+    above = int(expected + 3 * np.sqrt(expected)) + 2
+    if above >= n:
+        return -np.inf
+    return np.partition(some, n - above)[n - above]
 
-    A count by bins finds where the tail begins; only the bins above are sorted.
+
+@njit("UniTuple(f8[::1], 2)(f8[::1], f8, i8)", **_OPTIONS)
+def _largest(x, guess, tail):
+    """The values of x above ``guess`` but for the tail; and the tail, its largest, sorted.
+
+    All values of x where those above the guess are too few.
     """
-    low = x.min()
-    counts = np.zeros(_BINS, dtype=np.int64)
-    scale = _BINS / -low if low < 0 else 0.0
+    count = 0
     for m in range(len(x)):
-        counts[min(int((x[m] - low) * scale), _BINS - 1)] += 1
-    edge, above = _BINS, 0
-    while above < tail:
-        edge -= 1
-        above += counts[edge]
-    if above > 8 * tail:
-        split = np.partition(x, len(x) - tail)
-        return split[: len(x) - tail].copy(), np.sort(split[len(x) - tail :])
-    body, upper = np.empty(len(x) - tail), np.empty(above)
-    below, place = 0, 0
+        count += x[m] > guess
+    if count <= tail:
+        guess, count = -np.inf, len(x)
+    some, place = np.empty(count), 0
     for m in range(len(x)):
-        if min(int((x[m] - low) * scale), _BINS - 1) < edge:
-            body[below] = x[m]
-            below += 1
-        else:
-            upper[place] = x[m]
+        if x[m] > guess:
+            some[place] = x[m]
             place += 1
-    upper = np.sort(upper)
-    for m in range(above - tail):
-        body[below + m] = upper[m]
-    return body, upper[above - tail :].copy()
+    some = np.partition(some, count - tail)
+    return some[: count - tail].copy(), np.sort(some[count - tail :])
 
 
-@njit("void(i8, i8, f8[:,::1], i8, f8[:,::1])", **_OPTIONS)
-def _points(start, stop, log_density, tail, out):
-    draws = log_density.shape[1]
+@njit("UniTuple(f8, 2)(f8[::1])", fastmath={"nnan", "nsz", "reassoc"}, **_OPTIONS)
+def _range(x):
+    low, high = x[0], x[0]
+    for m in range(len(x)):
+        low = x[m] if x[m] < low else low
+        high = x[m] if x[m] > high else high
+    return low, high
+
+
+@njit("UniTuple(f8, 2)(f8[::1], f8)", fastmath={"reassoc", "contract", "nsz"}, **_OPTIONS)
+def _sums(x, guess):
+    """Sum of exp(x) up to the guess, and of exp(-x)."""
+    weight, density = 0.0, 0.0
+    for m in range(len(x)):
+        raw = exp_negative(x[m])
+        weight += raw if x[m] <= guess else 0.0
+        density += 1.0 / raw
+    return weight, density
+
+
+@njit("void(i8, i8, f8[:,::1], f8[::1], f8[:,::1])", **_OPTIONS)
+def _points(start, stop, log_density, log_left, out):
+    draws, tail = log_density.shape[1], len(log_left)
+    x, raw = np.empty(draws), np.empty(tail)
     for i in range(start, stop):
-        ratios = -log_density[i]
-        top = ratios.max()
-        body, ends = _split(ratios - top, tail)
-        cutoff = np.exp(body.max())
-        excess = np.exp(ends) - cutoff
-        smoothed = ends.copy()
-        k, scale = _fit_tail(excess)
-        if np.isfinite(k):
-            for m in range(tail):
-                p = (m + 0.5) / tail
-                if k == 0.0:
-                    value = cutoff - scale * np.log1p(-p)
-                else:
-                    value = cutoff + scale * np.expm1(-k * np.log1p(-p)) / k
-                smoothed[m] = min(np.log(value), ends[tail - 1])
-        weight, scored, density = 0.0, float(len(body)), 0.0
-        low = body.min()  # density over its largest value is exp(low) over the raw weight
-        least = np.exp(low)
-        for m in range(len(body)):
-            raw = np.exp(body[m])
-            weight += raw
-            density += least / raw if least > 1e-290 else np.exp(low - body[m])
+        bottom, best = _range(log_density[i])
+        top, low = -bottom, bottom - best
+        for m in range(draws):
+            x[m] = -log_density[i, m] - top
+        guess = _guess(x, tail)
+        middle, ends = _largest(x, guess, tail)
+        if len(middle) + tail == draws:
+            guess = -np.inf
+        # a density over its largest is exp(low) over its raw weight
+        if low > _LOWEST:
+            weight, density = _sums(x, guess)
+            density *= np.exp(low)
+        else:
+            weight, density = 0.0, 0.0
+            for m in range(draws):
+                weight += np.exp(x[m]) if x[m] <= guess else 0.0
+                density += np.exp(low - x[m])
+        for m in range(len(middle)):
+            weight += np.exp(middle[m])
+        cutoff = np.exp(middle.max())
         for m in range(tail):
-            weight += np.exp(smoothed[m])
-            scored += np.exp(smoothed[m] - ends[m])
-            density += np.exp(low - ends[m])
+            raw[m] = np.exp(ends[m])
+        k, scale = _fit_tail(raw - cutoff)
+        scored = float(draws - tail)
+        for m in range(tail):
+            if not np.isfinite(k):
+                weight += raw[m]
+                scored += 1.0
+                continue
+            if k == 0.0:
+                value = cutoff - scale * log_left[m]
+            else:
+                value = cutoff + scale * np.expm1(-k * log_left[m]) / k
+            value = min(value, raw[tail - 1])
+            weight += value
+            if ends[m] > _LOWEST:
+                scored += value / raw[m]
+            else:
+                scored += np.exp(np.log(value) - ends[m])
         out[i, 0] = np.log(scored) - np.log(weight) - top
         out[i, 1] = k
         out[i, 2] = np.log(density / draws) - low - top
@@ -157,5 +194,7 @@ def leave_one_out(
     n, draws = log_density.shape
     tail = int(np.floor(3 * np.sqrt(draws / r_eff) if draws * r_eff > 225 else draws / 5))
     out = np.empty((n, 3))
-    over_threads(_points, n, np.ascontiguousarray(log_density), max(tail, 5), out)
+    tail = max(tail, 5)
+    log_left = np.log1p(-(np.arange(tail) + 0.5) / tail)
+    over_threads(_points, n, np.ascontiguousarray(log_density), log_left, out)
     return out[:, 0], out[:, 1], out[:, 2]

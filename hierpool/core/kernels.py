@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from hierpool.core.fast_math import log_near_one
+
 HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
 _OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
 _WIDTH = 64  # values of theta worked side by side
@@ -525,17 +527,18 @@ def leave_one_out(
 
 
 @njit(
-    "void(i8, i8, b1, i8, i8[::1], i8[::1], i8[::1], f8[::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1],"
-    "f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[::1], f8[:,::1], f8[:,::1], f8[:,::1])",
+    "void(i8, i8, b1, i8, i8[::1], i8[::1], i8[::1], f8[::1], f8[::1], f8[:,:,::1], f8[:,:,::1],"
+    "f8[:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[::1], f8[:,::1], f8[:,::1], f8[:,::1])",
     **_OPTIONS,
 )
 def _row_densities(
-    start, stop, is_lower, d, levels, level_rows, rows, sigma, Lambda, R, beta,
+    start, stop, is_lower, d, levels, level_rows, rows, precision, constant, Lambda, R, beta,
     A, C, b, y, X, Z, out,
 ):  # fmt: skip
     # Log densities (rows, K) of the levels start..stop of ``levels``, all of design d; theta in the
-    # innermost loops as in _level_sums. Lambda (q, q, K), R (p, p, K), beta (p, K).
-    q, p, K = A.shape[1], C.shape[2], len(sigma)
+    # innermost loops as in _level_sums. Lambda (q, q, K), R (p, p, K) with its diagonal inverted,
+    # beta (p, K); precision 1 / sigma^2, constant - log sigma - log(2 pi) / 2.
+    q, p, K = A.shape[1], C.shape[2], len(precision)
     L, inverse, G = np.empty((q, q, _WIDTH)), np.empty((q, _WIDTH)), np.empty((p, q, _WIDTH))
     t, v, u = np.empty(_WIDTH), np.empty((q, _WIDTH)), np.empty((q, _WIDTH))
     s, leverage, residual = np.empty((p, _WIDTH)), np.empty(_WIDTH), np.empty(_WIDTH)
@@ -636,15 +639,21 @@ def _row_densities(
                         for k in range(w):
                             t[k] -= R[c, m, first + k] * s[m, k]
                     for k in range(w):
-                        s[c, k] = t[k] / R[c, c, first + k]
+                        s[c, k] = t[k] * R[c, c, first + k]
                         leverage[k] += s[c, k] * s[c, k]
+                large = 0
                 for k in range(w):
-                    scale = sigma[first + k]
-                    left = 1.0 - leverage[k]
-                    scaled = residual[k] / scale
-                    out[r, first + k] = (
-                        0.5 * (np.log(left / (scale * scale)) - scaled * scaled / left)
-                        - HALF_LOG_2PI
+                    large += leverage[k] > 0.5
+                if large == 0:
+                    for k in range(w):
+                        t[k] = log_near_one(1.0 - leverage[k])
+                else:
+                    for k in range(w):
+                        t[k] = np.log(1.0 - leverage[k])
+                for k in range(w):
+                    scaled = residual[k] * residual[k] * precision[first + k]
+                    out[r, first + k] = constant[first + k] + 0.5 * (
+                        t[k] - scaled / (1.0 - leverage[k])
                     )
 
 
@@ -668,9 +677,12 @@ def row_densities(
     """
     out = np.empty((len(y), len(sigma)))
     is_lower = not np.triu(Lambda, 1).any()
-    moved = [np.moveaxis(a, 0, -1) for a in (Lambda, R, beta)]
+    moved = [np.moveaxis(a, 0, -1).copy() for a in (Lambda, R, beta)]
+    diagonal = np.arange(R.shape[-1])
+    moved[1][diagonal, diagonal] = 1.0 / moved[1][diagonal, diagonal]
+    scales = 1.0 / sigma**2, -np.log(sigma) - HALF_LOG_2PI
     integers = [np.asarray(a, dtype=np.int64) for a in (plan.levels, plan.level_rows, plan.rows)]
-    arrays = _dense(*integers, sigma, *moved, A[plan.designs], C[plan.designs], b, y, X, Z)
+    arrays = _dense(*integers, *scales, *moved, A[plan.designs], C[plan.designs], b, y, X, Z)
     units = _units(plan)
 
     def work(run: tuple[int, int]) -> None:
