@@ -50,6 +50,7 @@ CORE_FLOORS = {
     "triangular": 0,
     "coding": 0,
     "sweep": 0,
+    "fast_math": 0,
     "spec": 1,
     "design": 2,
     "moments": 3,
@@ -70,7 +71,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "arviz_base": ("checks/", "show/"),
     "arviz_plots": ("checks/", "show/"),
     "matplotlib": ("show/",),
-    "numba": ("core/kernels.py", "checks/psis.py"),
+    "numba": ("core/kernels.py", "core/fast_math.py", "checks/psis.py"),
 }
 # What importing the face must not load.
 NEVER_AT_IMPORT = ("pymc", "arviz", "matplotlib", "numba", "formulaic", "scipy", "pandas")
