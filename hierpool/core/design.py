@@ -138,7 +138,8 @@ class Design:
     frame
         The user's own columns that the model needs, rows as in ``rows``.
     predictors
-        Names of the user's columns on the right-hand side, factors of bars left out.
+        Names of the user's columns on the right-hand side, factors of bars left out; those of
+        offsets last.
     notices
         What happened on the way: rows dropped, unused categories, predictors that stay common.
     weights

@@ -48,13 +48,13 @@ class _Table:
 
     @property
     def factors(self) -> tuple[Factor, ...]:
-        """Every factor of the right-hand side, each once."""
+        """Every factor of the right-hand side that makes columns, each once."""
         return tuple(dict.fromkeys(f for side in self.sides.values() for f in side.factors))
 
     @property
     def predictors(self) -> tuple[str, ...]:
-        """The user's columns that they need, each once."""
-        return tuple(dict.fromkeys(c for f in self.factors for c in f.columns))
+        """The user's columns that they and the offsets need, each once."""
+        return tuple(dict.fromkeys(c for f in (*self.factors, *self.offsets) for c in f.columns))
 
 
 @dataclass(frozen=True)
@@ -153,10 +153,8 @@ def _read(spec: Spec, data: Any) -> _Table:
     offsets = tuple(read_offset(text) for text in spec.offsets)
     table = _Table(spec, whole, response, offsets, sides, made_of, ())
     group_columns = [c for columns in made_of.values() for c in columns]
-    added = [c for f in offsets for c in f.columns]
     residual = [c for c in (spec.weights, spec.known_se) if c is not None]
-    named = [*response.columns, *table.predictors, *added, *residual, *group_columns]
-    wanted = dict.fromkeys(named)
+    wanted = dict.fromkeys([*response.columns, *table.predictors, *residual, *group_columns])
     selected = rows.select(whole, wanted)
     rows.check_factor_names(spec.factors)
     frame, dropped = rows.drop_missing(selected, group_columns)
