@@ -343,9 +343,7 @@ def default_priors(design: Design) -> ModelPriors:
     if not group.is_pooled:
         assert coordinates.z is not None
         return replace(priors, own=_coefficients(coordinates.z, group.terms, mean_y, sd_y))
-    return replace(
-        priors, spread=tuple(_spread(group, i, sd_y) for i in range(len(group.blocks)))
-    )
+    return replace(priors, spread=tuple(_spread(group, i, sd_y) for i in range(len(group.blocks))))
 
 
 def _coefficients(

@@ -61,8 +61,8 @@ class Coordinates:
             # No pooling: the common columns are centred too; their means move to the intercepts.
             means = stable_mean(design.X)
             x = Coding(np.zeros_like(means), means, x.scales)
-        shift = float(stable_mean(design.y_less_offset)) if owner is not None and owner.has_constant else 0.0
-        return cls(x, z, shift)
+        has_constant = owner is not None and owner.has_constant
+        return cls(x, z, float(stable_mean(design.y_less_offset)) if has_constant else 0.0)
 
     def beta_to_user(self, beta: np.ndarray) -> np.ndarray:
         """Population coefficients (..., p) in the user's coding."""

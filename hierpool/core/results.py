@@ -208,9 +208,9 @@ def constant_data(design: Design) -> xr.Dataset:
         column = design.frame[name]
         if pd.api.types.is_numeric_dtype(column) and name not in data:
             data[name] = ((OBS_DIM,), column.to_numpy(dtype=float))
-    spec = design.spec
-    of_rows = {spec.weights: design.weights, spec.known_se: design.known_se, "offset": design.offset}
-    for known, values in of_rows.items():
-        if known and isinstance(values, np.ndarray):
-            data.setdefault(known, ((OBS_DIM,), values))
+    added = {"offset": design.offset}
+    residual = {design.spec.weights: design.weights, design.spec.known_se: design.known_se}
+    for label, values in [*residual.items(), *added.items()]:
+        if label is not None and isinstance(values, np.ndarray):
+            data.setdefault(label, ((OBS_DIM,), values))
     return xr.Dataset(data, {OBS_DIM: row_labels(design)})

@@ -71,7 +71,8 @@ def with_residuals(spec: Spec, weights: str | None, known_se: str | None) -> Spe
     ArgumentError
         Both are given, or what is given is no name of a column.
     """
-    for word, name in (("weights", weights), ("known_se", known_se)):
+    given: dict[str, object] = {"weights": weights, "known_se": known_se}
+    for word, name in given.items():
         if name is not None and not (isinstance(name, str) and name.strip()):
             what = repr(name) if isinstance(name, str) else f"a {type(name).__name__}"
             raise ArgumentError(

@@ -200,7 +200,9 @@ class Reader:
             self._fail_offset(a, "an offset is added", "write + offset(-x) to take something away")
         return factor
 
-    def _fail_offset(self, at: int, message: str, hint: str = "write y ~ x + offset(z)") -> NoReturn:
+    def _fail_offset(
+        self, at: int, message: str, hint: str = "write y ~ x + offset(z)"
+    ) -> NoReturn:
         self.fail(message, "misplaced-offset", at, hint)
 
     def _is_enclosed(self, a: int, b: int) -> bool:
