@@ -38,7 +38,7 @@ from hierpool.core.moments import Coordinates, single_group
 from hierpool.core.spec import Spec
 from hierpool.core.triangular import log_det
 from hierpool.data.frame import build_design
-from hierpool.data.pooling import complete_pooling_spec, no_pooling_spec
+from hierpool.data.pooling import complete_pooling_spec, no_pooling_spec, question
 from hierpool.fits import BlupFit, PosteriorFit
 from hierpool.models import Model
 from hierpool.reml import estimate
@@ -131,10 +131,10 @@ def _redraw_exact(
     trusted, kept = False, np.zeros(0, dtype=np.intp)
     for draws in (DRAWS, _MORE * DRAWS):
         found, trusted = sample_judged(target, CHAINS, draws, rng, _is_good)
-        enough, kept = sbc.independent(found.log_posterior, found.z[..., 0])
+        enough, kept = sbc.independent(found.log_posterior, *np.moveaxis(found.z, -1, 0)[:1])
         if enough:
             break
-    theta = target.coordinates.theta(found.z.reshape(-1, target.coordinates.size)[kept])
+    theta = target.coordinates.theta(found.flat[kept])
     factor = target.theta_map.relative_factor(theta)
     coefficients = target.integrated.draw_coefficients(theta.sigma, factor, rng)
     variables = {
@@ -254,16 +254,16 @@ def _parameters_at(model: Model, at: Any) -> tuple[prior_draws.Parameters | None
     root = prior_draws.spread_root(sd, corr)
     beta = posterior["beta"].to_numpy() if "beta" in posterior else np.zeros(0)
     empty = np.zeros((0, 0))
-    return prior_draws.Parameters(
-        beta, float(posterior["sigma"]), root, empty
-    ), "its posterior means"
+    sigma = float(posterior["sigma"]) if model.design.has_sigma else 1.0
+    return prior_draws.Parameters(beta, sigma, root, empty), "its posterior means"
 
 
 def _estimators(model: Model) -> dict[str, recovering.Estimator]:
     """No, complete and partial pooling, and BLUPs, of the levels' coefficients of a model."""
     design = model.design
     group = design.groups[0]
-    columns = f"{design.spec.response} ~ {design.spec.population}"
+    spec = design.spec
+    columns = question(f"{spec.response} ~ {spec.without_bars}", spec.weights, spec.known_se)
     complete = _sibling(design, complete_pooling_spec(columns, group.factor))
     own = _sibling(design, no_pooling_spec(columns, group.factor))
     common = ModelPriors(model.priors.response, model.priors.sigma, model.priors.population)
@@ -286,7 +286,7 @@ def _drawn(
     target = Target.of(replace(design, y=y), priors)
     rng = np.random.default_rng(seed)
     found, _ = sample_judged(target, CHAINS, _MORE * DRAWS, rng, _is_good)
-    theta = target.coordinates.theta(found.z.reshape(-1, target.coordinates.size))
+    theta = target.coordinates.theta(found.flat)
     factor = target.theta_map.relative_factor(theta)
     drawn = target.integrated.draw_coefficients(theta.sigma, factor, rng)
     n_levels = next(iter(design.groupings.values())).n_levels
@@ -344,7 +344,7 @@ def sensitivity(fit: PosteriorFit) -> Sensitivity:
         found, trusted = sample_judged(target, *fit.n_draws, rng, _is_good)
         if not trusted:
             return None
-        theta = target.coordinates.theta(found.z.reshape(-1, target.coordinates.size))
+        theta = target.coordinates.theta(found.flat)
         factor = target.theta_map.relative_factor(theta)
         drawn = target.integrated.draw_coefficients(theta.sigma, factor, rng)
         names = coefficient_names(fit.design, drawn)

@@ -103,6 +103,12 @@ def study(
     group: Annotated[
         str | None, typer.Option("--group", "-g", help="Column that names the groups.")
     ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Column of weights: residual variance sigma^2 / weight.")
+    ] = None,
+    known_se: Annotated[
+        str | None, typer.Option("--known-se", help="Column of known standard errors of the rows.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results.", show_default="<file>-hierpool")
     ] = None,
@@ -133,6 +139,8 @@ def study(
             draws=draws,
             chains=chains,
             progress=not quiet,
+            weights=weights,
+            known_se=known_se,
         )
         done.save(folder)
     if quiet:

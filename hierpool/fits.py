@@ -111,18 +111,19 @@ class BlupFit:
         return level_table(group, {"estimate": e.coef, "se": root_of_diagonal(e.coef_covariance)})
 
     def variance_components(self) -> pd.DataFrame:
-        """Standard deviations and correlations, the residual sd last.
+        """Standard deviations and correlations, the residual sd last unless those are known.
 
         Index (factor, parameter, term, term_bis), columns ``estimate``, ``se``; ``se`` from the
         observed information, NaN on the boundary, where it means nothing.
         """
         e, group = self.estimate, single_group(self.design)
         pooled = group is not None and group.is_pooled
-        table = spread_index(group if pooled else None)
-        table["estimate"] = [*e.sd, *pair_values(group, e.corr), e.sigma] if pooled else [e.sigma]
-        table["se"] = (
-            [*e.sd_se, *pair_values(group, e.corr_se), e.sigma_se] if pooled else [e.sigma_se]
-        )
+        table = spread_index(group if pooled else None, self.design.has_sigma)
+        estimate, se = ([e.sigma], [e.sigma_se]) if self.design.has_sigma else ([], [])
+        if pooled:
+            estimate = [*e.sd, *pair_values(group, e.corr), *estimate]
+            se = [*e.sd_se, *pair_values(group, e.corr_se), *se]
+        table["estimate"], table["se"] = np.array(estimate), np.array(se)
         return table
 
     def fitted(self) -> pd.Series:
@@ -212,9 +213,9 @@ class PosteriorFit:
         """The draws of theta in the coordinates of their priors, chains one after the other."""
         group = self.draws["theta"].to_dataset()
         flat = {str(k): v.to_numpy().reshape(-1, *v.shape[2:]) for k, v in group.data_vars.items()}
-        K = len(flat["sigma"])
+        K = int(np.prod(self.n_draws))
         return Theta(
-            flat["sigma"],
+            flat.get("sigma", np.ones(K)),
             flat.get("sd", np.zeros((K, 0))),
             flat.get("corr_chol", np.zeros((K, 0, 0))),
         )
@@ -283,7 +284,7 @@ class PosteriorFit:
             }
 
     def variance_components(self) -> pd.DataFrame:
-        """Standard deviations and correlations, the residual sd last; medians beside means.
+        """Standard deviations and correlations, the residual sd last unless those are known.
 
         Index (factor, parameter, term, term_bis).
         """
@@ -291,7 +292,8 @@ class PosteriorFit:
 
         group = single_group(self.design)
         pooled = group is not None and group.is_pooled
-        index = spread_index(group if pooled else None).index
+        has_sigma = self.design.has_sigma
+        index = spread_index(group if pooled else None, has_sigma).index
         parts = []
         if pooled and group is not None:
             parts.append(summary(self.variable(f"sd_{group.factor}")))
@@ -299,7 +301,10 @@ class PosteriorFit:
                 every = self.variable(f"corr_{group.factor}")
                 for i, j in pair_positions(group):
                     parts.append(summary(every[..., i, j]))
-        parts.append(summary(self.variable("sigma")))
+        if has_sigma:
+            parts.append(summary(self.variable("sigma")))
+        if not parts:
+            return pd.DataFrame(index=index)
         return pd.concat(parts, ignore_index=True).set_index(index)
 
     def summary(self) -> pd.DataFrame:
@@ -362,9 +367,8 @@ class PosteriorFit:
         """The fit with a ``posterior_predictive`` group: one replicated response a draw."""
         rng = np.random.default_rng(seed)
         draws = self._coefficient_draws()
-        sigma = self.variable("sigma").to_numpy().reshape(-1)
         expected = _expected(self.design, draws)
-        noise = rng.standard_normal(expected.shape) * sigma[:, None]
+        noise = rng.standard_normal(expected.shape) * self._residual_sd
         return self._with_group("posterior_predictive", expected + noise)
 
     def with_log_likelihood(self, form: Literal["integrated", "conditional"]) -> PosteriorFit:
@@ -377,14 +381,19 @@ class PosteriorFit:
         if form == "integrated":
             values = self.integrated.log_density_of_rows(self.theta.sigma, self.relative_factor)
         elif form == "conditional":
-            sigma = self.variable("sigma").to_numpy().reshape(-1, 1)
-            scaled = (self.design.y - _expected(self.design, self._coefficient_draws())) / sigma
-            values = -0.5 * np.log(2 * np.pi) - np.log(sigma) - 0.5 * scaled**2
+            sd = self._residual_sd
+            scaled = (self.design.y - _expected(self.design, self._coefficient_draws())) / sd
+            values = -0.5 * np.log(2 * np.pi) - np.log(sd) - 0.5 * scaled**2
         else:
             raise ArgumentError(
                 f"form={form!r}: choose 'integrated' or 'conditional'", "unknown-choice"
             )
         return self._with_group("log_likelihood", values, {"form": form})
+
+    @property
+    def _residual_sd(self) -> np.ndarray:
+        """Shape (draws, n), or (draws, 1) where the rows are alike."""
+        return np.asarray(self.theta.sigma[:, None] * self.design.relative_sd)
 
     def _with_group(
         self, name: str, values: np.ndarray, attrs: Mapping[str, str] | None = None
@@ -546,7 +555,7 @@ def _expected(design: Design, coefficients: Mapping[str, np.ndarray]) -> np.ndar
     for group in design.groups:
         levels = coefficients["u" if group.is_pooled else "coef"]
         out = out + np.einsum("nq,...nq->...n", group.Z, levels[..., group.grouping.codes, :])
-    return np.asarray(out)
+    return np.asarray(out + design.offset)
 
 
 def _pooled_group(design: Design, what: str) -> GroupDesign:
@@ -576,8 +585,11 @@ def _size(design: Design) -> str:
 
 
 def _tables(fit: BlupFit | PosteriorFit) -> dict[str, pd.DataFrame]:
-    tables = {"Standard deviations and correlations": fit.variance_components()}
-    return {"Fixed effects": fit.fixed_effects(), **tables} if fit.design.terms else tables
+    tables = {
+        "Fixed effects": fit.fixed_effects(),
+        "Standard deviations and correlations": fit.variance_components(),
+    }
+    return {title: table for title, table in tables.items() if len(table)}
 
 
 def _printed_tables(fit: BlupFit | PosteriorFit) -> list[str]:

@@ -18,7 +18,7 @@ from hierpool.core.errors import ArgumentError, listed, nearest
 from hierpool.core.findings import Finding
 from hierpool.core.spec import Spec
 from hierpool.data import pooling
-from hierpool.data.formula import parse
+from hierpool.data.formula import parse, with_residuals
 from hierpool.data.frame import build_design, read_frame
 from hierpool.fits import BlupFit, PosteriorFit
 from hierpool.reml import estimate, limits
@@ -53,7 +53,8 @@ class Model:
     Parameters
     ----------
     formula
-        In lme4's notation, e.g. ``"Reaction ~ Days + (Days | Subject)"``.
+        In lme4's notation, e.g. ``"Reaction ~ Days + (Days | Subject)"``. ``offset(x)`` is added
+        to the expected value as it is, without a coefficient.
     data
         A pandas DataFrame, or any table that narwhals can read (polars, pyarrow, ...).
     priors
@@ -62,6 +63,14 @@ class Model:
         ``"coef_<factor>"`` as a whole, or of a factor. A PreliZ distribution or a PyMC variable
         (``pm.HalfNormal.dist(10)``) serves as well. A prior is on the scale of the data as they
         are, and puts the priors of its whole block there.
+    weights
+        Column of weights, as lme4 and SAS mean them: the residual variance of a row is
+        sigma^2 / weight, and sigma is estimated. It says how precise a row is, not how often it
+        stands there.
+    known_se
+        Column of standard errors: the residual sd of each row is known, as in a meta-analysis,
+        and there is no sigma, nor a prior of it. Defaults of the other priors are as ever, scaled
+        by the sd of the response. Groups may then have one row a level.
 
     Attributes
     ----------
@@ -84,9 +93,16 @@ class Model:
     priors: ModelPriors
 
     def __init__(
-        self, formula: str | Spec, data: Any, priors: Mapping[str, Any] | None = None
+        self,
+        formula: str | Spec,
+        data: Any,
+        priors: Mapping[str, Any] | None = None,
+        *,
+        weights: str | None = None,
+        known_se: str | None = None,
     ) -> None:
         spec = formula if isinstance(formula, Spec) else parse(formula)
+        spec = with_residuals(spec, weights, known_se)
         self._set(build_design(spec, data), priors)
 
     def _set(self, design: Design, priors: Mapping[str, Any] | None) -> None:
@@ -245,6 +261,11 @@ class Model:
                 f"levels  {grouping.n_levels} of {factor}, rows per level "
                 f"min {rows.min()}, median {np.median(rows):g}, max {rows.max()}"
             )
+        spec = self.design.spec
+        if spec.weights:
+            lines.append(f"weights {spec.weights}: residual variance sigma^2 / {spec.weights}")
+        if spec.known_se:
+            lines.append(f"residual sd known: {spec.known_se}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -270,6 +291,8 @@ def complete_pooling(
     group: str | None = None,
     *,
     priors: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    known_se: str | None = None,
 ) -> Model:
     """One line for all rows: ``y ~ x``.
 
@@ -281,27 +304,46 @@ def complete_pooling(
         A DataFrame.
     group
         Only names the levels, so that fits can be compared level by level.
-    priors
-        Name -> prior, in place of defaults; see ``Model``.
+    priors, weights, known_se
+        As in ``Model``.
     """
-    return Model(pooling.complete_pooling_spec(formula, group), data, priors)
+    spec = pooling.question(formula, weights, known_se)
+    return Model(pooling.complete_pooling_spec(spec, group), data, priors)
 
 
 def no_pooling(
-    formula: str, data: Any, group: str, *, priors: Mapping[str, Any] | None = None
+    formula: str,
+    data: Any,
+    group: str,
+    *,
+    priors: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    known_se: str | None = None,
 ) -> Model:
     """A line for each level: own coefficients, one residual sd, wide independent priors.
 
     Predictors that are constant within levels keep one common coefficient, and are named.
+    ``priors``, ``weights`` and ``known_se`` are as in ``Model``.
     """
-    return Model(pooling.no_pooling_spec(formula, group), data, priors)
+    spec = pooling.question(formula, weights, known_se)
+    return Model(pooling.no_pooling_spec(spec, group), data, priors)
 
 
 def varying_intercept(
-    formula: str, data: Any, group: str, *, priors: Mapping[str, Any] | None = None
+    formula: str,
+    data: Any,
+    group: str,
+    *,
+    priors: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    known_se: str | None = None,
 ) -> Model:
-    """Levels differ by their intercept: ``y ~ x + (1 | g)``."""
-    return Model(pooling.varying_intercept_spec(formula, group), data, priors)
+    """Levels differ by their intercept: ``y ~ x + (1 | g)``.
+
+    ``priors``, ``weights`` and ``known_se`` are as in ``Model``.
+    """
+    spec = pooling.question(formula, weights, known_se)
+    return Model(pooling.varying_intercept_spec(spec, group), data, priors)
 
 
 def varying_slope(
@@ -313,6 +355,8 @@ def varying_slope(
     correlated: bool = True,
     intercept: bool = True,
     priors: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    known_se: str | None = None,
 ) -> Model:
     """Levels differ by intercept and slopes: ``y ~ x + (x | g)``.
 
@@ -326,38 +370,48 @@ def varying_slope(
         False: ``(x || g)``, no correlation between intercept and slopes.
     intercept
         False: ``(0 + x | g)``, the levels share one intercept.
-    priors
-        Name -> prior, in place of defaults; see ``Model``.
+    priors, weights, known_se
+        As in ``Model``.
     """
     frame = read_frame(data)
-    spec = pooling.varying_slope_spec(formula, frame, group, slopes, correlated, intercept)
+    spec = pooling.question(formula, weights, known_se)
+    spec = pooling.varying_slope_spec(spec, frame, group, slopes, correlated, intercept)
     return Model(spec, frame, priors)
 
 
 def pooling_ladder(
-    formula: str, data: Any, group: str, *, priors: Mapping[str, Any] | None = None
+    formula: str,
+    data: Any,
+    group: str,
+    *,
+    priors: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    known_se: str | None = None,
 ) -> dict[str, Model]:
     """The models from one line for all to a line each, name -> Model, in this order.
 
     ``complete_pooling``, ``varying_intercept``, ``varying_slope_only``,
     ``varying_slope_uncorrelated``, ``varying_slope``, ``no_pooling``. Without a predictor that
     varies within levels the three rungs with slopes are left out. Each rung takes those of
-    ``priors`` whose names it has.
+    ``priors`` whose names it has. ``weights`` and ``known_se`` are as in ``Model``.
     """
-    frame = read_frame(data)
+    frame, spec = read_frame(data), pooling.question(formula, weights, known_se)
+
+    def slopes(correlated: bool = True, intercept: bool = True) -> Model:
+        made = pooling.varying_slope_spec(spec, frame, group, None, correlated, intercept)
+        return Model(made, frame)
+
     ladder = {
-        "complete_pooling": complete_pooling(formula, frame, group),
-        "varying_intercept": varying_intercept(formula, frame, group),
+        "complete_pooling": Model(pooling.complete_pooling_spec(spec, group), frame),
+        "varying_intercept": Model(pooling.varying_intercept_spec(spec, group), frame),
     }
-    if pooling.slopes_that_vary(formula, frame, group):
-        slopes_only = varying_slope(formula, frame, group, intercept=False)
+    if pooling.slopes_that_vary(spec, frame, group):
+        slopes_only = slopes(intercept=False)
         if not Coding.of(slopes_only.design.groups[0].Z).has_constant:
             ladder["varying_slope_only"] = slopes_only
-        ladder["varying_slope_uncorrelated"] = varying_slope(
-            formula, frame, group, correlated=False
-        )
-        ladder["varying_slope"] = varying_slope(formula, frame, group)
-    ladder["no_pooling"] = no_pooling(formula, frame, group)
+        ladder["varying_slope_uncorrelated"] = slopes(correlated=False)
+        ladder["varying_slope"] = slopes()
+    ladder["no_pooling"] = Model(pooling.no_pooling_spec(spec, group), frame)
     if priors is None:
         return ladder
     check_names(priors, [model.priors for model in ladder.values()], f"the ladder of {formula}")

@@ -220,6 +220,8 @@ def study(
     draws: int = 1000,
     chains: int = 4,
     progress: bool = True,
+    weights: str | None = None,
+    known_se: str | None = None,
     **fit_arguments: Any,
 ) -> Study:
     """Fit every pooling of one question, compare them, and say what came out.
@@ -240,6 +242,8 @@ def study(
         among the findings.
     progress
         Show a bar on stderr if it takes over a second.
+    weights, known_se
+        As in ``Model``.
     **fit_arguments
         ``tune``, ``cores``, ``sampler``, ``target_accept``, ``options``, as in ``Model.fit``.
 
@@ -262,7 +266,7 @@ def study(
     name = _check_question(formula, frame, group)
     seed = fresh_seed() if seed is None else seed
     arguments = {"engine": engine, "draws": draws, "chains": chains, "seed": seed, **fit_arguments}
-    models = pooling_ladder(formula, frame, name)
+    models = pooling_ladder(formula, frame, name, weights=weights, known_se=known_se)
     fits: dict[str, PosteriorFit] = {}
     with _bar(len(models) + 1, progress) as begin, _heard() as said:
         for rung, model in models.items():
@@ -327,7 +331,7 @@ def _near(comparison: pd.DataFrame, errors: float) -> list[str]:
 def _check_question(formula: str, frame: pd.DataFrame, group: str | None) -> str:
     spec = parse(formula)
     if spec.groups:
-        plain = f"{spec.response} ~ {spec.population.removeprefix('1 + ')}"
+        plain = f"{spec.response} ~ {spec.without_bars.removeprefix('1 + ')}"
         bare = re.sub(r"`[^`]*`", lambda quoted: "_" * len(quoted[0]), formula)
         raise FormulaError(
             "study() fits a ladder of models and adds the bars itself",

@@ -77,8 +77,7 @@ class Target:
     @classmethod
     def of(cls, design: Design, priors: ModelPriors) -> Target:
         """Target of a model whose coefficients have normal priors."""
-        sd_y = float(np.std(design.y, ddof=1))
-        return cls(*integrate(design, priors), Standardised.of(priors), sd_y)
+        return cls(*integrate(design, priors), Standardised.of(priors), design.largest_sigma)
 
     def at(self, z: np.ndarray) -> Evaluated:
         """Everything at K points, shape (K, d); minus infinity where theta is out of range."""
@@ -157,6 +156,12 @@ class ThetaDraws:
     effective_share: float
     rounds: int
 
+    @property
+    def flat(self) -> np.ndarray:
+        """Shape (chains x draws, d): z with the chains one after the other."""
+        chains, draws, d = self.z.shape
+        return self.z.reshape(chains * draws, d)
+
 
 def sample_theta(
     target: Target, chains: int, draws: int, rng: np.random.Generator, widen: float = 1.0
@@ -172,6 +177,8 @@ def sample_theta(
 def _sample_theta(
     target: Target, chains: int, draws: int, rng: np.random.Generator, widen: float
 ) -> ThetaDraws:
+    if target.coordinates.size == 0:
+        return _nothing_to_sample(target, chains, draws)
     adaptation = Adaptation.start(target, rng, widen)
     adaptation.run(rng)
     thin = _thinning(target)
@@ -199,6 +206,15 @@ def _sample_theta(
         effective_share=adaptation.shares[-1],
         rounds=len(adaptation.shares),
     )
+
+
+def _nothing_to_sample(target: Target, chains: int, draws: int) -> ThetaDraws:
+    """The answer where sigma is known and no sd is asked for: theta is empty."""
+    z, zeros = np.zeros((chains, draws, 0)), np.zeros((chains, draws))
+    evidence = float(target(np.zeros((1, 0)))[0])
+    points, weights = np.zeros((zeros.size, 0)), np.full(zeros.size, evidence)
+    at = target.at(points)
+    return ThetaDraws(z, zeros, zeros, zeros == 0, evidence, 0.0, at, points, weights, 1.0, 0)
 
 
 def _thinning(target: Target) -> int:
@@ -242,6 +258,8 @@ def _evidence(log_weight: np.ndarray) -> tuple[float, float]:
 
 def adapted_proposal(target: Target, rng: np.random.Generator) -> Mixture:
     """A proposal fit for importance sampling of the target."""
+    if target.coordinates.size == 0:
+        return Mixture((Student(np.zeros(0), np.zeros((0, 0)), np.inf),), np.ones(1))
     with np.errstate(all="ignore"), one_blas_thread():
         adaptation = Adaptation.start(target, rng, 1.0)
         adaptation.run(rng)
@@ -414,7 +432,8 @@ def _start(target: Target, rng: np.random.Generator, widen: float) -> tuple[Mixt
     first = Student.with_scale(mode, scale, ADAPTED_NU)
     wide = Student.with_scale(mode, 4 * scale + 0.05 * np.eye(d), WIDE_NU)
     prior = Student(np.zeros(d), np.eye(d), np.inf)
-    vanishing = [_collapse(target, mode, k) for k in range(1, 1 + target.coordinates.n_sds)]
+    sds = range(target.coordinates.first_sd, len(target.coordinates.priors))
+    vanishing = [_collapse(target, mode, k) for k in sds]
     return Mixture((first,), np.ones(1)), Mixture(
         (wide, prior, *vanishing), np.ones(2 + len(vanishing))
     )
@@ -467,12 +486,12 @@ def _curvature(target: Target, z: np.ndarray, free: np.ndarray) -> np.ndarray:
 def _collapse(target: Target, mode: np.ndarray, sd: int) -> Student:
     """Component where one sd is too small to matter: its correlations are at their prior there."""
     d = len(mode)
-    pairs = target.coordinates.correlations_of(sd - 1)
+    pairs = target.coordinates.correlations_of(sd - target.coordinates.first_sd)
     held = np.array([sd, *pairs])
     free = np.setdiff1d(np.arange(d), held)
     start = mode.copy()
     start[sd], start[pairs] = -6.0, 0.0
-    at, _ = _climb(target, start, free)
+    at = _climb(target, start, free)[0] if len(free) else start
     line = np.repeat(at[None], 25, axis=0)
     line[:, sd] = np.linspace(-6.0, 2.0, 25)
     likelihood = target.log_likelihood(line)
@@ -482,7 +501,8 @@ def _collapse(target: Target, mode: np.ndarray, sd: int) -> Student:
     at[sd] = below.mean()
     scale = np.eye(d)
     scale[sd, sd] = 1.5 * below.var()
-    scale[np.ix_(free, free)] = _curvature(target, at, free)
+    if len(free):
+        scale[np.ix_(free, free)] = _curvature(target, at, free)
     return Student.with_scale(at, scale, ADAPTED_NU)
 
 
@@ -525,12 +545,12 @@ def run(design: Design, priors: ModelPriors, settings: Settings, widen: float = 
         "importance_log_weights": draws.importance_weights,
     }
     checked = [k for k in variables if k == "beta" or k.split("_", 1)[0] in {"sigma", "sd", "corr"}]
-    return EngineRun(tree, info, tuple(checked))
+    return EngineRun(tree, info, tuple(checked or variables))
 
 
 def _check_residual(design: Design, sigma: np.ndarray) -> None:
     typical = float(np.median(sigma))
-    if not typical > AT_THE_EDGE * EXACT_FIT * float(np.std(design.y, ddof=1)):
+    if not typical > AT_THE_EDGE * EXACT_FIT * design.largest_sigma:
         raise exact_fit(design, typical)
 
 

@@ -109,8 +109,8 @@ def build(
     Model
         Variables and dims as in the vocabulary: ``beta`` (term), ``u_<factor>`` and
         ``coef_<factor>`` (<factor>, <factor>_term), ``sd_<factor>`` (<factor>_term),
-        ``corr_<factor>`` (<factor>_term, <factor>_term_bis), ``sigma``, and the response ``y``
-        (obs) in the user's units.
+        ``corr_<factor>`` (<factor>_term, <factor>_term_bis), ``sigma`` unless the residual sds
+        are known, and the response ``y`` (obs) in the user's units.
     """
     if parameterization not in PARAMETERIZATIONS:
         raise ArgumentError(
@@ -119,7 +119,9 @@ def build(
         )
     group = single_group(design)
     with pm.Model(coords={OBS_DIM: row_labels(design), **coords(design)}) as model:
-        sigma = _distribution("sigma", priors.sigma.family, priors.sigma.parameters)
+        sigma: Any = 1.0
+        if priors.sigma is not None:
+            sigma = _distribution("sigma", priors.sigma.family, priors.sigma.parameters)
         common, beta = _population(design, priors)
         if group is None:
             own: Any = 0.0
@@ -127,8 +129,9 @@ def build(
             own = _own(group, priors.own, beta, Coordinates.of(design).x)
         else:
             own = _pooled(group, priors.spread, beta, parameterization)
-        mean = common + own + np.zeros(design.n)
-        pm.Normal(RESPONSE, mu=mean, sigma=sigma, observed=design.y, dims=OBS_DIM)
+        mean = common + own + np.zeros(design.n) + design.offset
+        sd = sigma * design.relative_sd
+        pm.Normal(RESPONSE, mu=mean, sigma=sd, observed=design.y, dims=OBS_DIM)
     return model
 
 
@@ -399,7 +402,10 @@ def theta_of(posterior: xr.Dataset, design: Design, priors: ModelPriors) -> Thet
     Theta
         K = chains x draws values, all draws of the first chain first.
     """
-    sigma = _flat(posterior, "sigma")
+    if priors.sigma is not None:
+        sigma = _flat(posterior, "sigma")
+    else:
+        sigma = np.ones(posterior.sizes["chain"] * posterior.sizes["draw"])
     group = single_group(design)
     if group is None or not priors.spread:
         return Theta(sigma, np.zeros((len(sigma), 0)), np.zeros((len(sigma), 0, 0)))

@@ -64,7 +64,7 @@ def components(priors: ModelPriors) -> tuple[str, ...]:
         out.append(f"sd_{priors.factor}")
         if any(block.eta is not None for block in priors.spread):
             out.append(f"corr_{priors.factor}")
-    return (*out, "sigma")
+    return tuple(out) if priors.sigma is None else (*out, "sigma")
 
 
 def power_scaled(priors: ModelPriors, component: str, power: float) -> ModelPriors | None:
@@ -76,7 +76,7 @@ def power_scaled(priors: ModelPriors, component: str, power: float) -> ModelPrio
 
 
 def _scaled(priors: ModelPriors, component: str, power: float) -> ModelPriors:
-    if component == "sigma":
+    if component == "sigma" and priors.sigma is not None:
         return replace(priors, sigma=scaled_prior(priors.sigma, power))
     if component == "beta":
         return replace(priors, population=_coefficients(priors.population, power))
@@ -130,7 +130,9 @@ def log_priors(
             out[f"corr_{priors.factor}"] = np.sum(
                 [_log_lkj(theta, block.columns, block.eta or 1.0) for block in correlated], axis=0
             )
-    return {**out, "sigma": priors.sigma.distribution.logpdf(theta.sigma)}
+    if priors.sigma is not None:
+        out["sigma"] = priors.sigma.distribution.logpdf(theta.sigma)
+    return out
 
 
 def _log_lkj(theta: Theta, columns: slice, eta: float) -> np.ndarray:

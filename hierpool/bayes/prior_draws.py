@@ -28,7 +28,7 @@ class Parameters:
     beta
         Shape (p,).
     sigma
-        Residual sd.
+        Residual sd; 1 where those of the rows are known.
     spread_root
         Shape (q, q): a root of the covariance of a level's deviations; (0, 0) without them.
     levels
@@ -59,7 +59,9 @@ class Parameters:
 
     def named(self, design: Design) -> dict[str, np.ndarray]:
         """Name of each variable in the vocabulary -> its value."""
-        out: dict[str, np.ndarray] = {"sigma": np.asarray(self.sigma)}
+        out: dict[str, np.ndarray] = {}
+        if design.has_sigma:
+            out["sigma"] = np.asarray(self.sigma)
         if design.terms:
             out["beta"] = self.beta
         group = single_group(design)
@@ -135,10 +137,11 @@ def at_parameters(design: Design, parameters: Parameters, rng: np.random.Generat
 
 def simulate(design: Design, parameters: Parameters, rng: np.random.Generator) -> np.ndarray:
     """Shape (n,): a response drawn at these parameters, in the rows of the design."""
-    mean = design.X @ parameters.beta
+    mean = design.X @ parameters.beta + design.offset
     for group in design.groups:
         mean = mean + (group.Z * parameters.levels[group.grouping.codes]).sum(axis=1)
-    return np.asarray(mean + parameters.sigma * rng.standard_normal(design.n))
+    sd = parameters.sigma * design.relative_sd
+    return np.asarray(mean + sd * rng.standard_normal(design.n))
 
 
 def spread_root(sd: np.ndarray, corr: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from hierpool.bayes.prior_draws import Parameters, draw_parameters, simulate
+from hierpool.bayes.prior_draws import draw_parameters, simulate
 from hierpool.bayes.priors import ModelPriors
 from hierpool.core.design import Design
 from hierpool.core.results import (
@@ -24,7 +24,7 @@ def prior_tree(design: Design, priors: ModelPriors, draws: int, seed: int) -> xr
     drawn, responses = [], []
     for _ in range(draws):
         parameters = draw_parameters(design, priors, rng)
-        drawn.append(_named(design, parameters))
+        drawn.append(parameters.named(design))
         responses.append(simulate(design, parameters, rng))
     dims, labels = variable_dims(design), coords(design)
     prior = {
@@ -44,21 +44,3 @@ def prior_tree(design: Design, priors: ModelPriors, draws: int, seed: int) -> xr
             "observed_data": observed_data(design),
         }
     )
-
-
-def _named(design: Design, parameters: Parameters) -> dict[str, np.ndarray]:
-    """One draw under the names of the vocabulary, user's coding."""
-    out = {"sigma": np.asarray(parameters.sigma)}
-    if design.terms:
-        out["beta"] = parameters.beta
-    for group in design.groups:
-        if not group.is_pooled:
-            out[f"coef_{group.factor}"] = parameters.levels
-            continue
-        out[f"u_{group.factor}"] = parameters.levels
-        population = np.append(parameters.beta, 0.0)[group.population]
-        out[f"coef_{group.factor}"] = parameters.levels + population
-        out[f"sd_{group.factor}"] = parameters.sd
-        if group.has_correlation:
-            out[f"corr_{group.factor}"] = parameters.corr
-    return out

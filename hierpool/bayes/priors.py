@@ -8,7 +8,7 @@ coordinates of its own ``Coding``; everything reported is mapped back to the use
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -283,7 +283,7 @@ class ModelPriors:
     response
         Name of the response, for the printed table.
     sigma
-        Prior of the residual sd.
+        Prior of the residual sd; None where those of the rows are known.
     population
         Priors of the population coefficients.
     factor
@@ -292,14 +292,17 @@ class ModelPriors:
         Priors of sds and correlations, one entry per block; empty for complete and no pooling.
     own
         Priors of each level's own coefficients; None unless this is no pooling.
+    weights
+        Name of the column of weights, for the printed table; empty without one.
     """
 
     response: str
-    sigma: Prior
+    sigma: Prior | None
     population: CoefficientPriors
     factor: str = ""
     spread: tuple[SpreadPriors, ...] = ()
     own: CoefficientPriors | None = None
+    weights: str = ""
 
     @property
     def is_proper(self) -> bool:
@@ -314,9 +317,9 @@ class ModelPriors:
             rows += _coefficient_rows(self.own, f"coef_{self.factor}", self.response, common)
         for block in self.spread:
             rows += _spread_rows(block, self.factor, self.response)
-        rows.append(
-            ("sigma", str(self.sigma), f"residual sd of {self.response}: {_range(self.sigma)}")
-        )
+        if self.sigma is not None:
+            what = f"residual sd of {self.response}{f' where {self.weights} is 1' * bool(self.weights)}"
+            rows.append(("sigma", str(self.sigma), f"{what}: {_range(self.sigma)}"))
         return pd.DataFrame(rows, columns=["parameter", "prior", "meaning"]).set_index("parameter")
 
     def __repr__(self) -> str:
@@ -328,20 +331,30 @@ class ModelPriors:
 
 
 def default_priors(design: Design) -> ModelPriors:
-    """Default priors of a design, scaled by its response and columns."""
+    """Default priors of a design, scaled by its response (less its offset) and columns.
+
+    With weights the scale of sigma is the sd of the response with each row counted by its weight,
+    so that the unit of the weights does not matter. With known residual sds there is no sigma, and
+    the other priors are as ever.
+    """
     coordinates = Coordinates.of(design)
-    sd_y, mean_y = float(np.std(design.y, ddof=1)), float(stable_mean(design.y))
-    group = single_group(design)
-    sigma = Prior("HalfStudentT", nu=SD_NU, sigma=sd_y)
+    sd_y, mean_y = design.sd_y, float(stable_mean(design.y_less_offset))
+    group, spec = single_group(design), design.spec
+    sigma = Prior("HalfStudentT", nu=SD_NU, sigma=design.largest_sigma)
     population = _coefficients(coordinates.x, design.terms, mean_y, sd_y)
+    priors = ModelPriors(
+        spec.response,
+        sigma if design.has_sigma else None,
+        population,
+        group.factor if group is not None else "",
+        weights=spec.weights or "",
+    )
     if group is None:
-        return ModelPriors(design.spec.response, sigma, population)
+        return priors
     if not group.is_pooled:
         assert coordinates.z is not None
-        own = _coefficients(coordinates.z, group.terms, mean_y, sd_y)
-        return ModelPriors(design.spec.response, sigma, population, group.factor, own=own)
-    spread = tuple(_spread(group, i, sd_y) for i in range(len(group.blocks)))
-    return ModelPriors(design.spec.response, sigma, population, group.factor, spread)
+        return replace(priors, own=_coefficients(coordinates.z, group.terms, mean_y, sd_y))
+    return replace(priors, spread=tuple(_spread(group, i, sd_y) for i in range(len(group.blocks))))
 
 
 def _coefficients(

@@ -52,6 +52,6 @@ def theta_without(
     full = Target.of(design, priors)
     rest = replace(full, integrated=full.integrated.without(rows))
     found, trusted = sample_judged(rest, chains, draws, np.random.default_rng(seed), judge)
-    theta = full.coordinates.theta(found.z.reshape(-1, full.coordinates.size))
+    theta = full.coordinates.theta(found.flat)
     factor = full.theta_map.relative_factor(theta)
     return rest.integrated, theta.sigma, factor, trusted

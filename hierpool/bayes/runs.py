@@ -62,7 +62,7 @@ def coefficient_names(design: Design, drawn: Mapping[str, np.ndarray]) -> dict[s
 
 def spread_names(design: Design, theta_map: ThetaMap, theta: Theta) -> dict[str, np.ndarray]:
     """sigma, sds and correlations of theta in the user's coding, under the names of the vocabulary."""
-    out = {"sigma": theta.sigma}
+    out = {"sigma": theta.sigma} if design.has_sigma else {}
     for group in design.groups:
         if group.is_pooled:
             sd, corr = theta_map.user_spread(theta)
@@ -84,7 +84,7 @@ def make_tree(
     def chained(values: np.ndarray) -> np.ndarray:
         return values.reshape(chains, -1, *values.shape[1:])
 
-    parts = {"sigma": theta.sigma}
+    parts = {"sigma": theta.sigma} if design.has_sigma else {}
     if theta.sd.shape[1]:
         parts |= {"sd": theta.sd, "corr_chol": theta.corr_chol}
     draws = Draws(

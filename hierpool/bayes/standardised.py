@@ -26,28 +26,32 @@ _EDGE = 1e-12  # partial correlations are kept this far from -1 and 1
 class Standardised:
     """Map between z, shape (K, d), and ``Theta``.
 
-    Order of z: sigma, the sds of the factor's terms, then the partial correlations of each
-    correlated block, row by row below the diagonal.
+    Order of z: sigma unless it is known, the sds of the factor's terms, then the partial
+    correlations of each correlated block, row by row below the diagonal.
 
     Attributes
     ----------
     priors
-        Priors of sigma and of the sds, in order.
+        Priors of sigma (unless it is known) and of the sds, in order.
     pairs
         For each partial correlation its (row, column, first column of its block) in the factor's
         q terms.
     shapes
         Shape (pairs,): a of its Beta(a, a) distribution on (-1, 1).
+    first_sd
+        Position in z of the first sd: 1, or 0 where sigma is known.
     """
 
     priors: tuple[Prior, ...]
     pairs: tuple[tuple[int, int, int], ...]
     shapes: np.ndarray
+    first_sd: int = 1
 
     @classmethod
     def of(cls, priors: ModelPriors) -> Standardised:
         """Coordinates of a model's theta."""
-        scalars: list[Prior] = [priors.sigma]
+        scalars: list[Prior] = [] if priors.sigma is None else [priors.sigma]
+        first_sd = len(scalars)
         pairs: list[tuple[int, int, int]] = []
         shapes: list[float] = []
         for block in priors.spread:
@@ -59,7 +63,7 @@ class Standardised:
                 for j in range(i):
                     pairs.append((start + i, start + j, start))
                     shapes.append(block.eta + (size - 2 - j) / 2)
-        return cls(tuple(scalars), tuple(pairs), np.array(shapes))
+        return cls(tuple(scalars), tuple(pairs), np.array(shapes), first_sd)
 
     @property
     def size(self) -> int:
@@ -69,7 +73,7 @@ class Standardised:
     @property
     def n_sds(self) -> int:
         """q, the number of standard deviations of the factor's terms."""
-        return len(self.priors) - 1
+        return len(self.priors) - self.first_sd
 
     def correlations_of(self, sd: int) -> list[int]:
         """Positions in z of the partial correlations that involve the sd number ``sd``."""
@@ -99,10 +103,11 @@ class Standardised:
                 chol[:, i, j] = partial[:, k] * np.sqrt(left[:, i])
                 left[:, i] = left[:, i] * (1 - partial[:, k] ** 2)
                 chol[:, i, i] = np.sqrt(left[:, i])
-        return Theta(scalars[:, 0], scalars[:, 1:], chol)
+        sigma = scalars[:, 0] if self.first_sd else np.ones(len(z))
+        return Theta(sigma, scalars[:, self.first_sd :], chol)
 
     def position(self, index: int, value: float) -> float:
-        """z of the scalar number ``index`` (sigma 0, sds 1..q) at ``value``."""
+        """z of the scalar number ``index`` (sigma, if there is one, then the sds) at ``value``."""
         law = self.priors[index].distribution
         below = float(law.cdf(value))
         z = special.ndtri(below) if below < 0.5 else -special.ndtri(float(law.sf(value)))

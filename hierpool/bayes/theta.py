@@ -26,7 +26,7 @@ class Theta:
     Attributes
     ----------
     sigma
-        Shape (K,): residual sd.
+        Shape (K,): residual sd; 1 where those of the rows are known.
     sd
         Shape (K, q): standard deviations of the factor's terms; (K, 0) unless partially pooled.
     corr_chol

@@ -50,7 +50,8 @@ def names_of(priors: ModelPriors) -> dict[str, Target]:
         named += [(name, target) for name, target in sds if name not in terms]
         if any(block.eta is not None for block in priors.spread):
             named.append((f"corr_{priors.factor}", Target("corr")))
-    named.append(("sigma", Target("sigma")))
+    if priors.sigma is not None:
+        named.append(("sigma", Target("sigma")))
     if terms:
         named.append((priors.factor, Target("factor", tuple(range(len(terms))))))
     return dict(reversed(named))

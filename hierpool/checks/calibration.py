@@ -235,7 +235,8 @@ def calibrate(
 
 def independent(*chained: np.ndarray) -> tuple[bool, np.ndarray]:
     """Whether draws (chains, draws) hold enough independent ones; positions of evenly spaced ones."""
-    ess = min(float(array_stats.ess(v, method="bulk")) for v in chained)
+    moving = [v for v in chained if np.ptp(v)]  # nothing moves where theta is empty
+    ess = min([float(array_stats.ess(v, method="bulk")) for v in moving], default=np.inf)
     kept = np.linspace(0, chained[0].size - 1, KEPT).round().astype(np.intp)
     return ess >= KEPT, kept
 

@@ -99,8 +99,11 @@ def _at(checked: pd.DataFrame, column: str, pick: Callable[[pd.Series], float]) 
 def proposal_pareto_k(log_weights: np.ndarray) -> float:
     """Pareto k of importance weights, flat: above 0.7 their average cannot be trusted.
 
-    ArviZ's ``psislw`` negates its argument, as for log likelihoods; minus the weights go in.
+    ArviZ's ``psislw`` negates its argument, as for log likelihoods; minus the weights go in. Equal
+    weights, of a posterior without theta, are as good as can be.
     """
+    if not np.ptp(log_weights):
+        return -np.inf
     return float(array_stats.psislw(-log_weights)[1])
 
 

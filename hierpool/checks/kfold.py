@@ -96,9 +96,9 @@ def kfold(
         rest, sigma, factor, trusted = refit(held, (seed or 0) + fold)
         data = fit.integrated.rows
         if plan.grouping is None:
-            density = _rows_given_rest(rest, sigma, factor, _rows(data, held))
+            density = _rows_given_rest(rest, sigma, factor, data.take(held))
         else:
-            each = [_rows(data, plan.points[i]) for i in points]
+            each = [data.take(plan.points[i]) for i in points]
             density = np.stack([_level_given_rest(rest, sigma, factor, r) for r in each])
         return points, special.logsumexp(density, axis=1) - np.log(density.shape[1]), trusted
 
@@ -133,10 +133,6 @@ def _folds(n: int, k: int, what: str, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation(np.arange(n) % k)
 
 
-def _rows(rows: Rows, which: np.ndarray) -> Rows:
-    return Rows(rows.y[which], rows.X[which], rows.Z[which], rows.codes[which])
-
-
 def _rows_given_rest(
     rest: Integrated, sigma: np.ndarray, factor: np.ndarray, held: Rows
 ) -> np.ndarray:
@@ -151,7 +147,7 @@ def _rows_given_rest(
         leverage, residual = rest.condition(sigma[part], factor[part]).leverage(held)
         variance = sigma[part, None] ** 2 * (1 + leverage)
         out[:, part] = -0.5 * (LOG_2PI + np.log(variance) + residual**2 / variance).T
-    return out
+    return out - held.log_sd[:, None]
 
 
 def with_levels(moments: Moments, n_levels: int) -> Moments:
@@ -199,7 +195,7 @@ def _level_given_rest(
         left = (residual[part] ** 2).sum(axis=1) - (half**2).sum(axis=1)
         scale = sigma[part] ** 2
         out[part] = -0.5 * (n * (LOG_2PI + np.log(scale)) + log_det(L) + left / scale)
-    return out
+    return out - level.log_sd.sum()
 
 
 def _scored(fit: Any, plan: _Plan, k: int, elpd: np.ndarray, n_distrusted: int) -> ScoredKFold:

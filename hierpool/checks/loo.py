@@ -154,6 +154,8 @@ def relative_efficiency(fit: Any) -> float:
     """Mean effective share of the draws of theta, which is all the densities depend on."""
     posterior = fit.draws["posterior"].to_dataset()
     names = [v for v in posterior.data_vars if v == "sigma" or str(v).startswith("sd_")]
+    if not names:
+        return 1.0
     ess = azs.ess(posterior[names], method="mean")
     values = np.concatenate([np.atleast_1d(ess[v].to_numpy()).reshape(-1) for v in names])
     chains, draws = fit.n_draws
@@ -197,7 +199,9 @@ def loo_pit(fit: Any) -> xr.DataArray:
         mean, sd = integrated.prediction_of_rows(sigma, factor, rows)
         scaled = (fit.design.y[rows] - mean) / sd
         density = -0.5 * scaled**2 - np.log(sd)
-        log_weights, _ = array_stats.psislw(density.T, r_eff=r_eff)
+        log_weights = np.full_like(density.T, -np.log(len(sigma)))
+        if np.ptp(density, axis=0).any():  # else theta is empty, and every draw says the same
+            log_weights, _ = array_stats.psislw(density.T, r_eff=r_eff)
         pit[rows] = (np.exp(log_weights) * special.ndtr(scaled).T).sum(axis=1)
     return xr.DataArray(
         pit, coords={OBS_DIM: row_labels(fit.design)}, dims=[OBS_DIM], name="loo_pit"

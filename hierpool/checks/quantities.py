@@ -35,7 +35,7 @@ def scalars(
         for j in levels if levels is not None else ():
             for k, t in enumerate(terms):
                 out[f"coef_{f}[{names[j]}, {t}]"] = variables[f"coef_{f}"][..., j, k]
-    return {**out, "sigma": variables["sigma"]}
+    return {**out, "sigma": variables["sigma"]} if design.has_sigma else out
 
 
 def correlated_pairs(design: Design) -> list[tuple[int, int]]:

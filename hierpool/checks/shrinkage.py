@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import arviz_stats as azs
@@ -11,7 +12,7 @@ import xarray as xr
 from arviz_base import rcParams
 
 from hierpool.core.coding import Coding
-from hierpool.core.design import Design, GroupDesign
+from hierpool.core.design import Block, Design, GroupDesign
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.gaussian import BetaPrior, condition
 from hierpool.core.moments import Coordinates, Moments, Rows, single_group
@@ -93,22 +94,22 @@ def own_estimates(design: Design, group: GroupDesign, beta: np.ndarray) -> np.nd
     cannot tell a coefficient.
     """
     fixed = np.setdiff1d(np.arange(len(design.terms)), group.population)
-    y = design.y - design.X[:, fixed] @ beta[fixed]
-    coding = Coding.of(group.Z)
-    shift = y.mean() if coding.has_constant else 0.0
-    rows = Rows(y - shift, np.zeros((design.n, 0)), coding.work(group.Z), group.grouping.codes)
-    moments = Moments.of(rows)
+    own_blocks = replace(group, blocks=(Block(0, len(group.terms), "none"),))
+    y, none = design.y - design.X[:, fixed] @ beta[fixed], np.zeros((design.n, 0))
+    alone = replace(design, y=y, X=none, terms=(), groups=(own_blocks,))
+    coordinates = Coordinates.of(alone)
+    moments = Moments.of(Rows.of(alone, coordinates))
     own = own_least_squares(moments.A[moments.design_of], moments.b)
-    user = np.nan_to_num(own) @ coding.from_working.T + shift * coding.constant
+    user = coordinates.u_to_user(np.nan_to_num(own)[None], np.zeros((1, 0)))[0]
     return np.where(np.isnan(own), np.nan, user)
 
 
 def one_line_fit(design: Design) -> np.ndarray:
     """Shape (p,): least squares of all rows on the population columns, user's coding."""
-    coding = Coding.of(design.X)
-    shift = design.y.mean() if coding.has_constant else 0.0
-    working = np.linalg.lstsq(coding.work(design.X), design.y - shift)[0]
-    return np.asarray(coding.from_working @ working + shift * coding.constant)
+    one_line = replace(design, groups=())
+    coordinates = Coordinates.of(one_line)
+    rows = Rows.of(one_line, coordinates)
+    return coordinates.beta_to_user(np.linalg.lstsq(rows.X, rows.y)[0])
 
 
 def _at_terms(beta: np.ndarray, group: GroupDesign, fill: float) -> np.ndarray:

@@ -138,9 +138,16 @@ class Design:
     frame
         The user's own columns that the model needs, rows as in ``rows``.
     predictors
-        Names of the user's columns on the right-hand side, factors of bars left out.
+        Names of the user's columns on the right-hand side, factors of bars left out; those of
+        offsets last.
     notices
         What happened on the way: rows dropped, unused categories, predictors that stay common.
+    weights
+        Shape (n,): the residual variance of row i is sigma^2 / weights[i]. None: all are sigma^2.
+    known_se
+        Shape (n,): residual sds where they are known, and there is no sigma. None otherwise.
+    offset
+        Shape (n,): added to the linear predictor of each row; the number 0 where nothing is.
     label
         Name to show for the data, e.g. "boars (simulated)"; empty where there is none.
     encoder
@@ -157,6 +164,9 @@ class Design:
     frame: pd.DataFrame
     predictors: tuple[str, ...]
     notices: tuple[Finding, ...] = ()
+    weights: np.ndarray | None = None
+    known_se: np.ndarray | None = None
+    offset: np.ndarray | float = 0.0
     label: str = ""
     encoder: Any = field(default=None, repr=False)
 
@@ -164,6 +174,39 @@ class Design:
     def n(self) -> int:
         """Number of rows."""
         return len(self.y)
+
+    @property
+    def has_sigma(self) -> bool:
+        """Whether there is a residual sd to estimate; not where those of the rows are known."""
+        return self.known_se is None
+
+    @cached_property
+    def relative_sd(self) -> np.ndarray | float:
+        """Shape (n,): residual sd of each row in units of sigma; the number 1 where all are alike.
+
+        1 / sqrt(weights); known sds themselves, with sigma = 1.
+        """
+        if self.known_se is not None:
+            return self.known_se
+        return 1.0 if self.weights is None else 1 / np.sqrt(self.weights)
+
+    @property
+    def y_less_offset(self) -> np.ndarray:
+        """Shape (n,): y less its offset, which is what the coefficients explain."""
+        return self.y - self.offset
+
+    @cached_property
+    def sd_y(self) -> float:
+        """Sample sd of the response less its offset: the scale of default priors."""
+        return float(np.std(self.y_less_offset, ddof=1))
+
+    @cached_property
+    def largest_sigma(self) -> float:
+        """Sigma of a constant alone: sd(y), each row counted by its weight."""
+        values = self.y_less_offset - self.y_less_offset.mean()
+        weights = np.broadcast_to(self.relative_sd, values.shape) ** -2.0
+        values = (values - np.average(values, weights=weights)) / self.relative_sd
+        return float(np.sqrt((values**2).sum() / (self.n - 1)))
 
     @cached_property
     def fingerprint(self) -> str:

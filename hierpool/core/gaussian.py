@@ -96,6 +96,8 @@ class Marginal:
         Total sum of squares, and what the levels explain of it (K,).
     log_det_levels
         Shape (K,): log det of the levels' blocks of M.
+    log_sd
+        Sum of the log residual sds of the rows in units of sigma.
     """
 
     n: int
@@ -106,6 +108,7 @@ class Marginal:
     yy: float
     g_squared: np.ndarray
     log_det_levels: np.ndarray
+    log_sd: float = 0.0
 
     @classmethod
     def of(
@@ -122,7 +125,8 @@ class Marginal:
         scaled = sigma[:, None, None] ** 2
         S = moments.XX + scaled * prior.precision - GG
         s = moments.Xy + scaled[..., 0] * prior.weighted_mean - Gg
-        return cls(moments.n, prior, sigma, cholesky(S), s, moments.yy, g_squared, log_det_levels)
+        m, R = moments, cholesky(S)
+        return cls(m.n, prior, sigma, R, s, m.yy, g_squared, log_det_levels, m.log_sd)
 
     @cached_property
     def half(self) -> np.ndarray:
@@ -154,7 +158,7 @@ class Marginal:
         """
         n, p = self.n, self.R.shape[-1]
         df = n - (p if self.prior.is_flat else self.prior.n_flat)
-        return -0.5 * (
+        return -self.log_sd - 0.5 * (
             df * LOG_2PI
             + 2 * (n - p) * np.log(self.sigma)
             + self.log_det_levels

@@ -78,7 +78,7 @@ class Integrated:
         """Integrate the coefficients of a design out under these priors."""
         rows = Rows.of(design, coordinates)
         if own_mean.any():
-            rows = Rows(rows.y - rows.Z @ own_mean, rows.X, rows.Z, rows.codes)
+            rows = replace(rows, y=rows.y - rows.Z @ own_mean)
         return cls(design, coordinates, rows, Moments.of(rows), prior, own_mean)
 
     def condition(self, sigma: np.ndarray, Lambda: np.ndarray) -> Conditional:
@@ -121,7 +121,7 @@ class Integrated:
             prior.weighted_mean,
             np.array([m.yy, prior.mean @ prior.weighted_mean]),
             m.n - m.p,
-            -0.5 * (df * LOG_2PI - prior.log_det_precision),
+            -0.5 * (df * LOG_2PI - prior.log_det_precision) - m.log_sd,
         )
 
     def blocks(self, n_draws: int, per_draw: int) -> Iterator[slice]:
@@ -241,7 +241,8 @@ class Integrated:
         rows: np.ndarray | None = None,
     ) -> np.ndarray:
         """Shape (K, rows): log p(y_i | y_-i, theta), every coefficient integrated out."""
-        return self._leave_one_out(sigma, Lambda, rows, True)[0]
+        which = slice(None) if rows is None else rows
+        return self.rows.of_response(self._leave_one_out(sigma, Lambda, rows, True)[0], which)
 
     def densities_by_row(
         self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray, marginal: Marginal
@@ -254,9 +255,11 @@ class Integrated:
         A, C = (m.A, m.C) if m.q else (np.zeros((1, 0, 0)), np.zeros((1, 0, m.p)))
         b = m.b if m.q else np.zeros((1, 0))
         plan = kernels.RowPlan.of(X, Z, codes, m.design_of)
-        return kernels.row_densities(
+        densities = kernels.row_densities(
             sigma, Lambda, marginal.R, marginal.beta, A, C, b, plan, y, X, Z
         )
+        self.rows.of_response(densities.T, rows)
+        return densities
 
     def log_density_of_levels(
         self, sigma: np.ndarray, Lambda: np.ndarray, grouping: Grouping
@@ -274,7 +277,7 @@ class Integrated:
         half = marginal.half[..., 0]
         total = 0.5 * ((half**2).sum(axis=-1) / sigma**2 - marginal.log_det_population)
         is_factor = m.q > 0
-        return kernels.leave_level_out(
+        densities = kernels.leave_level_out(
             sigma,
             Lambda,
             marginal.R @ np.swapaxes(marginal.R, -1, -2),
@@ -288,12 +291,11 @@ class Integrated:
             grouping.n_rows,
             total,
         )
+        return densities - np.bincount(codes, data.log_sd, n_levels)[:, None]
 
     def without(self, left_out: np.ndarray) -> Integrated:
         """The same model less some rows (positions), with coordinates and priors as they are."""
-        keep = np.setdiff1d(np.arange(len(self.rows.y)), left_out)
-        r = self.rows
-        rows = Rows(r.y[keep], r.X[keep], r.Z[keep], r.codes[keep])
+        rows = self.rows.take(np.setdiff1d(np.arange(len(self.rows.y)), left_out))
         return replace(self, rows=rows, moments=Moments.of(rows))
 
     def prediction_of_rows(
@@ -302,7 +304,8 @@ class Integrated:
         """Mean and sd of y_i given y_-i and theta, shapes (K, rows), in the user's units."""
         mean, sd = self._leave_one_out(sigma, Lambda, rows, False)
         which = slice(None) if rows is None else rows
-        return mean + (self.design.y - self.rows.y)[which], sd
+        scale = np.broadcast_to(self.rows.sd, self.rows.y.shape)[which]
+        return self.design.y[which] - scale * (self.rows.y[which] - mean), scale * sd
 
     def _leave_one_out(
         self,

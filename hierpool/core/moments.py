@@ -11,12 +11,17 @@ Symbols (working coordinates, factor with J levels and q columns, p population c
 Design compression: levels with equal (A, C) share one factorisation. Of their b the sum and the
 R factor of the stacked rows are kept, never the Gram matrix (where a level has fewer rows than q
 the Gram loses eps / sigma^4).
+
+Weights: each row is divided by its residual sd in units of sigma (``Design.relative_sd``), here and
+nowhere else; from there on all residuals have the sd sigma. Densities of the rows so divided become
+those of the response by ``log_sd``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -57,8 +62,8 @@ class Coordinates:
             # No pooling: the common columns are centred too; their means move to the intercepts.
             means = stable_mean(design.X)
             x = Coding(np.zeros_like(means), means, x.scales)
-        shift = float(stable_mean(design.y)) if owner is not None and owner.has_constant else 0.0
-        return cls(x, z, shift)
+        has_constant = owner is not None and owner.has_constant
+        return cls(x, z, float(stable_mean(design.y_less_offset)) if has_constant else 0.0)
 
     def beta_to_user(self, beta: np.ndarray) -> np.ndarray:
         """Population coefficients (..., p) in the user's coding."""
@@ -100,22 +105,58 @@ def single_group(design: Design) -> GroupDesign | None:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows in working coordinates; ``codes`` is all zero and Z has no column without a factor."""
+    """The rows in working coordinates, each divided by its residual sd in units of sigma.
+
+    Attributes
+    ----------
+    y, X, Z
+        The rows so divided; the offset is off y. Z has no column without a factor.
+    codes
+        Level of each row; all zero without a factor.
+    sd
+        Shape (n,): what each row was divided by; the number 1 where nothing was.
+    """
 
     y: np.ndarray
     X: np.ndarray
     Z: np.ndarray
     codes: np.ndarray
+    sd: np.ndarray | float = 1.0
 
     @classmethod
     def of(cls, design: Design, coordinates: Coordinates) -> Rows:
         """Rows of a design."""
-        group = single_group(design)
-        y = design.y - coordinates.y_shift
-        X = coordinates.x.work(design.X)
+        group, sd = single_group(design), design.relative_sd
+        column = np.broadcast_to(sd, (design.n,))[:, None]
+        y = (design.y_less_offset - coordinates.y_shift) / sd
+        X = coordinates.x.work(design.X) / column
         if group is None or coordinates.z is None:
-            return cls(y, X, np.zeros((design.n, 0)), np.zeros(design.n, dtype=np.intp))
-        return cls(y, X, coordinates.z.work(group.Z), group.grouping.codes)
+            return cls(y, X, np.zeros((design.n, 0)), np.zeros(design.n, dtype=np.intp), sd)
+        return cls(y, X, coordinates.z.work(group.Z) / column, group.grouping.codes, sd)
+
+    def take(self, which: np.ndarray) -> Rows:
+        """Some of the rows, by position."""
+        sd = np.broadcast_to(self.sd, self.y.shape)[which]
+        return Rows(self.y[which], self.X[which], self.Z[which], self.codes[which], sd)
+
+    @property
+    def log_sd(self) -> np.ndarray:
+        """Shape (n,): what log densities of the response are less than those of these rows."""
+        return np.broadcast_to(np.log(self.sd), self.y.shape)
+
+    def of_response(self, log_density: np.ndarray, which: Any = slice(None)) -> np.ndarray:
+        """Log densities (..., rows) of these rows as those of the response; changed in place."""
+        log_sd = self.log_sd[which]
+        if log_sd.any():
+            log_density -= log_sd
+        return log_density
+
+    def residuals(self, beta: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Shape (n,): residuals of the response at coefficients (p,) and (J, q)."""
+        left = self.y - self.X @ beta
+        if self.Z.shape[1]:
+            left = left - np.einsum("nq,nq->n", self.Z, u[self.codes])
+        return left * self.sd
 
 
 @dataclass(frozen=True)
@@ -141,6 +182,8 @@ class Moments:
     b_sum, b_root
         Shapes (U, q) and (U, q, r): sum of the b of a design's levels, and a root with
         b_root b_root' = sum of b b'.
+    log_sd
+        Sum of the log residual sds of the rows in units of sigma: 0 without weights.
     """
 
     n: int
@@ -155,6 +198,7 @@ class Moments:
     counts: np.ndarray
     b_sum: np.ndarray
     b_root: np.ndarray
+    log_sd: float = 0.0
 
     @property
     def p(self) -> int:
@@ -199,6 +243,7 @@ class Moments:
             counts=counts,
             b_sum=_sum_by(b, design_of, len(unique)),
             b_root=_roots(b, design_of, counts),
+            log_sd=float(rows.log_sd.sum()),
         )
 
     @classmethod

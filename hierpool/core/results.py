@@ -49,12 +49,12 @@ class Estimate:
     beta, beta_covariance
         Shapes (p,) and (p, p); NaN where a coefficient cannot be estimated.
     sigma
-        Residual sd.
+        Residual sd; 1, and no estimate, where those of the rows are known.
     sd, sd_se, corr, corr_se
         Shapes (q,), (q,), (q, q), (q, q); empty unless partially pooled. Standard errors from the
         observed information, NaN on the boundary.
     sigma_se
-        Standard error of sigma.
+        Standard error of sigma; NaN where it is no estimate.
     u, coef
         Shapes (J, q): deviations (BLUPs) and coefficients of the levels; u is empty for no pooling.
     u_pev, u_condvar, coef_covariance
@@ -114,7 +114,7 @@ class Draws:
 
 def variable_dims(design: Design) -> dict[str, tuple[str, ...]]:
     """Dims of every variable that a model of this design can have, chain and draw left out."""
-    dims: dict[str, tuple[str, ...]] = {"sigma": ()}
+    dims: dict[str, tuple[str, ...]] = {"sigma": ()} if design.has_sigma else {}
     if design.terms:
         dims["beta"] = ("term",)
     for g in design.groups:
@@ -200,7 +200,7 @@ def observed_data(design: Design) -> xr.Dataset:
 
 
 def constant_data(design: Design) -> xr.Dataset:
-    """Level of each row and the numeric predictors, dims (obs,)."""
+    """Level of each row, the numeric predictors, weights, known sds and offset, dims (obs,)."""
     data: dict[str, Any] = {}
     for g in design.groups:
         data[f"{g.factor}_index"] = ((OBS_DIM,), g.grouping.codes.astype(np.int64))
@@ -208,4 +208,9 @@ def constant_data(design: Design) -> xr.Dataset:
         column = design.frame[name]
         if pd.api.types.is_numeric_dtype(column) and name not in data:
             data[name] = ((OBS_DIM,), column.to_numpy(dtype=float))
+    added = {"offset": design.offset}
+    residual = {design.spec.weights: design.weights, design.spec.known_se: design.known_se}
+    for label, values in [*residual.items(), *added.items()]:
+        if label is not None and isinstance(values, np.ndarray):
+            data.setdefault(label, ((OBS_DIM,), values))
     return xr.Dataset(data, {OBS_DIM: row_labels(design)})

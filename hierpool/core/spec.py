@@ -50,6 +50,10 @@ class Spec:
         The group terms, in the order written. Empty for complete pooling.
     grouping
         Factor that only names the levels (complete pooling with ``group=``); None otherwise.
+    offsets
+        What is added to the linear predictor as it is, as text: ``"offset(log(n))"``.
+    weights, known_se
+        Column of the weights, and column of the known residual sds; at most one of them.
     """
 
     formula: str
@@ -57,12 +61,20 @@ class Spec:
     population: str
     groups: tuple[GroupTerm, ...] = ()
     grouping: str | None = None
+    offsets: tuple[str, ...] = ()
+    weights: str | None = None
+    known_se: str | None = None
 
     @property
     def factors(self) -> tuple[str, ...]:
         """Every factor, each once: those of the group terms, then the one that only names."""
         named = [t.factor for t in self.groups] + ([self.grouping] if self.grouping else [])
         return tuple(dict.fromkeys(named))
+
+    @property
+    def without_bars(self) -> str:
+        """Right-hand side less its bars: ``"1 + Days + offset(o)"``."""
+        return " + ".join([self.population, *self.offsets])
 
     @property
     def pooling(self) -> Literal["complete", "none", "partial"]:

@@ -45,14 +45,15 @@ def pair_values(group: GroupDesign | None, corr: np.ndarray) -> list[float]:
     return [corr[i, j] for i, j in pair_positions(group)] if group is not None else []
 
 
-def spread_index(group: GroupDesign | None) -> pd.DataFrame:
+def spread_index(group: GroupDesign | None, has_sigma: bool = True) -> pd.DataFrame:
     """Empty table over (factor, parameter, term, term_bis), the residual sd last."""
     keys: list[tuple[str, str, str, str]] = []
     if group is not None:
         f, terms = group.factor, group.terms
         keys += [(f, "sd", t, "") for t in terms]
         keys += [(f, "corr", terms[j], terms[i]) for i, j in pair_positions(group)]
-    keys.append(("residual", "sd", "", ""))
+    if has_sigma:
+        keys.append(("residual", "sd", "", ""))
     names = ["factor", "parameter", "term", "term_bis"]
     return pd.DataFrame(index=pd.MultiIndex.from_tuples(keys, names=names))
 

@@ -20,6 +20,7 @@ ELEMENTWISE = ("I", "log", "log2", "log10", "log1p", "exp", "sqrt", "abs")
 LEARNED = ("center", "scale", "standardize")  # remember means and sds for new data
 BASES = ("poly", "bs", "cr", "cc", "cs")  # several columns from one
 ALLOWED_FUNCTIONS = (*ELEMENTWISE, *LEARNED, *BASES, "C")
+OFFSET = "offset"  # not among them: it makes no column, and a column may bear the name
 NUMPY_FUNCTIONS = ("log", "log2", "log10", "log1p", "exp", "sqrt", "abs")  # as np.log(...)
 
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow)
@@ -28,7 +29,8 @@ _MEANS = "write columns, numbers, + - * / ** and comparisons, and the functions 
     ALLOWED_FUNCTIONS
 )
 
-FactorKind = Literal["column", "number", "category"]
+FactorKind = Literal["column", "number", "category", "offset"]
+_KINDS: dict[str, FactorKind] = {"C": "category", OFFSET: "offset"}
 Fail = Callable[..., NoReturn]
 
 
@@ -44,7 +46,7 @@ class Factor:
         The user's columns it needs, in order, each once.
     kind
         ``"column"``: a column alone; ``"number"``: a function, which needs numbers;
-        ``"category"``: ``C(...)``.
+        ``"category"``: ``C(...)``; ``"offset"``: ``offset(...)``.
     code
         The text with its i-th column written as ``_column_i_``.
     """
@@ -161,7 +163,7 @@ class _CallReader:
             at = min(at, len(self.call) - 1)
             self.fail("this cannot be read as a function of columns", "not-allowed", at, 1, _MEANS)
         names = tuple(quote(c, in_call=True) for c in self.columns)
-        factor = Factor("", tuple(self.columns), "category" if name == "C" else "number", code)
+        factor = Factor("", tuple(self.columns), _KINDS.get(name, "number"), code)
         return Factor(factor.with_names(names), factor.columns, factor.kind, code)
 
     def _with_plain_names(self) -> str:
@@ -189,6 +191,14 @@ class _CallReader:
 
     def _call(self, node: ast.Call, is_outer: bool = False) -> str:
         name, extras_allowed = self._function(node.func)
+        if not is_outer and name == OFFSET:
+            self.fail(
+                "an offset cannot stand inside a function",
+                "misplaced-offset",
+                self._at(node),
+                len(OFFSET),
+                "put the function inside: offset(log(x))",
+            )
         if not is_outer and name in (*BASES, "C"):
             self._refuse(node, f"{name}() makes columns of its own and stands alone in a term")
         before = len(self.columns)
@@ -211,8 +221,8 @@ class _CallReader:
 
     def _function(self, func: ast.expr) -> tuple[str, bool]:
         """Name of an allowed function, and whether it takes more than one argument."""
-        if isinstance(func, ast.Name) and func.id in ALLOWED_FUNCTIONS:
-            return func.id, func.id not in (*ELEMENTWISE, "center")
+        if isinstance(func, ast.Name) and func.id in (*ALLOWED_FUNCTIONS, OFFSET):
+            return func.id, func.id not in (*ELEMENTWISE, "center", OFFSET)
         if (
             isinstance(func, ast.Attribute)
             and isinstance(func.value, ast.Name)
@@ -226,7 +236,7 @@ class _CallReader:
             "function-not-allowed",
             self._at(func),
             len(written),
-            f"there are {', '.join(ALLOWED_FUNCTIONS)}, and np.log and its like; "
+            f"there are {', '.join(ALLOWED_FUNCTIONS)}, offset, and np.log and its like; "
             "for anything else make a column first: data['z'] = ...",
         )
 

@@ -18,11 +18,11 @@ from formulaic.errors import DataMismatchWarning
 
 from hierpool.core.errors import DataError, listed
 from hierpool.data import rows
-from hierpool.data.calls import ELEMENTWISE, Factor, quote
+from hierpool.data.calls import ELEMENTWISE, OFFSET, Factor, quote
 from hierpool.data.grammar import Columns
 
 MOST_CATEGORIES = 1000  # of one predictor; each is a dense column
-_CONTEXT = {name: getattr(np, name) for name in ELEMENTWISE if name != "I"}
+_CONTEXT = {name: getattr(np, name) for name in ELEMENTWISE if name != "I"} | {OFFSET: np.asarray}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +153,8 @@ class EncodedRows:
         Factor -> label of each row.
     index
         The user's index of the rows.
+    offset
+        Shape (n,): added to the linear predictor of each row.
     """
 
     X: np.ndarray
@@ -160,6 +162,7 @@ class EncodedRows:
     codes: Mapping[str, np.ndarray]
     labels: Mapping[str, pd.Index[Any]]
     index: pd.Index[Any]
+    offset: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,8 @@ class Encoder:
         Factor -> its levels.
     factor_columns
         Factor -> the user's columns it is made of.
+    offsets
+        What is added to the linear predictor, one column each.
     """
 
     sources: tuple[Source, ...]
@@ -185,6 +190,7 @@ class Encoder:
     groups: Mapping[str, tuple[Piece, ...]]
     levels: Mapping[str, pd.Index[Any]]
     factor_columns: Mapping[str, tuple[str, ...]]
+    offsets: tuple[Piece, ...] = ()
 
     def encode(self, data: Any, factors: Literal["known", "none"] = "known") -> EncodedRows:
         """New rows in the model's columns, with the means, knots and categories it was made with.
@@ -207,7 +213,8 @@ class Encoder:
         Z = {f: join(p, own, frame.index) for f, p in self.groups.items() if f in chosen}
         labels = {f: _labels(frame, self.factor_columns[f]) for f in chosen}
         codes = {f: _codes(self.levels[f], labels[f], f) for f in chosen}
-        return EncodedRows(X, Z, codes, labels, frame.index)
+        offset = join(self.offsets, own, frame.index).sum(axis=1)
+        return EncodedRows(X, Z, codes, labels, frame.index, offset)
 
 
 def _check_complete(frame: pd.DataFrame) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
-from hierpool.core.errors import FormulaError
+from hierpool.core.errors import ArgumentError, FormulaError
 from hierpool.core.spec import GroupTerm, Spec
 from hierpool.data.calls import Factor, quote
 from hierpool.data.grammar import Columns, reader_of
@@ -20,7 +21,8 @@ def parse(text: str) -> Spec:
     """What a formula in lme4's notation asks for.
 
     ``(x | g)``: constant and x vary over the levels of g, with a correlation; ``(x || g)``:
-    without; ``(0 + x | g)``: x alone. ``(1 | a/b)`` is ``(1 | a) + (1 | a:b)``.
+    without; ``(0 + x | g)``: x alone. ``(1 | a/b)`` is ``(1 | a) + (1 | a:b)``. ``offset(x)``: x is
+    added as it is, without a coefficient.
 
     Examples
     --------
@@ -55,9 +57,36 @@ def parse(text: str) -> Spec:
 
 def make_spec(response: str, population: Columns, groups: Iterable[GroupTerm] = ()) -> Spec:
     """A Spec whose formula is written from its parts, so that equal models read the same."""
-    terms = tuple(groups)
-    written = [population.short, *(group_text(t) for t in terms)]
-    return Spec(f"{response} ~ {' + '.join(written)}", response, population.text, terms)
+    terms, offsets = tuple(groups), tuple(f.text for f in population.offsets)
+    written = [population.short, *offsets, *(group_text(t) for t in terms)]
+    formula = f"{response} ~ {' + '.join(written)}"
+    return Spec(formula, response, population.text, terms, offsets=offsets)
+
+
+def with_residuals(spec: Spec, weights: str | None, known_se: str | None) -> Spec:
+    """The spec with a column of weights, or one of known residual sds; None leaves what it has.
+
+    Raises
+    ------
+    ArgumentError
+        Both are given, or what is given is no name of a column.
+    """
+    given: dict[str, object] = {"weights": weights, "known_se": known_se}
+    for word, name in given.items():
+        if name is not None and not (isinstance(name, str) and name.strip()):
+            what = repr(name) if isinstance(name, str) else f"a {type(name).__name__}"
+            raise ArgumentError(
+                f"{word} must be the name of a column; this is {what}. Put the numbers into the "
+                f"data: data['w'] = ..., {word}='w'",
+                "not-a-column-name",
+            )
+    if weights is not None and known_se is not None:
+        raise ArgumentError(
+            f"weights={weights!r} and known_se={known_se!r}: weights share out a residual sd that "
+            "is estimated, and with known_se there is none to estimate. Keep one of them",
+            "weights-and-known-se",
+        )
+    return replace(spec, weights=weights or spec.weights, known_se=known_se or spec.known_se)
 
 
 def group_text(term: GroupTerm) -> str:
@@ -95,6 +124,12 @@ def read_columns(text: str) -> Columns:
     if groups:
         reader.fail_bar_here()
     return columns
+
+
+def read_offset(text: str) -> Factor:
+    """The factor that ``"offset(log(n))"`` is."""
+    (offset,) = read_columns(text).offsets
+    return offset
 
 
 def read_response(text: str) -> Factor:

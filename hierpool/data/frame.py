@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from hierpool.core.design import Block, Design, GroupDesign, Grouping
+from hierpool.core.design import EXACT_FIT, Block, Design, GroupDesign, Grouping
 from hierpool.core.errors import DataError, listed
 from hierpool.core.findings import Finding
 from hierpool.core.spec import GroupTerm, Spec
@@ -26,7 +26,7 @@ from hierpool.data.encoder import (
     learn,
     model_frame,
 )
-from hierpool.data.formula import group_text, read_columns, read_response
+from hierpool.data.formula import group_text, read_columns, read_offset, read_response
 from hierpool.data.grammar import Columns
 from hierpool.data.rows import read_frame
 from hierpool.data.span import check_columns, own_columns
@@ -41,19 +41,20 @@ class _Table:
     spec: Spec
     frame: pd.DataFrame
     response: Factor
+    offsets: tuple[Factor, ...]
     sides: Mapping[str, Columns]
     made_of: Mapping[str, tuple[str, ...]]
     notices: tuple[Finding, ...]
 
     @property
     def factors(self) -> tuple[Factor, ...]:
-        """Every factor of the right-hand side, each once."""
+        """Every factor of the right-hand side that makes columns, each once."""
         return tuple(dict.fromkeys(f for side in self.sides.values() for f in side.factors))
 
     @property
     def predictors(self) -> tuple[str, ...]:
-        """The user's columns that they need, each once."""
-        return tuple(dict.fromkeys(c for f in self.factors for c in f.columns))
+        """The user's columns that they and the offsets need, each once."""
+        return tuple(dict.fromkeys(c for f in (*self.factors, *self.offsets) for c in f.columns))
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def build_design(spec: Spec, data: Any) -> Design:
     y = _response(table)
     groupings = {f: rows.make_grouping(table.frame, f, c) for f, c in table.made_of.items()}
     _check_groups(spec, groupings)
-    found = find_sources(table.factors, table.frame)
+    found = find_sources((*table.factors, *table.offsets), table.frame)
     _check_group_predictors(table, found)
     sources = tuple({s.key: s for several in found.values() for s in several}.values())
     own = model_frame(table.frame, sources)
@@ -87,9 +88,10 @@ def build_design(spec: Spec, data: Any) -> Design:
     for text, encoding in encodings.items():
         is_population = text == spec.population or spec.pooling == "none"
         where = "" if is_population else " among the columns that vary"
-        _check_encoding(encoding, encoding.encode(own, table.frame.index), where)
+        _check_encoding(encoding, encoding.encode(own, table.frame.index), where, spec)
     terms = [_term_columns(t, encodings[t.columns], own, groupings, table) for t in spec.groups]
     encoder = _encoder(table, sources, encodings[spec.population], terms, groupings)
+    encoder = replace(encoder, offsets=tuple(_offset(f, found, own) for f in table.offsets))
     names = tuple(n for piece in encoder.population for n in piece.names)
     X = join(encoder.population, own, table.frame.index)
     groups = tuple(_group(groupings[f], terms, X, names) for f in _pooled(spec))
@@ -104,9 +106,13 @@ def build_design(spec: Spec, data: Any) -> Design:
         frame=table.frame,
         predictors=table.predictors,
         notices=(*table.notices, *(n for t in terms for n in t.notices)),
+        weights=_positive(table, "weights"),
+        known_se=_positive(table, "known_se"),
+        offset=join(encoder.offsets, own, table.frame.index).sum(axis=1) if spec.offsets else 0.0,
         label=_label(data),
         encoder=encoder,
     )
+    _check_response(design)
     return replace(design, notices=(*design.notices, *_group_notices(design)))
 
 
@@ -144,13 +150,66 @@ def _read(spec: Spec, data: Any) -> _Table:
     texts = dict.fromkeys([spec.population, *(t.columns for t in spec.groups)])
     sides = {text: read_columns(text) for text in texts}
     made_of = {f: rows.factor_columns(f, whole) for f in spec.factors}
-    table = _Table(spec, whole, response, sides, made_of, ())
+    offsets = tuple(read_offset(text) for text in spec.offsets)
+    table = _Table(spec, whole, response, offsets, sides, made_of, ())
     group_columns = [c for columns in made_of.values() for c in columns]
-    wanted = dict.fromkeys([*response.columns, *table.predictors, *group_columns])
+    residual = [c for c in (spec.weights, spec.known_se) if c is not None]
+    wanted = dict.fromkeys([*response.columns, *table.predictors, *residual, *group_columns])
     selected = rows.select(whole, wanted)
     rows.check_factor_names(spec.factors)
     frame, dropped = rows.drop_missing(selected, group_columns)
     return replace(table, frame=frame, notices=(*dropped, *rows.unused_categories(frame)))
+
+
+def _positive(table: _Table, role: Literal["weights", "known_se"]) -> np.ndarray | None:
+    """The column of weights or of known sds, shape (n,); None without one."""
+    name = table.spec.weights if role == "weights" else table.spec.known_se
+    if name is None:
+        return None
+    column = table.frame[name]
+    values = rows.to_numbers(column, name, role)
+    bad = values <= 0
+    if bad.any():
+        means = (
+            "the residual variance of a row is sigma^2 / weight"
+            if role == "weights"
+            else "it is the residual sd of a row"
+        )
+        raise DataError(
+            f"column {name!r} is 0 or negative in {rows.rows_named(column.index[bad])}, and as "
+            f"{role} it must be positive: {means}. Correct these values, or make them missing to "
+            "leave the rows out",
+            "not-positive",
+        )
+    return values
+
+
+def _check_response(design: Design) -> None:
+    """Raise where there is nothing to explain, or where nothing is left to chance.
+
+    Of known sds that are too small the sums over the rows would hold no digits.
+    """
+    y, spec = design.y_less_offset, design.spec
+    if (y == y[0]).all():
+        less = f", less {' and '.join(spec.offsets)}," if spec.offsets else ""
+        raise DataError(
+            f"the response {spec.response!r}{less} is {y[0]:.15g} in each of the {len(y)} rows, so "
+            "there is nothing to explain. Check the column and the rows with missing values",
+            "constant-response",
+        )
+    if not design.has_sigma and design.largest_sigma > 0.1 / EXACT_FIT:
+        typical = design.sd_y / design.largest_sigma
+        raise DataError(
+            f"the residual sds in {spec.known_se!r} are typically {typical:.2g}, less than a "
+            f"hundred-thousandth of the sd of {spec.response} ({design.sd_y:.2g}): nothing would "
+            "be left to chance. Check the unit of the column",
+            "known-se-too-small",
+        )
+
+
+def _offset(factor: Factor, found: Mapping[Factor, list[Source]], own: pd.DataFrame) -> Piece:
+    """What makes the one column of an offset."""
+    return Piece(learn(Columns(False, (" + ", factor)), found, own), (0,))
 
 
 def _response(table: _Table) -> np.ndarray:
@@ -174,23 +233,18 @@ def _response(table: _Table) -> np.ndarray:
             "a column or a function with one value for each row",
             "many-responses",
         )
-    if (y == y[0]).all():
-        raise DataError(
-            f"the response {factor.text!r} is {y[0, 0]:.15g} in each of the {len(y)} rows, so "
-            "there is nothing to explain. Check the column and the rows with missing values",
-            "constant-response",
-        )
     return y[:, 0]
 
 
 def _check_groups(spec: Spec, groupings: Mapping[str, Grouping]) -> None:
     for factor in _pooled(spec):
         n = len(groupings[factor].codes)
-        if groupings[factor].n_levels >= n:
+        if groupings[factor].n_levels >= n and spec.known_se is None:
             raise DataError(
                 f"the group {factor!r} has as many levels as there are rows ({n}), so what is the "
                 "level's and what is the residual cannot be told apart. Choose a group with "
-                "several rows in some levels, or leave it out",
+                "several rows in some levels, or leave it out; with standard errors of the rows "
+                "that are known, pass known_se=",
                 "levels-equal-rows",
             )
 
@@ -209,7 +263,7 @@ def _check_group_predictors(table: _Table, found: Mapping[Factor, Iterable[Sourc
                 )
 
 
-def _check_encoding(encoding: Encoding, X: np.ndarray, where: str) -> None:
+def _check_encoding(encoding: Encoding, X: np.ndarray, where: str, spec: Spec) -> None:
     names = encoding.names
     twice = [n for i, n in enumerate(names) if n in names[:i]]
     if twice:
@@ -217,7 +271,7 @@ def _check_encoding(encoding: Encoding, X: np.ndarray, where: str) -> None:
             f"two columns{where} would both be called {twice[0]!r}. Rename the column in the data",
             "repeated-term",
         )
-    if len(X) <= X.shape[1]:
+    if len(X) < X.shape[1] + (spec.known_se is None):
         raise DataError(
             f"there are {len(X)} rows and {X.shape[1]} coefficients{where} "
             f"({listed(names)}); no row is left to tell the residual. Use fewer predictors or "
@@ -334,7 +388,7 @@ def _group_notices(design: Design) -> tuple[Finding, ...]:
             text = f"{len(single)} of {n_levels} levels of {factor!r} have one row: "
             found.append(Finding("levels-with-one-row", "note", text + listed(single)))
         n_effects = n_levels * len(group.terms)
-        if n_effects >= design.n:
+        if n_effects >= design.n and design.has_sigma:
             text = (
                 f"{factor!r} has {n_effects} coefficients ({n_levels} levels, {len(group.terms)} "
                 f"each) for {design.n} rows: their spread and the residual are told apart weakly"

@@ -27,10 +27,13 @@ class Columns:
         Whether the constant is among them.
     pieces
         What follows the constant: signs, operators and factors, in order.
+    offsets
+        What makes no column and is added as it is.
     """
 
     has_constant: bool
     pieces: tuple[str | Factor, ...]
+    offsets: tuple[Factor, ...] = ()
 
     @property
     def text(self) -> str:
@@ -130,6 +133,8 @@ class Reader:
             )
         if factor.kind == "category":
             self.fail("the response must be a number", "bad-response", lo, "leave C() away")
+        if factor.kind == "offset":
+            self._fail_offset(lo, "an offset stands right of the ~")
         return factor
 
     def right(self, tilde: int) -> tuple[Columns, tuple[GroupTerm, ...]]:
@@ -151,7 +156,12 @@ class Reader:
         has_constant = True
         pieces: list[str | Factor] = []
         groups: list[GroupTerm] = []
+        offsets: list[Factor] = []
         for sign, a, b in summands:
+            offset = self._offset(sign, a, b)
+            if offset is not None:
+                offsets.append(offset)
+                continue
             inner_bars = self._bars_of_group(a, b)
             if inner_bars and sign == "-":
                 self._fail_group_inside(a)
@@ -161,7 +171,7 @@ class Reader:
                 has_constant = self._constant(a) == (sign == "+")
             else:
                 pieces += [f" {sign} ", *self._product(a, b)]
-        return Columns(has_constant, tuple(pieces)), tuple(groups)
+        return Columns(has_constant, tuple(pieces), tuple(offsets)), tuple(groups)
 
     def _summands(self, lo: int, hi: int) -> Iterable[tuple[str, int, int]]:
         """Sign, start and stop of each summand; parentheses around sums are opened."""
@@ -180,6 +190,20 @@ class Reader:
                 yield from self._summands(a + 1, stop - 1)
             else:
                 yield sign, a, stop
+
+    def _offset(self, sign: str, a: int, b: int) -> Factor | None:
+        """The offset that a summand is; None where it is something else."""
+        factor = self.tokens[a].factor
+        if b - a > 1 or factor is None or factor.kind != "offset":
+            return None
+        if sign == "-":
+            self._fail_offset(a, "an offset is added", "write + offset(-x) to take something away")
+        return factor
+
+    def _fail_offset(
+        self, at: int, message: str, hint: str = "write y ~ x + offset(z)"
+    ) -> NoReturn:
+        self.fail(message, "misplaced-offset", at, hint)
 
     def _is_enclosed(self, a: int, b: int) -> bool:
         """Whether one pair of parentheses encloses the whole range."""
@@ -225,6 +249,8 @@ class Reader:
         """Adds the operand at a position to the pieces; returns where the next operator is."""
         token = self.tokens[at]
         if token.factor is not None:
+            if token.factor.kind == "offset":
+                self._fail_offset(at, "an offset stands alone between + and +")
             pieces.append(token.factor)
             return at + 1
         if token.is_number:
@@ -280,6 +306,9 @@ class Reader:
         columns, inner = self.side(lo, bar)
         if inner:
             self._fail_group_inside(lo)
+        if columns.offsets:
+            at = next(i for i in range(lo, bar) if self.tokens[i].factor in columns.offsets)
+            self._fail_offset(at, "an offset has no coefficient, so nothing of it can vary")
         if not columns.pieces and not columns.has_constant:
             self.fail("nothing is left that varies", "empty-bar-side", lo, "write (1 | g)")
         covariance: Covariance = "uncorrelated" if self.tokens[bar].text == "||" else "correlated"

@@ -8,16 +8,27 @@ from typing import Any
 
 from hierpool.core.errors import ArgumentError, FormulaError, nearest
 from hierpool.core.spec import GroupTerm, Spec
-from hierpool.data.formula import factor_text, make_spec, parse, read_columns
+from hierpool.data.formula import (
+    factor_text,
+    make_spec,
+    parse,
+    read_columns,
+    with_residuals,
+)
 
 
-def complete_pooling_spec(formula: str, group: str | None = None) -> Spec:
+def question(formula: str, weights: str | None = None, known_se: str | None = None) -> Spec:
+    """A formula without bars, with what is known of its residuals: what the builders start from."""
+    return with_residuals(_without_bars(formula), weights, known_se)
+
+
+def complete_pooling_spec(formula: str | Spec, group: str | None = None) -> Spec:
     """One set of coefficients for all rows; ``group`` only names the levels."""
     spec = _without_bars(formula)
     return spec if group is None else replace(spec, grouping=_group_name(group))
 
 
-def no_pooling_spec(formula: str, group: str) -> Spec:
+def no_pooling_spec(formula: str | Spec, group: str) -> Spec:
     """Own coefficients for each level, with no distribution of levels to estimate.
 
     The formula is written as ``lmList`` of lme4 writes it: ``volume ~ time | boar``.
@@ -26,16 +37,16 @@ def no_pooling_spec(formula: str, group: str) -> Spec:
     group = _group_name(group)
     term = GroupTerm(spec.population, group, "none")
     text = f"{spec.formula} | {factor_text(group)}"
-    return Spec(text, spec.response, "0", (term,))
+    return replace(spec, formula=text, population="0", groups=(term,))
 
 
-def varying_intercept_spec(formula: str, group: str) -> Spec:
+def varying_intercept_spec(formula: str | Spec, group: str) -> Spec:
     """``y ~ x + (1 | g)``."""
     return _with_term(_without_bars(formula), GroupTerm("1", _group_name(group)))
 
 
 def varying_slope_spec(
-    formula: str,
+    formula: str | Spec,
     data: Any,
     group: str,
     slopes: str | Sequence[str] | None = None,
@@ -74,13 +85,13 @@ def varying_slope_spec(
     )
 
 
-def slopes_that_vary(formula: str, data: Any, group: str) -> tuple[str, ...]:
+def slopes_that_vary(formula: str | Spec, data: Any, group: str) -> tuple[str, ...]:
     """Terms of a formula that vary within at least one level, the constant left out."""
     return _terms(_without_bars(formula), data, _group_name(group))[1]
 
 
-def _without_bars(formula: str) -> Spec:
-    spec = parse(formula)
+def _without_bars(formula: str | Spec) -> Spec:
+    spec = formula if isinstance(formula, Spec) else parse(formula)
     if spec.groups:
         raise FormulaError(
             f"the formula has a bar, and this builder adds its own: {spec.formula}",
@@ -102,14 +113,15 @@ def _group_name(group: object) -> str:
 
 
 def _with_term(spec: Spec, term: GroupTerm) -> Spec:
-    return make_spec(spec.response, read_columns(spec.population), (term,))
+    made = make_spec(spec.response, read_columns(spec.without_bars), (term,))
+    return with_residuals(made, spec.weights, spec.known_se)
 
 
 def _terms(spec: Spec, data: Any, group: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Every term of the formula but the constant, and those that vary within levels."""
     from hierpool.data.frame import build_design  # formulaic is slow to import
 
-    design = build_design(no_pooling_spec(spec.formula, group), data)
+    design = build_design(no_pooling_spec(spec, group), data)
     (piece,) = design.encoder.groups[group]
     terms = [(text, columns) for text, columns in piece.encoding.terms if text != "1"]
     varying = tuple(text for text, columns in terms if set(columns) & set(piece.columns))

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from hierpool.core.errors import FormulaError
-from hierpool.data.calls import ALLOWED_FUNCTIONS, Factor, closing, column_factor, read_call
+from hierpool.data.calls import (
+    ALLOWED_FUNCTIONS,
+    OFFSET,
+    Factor,
+    closing,
+    column_factor,
+    read_call,
+)
 
 _TOKEN = re.compile(
     r"(?P<number>\d+(?:\.\d*)?)|(?P<quoted>`[^`]*`)|(?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*)"
@@ -70,7 +77,8 @@ def _token(text: str, start: int) -> tuple[Token, int]:
             raise FormulaError("there is no name in the backticks", "not-allowed", text, start, 2)
         return Token(word, start, column_factor(word[1:-1])), stop
     opening = len(text) - len(text[stop:].lstrip(" "))
-    is_call = text[opening : opening + 1] == "(" and (opening == stop or word in ALLOWED_FUNCTIONS)
+    is_function = opening == stop or word in (*ALLOWED_FUNCTIONS, OFFSET)
+    is_call = text[opening : opening + 1] == "(" and is_function
     if is_call:
         end = closing(text, opening)
         if end is None:

@@ -7,7 +7,9 @@ is an inner point where the deviance is smooth and even, and no bound is needed.
     REML: d = log det M_u + log det S + (n - p) [1 + log(2 pi r2 / (n - p))]
     ML:   d = log det M_u + n [1 + log(2 pi r2 / n)]
 
-with r2 the penalised residual sum of squares (beta and u at their conditional means).
+with r2 the penalised residual sum of squares (beta and u at their conditional means). Where the
+residual sds are known there is no sigma to profile out, and with df the n - p or n above the
+bracket times df becomes df log(2 pi) + r2. Weights add - sum log w, as in lme4.
 
 References
 ----------
@@ -48,6 +50,8 @@ class Criterion:
         Pair of index arrays: the free entries of T, in the order of theta.
     method
         "REML" or "ML".
+    has_sigma
+        Whether sigma is profiled out; False where it is 1, the residual sds being known.
     """
 
     moments: Moments
@@ -55,6 +59,7 @@ class Criterion:
     basis: np.ndarray
     free: tuple[np.ndarray, np.ndarray]
     method: Method
+    has_sigma: bool = True
 
     @classmethod
     def of(cls, design: Design, method: Method) -> Criterion:
@@ -63,7 +68,7 @@ class Criterion:
         group, z = single_group(design), coordinates.z
         assert group is not None
         assert z is not None
-        moments = Moments.of(Rows.of(design, coordinates))
+        rows_used = Rows.of(design, coordinates)
         codings, rows, cols = [], [], []
         for block in group.blocks:
             coding = Coding.of(group.Z[:, block.columns])
@@ -73,7 +78,10 @@ class Criterion:
             rows.append(r + block.start)
             cols.append(c + block.start)
         free = (np.concatenate(rows), np.concatenate(cols))
-        return cls(moments, coordinates, z.to_working @ linalg.block_diag(*codings), free, method)
+        # theta 1 is an sd of the typical residual's size, whatever the unit of weights or known sds
+        unit = 1 / np.sqrt(np.mean(np.square(1 / np.asarray(rows_used.sd))))
+        basis = z.to_working @ linalg.block_diag(*codings) * unit
+        return cls(Moments.of(rows_used), coordinates, basis, free, method, design.has_sigma)
 
     @property
     def df(self) -> int:
@@ -107,14 +115,15 @@ class Criterion:
     def _deviance(self, c: Conditional) -> np.ndarray:
         ss = np.maximum(c.marginal.penalized_ss, np.finfo(float).tiny)
         population = c.marginal.log_det_population if self.method == "REML" else 0.0
-        profiled = self.df * (1 + LOG_2PI + np.log(ss / self.df))
-        return c.marginal.log_det_levels + population + profiled + self.coding_constant
+        residual = self.df * (1 + np.log(ss / self.df)) if self.has_sigma else ss
+        constant = self.df * LOG_2PI + self.coding_constant + 2 * self.moments.log_sd
+        return c.marginal.log_det_levels + population + residual + constant
 
     def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """Profiled deviance and its gradient at one theta, shape (k,)."""
         c = self.condition(theta[None])
         log_det, ss = self.gradient_parts(c)
-        gradient = log_det + self.df / c.marginal.penalized_ss[0] * ss
+        gradient = log_det + (self.df / c.marginal.penalized_ss[0] if self.has_sigma else 1.0) * ss
         return float(self._deviance(c)[0]), gradient
 
     def gradient_parts(self, c: Conditional) -> tuple[np.ndarray, np.ndarray]:

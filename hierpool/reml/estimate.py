@@ -69,9 +69,11 @@ def estimate(design: Design, method: Method) -> Estimate:
     with np.errstate(all="ignore"):  # a response that is fitted exactly is refused below
         optimum = minimise(criterion)
         profile = criterion.condition(optimum.theta[None])
-    sigma = float(np.sqrt(max(profile.marginal.penalized_ss[0], 0.0) / criterion.df))
-    if not sigma > EXACT_FIT * float(np.std(design.y, ddof=1)):
-        raise exact_fit(design, sigma)
+    sigma = 1.0
+    if design.has_sigma:
+        sigma = float(np.sqrt(max(profile.marginal.penalized_ss[0], 0.0) / criterion.df))
+        if not sigma > EXACT_FIT * design.largest_sigma:
+            raise exact_fit(design, sigma)
     moments = criterion.moments
     at = condition(moments, np.array([sigma]), profile.Lambda, BetaPrior.flat(moments.p))
     root = criterion_root_in_user_coding(criterion, optimum.theta) * sigma
@@ -84,13 +86,13 @@ def estimate(design: Design, method: Method) -> Estimate:
     return Estimate(
         method=method,
         sigma=sigma,
-        sigma_se=nothing if singular else spread[-1],
+        sigma_se=nothing if singular or not design.has_sigma else spread[-1],
         sd=sd,
         sd_se=np.full(q, nothing) if singular else spread[:q],
         corr=corr,
         corr_se=np.full((q, q), nothing) if singular else _square(spread[q:-1], q),
         loglik=-optimum.deviance / 2,
-        n_parameters=moments.p + len(optimum.theta) + 1,
+        n_parameters=moments.p + len(optimum.theta) + design.has_sigma,
         relative_factor=profile.Lambda[0],
         status=status,
         **coefficients_in_user_coding(criterion, at, design, group),
@@ -216,7 +218,8 @@ def _spread_standard_errors(
     """Standard errors of (sds, correlations below the diagonal, sigma) from observed information.
 
     The deviance of (theta, log sigma) is log dets + df log(2 pi sigma^2) + r2 / sigma^2; its
-    Hessian goes through the delta method to the user's coding.
+    Hessian goes through the delta method to the user's coding. Of a known sigma the information
+    is infinite.
     """
     k, df = len(optimum.theta), criterion.df
     _, by_ss = criterion.gradient_parts(profile)
@@ -224,13 +227,16 @@ def _spread_standard_errors(
     information = np.empty((k + 1, k + 1))
     # the profiled Hessian has had the cross term squared away; put it back
     cross = -2 * by_ss / sigma**2
-    information[:k, :k] = optimum.hessian + np.outer(cross, cross) / (4 * ss / sigma**2)
+    profiled = np.outer(cross, cross) / (4 * ss / sigma**2) if criterion.has_sigma else 0.0
+    information[:k, :k] = optimum.hessian + profiled
     information[k, :k] = information[:k, k] = cross
     information[k, k] = 4 * df
+    free = slice(None) if criterion.has_sigma else slice(k)
+    covariance = np.zeros((k + 1, k + 1))
     try:
-        covariance = 2 * np.linalg.inv(information)
+        covariance[free, free] = 2 * np.linalg.inv(information[free, free])
     except np.linalg.LinAlgError:
-        covariance = np.full((k + 1, k + 1), np.nan)
+        covariance[free, free] = np.nan
 
     def reported(point: np.ndarray) -> np.ndarray:
         scale = np.exp(point[k])
@@ -298,10 +304,7 @@ def coefficients_in_user_coding(
     # E in working coordinates: coefficients beta + u in the user's coding, pulled back through Z
     into_population = z.to_working @ into @ x.from_working
     beta = coordinates.beta_to_user(beta_w)[0]
-    rows = Rows.of(design, coordinates)
-    fitted = (
-        coordinates.y_shift + rows.X @ beta_w[0] + np.einsum("nq,nq->n", rows.Z, u_w[0][rows.codes])
-    )
+    residual = Rows.of(design, coordinates).residuals(beta_w[0], u_w[0])
 
     def to_user(covariance: np.ndarray) -> np.ndarray:
         return (into_z @ covariance[0] @ into_z.T)[m.design_of]
@@ -314,5 +317,5 @@ def coefficients_in_user_coding(
         "u_pev": to_user(at.prediction_error_variance),
         "u_condvar": to_user(at.covariance_given_beta),
         "coef_covariance": to_user(at.coefficient_covariance(into_population)),
-        "fitted": fitted,
+        "fitted": design.y - residual,
     }

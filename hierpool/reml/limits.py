@@ -9,6 +9,8 @@ is NaN, never zero.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from hierpool.core.design import EXACT_FIT, Design, exact_fit
@@ -23,11 +25,12 @@ def complete_pooling(design: Design) -> Estimate:
     """Ordinary least squares on all rows; log-likelihood by ML."""
     coordinates = Coordinates.of(design)
     rows = Rows.of(design, coordinates)
-    moments = Moments.of(Rows(rows.y, rows.X, np.zeros((design.n, 0)), np.zeros(design.n, np.intp)))
+    no_levels = replace(rows, Z=np.zeros((design.n, 0)), codes=np.zeros(design.n, np.intp))
+    moments = Moments.of(no_levels)
     df = design.n - moments.p
     first = condition(moments, np.ones(1), np.zeros((1, 0, 0)), BetaPrior.flat(moments.p))
-    residual = rows.y - rows.X @ first.beta[0]
-    ss = float(residual @ residual)
+    residual = no_levels.residuals(first.beta[0], np.zeros((0, 0)))
+    ss = float(np.square(residual / rows.sd).sum())
     sigma = _sigma(design, ss, df)
     x = coordinates.x
     return _estimate(
@@ -37,10 +40,11 @@ def complete_pooling(design: Design) -> Estimate:
         @ first.marginal.beta_covariance[0]
         @ x.from_working.T,
         sigma=sigma,
+        sigma_is_known=not design.has_sigma,
         df=df,
         fitted=design.y - residual,
-        loglik=_ml_loglik(design.n, ss),
-        n_parameters=moments.p + 1,
+        loglik=_ml_loglik(design, ss, moments.log_sd),
+        n_parameters=moments.p + design.has_sigma,
         sentence="least squares on all rows, one line for all levels.",
     )
 
@@ -64,8 +68,8 @@ def no_pooling(design: Design) -> Estimate:
     beta_inverse, estimable = swept_inverse(left, np.diag(m.XX))
     beta = beta_inverse @ right
     own = np.einsum("jab,jb->ja", swept.inverse, m.b - C @ beta)
-    residual = rows.y - rows.X @ beta - np.einsum("nq,nq->n", rows.Z, own[rows.codes])
-    ss = float(residual @ residual)
+    residual = rows.residuals(beta, own)
+    ss = float(np.square(residual / rows.sd).sum())
     rank = int(swept.is_estimable.sum() + estimable.sum())
     df = design.n - rank
     sigma = _sigma(design, ss, df)
@@ -85,10 +89,11 @@ def no_pooling(design: Design) -> Estimate:
         beta=np.where(estimable, x.from_working @ beta, np.nan),
         beta_covariance=beta_covariance,
         sigma=sigma,
+        sigma_is_known=not design.has_sigma,
         df=df,
         fitted=design.y - residual,
-        loglik=_ml_loglik(design.n, ss),
-        n_parameters=rank + 1,
+        loglik=_ml_loglik(design, ss, m.log_sd),
+        n_parameters=rank + design.has_sigma,
         sentence=f"least squares, {rank - int(estimable.sum())} own coefficients for "
         f"{group.grouping.n_levels} levels of {group.factor}.",
         coef=np.where(missing, np.nan, coef),
@@ -104,6 +109,8 @@ def _moved(coordinates: Coordinates, beta: np.ndarray) -> np.ndarray:
 
 
 def _sigma(design: Design, ss: float, df: int) -> float:
+    if not design.has_sigma:
+        return 1.0
     if df <= 0:
         raise DataError(
             f"{design.spec.formula}: as many coefficients as rows ({design.n}), so least squares "
@@ -111,13 +118,16 @@ def _sigma(design: Design, ss: float, df: int) -> float:
             "no-residual-df",
         )
     sigma = float(np.sqrt(ss / df))
-    if not sigma > EXACT_FIT * float(np.std(design.y, ddof=1)):
+    if not sigma > EXACT_FIT * design.largest_sigma:
         raise exact_fit(design, sigma)
     return sigma
 
 
-def _ml_loglik(n: int, ss: float) -> float:
-    return -0.5 * n * (LOG_2PI + 1 + float(np.log(max(ss, np.finfo(float).tiny) / n)))
+def _ml_loglik(design: Design, ss: float, log_sd: float) -> float:
+    n = design.n
+    if design.has_sigma:
+        ss = n * (1 + float(np.log(max(ss, np.finfo(float).tiny) / n)))
+    return -0.5 * (n * LOG_2PI + ss) - log_sd
 
 
 def _estimate(
@@ -127,6 +137,7 @@ def _estimate(
     sigma: float,
     df: int,
     fitted: np.ndarray,
+    sigma_is_known: bool,
     loglik: float,
     n_parameters: int,
     sentence: str,
@@ -140,7 +151,7 @@ def _estimate(
         beta=beta,
         beta_covariance=beta_covariance,
         sigma=sigma,
-        sigma_se=sigma / np.sqrt(2 * df),
+        sigma_se=np.nan if sigma_is_known else sigma / np.sqrt(2 * df),
         sd=np.zeros(0),
         sd_se=np.zeros(0),
         corr=none2,

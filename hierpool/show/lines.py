@@ -246,16 +246,16 @@ def evaluate(
     if abscissa.kind != "order":
         dtype = float if abscissa.kind == "number" else design.frame[abscissa.name].dtype
         frame[abscissa.name] = pd.Series(np.tile(abscissa.grid, len(codes))).astype(dtype)
-    columns = encoded_columns(design, frame)
-    return {
-        name: _height(columns, table.iloc[np.repeat(codes, m)]).reshape(len(codes), m)
-        for name, table in lines.items()
-    }
-
-
-def encoded_columns(design: Design, frame: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Term -> its column for new rows, from the population's columns, else from a group's."""
     encoded = design.encoder.encode(frame)
+    columns = encoded_columns(design, encoded)
+    heights = {
+        name: _height(columns, table.iloc[np.repeat(codes, m)]) for name, table in lines.items()
+    }
+    return {name: (v + encoded.offset).reshape(len(codes), m) for name, v in heights.items()}
+
+
+def encoded_columns(design: Design, encoded: Any) -> dict[str, np.ndarray]:
+    """Term -> its column for new rows, from the population's columns, else from a group's."""
     columns = dict(zip(design.terms, encoded.X.T, strict=True))
     for group in design.groups:
         for term, values in zip(group.terms, encoded.Z[group.factor].T, strict=True):

@@ -54,6 +54,8 @@ class Dense:
         Shape (q, q): covariance of a level's u.
     mean, precision
         Normal prior of beta; a zero precision is a flat one.
+    sd
+        Shape (n,): residual sds in units of sigma; or one number for all.
     """
 
     y: np.ndarray
@@ -65,6 +67,7 @@ class Dense:
     Sigma: np.ndarray
     mean: np.ndarray
     precision: np.ndarray
+    sd: np.ndarray | float = 1.0
 
     @property
     def ZZ(self) -> np.ndarray:
@@ -76,7 +79,12 @@ class Dense:
         """Covariance of the response given beta."""
         Z = self.ZZ
         levels = linalg.block_diag(*[self.Sigma] * self.n_levels)
-        return Z @ levels @ Z.T + self.sigma**2 * np.eye(len(self.y))
+        return Z @ levels @ Z.T + np.diag(self.residual_variances)
+
+    @property
+    def residual_variances(self) -> np.ndarray:
+        """Shape (n,)."""
+        return np.broadcast_to((self.sigma * self.sd) ** 2, self.y.shape)
 
     @property
     def is_flat(self) -> bool:
@@ -114,10 +122,11 @@ class Dense:
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         p, q, J = self.X.shape[1], self.Z.shape[1], self.n_levels
         T = np.hstack([self.X, wide(self.Z @ root, self.codes, J)])
-        precision = T.T @ T / self.sigma**2
+        weighted = T / self.residual_variances[:, None]
+        precision = weighted.T @ T
         precision[:p, :p] += self.precision
         precision[p:, p:] += np.eye(J * q)
-        right = T.T @ self.y / self.sigma**2
+        right = weighted.T @ self.y
         right[:p] += self.precision @ self.mean
         back = linalg.block_diag(np.eye(p), *[root] * J)
         return back @ np.linalg.solve(precision, right), back @ np.linalg.inv(precision) @ back.T

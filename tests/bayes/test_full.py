@@ -140,6 +140,7 @@ def log_conditional(p: Points, theta: Theta) -> tuple[np.ndarray, np.ndarray]:
     """log p(beta, u | theta, y) as one dense normal, and the Jacobian of the free variables."""
     X, beta = population(p)
     d, block = p.design, p.priors.population
+    sd = np.broadcast_to(d.relative_sd, d.y.shape)
     T, m0, c = X, block.mean, beta
     precision0 = [block.precision_root.T @ block.precision_root] * N_POINTS
     jacobian = np.zeros(N_POINTS)
@@ -157,10 +158,11 @@ def log_conditional(p: Points, theta: Theta) -> tuple[np.ndarray, np.ndarray]:
             for P, S in zip(precision0, inverse, strict=True)
         ]
     out = []
+    T, y = T / sd[:, None], (d.y - d.offset) / sd
     for k in range(N_POINTS):
         precision = T.T @ T / theta.sigma[k] ** 2 + precision0[k]
         posterior_mean = np.linalg.solve(
-            precision, T.T @ d.y / theta.sigma[k] ** 2 + precision0[k] @ m0
+            precision, T.T @ y / theta.sigma[k] ** 2 + precision0[k] @ m0
         )
         away = c[k] - posterior_mean
         out.append(
@@ -187,7 +189,9 @@ def log_marginal(p: Points, theta: Theta) -> np.ndarray:
 
 def log_prior(p: Points, theta: Theta) -> np.ndarray:
     """Log prior of theta over (sigma, sd, partial correlations)."""
-    total = p.priors.sigma.distribution.logpdf(theta.sigma)
+    total = np.zeros(N_POINTS)
+    if p.priors.sigma is not None:
+        total = p.priors.sigma.distribution.logpdf(theta.sigma)
     for block in p.priors.spread:
         for prior, column in zip(
             block.sd, range(block.columns.start, block.columns.stop), strict=True
@@ -228,14 +232,43 @@ def test_joint_density_is_that_of_the_exact_engine(
     np.testing.assert_allclose(found, found[0], rtol=0, atol=1e-8)
 
 
+def of_rows(n: int) -> dict[str, dict[str, np.ndarray]]:
+    """What can be known of the rows, by name."""
+    rng = np.random.default_rng(3)
+    weights, offset = rng.uniform(0.1, 8.0, n), rng.normal(20.0, 5.0, n)
+    return {
+        "weights": {"weights": weights},
+        "known_se": {"known_se": rng.uniform(0.5, 3.0, n)},
+        "offset": {"offset": offset},
+        "weights and offset": {"weights": weights, "offset": offset},
+    }
+
+
+@pytest.mark.parametrize("known", ["weights", "known_se", "offset", "weights and offset"])
+@pytest.mark.parametrize(
+    "shape", ["complete pooling", "varying slope", "no pooling, common predictor"]
+)
+def test_weights_known_sds_and_offsets_keep_the_identity(
+    make_design: Callable[..., Design], shape: str, known: str
+) -> None:
+    design = make_design(*SHAPES[shape])
+    design = replace(design, **of_rows(design.n)[known])
+    priors = default_priors(design)
+    p = evaluate(full.build(design, priors), design, priors)
+    assert ("sigma" in p.posterior) == (known != "known_se")
+    np.testing.assert_allclose(gap(p), np.zeros(N_POINTS) + gap(p)[0], rtol=0, atol=1e-8)
+    assert abs(gap(p)[0] - _lkj_normaliser(p.priors)) < 1e-7
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_constant_is_the_normaliser_of_lkj(points: Callable[..., Points], shape: str) -> None:
     p = points(shape)
-    normaliser = sum(
-        np.log(stats.beta(b, b).pdf(0.5) / 2)
-        for b in _beta_shapes(p.priors)  # density at 0 on (-1, 1)
-    )
-    np.testing.assert_allclose(gap(p), normaliser, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(gap(p), _lkj_normaliser(p.priors), rtol=0, atol=1e-7)
+
+
+def _lkj_normaliser(priors: ModelPriors) -> float:
+    """Log densities at 0, on (-1, 1), of the partial correlations."""
+    return float(sum(np.log(stats.beta(b, b).pdf(0.5) / 2) for b in _beta_shapes(priors)))
 
 
 def _beta_shapes(priors: ModelPriors) -> list[float]:

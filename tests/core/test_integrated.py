@@ -20,7 +20,13 @@ ROWS = np.r_[0:34, 60:71]  # five subjects, unequal numbers of rows
 
 
 def _sleep() -> object:
-    return hp.datasets.load("sleepstudy").iloc[ROWS].reset_index(drop=True)
+    data = hp.datasets.load("sleepstudy").iloc[ROWS].reset_index(drop=True)
+    rng = np.random.default_rng(8)
+    return data.assign(
+        w=rng.uniform(0.2, 9.0, len(data)),
+        se=rng.uniform(5.0, 60.0, len(data)),
+        o=rng.normal(100.0, 40.0, len(data)),
+    )
 
 
 def _orthodont() -> object:
@@ -46,6 +52,17 @@ MODELS = {
     "no_pooling": lambda: hp.no_pooling("Reaction ~ Days", _sleep(), "Subject"),
     "own_intercepts_common_slope": _common,
     "complete_pooling": lambda: hp.complete_pooling("Reaction ~ Days", _sleep(), "Subject"),
+    "weights": lambda: hp.varying_slope("Reaction ~ Days", _sleep(), "Subject", weights="w"),
+    "weights_own": lambda: hp.no_pooling("Reaction ~ Days", _sleep(), "Subject", weights="w"),
+    "known_se": lambda: hp.varying_slope("Reaction ~ Days", _sleep(), "Subject", known_se="se"),
+    "known_se_own": lambda: hp.no_pooling("Reaction ~ Days", _sleep(), "Subject", known_se="se"),
+    "known_se_complete": lambda: hp.complete_pooling(
+        "Reaction ~ Days", _sleep(), "Subject", known_se="se"
+    ),
+    "offset": lambda: hp.varying_slope("Reaction ~ Days + offset(o)", _sleep(), "Subject"),
+    "offset_own_weights": lambda: hp.no_pooling(
+        "Reaction ~ Days + offset(o / 2) + offset(o / 2)", _sleep(), "Subject", weights="w"
+    ),
 }
 
 
@@ -77,34 +94,24 @@ def judge(model: hp.Model, theta: Theta) -> Dense:
     """
     design, priors = model.design, model.priors
     X, mean, precision = design.X, *stated(priors.population)
-    sigma = float(theta.sigma[0])
+    sigma, sd, nothing = float(theta.sigma[0]), design.relative_sd, np.zeros((design.n, 0))
+    y, none = design.y - design.offset, np.zeros((0, 0))
     if not design.groups:
-        nothing = np.zeros((design.n, 0))
-        return Dense(
-            design.y,
-            X,
-            nothing,
-            np.zeros(design.n, int),
-            1,
-            sigma,
-            np.zeros((0, 0)),
-            mean,
-            precision,
-        )
+        codes = np.zeros(design.n, int)
+        return Dense(y, X, nothing, codes, 1, sigma, none, mean, precision, sd)
     (group,) = design.groups
     codes, J = group.grouping.codes, group.grouping.n_levels
     if priors.own is not None:
         everything = np.hstack([X, wide(group.Z, codes, J)])
-        nothing = np.zeros((design.n, 0))
         own = stated_own(model, J)
-        return Dense(design.y, everything, nothing, codes, J, sigma, np.zeros((0, 0)), *own)
+        return Dense(y, everything, nothing, codes, J, sigma, none, *own, sd)
     blocks = []
     for block in priors.spread:
         B = block.coding.to_user
         root = theta.sd[0, block.columns, None] * theta.corr_chol[0, block.columns, block.columns]
         blocks.append(B @ root @ root.T @ B.T)
     Sigma = linalg.block_diag(*blocks)
-    return Dense(design.y, X, group.Z, codes, J, sigma, Sigma, mean, precision)
+    return Dense(y, X, group.Z, codes, J, sigma, Sigma, mean, precision, sd)
 
 
 def stated(block: CoefficientPriors) -> tuple[np.ndarray, np.ndarray]:
@@ -180,6 +187,7 @@ def test_row_given_all_others_is_the_dense_conditional(name):
     some = np.array([3, 0, 17, len(c.model.design.y) - 1])
     mean, sd = c.integrated.prediction_of_rows(c.sigma, c.factor, some)
     density = c.integrated.log_density_of_rows(c.sigma, c.factor, some)
+    mean = mean - np.broadcast_to(c.model.design.offset, c.model.design.y.shape)[some]
     for k, j in enumerate(c.judges):
         for r, i in enumerate(some):
             expected, variance = j.leave_out(np.array([i]))

@@ -281,3 +281,40 @@ def test_reading_a_formula_imports_neither_formulaic_nor_pandas():
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+
+
+def test_offsets_stand_apart_from_the_columns():
+    spec = parse("y ~ x + offset( log(n) ) + (x | g) + offset(m/2)")
+    assert spec.offsets == ("offset(log(n))", "offset(m / 2)")
+    assert (spec.population, len(spec.groups)) == ("1 + x", 1)
+    assert spec.formula == "y ~ x + offset(log(n)) + offset(m / 2) + (x | g)"
+    assert parse(spec.formula) == spec
+    assert spec.without_bars == "1 + x + offset(log(n)) + offset(m / 2)"
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ x - offset(z)",
+        "y ~ x:offset(z)",
+        "y ~ offset(z) * x",
+        "y ~ (x + offset(z)):w",
+        "y ~ x + (offset(z) | g)",
+        "y ~ x + (1 + x + offset(z) || g)",
+        "y ~ log(offset(z))",
+        "offset(y) ~ x",
+    ],
+)
+def test_misplaced_offset_gets_a_caret(formula):
+    with pytest.raises(FormulaError) as caught:
+        parse(formula)
+    assert caught.value.code == "misplaced-offset"
+    assert caught.value.position == formula.index("offset")
+
+
+@pytest.mark.parametrize(
+    "formula", ["y ~ offset(2)", "y ~ offset(poly(x, 2))", "y ~ offset(x, 2)", "y ~ offset()"]
+)
+def test_offset_takes_one_expression_of_columns(formula):
+    with pytest.raises(FormulaError):
+        parse(formula)
