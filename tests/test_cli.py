@@ -59,7 +59,7 @@ def test_quiet_study_prints_the_folder_alone(here, monkeypatch):
 def test_options_reach_the_study(here, monkeypatch):
     calls: list[dict] = []
     monkeypatch.setattr(hp, "study", _stand_in(calls))
-    run("study", "dyes.csv", "Yield ~ 1", "-g", "Batch", *QUICK)
+    run("study", "dyes.csv", "Yield ~ 1", "-g", "Batch", "--weights", "w", *QUICK)
     (call,) = calls
     assert call.pop("data").shape == (30, 2)
     assert call == {
@@ -70,7 +70,18 @@ def test_options_reach_the_study(here, monkeypatch):
         "draws": 100,
         "chains": 2,
         "progress": True,
+        "weights": "w",
+        "known_se": None,
     }
+
+
+def test_known_standard_errors_are_taken_from_a_column(here):
+    table = pd.read_csv("dyes.csv").groupby("Batch").mean().assign(se=2.0)
+    table.to_csv("means.csv")
+    ran = run("study", "means.csv", "Yield ~ 1", "-g", "Batch", "--known-se", "se", *QUICK)
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("means.csv: Yield ~ 1, 6 rows, 6 levels of Batch\n")
+    assert "residual" not in (here / "means-hierpool/tables/variance_components.csv").read_text()
 
 
 def _stand_in(calls: list[dict]):

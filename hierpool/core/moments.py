@@ -229,7 +229,10 @@ class Moments:
         n_levels = int(codes.max()) + 1 if q and len(codes) else 0
         products = by_level(Z, np.hstack([Z, X, y[:, None]]), codes, n_levels)
         A, C, b = products[..., :q], products[..., q : q + p], products[..., -1]
-        unique, design_of, counts = _unique_designs(A, C)
+        n_rows = np.bincount(codes, minlength=n_levels) if q else np.zeros(0, dtype=np.intp)
+        precision = np.broadcast_to(rows.sd, y.shape) ** -2.0
+        total = np.bincount(codes, precision, n_levels) if q else np.zeros(0)
+        unique, design_of, counts = _unique_designs(A, C, total / np.maximum(n_rows, 1))
         return cls(
             n=len(y),
             XX=X.T @ X,
@@ -238,7 +241,7 @@ class Moments:
             A=A[unique],
             C=C[unique],
             b=b,
-            n_rows=np.bincount(codes, minlength=n_levels) if q else np.zeros(0, dtype=np.intp),
+            n_rows=n_rows,
             design_of=design_of,
             counts=counts,
             b_sum=_sum_by(b, design_of, len(unique)),
@@ -261,13 +264,20 @@ def by_level(Z: np.ndarray, W: np.ndarray, codes: np.ndarray, n_levels: int) -> 
     return out
 
 
-def _unique_designs(A: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First level of each unique (A, C), the design of each level, and the levels per design."""
+def _unique_designs(
+    A: np.ndarray, C: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First level of each unique (A, C), the design of each level, and the levels per design.
+
+    ``weight`` (J,) is the mean weight of a level's rows, which may differ by many powers of ten.
+    """
     n_levels = len(A)
     if n_levels == 0:
         return np.zeros(0, np.intp), np.zeros(0, np.intp), np.zeros(0, np.intp)
-    flat = np.hstack([A.reshape(n_levels, -1), C.reshape(n_levels, -1)])
-    key = np.round(flat / max(np.abs(flat).max(), 1e-300), _KEY_DIGITS) + 0.0
+    weight = np.where(weight > 0, weight, 1.0)
+    flat = np.hstack([A.reshape(n_levels, -1), C.reshape(n_levels, -1)]) / weight[:, None]
+    flat = np.hstack([flat / max(np.abs(flat).max(), 1e-300), np.log(weight)[:, None]])
+    key = np.round(flat, _KEY_DIGITS) + 0.0
     _, first, inverse, counts = np.unique(
         key, axis=0, return_index=True, return_inverse=True, return_counts=True
     )

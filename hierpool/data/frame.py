@@ -384,7 +384,7 @@ def _group_notices(design: Design) -> tuple[Finding, ...]:
     for group in design.groups:
         single = group.grouping.levels[group.grouping.n_rows == 1]
         n_levels, factor = group.grouping.n_levels, group.factor
-        if len(single):
+        if len(single) and design.has_sigma:
             text = f"{len(single)} of {n_levels} levels of {factor!r} have one row: "
             found.append(Finding("levels-with-one-row", "note", text + listed(single)))
         n_effects = n_levels * len(group.terms)

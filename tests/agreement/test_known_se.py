@@ -273,6 +273,19 @@ def test_correlated_slopes_with_known_sds_are_those_of_the_dense_density():
     assert len(fit.variance_components()) == 3
 
 
+def test_standard_errors_may_differ_by_many_powers_of_ten():
+    rng = np.random.default_rng(6)
+    se = np.concatenate([[1e-3], np.linspace(2.0, 2.0001, 11)])
+    y = rng.normal(0, np.hypot(se, 2.0))
+    data = pd.DataFrame({"g": list("abcdefghijkl"), "y": y, "se": se})
+    best = hp.varying_intercept("y ~ 1", data, "g", known_se="se").reml()
+    tau, beta = best.estimate.sd[0], best.estimate.beta[0]
+    expected = restricted_log_density(y, np.ones((12, 1)), np.diag(se**2 + tau**2))
+    assert best.loglik == pytest.approx(expected, rel=1e-10)
+    own = tau**2 / (tau**2 + se**2)
+    np.testing.assert_allclose(best.estimate.u[:, 0], own * (y - beta), rtol=1e-7)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rung", ["complete_pooling", "varying_intercept", "no_pooling"])
 def test_nuts_agrees(ladder, fits, rung):
