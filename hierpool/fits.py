@@ -581,7 +581,9 @@ def _any_group(design: Design, what: str) -> GroupDesign:
 
 def _size(design: Design) -> str:
     groups = ", ".join(f"{g.n_levels} levels of {f}" for f, g in design.groupings.items())
-    return f"{design.n} rows" + (f", {groups}" if groups else "")
+    known = {"weights": design.spec.weights, "known_se": design.spec.known_se}
+    named = ", ".join(f"{word} {column}" for word, column in known.items() if column)
+    return ", ".join(filter(None, [f"{design.n} rows", groups, named]))
 
 
 def _tables(fit: BlupFit | PosteriorFit) -> dict[str, pd.DataFrame]:

@@ -154,6 +154,7 @@ def test_there_is_no_sigma_anywhere(model, fit):
     assert "sigma" not in fit.datatree["posterior"]
     assert "sigma" not in fit.datatree["theta"]
     assert "sigma" not in fit.summary().index
+    assert "8 rows, 8 levels of school, known_se se" in repr(fit)
     assert "residual" not in fit.variance_components().index.get_level_values("factor")
     assert "sigma" not in hp.sensitivity(fit).table.index.get_level_values("quantity")
     assert "sigma" not in model.prior_predictive(20, seed=1)["prior"]
