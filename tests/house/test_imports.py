@@ -58,6 +58,9 @@ CORE_FLOORS = {
     "tables": 4,
     "kernels": 4,
     "integrated": 5,
+    "front_plan": 4,
+    "front_kernels": 5,
+    "fronts": 6,
 }
 
 SAMPLERS = ("pymc", "pytensor", "nutpie", "numpyro", "blackjax", "jax")
@@ -70,7 +73,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "arviz_base": ("checks/", "show/"),
     "arviz_plots": ("checks/", "show/"),
     "matplotlib": ("show/",),
-    "numba": ("core/kernels.py", "checks/psis.py"),
+    "numba": ("core/kernels.py", "core/front_kernels.py", "checks/psis.py"),
 }
 # What importing the face must not load.
 NEVER_AT_IMPORT = ("pymc", "arviz", "matplotlib", "numba", "formulaic", "scipy", "pandas")
