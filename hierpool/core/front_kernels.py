@@ -14,17 +14,21 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
-from hierpool.core.front_plan import Products, Structure
+from hierpool.core.front_columns import (
+    F1,
+    F2,
+    F3,
+    I8,
+    OPTIONS,
+    PRODUCTS,
+    STRUCTURE,
+    solve_fronts,
+    unwhiten,
+    whitened_xy,
+)
 
 BY_HAND = 64  # size of the rest up to which its Cholesky factor is not left to LAPACK
-_OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
 _BIG, _SMALL = 1e100, 1e-100
-
-_I = types.int64
-_F1, _F2 = types.Array(types.float64, 1, "C"), types.Array(types.float64, 2, "C")
-_F3 = types.Array(types.float64, 3, "C")
-_S = types.NamedUniTuple(types.Array(_I, 1, "C"), len(Structure._fields), Structure)
-_P = types.NamedTuple((_F1, _F1, _F2), Products)
 
 
 @njit(inline="always")
@@ -44,7 +48,7 @@ def _sandwich(Lam, i, q, j, w, source, source_at, target, at):
             target[at + c * q + a] = x
 
 
-@njit(types.void(_S, _P, _F2, _F1, _F2, _F2), **_OPTIONS)
+@njit(types.void(STRUCTURE, PRODUCTS, F2, F1, F2, F2), **OPTIONS)
 def fill(s, products, Lam, values, U, W):
     """Entries of M: the fronts' in ``values``, the rest's in U (upper triangle) and W."""
     n_fronts, start, N, p = s.sizes[1], s.sizes[2], s.sizes[3], s.sizes[4]
@@ -163,7 +167,7 @@ def _update_rest(s, e, values, U, W, T):
                 T[c, r] += x
 
 
-@njit(types.float64(_S, _F1, _F2, _F2, _F2), **_OPTIONS)
+@njit(types.float64(STRUCTURE, F1, F2, F2, F2), **OPTIONS)
 def eliminate(s, values, U, W, T):
     """Eliminate the fronts; returns half of their log determinant."""
     half, product = 0.0, 1.0
@@ -186,7 +190,7 @@ def eliminate(s, values, U, W, T):
     return half + np.log(product)
 
 
-@njit(types.void(_F2), **_OPTIONS)
+@njit(types.void(F2), **OPTIONS)
 def _factor_by_hand(U):
     """U becomes its upper Cholesky factor; the lower triangle is left alone."""
     N = len(U)
@@ -202,7 +206,7 @@ def _factor_by_hand(U):
                 U[j, c] -= x * U[i, c]
 
 
-@njit(types.void(_F2), **_OPTIONS)
+@njit(types.void(F2), **OPTIONS)
 def _factor_by_lapack(U):
     """As ``_factor_by_hand``; NaN where the matrix is not positive definite."""
     N = len(U)
@@ -215,7 +219,7 @@ def _factor_by_lapack(U):
         U[:] = np.nan
 
 
-@njit(types.float64(_F2, _F2, _F2), **_OPTIONS)
+@njit(types.float64(F2, F2, F2), **OPTIONS)
 def factor_rest(U, W, T):
     """Factor the rest, whiten its X and y; returns half of its log determinant."""
     N = len(U)
@@ -242,7 +246,7 @@ def factor_rest(U, W, T):
     return half
 
 
-@njit(types.float64(_S, _P, _F2, _F1, _F2, _F2, _F2), **_OPTIONS)
+@njit(types.float64(STRUCTURE, PRODUCTS, F2, F1, F2, F2, F2), **OPTIONS)
 def factor(s, products, Lam, values, U, W, T):
     """Factor M at one theta into ``values``, U and W; returns its log determinant."""
     fill(s, products, Lam, values, U, W)
@@ -251,7 +255,7 @@ def factor(s, products, Lam, values, U, W, T):
     return 2.0 * (half + factor_rest(U, W, T))
 
 
-@njit(types.void(_I, _I, _S, _P, _F3, _F1, _F3), **_OPTIONS)
+@njit(types.void(I8, I8, STRUCTURE, PRODUCTS, F3, F1, F3), **OPTIONS)
 def sums(start, stop, s, products, Lambda, log_det, T):
     """Log det of M and what the levels explain of X and y, at theta ``start`` to ``stop``."""
     N, p = s.sizes[3], s.sizes[4]
@@ -260,76 +264,7 @@ def sums(start, stop, s, products, Lambda, log_det, T):
         log_det[k] = factor(s, products, Lambda[k], values, U, W, T[k])
 
 
-@njit(types.void(_S, _F1, _F2), **_OPTIONS)
-def solve_chain(s, values, x):
-    """Solve back for the fronts, the rest of x (columns of M, m) being solved already."""
-    m = x.shape[1]
-    for e in range(s.sizes[1] - 1, -1, -1):
-        f, o, row = s.front_factor[e], s.offset[e], s.front_col[e]
-        q = s.q[f]
-        for t in range(s.nb_start[e], s.nb_start[e + 1]):
-            here = o + s.nb_local[t] * q
-            for c in range(s.q[s.nb_factor[t]]):
-                other = x[s.nb_col[t] + c]
-                for a in range(q):
-                    h, own = values[here + c * q + a], x[row + a]
-                    for k in range(m):
-                        own[k] -= h * other[k]
-        for a in range(q - 1, -1, -1):
-            own = x[row + a]
-            for b in range(a + 1, q):
-                h, other = values[o + a * q + b], x[row + b]
-                for k in range(m):
-                    own[k] -= h * other[k]
-            scale = 1.0 / values[o + a * q + a]
-            for k in range(m):
-                own[k] *= scale
-
-
-@njit(types.void(_S, _F1, _F2, _F2), **_OPTIONS)
-def solve_fronts(s, values, U, x):
-    """Solve back (F, H, U) x = x for right-hand sides x (columns of M, m)."""
-    start, N, m = s.sizes[2], s.sizes[3], x.shape[1]
-    for i in range(N - 1, -1, -1):
-        own = x[start + i]
-        for c in range(i + 1, N):
-            h, other = U[i, c], x[start + c]
-            for k in range(m):
-                own[k] -= h * other[k]
-        for k in range(m):
-            own[k] /= U[i, i]
-    solve_chain(s, values, x)
-
-
-@njit(types.void(_S, _F1, _F2, _F2), **_OPTIONS)
-def whitened_xy(s, values, W, x):
-    """x (columns of M, p + 1) becomes F^-1 Lambda'Z'(X, y), what ``solve_fronts`` starts from."""
-    start, N, p = s.sizes[2], s.sizes[3], s.sizes[4]
-    for e in range(s.sizes[1]):
-        q, row = s.q[s.front_factor[e]], s.front_col[e]
-        here = s.offset[e + 1] - (p + 1) * q
-        for r in range(p + 1):
-            for a in range(q):
-                x[row + a, r] = values[here + r * q + a]
-    for i in range(N):
-        for r in range(p + 1):
-            x[start + i, r] = W[r, i]
-
-
-@njit(types.void(_S, _F2, _F1, _F1), **_OPTIONS)
-def unwhiten(s, Lam, v, out):
-    """out (columns in the user's order) becomes u = Lambda v."""
-    for f in range(len(s.q)):
-        q, i, move = s.q[f], s.at[f], s.place[f] - s.first[f]
-        for c in range(s.first[f], s.first[f + 1], q):
-            for a in range(q):
-                x = 0.0
-                for b in range(q):
-                    x += Lam[i + a, i + b] * v[c + b]
-                out[c + move + a] = x
-
-
-@njit(types.void(_I, _I, _S, _P, _F3, _F2, _F2, _F2), **_OPTIONS)
+@njit(types.void(I8, I8, STRUCTURE, PRODUCTS, F3, F2, F2, F2), **OPTIONS)
 def deviations(start, stop, s, products, Lambda, beta, noise, out):
     """Deviations u (K, columns in the user's order) given beta; ``noise`` likewise, or (0, 0)."""
     N, p, total = s.sizes[3], s.sizes[4], s.first[-1]
@@ -352,7 +287,7 @@ def deviations(start, stop, s, products, Lambda, beta, noise, out):
         unwhiten(s, Lambda[k], v[:, 0].copy(), out[k])
 
 
-@njit(types.void(_F2, _F2), **_OPTIONS)
+@njit(types.void(F2, F2), **OPTIONS)
 def invert_rest(U, inverse):
     """Inverse of U'U, for a small rest."""
     N = len(U)
@@ -421,7 +356,7 @@ def _select_neighbours(s, e, G, rest, selected):
             selected[first + c * q + a] -= x
 
 
-@njit(types.void(_S, _F1, _F2, _F1), **_OPTIONS)
+@njit(types.void(STRUCTURE, F1, F2, F1), **OPTIONS)
 def select(s, values, rest, selected):
     """Blocks of M^-1 in the places of the blocks of M, from the inverse of the rest (N, N).
 
@@ -454,43 +389,6 @@ def select(s, values, rest, selected):
 
 
 @njit(inline="always")
-def _add(out, x, column, m):
-    """out += x column."""
-    for k in range(m):
-        out[k] += x * column[k]
-
-
-@njit(types.void(_S, _P, _F2, _F2), **_OPTIONS)
-def times(s, products, u, out):
-    """out becomes Z'Z u, for columns u (columns of Z, m) in internal order."""
-    start, m = s.sizes[2], u.shape[1]
-    raw = products.fronts
-    out[:] = 0.0
-    for e in range(s.sizes[1]):
-        f, o, row = s.front_factor[e], s.offset[e], s.front_col[e]
-        q = s.q[f]
-        for c in range(q):
-            for a in range(q):
-                _add(out[row + a], raw[o + c * q + a], u[row + c], m)
-        for t in range(s.nb_start[e], s.nb_start[e + 1]):
-            here, col = o + s.nb_local[t] * q, s.nb_col[t]
-            for c in range(s.q[s.nb_factor[t]]):
-                for a in range(q):
-                    x = raw[here + c * q + a]
-                    _add(out[row + a], x, u[col + c], m)
-                    _add(out[col + c], x, u[row + a], m)
-    for t in range(len(s.pair_row)):
-        q, w = s.q[s.pair_rows_of[t]], s.q[s.pair_cols_of[t]]
-        row, col, here = start + s.pair_row[t], start + s.pair_col[t], s.pair_offset[t]
-        for c in range(w):
-            for a in range(q):
-                x = products.pairs[here + c * q + a]
-                _add(out[row + a], x, u[col + c], m)
-                if row != col:
-                    _add(out[col + c], x, u[row + a], m)
-
-
-@njit(inline="always")
 def _trace_block(raw, o, inverse, io, Lam, i, q, j, w, out, both):
     """Add A_ij Lam_j S_ji to block i of out, and A_ji Lam_i S_ij to block j."""
     for c in range(w):
@@ -508,7 +406,7 @@ def _trace_block(raw, o, inverse, io, Lam, i, q, j, w, out, both):
                         out[j + a, j + b] += raw[o + a * q + c] * lam * inverse[io + b * q + d]
 
 
-@njit(types.void(_S, _P, _F2, _F1, _F2, _F2), **_OPTIONS)
+@njit(types.void(STRUCTURE, PRODUCTS, F2, F1, F2, F2), **OPTIONS)
 def trace_parts(s, products, Lam, selected, rest, out):
     """out (Q, Q) += the sums over levels of the diagonal blocks of Z'Z Lambda M^-1."""
     for e in range(s.sizes[1]):
@@ -533,7 +431,7 @@ def trace_parts(s, products, Lam, selected, rest, out):
         _trace_block(products.pairs, here, block, 0, Lam, i, q, j, w, out, row != col)
 
 
-@njit(types.void(_S, _F2, _F1, _F2, _F1), **_OPTIONS)
+@njit(types.void(STRUCTURE, F2, F1, F2, F1), **OPTIONS)
 def diagonal_blocks(s, Lam, selected, rest, out):
     """Blocks Lambda [M^-1]_jj Lambda' of every level, (q, q) each, factors in internal order."""
     done = 0
@@ -564,11 +462,11 @@ def diagonal_blocks(s, Lam, selected, rest, out):
             done += q * q
 
 
-_I2 = types.Array(_I, 2, "C")
-_ROWS = (_F1, _F2, _F2, _I2, _I2)  # y (n,), X (n, p), Z (n, Q), and two tables of each row's levels
+_I2 = types.Array(I8, 2, "C")
+_ROWS = (F1, F2, F2, _I2, _I2)  # y (n,), X (n, p), Z (n, Q), and two tables of each row's levels
 
 
-@njit(types.void(_S, _F2, _F1, _F2, _F2, _F1, _F2, *_ROWS, _F1, _F1), **_OPTIONS)
+@njit(types.void(STRUCTURE, F2, F1, F2, F2, F1, F2, *_ROWS, F1, F1), **OPTIONS)
 def judge_rows(
     s, Lam, selected, rest, solved, beta, R, y, X, Z, cols, blocks, leverage, residual
 ):  # fmt: skip
@@ -619,7 +517,7 @@ def judge_rows(
         residual[i] = e
 
 
-@njit(types.void(_I, _I, _S, _P, _F3, _F2, _F3, *_ROWS, _F2, _F2), **_OPTIONS)
+@njit(types.void(I8, I8, STRUCTURE, PRODUCTS, F3, F2, F3, *_ROWS, F2, F2), **OPTIONS)
 def judge_many(
     start, stop, s, products, Lambda, beta, R, y, X, Z, cols, blocks, leverage, residual
 ):  # fmt: skip

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import lapack
 
-from hierpool.core import front_kernels
+from hierpool.core import front_columns, front_kernels
 from hierpool.core.front_plan import ManyRows, Plan
 from hierpool.core.gaussian import BetaPrior, Marginal
 from hierpool.core.kernels import over_threads
@@ -60,15 +60,34 @@ class Factored:
         Shape (Q, Q).
     values, U
         The fronts' factors, and the upper Cholesky factor of the rest.
-    solved
-        Shape (columns of M, p + 1): M_uu^-1 Lambda'Z'(X, y), internal order.
+    log_det
+        Of M_uu.
+    explained
+        Shape (p + 1, p + 1): what the levels explain of (X, y)'(X, y).
+    whitened
+        Shape (columns of M, p + 1): Lambda'Z'(X, y), solved forward; internal order.
     """
 
     fronts: Fronts
     Lambda: np.ndarray
     values: np.ndarray
     U: np.ndarray
-    solved: np.ndarray
+    log_det: float
+    explained: np.ndarray
+    whitened: np.ndarray
+
+    @property
+    def sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What ``Fronts.sums`` gives, for this one Lambda (K = 1)."""
+        T = self.explained[None]
+        return np.array([self.log_det]), T[:, :-1, :-1], T[:, :-1, -1], T[:, -1, -1]
+
+    @functools.cached_property
+    def solved(self) -> np.ndarray:
+        """Shape (columns of M, p + 1): M_uu^-1 Lambda'Z'(X, y), internal order."""
+        out = self.whitened.copy()
+        front_columns.solve_fronts(self.fronts.plan.structure, self.values, self.U, out)
+        return out
 
     @functools.cached_property
     def rest(self) -> np.ndarray:
@@ -179,6 +198,22 @@ class Fronts:
         """Columns of the dense block."""
         return int(self.plan.structure.sizes[3])
 
+    @property
+    def population(self) -> np.ndarray:
+        """Shape (columns of Z, p): Z'X in internal order."""
+        return self._xy[:, :-1]
+
+    @property
+    def response(self) -> np.ndarray:
+        """Shape (columns of Z,): Z'y in internal order."""
+        return self._xy[:, -1]
+
+    @functools.cached_property
+    def _xy(self) -> np.ndarray:
+        products, out = self.plan.products, np.empty((self.n_coefficients, self.rows.p + 1))
+        front_columns.whitened_xy(self.plan.structure, products.fronts, products.xy, out)
+        return out
+
     def sums(self, Lambda: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """What the levels contribute at K values of Lambda (K, Q, Q).
 
@@ -218,16 +253,15 @@ class Fronts:
         return tuple(parts)
 
     def factored(self, Lambda: np.ndarray) -> Factored:
-        """M at one Lambda (Q, Q), factored and solved for the population columns and response."""
+        """M at one Lambda (Q, Q), factored."""
         s, p, N = self.plan.structure, self.rows.p, self.n_rest
         Lambda = np.ascontiguousarray(Lambda, dtype=float)
         values, U, W = np.empty(s.offset[-1]), np.empty((N, N)), np.empty((p + 1, N))
-        solved, T = np.empty((self.n_coefficients, p + 1)), np.empty((p + 1, p + 1))
+        whitened, T = np.empty((self.n_coefficients, p + 1)), np.empty((p + 1, p + 1))
         with one_blas_thread():
-            front_kernels.factor(s, self.plan.products, Lambda, values, U, W, T)
-        front_kernels.whitened_xy(s, values, W, solved)
-        front_kernels.solve_fronts(s, values, U, solved)
-        return Factored(self, Lambda, values, U, solved)
+            log_det = front_kernels.factor(s, self.plan.products, Lambda, values, U, W, T)
+        front_columns.whitened_xy(s, values, W, whitened)
+        return Factored(self, Lambda, values, U, log_det, T, whitened)
 
     def variances(self, at: Factored, R: np.ndarray) -> Variances:
         """Covariances of the coefficients; R (p, p) is the Cholesky factor of the Schur complement."""
@@ -260,10 +294,9 @@ class Fronts:
         v = at.solved.copy()
         v[:, p] = at.v(beta)
         moved, score = self._internal(at.Lambda, v), np.empty_like(v)
-        front_kernels.times(s, products, moved, score)
-        C, b = self._xy()
-        left = C - score[:, :p]
-        residual = b - C @ beta - score[:, p]
+        front_columns.times(s, products, moved, score)
+        left = self.population - score[:, :p]
+        residual = self.response - self.population @ beta - score[:, p]
         through = at.solved[:, :p] @ _inverse(R)
         for position, f in enumerate(self.plan.order):
             here = slice(s.first[position], s.first[position + 1])
@@ -345,13 +378,6 @@ class Fronts:
             block = Lambda[self._columns(f), self._columns(f)]
             out[here] = (block @ v[here].reshape(-1, q, v.shape[1])).reshape(-1, v.shape[1])
         return out
-
-    def _xy(self) -> tuple[np.ndarray, np.ndarray]:
-        """Z'X (columns of Z, p) and Z'y in internal order."""
-        s, out = self.plan.structure, np.empty((self.n_coefficients, self.rows.p + 1))
-        fronts = self.plan.products.fronts
-        front_kernels.whitened_xy(s, fronts, self.plan.products.xy, out)
-        return out[:, :-1], out[:, -1]
 
     def _tables(self, rows: ManyRows) -> list[np.ndarray]:
         """For each row the first column of its level of each factor, and where blocks begin."""
