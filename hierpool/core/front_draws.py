@@ -30,11 +30,18 @@ from hierpool.core import front_columns as columns
 from hierpool.core.fronts import Factored, Fronts, one_blas_thread
 from hierpool.core.gaussian import BetaPrior, Marginal
 
-TOLERANCE = 1e-8  # largest error of a draw, in the norm of the posterior precision, per root of size
-MOST_STEPS = 100  # of conjugate gradients; draws that need more are solved with a reference of their own
-_AT_ONCE = 64  # draws in a batch
+TOLERANCE = (
+    1e-8  # largest error of a draw, in the norm of the posterior precision, per root of size
+)
+MOST_STEPS = (
+    100  # of conjugate gradients; draws that need more are solved with a reference of their own
+)
+_AT_ONCE = 128  # draws in a batch
 _FEW = 32  # draws up to which each is factored for itself
-_SINGULAR = 1e-7  # a prior sd below this share of the factor's largest: theta is factored for itself
+_SMALL_REST = 64  # columns of the rest up to which a factorisation is cheaper than a solve here
+_SINGULAR = (
+    1e-7  # a prior sd below this share of the factor's largest: theta is factored for itself
+)
 
 
 def draw_many(
@@ -51,7 +58,7 @@ def draw_many(
     K, p, total = len(sigma), fronts.rows.p, fronts.n_coefficients
     beta, u = np.empty((K, p)), np.empty((K, total))
     alone = _singular(Lambda)
-    if fronts.n_rest <= _AT_ONCE or K - alone.sum() <= _FEW:
+    if fronts.n_rest <= _SMALL_REST or K - alone.sum() <= _FEW:
         alone[:] = True
     batches = list(_batches(Lambda, np.flatnonzero(~alone)))
 
@@ -210,9 +217,7 @@ class _Batch:
     D_reference: np.ndarray
 
     @classmethod
-    def of(
-        cls, fronts: Fronts, sigma: np.ndarray, Lambda: np.ndarray, prior: BetaPrior
-    ) -> _Batch:
+    def of(cls, fronts: Fronts, sigma: np.ndarray, Lambda: np.ndarray, prior: BetaPrior) -> _Batch:
         """Choose and factor the reference of these thetas."""
         covariance = Lambda @ np.swapaxes(Lambda, -1, -2)
         D = np.linalg.inv(covariance)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from scipy.linalg import block_diag
 
+from hierpool.core import front_draws
+from hierpool.core.front_draws import draw_many
 from hierpool.core.front_plan import ManyRows
-from hierpool.core.fronts import Fronts
+from hierpool.core.fronts import Fronts, one_blas_thread
 from hierpool.core.gaussian import BetaPrior, Marginal, condition
 from hierpool.core.moments import Moments, Rows
 
@@ -339,3 +341,86 @@ def test_what_cannot_be_factored_gives_nan_for_its_own_theta():
         log_det = fronts(name).sums(Lambda)[0]
         assert np.isnan(log_det[0])
         assert np.isfinite(log_det[1:]).all()
+
+
+def whitened(name: str, Lambda: np.ndarray, sigma: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Draws (K, u and beta), standard normal if each comes from the posterior of its theta."""
+    rows, out, own = DESIGNS[name], np.empty_like(draws), prior(DESIGNS[name].p)
+    T = np.hstack([Dense(rows, Lambda[0], 1.0, own).Z, rows.X])
+    TT, Ty = T.T @ T, T.T @ rows.y
+    precision = np.linalg.inv(Lambda @ np.swapaxes(Lambda, -1, -2))
+    edges = np.concatenate([[0], np.cumsum(rows.q)])
+    with one_blas_thread():
+        for k in range(len(draws)):
+            parts = [
+                np.kron(np.eye(j), precision[k, a:z, a:z])
+                for j, a, z in zip(rows.n_levels, edges[:-1], edges[1:], strict=True)
+            ]
+            Q = TT + block_diag(*parts, sigma[k] ** 2 * own.precision)
+            right = Ty.copy()
+            right[len(Ty) - rows.p :] += sigma[k] ** 2 * own.weighted_mean
+            root = np.linalg.cholesky(Q)
+            out[k] = root.T @ (draws[k] - np.linalg.solve(Q, right)) / sigma[k]
+    return out
+
+
+def is_standard_normal(z: np.ndarray) -> None:
+    """Means, variances and correlations of the columns of z within Monte Carlo error."""
+    K, size = z.shape
+    assert np.abs(z.mean(axis=0)).max() < 4.5 / np.sqrt(K)
+    cov = np.cov(z.T)
+    assert np.abs(np.diag(cov) - 1).max() < 5 * np.sqrt(2 / K)
+    assert np.abs(cov - np.diag(np.diag(cov))).max() < 5.5 / np.sqrt(K)
+    assert abs((z**2).sum() / (K * size) - 1) < 4 * np.sqrt(2 / (K * size))
+
+
+def spread(name: str, K: int, width: float) -> tuple[np.ndarray, np.ndarray]:
+    """K values of sigma and Lambda around one, apart by ``width`` in their logarithms."""
+    rng = np.random.default_rng(7)
+    scale = np.exp(width * rng.normal(size=(K, 1, sum(DESIGNS[name].q))))
+    Lambda = (lambdas(name)[:1] + 0.2 * np.eye(scale.shape[2])) * scale
+    return np.exp(0.1 * rng.normal(size=K)), Lambda
+
+
+def flat_draws(name: str, sigma: np.ndarray, Lambda: np.ndarray) -> np.ndarray:
+    beta, u = draw_many(fronts(name), sigma, Lambda, prior(DESIGNS[name].p), seed=1)
+    return np.hstack([part.reshape(len(sigma), -1) for part in u] + [beta])
+
+
+@pytest.mark.parametrize("by", ["factorisation", "gradients", "few_steps"])
+@pytest.mark.parametrize("name", ["nested_and_crossed", "chain_of_slopes", "no_population"])
+def test_every_draw_is_from_the_posterior_of_its_theta(name, by, monkeypatch):
+    if by != "factorisation":
+        monkeypatch.setattr(front_draws, "_SMALL_REST", -1)
+    if by == "few_steps":
+        monkeypatch.setattr(front_draws, "MOST_STEPS", 4)
+    sigma, Lambda = spread(name, 400, 0.4)
+    is_standard_normal(whitened(name, Lambda, sigma, flat_draws(name, sigma, Lambda)))
+
+
+def test_draws_of_a_large_rest_are_from_the_posterior():
+    sigma, Lambda = spread("large_rest", 300, 0.4)
+    draws = flat_draws("large_rest", sigma, Lambda)
+    is_standard_normal(whitened("large_rest", Lambda, sigma, draws))
+
+
+def test_draws_at_vanishing_and_at_zero_variances_are_exact_too():
+    """u is zero where its variance is, and the rest is drawn as if the factor were not there."""
+    name, K = "large_rest", 400
+    sigma, Lambda = spread(name, K, 0.3)
+    Lambda[::2, 0, 0] = 0
+    Lambda[1::2, 0, 0] *= 1e-5
+    _, u = draw_many(fronts(name), sigma, Lambda, prior(3), seed=2)
+    assert not u[0][::2].any()
+    assert 0 < np.abs(u[0][1::2]).max() < 1e-3
+    z = (u[1] - u[1].mean(axis=0)) / u[1].std(axis=0)
+    assert np.abs(z[::2].mean(axis=0)).max() < 4.5 / np.sqrt(K)
+
+
+def test_draws_do_not_depend_on_the_number_of_cores(monkeypatch):
+    sigma, Lambda = spread("large_rest", 300, 0.3)
+    results = []
+    for cores in (1, 2):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        results.append(flat_draws("large_rest", sigma, Lambda))
+    np.testing.assert_array_equal(*results)

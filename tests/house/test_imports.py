@@ -59,8 +59,10 @@ CORE_FLOORS = {
     "kernels": 4,
     "integrated": 5,
     "front_plan": 4,
-    "front_kernels": 5,
-    "fronts": 6,
+    "front_columns": 5,
+    "front_kernels": 6,
+    "fronts": 7,
+    "front_draws": 8,
 }
 
 SAMPLERS = ("pymc", "pytensor", "nutpie", "numpyro", "blackjax", "jax")
@@ -73,7 +75,12 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "arviz_base": ("checks/", "show/"),
     "arviz_plots": ("checks/", "show/"),
     "matplotlib": ("show/",),
-    "numba": ("core/kernels.py", "core/front_kernels.py", "checks/psis.py"),
+    "numba": (
+        "core/kernels.py",
+        "core/front_columns.py",
+        "core/front_kernels.py",
+        "checks/psis.py",
+    ),
 }
 # What importing the face must not load.
 NEVER_AT_IMPORT = ("pymc", "arviz", "matplotlib", "numba", "formulaic", "scipy", "pandas")
