@@ -242,7 +242,7 @@ def _parameters_at(model: Model, at: Any) -> tuple[prior_draws.Parameters | None
         )
     if isinstance(at, BlupFit):
         e = at.estimate
-        root = prior_draws.spread_root(e.sd, np.where(np.isnan(e.corr), 0.0, e.corr))
+        root = prior_draws.spread_root(e.only.sd, np.where(np.isnan(e.only.corr), 0.0, e.only.corr))
         empty = np.zeros((0, 0))
         return prior_draws.Parameters(e.beta, e.sigma, root, empty), f"its {e.method} optimum"
     posterior = at.draws["posterior"].mean(("chain", "draw"))
@@ -303,8 +303,8 @@ def _drawn(
 
 def _blup(design: Design) -> Estimated:
     e = estimate.estimate(design, "REML")
-    variance = np.diagonal(e.coef_covariance, axis1=-2, axis2=-1)
-    return Estimated.normal(e.coef, np.sqrt(variance))
+    variance = np.diagonal(e.only.coef_covariance, axis1=-2, axis2=-1)
+    return Estimated.normal(e.only.coef, np.sqrt(variance))
 
 
 def sensitivity(fit: PosteriorFit) -> Sensitivity:

@@ -96,8 +96,8 @@ class BlupFit:
         """
         group = _pooled_group(self.design, "random effects")
         e = self.estimate
-        variance = e.u_condvar if conditional else e.u_pev
-        return level_table(group, {"estimate": e.u, "se": root_of_diagonal(variance)})
+        variance = e.only.u_condvar if conditional else e.only.u_pev
+        return level_table(group, {"estimate": e.only.u, "se": root_of_diagonal(variance)})
 
     blup = random_effects
 
@@ -108,7 +108,9 @@ class BlupFit:
         """
         group = _any_group(self.design, "coefficients")
         e = self.estimate
-        return level_table(group, {"estimate": e.coef, "se": root_of_diagonal(e.coef_covariance)})
+        return level_table(
+            group, {"estimate": e.only.coef, "se": root_of_diagonal(e.only.coef_covariance)}
+        )
 
     def variance_components(self) -> pd.DataFrame:
         """Standard deviations and correlations, the residual sd last unless those are known.
@@ -121,8 +123,8 @@ class BlupFit:
         table = spread_index(group if pooled else None, self.design.has_sigma)
         estimate, se = ([e.sigma], [e.sigma_se]) if self.design.has_sigma else ([], [])
         if pooled:
-            estimate = [*e.sd, *pair_values(group, e.corr), *estimate]
-            se = [*e.sd_se, *pair_values(group, e.corr_se), *se]
+            estimate = [*e.only.sd, *pair_values(group, e.only.corr), *estimate]
+            se = [*e.only.sd_se, *pair_values(group, e.only.corr_se), *se]
         table["estimate"], table["se"] = np.array(estimate), np.array(se)
         return table
 

@@ -35,7 +35,7 @@ from hierpool.bayes.theta import Theta
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, nearest
-from hierpool.core.moments import Coordinates, single_group
+from hierpool.core.moments import Coordinates
 from hierpool.core.results import OBS_DIM, RESPONSE, coords, row_labels
 
 Parameterization = Literal["noncentered", "centered"]
@@ -117,18 +117,18 @@ def build(
             f"no parameterization {parameterization!r}: {nearest(parameterization, PARAMETERIZATIONS)}",
             "unknown-parameterization",
         )
-    group = single_group(design)
     with pm.Model(coords={OBS_DIM: row_labels(design), **coords(design)}) as model:
         sigma: Any = 1.0
         if priors.sigma is not None:
             sigma = _distribution("sigma", priors.sigma.family, priors.sigma.parameters)
         common, beta = _population(design, priors)
-        if group is None:
-            own: Any = 0.0
-        elif priors.own is not None:
-            own = _own(group, priors.own, beta, Coordinates.of(design).x)
-        else:
-            own = _pooled(group, priors.spread, beta, parameterization)
+        own: Any = 0.0
+        for group in design.groups:
+            if priors.own is not None:
+                own = _own(group, priors.own, beta, Coordinates.of(design).x)
+            else:
+                spread = priors.spread_of(group.factor)
+                own = own + _pooled(group, spread, beta, parameterization)
         mean = common + own + np.zeros(design.n) + design.offset
         sd = sigma * design.relative_sd
         pm.Normal(RESPONSE, mu=mean, sigma=sd, observed=design.y, dims=OBS_DIM)
@@ -406,21 +406,21 @@ def theta_of(posterior: xr.Dataset, design: Design, priors: ModelPriors) -> Thet
         sigma = _flat(posterior, "sigma")
     else:
         sigma = np.ones(posterior.sizes["chain"] * posterior.sizes["draw"])
-    group = single_group(design)
-    if group is None or not priors.spread:
-        return Theta(sigma, np.zeros((len(sigma), 0)), np.zeros((len(sigma), 0, 0)))
-    name = f"sd_{group.factor}"
-    sd = _flat(posterior, f"{name}_centred" if f"{name}_centred" in posterior else name)
-    if not group.has_correlation:
-        return Theta(sigma, sd, np.tile(np.eye(sd.shape[1]), (len(sd), 1, 1)))
-    partial = _flat(posterior, f"partial_corr_{group.factor}")
-    rows, columns, _ = _pairs(priors.spread)
-    given = {(i, j): partial[:, k] for k, (i, j) in enumerate(zip(rows, columns, strict=True))}
-    cholesky = np.zeros((*sd.shape, sd.shape[1]))
-    for i, row in enumerate(_factor_entries(given, sd.shape[1], np.sqrt)):
-        for j, entry in enumerate(row):
-            cholesky[:, i, j] = entry
-    return Theta(sigma, sd, cholesky)
+    Q = design.group_columns[-1].stop if priors.spread else 0
+    sds, cholesky = np.zeros((len(sigma), Q)), np.zeros((len(sigma), Q, Q))
+    for group, at in zip(design.groups if Q else (), design.group_columns, strict=Q > 0):
+        name = f"sd_{group.factor}"
+        sds[:, at] = _flat(posterior, f"{name}_centred" if f"{name}_centred" in posterior else name)
+        given: dict[tuple[int, int], np.ndarray] = {}
+        if group.has_correlation:
+            partial = _flat(posterior, f"partial_corr_{group.factor}")
+            rows, columns, _ = _pairs(priors.spread_of(group.factor))
+            places = zip(rows, columns, strict=True)
+            given = {place: partial[:, k] for k, place in enumerate(places)}
+        for i, row in enumerate(_factor_entries(given, len(group.terms), np.sqrt)):
+            for j, entry in enumerate(row):
+                cholesky[:, at.start + i, at.start + j] = entry
+    return Theta(sigma, sds, cholesky)
 
 
 def _flat(posterior: xr.Dataset, name: str) -> np.ndarray:

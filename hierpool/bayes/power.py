@@ -59,11 +59,11 @@ def components(priors: ModelPriors) -> tuple[str, ...]:
     if priors.population.terms:
         out.append("beta")
     if priors.own is not None:
-        out.append(f"coef_{priors.factor}")
-    if priors.spread:
-        out.append(f"sd_{priors.factor}")
-        if any(block.eta is not None for block in priors.spread):
-            out.append(f"corr_{priors.factor}")
+        out.append(f"coef_{priors.own_factor}")
+    for factor in priors.factors:
+        out.append(f"sd_{factor}")
+        if any(block.eta is not None for block in priors.spread_of(factor)):
+            out.append(f"corr_{factor}")
     return tuple(out) if priors.sigma is None else (*out, "sigma")
 
 
@@ -80,12 +80,14 @@ def _scaled(priors: ModelPriors, component: str, power: float) -> ModelPriors:
         return replace(priors, sigma=scaled_prior(priors.sigma, power))
     if component == "beta":
         return replace(priors, population=_coefficients(priors.population, power))
-    kind = component.split("_", 1)[0]
+    kind, factor = component.split("_", 1)
     if kind == "coef" and priors.own is not None:
         return replace(priors, own=_coefficients(priors.own, power))
     blocks = []
     for block in priors.spread:
-        if kind == "sd":
+        if block.factor != factor:
+            blocks.append(block)
+        elif kind == "sd":
             sd = tuple(scaled_prior(p, power) for p in block.sd)
             blocks.append(replace(block, sd=sd))
         else:
@@ -120,16 +122,16 @@ def log_priors(
     if priors.population.terms:
         out["beta"] = _log_prior_of(priors.population, beta)
     if own is not None and priors.own is not None:
-        out[f"coef_{priors.factor}"] = _log_prior_of(priors.own, own).sum(axis=1)
-    if priors.spread:
-        sd = [p for block in priors.spread for p in block.sd]
-        each = [p.distribution.logpdf(theta.sd[:, k]) for k, p in enumerate(sd)]
-        out[f"sd_{priors.factor}"] = np.sum(each, axis=0)
-        correlated = [block for block in priors.spread if block.eta is not None]
-        if correlated:
-            out[f"corr_{priors.factor}"] = np.sum(
-                [_log_lkj(theta, block.columns, block.eta or 1.0) for block in correlated], axis=0
-            )
+        out[f"coef_{priors.own_factor}"] = _log_prior_of(priors.own, own).sum(axis=1)
+    for block, place in zip(priors.spread, priors.places(), strict=True):
+        each = [
+            p.distribution.logpdf(theta.sd[:, k])
+            for k, p in zip(range(place.start, place.stop), block.sd, strict=True)
+        ]
+        sd, corr = f"sd_{block.factor}", f"corr_{block.factor}"
+        out[sd] = out.get(sd, 0.0) + np.sum(each, axis=0)
+        if block.eta is not None:
+            out[corr] = out.get(corr, 0.0) + _log_lkj(theta, place, block.eta)
     if priors.sigma is not None:
         out["sigma"] = priors.sigma.distribution.logpdf(theta.sigma)
     return out

@@ -5,6 +5,7 @@ Everything is in the user's coding, so that draws of any engine can be set besid
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from hierpool.bayes.standardised import Standardised
 from hierpool.bayes.theta import Theta
 from hierpool.core.design import Design
 from hierpool.core.errors import PriorError, listed
-from hierpool.core.moments import Coordinates, single_group
+from hierpool.core.moments import Coordinates
 from hierpool.core.triangular import solve_lower
 
 
@@ -29,10 +30,10 @@ class Parameters:
         Shape (p,).
     sigma
         Residual sd; 1 where those of the rows are known.
-    spread_root
-        Shape (q, q): a root of the covariance of a level's deviations; (0, 0) without them.
+    spread_roots
+        For each pooled factor, shape (q, q): a root of the covariance of a level's deviations.
     levels
-        Shape (J, q): deviations u of the levels; own coefficients for no pooling.
+        For each factor, shape (J, q): deviations u of the levels; own coefficients for no pooling.
     theta
         sigma, sds and correlations in the coordinates of the priors; None where they were given
         and not drawn.
@@ -40,22 +41,9 @@ class Parameters:
 
     beta: np.ndarray
     sigma: float
-    spread_root: np.ndarray
-    levels: np.ndarray
+    spread_roots: tuple[np.ndarray, ...] = ()
+    levels: tuple[np.ndarray, ...] = ()
     theta: Theta | None = None
-
-    @property
-    def sd(self) -> np.ndarray:
-        """Shape (q,): standard deviations of the factor's terms."""
-        return np.asarray(np.sqrt((self.spread_root**2).sum(axis=1)))
-
-    @property
-    def corr(self) -> np.ndarray:
-        """Shape (q, q): correlations of the factor's terms; a term without spread has none."""
-        sd = np.where(self.sd > 0, self.sd, 1.0)
-        corr = (self.spread_root / sd[:, None]) @ (self.spread_root / sd[:, None]).T
-        np.fill_diagonal(corr, 1.0)
-        return np.asarray(corr)
 
     def named(self, design: Design) -> dict[str, np.ndarray]:
         """Name of each variable in the vocabulary -> its value."""
@@ -64,17 +52,25 @@ class Parameters:
             out["sigma"] = np.asarray(self.sigma)
         if design.terms:
             out["beta"] = self.beta
-        group = single_group(design)
-        if group is None:
-            return out
-        if not group.is_pooled:
-            return {**out, f"coef_{group.factor}": self.levels}
-        population = np.append(self.beta, 0.0)[group.population]
-        out |= {f"sd_{group.factor}": self.sd, f"u_{group.factor}": self.levels}
-        out[f"coef_{group.factor}"] = population + self.levels
-        if group.has_correlation:
-            out[f"corr_{group.factor}"] = self.corr
+        if design.groups and not design.groups[0].is_pooled:
+            return {**out, f"coef_{design.groups[0].factor}": self.levels[0]}
+        for group, root, u in zip(design.groups, self.spread_roots, self.levels, strict=True):
+            sd, corr = _sd_and_corr(root)
+            population = np.append(self.beta, 0.0)[group.population]
+            out |= {f"sd_{group.factor}": sd, f"u_{group.factor}": u}
+            out[f"coef_{group.factor}"] = population + u
+            if group.has_correlation:
+                out[f"corr_{group.factor}"] = corr
         return out
+
+
+def _sd_and_corr(root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sds (q,) and correlations (q, q) of a factor's terms; a term without spread has none."""
+    sd = np.sqrt((root**2).sum(axis=1))
+    unit = root / np.where(sd > 0, sd, 1.0)[:, None]
+    corr = unit @ unit.T
+    np.fill_diagonal(corr, 1.0)
+    return sd, corr
 
 
 def draw_parameters(design: Design, priors: ModelPriors, rng: np.random.Generator) -> Parameters:
@@ -97,20 +93,29 @@ def draw_parameters(design: Design, priors: ModelPriors, rng: np.random.Generato
     sigma = float(theta.sigma[0])
     block = priors.population
     beta = block.coding.to_user @ _draw(block, 1, rng)[0]
-    group = single_group(design)
-    if group is None:
-        return Parameters(beta, sigma, np.zeros((0, 0)), np.zeros((0, 0)), theta)
-    n_levels = group.grouping.n_levels
     if priors.own is not None:
+        n_levels = design.groups[0].grouping.n_levels
         own = _draw(priors.own, n_levels, rng) @ priors.own.coding.to_user.T
         common = Coordinates.of(design).x
         if not common.has_constant:  # common columns are centred at the cost of the intercepts
             own = own - (common.means @ beta) * priors.own.coding.constant
-        return Parameters(beta, sigma, np.zeros((0, 0)), own, theta)
+        return Parameters(beta, sigma, (), (own,), theta)
+    if not design.groups:
+        return Parameters(beta, sigma, theta=theta)
     into_user = linalg.block_diag(*(b.coding.to_user for b in priors.spread))
-    root = into_user @ (theta.sd[0][:, None] * theta.corr_chol[0])
-    u = rng.standard_normal((n_levels, len(root))) @ root.T
-    return Parameters(beta, sigma, root, u, theta)
+    whole = into_user @ (theta.sd[0][:, None] * theta.corr_chol[0])
+    roots = tuple(whole[at, at] for at in design.group_columns)
+    return Parameters(beta, sigma, roots, _draw_levels(design, roots, rng), theta)
+
+
+def _draw_levels(
+    design: Design, roots: Sequence[np.ndarray], rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """Deviations of the levels of each factor, given roots of their covariances."""
+    return tuple(
+        rng.standard_normal((group.grouping.n_levels, len(root))) @ root.T
+        for group, root in zip(design.groups, roots, strict=True)
+    )
 
 
 def _draw(block: CoefficientPriors, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -127,19 +132,17 @@ def _draw(block: CoefficientPriors, n: int, rng: np.random.Generator) -> np.ndar
 
 def at_parameters(design: Design, parameters: Parameters, rng: np.random.Generator) -> Parameters:
     """The same population with its levels drawn anew (own coefficients of no pooling stay)."""
-    group = single_group(design)
-    if group is None or not group.is_pooled:
+    if not parameters.spread_roots:
         return parameters
-    root = parameters.spread_root
-    u = rng.standard_normal((group.grouping.n_levels, len(root))) @ root.T
-    return Parameters(parameters.beta, parameters.sigma, root, u)
+    levels = _draw_levels(design, parameters.spread_roots, rng)
+    return Parameters(parameters.beta, parameters.sigma, parameters.spread_roots, levels)
 
 
 def simulate(design: Design, parameters: Parameters, rng: np.random.Generator) -> np.ndarray:
     """Shape (n,): a response drawn at these parameters, in the rows of the design."""
     mean = design.X @ parameters.beta + design.offset
-    for group in design.groups:
-        mean = mean + (group.Z * parameters.levels[group.grouping.codes]).sum(axis=1)
+    for group, levels in zip(design.groups, parameters.levels, strict=True):
+        mean = mean + (group.Z * levels[group.grouping.codes]).sum(axis=1)
     sd = parameters.sigma * design.relative_sd
     return np.asarray(mean + sd * rng.standard_normal(design.n))
 

@@ -7,6 +7,7 @@ coordinates of its own ``Coding``; everything reported is mapped back to the use
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,9 +18,9 @@ import pandas as pd
 from scipy import special, stats
 
 from hierpool.core.coding import Coding, stable_mean
-from hierpool.core.design import Design, GroupDesign
+from hierpool.core.design import Block, Design, GroupDesign
 from hierpool.core.errors import PriorError, listed, nearest
-from hierpool.core.moments import Coordinates, single_group
+from hierpool.core.moments import Coordinates
 from hierpool.core.triangular import solve_lower
 
 COEFFICIENT_SDS = 2.5  # prior sd of a coefficient, in sds of the response per sd of its column
@@ -264,9 +265,11 @@ class CoefficientPriors:
 class SpreadPriors:
     """Priors of the standard deviations and the correlation of one block of a factor.
 
-    ``eta`` is the shape of the LKJ prior, None for an uncorrelated block.
+    ``columns`` are the block's among those of its factor; ``eta`` is the shape of the LKJ prior,
+    None for an uncorrelated block.
     """
 
+    factor: str
     coding: Coding
     terms: tuple[str, ...]
     columns: slice
@@ -286,12 +289,12 @@ class ModelPriors:
         Prior of the residual sd; None where those of the rows are known.
     population
         Priors of the population coefficients.
-    factor
-        Name of the grouping factor; empty without group terms.
     spread
-        Priors of sds and correlations, one entry per block; empty for complete and no pooling.
-    own
-        Priors of each level's own coefficients; None unless this is no pooling.
+        Priors of sds and correlations, one entry per block, factor by factor; empty for complete
+        and no pooling.
+    own, own_factor
+        Priors of each level's own coefficients, and the factor; None and empty unless this is no
+        pooling.
     weights
         Name of the column of weights, for the printed table; empty without one.
     """
@@ -299,9 +302,9 @@ class ModelPriors:
     response: str
     sigma: Prior | None
     population: CoefficientPriors
-    factor: str = ""
     spread: tuple[SpreadPriors, ...] = ()
     own: CoefficientPriors | None = None
+    own_factor: str = ""
     weights: str = ""
 
     @property
@@ -309,14 +312,28 @@ class ModelPriors:
         """Whether every prior is a distribution: none is flat."""
         return self.population.n_flat == 0
 
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Factors with sds, in order."""
+        return tuple(dict.fromkeys(block.factor for block in self.spread))
+
+    def spread_of(self, factor: str) -> tuple[SpreadPriors, ...]:
+        """The blocks of one factor."""
+        return tuple(block for block in self.spread if block.factor == factor)
+
+    def places(self) -> list[slice]:
+        """Columns of each block of ``spread`` among those of all factors side by side."""
+        edges = np.cumsum([0, *(len(block.sd) for block in self.spread)]).tolist()
+        return [slice(a, b) for a, b in itertools.pairwise(edges)]
+
     def table(self) -> pd.DataFrame:
         """One row a parameter: its prior and what it means in the response's units."""
         rows = [*_coefficient_rows(self.population, "beta", self.response)]
         if self.own is not None:
             common = self.population.terms if self.population.coding.is_centred else ()
-            rows += _coefficient_rows(self.own, f"coef_{self.factor}", self.response, common)
+            rows += _coefficient_rows(self.own, f"coef_{self.own_factor}", self.response, common)
         for block in self.spread:
-            rows += _spread_rows(block, self.factor, self.response)
+            rows += _spread_rows(block, self.response)
         if self.sigma is not None:
             what = f"residual sd of {self.response}{f' where {self.weights} is 1' * bool(self.weights)}"
             rows.append(("sigma", str(self.sigma), f"{what}: {_range(self.sigma)}"))
@@ -339,22 +356,20 @@ def default_priors(design: Design) -> ModelPriors:
     """
     coordinates = Coordinates.of(design)
     sd_y, mean_y = design.sd_y, float(stable_mean(design.y_less_offset))
-    group, spec = single_group(design), design.spec
+    groups, spec = design.groups, design.spec
     sigma = Prior("HalfStudentT", nu=SD_NU, sigma=design.largest_sigma)
     population = _coefficients(coordinates.x, design.terms, mean_y, sd_y)
     priors = ModelPriors(
         spec.response,
         sigma if design.has_sigma else None,
         population,
-        group.factor if group is not None else "",
         weights=spec.weights or "",
     )
-    if group is None:
-        return priors
-    if not group.is_pooled:
-        assert coordinates.z is not None
-        return replace(priors, own=_coefficients(coordinates.z, group.terms, mean_y, sd_y))
-    return replace(priors, spread=tuple(_spread(group, i, sd_y) for i in range(len(group.blocks))))
+    if groups and not groups[0].is_pooled:
+        own = _coefficients(coordinates.zs[0], groups[0].terms, mean_y, sd_y)
+        return replace(priors, own=own, own_factor=groups[0].factor)
+    blocks = [(group, block) for group in groups for block in group.blocks]
+    return replace(priors, spread=tuple(_spread(*one, sd_y) for one in blocks))
 
 
 def _coefficients(
@@ -371,16 +386,14 @@ def _coefficients(
     return CoefficientPriors(coding, terms, tuple(priors))
 
 
-def _spread(group: GroupDesign, index: int, sd_y: float) -> SpreadPriors:
-    block = group.blocks[index]
+def _spread(group: GroupDesign, block: Block, sd_y: float) -> SpreadPriors:
     coding = Coding.of(group.Z[:, block.columns])
     correlated = block.covariance == "correlated" and block.size > 1
     if not correlated:
         coding = coding.uncentred()
     sd = tuple(Prior("HalfStudentT", nu=SD_NU, sigma=sd_y / s) for s in coding.scales)
-    return SpreadPriors(
-        coding, group.terms[block.columns], block.columns, sd, LKJ_ETA if correlated else None
-    )
+    terms, eta = group.terms[block.columns], LKJ_ETA if correlated else None
+    return SpreadPriors(group.factor, coding, terms, block.columns, sd, eta)
 
 
 def _coefficient_rows(
@@ -414,8 +427,8 @@ def _change(response: str, term: str) -> str:
     return f"change of {response} per unit of {term}"
 
 
-def _spread_rows(block: SpreadPriors, factor: str, response: str) -> list[tuple[str, str, str]]:
-    rows = []
+def _spread_rows(block: SpreadPriors, response: str) -> list[tuple[str, str, str]]:
+    rows, factor = [], block.factor
     constants = block.coding.constant
     for term, prior, a in zip(block.terms, block.sd, constants, strict=True):
         where = _where(block.coding, block.terms) if a else ""

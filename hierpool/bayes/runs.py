@@ -54,21 +54,30 @@ class EngineRun:
 
 
 def coefficient_names(design: Design, drawn: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Draws keyed ``beta``, ``u``, ``coef`` under the names of the vocabulary; empty ones left out."""
-    factor = design.groups[0].factor if design.groups else ""
-    names = {"beta": "beta", "u": f"u_{factor}", "coef": f"coef_{factor}"}
-    return {names[k]: v for k, v in drawn.items() if v.size}
+    """Draws keyed ``beta``, ``u``, ``coef`` under the names of the vocabulary; empty ones left out.
+
+    Of several factors ``u`` and ``coef`` are tuples.
+    """
+    out = {}
+    for key, values in drawn.items():
+        if key == "beta":
+            out |= {"beta": values} if values.size else {}
+            continue
+        for group, own in zip(design.groups, values, strict=True):
+            out[f"{key}_{group.factor}"] = own
+    return out
 
 
 def spread_names(design: Design, theta_map: ThetaMap, theta: Theta) -> dict[str, np.ndarray]:
     """sigma, sds and correlations of theta in the user's coding, under the names of the vocabulary."""
     out = {"sigma": theta.sigma} if design.has_sigma else {}
-    for group in design.groups:
-        if group.is_pooled:
-            sd, corr = theta_map.user_spread(theta)
-            out[f"sd_{group.factor}"] = sd
-            if group.has_correlation:
-                out[f"corr_{group.factor}"] = corr
+    if theta_map.own_sd is not None:
+        return out
+    sd, corr = theta_map.user_spread(theta)
+    for group, at in zip(design.groups, design.group_columns, strict=True):
+        out[f"sd_{group.factor}"] = sd[:, at]
+        if group.has_correlation:
+            out[f"corr_{group.factor}"] = corr[:, at, at]
     return out
 
 

@@ -26,7 +26,7 @@ _EDGE = 1e-12  # partial correlations are kept this far from -1 and 1
 class Standardised:
     """Map between z, shape (K, d), and ``Theta``.
 
-    Order of z: sigma unless it is known, the sds of the factor's terms, then the partial
+    Order of z: sigma unless it is known, the sds of the factors' terms, then the partial
     correlations of each correlated block, row by row below the diagonal.
 
     Attributes
@@ -34,8 +34,8 @@ class Standardised:
     priors
         Priors of sigma (unless it is known) and of the sds, in order.
     pairs
-        For each partial correlation its (row, column, first column of its block) in the factor's
-        q terms.
+        For each partial correlation its (row, column, first column of its block) among the terms
+        of all factors.
     shapes
         Shape (pairs,): a of its Beta(a, a) distribution on (-1, 1).
     first_sd
@@ -54,9 +54,9 @@ class Standardised:
         first_sd = len(scalars)
         pairs: list[tuple[int, int, int]] = []
         shapes: list[float] = []
-        for block in priors.spread:
+        for block, place in zip(priors.spread, priors.places(), strict=True):
             scalars += block.sd
-            size, start = len(block.sd), block.columns.start
+            size, start = len(block.sd), place.start
             if block.eta is None:
                 continue
             for i in range(1, size):
@@ -72,7 +72,7 @@ class Standardised:
 
     @property
     def n_sds(self) -> int:
-        """q, the number of standard deviations of the factor's terms."""
+        """Q, the number of standard deviations of the factors' terms."""
         return len(self.priors) - self.first_sd
 
     def correlations_of(self, sd: int) -> list[int]:

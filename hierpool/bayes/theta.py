@@ -28,7 +28,8 @@ class Theta:
     sigma
         Shape (K,): residual sd; 1 where those of the rows are known.
     sd
-        Shape (K, q): standard deviations of the factor's terms; (K, 0) unless partially pooled.
+        Shape (K, q): standard deviations of the terms of all factors; (K, 0) unless partially
+        pooled.
     corr_chol
         Shape (K, q, q): Cholesky factor of the correlation matrix, block diagonal.
     """
@@ -72,16 +73,17 @@ class ThetaMap:
     def of(cls, priors: ModelPriors, coordinates: Coordinates) -> ThetaMap:
         """Map of a model whose coefficients have normal priors."""
         beta = _beta_prior(priors, coordinates)
-        z = coordinates.z
-        if z is None:
+        if not coordinates.zs:
             empty = np.zeros((0, 0))
             return cls(empty, empty, None, beta, np.zeros(0))
         if priors.own is not None:
+            z = coordinates.zs[0]
             into_working = z.to_working @ priors.own.coding.to_user
             mean = into_working @ priors.own.mean - coordinates.y_shift * z.to_working @ z.constant
             return cls(into_working, priors.own.coding.to_user, priors.own.sd, beta, mean)
         into_user = linalg.block_diag(*(b.coding.to_user for b in priors.spread))
-        return cls(z.to_working @ into_user, into_user, None, beta, np.zeros(len(into_user)))
+        into_working = coordinates.u_to_working @ into_user
+        return cls(into_working, into_user, None, beta, np.zeros(len(into_user)))
 
     def relative_factor(self, theta: Theta) -> np.ndarray:
         """Shape (K, q, q): Lambda in working coordinates."""

@@ -25,11 +25,16 @@ FAR = 5.0  # sds from the mean of a column to 0 beyond which a default stated at
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a name stands for: a kind of parameter, and its positions among the terms."""
+    """What a name stands for: a kind of parameter, and its positions among the terms.
+
+    Positions of sds are among those of all factors side by side; ``factor`` says whose correlation
+    it is, or which factor as a whole.
+    """
 
     kind: Kind
     positions: tuple[int, ...] = ()
     is_term: bool = False
+    factor: str = ""
 
 
 def names_of(priors: ModelPriors) -> dict[str, Target]:
@@ -43,24 +48,31 @@ def names_of(priors: ModelPriors) -> dict[str, Target]:
     if priors.population.terms:
         named += _term_names("beta", "beta", priors.population.terms)
     if priors.own is not None:
-        named += _term_names(f"coef_{priors.factor}", "own", priors.own.terms)
-    terms = [t for block in priors.spread for t in block.terms]
-    if terms:
-        sds = _term_names(f"sd_{priors.factor}", "sd", terms)
+        named += _term_names(f"coef_{priors.own_factor}", "own", priors.own.terms)
+    factors: list[tuple[str, Target]] = []
+    for factor in priors.factors:
+        blocks = [(b, at) for b, at in zip(priors.spread, priors.places(), strict=True)]
+        own = [(b, at) for b, at in blocks if b.factor == factor]
+        terms = [t for block, _ in own for t in block.terms]
+        sds = _term_names(f"sd_{factor}", "sd", terms, first=own[0][1].start)
         named += [(name, target) for name, target in sds if name not in terms]
-        if any(block.eta is not None for block in priors.spread):
-            named.append((f"corr_{priors.factor}", Target("corr")))
+        if any(block.eta is not None for block, _ in own):
+            named.append((f"corr_{factor}", Target("corr", factor=factor)))
+        positions = range(own[0][1].start, own[-1][1].stop)
+        factors.append((factor, Target("factor", tuple(positions), factor=factor)))
     if priors.sigma is not None:
         named.append(("sigma", Target("sigma")))
-    if terms:
-        named.append((priors.factor, Target("factor", tuple(range(len(terms))))))
+    named += factors
     return dict(reversed(named))
 
 
-def _term_names(variable: str, kind: Kind, terms: Sequence[str]) -> list[tuple[str, Target]]:
-    each = [Target(kind, (k,), is_term=True) for k in range(len(terms))]
+def _term_names(
+    variable: str, kind: Kind, terms: Sequence[str], first: int = 0
+) -> list[tuple[str, Target]]:
+    positions = tuple(range(first, first + len(terms)))
+    each = [Target(kind, (k,), is_term=True) for k in positions]
     return [
-        (variable, Target(kind, tuple(range(len(terms))))),
+        (variable, Target(kind, positions)),
         *((f"{variable}[{t}]", target) for t, target in zip(terms, each, strict=True)),
         *zip(terms, each, strict=True),
     ]
@@ -96,9 +108,9 @@ def with_user_priors(priors: ModelPriors, design: Design, given: Mapping[str, An
         out = replace(out, population=population)
     if chosen.terms["own"] and out.own is not None:
         own = _coefficients(out.own, chosen.terms["own"])
-        _warn_of_zero(f"coef_{out.factor}", own, chosen.terms["own"], design.groups[0].Z)
+        _warn_of_zero(f"coef_{out.own_factor}", own, chosen.terms["own"], design.groups[0].Z)
         out = replace(out, own=own)
-    if chosen.terms["sd"] or "corr" in chosen.scalars:
+    if chosen.terms["sd"] or any(name.startswith("corr") for name in chosen.scalars):
         out = replace(out, spread=_spread(out, chosen, design))
     return out
 
@@ -124,7 +136,7 @@ def check_names(given: Mapping[str, Any], known: Iterable[ModelPriors], formula:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The user's priors: of sigma and the correlation, and by kind and position of the others."""
+    """The user's priors: of sigma and the correlations, and by kind and position of the others."""
 
     scalars: Mapping[str, Prior]
     terms: Mapping[Kind, Mapping[int, Prior]]
@@ -139,7 +151,7 @@ class _Chosen:
             for prior in _read(given[name], name, target):
                 kind = _checked(prior, name, target)
                 if kind == "corr" or kind == "sigma":
-                    scalars[kind] = prior
+                    scalars[f"corr_{target.factor}" if kind == "corr" else kind] = prior
                     continue
                 _check_joint(prior, name, target, terms[kind])
                 for position in target.positions:
@@ -226,10 +238,10 @@ def _coefficients(block: CoefficientPriors, chosen: Mapping[int, Prior]) -> Coef
 
 def _spread(priors: ModelPriors, chosen: _Chosen, design: Design) -> tuple[SpreadPriors, ...]:
     out = []
-    for block in priors.spread:
-        start, size = block.columns.start, len(block.sd)
+    for block, place in zip(priors.spread, priors.places(), strict=True):
+        start, size = place.start, len(block.sd)
         own = {k - start: p for k, p in chosen.terms["sd"].items() if start <= k < start + size}
-        corr = chosen.scalars.get("corr") if block.eta is not None else None
+        corr = chosen.scalars.get(f"corr_{block.factor}") if block.eta is not None else None
         if not own and corr is None:
             out.append(block)
             continue
@@ -237,8 +249,8 @@ def _spread(priors: ModelPriors, chosen: _Chosen, design: Design) -> tuple[Sprea
         eta = block.eta if corr is None else float(corr.parameters["eta"])
         out.append(replace(block, coding=block.coding.uncentred(), sd=sd, eta=eta))
         if block.coding.is_centred:
-            columns = design.groups[0].Z[:, block.columns]
-            _warn_of_zero(f"sd_{priors.factor}", out[-1], own, columns)
+            columns = design.group(block.factor).Z[:, block.columns]
+            _warn_of_zero(f"sd_{block.factor}", out[-1], own, columns)
     return tuple(out)
 
 

@@ -67,9 +67,9 @@ def compare_blups(fit: Any, reml: Any) -> pd.DataFrame:
     algebra, estimate = fit.integrated, reml.estimate
     at = algebra.condition(np.array([estimate.sigma]), estimate.relative_factor[None])
     with_prior = algebra.to_user(at.beta, at.deviations())["u"][0]
-    mean, blup = draws.mean(axis=0), estimate.u
+    mean, blup = draws.mean(axis=0), estimate.only.u
     own_draws = fit.draws["posterior"][f"u_{group.factor}"].to_numpy()
-    pev = np.diagonal(estimate.u_pev, axis1=1, axis2=2)
+    pev = np.diagonal(estimate.only.u_pev, axis1=1, axis2=2)
     columns = {
         "posterior_mean": mean,
         "posterior_sd": own_draws.std(axis=(0, 1), ddof=1),

@@ -62,7 +62,7 @@ def shrinkage(fit: Any) -> pd.DataFrame:
         beta, coef = means["beta"], means["coef"]
         factors = _factor_draws(fit.integrated, fit.theta.sigma, fit.relative_factor, group)
     else:
-        beta, coef = fit.estimate.beta, fit.estimate.coef
+        beta, coef = fit.estimate.beta, fit.estimate.only.coef
         coordinates = Coordinates.of(design)
         moments = Moments.of(Rows.of(design, coordinates))
         sigma, factor = np.array([fit.estimate.sigma]), fit.estimate.relative_factor[None]

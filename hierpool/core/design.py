@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -214,6 +215,12 @@ class Design:
         digest = hashlib.blake2b(np.ascontiguousarray(self.y, dtype=float).tobytes())
         digest.update(pd.util.hash_pandas_object(self.rows).to_numpy().tobytes())
         return digest.hexdigest()[:32]
+
+    @property
+    def group_columns(self) -> tuple[slice, ...]:
+        """Each factor's columns among those of all factors side by side."""
+        edges = np.cumsum([0, *(len(g.terms) for g in self.groups)]).tolist()
+        return tuple(slice(a, b) for a, b in itertools.pairwise(edges))
 
     def group(self, factor: str) -> GroupDesign:
         """The group design of one factor; KeyError where the model has none for it."""

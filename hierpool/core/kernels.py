@@ -29,12 +29,13 @@ _PIECE = 256  # rows that one thread takes at a time
 _ALONE = 64  # values of theta that one thread does by itself
 
 
-def over_threads(kernel: Callable[..., None], n: int, *arrays: Any) -> None:
+def over_threads(kernel: Callable[..., None], n: int, *arrays: Any, alone: int = _ALONE) -> None:
     """Call ``kernel(start, stop, *arrays)`` on slices of range(n), one slice a core.
 
-    The kernels release the interpreter and write to slices of their own.
+    The kernels release the interpreter and write to slices of their own. Up to ``alone`` values one
+    thread does by itself.
     """
-    workers = min(os.cpu_count() or 1, max(1, n // _ALONE))
+    workers = min(os.cpu_count() or 1, max(1, n // alone))
     if workers == 1:
         kernel(0, n, *arrays)
         return

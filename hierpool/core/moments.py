@@ -24,6 +24,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy import linalg
 
 from hierpool.core.coding import Coding, stable_mean
 from hierpool.core.design import Design, GroupDesign
@@ -40,30 +41,48 @@ class Coordinates:
     ----------
     x
         Coding of the population columns.
-    z
-        Coding of the factor's columns; None without group terms.
+    zs
+        Coding of each factor's columns, in the order of the design's groups.
     y_shift
         Subtracted from the response; 0 where no constant is in the span of any block.
     """
 
     x: Coding
-    z: Coding | None
+    zs: tuple[Coding, ...]
     y_shift: float
 
     @classmethod
     def of(cls, design: Design) -> Coordinates:
-        """Coordinates for a design with at most one factor."""
-        group = single_group(design)
+        """Coordinates for a design."""
         x = Coding.of(design.X)
-        z = None if group is None else Coding.of(group.Z)
-        own = z if group is not None and not group.is_pooled else None
+        zs = tuple(Coding.of(group.Z) for group in design.groups)
+        own = zs[0] if zs and not design.groups[0].is_pooled else None
         owner = x if x.has_constant else own
         if owner is own and own is not None and own.has_constant and design.X.shape[1]:
             # No pooling: the common columns are centred too; their means move to the intercepts.
             means = stable_mean(design.X)
             x = Coding(np.zeros_like(means), means, x.scales)
         has_constant = owner is not None and owner.has_constant
-        return cls(x, z, float(stable_mean(design.y_less_offset)) if has_constant else 0.0)
+        return cls(x, zs, float(stable_mean(design.y_less_offset)) if has_constant else 0.0)
+
+    @property
+    def z(self) -> Coding | None:
+        """Coding of the one factor's columns; None without group terms."""
+        if len(self.zs) > 1:
+            raise ValueError("several factors have a coding each: use zs")
+        return self.zs[0] if self.zs else None
+
+    @property
+    def u_to_working(self) -> np.ndarray:
+        """Shape (Q, Q), block diagonal over the factors: working u from the user's."""
+        return linalg.block_diag(*(z.to_working for z in self.zs)) if self.zs else np.zeros((0, 0))
+
+    @property
+    def u_from_working(self) -> np.ndarray:
+        """Shape (Q, Q), block diagonal over the factors: the user's u from the working one."""
+        if not self.zs:
+            return np.zeros((0, 0))
+        return linalg.block_diag(*(z.from_working for z in self.zs))
 
     def beta_to_user(self, beta: np.ndarray) -> np.ndarray:
         """Population coefficients (..., p) in the user's coding."""
@@ -103,8 +122,27 @@ def single_group(design: Design) -> GroupDesign | None:
     return design.groups[0] if design.groups else None
 
 
+class Scaled:
+    """Rows that were divided by their residual sds: densities of theirs as those of the response."""
+
+    y: np.ndarray
+    sd: np.ndarray | float
+
+    @property
+    def log_sd(self) -> np.ndarray:
+        """Shape (n,): what log densities of the response are less than those of these rows."""
+        return np.broadcast_to(np.log(self.sd), self.y.shape)
+
+    def of_response(self, log_density: np.ndarray, which: Any = slice(None)) -> np.ndarray:
+        """Log densities (..., rows) of these rows as those of the response; changed in place."""
+        log_sd = self.log_sd[which]
+        if log_sd.any():
+            log_density -= log_sd
+        return log_density
+
+
 @dataclass(frozen=True)
-class Rows:
+class Rows(Scaled):
     """The rows in working coordinates, each divided by its residual sd in units of sigma.
 
     Attributes
@@ -138,18 +176,6 @@ class Rows:
         """Some of the rows, by position."""
         sd = np.broadcast_to(self.sd, self.y.shape)[which]
         return Rows(self.y[which], self.X[which], self.Z[which], self.codes[which], sd)
-
-    @property
-    def log_sd(self) -> np.ndarray:
-        """Shape (n,): what log densities of the response are less than those of these rows."""
-        return np.broadcast_to(np.log(self.sd), self.y.shape)
-
-    def of_response(self, log_density: np.ndarray, which: Any = slice(None)) -> np.ndarray:
-        """Log densities (..., rows) of these rows as those of the response; changed in place."""
-        log_sd = self.log_sd[which]
-        if log_sd.any():
-            log_density -= log_sd
-        return log_density
 
     def residuals(self, beta: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Shape (n,): residuals of the response at coefficients (p,) and (J, q)."""

@@ -39,6 +39,36 @@ class Status:
 
 
 @dataclass(frozen=True)
+class FactorEstimate:
+    """What an optimum says of the levels of one factor; everything in the user's coding.
+
+    Attributes
+    ----------
+    factor
+        Its name.
+    sd, sd_se, corr, corr_se
+        Shapes (q,), (q,), (q, q), (q, q); empty unless partially pooled. Standard errors from the
+        observed information, NaN on the boundary.
+    u, coef
+        Shapes (J, q): deviations (BLUPs) and coefficients of the levels; u is empty for no pooling.
+    u_pev, u_condvar, coef_covariance
+        Shapes (J, q, q): Henderson's prediction error variance, Var(u | y, theta, beta) (lme4's
+        condVar), and the error covariance of the coefficients.
+    """
+
+    factor: str
+    sd: np.ndarray
+    sd_se: np.ndarray
+    corr: np.ndarray
+    corr_se: np.ndarray
+    u: np.ndarray
+    coef: np.ndarray
+    u_pev: np.ndarray
+    u_condvar: np.ndarray
+    coef_covariance: np.ndarray
+
+
+@dataclass(frozen=True)
 class Estimate:
     """An optimum of the criterion, or least squares; everything in the user's coding.
 
@@ -50,16 +80,10 @@ class Estimate:
         Shapes (p,) and (p, p); NaN where a coefficient cannot be estimated.
     sigma
         Residual sd; 1, and no estimate, where those of the rows are known.
-    sd, sd_se, corr, corr_se
-        Shapes (q,), (q,), (q, q), (q, q); empty unless partially pooled. Standard errors from the
-        observed information, NaN on the boundary.
     sigma_se
         Standard error of sigma; NaN where it is no estimate.
-    u, coef
-        Shapes (J, q): deviations (BLUPs) and coefficients of the levels; u is empty for no pooling.
-    u_pev, u_condvar, coef_covariance
-        Shapes (J, q, q): Henderson's prediction error variance, Var(u | y, theta, beta) (lme4's
-        condVar), and the error covariance of the coefficients.
+    factors
+        What belongs to each factor, in the order of the design's groups.
     fitted
         Shape (n,).
     loglik
@@ -67,7 +91,7 @@ class Estimate:
     n_parameters
         Coefficients, variance parameters and sigma.
     relative_factor
-        Shape (q, q): Lambda in working coordinates at the optimum.
+        Shape (Q, Q): Lambda in working coordinates at the optimum, block diagonal over the factors.
     status
         Whether to trust it.
     """
@@ -77,20 +101,22 @@ class Estimate:
     beta_covariance: np.ndarray
     sigma: float
     sigma_se: float
-    sd: np.ndarray
-    sd_se: np.ndarray
-    corr: np.ndarray
-    corr_se: np.ndarray
-    u: np.ndarray
-    coef: np.ndarray
-    u_pev: np.ndarray
-    u_condvar: np.ndarray
-    coef_covariance: np.ndarray
+    factors: tuple[FactorEstimate, ...]
     fitted: np.ndarray
     loglik: float
     n_parameters: int
     relative_factor: np.ndarray
     status: Status
+
+    @property
+    def only(self) -> FactorEstimate:
+        """What belongs to the one factor of a model that has one."""
+        (factor,) = self.factors
+        return factor
+
+    def of(self, factor: str) -> FactorEstimate:
+        """What belongs to one factor."""
+        return next(f for f in self.factors if f.factor == factor)
 
 
 @dataclass(frozen=True)

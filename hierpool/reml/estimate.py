@@ -8,15 +8,15 @@ import numpy as np
 from scipy import optimize
 
 from hierpool.core.design import EXACT_FIT, Design, GroupDesign, exact_fit
-from hierpool.core.gaussian import BetaPrior, Conditional, condition
-from hierpool.core.moments import Rows, single_group
-from hierpool.core.results import Estimate, Status
+from hierpool.core.results import Estimate, FactorEstimate, Status
 from hierpool.reml.criterion import Criterion, Method
+from hierpool.reml.points import Point
 
 SINGULAR = 1e-4  # relative sd, per sd of its column, below which a direction has no variance
 SNAP_TO_BOUNDARY = 1e-2  # directions below this are tried at exactly zero
 SNAP_GAIN = 1e-7  # deviance a direction of variance must buy to be kept off zero
 GRADIENT_TOLERANCE = 1e-4  # largest gradient of the deviance (per unit theta) at an optimum
+NEAR = 1e-5  # moves of theta after which the Hessian is still the same
 _START_SCALES = np.array([0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
 
 
@@ -56,46 +56,41 @@ class Optimum:
 
 
 def estimate(design: Design, method: Method) -> Estimate:
-    """REML or ML fit of a design with one factor, partially pooled.
+    """REML or ML fit of a partially pooled design.
 
     Raises
     ------
     DataError
         The response is fitted exactly, so that no residual sd can be estimated.
     """
-    group = single_group(design)
-    assert group is not None
     criterion = Criterion.of(design, method)
     with np.errstate(all="ignore"):  # a response that is fitted exactly is refused below
         optimum = minimise(criterion)
-        profile = criterion.condition(optimum.theta[None])
+        point = criterion.at(optimum.theta)
     sigma = 1.0
     if design.has_sigma:
-        sigma = float(np.sqrt(max(profile.marginal.penalized_ss[0], 0.0) / criterion.df))
+        sigma = float(np.sqrt(max(point.marginal.penalized_ss[0], 0.0) / criterion.df))
         if not sigma > EXACT_FIT * design.largest_sigma:
             raise exact_fit(design, sigma)
-    moments = criterion.moments
-    at = condition(moments, np.array([sigma]), profile.Lambda, BetaPrior.flat(moments.p))
-    root = criterion_root_in_user_coding(criterion, optimum.theta) * sigma
-    spread = _spread_standard_errors(criterion, optimum, profile, sigma)
-    status = _status(criterion, optimum, group)
-    singular = status.word != "converged"
-    sd, corr = _sd_and_corr(root, group)
-    q = moments.q
-    nothing = np.nan
+    status = _status(criterion, optimum, design)
+    spread = _spread_standard_errors(criterion, optimum, point, sigma)
+    if status.word != "converged":
+        spread = np.full_like(spread, np.nan)
+    x = criterion.coordinates.x
+    beta = criterion.coordinates.beta_to_user(point.marginal.beta)[0]
+    covariance = x.from_working @ point.marginal.beta_covariance[0] @ x.from_working.T
     return Estimate(
         method=method,
+        beta=beta,
+        beta_covariance=sigma**2 * covariance,
         sigma=sigma,
-        sigma_se=nothing if singular or not design.has_sigma else spread[-1],
-        sd=sd,
-        sd_se=np.full(q, nothing) if singular else spread[:q],
-        corr=corr,
-        corr_se=np.full((q, q), nothing) if singular else _square(spread[q:-1], q),
+        sigma_se=spread[-1] if design.has_sigma else np.nan,
+        factors=_factors(criterion, optimum, point, design, beta, sigma, spread),
+        fitted=design.y - point.residuals(),
         loglik=-optimum.deviance / 2,
-        n_parameters=moments.p + len(optimum.theta) + design.has_sigma,
-        relative_factor=profile.Lambda[0],
+        n_parameters=criterion.moments.p + len(optimum.theta) + design.has_sigma,
+        relative_factor=point.Lambda,
         status=status,
-        **coefficients_in_user_coding(criterion, at, design, group),
     )
 
 
@@ -105,7 +100,7 @@ def minimise(criterion: Criterion) -> Optimum:
     A second and third start are used where gradient or curvature of the first optimum leave a
     doubt, or where it lies on the boundary; the best is kept.
     """
-    T = np.eye(criterion.moments.q)
+    T = np.eye(criterion.size)
     grid = np.array([criterion.theta(T * s) for s in _START_SCALES])
     values = criterion.deviance(grid)
     order = np.argsort(np.where(np.isfinite(values), values, np.inf))
@@ -135,10 +130,12 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
     )
     theta = np.asarray(found.x)
     value, gradient = criterion.value_and_gradient(theta)
-    hessian = _hessian(criterion, theta)
+    hessian, at = _hessian(criterion, theta), theta
     for _ in range(5):
         if np.abs(gradient).max(initial=0.0) < 1e-9 or not np.isfinite(hessian).all():
             break
+        if np.abs(theta - at).max(initial=0.0) > NEAR:
+            hessian, at = _hessian(criterion, theta), theta
         eigenvalues, vectors = np.linalg.eigh(hessian)
         damped = np.maximum(np.abs(eigenvalues), 1e-6 * max(1.0, np.abs(eigenvalues).max()))
         trial = theta - vectors @ ((vectors.T @ gradient) / damped)
@@ -146,6 +143,7 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
         if not trial_value <= value + 1e-9 or np.abs(trial_gradient).max() > np.abs(gradient).max():
             break
         theta, value, gradient = trial, trial_value, trial_gradient
+    if np.abs(theta - at).max(initial=0.0) > NEAR:
         hessian = _hessian(criterion, theta)
     return Optimum(theta, value, gradient, hessian, starts)
 
@@ -195,14 +193,12 @@ def lower_root(root: np.ndarray) -> np.ndarray:
     return (R * signs[:, None]).T
 
 
-def criterion_root_in_user_coding(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
-    """Shape (q, q): F with F F' = Sigma / sigma^2 in the user's coding."""
-    z = criterion.coordinates.z
-    assert z is not None
-    return z.from_working @ criterion.basis @ criterion.matrix(theta)
+def root_in_user_coding(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
+    """Shape (Q, Q): F with F F' = Sigma / sigma^2 in the user's coding, block diagonal."""
+    return criterion.coordinates.u_from_working @ criterion.factor(theta)
 
 
-def _sd_and_corr(root: np.ndarray, group: GroupDesign) -> tuple[np.ndarray, np.ndarray]:
+def _sd_and_corr(root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sd = np.sqrt((root**2).sum(axis=1))
     unit = root / np.where(sd == 0, 1.0, sd)[:, None]
     corr = np.clip(unit @ unit.T, -1.0, 1.0)
@@ -213,17 +209,19 @@ def _sd_and_corr(root: np.ndarray, group: GroupDesign) -> tuple[np.ndarray, np.n
 
 
 def _spread_standard_errors(
-    criterion: Criterion, optimum: Optimum, profile: Conditional, sigma: float
+    criterion: Criterion, optimum: Optimum, point: Point, sigma: float
 ) -> np.ndarray:
     """Standard errors of (sds, correlations below the diagonal, sigma) from observed information.
+
+    Sds and correlations of all factors side by side.
 
     The deviance of (theta, log sigma) is log dets + df log(2 pi sigma^2) + r2 / sigma^2; its
     Hessian goes through the delta method to the user's coding. Of a known sigma the information
     is infinite.
     """
     k, df = len(optimum.theta), criterion.df
-    _, by_ss = criterion.gradient_parts(profile)
-    ss = float(profile.marginal.penalized_ss[0])
+    _, by_ss = criterion.gradient_parts(point)
+    ss = float(point.marginal.penalized_ss[0])
     information = np.empty((k + 1, k + 1))
     # the profiled Hessian has had the cross term squared away; put it back
     cross = -2 * by_ss / sigma**2
@@ -238,9 +236,9 @@ def _spread_standard_errors(
     except np.linalg.LinAlgError:
         covariance[free, free] = np.nan
 
-    def reported(point: np.ndarray) -> np.ndarray:
-        scale = np.exp(point[k])
-        root = criterion_root_in_user_coding(criterion, point[:k]) * scale
+    def reported(values: np.ndarray) -> np.ndarray:
+        scale = np.exp(values[k])
+        root = root_in_user_coding(criterion, values[:k]) * scale
         cov = root @ root.T
         sd = np.sqrt(np.diag(cov))
         low = np.tril_indices(len(sd), -1)
@@ -248,9 +246,9 @@ def _spread_standard_errors(
             corr = (cov / np.outer(sd, sd))[low]
         return np.concatenate([sd, corr, [scale]])
 
-    point = np.append(optimum.theta, np.log(sigma))
+    here = np.append(optimum.theta, np.log(sigma))
     jacobian = np.array(
-        [(reported(point + e) - reported(point - e)) / 2e-6 for e in 1e-6 * np.eye(k + 1)]
+        [(reported(here + e) - reported(here - e)) / 2e-6 for e in 1e-6 * np.eye(k + 1)]
     ).T
     variance = np.einsum("ia,ab,ib->i", jacobian, covariance, jacobian)
     return np.sqrt(np.where(variance >= 0, variance, np.nan))
@@ -262,7 +260,7 @@ def _square(low: np.ndarray, q: int) -> np.ndarray:
     return np.where(np.isnan(out), out.T, out)
 
 
-def _status(criterion: Criterion, optimum: Optimum, group: GroupDesign) -> Status:
+def _status(criterion: Criterion, optimum: Optimum, design: Design) -> Status:
     T = criterion.matrix(optimum.theta)
     if optimum.is_doubtful or not np.isfinite(optimum.deviance):
         steep = float(np.abs(optimum.gradient).max(initial=np.nan))
@@ -271,51 +269,79 @@ def _status(criterion: Criterion, optimum: Optimum, group: GroupDesign) -> Statu
             f"the {criterion.method} criterion has no minimum where the search ended after "
             f"{optimum.starts} start(s): its largest slope there is {steep:.2g}.",
         )
-    if np.linalg.svd(T, compute_uv=False).min(initial=np.inf) >= SINGULAR:
+    own = zip(design.groups, design.group_columns, strict=True)
+    said = [text for group, at in own if (text := _singular(T[at, at], group))]
+    if not said:
         return Status("converged", f"the {criterion.method} optimum lies inside the boundary.")
+    return Status(
+        "singular", f"the {criterion.method} optimum is on the boundary: {' and '.join(said)}."
+    )
+
+
+def _singular(T: np.ndarray, group: GroupDesign) -> str:
+    """What does not vary over the levels of one factor; empty where everything does."""
+    if np.linalg.svd(T, compute_uv=False).min(initial=np.inf) >= SINGULAR:
+        return ""
     spread = np.sqrt((T**2).sum(axis=1))
     zero = [t for t, s in zip(group.terms, spread, strict=True) if s < SINGULAR]
     if zero:
         names = " and ".join(zero)
-        said = f"the sd of {names} between levels of {group.factor} is estimated as zero"
-    elif len(group.terms) == 2:
-        said = f"the correlation of {' and '.join(group.terms)} over {group.factor} is estimated as +-1"
-    else:
-        said = (
-            f"some combination of {', '.join(group.terms)} does not vary between levels "
-            f"of {group.factor}"
+        return f"the sd of {names} between levels of {group.factor} is estimated as zero"
+    if len(group.terms) == 2:
+        terms = " and ".join(group.terms)
+        return f"the correlation of {terms} over {group.factor} is estimated as +-1"
+    return (
+        f"some combination of {', '.join(group.terms)} does not vary between levels "
+        f"of {group.factor}"
+    )
+
+
+def _factors(
+    criterion: Criterion,
+    optimum: Optimum,
+    point: Point,
+    design: Design,
+    beta: np.ndarray,
+    sigma: float,
+    spread: np.ndarray,
+) -> tuple[FactorEstimate, ...]:
+    """Sds, correlations, BLUPs and their variances of every factor, in the user's coding.
+
+    ``spread`` holds the standard errors of all factors' sds, correlations and of sigma.
+    """
+    coordinates, Q = criterion.coordinates, criterion.size
+    root = root_in_user_coding(criterion, optimum.theta) * sigma
+    corr_se = _square(spread[Q:-1], Q)
+    beta_covariance = point.marginal.beta_covariance[0]
+    out = []
+    parts = zip(design.groups, design.group_columns, coordinates.zs, point.levels(), strict=True)
+    for group, at, z, levels in parts:
+        sd, corr = _sd_and_corr(root[at, at])
+        index = group.population
+        into = np.zeros((len(group.terms), criterion.moments.p))
+        into[index >= 0, index[index >= 0]] = 1.0
+        # in working coordinates: coefficients beta + u in the user's coding, pulled back through Z
+        own = z.to_working @ into @ coordinates.x.from_working - levels.sensitivity
+        W = levels.sensitivity
+        error = levels.conditional + W @ beta_covariance @ np.swapaxes(W, -1, -2)
+        whole = levels.conditional + own @ beta_covariance @ np.swapaxes(own, -1, -2)
+        u = levels.u @ z.from_working.T
+        conditional, error, whole = (
+            sigma**2 * z.from_working @ v @ z.from_working.T
+            for v in (levels.conditional, error, whole)
         )
-    return Status("singular", f"the {criterion.method} optimum is on the boundary: {said}.")
-
-
-def coefficients_in_user_coding(
-    criterion: Criterion, at: Conditional, design: Design, group: GroupDesign
-) -> dict[str, np.ndarray]:
-    """Fixed effects, BLUPs and their variances of a fit, keyed by the names of ``Estimate``."""
-    coordinates, m = criterion.coordinates, criterion.moments
-    x, z = coordinates.x, coordinates.z
-    assert z is not None
-    beta_w, u_w = at.beta, at.deviations()
-    u = coordinates.u_to_user(u_w, beta_w)[0]
-    into_z = z.from_working
-    index = group.population
-    into = np.zeros((m.q, m.p))
-    into[index >= 0, index[index >= 0]] = 1.0
-    # E in working coordinates: coefficients beta + u in the user's coding, pulled back through Z
-    into_population = z.to_working @ into @ x.from_working
-    beta = coordinates.beta_to_user(beta_w)[0]
-    residual = Rows.of(design, coordinates).residuals(beta_w[0], u_w[0])
-
-    def to_user(covariance: np.ndarray) -> np.ndarray:
-        return (into_z @ covariance[0] @ into_z.T)[m.design_of]
-
-    return {
-        "beta": beta,
-        "beta_covariance": x.from_working @ at.marginal.beta_covariance[0] @ x.from_working.T,
-        "u": u,
-        "coef": np.where(index >= 0, np.append(beta, 0.0)[index], 0.0) + u,
-        "u_pev": to_user(at.prediction_error_variance),
-        "u_condvar": to_user(at.covariance_given_beta),
-        "coef_covariance": to_user(at.coefficient_covariance(into_population)),
-        "fitted": design.y - residual,
-    }
+        out.append(
+            FactorEstimate(
+                factor=group.factor,
+                sd=sd,
+                sd_se=spread[at],
+                corr=corr,
+                corr_se=corr_se[at, at],
+                u=u,
+                coef=np.where(index >= 0, np.append(beta, 0.0)[index], 0.0) + u,
+                u_pev=error,
+                u_condvar=conditional,
+                coef_covariance=whole,
+            )
+        )
+    return tuple(out)

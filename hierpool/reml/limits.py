@@ -17,7 +17,7 @@ from hierpool.core.design import EXACT_FIT, Design, exact_fit
 from hierpool.core.errors import DataError
 from hierpool.core.gaussian import LOG_2PI, BetaPrior, condition
 from hierpool.core.moments import Coordinates, Moments, Rows, single_group
-from hierpool.core.results import Estimate, Status
+from hierpool.core.results import Estimate, FactorEstimate, Status
 from hierpool.core.sweep import SweptLevels, swept_inverse
 
 
@@ -84,7 +84,20 @@ def no_pooling(design: Design) -> Estimate:
     unknown = ~estimable
     beta_covariance = sigma**2 * x.from_working @ beta_inverse @ x.from_working.T
     beta_covariance[unknown[:, None] | unknown] = np.nan
-    q = group.Z.shape[1]
+    none1, none2 = np.zeros(0), np.zeros((0, 0))
+    none3 = np.zeros((0, 0, 0))
+    own_lines = FactorEstimate(
+        factor=group.factor,
+        sd=none1,
+        sd_se=none1,
+        corr=none2,
+        corr_se=none2,
+        u=np.zeros((0, group.Z.shape[1])),
+        coef=np.where(missing, np.nan, coef),
+        u_pev=none3,
+        u_condvar=none3,
+        coef_covariance=coef_covariance,
+    )
     return _estimate(
         beta=np.where(estimable, x.from_working @ beta, np.nan),
         beta_covariance=beta_covariance,
@@ -96,9 +109,7 @@ def no_pooling(design: Design) -> Estimate:
         n_parameters=rank + design.has_sigma,
         sentence=f"least squares, {rank - int(estimable.sum())} own coefficients for "
         f"{group.grouping.n_levels} levels of {group.factor}.",
-        coef=np.where(missing, np.nan, coef),
-        coef_covariance=coef_covariance,
-        u=np.zeros((0, q)),
+        factors=(own_lines,),
     )
 
 
@@ -141,29 +152,18 @@ def _estimate(
     loglik: float,
     n_parameters: int,
     sentence: str,
-    coef: np.ndarray | None = None,
-    coef_covariance: np.ndarray | None = None,
-    u: np.ndarray | None = None,
+    factors: tuple[FactorEstimate, ...] = (),
 ) -> Estimate:
-    none2, none3 = np.zeros((0, 0)), np.zeros((0, 0, 0))
     return Estimate(
         method="least squares",
         beta=beta,
         beta_covariance=beta_covariance,
         sigma=sigma,
         sigma_se=np.nan if sigma_is_known else sigma / np.sqrt(2 * df),
-        sd=np.zeros(0),
-        sd_se=np.zeros(0),
-        corr=none2,
-        corr_se=none2,
-        u=none2 if u is None else u,
-        coef=none2 if coef is None else coef,
-        u_pev=none3,
-        u_condvar=none3,
-        coef_covariance=none3 if coef_covariance is None else coef_covariance,
+        factors=factors,
         fitted=fitted,
         loglik=loglik,
         n_parameters=n_parameters,
-        relative_factor=none2,
+        relative_factor=np.zeros((0, 0)),
         status=Status("converged", sentence),
     )

@@ -87,7 +87,7 @@ def truth() -> Quadrature:
 def test_the_schools_do_not_differ_by_reml_or_ml(model, method):
     best = getattr(model, method)()
     assert best.status.word == "singular"
-    assert best.estimate.sd[0] == 0.0
+    assert best.estimate.only.sd[0] == 0.0
     pooled = np.average(Y, weights=SE**-2)
     assert best.estimate.beta[0] == pytest.approx(pooled)  # 7.69, with a standard error of 4.07
     assert best.fixed_effects()["se"].iloc[0] == pytest.approx((SE**-2).sum() ** -0.5)
@@ -115,16 +115,16 @@ def test_optimum_inside_the_boundary_is_that_of_the_dense_density(method, unit):
         mu = np.average(3 * Y * unit, weights=1 / np.diag(V))
         return normal_log_density(3 * Y * unit, np.full(8, mu), V)
 
-    sd = best.estimate.sd[0]
+    sd = best.estimate.only.sd[0]
     assert best.status.word == "converged"
     assert best.loglik == pytest.approx(log_density(sd))
     h = 1e-3 * sd
     up, down = log_density(sd + h), log_density(sd - h)
     assert abs(up - down) < 1e-6
     curvature = -(up - 2 * best.loglik + down) / h**2
-    assert best.estimate.sd_se[0] == pytest.approx(curvature**-0.5, rel=1e-3)
+    assert best.estimate.only.sd_se[0] == pytest.approx(curvature**-0.5, rel=1e-3)
     shrunk = sd**2 / (sd**2 + (SE * unit) ** 2) * (3 * Y * unit - best.estimate.beta)
-    np.testing.assert_allclose(best.estimate.u[:, 0], shrunk, rtol=1e-7)
+    np.testing.assert_allclose(best.estimate.only.u[:, 0], shrunk, rtol=1e-7)
 
 
 def test_posterior_is_that_of_the_grid(fit, truth):
@@ -265,8 +265,10 @@ def test_correlated_slopes_with_known_sds_are_those_of_the_dense_density():
     at_estimate = hp.varying_slope(
         "Reaction ~ Days", sleep.assign(se=estimated.estimate.sigma), "Subject", known_se="se"
     ).reml()
-    np.testing.assert_allclose(at_estimate.estimate.sd, estimated.estimate.sd, rtol=1e-5)
-    np.testing.assert_allclose(at_estimate.estimate.corr, estimated.estimate.corr, atol=1e-5)
+    np.testing.assert_allclose(at_estimate.estimate.only.sd, estimated.estimate.only.sd, rtol=1e-5)
+    np.testing.assert_allclose(
+        at_estimate.estimate.only.corr, estimated.estimate.only.corr, atol=1e-5
+    )
     assert at_estimate.loglik == pytest.approx(estimated.loglik)
     assert known.reml().loglik < estimated.loglik
     fit = known.fit("exact", seed=1, progress=False)
@@ -280,11 +282,11 @@ def test_standard_errors_may_differ_by_many_powers_of_ten():
     y = rng.normal(0, np.hypot(se, 2.0))
     data = pd.DataFrame({"g": list("abcdefghijkl"), "y": y, "se": se})
     best = hp.varying_intercept("y ~ 1", data, "g", known_se="se").reml()
-    tau, beta = best.estimate.sd[0], best.estimate.beta[0]
+    tau, beta = best.estimate.only.sd[0], best.estimate.beta[0]
     expected = restricted_log_density(y, np.ones((12, 1)), np.diag(se**2 + tau**2))
     assert best.loglik == pytest.approx(expected, rel=1e-10)
     own = tau**2 / (tau**2 + se**2)
-    np.testing.assert_allclose(best.estimate.u[:, 0], own * (y - beta), rtol=1e-7)
+    np.testing.assert_allclose(best.estimate.only.u[:, 0], own * (y - beta), rtol=1e-7)
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def covariance(blup: hp.BlupFit) -> np.ndarray:
     """Of the response, beta given, at the optimum; every matrix in full."""
     e, d = blup.estimate, blup.design
     (group,) = d.groups
-    Sigma = e.corr * np.outer(e.sd, e.sd)
+    Sigma = e.only.corr * np.outer(e.only.sd, e.only.sd)
     Z = wide(group.Z, group.grouping.codes, group.grouping.n_levels)
     return Z @ linalg.block_diag(*[Sigma] * group.grouping.n_levels) @ Z.T + e.sigma**2 * np.diag(
         1 / d.weights
@@ -78,17 +78,17 @@ def test_blups_and_their_errors_are_those_of_hendersons_equations(reml):
     J, p = group.grouping.n_levels, d.X.shape[1]
     T = np.hstack([d.X, wide(group.Z, group.grouping.codes, J)])
     left = T.T @ (T * d.weights[:, None]) / e.sigma**2
-    Sigma = e.corr * np.outer(e.sd, e.sd)
+    Sigma = e.only.corr * np.outer(e.only.sd, e.only.sd)
     left[p:, p:] += linalg.block_diag(*[np.linalg.inv(Sigma)] * J)
     inverse = np.linalg.inv(left)
     solved = inverse @ (T.T @ (d.weights * d.y)) / e.sigma**2
     np.testing.assert_allclose(e.beta, solved[:p], rtol=1e-8)
-    np.testing.assert_allclose(e.u.ravel(), solved[p:], rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(e.only.u.ravel(), solved[p:], rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(e.beta_covariance, inverse[:p, :p], rtol=1e-7)
     pev = np.stack(
         [inverse[p + 2 * j : p + 2 * j + 2, p + 2 * j : p + 2 * j + 2] for j in range(J)]
     )
-    np.testing.assert_allclose(e.u_pev, pev, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(e.only.u_pev, pev, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(reml.fitted(), T @ solved, rtol=1e-8)
     np.testing.assert_allclose(reml.residuals(), d.y - T @ solved, atol=1e-6)
 
@@ -128,7 +128,7 @@ def test_equal_weights_change_the_meaning_of_sigma_and_nothing_else(sleep):
     one, other = plain.reml(), four.reml()
     assert other.loglik == pytest.approx(one.loglik, rel=1e-10)
     assert other.estimate.sigma == pytest.approx(2 * one.estimate.sigma, rel=1e-6)
-    np.testing.assert_allclose(other.estimate.coef, one.estimate.coef, rtol=1e-5)
+    np.testing.assert_allclose(other.estimate.only.coef, one.estimate.only.coef, rtol=1e-5)
     one, other = (m.fit("exact", seed=1, progress=False) for m in (plain, four))
     assert other.log_marginal_likelihood[0] == pytest.approx(one.log_marginal_likelihood[0])
     assert other.loo().elpd == pytest.approx(one.loo().elpd, abs=0.3)
@@ -139,8 +139,8 @@ def test_unit_of_the_weights_does_not_matter_to_reml(sleep, model, reml, unit):
     other = hp.varying_slope(FORMULA, sleep.assign(w=sleep["w"] * unit), GROUP, weights="w").reml()
     assert other.status.word == reml.status.word == "converged"
     assert other.loglik == pytest.approx(reml.loglik, rel=1e-9)
-    np.testing.assert_allclose(other.estimate.sd, reml.estimate.sd, rtol=1e-4)
-    np.testing.assert_allclose(other.estimate.sd_se, reml.estimate.sd_se, rtol=1e-3)
+    np.testing.assert_allclose(other.estimate.only.sd, reml.estimate.only.sd, rtol=1e-4)
+    np.testing.assert_allclose(other.estimate.only.sd_se, reml.estimate.only.sd_se, rtol=1e-3)
 
 
 def test_least_squares_are_those_of_r(sleep):

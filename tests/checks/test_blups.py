@@ -45,14 +45,14 @@ def test_part_of_the_beta_prior_is_the_dense_mean_under_it_less_the_blup(fitted,
         group.grouping.codes,
         group.grouping.n_levels,
         e.sigma,
-        e.corr * np.outer(e.sd, e.sd),
+        e.only.corr * np.outer(e.only.sd, e.only.sd),
         B @ block.mean,
         root.T @ root,
     )
     mean, _ = judge.coefficients
     u = mean[len(design.terms) :]
     table = hp.compare_blups(fit, reml)
-    np.testing.assert_allclose(table["from_beta_prior"], u - e.u.ravel(), atol=1e-6)
+    np.testing.assert_allclose(table["from_beta_prior"], u - e.only.u.ravel(), atol=1e-6)
 
 
 def test_blup_is_the_recovered_mean_at_the_reml_point(fitted):
@@ -63,7 +63,7 @@ def test_blup_is_the_recovered_mean_at_the_reml_point(fitted):
         algebra.moments, np.array([e.sigma]), e.relative_factor[None], BetaPrior.flat(2)
     )
     u = algebra.to_user(flat.beta, flat.deviations())["u"][0]
-    np.testing.assert_allclose(u, e.u, atol=1e-9)
+    np.testing.assert_allclose(u, e.only.u, atol=1e-9)
 
 
 def test_columns_are_the_numbers_of_the_two_fits(fitted):

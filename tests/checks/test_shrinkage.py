@@ -25,8 +25,8 @@ def weights(fit: hp.BlupFit) -> np.ndarray:
     """Shape (J, q, q): W = Sigma A (Sigma A + sigma^2 I)^-1 of each level, user's coding."""
     (group,) = fit.design.groups
     e, q = fit.estimate, len(group.terms)
-    corr = np.where(np.isnan(e.corr), np.eye(q), e.corr)
-    Sigma = corr * np.outer(e.sd, e.sd)
+    corr = np.where(np.isnan(e.only.corr), np.eye(q), e.only.corr)
+    Sigma = corr * np.outer(e.only.sd, e.only.sd)
     out = []
     for j in range(group.grouping.n_levels):
         Z = group.Z[group.grouping.codes == j]
@@ -45,9 +45,9 @@ def wide(table: pd.DataFrame, column: str) -> np.ndarray:
 def test_pooling_factor_is_condvar_over_variance(fitted, name):
     fit = fitted[name].reml
     e, table = fit.estimate, hp.shrinkage(fitted[name].reml)
-    condvar = np.diagonal(e.u_condvar, axis1=1, axis2=2)
+    condvar = np.diagonal(e.only.u_condvar, axis1=1, axis2=2)
     with np.errstate(invalid="ignore"):
-        expected = np.where(e.sd > 0, condvar / e.sd**2, 1.0)
+        expected = np.where(e.only.sd > 0, condvar / e.only.sd**2, 1.0)
     np.testing.assert_allclose(wide(table, "pooling_factor"), expected, rtol=1e-9)
     assert table["pooling_factor"].between(0, 1).all()
 
@@ -57,7 +57,7 @@ def test_pooling_factor_of_one_term_is_one_minus_its_weight(fitted, name):
     fit = fitted[name].reml
     e, n = fit.estimate, fit.design.groups[0].grouping.n_rows
     table = hp.shrinkage(fit)
-    weight = n * e.sd[0] ** 2 / (n * e.sd[0] ** 2 + e.sigma**2)
+    weight = n * e.only.sd[0] ** 2 / (n * e.only.sd[0] ** 2 + e.sigma**2)
     np.testing.assert_allclose(table["pooling_factor"], 1 - weight, rtol=1e-9)
     np.testing.assert_allclose(weights(fit)[:, 0, 0], weight, rtol=1e-9)
 
@@ -83,7 +83,7 @@ def test_columns_of_the_limits_are_those_of_their_fits(fitted):
     np.testing.assert_allclose(wide(table, "complete_pooling"), np.tile(line, (18, 1)), rtol=1e-9)
     beta = fitted["sleepstudy_slopes"].reml.estimate.beta
     np.testing.assert_allclose(wide(table, "population"), np.tile(beta, (18, 1)), rtol=1e-12)
-    coef = fitted["sleepstudy_slopes"].reml.estimate.coef
+    coef = fitted["sleepstudy_slopes"].reml.estimate.only.coef
     np.testing.assert_array_equal(wide(table, "partial_pooling"), coef)
 
 

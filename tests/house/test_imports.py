@@ -59,6 +59,11 @@ CORE_FLOORS = {
     "tables": 4,
     "kernels": 4,
     "integrated": 5,
+    "front_plan": 4,
+    "front_columns": 5,
+    "front_kernels": 6,
+    "fronts": 7,
+    "front_draws": 8,
 }
 
 SAMPLERS = ("pymc", "pytensor", "nutpie", "numpyro", "blackjax", "jax")
@@ -71,7 +76,13 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "arviz_base": ("checks/", "show/"),
     "arviz_plots": ("checks/", "show/"),
     "matplotlib": ("show/",),
-    "numba": ("core/kernels.py", "core/fast_math.py", "checks/psis.py"),
+    "numba": (
+        "core/kernels.py",
+        "core/front_columns.py",
+        "core/front_kernels.py",
+        "core/fast_math.py",
+        "checks/psis.py",
+    ),
 }
 # What importing the face must not load.
 NEVER_AT_IMPORT = ("pymc", "arviz", "matplotlib", "numba", "formulaic", "scipy", "pandas")

@@ -84,8 +84,8 @@ def test_variance_of_zero_is_singular_and_exactly_zero(fitted):
     assert fit.status.word == "singular"
     assert fit.status.is_trustworthy
     assert "the sd of Intercept between levels of Batch is estimated as zero" in fit.status.sentence
-    assert fit.estimate.sd.tolist() == [0.0]
-    assert not fit.estimate.u.any()
+    assert fit.estimate.only.sd.tolist() == [0.0]
+    assert not fit.estimate.only.u.any()
     line = hp.complete_pooling("Yield ~ 1", hp.datasets.load("Dyestuff2")).reml()
     assert fit.estimate.beta == pytest.approx(line.estimate.beta)
     assert fit.estimate.sigma == pytest.approx(line.estimate.sigma)
@@ -101,7 +101,7 @@ def test_correlation_of_one_is_singular_and_named():
     fit = hp.Model(SLOPES, data).reml()
     assert fit.status.word == "singular"
     assert "correlation of Intercept and x over g is estimated as +-1" in fit.status.sentence
-    assert abs(fit.estimate.corr[1, 0]) == pytest.approx(1.0, abs=1e-6)
+    assert abs(fit.estimate.only.corr[1, 0]) == pytest.approx(1.0, abs=1e-6)
 
 
 def test_uncorrelated_slope_without_variance_is_named_and_has_no_correlation():
@@ -109,10 +109,10 @@ def test_uncorrelated_slope_without_variance_is_named_and_has_no_correlation():
         hp.Model("y ~ x + (x || g)", simulated(s, levels=20, sd=(30.0, 0.0))).reml()
         for s in range(9)
     )
-    fit = next(f for f in fits if f.status.word == "singular" and f.estimate.sd[0] > 0)
+    fit = next(f for f in fits if f.status.word == "singular" and f.estimate.only.sd[0] > 0)
     assert "the sd of x between levels of g is estimated as zero" in fit.status.sentence
-    assert fit.estimate.sd[1] == 0.0
-    assert not fit.estimate.u[:, 1].any()
+    assert fit.estimate.only.sd[1] == 0.0
+    assert not fit.estimate.only.u[:, 1].any()
 
 
 def test_factor_of_two_levels_has_an_optimum():
@@ -131,11 +131,11 @@ def test_levels_that_are_nearly_all_have_an_optimum():
     fit = hp.Model("y ~ x + (1 | g)", data).reml()
     e = fit.estimate
     assert fit.status.word == "converged"
-    assert e.sd[0] ** 2 / (e.sd[0] ** 2 + e.sigma**2) > 0.98
+    assert e.only.sd[0] ** 2 / (e.only.sd[0] ** 2 + e.sigma**2) > 0.98
     # balanced: REML is the analysis of variance
     within = hp.no_pooling("y ~ 1", data.assign(y=data["y"] - e.beta[1] * data["x"]), "g").reml()
-    means = within.estimate.coef[:, 0]
-    assert e.sd[0] ** 2 == pytest.approx(means.var(ddof=1) - e.sigma**2 / 5, rel=1e-6)
+    means = within.estimate.only.coef[:, 0]
+    assert e.only.sd[0] ** 2 == pytest.approx(means.var(ddof=1) - e.sigma**2 / 5, rel=1e-6)
 
 
 def test_balanced_one_way_is_the_analysis_of_variance(fitted):
@@ -144,7 +144,7 @@ def test_balanced_one_way_is_the_analysis_of_variance(fitted):
     within = float(by_batch.var(ddof=1).mean())
     between = float(by_batch.mean().var(ddof=1))
     assert fit.estimate.sigma**2 == pytest.approx(within, rel=1e-9)
-    assert fit.estimate.sd[0] ** 2 == pytest.approx(between - within / 5, rel=1e-7)
+    assert fit.estimate.only.sd[0] ** 2 == pytest.approx(between - within / 5, rel=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_standard_errors_of_spread_are_those_of_the_observed_information(fitted)
         V = point[0] ** 2 * same + point[1] ** 2 * np.eye(len(y))
         return -2 * restricted_log_density(y, design.X, V)
 
-    at, h = np.array([e.sd[0], e.sigma]), 0.05 * np.eye(2)
+    at, h = np.array([e.only.sd[0], e.sigma]), 0.05 * np.eye(2)
 
     def across(a: np.ndarray, b: np.ndarray) -> float:
         corners = [(s * t, deviance(at + s * a + t * b)) for s in (1, -1) for t in (1, -1)]
@@ -176,7 +176,7 @@ def test_standard_errors_of_spread_are_those_of_the_observed_information(fitted)
 
     H = np.array([[across(a, b) for b in h] for a in h])
     se = np.sqrt(np.diag(2 * np.linalg.inv(H)))
-    np.testing.assert_allclose([e.sd_se[0], e.sigma_se], se, rtol=1e-3)
+    np.testing.assert_allclose([e.only.sd_se[0], e.sigma_se], se, rtol=1e-3)
 
 
 def test_user_coding_decides_what_is_reported(fitted):
@@ -202,7 +202,7 @@ def test_fitted_values_are_columns_times_coefficients(fitted):
         fit = fitted[name].reml
         (group,) = fit.design.groups
         e = fit.estimate
-        by_hand = fit.design.X @ e.beta + (group.Z * e.u[group.grouping.codes]).sum(axis=1)
+        by_hand = fit.design.X @ e.beta + (group.Z * e.only.u[group.grouping.codes]).sum(axis=1)
         np.testing.assert_allclose(e.fitted, by_hand, rtol=1e-9)
 
 

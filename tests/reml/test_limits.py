@@ -97,7 +97,7 @@ def test_blups_go_from_one_line_to_a_line_each(fitted):
     found = algebra.to_user(at.beta, at.deviations())["coef"]
     together = np.tile(line.estimate.beta, (18, 1))
     np.testing.assert_allclose(found[0], together, rtol=1e-8)
-    np.testing.assert_allclose(found[1], own.estimate.coef, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found[1], own.estimate.only.coef, rtol=1e-6, atol=1e-6)
 
 
 def test_column_that_others_explain_is_not_estimated_silently():

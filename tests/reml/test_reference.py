@@ -94,7 +94,7 @@ def assert_levels(fit: hp.BlupFit, ref: dict[str, Any], levels: list[str]) -> No
     scale = max(np.abs(u).max(), 1e-3 * e.sigma)
     assert np.abs(table["estimate"].to_numpy().reshape(u.shape) - u).max() <= 1e-4 * scale
     floor = 1e-8 * e.sigma**2
-    for ours, name in ((e.u_condvar, "condVar"), (e.u_pev, "pev")):
+    for ours, name in ((e.only.u_condvar, "condVar"), (e.only.u_pev, "pev")):
         theirs = unpack(ref[name])
         assert np.abs(ours - theirs).max() <= 1e-4 * max(np.abs(theirs).max(), floor)
     se = fit.coefficients()["se"].to_numpy().reshape(u.shape)
@@ -152,7 +152,7 @@ def test_optimum_that_lme4_missed_is_higher_and_true(method):
     design, e = fit.design, fit.estimate
     (group,) = design.groups
     Z = wide(group.Z, group.grouping.codes, group.grouping.n_levels)
-    Sigma = e.corr * np.outer(e.sd, e.sd)
+    Sigma = e.only.corr * np.outer(e.only.sd, e.only.sd)
     V = Z @ np.kron(np.eye(group.grouping.n_levels), Sigma) @ Z.T + e.sigma**2 * np.eye(design.n)
     if method == "REML":
         assert fit.loglik == pytest.approx(-1025.8437, abs=1e-4)
@@ -195,16 +195,18 @@ def test_no_pooling_is_lm_level_by_level_with_one_residual_sd(name):
     data = hp.datasets.load(ref["dataset"])
     fit = hp.no_pooling(population_formula(ref["formula"]), data, ref["group"]).reml()
     e, theirs = fit.estimate, ref["pooling"]["none"]
-    q = e.coef.shape[1]
+    q = e.only.coef.shape[1]
     coef = numbers(theirs["coef"])
     assert np.isnan(coef[:, q:]).all(), "columns that stay common are aliased within levels"
-    np.testing.assert_allclose(e.coef, coef[:, :q], rtol=1e-7, atol=1e-7 * np.nanmax(np.abs(coef)))
+    np.testing.assert_allclose(
+        e.only.coef, coef[:, :q], rtol=1e-7, atol=1e-7 * np.nanmax(np.abs(coef))
+    )
     assert e.sigma == pytest.approx(theirs["sigma"], rel=1e-8)
     assert fit.design.n - (e.n_parameters - 1) == theirs["df"]
     own_sigma = numbers(theirs["level_sigma"])[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         expected = numbers(theirs["se"])[:, :q] / own_sigma * theirs["sigma"]
-    se = fit.coefficients()["se"].to_numpy().reshape(e.coef.shape)
+    se = fit.coefficients()["se"].to_numpy().reshape(e.only.coef.shape)
     known = np.isfinite(expected) & (own_sigma > 1e-6 * e.sigma)
     assert known.any()
     np.testing.assert_allclose(se[known], expected[known], rtol=1e-6)
@@ -226,7 +228,9 @@ def test_own_intercepts_with_common_slopes_are_lm(name):
     np.testing.assert_allclose(fit.fixed_effects()["estimate"], common, rtol=1e-6)
     intercepts = numbers(theirs["intercepts"])
     scale = np.abs(intercepts).max()
-    np.testing.assert_allclose(fit.estimate.coef[:, 0], intercepts, rtol=1e-6, atol=1e-7 * scale)
+    np.testing.assert_allclose(
+        fit.estimate.only.coef[:, 0], intercepts, rtol=1e-6, atol=1e-7 * scale
+    )
     assert fit.estimate.sigma == pytest.approx(theirs["sigma"], rel=1e-8)
     assert fit.design.n - (fit.estimate.n_parameters - 1) == theirs["df"]
 

@@ -1,0 +1,403 @@
+"""The algebra of models with several factors: eliminate level by level, then one dense block.
+
+    M_uu = Lambda'Z'Z Lambda + I       C = Z'X       b = Z'y       u = Lambda v
+
+with all factors' columns side by side: Lambda (K, Q, Q) is block diagonal over factors, in the
+order in which they are given. What ``sums`` gives goes into ``gaussian.Marginal.of``, which puts the
+population coefficients on top. Rows are read once, for their cross-products.
+
+Each theta is worked by one thread with BLAS on one thread: a block of a thousand columns gains
+little from more, and the numbers do not depend on the cores.
+
+References
+----------
+Bates, Maechler, Bolker, Walker (2015), J. Stat. Softw. 67(1), section 3.
+Takahashi, Fagan, Chen (1973), PICA conference (entries of an inverse within a factor's pattern).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.linalg import lapack
+
+from hierpool.core import front_columns, front_kernels
+from hierpool.core.front_plan import ManyRows, Plan
+from hierpool.core.gaussian import BetaPrior, Marginal
+from hierpool.core.kernels import over_threads
+from hierpool.core.moments import Moments
+from hierpool.core.triangular import solve_lower
+
+_HEAVY = 20_000  # entries of M from which one theta keeps a thread busy
+
+
+@functools.cache
+def _blas() -> Any:
+    """The libraries that multiply and factor, looked up once."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Context in which BLAS uses one thread."""
+    limited: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
+    return limited
+
+
+@dataclass(frozen=True)
+class Factored:
+    """M at one theta, factored; arrays as in ``hierpool.core.front_kernels``.
+
+    Attributes
+    ----------
+    Lambda
+        Shape (Q, Q).
+    values, U
+        The fronts' factors, and the upper Cholesky factor of the rest.
+    log_det
+        Of M_uu.
+    explained
+        Shape (p + 1, p + 1): what the levels explain of (X, y)'(X, y).
+    whitened
+        Shape (columns of M, p + 1): Lambda'Z'(X, y), solved forward; internal order.
+    """
+
+    fronts: Fronts
+    Lambda: np.ndarray
+    values: np.ndarray
+    U: np.ndarray
+    log_det: float
+    explained: np.ndarray
+    whitened: np.ndarray
+
+    @property
+    def sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What ``Fronts.sums`` gives, for this one Lambda (K = 1)."""
+        T = self.explained[None]
+        return np.array([self.log_det]), T[:, :-1, :-1], T[:, :-1, -1], T[:, -1, -1]
+
+    @functools.cached_property
+    def solved(self) -> np.ndarray:
+        """Shape (columns of M, p + 1): M_uu^-1 Lambda'Z'(X, y), internal order."""
+        out = self.whitened.copy()
+        front_columns.solve_fronts(self.fronts.plan.structure, self.values, self.U, out)
+        return out
+
+    @functools.cached_property
+    def rest(self) -> np.ndarray:
+        """Shape (N, N): inverse of the rest's block once the chain is eliminated."""
+        if not len(self.U):
+            return np.zeros((0, 0))
+        with one_blas_thread():
+            inverse = lapack.dpotri(self.U.T, lower=1, overwrite_c=0)[0].T
+        upper = np.triu(inverse)
+        return np.ascontiguousarray(upper + np.triu(inverse, 1).T)
+
+    @functools.cached_property
+    def selected(self) -> np.ndarray:
+        """Blocks of M_uu^-1 in the places of the blocks of the fronts."""
+        out = np.empty_like(self.values)
+        front_kernels.select(self.fronts.plan.structure, self.values, self.rest, out)
+        return out
+
+    def v(self, beta: np.ndarray) -> np.ndarray:
+        """Shape (columns of M,): conditional mean of v given beta (p,)."""
+        return np.ascontiguousarray(self.solved[:, -1] - self.solved[:, :-1] @ beta)
+
+
+@dataclass(frozen=True)
+class Variances:
+    """Covariances at one theta in units of sigma^2, coefficients u = Lambda v and beta.
+
+    Attributes
+    ----------
+    conditional
+        Per factor (J_f, q_f, q_f): Var(u | y, theta, beta), lme4's condVar.
+    sensitivity
+        Per factor (J_f, q_f, p): W with E[u | y, theta, beta] = constant - W beta.
+    beta
+        Shape (p, p): Var(beta | y, theta).
+    """
+
+    conditional: tuple[np.ndarray, ...]
+    sensitivity: tuple[np.ndarray, ...]
+    beta: np.ndarray
+
+    def prediction_error(self, factor: int) -> np.ndarray:
+        """Shape (J_f, q_f, q_f): Var(u_hat - u), beta estimated as well."""
+        W = self.sensitivity[factor]
+        return self.conditional[factor] + W @ self.beta @ np.swapaxes(W, -1, -2)
+
+    def with_beta(self, factor: int) -> np.ndarray:
+        """Shape (J_f, q_f, p): Cov(u, beta)."""
+        return -self.sensitivity[factor] @ self.beta
+
+    def coefficients(self, factor: int, into_population: np.ndarray) -> np.ndarray:
+        """Shape (J_f, q_f, q_f): Var(E beta + u); ``into_population`` E is (q_f, p)."""
+        T = into_population - self.sensitivity[factor]
+        return self.conditional[factor] + T @ self.beta @ np.swapaxes(T, -1, -2)
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Derivatives with respect to Lambda at one theta, shapes (Q, Q), zero outside the factors.
+
+    Attributes
+    ----------
+    log_det_levels
+        Of log det M_uu.
+    log_det_population
+        Of the log determinant of the Schur complement of the population columns.
+    squares
+        Of the penalised residual sum of squares.
+    """
+
+    log_det_levels: np.ndarray
+    log_det_population: np.ndarray
+    squares: np.ndarray
+
+
+@dataclass(frozen=True)
+class Fronts:
+    """Cross-products of a design with one factor or more, and what is made of them given Lambda.
+
+    Attributes
+    ----------
+    rows
+        The rows, in working coordinates.
+    plan
+        Order of elimination and cross-products.
+    """
+
+    rows: ManyRows
+    plan: Plan
+
+    @classmethod
+    def of(cls, rows: ManyRows) -> Fronts:
+        """Plan the elimination of these rows' levels and take their cross-products."""
+        return cls(rows, Plan.of(rows))
+
+    @property
+    def moments(self) -> Moments:
+        """Totals of the population columns and the response."""
+        return self.rows.moments
+
+    @property
+    def n_coefficients(self) -> int:
+        """Level coefficients of all factors together."""
+        return int(self.plan.structure.first[-1])
+
+    @property
+    def n_rest(self) -> int:
+        """Columns of the dense block."""
+        return int(self.plan.structure.sizes[3])
+
+    @property
+    def population(self) -> np.ndarray:
+        """Shape (columns of Z, p): Z'X in internal order."""
+        return self._xy[:, :-1]
+
+    @property
+    def response(self) -> np.ndarray:
+        """Shape (columns of Z,): Z'y in internal order."""
+        return self._xy[:, -1]
+
+    @functools.cached_property
+    def _xy(self) -> np.ndarray:
+        products, out = self.plan.products, np.empty((self.n_coefficients, self.rows.p + 1))
+        front_columns.whitened_xy(self.plan.structure, products.fronts, products.xy, out)
+        return out
+
+    def sums(self, Lambda: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What the levels contribute at K values of Lambda (K, Q, Q).
+
+        Returns log det M_uu (K,), C'Lambda M_uu^-1 Lambda'C (K, p, p), C'Lambda M_uu^-1 Lambda'b
+        (K, p) and b'Lambda M_uu^-1 Lambda'b (K,). NaN where M_uu is not finite.
+        """
+        K, p = len(Lambda), self.rows.p
+        log_det, T = np.empty(K), np.empty((K, p + 1, p + 1))
+        self._over(front_kernels.sums, K, np.ascontiguousarray(Lambda), log_det, T)
+        return log_det, T[:, :p, :p], T[:, :p, p], T[:, p, p]
+
+    def marginal(self, sigma: np.ndarray, Lambda: np.ndarray, prior: BetaPrior) -> Marginal:
+        """The population's part at K values of theta, levels eliminated."""
+        return Marginal.of(self.moments, prior, sigma, *self.sums(Lambda))
+
+    def deviations(
+        self, Lambda: np.ndarray, beta: np.ndarray, noise: np.ndarray | None = None
+    ) -> tuple[np.ndarray, ...]:
+        """Level deviations u given beta (K, p): per factor (K, J_f, q_f).
+
+        ``noise`` (K, sum of J_f q_f), factor by factor and level by level, is added in the whitened
+        coordinates: sigma times standard normals turns conditional means into exact draws.
+        """
+        K = len(Lambda)
+        noise = np.zeros((0, 0)) if noise is None else noise
+        out = np.empty((K, self.n_coefficients))
+        arrays = [np.ascontiguousarray(a, dtype=float) for a in (Lambda, beta, noise)]
+        self._over(front_kernels.deviations, K, *arrays, out)
+        return self.by_factor(out)
+
+    def by_factor(self, flat: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Coefficients (..., sum of J_f q_f) factor by factor: (..., J_f, q_f)."""
+        parts, done = [], 0
+        for J, q in zip(self.rows.n_levels, self.rows.q, strict=True):
+            parts.append(flat[..., done : done + J * q].reshape(*flat.shape[:-1], J, q))
+            done += J * q
+        return tuple(parts)
+
+    def factored(self, Lambda: np.ndarray) -> Factored:
+        """M at one Lambda (Q, Q), factored."""
+        s, p, N = self.plan.structure, self.rows.p, self.n_rest
+        Lambda = np.ascontiguousarray(Lambda, dtype=float)
+        values, U, W = np.empty(s.offset[-1]), np.empty((N, N)), np.empty((p + 1, N))
+        whitened, T = np.empty((self.n_coefficients, p + 1)), np.empty((p + 1, p + 1))
+        with one_blas_thread():
+            log_det = front_kernels.factor(s, self.plan.products, Lambda, values, U, W, T)
+        front_columns.whitened_xy(s, values, W, whitened)
+        return Factored(self, Lambda, values, U, log_det, T, whitened)
+
+    def variances(self, at: Factored, R: np.ndarray) -> Variances:
+        """Covariances of the coefficients; R (p, p) is the Cholesky factor of the Schur complement."""
+        s, q, J = self.plan.structure, self.rows.q, self.rows.n_levels
+        flat = np.empty(sum(j * k * k for j, k in zip(J, q, strict=True)))
+        front_kernels.diagonal_blocks(s, at.Lambda, at.selected, at.rest, flat)
+        conditional: dict[int, np.ndarray] = {}
+        sensitivity: dict[int, np.ndarray] = {}
+        done = 0
+        for position, f in enumerate(self.plan.order):
+            size = J[f] * q[f] ** 2
+            conditional[f] = flat[done : done + size].reshape(J[f], q[f], q[f])
+            done += size
+            own = at.solved[s.first[position] : s.first[position + 1], :-1]
+            block = at.Lambda[self._columns(f), self._columns(f)]
+            sensitivity[f] = block @ own.reshape(J[f], q[f], -1)
+        ordered = range(len(q))
+        half = solve_lower(R, np.eye(len(R)))
+        return Variances(
+            tuple(conditional[f] for f in ordered),
+            tuple(sensitivity[f] for f in ordered),
+            half.T @ half,
+        )
+
+    def gradient(self, at: Factored, R: np.ndarray, beta: np.ndarray) -> Gradient:
+        """Derivatives at one Lambda, beta (p,) at its conditional mean; R as in ``variances``."""
+        s, products, p, Q = self.plan.structure, self.plan.products, self.rows.p, len(at.Lambda)
+        levels, population, squares = np.zeros((Q, Q)), np.zeros((Q, Q)), np.zeros((Q, Q))
+        front_kernels.trace_parts(s, products, at.Lambda, at.selected, at.rest, levels)
+        v = at.solved.copy()
+        v[:, p] = at.v(beta)
+        moved, score = self._internal(at.Lambda, v), np.empty_like(v)
+        front_columns.times(s, products, moved, score)
+        left = self.population - score[:, :p]
+        residual = self.response - self.population @ beta - score[:, p]
+        through = at.solved[:, :p] @ _inverse(R)
+        for position, f in enumerate(self.plan.order):
+            here = slice(s.first[position], s.first[position + 1])
+            J, q = self.rows.n_levels[f], self.rows.q[f]
+            block = (self._columns(f), self._columns(f))
+            by_level = left[here].reshape(J, q, p), through[here].reshape(J, q, p)
+            population[block] = -2 * np.einsum("jap,jbp->ab", *by_level)
+            squares[block] = -2 * residual[here].reshape(J, q).T @ v[here, p].reshape(J, q)
+        return Gradient(2 * levels, population, squares)
+
+    def leave_one_out(
+        self,
+        sigma: np.ndarray,
+        Lambda: np.ndarray,
+        marginal: Marginal,
+        which: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and sd of each row given all the others and theta, shapes (K, rows).
+
+        y_i | y_-i, theta ~ N(y_i - e_i / (1 - h_i), sigma^2 / (1 - h_i)) with the leverage h_i and
+        the residual e_i.
+        """
+        leverage, residual = self.leverage(Lambda, marginal, which)
+        y = self.rows.y if which is None else self.rows.y[which]
+        left = 1 - leverage
+        return y - residual / left, sigma[:, None] / np.sqrt(left)
+
+    def leverage(
+        self, Lambda: np.ndarray, marginal: Marginal, which: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Leverages and residuals of rows (positions; default all), shapes (K, rows)."""
+        rows = self.rows if which is None else self.rows.take(which)
+        arrays = [np.ascontiguousarray(a) for a in (rows.y, rows.X, np.hstack(rows.Z))]
+        arrays += self._tables(rows)
+        K = len(Lambda)
+        Lambda, R = np.ascontiguousarray(Lambda), np.ascontiguousarray(marginal.R)
+        beta = np.ascontiguousarray(marginal.beta)
+        leverage, residual = np.empty((K, rows.n)), np.empty((K, rows.n))
+        if self.n_rest <= front_kernels.BY_HAND:
+            self._over(front_kernels.judge_many, K, Lambda, beta, R, *arrays, leverage, residual)
+            return leverage, residual
+
+        def work(begin: int, end: int, *_: Any) -> None:
+            for k in range(begin, end):
+                at = self.factored(Lambda[k])
+                front_kernels.judge_rows(
+                    self.plan.structure,
+                    at.Lambda,
+                    at.selected,
+                    at.rest,
+                    at.solved,
+                    beta[k],
+                    R[k],
+                    *arrays,
+                    leverage[k],
+                    residual[k],
+                )
+
+        self._over(work, K)
+        return leverage, residual
+
+    def _over(self, kernel: Callable[..., None], K: int, *arrays: Any) -> None:
+        """Call a kernel on slices of K values of theta, one slice a core."""
+        entries = int(self.plan.structure.offset[-1]) + self.n_rest**2
+        alone = 1 if entries > _HEAVY else 64
+        with one_blas_thread():
+            over_threads(kernel, K, self.plan.structure, self.plan.products, *arrays, alone=alone)
+
+    def _columns(self, f: int) -> slice:
+        """Columns of Lambda that belong to factor f."""
+        start = sum(self.rows.q[:f])
+        return slice(start, start + self.rows.q[f])
+
+    def _internal(self, Lambda: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Lambda v for v (columns of M, m) in internal order."""
+        s, out = self.plan.structure, np.empty_like(v)
+        for position, f in enumerate(self.plan.order):
+            here, q = slice(s.first[position], s.first[position + 1]), self.rows.q[f]
+            block = Lambda[self._columns(f), self._columns(f)]
+            out[here] = (block @ v[here].reshape(-1, q, v.shape[1])).reshape(-1, v.shape[1])
+        return out
+
+    def _tables(self, rows: ManyRows) -> list[np.ndarray]:
+        """For each row the first column of its level of each factor, and where blocks begin."""
+        s, F = self.plan.structure, len(self.plan.order)
+        codes = [np.asarray(rows.codes[f], dtype=np.int64) for f in self.plan.order]
+        cols = np.stack([s.first[g] + s.q[g] * codes[g] for g in range(F)], axis=1)
+        blocks = np.zeros((rows.n, F * F), dtype=np.int64)
+        total = self.n_coefficients
+        front_of = np.repeat(np.arange(len(s.front_col)), np.diff(s.nb_start))
+        keys = front_of * total + s.nb_col
+        for f in range(self.plan.n_chain):
+            front = np.searchsorted(s.front_col, cols[:, f])
+            blocks[:, f * F + f] = s.offset[front]
+            for g in range(f + 1, F):
+                found = np.searchsorted(keys, front * total + cols[:, g])
+                blocks[:, f * F + g] = s.offset[front] + s.nb_local[found] * s.q[f]
+        return [cols, blocks]
+
+
+def _inverse(R: np.ndarray) -> np.ndarray:
+    """(R R')^-1."""
+    half = solve_lower(R, np.eye(len(R)))
+    return np.asarray(half.T @ half)

@@ -1,0 +1,221 @@
+"""The model at one value of the relative factor, for one factor and for several alike.
+
+Both kinds of algebra answer the same questions: what is left of the population once the levels are
+eliminated, how the deviance changes with the factor, and how sure each coefficient is. Everything
+is in working coordinates, with sigma = 1 and a flat prior on beta.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from hierpool.core.design import Design
+from hierpool.core.front_plan import ManyRows
+from hierpool.core.fronts import Factored, Fronts
+from hierpool.core.gaussian import BetaPrior, Conditional, Marginal, condition
+from hierpool.core.moments import Coordinates, Moments, Rows, Scaled
+from hierpool.core.triangular import solve_lower, solve_lower_transposed
+
+
+@dataclass(frozen=True)
+class LevelsOf:
+    """Coefficients of one factor's levels, covariances in units of sigma^2.
+
+    Attributes
+    ----------
+    u
+        Shape (J, q): conditional means.
+    conditional
+        Shape (J, q, q): Var(u | y, theta, beta).
+    sensitivity
+        Shape (J, q, p): W with E[u | y, theta, beta] = constant - W beta.
+    """
+
+    u: np.ndarray
+    conditional: np.ndarray
+    sensitivity: np.ndarray
+
+
+class Point(Protocol):
+    """The model at one relative factor."""
+
+    @property
+    def Lambda(self) -> np.ndarray:
+        """Shape (Q, Q): the relative factor."""
+
+    @property
+    def marginal(self) -> Marginal:
+        """The population's part (K = 1)."""
+
+    def gradient(self, is_reml: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Derivatives by Lambda of the log determinants and of the penalised sum of squares, (Q, Q)."""
+
+    def levels(self) -> tuple[LevelsOf, ...]:
+        """Coefficients of the levels of each factor."""
+
+    def residuals(self) -> np.ndarray:
+        """Shape (n,): residuals of the response."""
+
+
+class Algebra(Protocol):
+    """A design whose population and level coefficients can be eliminated."""
+
+    @property
+    def rows(self) -> Scaled:
+        """The rows, in working coordinates."""
+
+    @property
+    def moments(self) -> Moments:
+        """Totals of the population columns and the response."""
+
+    def marginal(self, Lambda: np.ndarray) -> Marginal:
+        """The population's part at K relative factors (K, Q, Q)."""
+
+    def at(self, Lambda: np.ndarray) -> Point:
+        """The model at one of them (Q, Q)."""
+
+
+def algebra(design: Design, coordinates: Coordinates) -> Algebra:
+    """The algebra that suits the number of factors."""
+    if len(design.groups) == 1:
+        rows = Rows.of(design, coordinates)
+        return OneFactor(rows, Moments.of(rows))
+    many = ManyRows.of(design, coordinates)
+    return SeveralFactors(many, Fronts.of(many))
+
+
+@dataclass(frozen=True)
+class OneFactor:
+    """Level by level; levels with equal designs share a factorisation."""
+
+    rows: Rows
+    moments: Moments
+
+    def marginal(self, Lambda: np.ndarray) -> Marginal:
+        """The population's part at K relative factors."""
+        return self._condition(Lambda).marginal
+
+    def at(self, Lambda: np.ndarray) -> OneFactorPoint:
+        """The model at one relative factor."""
+        return OneFactorPoint(self, Lambda, self._condition(Lambda[None]))
+
+    def _condition(self, Lambda: np.ndarray) -> Conditional:
+        return condition(self.moments, np.ones(len(Lambda)), Lambda, BetaPrior.flat(self.moments.p))
+
+
+@dataclass(frozen=True)
+class OneFactorPoint:
+    """One factor at one Lambda."""
+
+    algebra: OneFactor
+    Lambda: np.ndarray
+    conditional: Conditional
+
+    @property
+    def marginal(self) -> Marginal:
+        """The population's part."""
+        return self.conditional.marginal
+
+    def gradient(self, is_reml: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Derivatives by Lambda, shapes (q, q)."""
+        m, c = self.algebra.moments, self.conditional
+        L, G, R = c.L[0], c.G[0], c.marginal.R[0]
+        half = solve_lower(L, np.broadcast_to(np.eye(m.q), L.shape))
+        P = np.swapaxes(half, -1, -2) @ half
+        weighted_A = m.A * m.counts[:, None, None]
+        by_log_det = 2 * np.einsum("uab,bc,ucd->ad", weighted_A, self.Lambda, P)
+        if is_reml and m.p:
+            W = solve_lower_transposed(L, G)
+            half_beta = solve_lower(R, np.swapaxes(W, -1, -2))
+            P_beta = np.swapaxes(half_beta, -1, -2) @ half_beta
+            by_log_det += 2 * np.einsum("uab,bc,ucd->ad", weighted_A, self.Lambda, P_beta)
+            Q = solve_lower_transposed(R, half_beta)
+            weighted_C = m.C * m.counts[:, None, None]
+            by_log_det -= 2 * np.einsum("uap,upb->ab", weighted_C, Q)
+        v, score = self._scores()
+        return by_log_det, -2 * score.T @ v
+
+    def _scores(self) -> tuple[np.ndarray, np.ndarray]:
+        """v (J, q) with u = Lambda v, and Z_j'(y_j - Z_j u_j - X_j beta), shape (J, q)."""
+        m, c, Lambda = self.algebra.moments, self.conditional, self.Lambda
+        beta, design = c.beta[0], m.design_of
+        L = c.L[0][design]
+        half = solve_lower(L, (m.b @ Lambda)[..., None]) - (c.G[0] @ beta)[design][..., None]
+        v = solve_lower_transposed(L, half)[..., 0]
+        score = m.b - np.einsum("jab,jb->ja", m.A[design], v @ Lambda.T) - (m.C @ beta)[design]
+        return v, score
+
+    def levels(self) -> tuple[LevelsOf, ...]:
+        """Coefficients of the levels."""
+        c, design = self.conditional, self.algebra.moments.design_of
+        W = c.beta_sensitivity[0][design]
+        return (LevelsOf(c.deviations()[0], c.covariance_given_beta[0][design], W),)
+
+    def residuals(self) -> np.ndarray:
+        """Shape (n,): residuals of the response."""
+        return self.algebra.rows.residuals(
+            self.conditional.beta[0], self.conditional.deviations()[0]
+        )
+
+
+@dataclass(frozen=True)
+class SeveralFactors:
+    """Front by front, with a dense block for the factors that are crossed."""
+
+    rows: ManyRows
+    fronts: Fronts
+
+    @property
+    def moments(self) -> Moments:
+        """Totals of the population columns and the response."""
+        return self.fronts.moments
+
+    def marginal(self, Lambda: np.ndarray) -> Marginal:
+        """The population's part at K relative factors."""
+        flat = BetaPrior.flat(self.moments.p)
+        return self.fronts.marginal(np.ones(len(Lambda)), Lambda, flat)
+
+    def at(self, Lambda: np.ndarray) -> SeveralFactorsPoint:
+        """The model at one relative factor."""
+        return SeveralFactorsPoint(self, Lambda, self.fronts.factored(Lambda))
+
+
+@dataclass(frozen=True)
+class SeveralFactorsPoint:
+    """Several factors at one Lambda."""
+
+    algebra: SeveralFactors
+    Lambda: np.ndarray
+    factored: Factored
+
+    @cached_property
+    def marginal(self) -> Marginal:
+        """The population's part."""
+        m = self.algebra.moments
+        return Marginal.of(m, BetaPrior.flat(m.p), np.ones(1), *self.factored.sums)
+
+    def gradient(self, is_reml: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Derivatives by Lambda, shapes (Q, Q)."""
+        R, beta = self.marginal.R[0], self.marginal.beta[0]
+        found = self.algebra.fronts.gradient(self.factored, R, beta)
+        population = found.log_det_population if is_reml else 0.0
+        return found.log_det_levels + population, found.squares
+
+    @cached_property
+    def _u(self) -> tuple[np.ndarray, ...]:
+        beta = self.marginal.beta
+        return tuple(u[0] for u in self.algebra.fronts.deviations(self.Lambda[None], beta))
+
+    def levels(self) -> tuple[LevelsOf, ...]:
+        """Coefficients of the levels of each factor."""
+        found = self.algebra.fronts.variances(self.factored, self.marginal.R[0])
+        parts = zip(self._u, found.conditional, found.sensitivity, strict=True)
+        return tuple(LevelsOf(*part) for part in parts)
+
+    def residuals(self) -> np.ndarray:
+        """Shape (n,): residuals of the response."""
+        return self.algebra.rows.residuals(self.marginal.beta[0], self._u)
