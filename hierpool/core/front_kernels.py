@@ -170,7 +170,7 @@ def _update_rest(s, e, values, U, W, T):
 @njit(types.float64(STRUCTURE, F1, F2, F2, F2), **OPTIONS)
 def eliminate(s, values, U, W, T):
     """Eliminate the fronts; returns half of their log determinant."""
-    half, product = 0.0, 1.0
+    half, product, scale = 0.0, 1.0, np.empty(s.q.sum())
     for e in range(s.sizes[1]):
         q, o = s.q[s.front_factor[e]], s.offset[e]
         _factor_block(values, o, q)
@@ -179,12 +179,14 @@ def eliminate(s, values, U, W, T):
         if not _SMALL < product < _BIG:
             half += np.log(product)
             product = 1.0
+        for a in range(q):
+            scale[a] = 1.0 / values[o + a * q + a]
         for col in range(o + q * q, s.offset[e + 1], q):
             for a in range(q):
                 x = values[col + a]
                 for m in range(a):
                     x -= values[o + m * q + a] * values[col + m]
-                values[col + a] = x / values[o + a * q + a]
+                values[col + a] = x * scale[a]
         _update_ancestors(s, e, values)
         _update_rest(s, e, values, U, W, T)
     return half + np.log(product)

@@ -19,7 +19,7 @@ from hierpool.core import front_rows
 from hierpool.core.front_kernels import BY_HAND
 from hierpool.core.front_plan import ManyRows
 from hierpool.core.fronts import Fronts
-from hierpool.core.gaussian import BetaPrior, Marginal
+from hierpool.core.gaussian import LOG_2PI, BetaPrior, Marginal
 
 _RANK = 1e-12  # singular values below this share of the largest are none
 _AGAIN = 4.0  # cost of leaving a level out by its rows, in evaluations, from which it is refitted
@@ -54,7 +54,7 @@ def log_density_of_rows(
     left = 1 - leverage
     scale = sigma[:, None]
     density = 0.5 * (np.log(left / scale**2) - (residual / scale) ** 2 / left)
-    return np.ascontiguousarray((density - front_rows.HALF_LOG_2PI).T)
+    return np.ascontiguousarray((density - 0.5 * LOG_2PI).T)
 
 
 def leverages(

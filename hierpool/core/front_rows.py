@@ -145,21 +145,22 @@ def _half_row(s, Lam, values, Z, cols, i, y, w, t):
 
 
 @njit(inline="always")
-def _joint_leverage(s, cols, first, rest, y, w, t, support, kept, H):
-    """Lower triangle of I - H for the rows of one level, from their halves."""
+def _joint_leverage(s, cols, first, rest, y, w, t, support, touched, n_touched, kept, H):
+    """Lower triangle of I - H for the rows of one level, from their halves.
+
+    ``support`` has the columns of the rest that any of the rows touches, ``touched`` those of each.
+    """
     m, n_chain = len(H), s.sizes[0]
     for i in range(m):
         for c in support:
             kept[c] = 0.0
-        for d in support:
-            x = w[i, d]
-            if x != 0.0:
-                row = rest[d]
-                for c in support:
-                    kept[c] += x * row[c]
+        for d in touched[i, : n_touched[i]]:
+            x, row = w[i, d], rest[d]
+            for c in support:
+                kept[c] += x * row[c]
         for k in range(i + 1):
             h = 1.0 if i == k else 0.0
-            for c in support:
+            for c in touched[k, : n_touched[k]]:
                 h -= kept[c] * w[k, c]
             for f in range(n_chain):
                 if cols[first + i, f] == cols[first + k, f]:
@@ -211,7 +212,8 @@ def judge_levels(
         most = max(most, starts[j + 1] - starts[j])
     w, half = np.zeros((most, N)), np.zeros((most, Z.shape[1]))
     t, e, H = np.empty((most, p)), np.empty(most), np.empty((most, most))
-    kept, support, touched = np.empty(N), np.empty(N, np.int64), np.zeros(N, np.bool_)
+    kept, support, is_in = np.empty(N), np.empty(N, np.int64), np.zeros(N, np.bool_)
+    touched, n_touched = np.empty((most, N), np.int64), np.zeros(most, np.int64)
     precision = 1.0 / (sigma * sigma)
     for j in range(len(starts) - 1):
         first, m = starts[j], starts[j + 1] - starts[j]
@@ -233,12 +235,15 @@ def judge_levels(
                         e[i] -= Z[row, at + b] * Lam[at + b, at + c] * v
         n = 0
         for i in range(m):
+            n_touched[i] = 0
             for c in range(N):
                 if w[i, c] != 0.0:
+                    touched[i, n_touched[i]] = c
+                    n_touched[i] += 1
                     for r in range(p):
                         t[i, r] -= w[i, c] * solved[start + c, r]
-                    if not touched[c]:
-                        touched[c] = True
+                    if not is_in[c]:
+                        is_in[c] = True
                         support[n] = c
                         n += 1
             for r in range(p):
@@ -246,10 +251,12 @@ def judge_levels(
                 for d in range(r):
                     x -= R[r, d] * t[i, d]
                 t[i, r] = x / R[r, r]
-        _joint_leverage(s, cols, first, rest, half, w, t[:m], support[:n], kept, H[:m, :m])
+        _joint_leverage(
+            s, cols, first, rest, half, w, t[:m], support[:n], touched, n_touched, kept, H[:m, :m]
+        )
         log_det, squares = _log_density(H[:m, :m], e[:m])
         for c in support[:n]:
-            touched[c] = False
+            is_in[c] = False
             for i in range(m):
                 w[i, c] = 0.0
         out[j, k] = (
