@@ -30,18 +30,13 @@ from hierpool.core import front_columns as columns
 from hierpool.core.fronts import Factored, Fronts, one_blas_thread
 from hierpool.core.gaussian import BetaPrior, Marginal
 
-TOLERANCE = (
-    1e-8  # largest error of a draw, in the norm of the posterior precision, per root of size
-)
-MOST_STEPS = (
-    100  # of conjugate gradients; draws that need more are solved with a reference of their own
-)
+TOLERANCE = 1e-8  # largest root mean square error of a draw, in posterior sds
+MOST_STEPS = 100  # of conjugate gradients; what needs more is solved with its own factorisation
 _AT_ONCE = 128  # draws in a batch
+_ALONE_AT_ONCE = 512  # draws with a factorisation each that have their noise made together
 _FEW = 32  # draws up to which each is factored for itself
 _SMALL_REST = 64  # columns of the rest up to which a factorisation is cheaper than a solve here
-_SINGULAR = (
-    1e-7  # a prior sd below this share of the factor's largest: theta is factored for itself
-)
+_SINGULAR = 1e-7  # a prior sd below this share of the largest: theta is factored for itself
 
 
 def draw_many(
@@ -89,11 +84,12 @@ def _draw_alone(
     if not len(which):
         return
     rng = np.random.default_rng([seed, len(sigma)])
-    marginal = fronts.marginal(sigma[which], Lambda[which], prior)
-    beta[which] = marginal.draw_beta(rng)
-    noise = rng.standard_normal((len(which), u.shape[1])) * sigma[which, None]
-    found = fronts.deviations(Lambda[which], beta[which], noise)
-    u[which] = np.concatenate([part.reshape(len(which), -1) for part in found], axis=1)
+    beta[which] = fronts.marginal(sigma[which], Lambda[which], prior).draw_beta(rng)
+    for start in range(0, len(which), _ALONE_AT_ONCE):
+        some = which[start : start + _ALONE_AT_ONCE]
+        noise = rng.standard_normal((len(some), u.shape[1])) * sigma[some, None]
+        found = fronts.deviations(Lambda[some], beta[some], noise)
+        u[some] = np.concatenate([part.reshape(len(some), -1) for part in found], axis=1)
 
 
 def _singular(Lambda: np.ndarray) -> np.ndarray:

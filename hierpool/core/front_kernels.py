@@ -170,7 +170,7 @@ def _update_rest(s, e, values, U, W, T):
 @njit(types.float64(STRUCTURE, F1, F2, F2, F2), **OPTIONS)
 def eliminate(s, values, U, W, T):
     """Eliminate the fronts; returns half of their log determinant."""
-    half, product = 0.0, 1.0
+    half, product, scale = 0.0, 1.0, np.empty(s.q.sum())
     for e in range(s.sizes[1]):
         q, o = s.q[s.front_factor[e]], s.offset[e]
         _factor_block(values, o, q)
@@ -179,12 +179,14 @@ def eliminate(s, values, U, W, T):
         if not _SMALL < product < _BIG:
             half += np.log(product)
             product = 1.0
+        for a in range(q):
+            scale[a] = 1.0 / values[o + a * q + a]
         for col in range(o + q * q, s.offset[e + 1], q):
             for a in range(q):
                 x = values[col + a]
                 for m in range(a):
                     x -= values[o + m * q + a] * values[col + m]
-                values[col + a] = x / values[o + a * q + a]
+                values[col + a] = x * scale[a]
         _update_ancestors(s, e, values)
         _update_rest(s, e, values, U, W, T)
     return half + np.log(product)
@@ -460,79 +462,3 @@ def diagonal_blocks(s, Lam, selected, rest, out):
                             x += Lam[i + a, i + d] * block[g * q + d] * Lam[i + b, i + g]
                     out[done + a * q + b] = x
             done += q * q
-
-
-_I2 = types.Array(I8, 2, "C")
-_ROWS = (F1, F2, F2, _I2, _I2)  # y (n,), X (n, p), Z (n, Q), and two tables of each row's levels
-
-
-@njit(types.void(STRUCTURE, F2, F1, F2, F2, F1, F2, *_ROWS, F1, F1), **OPTIONS)
-def judge_rows(
-    s, Lam, selected, rest, solved, beta, R, y, X, Z, cols, blocks, leverage, residual
-):  # fmt: skip
-    """Leverages and residuals of rows at one theta.
-
-    ``solved`` (columns of M, p + 1) is M_uu^-1 Lambda'Z'(X, y). ``cols`` (n, F) holds the first
-    column of the level of each factor, ``blocks`` (n, F F) where chain factors' blocks of
-    ``selected`` begin.
-    """
-    F, n_chain, start, p = len(s.q), s.sizes[0], s.sizes[2], s.sizes[4]
-    a, t = np.empty(Z.shape[1]), np.empty(p)
-    for i in range(len(y)):
-        e, h = y[i], 0.0
-        for r in range(p):
-            t[r] = X[i, r]
-            e -= X[i, r] * beta[r]
-        for f in range(F):
-            q, at = s.q[f], s.at[f]
-            for c in range(q):
-                x = 0.0
-                for b in range(q):
-                    x += Lam[at + b, at + c] * Z[i, at + b]
-                a[at + c] = x
-                row = cols[i, f] + c
-                e -= x * solved[row, p]
-                for r in range(p):
-                    t[r] -= x * solved[row, r]
-                    e += x * solved[row, r] * beta[r]
-        for f in range(F):
-            q, at = s.q[f], s.at[f]
-            for g in range(f, F):
-                w, other, x = s.q[g], s.at[g], 0.0
-                for c in range(w):
-                    for b in range(q):
-                        if f < n_chain:
-                            value = selected[blocks[i, f * F + g] + c * q + b]
-                        else:
-                            value = rest[cols[i, f] - start + b, cols[i, g] - start + c]
-                        x += a[at + b] * value * a[other + c]
-                h += x if f == g else 2.0 * x
-        for r in range(p):
-            x = t[r]
-            for c in range(r):
-                x -= R[r, c] * t[c]
-            t[r] = x / R[r, r]
-            h += t[r] * t[r]
-        leverage[i] = h
-        residual[i] = e
-
-
-@njit(types.void(I8, I8, STRUCTURE, PRODUCTS, F3, F2, F3, *_ROWS, F2, F2), **OPTIONS)
-def judge_many(
-    start, stop, s, products, Lambda, beta, R, y, X, Z, cols, blocks, leverage, residual
-):  # fmt: skip
-    """Leverages and residuals (K, n) at theta ``start`` to ``stop``, for a small rest."""
-    N, p, total = s.sizes[3], s.sizes[4], s.first[-1]
-    values, U, W = np.empty(s.offset[-1]), np.empty((N, N)), np.empty((p + 1, N))
-    T, solved = np.empty((p + 1, p + 1)), np.empty((total, p + 1))
-    selected, rest = np.empty(s.offset[-1]), np.empty((N, N))
-    for k in range(start, stop):
-        factor(s, products, Lambda[k], values, U, W, T)
-        whitened_xy(s, values, W, solved)
-        solve_fronts(s, values, U, solved)
-        invert_rest(U, rest)
-        select(s, values, rest, selected)
-        judge_rows(
-            s, Lambda[k], selected, rest, solved, beta[k], R[k], y, X, Z, cols, blocks,
-            leverage[k], residual[k],
-        )  # fmt: skip

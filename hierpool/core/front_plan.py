@@ -119,6 +119,8 @@ class Structure(NamedTuple):
     q, at, place, first
         Per factor in internal order: columns a level; where it begins in Lambda, among all
         coefficients in the user's order, and in the internal order.
+    first_front
+        Shape (chain + 1,): the first front of each of the chain's factors.
     front_factor, front_col
         Per front: its factor, and its first column.
     offset
@@ -143,6 +145,7 @@ class Structure(NamedTuple):
     at: np.ndarray
     place: np.ndarray
     first: np.ndarray
+    first_front: np.ndarray
     front_factor: np.ndarray
     front_col: np.ndarray
     offset: np.ndarray
@@ -287,6 +290,7 @@ class _Builder:
             self.at,
             self.place,
             self.first,
+            self.fronts,
             front_factor,
             front_col,
             offset,

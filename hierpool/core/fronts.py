@@ -222,7 +222,7 @@ class Fronts:
         """
         K, p = len(Lambda), self.rows.p
         log_det, T = np.empty(K), np.empty((K, p + 1, p + 1))
-        self._over(front_kernels.sums, K, np.ascontiguousarray(Lambda), log_det, T)
+        self.over_thetas(front_kernels.sums, K, np.ascontiguousarray(Lambda), log_det, T)
         return log_det, T[:, :p, :p], T[:, :p, p], T[:, p, p]
 
     def marginal(self, sigma: np.ndarray, Lambda: np.ndarray, prior: BetaPrior) -> Marginal:
@@ -241,7 +241,7 @@ class Fronts:
         noise = np.zeros((0, 0)) if noise is None else noise
         out = np.empty((K, self.n_coefficients))
         arrays = [np.ascontiguousarray(a, dtype=float) for a in (Lambda, beta, noise)]
-        self._over(front_kernels.deviations, K, *arrays, out)
+        self.over_thetas(front_kernels.deviations, K, *arrays, out)
         return self.by_factor(out)
 
     def by_factor(self, flat: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -307,58 +307,7 @@ class Fronts:
             squares[block] = -2 * residual[here].reshape(J, q).T @ v[here, p].reshape(J, q)
         return Gradient(2 * levels, population, squares)
 
-    def leave_one_out(
-        self,
-        sigma: np.ndarray,
-        Lambda: np.ndarray,
-        marginal: Marginal,
-        which: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and sd of each row given all the others and theta, shapes (K, rows).
-
-        y_i | y_-i, theta ~ N(y_i - e_i / (1 - h_i), sigma^2 / (1 - h_i)) with the leverage h_i and
-        the residual e_i.
-        """
-        leverage, residual = self.leverage(Lambda, marginal, which)
-        y = self.rows.y if which is None else self.rows.y[which]
-        left = 1 - leverage
-        return y - residual / left, sigma[:, None] / np.sqrt(left)
-
-    def leverage(
-        self, Lambda: np.ndarray, marginal: Marginal, which: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Leverages and residuals of rows (positions; default all), shapes (K, rows)."""
-        rows = self.rows if which is None else self.rows.take(which)
-        arrays = [np.ascontiguousarray(a) for a in (rows.y, rows.X, np.hstack(rows.Z))]
-        arrays += self._tables(rows)
-        K = len(Lambda)
-        Lambda, R = np.ascontiguousarray(Lambda), np.ascontiguousarray(marginal.R)
-        beta = np.ascontiguousarray(marginal.beta)
-        leverage, residual = np.empty((K, rows.n)), np.empty((K, rows.n))
-        if self.n_rest <= front_kernels.BY_HAND:
-            self._over(front_kernels.judge_many, K, Lambda, beta, R, *arrays, leverage, residual)
-            return leverage, residual
-
-        def work(begin: int, end: int, *_: Any) -> None:
-            for k in range(begin, end):
-                at = self.factored(Lambda[k])
-                front_kernels.judge_rows(
-                    self.plan.structure,
-                    at.Lambda,
-                    at.selected,
-                    at.rest,
-                    at.solved,
-                    beta[k],
-                    R[k],
-                    *arrays,
-                    leverage[k],
-                    residual[k],
-                )
-
-        self._over(work, K)
-        return leverage, residual
-
-    def _over(self, kernel: Callable[..., None], K: int, *arrays: Any) -> None:
+    def over_thetas(self, kernel: Callable[..., None], K: int, *arrays: Any) -> None:
         """Call a kernel on slices of K values of theta, one slice a core."""
         entries = int(self.plan.structure.offset[-1]) + self.n_rest**2
         alone = 1 if entries > _HEAVY else 64
@@ -378,23 +327,6 @@ class Fronts:
             block = Lambda[self._columns(f), self._columns(f)]
             out[here] = (block @ v[here].reshape(-1, q, v.shape[1])).reshape(-1, v.shape[1])
         return out
-
-    def _tables(self, rows: ManyRows) -> list[np.ndarray]:
-        """For each row the first column of its level of each factor, and where blocks begin."""
-        s, F = self.plan.structure, len(self.plan.order)
-        codes = [np.asarray(rows.codes[f], dtype=np.int64) for f in self.plan.order]
-        cols = np.stack([s.first[g] + s.q[g] * codes[g] for g in range(F)], axis=1)
-        blocks = np.zeros((rows.n, F * F), dtype=np.int64)
-        total = self.n_coefficients
-        front_of = np.repeat(np.arange(len(s.front_col)), np.diff(s.nb_start))
-        keys = front_of * total + s.nb_col
-        for f in range(self.plan.n_chain):
-            front = np.searchsorted(s.front_col, cols[:, f])
-            blocks[:, f * F + f] = s.offset[front]
-            for g in range(f + 1, F):
-                found = np.searchsorted(keys, front * total + cols[:, g])
-                blocks[:, f * F + g] = s.offset[front] + s.nb_local[found] * s.q[f]
-        return [cols, blocks]
 
 
 def _inverse(R: np.ndarray) -> np.ndarray:

@@ -8,10 +8,17 @@ from functools import cache
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.linalg import block_diag
 
-from hierpool.core import front_draws
+from hierpool.core import front_draws, front_leave_out
 from hierpool.core.front_draws import draw_many
+from hierpool.core.front_leave_out import (
+    leave_one_out,
+    leverages,
+    log_density_of_levels,
+    log_density_of_rows,
+)
 from hierpool.core.front_plan import ManyRows
 from hierpool.core.fronts import Fronts, one_blas_thread
 from hierpool.core.gaussian import BetaPrior, Marginal, condition
@@ -218,7 +225,7 @@ def test_one_factor_is_the_judge_in_numpy():
     noise = np.random.default_rng(3).normal(size=(3, rows.n_levels[0], 2))
     u = fronts("one_factor").deviations(Lambda, found.beta, noise.reshape(3, -1))[0]
     np.testing.assert_allclose(u, judge.deviations(noise=noise), **EXACT)
-    mean, sd = fronts("one_factor").leave_one_out(SIGMA, Lambda, found)
+    mean, sd = leave_one_out(fronts("one_factor"), SIGMA, Lambda, found)
     np.testing.assert_allclose(mean, judge.leave_one_out(one)[0], **EXACT)
     np.testing.assert_allclose(sd, judge.leave_one_out(one)[1], **EXACT)
 
@@ -298,7 +305,7 @@ def test_gradient_is_that_of_central_differences(name, which):
 
 @pytest.mark.parametrize("name", DESIGNS)
 def test_leave_one_out_is_the_conditional_of_the_dense_normal(name):
-    mean, sd = fronts(name).leave_one_out(SIGMA, lambdas(name), marginal(name))
+    mean, sd = leave_one_out(fronts(name), SIGMA, lambdas(name), marginal(name))
     for k, d in enumerate(dense(name)):
         T = np.hstack([d.ZL, d.rows.X])
         h = np.einsum("ia,ab,ib->i", T, np.linalg.inv(d.M), T)
@@ -307,10 +314,57 @@ def test_leave_one_out_is_the_conditional_of_the_dense_normal(name):
         np.testing.assert_allclose(sd[k], d.sigma / np.sqrt(1 - h), **EXACT)
 
 
+def test_density_of_rows_is_that_of_their_normals():
+    f, Lambda = fronts("nested_and_crossed"), lambdas("nested_and_crossed")
+    m = marginal("nested_and_crossed")
+    which = np.array([5, 2, 80])
+    mean, sd = leave_one_out(f, SIGMA, Lambda, m, which)
+    expected = stats.norm.logpdf(f.rows.y[which], mean, sd).T
+    found = log_density_of_rows(f, SIGMA, Lambda, m, which)
+    np.testing.assert_allclose(found, expected, **EXACT)
+
+
+@cache
+def conditional_of_levels(name: str, held: str) -> np.ndarray:
+    """Shape (J, K): log p(rows of a level | all others) from the dense normal."""
+    rows, (codes, J) = DESIGNS[name], held_out(name, held)
+    out = np.zeros((J, 3))
+    for k, d in enumerate(dense(name)):
+        cov = d.ZL @ d.ZL.T + np.eye(rows.n)
+        cov = d.sigma**2 * cov + rows.X @ np.linalg.inv(d.prior.precision) @ rows.X.T
+        precision = np.linalg.inv(cov)
+        right = precision @ (rows.y - rows.X @ d.prior.mean)
+        for j in np.unique(codes):
+            own = codes == j
+            P = precision[np.ix_(own, own)]
+            squares = right[own] @ np.linalg.solve(P, right[own])
+            out[j, k] = 0.5 * (np.linalg.slogdet(P / (2 * np.pi))[1] - squares)
+    return out
+
+
+def held_out(name: str, held: str) -> tuple[np.ndarray, int]:
+    rows = DESIGNS[name]
+    if held == "foreign":
+        return np.arange(rows.n) // 7, -(-rows.n // 7)
+    f = 0 if held == "first" else len(rows.q) - 1
+    return rows.codes[f], rows.n_levels[f]
+
+
+@pytest.mark.parametrize("by", ["cost", "rows", "refit"])
+@pytest.mark.parametrize("held", ["first", "last", "foreign"])
+@pytest.mark.parametrize("name", [n for n in DESIGNS if n != "one_level"])
+def test_levels_left_out_are_conditionals_of_the_dense_normal(name, held, by, monkeypatch):
+    monkeypatch.setattr(front_leave_out, "_AGAIN", {"rows": np.inf, "refit": 0, "cost": 4}[by])
+    arguments = SIGMA, lambdas(name), prior(DESIGNS[name].p)
+    found = log_density_of_levels(fronts(name), *arguments, *held_out(name, held))
+    expected = conditional_of_levels(name, held)
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8)
+
+
 def test_some_rows_are_those_rows_of_all():
     which = np.array([3, 50, 7])
-    every = fronts("chain").leave_one_out(SIGMA, lambdas("chain"), marginal("chain"))
-    some = fronts("chain").leave_one_out(SIGMA, lambdas("chain"), marginal("chain"), which)
+    every = leave_one_out(fronts("chain"), SIGMA, lambdas("chain"), marginal("chain"))
+    some = leave_one_out(fronts("chain"), SIGMA, lambdas("chain"), marginal("chain"), which)
     np.testing.assert_array_equal(some[0], every[0][:, which])
     np.testing.assert_array_equal(some[1], every[1][:, which])
 
@@ -324,7 +378,7 @@ def test_one_thread_and_two_give_the_same_numbers(name, monkeypatch):
 
     def everything() -> list[np.ndarray]:
         u = f.deviations(Lambda, m.beta, noise)
-        return [*f.sums(Lambda), *u, *f.leverage(Lambda, m)]
+        return [*f.sums(Lambda), *u, *leverages(f, Lambda, m)]
 
     results = []
     for cores in (1, 2):

@@ -64,6 +64,8 @@ CORE_FLOORS = {
     "front_kernels": 6,
     "fronts": 7,
     "front_draws": 8,
+    "front_rows": 7,
+    "front_leave_out": 8,
 }
 
 SAMPLERS = ("pymc", "pytensor", "nutpie", "numpyro", "blackjax", "jax")
@@ -81,6 +83,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "core/front_columns.py",
         "core/front_kernels.py",
         "core/fast_math.py",
+        "core/front_rows.py",
         "checks/psis.py",
     ),
 }
