@@ -18,7 +18,6 @@ from hierpool.bayes.priors import ModelPriors, default_priors
 from hierpool.bayes.refits import sample_judged
 from hierpool.bayes.runs import (
     Settings,
-    coefficient_names,
     is_integrable,
     spread_names,
 )
@@ -136,11 +135,8 @@ def _redraw_exact(
             break
     theta = target.coordinates.theta(found.flat[kept])
     factor = target.theta_map.relative_factor(theta)
-    coefficients = target.integrated.draw_coefficients(theta.sigma, factor, rng)
-    variables = {
-        **coefficient_names(design, coefficients),
-        **spread_names(design, target.theta_map, theta),
-    }
+    variables = target.integrated.draw_coefficients(theta.sigma, factor, rng)
+    variables |= spread_names(design, target.theta_map, theta)
     drawn = scalars(design, variables, levels)
     drawn[LOG_LIKELIHOOD] = target.integrated.log_density(theta.sigma, factor)
     return Redrawn(drawn, trusted and enough)
@@ -242,20 +238,21 @@ def _parameters_at(model: Model, at: Any) -> tuple[prior_draws.Parameters | None
         )
     if isinstance(at, BlupFit):
         e = at.estimate
-        root = prior_draws.spread_root(e.only.sd, np.where(np.isnan(e.only.corr), 0.0, e.only.corr))
-        empty = np.zeros((0, 0))
-        return prior_draws.Parameters(e.beta, e.sigma, root, empty), f"its {e.method} optimum"
+        roots = tuple(
+            prior_draws.spread_root(f.sd, np.where(np.isnan(f.corr), 0.0, f.corr))
+            for f in e.factors
+        )
+        return prior_draws.Parameters(e.beta, e.sigma, roots), f"its {e.method} optimum"
     posterior = at.draws["posterior"].mean(("chain", "draw"))
-    factor = model.design.groups[0].factor
-    sd = posterior[f"sd_{factor}"].to_numpy()
-    corr = (
-        posterior[f"corr_{factor}"].to_numpy() if f"corr_{factor}" in posterior else np.eye(len(sd))
-    )
-    root = prior_draws.spread_root(sd, corr)
+    found = []
+    for group in model.design.groups:
+        sd, corr = posterior[f"sd_{group.factor}"].to_numpy(), np.eye(len(group.terms))
+        if group.has_correlation:
+            corr = posterior[f"corr_{group.factor}"].to_numpy()
+        found.append(prior_draws.spread_root(sd, corr))
     beta = posterior["beta"].to_numpy() if "beta" in posterior else np.zeros(0)
-    empty = np.zeros((0, 0))
     sigma = float(posterior["sigma"]) if model.design.has_sigma else 1.0
-    return prior_draws.Parameters(beta, sigma, root, empty), "its posterior means"
+    return prior_draws.Parameters(beta, sigma, tuple(found)), "its posterior means"
 
 
 def _estimators(model: Model) -> dict[str, recovering.Estimator]:
@@ -295,7 +292,7 @@ def _drawn(
     group = single_group(design)
     for k, term in enumerate(terms):
         if group is not None and term in group.terms:
-            values[..., k] = drawn["coef"][..., group.terms.index(term)]
+            values[..., k] = drawn[f"coef_{group.factor}"][..., group.terms.index(term)]
         elif term in design.terms:
             values[..., k] = drawn["beta"][:, [design.terms.index(term)]]
     return Estimated.of_draws(values)
@@ -327,7 +324,7 @@ def sensitivity(fit: PosteriorFit) -> Sensitivity:
     """
     posterior = fit.draws["posterior"].to_dataset()
     variables = {str(k): v.to_numpy() for k, v in posterior.data_vars.items()}
-    has_own = f"coef_{fit.priors.factor}" in variables and fit.priors.own is not None
+    has_own = f"coef_{fit.priors.own_factor}" in variables and fit.priors.own is not None
     levels = telling_levels(fit.design) if has_own else None
     beta = variables.get("beta", np.zeros((*fit.n_draws, 0))).reshape(len(fit.theta), -1)
     densities = power.log_priors(fit.priors, fit.theta, beta, _own(fit, variables, beta))
@@ -347,9 +344,8 @@ def sensitivity(fit: PosteriorFit) -> Sensitivity:
         theta = target.coordinates.theta(found.flat)
         factor = target.theta_map.relative_factor(theta)
         drawn = target.integrated.draw_coefficients(theta.sigma, factor, rng)
-        names = coefficient_names(fit.design, drawn)
         spread = spread_names(fit.design, target.theta_map, theta)
-        return scalars(fit.design, {**names, **spread}, levels)
+        return scalars(fit.design, {**drawn, **spread}, levels)
 
     chained = {k: v.reshape(fit.n_draws) for k, v in densities.items()}
     return scaling.sensitivity(
@@ -361,7 +357,7 @@ def _own(
     fit: PosteriorFit, variables: Mapping[str, np.ndarray], beta: np.ndarray
 ) -> np.ndarray | None:
     """Own coefficients (K, J, q) of no pooling as their prior sees them; None where not stored."""
-    values = variables.get(f"coef_{fit.priors.factor}")
+    values = variables.get(f"coef_{fit.priors.own_factor}")
     if fit.priors.own is None or values is None:
         return None
     own = values.reshape(-1, *values.shape[2:])

@@ -16,7 +16,7 @@ from hierpool.bayes.theta import Theta, ThetaMap, integrate
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.integrated import Integrated
-from hierpool.core.moments import single_group
+from hierpool.core.integrated_one import IntegratedOne
 from hierpool.core.results import OBS_DIM, Estimate, Status, row_labels
 from hierpool.core.tables import (
     level_index,
@@ -94,23 +94,27 @@ class BlupFit:
         ----------
         Henderson (1975), Biometrics 31, 423-447.
         """
-        group = _pooled_group(self.design, "random effects")
-        e = self.estimate
-        variance = e.only.u_condvar if conditional else e.only.u_pev
-        return level_table(group, {"estimate": e.only.u, "se": root_of_diagonal(variance)})
+        tables = []
+        for group in _pooled_groups(self.design, "random effects"):
+            e = self.estimate.of(group.factor)
+            se = root_of_diagonal(e.u_condvar if conditional else e.u_pev)
+            tables.append(level_table(group, {"estimate": e.u, "se": se}))
+        return pd.concat(tables)
 
     blup = random_effects
 
     def coefficients(self) -> pd.DataFrame:
         """Coefficients of each level (fixed plus random): columns ``estimate``, ``se``.
 
+        With several factors those of a level of one factor where the others are at their average.
         NaN where the rows of a level cannot tell a coefficient (no pooling only).
         """
-        group = _any_group(self.design, "coefficients")
-        e = self.estimate
-        return level_table(
-            group, {"estimate": e.only.coef, "se": root_of_diagonal(e.only.coef_covariance)}
-        )
+        tables = []
+        for group in _any_groups(self.design, "coefficients"):
+            e = self.estimate.of(group.factor)
+            se = root_of_diagonal(e.coef_covariance)
+            tables.append(level_table(group, {"estimate": e.coef, "se": se}))
+        return pd.concat(tables)
 
     def variance_components(self) -> pd.DataFrame:
         """Standard deviations and correlations, the residual sd last unless those are known.
@@ -118,13 +122,16 @@ class BlupFit:
         Index (factor, parameter, term, term_bis), columns ``estimate``, ``se``; ``se`` from the
         observed information, NaN on the boundary, where it means nothing.
         """
-        e, group = self.estimate, single_group(self.design)
-        pooled = group is not None and group.is_pooled
-        table = spread_index(group if pooled else None, self.design.has_sigma)
-        estimate, se = ([e.sigma], [e.sigma_se]) if self.design.has_sigma else ([], [])
-        if pooled:
-            estimate = [*e.only.sd, *pair_values(group, e.only.corr), *estimate]
-            se = [*e.only.sd_se, *pair_values(group, e.only.corr_se), *se]
+        e, table = self.estimate, spread_index(self.design)
+        estimate: list[float] = []
+        se: list[float] = []
+        for group in self.design.groups:
+            if group.is_pooled:
+                own = e.of(group.factor)
+                estimate += [*own.sd, *pair_values(group, own.corr)]
+                se += [*own.sd_se, *pair_values(group, own.corr_se)]
+        if self.design.has_sigma:
+            estimate, se = [*estimate, e.sigma], [*se, e.sigma_se]
         table["estimate"], table["se"] = np.array(estimate), np.array(se)
         return table
 
@@ -252,22 +259,25 @@ class PosteriorFit:
 
     def random_effects(self, diagnostics: bool = True) -> pd.DataFrame:
         """Deviations of the levels from the population: index (factor, level, term)."""
-        group = _pooled_group(self.design, "random effects")
-        return self._level_summary(group, f"u_{group.factor}", diagnostics)
+        groups = _pooled_groups(self.design, "random effects")
+        return pd.concat([self._level_summary(g, "u", diagnostics) for g in groups])
 
     def coefficients(self, diagnostics: bool = True) -> pd.DataFrame:
-        """Coefficients of each level: index (factor, level, term)."""
-        group = _any_group(self.design, "coefficients")
-        return self._level_summary(group, f"coef_{group.factor}", diagnostics)
+        """Coefficients of each level: index (factor, level, term).
 
-    def _level_summary(self, group: GroupDesign, name: str, diagnostics: bool) -> pd.DataFrame:
+        With several factors those of a level of one factor where the others are at their average.
+        """
+        groups = _any_groups(self.design, "coefficients")
+        return pd.concat([self._level_summary(g, "coef", diagnostics) for g in groups])
+
+    def _level_summary(self, group: GroupDesign, key: str, diagnostics: bool) -> pd.DataFrame:
         from hierpool.checks.diagnostics import summary
 
-        key = name.split("_", 1)[0]
+        name = f"{key}_{group.factor}"
         if self._has(name):
             return summary(self.variable(name), diagnostics).set_index(level_index(group))
         parts = [
-            summary(xr.DataArray(drawn[key], dims=("chain", "draw", "level", "term")), diagnostics)
+            summary(xr.DataArray(drawn[name], dims=("chain", "draw", "level", "term")), diagnostics)
             for drawn in self._runs_of_levels()
         ]
         return pd.concat(parts, ignore_index=True).set_index(level_index(group))
@@ -275,6 +285,7 @@ class PosteriorFit:
     def _runs_of_levels(self) -> Iterator[dict[str, np.ndarray]]:
         """Coefficients that are too many to store, some levels at a time, (chains, draws, J, q)."""
         algebra, theta, factor = self.integrated, self.theta, self.relative_factor
+        assert isinstance(algebra, IntegratedOne)  # of several factors all levels are kept
         beta = np.zeros((len(theta), 0))
         if self.design.terms:
             user = self.variable("beta").to_numpy().reshape(len(theta), -1)
@@ -292,18 +303,17 @@ class PosteriorFit:
         """
         from hierpool.checks.diagnostics import summary
 
-        group = single_group(self.design)
-        pooled = group is not None and group.is_pooled
-        has_sigma = self.design.has_sigma
-        index = spread_index(group if pooled else None, has_sigma).index
+        index = spread_index(self.design).index
         parts = []
-        if pooled and group is not None:
+        for group in self.design.groups:
+            if not group.is_pooled:
+                continue
             parts.append(summary(self.variable(f"sd_{group.factor}")))
             if group.has_correlation:
                 every = self.variable(f"corr_{group.factor}")
                 for i, j in pair_positions(group):
                     parts.append(summary(every[..., i, j]))
-        if has_sigma:
+        if self.design.has_sigma:
             parts.append(summary(self.variable("sigma")))
         if not parts:
             return pd.DataFrame(index=index)
@@ -349,15 +359,14 @@ class PosteriorFit:
 
     def _coefficient_draws(self) -> dict[str, np.ndarray]:
         posterior = self.draws["posterior"]
-        names = {"beta": "beta"} if self.design.terms else {}
+        names = ["beta"] if self.design.terms else []
         for group in self.design.groups:
-            names |= {"u": f"u_{group.factor}"} if group.is_pooled else {}
-            names["coef"] = f"coef_{group.factor}"
+            names.append(f"{'u' if group.is_pooled else 'coef'}_{group.factor}")
         out = {}
-        for key, name in names.items():
-            if name in posterior or (key == "coef" and self._has(name)):
-                values = self.variable(name)
-                out[key] = values.to_numpy().reshape(-1, *values.shape[2:])
+        for name in names:
+            if name in posterior:
+                values = posterior[name]
+                out[name] = values.to_numpy().reshape(-1, *values.shape[2:])
         if self.info.get("levels") == "on request":
             runs = list(self._runs_of_levels())
             for key in runs[0]:
@@ -555,30 +564,29 @@ def _expected(design: Design, coefficients: Mapping[str, np.ndarray]) -> np.ndar
     beta = coefficients.get("beta")
     out = 0.0 if beta is None else np.einsum("np,...p->...n", design.X, beta)
     for group in design.groups:
-        levels = coefficients["u" if group.is_pooled else "coef"]
+        levels = coefficients[f"{'u' if group.is_pooled else 'coef'}_{group.factor}"]
         out = out + np.einsum("nq,...nq->...n", group.Z, levels[..., group.grouping.codes, :])
     return np.asarray(out + design.offset)
 
 
-def _pooled_group(design: Design, what: str) -> GroupDesign:
-    group = _any_group(design, what)
-    if not group.is_pooled:
+def _pooled_groups(design: Design, what: str) -> tuple[GroupDesign, ...]:
+    groups = _any_groups(design, what)
+    if not groups[0].is_pooled:
         raise UnsupportedModelError(
             f"no pooling has no {what}: its levels share no distribution to deviate from. "
             "Use coefficients().",
             "no-random-effects",
         )
-    return group
+    return groups
 
 
-def _any_group(design: Design, what: str) -> GroupDesign:
-    group = single_group(design)
-    if group is None:
+def _any_groups(design: Design, what: str) -> tuple[GroupDesign, ...]:
+    if not design.groups:
         raise UnsupportedModelError(
             f"complete pooling has no {what} of levels: one line stands for all. Use fixed_effects().",
             "no-levels",
         )
-    return group
+    return design.groups
 
 
 def _size(design: Design) -> str:

@@ -30,7 +30,6 @@ from hierpool.bayes.runs import (
     LARGEST_SUMS,
     EngineRun,
     Settings,
-    coefficient_names,
     keeps_log_likelihood,
     make_tree,
     spread_names,
@@ -39,6 +38,7 @@ from hierpool.bayes.standardised import Standardised
 from hierpool.bayes.theta import Theta, ThetaMap, integrate
 from hierpool.core.design import EXACT_FIT, Design, exact_fit
 from hierpool.core.integrated import Integrated, LevelSums
+from hierpool.core.integrated_one import IntegratedOne
 
 ADAPTED_NU, WIDE_NU = 6.0, 4.0
 REDRAWS, HEAVIEST = 3, 10.0  # final batches at most; weight over the mean that asks for another
@@ -221,8 +221,7 @@ def _thinning(target: Target) -> int:
     """Proposals per kept draw: several where they are needed, or where they cost next to nothing."""
     if target.coordinates.size >= THIN_FROM:
         return THIN
-    m = target.integrated.moments
-    return THIN_CHEAP if len(m.counts) * (m.q + 1) ** 2 <= CHEAP else 1
+    return THIN_CHEAP if target.integrated.work_per_theta <= CHEAP else 1
 
 
 def _independence_chains(log_weight: np.ndarray, thin: int, rng: np.random.Generator) -> np.ndarray:
@@ -518,13 +517,8 @@ def run(design: Design, priors: ModelPriors, settings: Settings, widen: float = 
         draws = sample_theta(target, settings.chains, settings.draws, rng, widen)
     theta = draws.evaluated.theta
     _check_residual(design, theta.sigma)
-    coefficients, stored_levels = _coefficients(
-        target.integrated, draws.evaluated, rng, settings.seed
-    )
-    variables = {
-        **coefficient_names(design, coefficients),
-        **spread_names(design, target.theta_map, theta),
-    }
+    coefficients, stored_levels = _coefficients(target.integrated, draws.evaluated, settings.seed)
+    variables = {**coefficients, **spread_names(design, target.theta_map, theta)}
     stats = {
         "lp": draws.log_posterior.reshape(-1),
         "log_weight": draws.log_weight.reshape(-1),
@@ -555,13 +549,12 @@ def _check_residual(design: Design, sigma: np.ndarray) -> None:
 
 
 def _coefficients(
-    integrated: Integrated, at: Evaluated, rng: np.random.Generator, seed: int
+    integrated: Integrated, at: Evaluated, seed: int
 ) -> tuple[dict[str, np.ndarray], bool]:
     """Draws of beta, and of the levels' coefficients unless they are too many to store."""
-    m, sigma = integrated.moments, at.theta.sigma
-    beta = integrated.marginal(sigma, at.factor, at.sums).draw_beta(rng)
-    size = len(beta) * m.n_levels * m.q
-    if size > LARGEST_STORED:
-        return {"beta": integrated.coordinates.beta_to_user(beta)}, False
-    with_sums = size <= LARGEST_SUMS
-    return integrated.draw_all_levels(sigma, at.factor, beta, seed, with_sums), True
+    sigma, size = at.theta.sigma, len(at.theta) * integrated.n_deviations
+    if size > LARGEST_STORED and isinstance(integrated, IntegratedOne):
+        beta = integrated.draw_beta(sigma, at.factor, seed, at.sums)
+        user = integrated.coordinates.beta_to_user(beta)
+        return ({"beta": user} if user.shape[1] else {}), False
+    return integrated.draw(sigma, at.factor, seed, at.sums, size <= LARGEST_SUMS), True

@@ -53,21 +53,6 @@ class EngineRun:
     checked: tuple[str, ...]
 
 
-def coefficient_names(design: Design, drawn: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Draws keyed ``beta``, ``u``, ``coef`` under the names of the vocabulary; empty ones left out.
-
-    Of several factors ``u`` and ``coef`` are tuples.
-    """
-    out = {}
-    for key, values in drawn.items():
-        if key == "beta":
-            out |= {"beta": values} if values.size else {}
-            continue
-        for group, own in zip(design.groups, values, strict=True):
-            out[f"{key}_{group.factor}"] = own
-    return out
-
-
 def spread_names(design: Design, theta_map: ThetaMap, theta: Theta) -> dict[str, np.ndarray]:
     """sigma, sds and correlations of theta in the user's coding, under the names of the vocabulary."""
     out = {"sigma": theta.sigma} if design.has_sigma else {}

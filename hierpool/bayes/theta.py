@@ -16,6 +16,7 @@ from hierpool.bayes.priors import ModelPriors
 from hierpool.core.design import Design
 from hierpool.core.gaussian import BetaPrior
 from hierpool.core.integrated import Integrated
+from hierpool.core.integrated_one import IntegratedOne
 from hierpool.core.moments import Coordinates
 
 
@@ -119,5 +120,11 @@ def integrate(design: Design, priors: ModelPriors) -> tuple[Integrated, ThetaMap
     """A design with its coefficients integrated out under normal priors, and its map of theta."""
     coordinates = Coordinates.of(design)
     theta_map = ThetaMap.of(priors, coordinates)
-    integrated = Integrated.of(design, coordinates, theta_map.beta, theta_map.own_mean)
+    integrated: Integrated
+    if len(design.groups) > 1:
+        from hierpool.core.integrated_many import IntegratedMany  # compiled loops of their own
+
+        integrated = IntegratedMany.of(design, coordinates, theta_map.beta)
+    else:
+        integrated = IntegratedOne.of(design, coordinates, theta_map.beta, theta_map.own_mean)
     return integrated, theta_map

@@ -9,9 +9,9 @@ import pandas as pd
 import xarray as xr
 
 from hierpool.checks.diagnostics import monte_carlo_error
-from hierpool.core.design import Design
+from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, ComparisonError, UnsupportedModelError
-from hierpool.core.moments import single_group
+from hierpool.core.results import FactorEstimate
 from hierpool.core.tables import level_index
 
 
@@ -53,23 +53,46 @@ def compare_blups(fit: Any, reml: Any) -> pd.DataFrame:
         )
     design: Design = fit.design
     _check_same(design, reml.design)
-    group = single_group(design)
-    if group is None or not group.is_pooled:
+    if not design.groups or not design.groups[0].is_pooled:
         raise UnsupportedModelError(
             f"{design.spec.formula} does not pool partially: it has no BLUPs. "
             "Fit varying_intercept(...) or varying_slope(...).",
             "no-random-effects",
         )
-    draws = fit.conditional_means()["u"]
-    chained = xr.DataArray(
-        draws.reshape(*fit.n_draws, *draws.shape[1:]), dims=("chain", "draw", "level", "term")
+    estimate, means = reml.estimate, fit.conditional_means()
+    with_prior = fit.integrated.mean_coefficients(
+        np.array([estimate.sigma]), estimate.relative_factor[None]
     )
-    algebra, estimate = fit.integrated, reml.estimate
-    at = algebra.condition(np.array([estimate.sigma]), estimate.relative_factor[None])
-    with_prior = algebra.to_user(at.beta, at.deviations())["u"][0]
-    mean, blup = draws.mean(axis=0), estimate.only.u
-    own_draws = fit.draws["posterior"][f"u_{group.factor}"].to_numpy()
-    pev = np.diagonal(estimate.only.u_pev, axis1=1, axis2=2)
+    tables = []
+    for group in design.groups:
+        name = f"u_{group.factor}"
+        tables.append(
+            _beside(
+                group,
+                fit.n_draws,
+                means[name],
+                fit.variable(name).to_numpy(),
+                with_prior[name][0],
+                estimate.of(group.factor),
+            )
+        )
+    return pd.concat(tables)
+
+
+def _beside(
+    group: GroupDesign,
+    n_draws: tuple[int, int],
+    draws: np.ndarray,
+    own_draws: np.ndarray,
+    with_prior: np.ndarray,
+    estimate: FactorEstimate,
+) -> pd.DataFrame:
+    """The table of one factor: conditional means (K, J, q), draws, and the estimate."""
+    chained = xr.DataArray(
+        draws.reshape(*n_draws, *draws.shape[1:]), dims=("chain", "draw", "level", "term")
+    )
+    mean, blup = draws.mean(axis=0), estimate.u
+    pev = np.diagonal(estimate.u_pev, axis1=1, axis2=2)
     columns = {
         "posterior_mean": mean,
         "posterior_sd": own_draws.std(axis=(0, 1), ddof=1),

@@ -22,6 +22,7 @@ from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError
 from hierpool.core.gaussian import LOG_2PI
 from hierpool.core.integrated import Integrated
+from hierpool.core.integrated_one import IntegratedOne
 from hierpool.core.moments import Moments, Rows
 from hierpool.core.results import OBS_DIM, row_labels
 from hierpool.core.triangular import cholesky, log_det, solve_lower
@@ -94,8 +95,11 @@ def kfold(
         points = np.flatnonzero(plan.fold_of == fold)
         held = np.concatenate([plan.points[i] for i in points])
         rest, sigma, factor, trusted = refit(held, (seed or 0) + fold)
-        data = fit.integrated.rows
-        if plan.grouping is None:
+        data = fit.integrated.scaled_rows
+        if not isinstance(rest, IntegratedOne):
+            sets = [plan.points[i] for i in points]
+            density = _sets_given_rest(fit.integrated, rest, sigma, factor, held, sets)
+        elif plan.grouping is None:
             density = _rows_given_rest(rest, sigma, factor, data.take(held))
         else:
             each = [data.take(plan.points[i]) for i in points]
@@ -133,8 +137,25 @@ def _folds(n: int, k: int, what: str, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation(np.arange(n) % k)
 
 
+def _sets_given_rest(
+    whole: Integrated,
+    rest: Integrated,
+    sigma: np.ndarray,
+    factor: np.ndarray,
+    held: np.ndarray,
+    sets: list[np.ndarray],
+) -> np.ndarray:
+    """Shape (sets, K): joint log density of sets of held-out rows given the other folds and theta.
+
+    Each is a difference of evidences, which costs an evaluation a set.
+    """
+    before = rest.log_density(sigma, factor)
+    each = [whole.without(np.setdiff1d(held, own)).log_density(sigma, factor) for own in sets]
+    return np.stack(each) - before
+
+
 def _rows_given_rest(
-    rest: Integrated, sigma: np.ndarray, factor: np.ndarray, held: Rows
+    rest: IntegratedOne, sigma: np.ndarray, factor: np.ndarray, held: Rows
 ) -> np.ndarray:
     """Shape (rows, K): log density of each held-out row given the other folds and theta."""
     n_levels = int(held.codes.max(initial=-1)) + 1
@@ -171,7 +192,7 @@ def with_levels(moments: Moments, n_levels: int) -> Moments:
 
 
 def _level_given_rest(
-    rest: Integrated, sigma: np.ndarray, factor: np.ndarray, level: Rows
+    rest: IntegratedOne, sigma: np.ndarray, factor: np.ndarray, level: Rows
 ) -> np.ndarray:
     """Shape (K,): joint log density of a new level's rows given the other folds and theta.
 

@@ -69,7 +69,8 @@ def leave_one_row_out(fit: Any, refit: Refit | None) -> ScoredLOO:
     n, r_eff = fit.design.n, relative_efficiency(fit)
     scores, kept = np.empty((n, 3)), _kept_densities(fit)
     marginal = integrated.marginal(sigma, factor)
-    by_level = np.argsort(integrated.rows.codes, kind="stable")
+    codes = fit.design.groups[0].grouping.codes if fit.design.groups else np.zeros(n)
+    by_level = np.argsort(codes, kind="stable")
     for rows in np.array_split(by_level, max(1, n * len(sigma) // _BLOCK_NUMBERS)):
         if kept is None:
             density = integrated.densities_by_row(sigma, factor, rows, marginal)

@@ -193,7 +193,7 @@ def eliminate(s, values, U, W, T):
 
 
 @njit(types.void(F2), **OPTIONS)
-def _factor_by_hand(U):
+def factor_by_hand(U):
     """U becomes its upper Cholesky factor; the lower triangle is left alone."""
     N = len(U)
     for i in range(N):
@@ -210,7 +210,7 @@ def _factor_by_hand(U):
 
 @njit(types.void(F2), **OPTIONS)
 def _factor_by_lapack(U):
-    """As ``_factor_by_hand``; NaN where the matrix is not positive definite."""
+    """As ``factor_by_hand``; NaN where the matrix is not positive definite."""
     N = len(U)
     try:
         L = np.linalg.cholesky(U.T)
@@ -222,13 +222,9 @@ def _factor_by_lapack(U):
 
 
 @njit(types.float64(F2, F2, F2), **OPTIONS)
-def factor_rest(U, W, T):
-    """Factor the rest, whiten its X and y; returns half of its log determinant."""
+def whiten_rest(U, W, T):
+    """Whiten X and y of the factored rest; returns half of its log determinant."""
     N = len(U)
-    if N <= BY_HAND:
-        _factor_by_hand(U)
-    else:
-        _factor_by_lapack(U)
     half = 0.0
     for i in range(N):
         half += np.log(U[i, i])
@@ -249,12 +245,22 @@ def factor_rest(U, W, T):
 
 
 @njit(types.float64(STRUCTURE, PRODUCTS, F2, F1, F2, F2, F2), **OPTIONS)
-def factor(s, products, Lam, values, U, W, T):
-    """Factor M at one theta into ``values``, U and W; returns its log determinant."""
+def reduce(s, products, Lam, values, U, W, T):
+    """Fill M at one theta and eliminate the fronts; returns half of their log determinant."""
     fill(s, products, Lam, values, U, W)
     T[:] = 0.0
-    half = eliminate(s, values, U, W, T)
-    return 2.0 * (half + factor_rest(U, W, T))
+    return eliminate(s, values, U, W, T)
+
+
+@njit(types.float64(STRUCTURE, PRODUCTS, F2, F1, F2, F2, F2), **OPTIONS)
+def factor(s, products, Lam, values, U, W, T):
+    """Factor M at one theta into ``values``, U and W; returns its log determinant."""
+    half = reduce(s, products, Lam, values, U, W, T)
+    if len(U) <= BY_HAND:
+        factor_by_hand(U)
+    else:
+        _factor_by_lapack(U)
+    return 2.0 * (half + whiten_rest(U, W, T))
 
 
 @njit(types.void(I8, I8, STRUCTURE, PRODUCTS, F3, F1, F3), **OPTIONS)
@@ -310,6 +316,17 @@ def invert_rest(U, inverse):
                 x += half[i, d] * half[j, d]
             inverse[i, j] = x
             inverse[j, i] = x
+
+
+@njit(types.void(F2), **OPTIONS)
+def mirror(A):
+    """The lower triangle of A becomes that of its upper one, tile by tile."""
+    n, tile = len(A), 32
+    for i in range(0, n, tile):
+        for j in range(i, n, tile):
+            for a in range(i, min(i + tile, n)):
+                for b in range(max(j, a + 1), min(j + tile, n)):
+                    A[b, a] = A[a, b]
 
 
 @njit(inline="always")

@@ -95,9 +95,9 @@ class Factored:
         if not len(self.U):
             return np.zeros((0, 0))
         with one_blas_thread():
-            inverse = lapack.dpotri(self.U.T, lower=1, overwrite_c=0)[0].T
-        upper = np.triu(inverse)
-        return np.ascontiguousarray(upper + np.triu(inverse, 1).T)
+            inverse = np.ascontiguousarray(lapack.dpotri(self.U.T, lower=1, overwrite_c=0)[0].T)
+        front_kernels.mirror(inverse)
+        return inverse
 
     @functools.cached_property
     def selected(self) -> np.ndarray:
@@ -221,6 +221,8 @@ class Fronts:
         (K, p) and b'Lambda M_uu^-1 Lambda'b (K,). NaN where M_uu is not finite.
         """
         K, p = len(Lambda), self.rows.p
+        if K == 1:
+            return self.factored(Lambda[0]).sums
         log_det, T = np.empty(K), np.empty((K, p + 1, p + 1))
         self.over_thetas(front_kernels.sums, K, np.ascontiguousarray(Lambda), log_det, T)
         return log_det, T[:, :p, :p], T[:, :p, p], T[:, p, p]
@@ -258,10 +260,11 @@ class Fronts:
         Lambda = np.ascontiguousarray(Lambda, dtype=float)
         values, U, W = np.empty(s.offset[-1]), np.empty((N, N)), np.empty((p + 1, N))
         whitened, T = np.empty((self.n_coefficients, p + 1)), np.empty((p + 1, p + 1))
-        with one_blas_thread():
-            log_det = front_kernels.factor(s, self.plan.products, Lambda, values, U, W, T)
+        half = front_kernels.reduce(s, self.plan.products, Lambda, values, U, W, T)
+        _factor_in_place(U)
+        half += front_kernels.whiten_rest(U, W, T)
         front_columns.whitened_xy(s, values, W, whitened)
-        return Factored(self, Lambda, values, U, log_det, T, whitened)
+        return Factored(self, Lambda, values, U, 2 * half, T, whitened)
 
     def variances(self, at: Factored, R: np.ndarray) -> Variances:
         """Covariances of the coefficients; R (p, p) is the Cholesky factor of the Schur complement."""
@@ -327,6 +330,17 @@ class Fronts:
             block = Lambda[self._columns(f), self._columns(f)]
             out[here] = (block @ v[here].reshape(-1, q, v.shape[1])).reshape(-1, v.shape[1])
         return out
+
+
+def _factor_in_place(U: np.ndarray) -> None:
+    """U (N, N) becomes its upper Cholesky factor, NaN where it is not positive definite."""
+    if len(U) <= front_kernels.BY_HAND:
+        front_kernels.factor_by_hand(U)
+        return
+    with one_blas_thread():
+        _, info = lapack.dpotrf(U.T, lower=1, clean=0, overwrite_a=1)
+    if info:
+        U[:] = np.nan
 
 
 def _inverse(R: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from hierpool.core.design import GroupDesign
+from hierpool.core.design import Design, GroupDesign
 
 KEYS = ["factor", "level", "term"]
 
@@ -40,19 +40,21 @@ def pair_positions(group: GroupDesign) -> list[tuple[int, int]]:
     ]
 
 
-def pair_values(group: GroupDesign | None, corr: np.ndarray) -> list[float]:
+def pair_values(group: GroupDesign, corr: np.ndarray) -> list[float]:
     """Correlations of the estimated pairs, in the order of ``pair_positions``."""
-    return [corr[i, j] for i, j in pair_positions(group)] if group is not None else []
+    return [corr[i, j] for i, j in pair_positions(group)]
 
 
-def spread_index(group: GroupDesign | None, has_sigma: bool = True) -> pd.DataFrame:
-    """Empty table over (factor, parameter, term, term_bis), the residual sd last."""
+def spread_index(design: Design) -> pd.DataFrame:
+    """Empty table over (factor, parameter, term, term_bis), the residual sd last if there is one."""
     keys: list[tuple[str, str, str, str]] = []
-    if group is not None:
+    for group in design.groups:
+        if not group.is_pooled:
+            continue
         f, terms = group.factor, group.terms
         keys += [(f, "sd", t, "") for t in terms]
         keys += [(f, "corr", terms[j], terms[i]) for i, j in pair_positions(group)]
-    if has_sigma:
+    if design.has_sigma:
         keys.append(("residual", "sd", "", ""))
     names = ["factor", "parameter", "term", "term_bis"]
     return pd.DataFrame(index=pd.MultiIndex.from_tuples(keys, names=names))

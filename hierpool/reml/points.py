@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from hierpool.core.design import Design
 from hierpool.core.front_plan import ManyRows
-from hierpool.core.fronts import Factored, Fronts
 from hierpool.core.gaussian import BetaPrior, Conditional, Marginal, condition
 from hierpool.core.moments import Coordinates, Moments, Rows, Scaled
 from hierpool.core.triangular import solve_lower, solve_lower_transposed
+
+if TYPE_CHECKING:
+    from hierpool.core.fronts import Factored, Fronts
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def algebra(design: Design, coordinates: Coordinates) -> Algebra:
     if len(design.groups) == 1:
         rows = Rows.of(design, coordinates)
         return OneFactor(rows, Moments.of(rows))
+    from hierpool.core.fronts import Fronts  # compiled loops load when first needed
+
     many = ManyRows.of(design, coordinates)
     return SeveralFactors(many, Fronts.of(many))
 
