@@ -13,15 +13,11 @@ sampling).  Tierney (1994), Ann. Stat. 22, 1701-1728 (independence chains).
 
 from __future__ import annotations
 
-import functools
 import time
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
-from threadpoolctl import ThreadpoolController
 
 from hierpool.bayes.priors import ModelPriors
 from hierpool.bayes.proposal import LEAST_SHARE, Mixture, Student, log_sum, refit
@@ -36,6 +32,7 @@ from hierpool.bayes.runs import (
 )
 from hierpool.bayes.standardised import Standardised
 from hierpool.bayes.theta import Theta, ThetaMap, integrate
+from hierpool.core.cores import one_blas_thread
 from hierpool.core.design import EXACT_FIT, Design, exact_fit
 from hierpool.core.integrated import Integrated, LevelSums
 from hierpool.core.integrated_one import IntegratedOne
@@ -53,16 +50,6 @@ PASSABLE, GAIN = 0.35, 0.03  # share at which it stops once a round has not gain
 ROUNDS = 12
 THIN_FROM, THIN = 7, 5  # dimensions from which the chain is thinned, and by how much
 CHEAP, THIN_CHEAP = 1000, 4  # designs x squared columns up to which it is thinned in any case
-
-
-@functools.cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """Context in which BLAS uses one thread: on matrices this small more of them cost ten times."""
-    return _blas().limit(limits=1, user_api="blas")
 
 
 @dataclass(frozen=True)

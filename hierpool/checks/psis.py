@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from hierpool.core.cores import over_threads
 from hierpool.core.fast_math import exp_negative
-from hierpool.core.kernels import over_threads
 
 PRIOR_SCALE = 3.0  # of the grid of Zhang and Stephens
 PRIOR_SHAPE, PRIOR_COUNT = 0.5, 10.0  # shape and weight of the prior of k

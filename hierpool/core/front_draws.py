@@ -27,7 +27,8 @@ from functools import cached_property
 import numpy as np
 
 from hierpool.core import front_columns as columns
-from hierpool.core.fronts import Factored, Fronts, one_blas_thread
+from hierpool.core.cores import one_blas_thread
+from hierpool.core.fronts import Factored, Fronts
 from hierpool.core.gaussian import BetaPrior, Marginal
 
 TOLERANCE = 1e-8  # largest root mean square error of a draw, in posterior sds

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,27 +26,13 @@ import numpy as np
 from scipy.linalg import lapack
 
 from hierpool.core import front_columns, front_kernels
+from hierpool.core.cores import one_blas_thread, over_threads
 from hierpool.core.front_plan import ManyRows, Plan
 from hierpool.core.gaussian import BetaPrior, Marginal
-from hierpool.core.kernels import over_threads
 from hierpool.core.moments import Moments
 from hierpool.core.triangular import solve_lower
 
 _HEAVY = 20_000  # entries of M from which one theta keeps a thread busy
-
-
-@functools.cache
-def _blas() -> Any:
-    """The libraries that multiply and factor, looked up once."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
-
-
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """Context in which BLAS uses one thread."""
-    limited: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
-    return limited
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hierpool.core.cores import over_pieces
 from hierpool.core.design import Design, Grouping
 from hierpool.core.gaussian import BetaPrior, Conditional, Marginal, condition
 from hierpool.core.integrated import Integrated, LevelSums
@@ -176,7 +177,7 @@ class IntegratedOne(Integrated):
                 second[:, own] if second.size else second,
             )
 
-        kernels.in_threads(run, range(levels.start, levels.stop, LEVELS_AT_ONCE))
+        over_pieces(run, range(levels.start, levels.stop, LEVELS_AT_ONCE))
         return out
 
     def densities_by_row(

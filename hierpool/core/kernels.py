@@ -9,17 +9,14 @@ Symbols as in ``hierpool.core.gaussian``; D is a level's design, u its index.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
 
+from hierpool.core.cores import over_pieces, over_threads
 from hierpool.core.fast_math import log_near_one
 
 HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
@@ -27,37 +24,6 @@ _OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
 _WIDTH = 64  # values of theta worked side by side
 _PIECE = 256  # rows that one thread takes at a time
 _ALONE = 64  # values of theta that one thread does by itself
-
-
-def over_threads(kernel: Callable[..., None], n: int, *arrays: Any, alone: int = _ALONE) -> None:
-    """Call ``kernel(start, stop, *arrays)`` on slices of range(n), one slice a core.
-
-    The kernels release the interpreter and write to slices of their own. Up to ``alone`` values one
-    thread does by itself.
-    """
-    workers = min(os.cpu_count() or 1, max(1, n // alone))
-    if workers == 1:
-        kernel(0, n, *arrays)
-        return
-    edges = np.linspace(0, n, workers + 1).astype(int).tolist()
-    in_threads(lambda run: kernel(*run, *arrays), list(itertools.pairwise(edges)))
-
-
-def in_threads(work: Callable[[Any], None], pieces: Sequence[Any]) -> None:
-    """Call ``work`` on every piece, on all cores; the work must release the interpreter."""
-    workers = min(os.cpu_count() or 1, len(pieces))
-    if workers <= 1:
-        for piece in pieces:
-            work(piece)
-        return
-    for done in [_threads(workers).submit(work, piece) for piece in pieces]:
-        done.result()
-
-
-@functools.cache
-def _threads(workers: int) -> ThreadPoolExecutor:
-    """Threads that wait for work, made once."""
-    return ThreadPoolExecutor(workers, thread_name_prefix="hierpool")
 
 
 @njit("f8(f8[:,::1], f8[:,::1], f8[:,::1])", **_OPTIONS)
@@ -692,7 +658,7 @@ def row_densities(
 
     n_runs = 4 * min(os.cpu_count() or 1, len(units))
     edges = np.linspace(0, len(units), n_runs + 1).astype(int).tolist()
-    in_threads(work, list(itertools.pairwise(edges)))
+    over_pieces(work, list(itertools.pairwise(edges)))
     return out
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hierpool.core import kernels
+from hierpool.core.cores import over_threads
 from hierpool.core.gaussian import Conditional, condition
 from hierpool.core.moments import Moments, Rows, by_level
 from tests.agreement.designs import DESIGNS, dense, prior, thetas
@@ -217,7 +218,7 @@ def test_threads_cover_every_value_once():
     def mark(start: int, stop: int, out: np.ndarray) -> None:
         out[start:stop] += 1
 
-    kernels.over_threads(mark, 1000, seen)
+    over_threads(mark, 1000, seen)
     assert seen.tolist() == [1] * 1000
 
 
@@ -226,4 +227,4 @@ def test_error_in_a_thread_is_raised():
         raise RuntimeError(f"at {start}:{stop}")
 
     with pytest.raises(RuntimeError, match="at 0:"):
-        kernels.over_threads(fail, 1000)
+        over_threads(fail, 1000)

@@ -1,0 +1,59 @@
+"""Work spread over the cores, in threads; and BLAS kept on one of them."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+
+_ALONE = 64  # values of theta that one thread does by itself
+
+
+@functools.cache
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Context in which BLAS uses one thread: on matrices this small more of them cost ten times."""
+    limited: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
+    return limited
+
+
+def over_threads(kernel: Callable[..., None], n: int, *arrays: Any, alone: int = _ALONE) -> None:
+    """Call ``kernel(start, stop, *arrays)`` on slices of range(n), one slice a core.
+
+    The kernels release the interpreter and write to slices of their own. Up to ``alone`` values one
+    thread does by itself.
+    """
+    workers = min(os.cpu_count() or 1, max(1, n // alone))
+    if workers == 1:
+        kernel(0, n, *arrays)
+        return
+    edges = np.linspace(0, n, workers + 1).astype(int).tolist()
+    over_pieces(lambda run: kernel(*run, *arrays), list(itertools.pairwise(edges)))
+
+
+def over_pieces(work: Callable[[Any], None], pieces: Sequence[Any]) -> None:
+    """Call ``work`` on every piece, on all cores; the work must release the interpreter."""
+    workers = min(os.cpu_count() or 1, len(pieces))
+    if workers <= 1:
+        for piece in pieces:
+            work(piece)
+        return
+    for done in [_threads(workers).submit(work, piece) for piece in pieces]:
+        done.result()
+
+
+@functools.cache
+def _threads(workers: int) -> ThreadPoolExecutor:
+    """Threads that wait for work, made once."""
+    return ThreadPoolExecutor(workers, thread_name_prefix="hierpool")
