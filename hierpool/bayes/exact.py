@@ -505,7 +505,8 @@ def run(design: Design, priors: ModelPriors, settings: Settings, widen: float = 
     theta = draws.evaluated.theta
     _check_residual(design, theta.sigma)
     coefficients, stored_levels = _coefficients(target.integrated, draws.evaluated, settings.seed)
-    variables = {**coefficients, **spread_names(design, target.theta_map, theta)}
+    found = {**coefficients, **spread_names(design, target.theta_map, theta)}
+    variables = {name: values for name, values in found.items() if values.size}
     stats = {
         "lp": draws.log_posterior.reshape(-1),
         "log_weight": draws.log_weight.reshape(-1),
@@ -542,6 +543,5 @@ def _coefficients(
     sigma, size = at.theta.sigma, len(at.theta) * integrated.n_deviations
     if size > LARGEST_STORED and isinstance(integrated, IntegratedOne):
         beta = integrated.draw_beta(sigma, at.factor, seed, at.sums)
-        user = integrated.coordinates.beta_to_user(beta)
-        return ({"beta": user} if user.shape[1] else {}), False
+        return {"beta": integrated.coordinates.beta_to_user(beta)}, False
     return integrated.draw(sigma, at.factor, seed, at.sums, size <= LARGEST_SUMS), True

@@ -94,6 +94,24 @@ class IntegratedMany(Integrated):
         )
         return self._with_population(self.coordinates.beta_to_user(beta), user, with_sums)
 
+    def conditional_variances(
+        self, sigma: np.ndarray, Lambda: np.ndarray
+    ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Var(u | y, beta, theta) of the levels, in the user's coding; a factorisation a theta."""
+        zs, found = self.coordinates.zs, []
+        marginal = self.marginal(sigma, Lambda)
+        for k in range(len(sigma)):
+            at = self.fronts.factored(Lambda[k])
+            own = self.fronts.variances(at, marginal.R[k]).conditional
+            found.append(
+                [
+                    sigma[k] ** 2 * np.einsum("ka,jab,kb->jk", z.from_working, v, z.from_working)
+                    for v, z in zip(own, zs, strict=True)
+                ]
+            )
+        every = (np.stack([one[f] for one in found]) for f in range(len(zs)))
+        return tuple((values, np.arange(values.shape[1])) for values in every)
+
     def densities_by_row(
         self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray, marginal: Marginal
     ) -> np.ndarray:
