@@ -126,7 +126,7 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
         start,
         jac=True,
         method="BFGS",
-        options={"gtol": 1e-5, "maxiter": 500},
+        options={"gtol": 1e-3, "maxiter": 500},
     )
     theta = np.asarray(found.x)
     value, gradient = criterion.value_and_gradient(theta)
