@@ -31,6 +31,8 @@ from hierpool.core.tables import (
 if TYPE_CHECKING:
     from os import PathLike
 
+AFFORDABLE = 4e10  # operations that a question to a posterior may take
+
 
 @dataclass(frozen=True, repr=False)
 class BlupFit:
@@ -246,7 +248,20 @@ class PosteriorFit:
         Shapes (draws, p), (draws, J, q): averaged, they are posterior means with far less Monte
         Carlo error than the mean of the coefficients' own draws.
         """
-        return self.integrated.mean_coefficients(self.theta.sigma, self.relative_factor)
+        used = self.affordable_draws.ravel()
+        return self.integrated.mean_coefficients(self.theta.sigma[used], self.relative_factor[used])
+
+    @cached_property
+    def affordable_draws(self) -> np.ndarray:
+        """Shape (chains, draws used): positions of the draws of theta that later questions use.
+
+        All of them, unless working at one theta is so expensive (several factors, thousands of
+        levels) that every so-many-th has to do.
+        """
+        chains, draws = self.n_draws
+        every = np.arange(chains * draws).reshape(chains, draws)
+        total = float(self.integrated.work_per_theta) * chains * draws
+        return every[:, :: max(1, int(np.ceil(total / AFFORDABLE)))]
 
     def fixed_effects(self) -> pd.DataFrame:
         """Population coefficients: index ``term``; mean, median, sd, interval, ESS, R-hat."""

@@ -143,9 +143,9 @@ def _at_terms(beta: np.ndarray, group: GroupDesign, fill: float) -> np.ndarray:
 def _factor_draws(fit: Any) -> list[_Pooled]:
     """Pooling factors of every factor at the draws of theta; at some of them where that is dear."""
     design, algebra = fit.design, fit.integrated
-    n_chains, n_draws = fit.n_draws
-    step = 1 if len(design.groups) == 1 else max(1, n_chains * n_draws // SOME_DRAWS)
-    kept = np.arange(n_chains * n_draws).reshape(n_chains, n_draws)[:, ::step]
+    kept = fit.affordable_draws
+    if len(design.groups) > 1:
+        kept = kept[:, :: max(1, kept.size // SOME_DRAWS)]
     sigma, Lambda = fit.theta.sigma[kept.ravel()], fit.relative_factor[kept.ravel()]
     to_user = algebra.coordinates.u_from_working
     total = ((to_user @ Lambda * sigma[:, None, None]) ** 2).sum(axis=-1)

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import hierpool as hp
-from hierpool.bayes.exact import Target, sample_theta
+from hierpool.bayes.exact import sample_theta
+from hierpool.bayes.target import Target
 
 HERE = Path(__file__).parents[1] / "reference" / "rstanarm"
 NAMES = ["sleepstudy__rs", "radon__ri"]

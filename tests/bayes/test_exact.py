@@ -13,9 +13,10 @@ import pytest
 
 import hierpool as hp
 from hierpool import engines
-from hierpool.bayes.exact import Target, sample_theta
+from hierpool.bayes.exact import sample_theta
 from hierpool.bayes.priors import ModelPriors, Prior
 from hierpool.bayes.runs import Settings
+from hierpool.bayes.target import Target
 from tests.agreement.quadrature import OneWay, Slopes
 
 ONE_WAY = {

@@ -9,8 +9,8 @@ import pytest
 from scipy import linalg
 
 import hierpool as hp
-from hierpool.bayes.exact import Target
 from hierpool.bayes.priors import CoefficientPriors
+from hierpool.bayes.target import Target
 from hierpool.bayes.theta import Theta
 from hierpool.core.integrated import Integrated
 from hierpool.core.spec import GroupTerm, Spec
