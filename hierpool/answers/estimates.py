@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hierpool.answers.choices import check_probability
 from hierpool.answers.newrows import Kind, Levels, read_rows
-from hierpool.answers.predictions import check_probability
 from hierpool.checks.diagnostics import normal_interval
 from hierpool.core.henderson import Henderson
 

@@ -12,9 +12,9 @@ import pandas as pd
 import xarray as xr
 
 from hierpool.answers import draws
+from hierpool.answers.choices import check_probability, check_seed
 from hierpool.answers.newrows import FactorRows, Kind, Levels, NewRows, read_rows
 from hierpool.checks.diagnostics import summary
-from hierpool.core.errors import ArgumentError
 from hierpool.core.results import OBS_DIM, index_labels
 
 _BLOCK_NUMBERS = 4_000_000  # draws x rows at once
@@ -60,22 +60,8 @@ def predict(
     return table.sort_index().set_axis(rows.index, axis=0)
 
 
-def check_probability(prob: object) -> None:
-    """Raise unless it can be the probability of an interval."""
-    if prob is not None and not (isinstance(prob, (int, float)) and 0 < prob < 1):
-        raise ArgumentError(
-            f"prob={prob!r}: the probability of an interval lies between 0 and 1, e.g. 0.95; None "
-            "is that of ArviZ's rcParams",
-            "bad-probability",
-        )
-
-
-def _seed(fit: Any, seed: object) -> int:
-    if seed is None:
-        return int(fit.info.get("seed", 0))
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ArgumentError(f"seed={seed!r} must be a whole number of at least 0", "bad-count")
-    return int(seed)
+def _seed(fit: Any, seed: int | None) -> int:
+    return int(fit.info.get("seed", 0)) if seed is None else check_seed(seed)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ import pytest
 
 import hierpool as hp
 from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError
-from tests.agreement.dense import wide
+from tests.answers.equations import CROSSED, dense, new_columns
 
 SLOPES = "Reaction ~ Days + (Days | Subject)"
-CROSSED = "diameter ~ 1 + (1 | plate) + (1 | sample)"
 EVERY = ["sleepstudy_complete", "sleepstudy_intercepts", "sleepstudy_slopes"]
 EVERY += ["sleepstudy_uncorrelated", "sleepstudy_no_pooling", "dyestuff2", "radon_no_pooling"]
 
@@ -39,32 +38,6 @@ def nights() -> pd.DataFrame:
         },
         index=[9, 9, 4, 1, 0, 7],
     )
-
-
-def dense(blup: hp.BlupFit):
-    """Inverse of Henderson's equations (beta, then roots of all factors), and their columns."""
-    d, e = blup.design, blup.estimate
-    roots, blocks = [], []
-    for group, own in zip(d.groups, e.factors, strict=True):
-        Sigma = np.nan_to_num(own.corr) * np.outer(own.sd, own.sd)
-        values, vectors = np.linalg.eigh(Sigma)
-        roots.append(vectors * np.sqrt(np.maximum(values, 0)))
-        codes, J = group.grouping.codes, group.grouping.n_levels
-        blocks.append(wide(group.Z @ roots[-1], codes, J))
-    T = np.hstack([d.X, *blocks])
-    M = T.T @ T / e.sigma**2
-    p = d.X.shape[1]
-    M[p:, p:] += np.eye(len(M) - p)
-    return np.linalg.inv(M), roots
-
-
-def new_columns(blup, roots, X, Zs, codes) -> np.ndarray:
-    """Columns of new rows, zero where a level is not known (code -1)."""
-    parts = [X]
-    for group, root, Z, code in zip(blup.design.groups, roots, Zs, codes, strict=True):
-        block = wide(Z @ root, np.maximum(code, 0), group.grouping.n_levels)
-        parts.append(np.where((code < 0)[:, None], 0.0, block))
-    return np.hstack(parts)
 
 
 # --- agreement -----------------------------------------------------------------------------------
