@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -56,7 +57,7 @@ def _is_whole(value: object) -> TypeGuard[int]:
 
 def find_label(label: Any, labels: pd.Index[Any], name: str) -> Any:
     """The label as the model has it: the same, or the one that is written the same."""
-    if label in labels:
+    if isinstance(label, Hashable) and label in labels:
         return labels[labels.get_loc(label)]
     written = [v for v in labels if str(v) == str(label)]
     if len(written) != 1:

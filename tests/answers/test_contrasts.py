@@ -181,6 +181,7 @@ def test_interaction_is_averaged_over_the_rows_or_held(sexes):
         (("Subject", ["308"]), "bad-contrast", "takes two levels of 'Subject'"),
         (("Subject", "308"), "bad-contrast", "takes two levels of 'Subject'"),
         (("Subject", ["308", "399"]), "unknown-choice", "no level '399'"),
+        (("Subject", [["308"], ["309"]]), "unknown-choice", "no level"),
         (("Subject", {"308": "x"}), "bad-contrast", "a weight is a number; given: 'x'"),
         (("Days",), "bad-contrast", "say which to compare"),
         (({"Dyas": 1},), "unknown-choice", "did you mean 'Days'"),
