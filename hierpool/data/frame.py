@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -131,6 +131,7 @@ def _encoder(
         {f: tuple(t.piece for t in terms if t.term.factor == f) for f in _pooled(table.spec)},
         {f: g.levels for f, g in groupings.items()},
         table.made_of,
+        residual=next(iter(_residual_columns(table.spec).items()), None),
     )
 
 
@@ -153,7 +154,7 @@ def _read(spec: Spec, data: Any) -> _Table:
     offsets = tuple(read_offset(text) for text in spec.offsets)
     table = _Table(spec, whole, response, offsets, sides, made_of, ())
     group_columns = [c for columns in made_of.values() for c in columns]
-    residual = [c for c in (spec.weights, spec.known_se) if c is not None]
+    residual = _residual_columns(spec).values()
     wanted = dict.fromkeys([*response.columns, *table.predictors, *residual, *group_columns])
     selected = rows.select(whole, wanted)
     rows.check_factor_names(spec.factors)
@@ -161,27 +162,16 @@ def _read(spec: Spec, data: Any) -> _Table:
     return replace(table, frame=frame, notices=(*dropped, *rows.unused_categories(frame)))
 
 
-def _positive(table: _Table, role: Literal["weights", "known_se"]) -> np.ndarray | None:
+def _positive(table: _Table, role: rows.Role) -> np.ndarray | None:
     """The column of weights or of known sds, shape (n,); None without one."""
-    name = table.spec.weights if role == "weights" else table.spec.known_se
-    if name is None:
-        return None
-    column = table.frame[name]
-    values = rows.to_numbers(column, name, role)
-    bad = values <= 0
-    if bad.any():
-        means = (
-            "the residual variance of a row is sigma^2 / weight"
-            if role == "weights"
-            else "it is the residual sd of a row"
-        )
-        raise DataError(
-            f"column {name!r} is 0 or negative in {rows.rows_named(column.index[bad])}, and as "
-            f"{role} it must be positive: {means}. Correct these values, or make them missing to "
-            "leave the rows out",
-            "not-positive",
-        )
-    return values
+    name = _residual_columns(table.spec).get(role)
+    return None if name is None else rows.to_positive(table.frame[name], name, role)
+
+
+def _residual_columns(spec: Spec) -> dict[rows.Role, str]:
+    """What is known of the residual sds -> its column."""
+    both: dict[rows.Role, str | None] = {"weights": spec.weights, "known_se": spec.known_se}
+    return {role: name for role, name in both.items() if name is not None}
 
 
 def _check_response(design: Design) -> None:

@@ -736,6 +736,12 @@ def test_groups_need_not_be_there_when_they_are_not_asked_for(fitted):
     assert found.Z == {}
 
 
+def test_only_the_groups_that_are_asked_for_are_read(fitted):
+    found = fitted.encoder.encode(table().drop(columns=["day", "y"]), factors=["g", "g:kind"])
+    assert set(found.codes) == set(found.labels) == {"g", "g:kind"}
+    np.testing.assert_array_equal(found.Z["day"], fitted.group("day").Z)
+
+
 @pytest.mark.parametrize(
     ("columns", "code", "words"),
     [
