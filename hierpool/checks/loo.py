@@ -82,7 +82,7 @@ def leave_one_row_out(fit: Any, refit: Refit | None) -> ScoredLOO:
     used = _Used.of(fit)
     integrated, sigma, factor = fit.integrated, used.sigma, used.factor
     n, r_eff = fit.design.n, used.efficiency
-    scores, kept = np.empty((n, 3)), _kept_densities(fit)
+    scores, kept = np.empty((n, 3)), _kept_densities(fit) if not used.n_left else None
     influence = np.zeros(len(sigma))
     marginal = integrated.marginal(sigma, factor)
     codes = fit.design.groups[0].grouping.codes if fit.design.groups else np.zeros(n)
