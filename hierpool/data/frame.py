@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -95,6 +96,7 @@ def build_design(spec: Spec, data: Any) -> Design:
     names = tuple(n for piece in encoder.population for n in piece.names)
     X = join(encoder.population, own, table.frame.index)
     groups = tuple(_group(groupings[f], terms, X, names) for f in _pooled(spec))
+    _check_distinct(groups)
     design = Design(
         spec=spec,
         y=y,
@@ -239,6 +241,23 @@ def _check_groups(spec: Spec, groupings: Mapping[str, Grouping]) -> None:
             )
 
 
+def _check_distinct(groups: Sequence[GroupDesign]) -> None:
+    """Raise where two factors divide the rows alike and the same column varies over both."""
+    for one, other in itertools.combinations(groups, 2):
+        both = [t for t in one.terms if t in other.terms]
+        J = one.grouping.n_levels
+        if not both or other.grouping.n_levels != J:
+            continue
+        pairs = np.unique(one.grouping.codes * J + other.grouping.codes)
+        if len(pairs) == J:
+            raise DataError(
+                f"{one.factor!r} and {other.factor!r} divide the rows into the same groups, and "
+                f"{listed(both)} varies over both: only the sum of the two variances can be told. "
+                "Keep one of the two",
+                "same-groups",
+            )
+
+
 def _check_group_predictors(table: _Table, found: Mapping[Factor, Iterable[Source]]) -> None:
     """Raise where a group is a categorical predictor too."""
     groups = {table.made_of[f] for f in _pooled(table.spec)}
@@ -302,8 +321,22 @@ def _term_columns(
             for k in every
             if encoding.names[k] != "Intercept" and _is_constant_within(Z[:, k], grouping)
         ]
+        if term.covariance == "uncorrelated":
+            notices += _diagonal_factors(encoding, term)
     piece = Piece(encoding, chosen)
     return _TermColumns(term, piece, Z[:, list(chosen)], common, tuple(notices))
+
+
+def _diagonal_factors(encoding: Encoding, term: GroupTerm) -> list[Finding]:
+    """Say it where ``||`` stands beside a category, which other programs read otherwise."""
+    several = [text for text, columns in encoding.terms if len(columns) > 1]
+    if not several:
+        return []
+    text = (
+        f"{group_text(term)}: no two coefficients correlate, those of {listed(several)} neither; "
+        "lme4 1.1 reads || so that the coefficients of one category keep their correlations"
+    )
+    return [Finding("diagonal-categories", "note", text)]
 
 
 def _is_constant_within(column: np.ndarray, grouping: Grouping) -> bool:
