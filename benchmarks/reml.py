@@ -75,7 +75,8 @@ suppressMessages(library(lme4))
 given <- commandArgs(trailingOnly = TRUE)
 data <- read.csv(given[1]); formula <- as.formula(given[2]); runs <- as.integer(given[3])
 fit <- suppressMessages(lmer(formula, data))
-walls <- sapply(seq_len(runs), function(k) system.time(fit <<- suppressMessages(lmer(formula, data)))[["elapsed"]])
+once <- function(k) system.time(fit <<- suppressMessages(lmer(formula, data)))[["elapsed"]]
+walls <- sapply(seq_len(runs), once)
 cat(sprintf('{"walls": [%s], "criterion": %.8f}', paste(walls, collapse = ", "), REMLcrit(fit)))
 """
 

@@ -347,9 +347,12 @@ def _as_category(column: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def learn(
-    columns: Columns, found: Mapping[Factor, Sequence[Source]], own: pd.DataFrame
-) -> Encoding:
-    """The encoding of one text, with what it must remember from these rows."""
+    columns: Columns,
+    found: Mapping[Factor, Sequence[Source]],
+    own: pd.DataFrame,
+    labels: pd.Index[Any],
+) -> tuple[Encoding, np.ndarray]:
+    """The encoding of one text, with what it must remember from these rows; and their columns."""
     other = {
         f: f.with_names(tuple(s.key for s in found[f]))
         for f in columns.factors
@@ -364,7 +367,7 @@ def learn(
         )
         return matrix[0]
 
-    _evaluated(make)
+    X = _evaluated(make)
     memory = matrix[0].model_spec
     shown = {s.key: s.shown for f in other for s in found[f] if s.key != s.column}
 
@@ -383,4 +386,8 @@ def learn(
         )
         for term, where in memory.term_slices.items()
     )
-    return Encoding(tuple(readable(n) for n in memory.column_names), terms, memory)
+    encoding = Encoding(tuple(readable(n) for n in memory.column_names), terms, memory)
+    if not encoding.names:
+        return encoding, np.zeros((len(own), 0))
+    _check_finite(X, encoding.names, labels)
+    return encoding, X

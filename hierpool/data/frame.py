@@ -85,16 +85,19 @@ def build_design(spec: Spec, data: Any) -> Design:
     _check_group_predictors(table, found)
     sources = tuple({s.key: s for several in found.values() for s in several}.values())
     own = model_frame(table.frame, sources)
-    encodings = {text: learn(side, found, own) for text, side in table.sides.items()}
-    for text, encoding in encodings.items():
+    index = table.frame.index
+    learned = {text: learn(side, found, own, index) for text, side in table.sides.items()}
+    for text, (encoding, columns) in learned.items():
         is_population = text == spec.population or spec.pooling == "none"
         where = "" if is_population else " among the columns that vary"
-        _check_encoding(encoding, encoding.encode(own, table.frame.index), where, spec)
-    terms = [_term_columns(t, encodings[t.columns], own, groupings, table) for t in spec.groups]
-    encoder = _encoder(table, sources, encodings[spec.population], terms, groupings)
+        _check_encoding(encoding, columns, where, spec)
+    terms = [_term_columns(t, *learned[t.columns], groupings, table) for t in spec.groups]
+    encoder = _encoder(table, sources, learned[spec.population][0], terms, groupings)
     encoder = replace(encoder, offsets=tuple(_offset(f, found, own) for f in table.offsets))
     names = tuple(n for piece in encoder.population for n in piece.names)
-    X = join(encoder.population, own, table.frame.index)
+    made = {id(encoding): columns for encoding, columns in learned.values()}
+    parts = [made[id(piece.encoding)][:, list(piece.columns)] for piece in encoder.population]
+    X = np.concatenate([np.zeros((len(own), 0)), *parts], axis=1)
     groups = tuple(_group(groupings[f], terms, X, names) for f in _pooled(spec))
     _check_distinct(groups)
     design = Design(
@@ -104,13 +107,13 @@ def build_design(spec: Spec, data: Any) -> Design:
         terms=names,
         groups=groups,
         groupings=groupings,
-        rows=table.frame.index,
+        rows=index,
         frame=table.frame,
         predictors=table.predictors,
         notices=(*table.notices, *(n for t in terms for n in t.notices)),
         weights=_positive(table, "weights"),
         known_se=_positive(table, "known_se"),
-        offset=join(encoder.offsets, own, table.frame.index).sum(axis=1) if spec.offsets else 0.0,
+        offset=join(encoder.offsets, own, index).sum(axis=1) if spec.offsets else 0.0,
         label=_label(data),
         encoder=encoder,
     )
@@ -201,7 +204,7 @@ def _check_response(design: Design) -> None:
 
 def _offset(factor: Factor, found: Mapping[Factor, list[Source]], own: pd.DataFrame) -> Piece:
     """What makes the one column of an offset."""
-    return Piece(learn(Columns(False, (" + ", factor)), found, own), (0,))
+    return Piece(learn(Columns(False, (" + ", factor)), found, own, own.index)[0], (0,))
 
 
 def _response(table: _Table) -> np.ndarray:
@@ -217,8 +220,7 @@ def _response(table: _Table) -> np.ndarray:
         rows.to_numbers(frame[name], name, "the response")
     found = find_sources([factor], frame)
     own = model_frame(frame, found[factor])
-    encoding = learn(Columns(False, (" + ", factor)), found, own)
-    y = encoding.encode(own, frame.index)
+    _, y = learn(Columns(False, (" + ", factor)), found, own, frame.index)
     if y.shape[1] != 1:
         raise DataError(
             f"the response {factor.text!r} makes {y.shape[1]} columns, and a model has one. Write "
@@ -293,12 +295,11 @@ def _check_encoding(encoding: Encoding, X: np.ndarray, where: str, spec: Spec) -
 def _term_columns(
     term: GroupTerm,
     encoding: Encoding,
-    own: pd.DataFrame,
+    Z: np.ndarray,
     groupings: Mapping[str, Grouping],
     table: _Table,
 ) -> _TermColumns:
     """One group term; for no pooling, columns that no level can have as its own stay common."""
-    Z = encoding.encode(own, table.frame.index)
     every = tuple(range(len(encoding.names)))
     grouping = groupings[term.factor]
     within = own_columns(Z, grouping.codes, grouping.n_levels)

@@ -16,7 +16,8 @@ SINGULAR = 1e-4  # relative sd, per sd of its column, below which a direction ha
 SNAP_TO_BOUNDARY = 1e-2  # directions below this are tried at exactly zero
 SNAP_GAIN = 1e-7  # deviance a direction of variance must buy to be kept off zero
 GRADIENT_TOLERANCE = 1e-4  # largest gradient of the deviance (per unit theta) at an optimum
-ENOUGH = {False: 1e-5, True: 1e-3}  # slope that ends quasi-Newton, of one factor and of several
+ENOUGH = (1e-3, 1e-5)  # slopes that end quasi-Newton; the second where hardly a residual is left
+NEARLY_EXACT = 1e-2  # share of the total sum of squares that is hardly a residual
 NEAR = 1e-5  # moves of theta after which the Hessian is still the same
 _START_SCALES = np.array([0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
 
@@ -122,14 +123,19 @@ def _tilted(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
 
 
 def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
-    found = optimize.minimize(
-        criterion.value_and_gradient,
-        start,
-        jac=True,
-        method="BFGS",
-        options={"gtol": ENOUGH[len(criterion.coordinates.zs) > 1], "maxiter": 500},
-    )
-    theta = np.asarray(found.x)
+    theta = start
+    for slope in ENOUGH:
+        found = optimize.minimize(
+            criterion.value_and_gradient,
+            theta,
+            jac=True,
+            method="BFGS",
+            options={"gtol": slope, "maxiter": 500},
+        )
+        theta = np.asarray(found.x)
+        left = criterion.algebra.marginal(criterion.factor(theta[None])).penalized_ss[0]
+        if left > NEARLY_EXACT * criterion.moments.yy:
+            break
     value, gradient = criterion.value_and_gradient(theta)
     hessian, at = _hessian(criterion, theta), theta
     for _ in range(5):
