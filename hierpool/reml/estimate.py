@@ -127,7 +127,7 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
     for slope in ENOUGH:
         found = optimize.minimize(
             criterion.value_and_gradient,
-            theta,
+            start,
             jac=True,
             method="BFGS",
             options={"gtol": slope, "maxiter": 500},
