@@ -27,6 +27,8 @@ from hierpool.core.tables import (
     spread_index,
     spread_name,
 )
+from hierpool.data.contrasts import type_three
+from hierpool.reml import inference
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -72,13 +74,55 @@ class BlupFit:
         """Schwarz's criterion, -2 loglik + log(rows) parameters, as lme4 counts them."""
         return -2 * self.loglik + float(np.log(self.design.n)) * self.estimate.n_parameters
 
-    def fixed_effects(self) -> pd.DataFrame:
-        """Population coefficients: index ``term``, columns ``estimate``, ``se``."""
-        e = self.estimate
-        index = pd.Index(self.design.terms, name="term")
-        return pd.DataFrame(
-            {"estimate": e.beta, "se": root_of_diagonal(e.beta_covariance)}, index=index
-        )
+    def fixed_effects(
+        self, df: inference.Df = "satterthwaite", level: float = 0.95
+    ) -> pd.DataFrame:
+        """Population coefficients: ``estimate``, ``se``, ``df``, ``t``, ``p`` and an interval.
+
+        Parameters
+        ----------
+        df
+            ``"satterthwaite"``: as lmerTest, from the curvature of the criterion. A variance that
+            is estimated as zero counts as known. ``"kenward-roger"``: as pbkrtest, for REML fits
+            only; standard errors are adjusted upwards too. ``"residual"``: rows less coefficients,
+            too many wherever levels differ. ``"normal"``: infinite, and the column is called
+            ``z``. Least squares has its residual df, whichever is asked; where residual sds are
+            known and nothing else is estimated, df are infinite.
+        level
+            Probability of the interval, columns ``ci95_lb`` and ``ci95_ub``.
+
+        Raises
+        ------
+        UnsupportedModelError
+            Kenward and Roger's method for a fit that is not REML, or with several factors that
+            have more than 4,000 coefficients of levels.
+
+        References
+        ----------
+        Kuznetsova, Brockhoff, Christensen (2017), J. Stat. Softw. 82(13).
+        Kenward, Roger (1997), Biometrics 53, 983-997.
+        """
+        return inference.coefficients(self.design, self.estimate, df, level)
+
+    def anova(self, df: inference.Df = "satterthwaite") -> pd.DataFrame:
+        """Type III F tests of the terms of the formula: ``num_df``, ``den_df``, ``F``, ``p``.
+
+        A term is tested at the unweighted average over the categories that it interacts with, and
+        where numeric predictors that it interacts with are zero (centre those): so it does not
+        matter which category comes first.
+
+        Parameters
+        ----------
+        df
+            As in ``fixed_effects``.
+        """
+        if self.design.spec.pooling == "none":
+            raise UnsupportedModelError(
+                "no pooling has no terms to test: each level has coefficients of its own. Test "
+                "them under partial pooling, hp.varying_slope(...).reml().anova().",
+                "no-terms",
+            )
+        return inference.anova(self.design, self.estimate, type_three(self.design), df)
 
     def random_effects(self, conditional: bool = False) -> pd.DataFrame:
         """BLUPs of the levels: index (factor, level, term), columns ``estimate``, ``se``.
@@ -597,8 +641,12 @@ def _size(design: Design) -> str:
 
 
 def _tables(fit: BlupFit | PosteriorFit) -> dict[str, pd.DataFrame]:
+    if isinstance(fit, BlupFit):
+        fixed = fit.fixed_effects(df="normal")[["estimate", "se"]]
+    else:
+        fixed = fit.fixed_effects()
     tables = {
-        "Fixed effects": fit.fixed_effects(),
+        "Fixed effects": fixed,
         "Standard deviations and correlations": fit.variance_components(),
     }
     return {title: table for title, table in tables.items() if len(table)}

@@ -130,12 +130,12 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
     )
     theta = np.asarray(found.x)
     value, gradient = criterion.value_and_gradient(theta)
-    hessian, at = _hessian(criterion, theta), theta
+    hessian, at = hessian_at(criterion, theta), theta
     for _ in range(5):
         if np.abs(gradient).max(initial=0.0) < 1e-9 or not np.isfinite(hessian).all():
             break
         if np.abs(theta - at).max(initial=0.0) > NEAR:
-            hessian, at = _hessian(criterion, theta), theta
+            hessian, at = hessian_at(criterion, theta), theta
         eigenvalues, vectors = np.linalg.eigh(hessian)
         damped = np.maximum(np.abs(eigenvalues), 1e-6 * max(1.0, np.abs(eigenvalues).max()))
         trial = theta - vectors @ ((vectors.T @ gradient) / damped)
@@ -144,12 +144,12 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
             break
         theta, value, gradient = trial, trial_value, trial_gradient
     if np.abs(theta - at).max(initial=0.0) > NEAR:
-        hessian = _hessian(criterion, theta)
+        hessian = hessian_at(criterion, theta)
     return Optimum(theta, value, gradient, hessian, starts)
 
 
-def _hessian(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
-    """Central differences of the analytic gradient, shape (k, k)."""
+def hessian_at(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
+    """Hessian of the profiled deviance: central differences of the analytic gradient, shape (k, k)."""
     steps = 1e-5 * np.maximum(1.0, np.abs(theta))
     rows = []
     for i, h in enumerate(steps):
@@ -181,7 +181,7 @@ def _snapped(criterion: Criterion, optimum: Optimum) -> Optimum:
         theta = criterion.theta(flat)
         value, gradient = criterion.value_and_gradient(theta)
         if value <= optimum.deviance + SNAP_GAIN:
-            best = Optimum(theta, value, gradient, _hessian(criterion, theta), optimum.starts)
+            best = Optimum(theta, value, gradient, hessian_at(criterion, theta), optimum.starts)
     positive = criterion.theta(lower_root(criterion.matrix(best.theta)))
     return Optimum(positive, best.deviance, best.gradient, best.hessian, best.starts)
 
@@ -208,27 +208,37 @@ def _sd_and_corr(root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return sd, corr
 
 
-def _spread_standard_errors(
-    criterion: Criterion, optimum: Optimum, point: Point, sigma: float
+def information_of(
+    criterion: Criterion, hessian: np.ndarray, point: Point, sigma: float
 ) -> np.ndarray:
-    """Standard errors of (sds, correlations below the diagonal, sigma) from observed information.
+    """Shape (k + 1, k + 1): Hessian of the deviance by (theta, log sigma) at an optimum.
 
-    Sds and correlations of all factors side by side.
-
-    The deviance of (theta, log sigma) is log dets + df log(2 pi sigma^2) + r2 / sigma^2; its
-    Hessian goes through the delta method to the user's coding. Of a known sigma the information
-    is infinite.
+    The deviance is log dets + df log(2 pi sigma^2) + r2 / sigma^2; ``hessian`` (k, k) is that of
+    the profiled one. Of a known sigma the last row means nothing.
     """
-    k, df = len(optimum.theta), criterion.df
+    k, df = len(hessian), criterion.df
     _, by_ss = criterion.gradient_parts(point)
     ss = float(point.marginal.penalized_ss[0])
     information = np.empty((k + 1, k + 1))
     # the profiled Hessian has had the cross term squared away; put it back
     cross = -2 * by_ss / sigma**2
     profiled = np.outer(cross, cross) / (4 * ss / sigma**2) if criterion.has_sigma else 0.0
-    information[:k, :k] = optimum.hessian + profiled
+    information[:k, :k] = hessian + profiled
     information[k, :k] = information[:k, k] = cross
     information[k, k] = 4 * df
+    return information
+
+
+def _spread_standard_errors(
+    criterion: Criterion, optimum: Optimum, point: Point, sigma: float
+) -> np.ndarray:
+    """Standard errors of (sds, correlations below the diagonal, sigma) from observed information.
+
+    Sds and correlations of all factors side by side; the delta method takes the information to the
+    user's coding.
+    """
+    k = len(optimum.theta)
+    information = information_of(criterion, optimum.hessian, point, sigma)
     free = slice(None) if criterion.has_sigma else slice(k)
     covariance = np.zeros((k + 1, k + 1))
     try:
