@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ import xarray as xr
 
 from hierpool.bayes.priors import ModelPriors
 from hierpool.bayes.theta import Theta, ThetaMap, integrate
+from hierpool.checks.threads import in_threads
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.integrated import Integrated
@@ -28,7 +29,7 @@ from hierpool.core.tables import (
     spread_name,
 )
 from hierpool.data.contrasts import type_three
-from hierpool.reml import inference
+from hierpool.reml import inference, intervals
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -123,6 +124,48 @@ class BlupFit:
                 "no-terms",
             )
         return inference.anova(self.design, self.estimate, type_three(self.design), df)
+
+    def confint(
+        self,
+        method: intervals.IntervalMethod = "profile",
+        level: float = 0.95,
+        *,
+        quantities: Sequence[str] | None = None,
+        simulations: int = 500,
+        seed: int | None = None,
+        cores: int | None = None,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """Intervals of fixed effects, standard deviations and correlations.
+
+        Index ``quantity`` (``beta[Days]``, ``sd_Subject[Days]``, ``sigma``), columns ``estimate``
+        (of this fit), ``ci95_lb``, ``ci95_ub``. ``attrs`` of the table says how it was made.
+
+        Parameters
+        ----------
+        method
+            ``"profile"``: profile likelihood of ML, also for a REML fit, as lme4 does. An interval
+            of a standard deviation begins at 0, and one of a correlation ends at -1 or 1, where
+            the likelihood cannot exclude it. ``"bootstrap"``: percentiles of refits to responses
+            simulated from this fit. ``"wald"``: estimate and standard error, of the fixed effects
+            only, since those of standard deviations are far from normal. Least squares has its
+            exact intervals (t, chi-squared) in place of profile and Wald.
+        level
+            Probability of the intervals.
+        quantities
+            Names of the rows that are wanted; None for all. A profile takes some twenty fits a row.
+        simulations, seed, cores, progress
+            Of the bootstrap. ``attrs`` holds the seed, and counts the refits that failed.
+
+        References
+        ----------
+        Bates, Maechler, Bolker, Walker (2015), J. Stat. Softw. 67(1), section 5.
+        """
+        each = partial(in_threads, what="bootstrap", cores=cores, progress=progress)
+        how = intervals.Simulations(simulations, seed, each)
+        return intervals.confidence_intervals(
+            self.design, self.estimate, method, level, quantities, how
+        )
 
     def random_effects(self, conditional: bool = False) -> pd.DataFrame:
         """BLUPs of the levels: index (factor, level, term), columns ``estimate``, ``se``.

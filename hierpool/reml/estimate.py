@@ -198,7 +198,8 @@ def root_in_user_coding(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
     return criterion.coordinates.u_from_working @ criterion.factor(theta)
 
 
-def _sd_and_corr(root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sd_and_corr(root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sds and correlations of root root'; NaN for correlations of what does not vary."""
     sd = np.sqrt((root**2).sum(axis=1))
     unit = root / np.where(sd == 0, 1.0, sd)[:, None]
     corr = np.clip(unit @ unit.T, -1.0, 1.0)
@@ -326,7 +327,7 @@ def _factors(
     out = []
     parts = zip(design.groups, design.group_columns, coordinates.zs, point.levels(), strict=True)
     for group, at, z, levels in parts:
-        sd, corr = _sd_and_corr(root[at, at])
+        sd, corr = sd_and_corr(root[at, at])
         index = group.population
         into = np.zeros((len(group.terms), criterion.moments.p))
         into[index >= 0, index[index >= 0]] = 1.0

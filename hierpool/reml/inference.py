@@ -67,14 +67,20 @@ def uncertainty(design: Design, estimate: Estimate, df: Df) -> Uncertainty:
     plain = estimate.beta_covariance
     if df == "normal":
         return Plain(plain, np.inf)
-    if estimate.method == "least squares":
-        rank = estimate.n_parameters - design.has_sigma
-        return Plain(plain, design.n - rank if design.has_sigma else np.inf)
-    if df == "residual":
-        return Plain(plain, design.n - len(estimate.beta) if design.has_sigma else np.inf)
+    if df == "residual" or estimate.method == "least squares":
+        return Plain(plain, residual_df(design, estimate))
     if df == "kenward-roger":
         return KenwardRoger.of(design, estimate)
     return Satterthwaite.of(design, estimate)
+
+
+def residual_df(design: Design, estimate: Estimate) -> float:
+    """Rows less coefficients; infinite where the residual sds are known."""
+    if not design.has_sigma:
+        return np.inf
+    is_least_squares = estimate.method == "least squares"
+    rank = estimate.n_parameters - 1 if is_least_squares else len(estimate.beta)
+    return float(design.n - rank)
 
 
 def bound_names(level: float) -> tuple[str, str]:
