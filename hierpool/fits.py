@@ -18,6 +18,7 @@ from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.integrated import Integrated
 from hierpool.core.integrated_one import IntegratedOne
+from hierpool.core.partition import Partition
 from hierpool.core.results import OBS_DIM, Estimate, Status, row_labels
 from hierpool.core.tables import (
     level_index,
@@ -33,6 +34,8 @@ from hierpool.reml import inference, intervals
 
 if TYPE_CHECKING:
     from os import PathLike
+
+_R2 = pd.Index(["marginal", "conditional"], name="r2")
 
 
 @dataclass(frozen=True, repr=False)
@@ -222,6 +225,47 @@ class BlupFit:
         table["estimate"], table["se"] = np.array(estimate), np.array(se)
         return table
 
+    def icc(self) -> pd.DataFrame:
+        """Intraclass correlations: index ``factor``, column ``icc``.
+
+        A factor's share of what is random: its variance over the sum of all factors' and the
+        residual one. With slopes it is stated at the mean of the columns that vary. Of a factor
+        that is nested in another it is the share beyond the other's. Residual variances that
+        differ over rows are averaged.
+        """
+        factors = [g.factor for g in _pooled_groups(self.design, "intraclass correlations")]
+        index = pd.Index(factors, name="factor")
+        return pd.DataFrame({"icc": self._partition.icc[0]}, index=index)
+
+    def r2(self) -> pd.DataFrame:
+        """Marginal and conditional R2: what fixed effects explain, and with the levels too.
+
+        Index ``r2`` (``marginal``, ``conditional``), column ``r2``.
+
+        References
+        ----------
+        Nakagawa, Schielzeth (2013), Methods Ecol. Evol. 4, 133-142.
+        Johnson (2014), Methods Ecol. Evol. 5, 944-946 (with slopes).
+        """
+        return pd.DataFrame({"r2": self._partition.r2[0]}, index=_R2)
+
+    def variance_partition(self) -> pd.DataFrame:
+        """Where the variance comes from: ``variance`` and ``share`` of fixed effects, factors, residual.
+
+        The variance of a factor with slopes is the mean over the rows of z'Sigma z.
+        """
+        parts = self._partition
+        columns = {"variance": parts.variances[0], "share": parts.shares[0]}
+        return pd.DataFrame(columns, index=pd.Index(parts.names, name="part"))
+
+    @property
+    def _partition(self) -> Partition:
+        _check_has_parts(self.design)
+        e = self.estimate
+        return Partition.of_relative(
+            self.design, e.beta[None], np.array([e.sigma]), e.relative_factor[None]
+        )
+
     def fitted(self) -> pd.Series:
         """Fitted values of the rows, with the user's index."""
         return pd.Series(self.estimate.fitted, index=self.design.rows, name="fitted")
@@ -405,6 +449,52 @@ class PosteriorFit:
         if not parts:
             return pd.DataFrame(index=index)
         return pd.concat(parts, ignore_index=True).set_index(index)
+
+    def icc(self) -> pd.DataFrame:
+        """Intraclass correlations of each draw, summarised: index ``factor``.
+
+        As ``BlupFit.icc``: a factor's share of what is random, at the mean of its columns.
+        """
+        factors = [g.factor for g in _pooled_groups(self.design, "intraclass correlations")]
+        return self._summarised(self._partition.icc, pd.Index(factors, name="factor"))
+
+    def r2(self) -> pd.DataFrame:
+        """Marginal and conditional R2 of each draw, summarised; as ``BlupFit.r2``."""
+        return self._summarised(self._partition.r2, _R2)
+
+    def variance_partition(self) -> pd.DataFrame:
+        """Shares of fixed effects, factors and residual in the variance, of each draw, summarised."""
+        parts = self._partition
+        return self._summarised(parts.shares, pd.Index(parts.names, name="part"))
+
+    @property
+    def _partition(self) -> Partition:
+        _check_has_parts(self.design)
+        K = int(np.prod(self.n_draws))
+
+        def draws(name: str) -> np.ndarray:
+            values = self.variable(name).to_numpy()
+            return values.reshape(K, *values.shape[2:])
+
+        beta = draws("beta") if self.design.terms else np.zeros((K, 0))
+        if self.is_integrable:
+            return Partition.of_relative(self.design, beta, self.theta.sigma, self.relative_factor)
+        sigma = draws("sigma") if self.design.has_sigma else np.ones(K)
+        Sigmas = []
+        for group in self.design.groups:
+            sd = draws(f"sd_{group.factor}")
+            name = f"corr_{group.factor}"
+            corr = draws(name) if group.has_correlation else np.eye(len(group.terms))
+            Sigmas.append(corr * sd[:, :, None] * sd[:, None, :])
+        return Partition.of(self.design, beta, sigma, Sigmas, [g.Z for g in self.design.groups])
+
+    def _summarised(self, values: np.ndarray, index: pd.Index[Any]) -> pd.DataFrame:
+        """Mean, median, sd and interval of draws (K, quantities)."""
+        from hierpool.checks.diagnostics import summary
+
+        shaped = values.reshape(*self.n_draws, -1)
+        named = xr.DataArray(shaped, dims=("chain", "draw", "quantity"))
+        return summary(named, diagnostics=False).set_index(index)
 
     def summary(self) -> pd.DataFrame:
         """Fixed effects, standard deviations and correlations in one table, one row a quantity."""
@@ -665,6 +755,15 @@ def _pooled_groups(design: Design, what: str) -> tuple[GroupDesign, ...]:
             "no-random-effects",
         )
     return groups
+
+
+def _check_has_parts(design: Design) -> None:
+    if design.spec.pooling == "none":
+        raise UnsupportedModelError(
+            "no pooling has no variance of levels: its levels share no distribution. Ask this of "
+            "partial pooling, hp.varying_slope(...).",
+            "no-random-effects",
+        )
 
 
 def _any_groups(design: Design, what: str) -> tuple[GroupDesign, ...]:
