@@ -21,6 +21,7 @@ from hierpool.reml.estimate import (
     minimise,
     root_in_user_coding,
     sd_and_corr,
+    starts,
 )
 
 type Seeds = Sequence[np.random.SeedSequence]
@@ -99,10 +100,10 @@ class Refits:
     inverse: np.ndarray | None = None
 
     @classmethod
-    def of(cls, design: Design, estimate: Estimate) -> Refits:
-        """By the method of the fit."""
+    def of(cls, design: Design, estimate: Estimate, method: Method = "ML") -> Refits:
+        """By the method of the fit; ``method`` is the likelihood of least squares."""
         if estimate.method == "least squares":
-            return cls(design, "ML")
+            return cls(design, method)
         criterion = Criterion.of(design, estimate.method)
         theta = criterion.theta_of(estimate.relative_factor)
         values, vectors = np.linalg.eigh(hessian_at(criterion, theta))
@@ -115,11 +116,30 @@ class Refits:
         changed = replace(self.design, y=y)
         try:
             if self.start is None:
-                return _least_squares(changed)
+                return _least_squares(changed, self.method)
             with np.errstate(all="ignore"):
                 return self._optimum(changed, Criterion.of(changed, self.method))
         except DataError:  # a response that is fitted exactly
             return None
+
+    def loglik(self, y: np.ndarray) -> float:
+        """Log-likelihood of another response, by a search that takes no care of the boundary.
+
+        NaN where that fails.
+        """
+        if self.start is None:
+            found = self.to(y)
+            return np.nan if found is None else found.loglik
+        criterion = Criterion.of(replace(self.design, y=y), self.method)
+        with np.errstate(all="ignore"):
+            theta = self._near(criterion)
+            if theta is not None:
+                return -float(criterion.deviance(theta[None])[0]) / 2
+            first, _, tilted = starts(criterion)
+            values = [
+                self._search(criterion, start, np.eye(len(start)))[1] for start in (first, tilted)
+            ]
+        return -min(values) / 2 if np.isfinite(values).all() else np.nan
 
     def _optimum(self, design: Design, criterion: Criterion) -> Refit | None:
         theta = self._near(criterion)
@@ -141,20 +161,28 @@ class Refits:
 
     def _near(self, criterion: Criterion) -> np.ndarray | None:
         """The optimum next to that of the fit, where it is an inner one; None to search afresh."""
+        theta, value = self._search(criterion, np.asarray(self.start), np.asarray(self.inverse))
+        inside = np.linalg.svd(criterion.matrix(theta), compute_uv=False).min() > SNAP_TO_BOUNDARY
+        return theta if inside and np.isfinite(value) else None
+
+    @staticmethod
+    def _search(
+        criterion: Criterion, start: np.ndarray, inverse: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """Where a quasi-Newton search ends, and the deviance there; NaN where it did not end."""
         found = optimize.minimize(
             criterion.value_and_gradient,
-            np.asarray(self.start),
+            start,
             jac=True,
             method="BFGS",
-            options={"gtol": 1e-4, "maxiter": 100, "hess_inv0": np.asarray(self.inverse)},
+            options={"gtol": 1e-4, "maxiter": 100, "hess_inv0": inverse},
         )
-        theta = np.asarray(found.x)
-        inside = np.linalg.svd(criterion.matrix(theta), compute_uv=False).min() > SNAP_TO_BOUNDARY
-        return theta if inside and np.isfinite(found.fun) and found.status == 0 else None
+        # a search that ends for want of precision is at a minimum as far as it can tell
+        return np.asarray(found.x), float(found.fun) if found.status in (0, 2) else np.nan
 
 
-def _least_squares(design: Design) -> Refit:
+def _least_squares(design: Design, method: Method) -> Refit:
     whole = design.spec.pooling == "complete"
     e = limits.complete_pooling(design) if whole else limits.no_pooling(design)
-    sigma = [e.sigma] if design.has_sigma else []
-    return Refit(np.concatenate([e.beta, sigma]), e.loglik)
+    values = np.concatenate([e.beta, [e.sigma] if design.has_sigma else []])
+    return Refit(values, limits.restricted_loglik(design) if method == "REML" else e.loglik)

@@ -100,16 +100,22 @@ def minimise(criterion: Criterion) -> Optimum:
     A second and third start are used where gradient or curvature of the first optimum leave a
     doubt, or where it lies on the boundary; the best is kept.
     """
-    T = np.eye(criterion.size)
-    grid = np.array([criterion.theta(T * s) for s in _START_SCALES])
-    values = criterion.deviance(grid)
-    order = np.argsort(np.where(np.isfinite(values), values, np.inf))
-    best = _descend(criterion, grid[order[0]], starts=1)
+    first, *others = starts(criterion)
+    best = _descend(criterion, first, starts=1)
     if best.is_doubtful or _smallest_direction(criterion, best.theta) < SNAP_TO_BOUNDARY:
-        for i, start in enumerate((grid[order[1]], _tilted(criterion, grid[order[0]]))):
+        for i, start in enumerate(others):
             other = _descend(criterion, start, starts=i + 2)
             best = other if other.deviance < best.deviance - 1e-9 else best
     return _snapped(criterion, best)
+
+
+def starts(criterion: Criterion) -> list[np.ndarray]:
+    """Where to start: the best two of a few scales, and the best one tilted."""
+    T = np.eye(criterion.size)
+    grid = np.array([criterion.theta(T * s) for s in _START_SCALES])
+    values = criterion.deviance(grid)
+    best, second = np.argsort(np.where(np.isfinite(values), values, np.inf))[:2]
+    return [grid[best], grid[second], _tilted(criterion, grid[best])]
 
 
 def _tilted(criterion: Criterion, theta: np.ndarray) -> np.ndarray:

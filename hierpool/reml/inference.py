@@ -65,7 +65,7 @@ def uncertainty(design: Design, estimate: Estimate, df: Df) -> Uncertainty:
     """How sure the fixed effects are. Of least squares every method but "normal" is the same."""
     check_choice("df", df, get_args(Df))
     plain = estimate.beta_covariance
-    if df == "normal":
+    if df == "normal" or not len(plain):
         return Plain(plain, np.inf)
     if df == "residual" or estimate.method == "least squares":
         return Plain(plain, residual_df(design, estimate))
