@@ -29,6 +29,7 @@ from hierpool.core.tables import pair_positions, spread_name
 from hierpool.reml.criterion import Criterion
 from hierpool.reml.estimate import lower_root, minimise, root_in_user_coding
 
+_COLLAPSED = -8.0  # log of what an sd is multiplied by to begin near zero
 _SEARCHED = 60  # doublings of a step before an end is said to be infinite
 
 
@@ -228,10 +229,11 @@ class Surface:
 
 
 class Profile:
-    """The deviance as a function of one quantity; remembers where the last minimum was.
+    """The deviance as a function of one quantity; remembers where its minima were.
 
-    The free vector holds the entries of the blocks that the held quantity leaves free, in order
-    (a correlation turns T_22 of its block into the length of (T_21, T_22)), then log sigma.
+    The free vector holds the entries of the blocks that the held quantity leaves free, in order,
+    then log sigma. For a correlation T_11 and the length of (T_21, T_22) stand there as logarithms:
+    of either sign the correlation would turn.
     """
 
     def __init__(self, surface: Surface, held: Held) -> None:
@@ -244,30 +246,48 @@ class Profile:
             b.start[b.rows, b.cols][own] for b, own in zip(held.blocks, self.free, strict=True)
         ]
         if held.kind == "corr":
-            start[0][1] = np.hypot(*held.blocks[0].start[1, :2])
+            T = held.blocks[0].start
+            lengths = np.array([T[0, 0], np.hypot(*T[1, :2])])
+            start[0][:2] = np.log(np.maximum(lengths, 1e-3 * np.linalg.norm(T) + 1e-12))
         sigma = [np.log(surface.best[0])] if self.has_sigma else []
-        self.last = np.concatenate([*start, sigma])
+        self.start = np.concatenate([*start, sigma])
+        self.known = [(held.estimate, self.start)]
         self.inverse = self._curvature()
 
     def rise(self, value: float) -> float:
         """Deviance at the value less the smallest one, never below zero."""
+        found = [self._search(value, start) for start in self._starts(value)]
+        deviance, free = min(found, key=lambda pair: pair[0])
+        if np.isfinite(deviance):
+            self.known.append((value, free))
+        return max(deviance - self.surface.least, 0.0)
+
+    def _starts(self, value: float) -> list[np.ndarray]:
+        """The minimum at the nearest value, the optimum, and for a correlation of one an sd of zero."""
+        nearest = min(self.known, key=lambda pair: abs(pair[0] - value))[1]
+        starts = [nearest] if nearest is self.start else [nearest, self.start]
+        if self.held.kind == "corr" and value in self.held.limits:
+            starts += [self.start + move for move in _COLLAPSED * np.eye(2, len(self.start))]
+        return starts
+
+    def _search(self, value: float, start: np.ndarray) -> tuple[float, np.ndarray]:
+        """The smallest deviance near a start, and where; infinite where there is none."""
 
         def at(free: np.ndarray) -> tuple[float, np.ndarray]:
             return self._value_and_gradient(free, value)
 
         with np.errstate(all="ignore"):
-            if not len(self.last):
-                return max(at(self.last)[0] - self.surface.least, 0.0)
+            if not len(start):
+                return at(start)[0], start
             found = optimize.minimize(
                 at,
-                self.last,
+                start,
                 jac=True,
                 method="BFGS",
                 options={"gtol": 1e-4, "maxiter": 200, "hess_inv0": self.inverse},
             )
-        if np.isfinite(found.fun):
-            self.last = np.asarray(found.x)
-        return max(float(found.fun) - self.surface.least, 0.0)
+        deviance = float(found.fun)
+        return (deviance if np.isfinite(deviance) else np.inf), np.asarray(found.x)
 
     def _value_and_gradient(self, free: np.ndarray, value: float) -> tuple[float, np.ndarray]:
         """Deviance and gradient of the free vector."""
@@ -294,7 +314,7 @@ class Profile:
                 by_sigma -= by_T[0, 0] * entries[0][0, 0]
             if k == 0 and held.kind == "corr":
                 by_T[1, 1] = by_T[1, 0] * value + by_T[1, 1] * np.sqrt(1 - value**2)
-                by_T[[0, 1], [0, 1]] *= np.where(free[:2] < 0, -1.0, 1.0)
+                by_T[[0, 1], [0, 1]] *= np.exp(free[:2])
             gradient.append(by_T[block.rows[self.free[k]], block.cols[self.free[k]]])
         return total, np.concatenate([*gradient, [by_sigma] if self.has_sigma else []])
 
@@ -303,17 +323,17 @@ class Profile:
         if self.held.kind == "sd":
             T[0, 0] = value * np.exp(-log_sigma)
         elif self.held.kind == "corr":
-            T[0, 0], length = abs(own[0]), abs(own[1])  # of either sign the correlation would turn
+            T[0, 0], length = np.exp(own[:2])
             T[1, 0], T[1, 1] = value * length, np.sqrt(1 - value**2) * length
 
     def _curvature(self) -> np.ndarray:
         """Inverse Hessian of the free vector at the optimum, for the first step of each search."""
-        steps = 1e-4 * np.maximum(np.abs(self.last), 1e-2)
+        steps = 1e-4 * np.maximum(np.abs(self.start), 1e-2)
         rows = []
         with np.errstate(all="ignore"):
             for move, step in zip(np.diag(steps), steps, strict=True):
                 up, down = (
-                    self._value_and_gradient(self.last + s * move, self.held.estimate)[1]
+                    self._value_and_gradient(self.start + s * move, self.held.estimate)[1]
                     for s in (1, -1)
                 )
                 rows.append((up - down) / (2 * step))
@@ -344,10 +364,8 @@ def _end(profile: Profile, side: int, cut: float) -> float:
     if held.kind != "sigma" and np.isfinite(limit):
         if held.estimate == limit:
             return limit
-        start = profile.last
         if excess(limit) <= 0:
             return limit
-        profile.last = start
         return _between(excess, held.estimate, limit, -cut)
     near, below = held.estimate, -cut
     for k in range(_SEARCHED):

@@ -105,7 +105,7 @@ def test_nothing_rises_at_the_estimate_and_gradients_are_those_of_the_deviance(n
     for held in surface.quantities:
         profile = surface.profile(held)
         assert profile.rise(held.estimate) < 1e-6
-        value, free = 0.9 * held.estimate + 0.02, profile.last + 0.05
+        value, free = 0.9 * held.estimate + 0.02, profile.start + 0.05
         gradient = profile._value_and_gradient(free, value)[1]
         for k, own in enumerate(gradient):
             e = 1e-6 * np.eye(len(free))[k]
@@ -234,3 +234,20 @@ def test_bad_arguments_are_refused():
         fit.confint("bootstrap", simulations=0)
     with pytest.raises(ArgumentError, match="bad-count"):
         fit.confint("bootstrap", seed=-1)
+
+
+def test_profile_of_a_correlation_never_rises_above_the_models_without_one_of_the_sds():
+    """boars: at -0.9 it pays to let the slopes not vary at all, whatever the start."""
+    design = hp.Model("volume ~ time + (time | boar)", hp.datasets.load("boars")).design
+    surface = profiles.Surface.of(design)
+    held = next(h for h in surface.quantities if h.kind == "corr")
+    without = hp.Model("volume ~ time + (1 | boar)", hp.datasets.load("boars")).ml()
+    plateau = -2 * without.loglik - surface.least
+    profile = surface.profile(held)
+    assert profile.rise(-1.0) == pytest.approx(plateau, abs=1e-4)
+    rises = [profile.rise(rho) for rho in (-0.01, -0.1, -0.3, -0.5, -0.7, -0.9)]
+    assert np.diff(rises).min() > -1e-4
+    assert rises[-1] <= plateau + 1e-4
+    low, high = profiles.interval(surface, held, CUT)
+    assert low == pytest.approx(-0.582, abs=2e-3)
+    assert high == 1
