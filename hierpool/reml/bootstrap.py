@@ -16,9 +16,10 @@ from hierpool.core.tables import pair_values
 from hierpool.reml import limits
 from hierpool.reml.criterion import Criterion, Method
 from hierpool.reml.estimate import (
-    SNAP_TO_BOUNDARY,
+    SNAP_GAIN,
     hessian_at,
-    minimise,
+    lower_root,
+    on_boundary,
     root_in_user_coding,
     sd_and_corr,
     starts,
@@ -122,32 +123,10 @@ class Refits:
         except DataError:  # a response that is fitted exactly
             return None
 
-    def loglik(self, y: np.ndarray) -> float:
-        """Log-likelihood of another response, by a search that takes no care of the boundary.
-
-        NaN where that fails.
-        """
-        if self.start is None:
-            found = self.to(y)
-            return np.nan if found is None else found.loglik
-        criterion = Criterion.of(replace(self.design, y=y), self.method)
-        with np.errstate(all="ignore"):
-            theta = self._near(criterion)
-            if theta is not None:
-                return -float(criterion.deviance(theta[None])[0]) / 2
-            first, _, tilted = starts(criterion)
-            values = [
-                self._search(criterion, start, np.eye(len(start)))[1] for start in (first, tilted)
-            ]
-        return -min(values) / 2 if np.isfinite(values).all() else np.nan
-
     def _optimum(self, design: Design, criterion: Criterion) -> Refit | None:
-        theta = self._near(criterion)
-        if theta is None:
-            optimum = minimise(criterion)
-            if optimum.is_doubtful:
-                return None
-            theta = optimum.theta
+        theta, deviance = self._near(criterion) or self._afresh(criterion)
+        if not np.isfinite(deviance):
+            return None
         at = criterion.at(theta).marginal
         ss = max(float(at.penalized_ss[0]), 0.0)
         sigma = float(np.sqrt(ss / criterion.df)) if design.has_sigma else 1.0
@@ -157,13 +136,28 @@ class Refits:
             sd, corr = sd_and_corr(root[columns, columns])
             values += [*sd, *pair_values(group, corr)]
         values += [sigma] if design.has_sigma else []
-        return Refit(np.array(values), -float(criterion.deviance(theta[None])[0]) / 2)
+        return Refit(np.array(values), -deviance / 2)
 
-    def _near(self, criterion: Criterion) -> np.ndarray | None:
-        """The optimum next to that of the fit, where it is an inner one; None to search afresh."""
-        theta, value = self._search(criterion, np.asarray(self.start), np.asarray(self.inverse))
-        inside = np.linalg.svd(criterion.matrix(theta), compute_uv=False).min() > SNAP_TO_BOUNDARY
-        return theta if inside and np.isfinite(value) else None
+    def _near(self, criterion: Criterion) -> tuple[np.ndarray, float] | None:
+        """theta and deviance of the optimum next to that of the fit; None where it is no inner one."""
+        found = self._search(criterion, np.asarray(self.start), np.asarray(self.inverse))
+        if not np.isfinite(found[1]) or on_boundary(criterion, found[0]) is not None:
+            return None
+        return found
+
+    def _afresh(self, criterion: Criterion) -> tuple[np.ndarray, float]:
+        """The better of the optima from two starts, with directions of no variance at zero."""
+        first, _, tilted = starts(criterion)
+        found = [self._search(criterion, s, np.eye(len(s))) for s in (first, tilted)]
+        if not np.isfinite([value for _, value in found]).any():
+            return first, np.nan
+        theta, deviance = min(found, key=lambda pair: (np.isnan(pair[1]), pair[1]))
+        flat = on_boundary(criterion, theta)
+        if flat is not None:
+            value = float(criterion.deviance(flat[None])[0])
+            if value <= deviance + SNAP_GAIN:
+                theta, deviance = flat, value
+        return criterion.theta(lower_root(criterion.matrix(theta))), deviance
 
     @staticmethod
     def _search(

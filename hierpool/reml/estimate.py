@@ -175,21 +175,27 @@ def _smallest_direction(criterion: Criterion, theta: np.ndarray) -> float:
 
 def _snapped(criterion: Criterion, optimum: Optimum) -> Optimum:
     """The optimum with directions of negligible variance set to exactly zero, signs made positive."""
-    T = criterion.matrix(optimum.theta)
-    best = optimum
-    U, values, _ = np.linalg.svd(T)
-    if values.min() < SNAP_TO_BOUNDARY:
-        is_diagonal = len(optimum.theta) == len(T)
-        if is_diagonal:
-            flat = np.diag(np.where(np.abs(np.diag(T)) < SNAP_TO_BOUNDARY, 0.0, np.diag(T)))
-        else:
-            flat = lower_root(U * np.where(values < SNAP_TO_BOUNDARY, 0.0, values))
-        theta = criterion.theta(flat)
+    best, theta = optimum, on_boundary(criterion, optimum.theta)
+    if theta is not None:
         value, gradient = criterion.value_and_gradient(theta)
         if value <= optimum.deviance + SNAP_GAIN:
             best = Optimum(theta, value, gradient, hessian_at(criterion, theta), optimum.starts)
     positive = criterion.theta(lower_root(criterion.matrix(best.theta)))
     return Optimum(positive, best.deviance, best.gradient, best.hessian, best.starts)
+
+
+def on_boundary(criterion: Criterion, theta: np.ndarray) -> np.ndarray | None:
+    """theta with directions of negligible variance set to exactly zero; None where there are none."""
+    T = criterion.matrix(theta)
+    U, values, _ = np.linalg.svd(T)
+    if values.min() >= SNAP_TO_BOUNDARY:
+        return None
+    is_diagonal = len(theta) == len(T)
+    if is_diagonal:
+        flat = np.diag(np.where(np.abs(np.diag(T)) < SNAP_TO_BOUNDARY, 0.0, np.diag(T)))
+    else:
+        flat = lower_root(U * np.where(values < SNAP_TO_BOUNDARY, 0.0, values))
+    return criterion.theta(flat)
 
 
 def lower_root(root: np.ndarray) -> np.ndarray:

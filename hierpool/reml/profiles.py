@@ -4,9 +4,10 @@ The deviance of (Lambda, log sigma), fixed effects at their best values or one o
 
     d = log det M_u + n log(2 pi) + 2 n log sigma + r2 / sigma^2
 
-A standard deviation or a correlation is held by the Cholesky factor of its block in the user's
-coding with its terms first: sd_a = sigma T_11 and corr(a, b) = T_21 / sqrt(T_21^2 + T_22^2). Signs
-of the other entries are free, so that zero is an inner point.
+A standard deviation or a correlation is held by the Cholesky factor of its block in coordinates
+that begin with the user's coefficients a (and b), at length 1, and go on at right angles to them:
+sd_a is sigma T_11 times that length, and corr(a, b) = T_21 / sqrt(T_21^2 + T_22^2). Signs of the
+other entries are free, so that zero is an inner point.
 
 References
 ----------
@@ -74,6 +75,8 @@ class Held:
         The relative factor, in the coordinates that suit this quantity.
     kind
         ``"sd"`` (T_11 of the first block), ``"corr"`` (its T_21 and T_22), ``"sigma"``, ``"beta"``.
+    unit
+        What an sd is for T_11 = sigma = 1.
     contrast, shift
         Of a fixed effect: working coefficients (p,) that make it, and what is added.
     """
@@ -84,6 +87,7 @@ class Held:
     step: float
     blocks: tuple[Block, ...]
     kind: str
+    unit: float = 1.0
     contrast: np.ndarray = field(default_factory=lambda: np.zeros(0))
     shift: float = 0.0
 
@@ -141,8 +145,8 @@ class Surface:
                 float(2 * np.sqrt(covariance[k, k])),
                 plain,
                 "beta",
-                coordinates.x.from_working[k],
-                coordinates.y_shift * float(coordinates.x.constant[k]),
+                contrast=coordinates.x.from_working[k],
+                shift=coordinates.y_shift * float(coordinates.x.constant[k]),
             )
             for k, term in enumerate(self.design.terms)
         ]
@@ -157,15 +161,14 @@ class Surface:
         group, at = self.design.groups[f], self.design.group_columns[f]
         root = root_in_user_coding(self.criterion, self.theta)[at, at] * sigma
         covariance = root @ root.T
-        typical = sigma * np.linalg.norm(
-            (self.criterion.coordinates.u_from_working @ self.criterion.basis)[at], axis=1
-        )
+        units = np.linalg.norm(self._into_user[at], axis=1)
         held = []
         for a, term in enumerate(group.terms):
             sd = float(np.sqrt(covariance[a, a]))
             name = spread_name(group.factor, "sd", term, "")
-            step = max(0.5 * sd, 0.1 * float(typical[a]))
-            held.append(Held(name, sd, (0.0, np.inf), step, self._blocks((f, (a,))), "sd"))
+            unit = float(units[a])
+            step = max(0.5 * sd, 0.1 * sigma * unit)
+            held.append(Held(name, sd, (0.0, np.inf), step, self._blocks((f, (a,))), "sd", unit))
         for i, j in pair_positions(group):
             scale = float(np.sqrt(covariance[i, i] * covariance[j, j]))
             corr = float(np.clip(covariance[i, j] / scale, -1, 1)) if scale > 0 else 0.0
@@ -174,34 +177,32 @@ class Surface:
             held.append(Held(name, corr, (-1.0, 1.0), 0.5, blocks, "corr"))
         return held
 
+    @cached_property
+    def _into_user(self) -> np.ndarray:
+        """Shape (Q, Q): the user's u from the coordinates of T."""
+        return self.criterion.coordinates.u_from_working @ self.criterion.basis
+
     def _blocks(self, first: tuple[int, tuple[int, ...]] | None = None) -> tuple[Block, ...]:
-        """The blocks; that of the named terms of a factor first, in the user's coding with them first."""
+        """The blocks; that of the named terms of a factor first, in coordinates that begin with them."""
         c, T = self.criterion, self.criterion.matrix(self.theta)
-        into, user = c.coordinates.u_to_working, root_in_user_coding(c, self.theta)
         found: list[Block] = []
-        for f, (group, at) in enumerate(
-            zip(self.design.groups, self.design.group_columns, strict=True)
-        ):
+        parts = zip(self.design.groups, self.design.group_columns, strict=True)
+        for f, (group, at) in enumerate(parts):
             for block in group.blocks:
                 here = slice(at.start + block.start, at.start + block.stop)
                 correlated = block.covariance == "correlated"
                 rows, cols = (
                     np.tril_indices(block.size) if correlated else (np.arange(block.size),) * 2
                 )
-                own = (
-                    first is not None
-                    and first[0] == f
-                    and first[1][0] in range(block.start, block.stop)
-                )
-                if not own:
+                named = first[1] if first is not None and first[0] == f else ()
+                if not set(named) & set(range(block.start, block.stop)):
                     found.append(Block(here, c.basis[:, here], rows, cols, T[here, here]))
                     continue
-                assert first is not None
-                named = [a - block.start for a in first[1]]
-                order = [*named, *(a for a in range(block.size) if a not in named)]
-                start = user[here, here][order]
+                inside = [a - block.start for a in named]
+                turn = _begun_with(self._into_user[here, here], inside, correlated)
+                start = turn @ T[here, here]
                 start = lower_root(start) if correlated else np.diag(np.abs(start).max(axis=1))
-                left = into[:, here][:, order]
+                left = c.basis[:, here] @ np.linalg.inv(turn)
                 found.insert(0, Block(here, left, rows, cols, start))
         return tuple(found)
 
@@ -226,6 +227,15 @@ class Surface:
         constant = n * LOG_2PI + 2 * self.criterion.moments.log_sd + self.criterion.coding_constant
         total = float(at.log_det_levels[0]) + constant + 2 * n * log_sigma + ss * precision
         return total, log_det + precision * by_ss, 2 * n - 2 * ss * precision
+
+
+def _begun_with(into_user: np.ndarray, named: list[int], correlated: bool) -> np.ndarray:
+    """Shape (q, q): coordinates that begin with the user's named ones, at length 1."""
+    if not correlated:  # a diagonal map, and it must stay one
+        return np.eye(len(into_user))[[*named, *np.delete(np.arange(len(into_user)), named)]]
+    rows = into_user[named] / np.linalg.norm(into_user[named], axis=1)[:, None]
+    square, _ = np.linalg.qr(rows.T, mode="complete")
+    return np.vstack([rows, square[:, len(named) :].T])
 
 
 class Profile:
@@ -321,7 +331,7 @@ class Profile:
     def _hold(self, T: np.ndarray, own: np.ndarray, value: float, log_sigma: float) -> None:
         """Write the held entries into the first block."""
         if self.held.kind == "sd":
-            T[0, 0] = value * np.exp(-log_sigma)
+            T[0, 0] = value / self.held.unit * np.exp(-log_sigma)
         elif self.held.kind == "corr":
             T[0, 0], length = np.exp(own[:2])
             T[1, 0], T[1, 1] = value * length, np.sqrt(1 - value**2) * length

@@ -180,8 +180,10 @@ def _simulated(fits: list[Fit], method: Method, how: Simulating) -> tuple[int, n
 
     def work(seed: np.random.SeedSequence) -> float:
         y = simulate(design, e, seed)
-        small, large = (model.loglik(y) for model in models)
-        difference = 2 * (large - small)
+        small, large = (model.to(y) for model in models)
+        if small is None or large is None:
+            return np.nan
+        difference = 2 * (large.loglik - small.loglik)
         return 0.0 if difference < _NOTHING else difference
 
     found = np.array(how.each(work, each_seed))
