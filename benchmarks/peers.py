@@ -81,7 +81,7 @@ def fit_hierpool(question: Question, data: pd.DataFrame, seed: int, **options: A
         fit = model.fit(seed=seed, **settings)
     except FitError as error:
         fit = error.fit
-    posterior = fit.datatree["posterior"].to_dataset()
+    posterior = fit.draws["posterior"].to_dataset()
     names = [n for n in posterior.data_vars if not str(n).startswith("coef_")]
     return Fitted(posterior[names], lambda: (0.0, fit.loo()), verdict=fit.status.word)
 

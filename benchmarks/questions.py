@@ -15,6 +15,8 @@ class Question:
         Name of the table.
     response, predictor, group
         Its columns; the model is ``response ~ predictor + (predictor | group)``.
+    whole
+        The formula itself, of a model of another kind; ``predictor`` and ``group`` are empty then.
     times_to_reach
         Smallest bulk ESS a second of the exact engine over that of Bambi + nutpie.
     loo_to_reach
@@ -31,10 +33,13 @@ class Question:
     times_to_reach: float
     loo_to_reach: float | None = None
     exact_elpd: float | None = None
+    whole: str = ""
 
     @property
     def formula(self) -> str:
         """In lme4's notation, which Bambi reads as well."""
+        if self.whole:
+            return self.whole
         return f"{self.response} ~ {self.predictor} + ({self.predictor} | {self.group})"
 
 
@@ -46,6 +51,14 @@ QUESTIONS = {
         Question("radon", "log_radon", "floor", "county", 60),
         Question("Exam", "normexam", "standLRT", "school", 60, loo_to_reach=0.5),
         Question("Chem97", "score", "gcsecnt", "school", 25, loo_to_reach=3.0),
+        Question(
+            "Penicillin", "diameter", "", "", 10, whole="diameter ~ 1 + (1 | plate) + (1 | sample)"
+        ),
+        Question(
+            *("InstEval", "y", "", "", 10),
+            loo_to_reach=60.0,
+            whole="y ~ 1 + (1 | s) + (1 | d) + (1 | dept)",
+        ),
     )
 }
 MEMORY_TO_REACH = 2.0  # GB, for Chem97

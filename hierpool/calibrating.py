@@ -14,7 +14,6 @@ import numpy as np
 
 from hierpool import engines
 from hierpool.bayes import power, prior_draws
-from hierpool.bayes.exact import Target
 from hierpool.bayes.priors import ModelPriors, default_priors
 from hierpool.bayes.refits import sample_judged
 from hierpool.bayes.runs import (
@@ -22,6 +21,7 @@ from hierpool.bayes.runs import (
     is_integrable,
     spread_names,
 )
+from hierpool.bayes.target import Target
 from hierpool.bayes.theta import Theta
 from hierpool.checks import calibration as sbc
 from hierpool.checks import recovery as recovering

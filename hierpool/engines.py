@@ -80,7 +80,11 @@ def _judged(
     weights = info.pop("importance_log_weights")
     k = proposal_pareto_k(weights)
     status = verdict(run.tree, run.checked)
-    if k > PARETO_K_LIMIT:
+    off = float(info.get("discrepancy", 0.0))
+    if not off < np.inf:
+        said = "a polynomial in place of the log posterior of theta was not close enough to it"
+        status = Status("doubtful", f"{said}; {status.sentence}")
+    elif k > PARETO_K_LIMIT:
         status = Status("doubtful", f"Pareto k of the proposal is {k:.2f}; {status.sentence}")
     return PosteriorFit(design, priors, run.tree, status, {**info, **more, "pareto_k": k})
 

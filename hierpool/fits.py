@@ -35,6 +35,9 @@ from hierpool.reml import inference, intervals
 if TYPE_CHECKING:
     from os import PathLike
 
+    from hierpool.answers.newrows import Kind, Levels
+
+AFFORDABLE = 4e10  # operations that a question to a posterior may take
 _R2 = pd.Index(["marginal", "conditional"], name="r2")
 
 
@@ -275,6 +278,46 @@ class BlupFit:
         values = self.design.y - self.estimate.fitted
         return pd.Series(values, index=self.design.rows, name="residual")
 
+    def predict(
+        self,
+        new_data: Any = None,
+        *,
+        levels: Levels | Mapping[str, Levels] = "known",
+        kind: Kind = "mean",
+        prob: float | None = None,
+    ) -> pd.DataFrame:
+        """Predictions for new rows, or for those of the fit.
+
+        Parameters
+        ----------
+        new_data
+            A table with the predictors and, unless ``levels`` says otherwise, the groups; other
+            columns are ignored. None: the rows of the fit.
+        levels
+            What the levels of the groups stand for: one word, or a dict with a word for a factor.
+            ``"known"``: levels of the fit, with their BLUPs. ``"new"``: those the fit does not
+            know are new levels, with an estimate of zero and the variance between levels.
+            ``"all new"``: so are those it knows. ``"population"``: an average level, whose
+            deviation is zero. ``"average"``: no level in particular; the mean over the levels,
+            and a response from any of them.
+        kind
+            ``"mean"``: the expected value. ``"response"``: a new observation, residual included
+            (with weights or known_se their column is read).
+        prob
+            Probability of the interval; None: that of ArviZ's rcParams.
+
+        Returns
+        -------
+        DataFrame
+            With the index of ``new_data``: ``estimate``, ``se``, bounds of the normal interval.
+            ``se`` is the root of the prediction error variance: fixed effects and BLUPs are
+            estimated jointly (Henderson's equations), the standard deviations of the model are
+            taken for known. NaN where no pooling cannot tell.
+        """
+        from hierpool.answers.estimates import predict
+
+        return predict(self, new_data, levels, kind, prob)
+
     def __repr__(self) -> str:
         e = self.estimate
         lines = [
@@ -377,7 +420,20 @@ class PosteriorFit:
         Shapes (draws, p), (draws, J, q): averaged, they are posterior means with far less Monte
         Carlo error than the mean of the coefficients' own draws.
         """
-        return self.integrated.mean_coefficients(self.theta.sigma, self.relative_factor)
+        used = self.affordable_draws.ravel()
+        return self.integrated.mean_coefficients(self.theta.sigma[used], self.relative_factor[used])
+
+    @cached_property
+    def affordable_draws(self) -> np.ndarray:
+        """Shape (chains, draws used): positions of the draws of theta that later questions use.
+
+        All of them, unless working at one theta is so expensive (several factors, thousands of
+        levels) that every so-many-th has to do.
+        """
+        chains, draws = self.n_draws
+        every = np.arange(chains * draws).reshape(chains, draws)
+        total = float(self.integrated.work_per_theta) * chains * draws
+        return every[:, :: max(1, int(np.ceil(total / AFFORDABLE)))]
 
     def fixed_effects(self) -> pd.DataFrame:
         """Population coefficients: index ``term``; mean, median, sd, interval, ESS, R-hat."""
@@ -550,6 +606,61 @@ class PosteriorFit:
                 every = np.concatenate([r[key] for r in runs], axis=2)
                 out[key] = every.reshape(-1, *every.shape[2:])
         return out
+
+    def predict(
+        self,
+        new_data: Any = None,
+        *,
+        levels: Levels | Mapping[str, Levels] = "known",
+        kind: Kind = "mean",
+        prob: float | None = None,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Predictions for new rows, or for those of the fit.
+
+        Parameters
+        ----------
+        new_data
+            A table with the predictors and, unless ``levels`` says otherwise, the groups; other
+            columns are ignored. None: the rows of the fit.
+        levels
+            What the levels of the groups stand for: one word, or a dict with a word for a factor.
+            ``"known"``: levels of the fit, with their own coefficients. ``"new"``: those the fit
+            does not know are drawn anew from the distribution of the levels, one draw for all
+            rows of a level and each draw of the posterior. ``"all new"``: so are those it knows.
+            ``"population"``: an average level, whose deviation is zero. ``"average"``: no level
+            in particular; the mean over the levels, and a response from any of them.
+        kind
+            ``"mean"``: the expected value. ``"response"``: a new observation, residual included
+            (with weights or known_se their column is read).
+        prob
+            Probability of the interval; None: that of ArviZ's rcParams.
+        seed
+            Of new levels and residuals; None: that of the fit. A new level has the same draws
+            whatever stands in the other rows.
+
+        Returns
+        -------
+        DataFrame
+            With the index of ``new_data``: ``mean``, ``median``, ``sd``, and the interval, named
+            as in ``fixed_effects()``.
+        """
+        from hierpool.answers.predictions import predict
+
+        return predict(self, new_data, levels, kind, prob, seed)
+
+    def predict_draws(
+        self,
+        new_data: Any = None,
+        *,
+        levels: Levels | Mapping[str, Levels] = "known",
+        kind: Kind = "mean",
+        seed: int | None = None,
+    ) -> xr.DataArray:
+        """What ``predict`` sums up: draws with dims (chain, draw, obs); arguments as there."""
+        from hierpool.answers.predictions import predict_draws
+
+        return predict_draws(self, new_data, levels, kind, seed)
 
     def posterior_predictive(self, seed: int | None = None) -> PosteriorFit:
         """The fit with a ``posterior_predictive`` group: one replicated response a draw."""

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
 from hierpool.bayes.priors import ModelPriors
 from hierpool.bayes.proposal import LEAST_SHARE, Mixture, Student, log_sum, refit
@@ -30,11 +30,11 @@ from hierpool.bayes.runs import (
     make_tree,
     spread_names,
 )
-from hierpool.bayes.standardised import Standardised
-from hierpool.bayes.theta import Theta, ThetaMap, integrate
+from hierpool.bayes.surrogate import Surrogate
+from hierpool.bayes.target import Evaluated, LogDensity, Target, climb, curvature, log_normal
 from hierpool.core.cores import one_blas_thread
 from hierpool.core.design import EXACT_FIT, Design, exact_fit
-from hierpool.core.integrated import Integrated, LevelSums
+from hierpool.core.integrated import Integrated
 from hierpool.core.integrated_one import IntegratedOne
 
 ADAPTED_NU, WIDE_NU = 6.0, 4.0
@@ -49,64 +49,8 @@ ENOUGH = 0.7  # effective share of a round at which adaptation stops
 PASSABLE, GAIN = 0.35, 0.03  # share at which it stops once a round has not gained this much
 ROUNDS = 12
 THIN_FROM, THIN = 7, 5  # dimensions from which the chain is thinned, and by how much
+DEAR = 10_000_000  # operations of one evaluation from which a polynomial stands in for it
 CHEAP, THIN_CHEAP = 1000, 4  # designs x squared columns up to which it is thinned in any case
-
-
-@dataclass(frozen=True)
-class Target:
-    """Log posterior of theta in standardised coordinates, up to log p(y)."""
-
-    integrated: Integrated
-    theta_map: ThetaMap
-    coordinates: Standardised
-    sd_y: float
-
-    @classmethod
-    def of(cls, design: Design, priors: ModelPriors) -> Target:
-        """Target of a model whose coefficients have normal priors."""
-        return cls(*integrate(design, priors), Standardised.of(priors), design.largest_sigma)
-
-    def at(self, z: np.ndarray) -> Evaluated:
-        """Everything at K points, shape (K, d); minus infinity where theta is out of range."""
-        theta = self.coordinates.theta(z)
-        factor = self.theta_map.relative_factor(theta)
-        sums = self.integrated.level_sums(factor)
-        with np.errstate(all="ignore"):
-            out = self.integrated.log_density(theta.sigma, factor, sums)
-        # below this the cross-products have no digits left, and their density is noise
-        out[~np.isfinite(out) | (theta.sigma < EXACT_FIT * self.sd_y)] = -np.inf
-        return Evaluated(theta, factor, sums, out)
-
-    def log_likelihood(self, z: np.ndarray) -> np.ndarray:
-        """Shape (K,): log p(y | theta(z))."""
-        return self.at(z).log_likelihood
-
-    def __call__(self, z: np.ndarray) -> np.ndarray:
-        """Shape (K,): log p(y | theta) + log p(z)."""
-        return self.log_likelihood(z) + _log_normal(z)
-
-
-def _log_normal(z: np.ndarray) -> np.ndarray:
-    """Shape (K,): log density of the prior, standard normal in these coordinates."""
-    return -0.5 * (np.einsum("kd,kd->k", z, z) + z.shape[1] * np.log(2 * np.pi))
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """Values of theta with what has been worked out there, K of each."""
-
-    theta: Theta
-    factor: np.ndarray
-    sums: LevelSums
-    log_likelihood: np.ndarray
-
-    def __getitem__(self, which: np.ndarray) -> Evaluated:
-        return Evaluated(
-            self.theta[which],
-            self.factor[which],
-            self.sums.at(which),
-            self.log_likelihood[which],
-        )
 
 
 @dataclass(frozen=True)
@@ -129,6 +73,9 @@ class ThetaDraws:
         Of the last round of adaptation.
     rounds
         How many rounds of adaptation.
+    evaluations, discrepancy
+        Where a polynomial stood in for the log posterior: exact evaluations that it took, and the
+        sd of exact less approximate log posterior at draws of theta. 0 where it was exact.
     """
 
     z: np.ndarray
@@ -142,6 +89,8 @@ class ThetaDraws:
     importance_weights: np.ndarray
     effective_share: float
     rounds: int
+    evaluations: int = 0
+    discrepancy: float = 0.0
 
     @property
     def flat(self) -> np.ndarray:
@@ -166,9 +115,12 @@ def _sample_theta(
 ) -> ThetaDraws:
     if target.coordinates.size == 0:
         return _nothing_to_sample(target, chains, draws)
-    adaptation = Adaptation.start(target, rng, widen)
+    density: LogDensity = target
+    if target.integrated.work_per_theta > DEAR:
+        density = Surrogate.of(target, rng)
+    adaptation = Adaptation.start(density, rng, widen)
     adaptation.run(rng)
-    thin = _thinning(target)
+    thin = _thinning(density)
     n = chains * draws * thin
     for _ in range(REDRAWS):
         points, at, log_target, log_weight = adaptation.propose(n, rng)
@@ -179,6 +131,12 @@ def _sample_theta(
         adaptation.learn(rng)
     kept = _independence_chains(log_weight.reshape(chains, -1), thin, rng)
     evidence, error = _evidence(log_weight)
+    evaluations, discrepancy = 0, 0.0
+    if isinstance(density, Surrogate):
+        moved, inexact = density.log_correction
+        evidence, error = evidence + moved, float(np.hypot(error, inexact))
+        evaluations = density.n_evaluations
+        discrepancy = float(density.errors.std()) if density.is_close else np.inf
     previous = np.concatenate([np.full((chains, 1), -1), kept[:, :-1]], axis=1)
     return ThetaDraws(
         z=points[kept],
@@ -192,6 +150,8 @@ def _sample_theta(
         importance_weights=log_weight,
         effective_share=adaptation.shares[-1],
         rounds=len(adaptation.shares),
+        evaluations=evaluations,
+        discrepancy=discrepancy,
     )
 
 
@@ -204,8 +164,10 @@ def _nothing_to_sample(target: Target, chains: int, draws: int) -> ThetaDraws:
     return ThetaDraws(z, zeros, zeros, zeros == 0, evidence, 0.0, at, points, weights, 1.0, 0)
 
 
-def _thinning(target: Target) -> int:
+def _thinning(target: LogDensity) -> int:
     """Proposals per kept draw: several where they are needed, or where they cost next to nothing."""
+    if isinstance(target, Surrogate):
+        return THIN
     if target.coordinates.size >= THIN_FROM:
         return THIN
     return THIN_CHEAP if target.integrated.work_per_theta <= CHEAP else 1
@@ -274,7 +236,7 @@ class Adaptation:
         Effective share of each round.
     """
 
-    target: Target
+    target: LogDensity
     moving: Mixture
     fixed: Mixture
     collapse: np.ndarray
@@ -286,7 +248,7 @@ class Adaptation:
     shares: list[float]
 
     @classmethod
-    def start(cls, target: Target, rng: np.random.Generator, widen: float) -> Adaptation:
+    def start(cls, target: LogDensity, rng: np.random.Generator, widen: float) -> Adaptation:
         """Components from the mode, the prior and the vanishing sds."""
         moving, fixed = _start(target, rng, widen)
         collapse = np.full(len(fixed.components) - 2, COLLAPSE_LEAST)
@@ -316,7 +278,7 @@ class Adaptation:
         proposal = self.proposal
         z = proposal.draw(n, rng)
         at = self.target.at(z)
-        log_target = at.log_likelihood + _log_normal(z)
+        log_target = at.log_likelihood + log_normal(z)
         log_weight = log_target - proposal.log_density(z)
         self.shares.append(_effective_share(log_weight))
         return z, at, log_target, log_weight
@@ -404,7 +366,7 @@ def _spread_out(
     return Mixture(moving.components + new, shares / shares.sum())
 
 
-def _start(target: Target, rng: np.random.Generator, widen: float) -> tuple[Mixture, Mixture]:
+def _start(target: LogDensity, rng: np.random.Generator, widen: float) -> tuple[Mixture, Mixture]:
     """The first component, at the mode, and the fixed ones: wide, prior, one per vanishing sd."""
     d = target.coordinates.size
     tried = rng.standard_normal((64 + 16 * d, d))
@@ -412,9 +374,9 @@ def _start(target: Target, rng: np.random.Generator, widen: float) -> tuple[Mixt
     values = target(tried)
     order = np.argsort(-values)
     free = np.arange(d)
-    modes = [_climb(target, tried[i], free) for i in order[:2]]
+    modes = [climb(target, tried[i], free) for i in order[:2]]
     mode = max(modes, key=lambda m: m[1])[0]
-    scale = _curvature(target, mode, free) * widen**2
+    scale = curvature(target, mode, free) * widen**2
     first = Student.with_scale(mode, scale, ADAPTED_NU)
     wide = Student.with_scale(mode, 4 * scale + 0.05 * np.eye(d), WIDE_NU)
     prior = Student(np.zeros(d), np.eye(d), np.inf)
@@ -425,51 +387,7 @@ def _start(target: Target, rng: np.random.Generator, widen: float) -> tuple[Mixt
     )
 
 
-def _climb(target: Target, start: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, float]:
-    """Local maximum over the free coordinates from a start, others held; quasi-Newton."""
-    h = 1e-4
-    steps = np.concatenate(
-        [np.zeros((1, len(start))), h * np.eye(len(start))[free], -h * np.eye(len(start))[free]]
-    )
-    k = len(free)
-
-    def downhill(x: np.ndarray) -> tuple[float, np.ndarray]:
-        z = start.copy()
-        z[free] = np.clip(x, -8, 8)
-        values = target(z + steps)
-        gradient = (values[1 : k + 1] - values[k + 1 :]) / (2 * h)
-        finite = np.isfinite(values).all()
-        return (-float(values[0]), -gradient) if finite else (1e10, np.zeros(k))
-
-    found = optimize.minimize(
-        downhill, start[free], jac=True, method="BFGS", options={"gtol": 1e-2, "maxiter": 60}
-    )
-    z = start.copy()
-    z[free] = np.clip(found.x, -8, 8)
-    return z, -float(found.fun)
-
-
-def _curvature(target: Target, z: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """Scale matrix over the free coordinates: inverse of minus the Hessian, variances at most 2."""
-    h, k = 1e-3, len(free)
-    basis = h * np.eye(len(z))[free]
-    points = [
-        z + s * basis[i] + t * basis[j]
-        for i in range(k)
-        for j in range(i + 1)
-        for s in (1, -1)
-        for t in (1, -1)
-    ]
-    values = target(np.array(points)).reshape(-1, 4)
-    H = np.zeros((k, k))
-    H[np.tril_indices(k)] = (values[:, 0] - values[:, 1] - values[:, 2] + values[:, 3]) / (4 * h**2)
-    H = H + np.tril(H, -1).T
-    H[~np.isfinite(H)] = 0.0
-    eigenvalues, vectors = np.linalg.eigh(-H)
-    return np.asarray((vectors / np.maximum(eigenvalues, 0.5)) @ vectors.T)
-
-
-def _collapse(target: Target, mode: np.ndarray, sd: int) -> Student:
+def _collapse(target: LogDensity, mode: np.ndarray, sd: int) -> Student:
     """Component where one sd is too small to matter: its correlations are at their prior there."""
     d = len(mode)
     pairs = target.coordinates.correlations_of(sd - target.coordinates.first_sd)
@@ -477,7 +395,7 @@ def _collapse(target: Target, mode: np.ndarray, sd: int) -> Student:
     free = np.setdiff1d(np.arange(d), held)
     start = mode.copy()
     start[sd], start[pairs] = -6.0, 0.0
-    at = _climb(target, start, free)[0] if len(free) else start
+    at = climb(target, start, free)[0] if len(free) else start
     line = np.repeat(at[None], 25, axis=0)
     line[:, sd] = np.linspace(-6.0, 2.0, 25)
     likelihood = target.log_likelihood(line)
@@ -488,7 +406,7 @@ def _collapse(target: Target, mode: np.ndarray, sd: int) -> Student:
     scale = np.eye(d)
     scale[sd, sd] = 1.5 * below.var()
     if len(free):
-        scale[np.ix_(free, free)] = _curvature(target, at, free)
+        scale[np.ix_(free, free)] = curvature(target, at, free)
     return Student.with_scale(at, scale, ADAPTED_NU)
 
 
@@ -505,7 +423,8 @@ def run(design: Design, priors: ModelPriors, settings: Settings, widen: float = 
     theta = draws.evaluated.theta
     _check_residual(design, theta.sigma)
     coefficients, stored_levels = _coefficients(target.integrated, draws.evaluated, settings.seed)
-    variables = {**coefficients, **spread_names(design, target.theta_map, theta)}
+    found = {**coefficients, **spread_names(design, target.theta_map, theta)}
+    variables = {name: values for name, values in found.items() if values.size}
     stats = {
         "lp": draws.log_posterior.reshape(-1),
         "log_weight": draws.log_weight.reshape(-1),
@@ -519,6 +438,8 @@ def run(design: Design, priors: ModelPriors, settings: Settings, widen: float = 
         "acceptance": float(draws.accepted.mean()),
         "effective_share": draws.effective_share,
         "adaptation_rounds": draws.rounds,
+        **({"exact_evaluations": draws.evaluations} if draws.evaluations else {}),
+        **({"discrepancy": draws.discrepancy} if draws.evaluations else {}),
         "log_marginal_likelihood": draws.log_evidence,
         "log_marginal_likelihood_error": draws.log_evidence_error,
         "log_likelihood": ("stored" if keeps_log_likelihood(design, len(theta)) else "on request"),
@@ -542,6 +463,5 @@ def _coefficients(
     sigma, size = at.theta.sigma, len(at.theta) * integrated.n_deviations
     if size > LARGEST_STORED and isinstance(integrated, IntegratedOne):
         beta = integrated.draw_beta(sigma, at.factor, seed, at.sums)
-        user = integrated.coordinates.beta_to_user(beta)
-        return ({"beta": user} if user.shape[1] else {}), False
+        return {"beta": integrated.coordinates.beta_to_user(beta)}, False
     return integrated.draw(sigma, at.factor, seed, at.sums, size <= LARGEST_SUMS), True

@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
-from hierpool.bayes.exact import Target, adapted_proposal
+from hierpool.bayes.exact import adapted_proposal
 from hierpool.bayes.priors import ModelPriors
+from hierpool.bayes.target import Target
 from hierpool.core.design import Design
 
 POINTS = 16_000  # proposals for one set of rows; the error of the log density is then about .005

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from hierpool.bayes.exact import Target, ThetaDraws, sample_theta
+from hierpool.bayes.exact import ThetaDraws, sample_theta
 from hierpool.bayes.priors import ModelPriors
+from hierpool.bayes.target import Target
 from hierpool.core.design import Design
 from hierpool.core.integrated import Integrated
 

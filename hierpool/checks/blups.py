@@ -69,7 +69,7 @@ def compare_blups(fit: Any, reml: Any) -> pd.DataFrame:
         tables.append(
             _beside(
                 group,
-                fit.n_draws,
+                fit.affordable_draws.shape,
                 means[name],
                 fit.variable(name).to_numpy(),
                 with_prior[name][0],
@@ -81,7 +81,7 @@ def compare_blups(fit: Any, reml: Any) -> pd.DataFrame:
 
 def _beside(
     group: GroupDesign,
-    n_draws: tuple[int, int],
+    n_draws: tuple[int, ...],
     draws: np.ndarray,
     own_draws: np.ndarray,
     with_prior: np.ndarray,

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 from arviz_base import rcParams
 from arviz_stats.base import array_stats
+from scipy import special
 
 from hierpool.core.results import Status
 
@@ -107,16 +108,18 @@ def proposal_pareto_k(log_weights: np.ndarray) -> float:
     return float(array_stats.psislw(-log_weights)[1])
 
 
-def summary(values: xr.DataArray, diagnostics: bool = True) -> pd.DataFrame:
+def summary(
+    values: xr.DataArray, diagnostics: bool = True, prob: float | None = None
+) -> pd.DataFrame:
     """Mean, median, sd, interval and diagnostics of every scalar of one variable, full precision.
 
-    Rows in C order of the dims after (chain, draw). Interval kind and probability, and the names
-    of its bounds, follow ArviZ's rcParams. ``diagnostics=False`` leaves ESS and R-hat out: they
-    cost about 2 ms a scalar.
+    Rows in C order of the dims after (chain, draw). Interval kind and probability (unless ``prob``
+    is given), and the names of its bounds, follow ArviZ's rcParams. ``diagnostics=False`` leaves
+    ESS and R-hat out: they cost about 2 ms a scalar.
     """
     data = values.to_dataset(name="v")
     kind = rcParams["stats.ci_kind"]
-    probability = float(rcParams["stats.ci_prob"])
+    probability = float(rcParams["stats.ci_prob"] if prob is None else prob)
     bounds = (azs.hdi if kind == "hdi" else azs.eti)(data, prob=probability)["v"]
     sampled = ("chain", "draw")
     flat = values.transpose(*sampled, ...).to_numpy()
@@ -135,6 +138,16 @@ def summary(values: xr.DataArray, diagnostics: bool = True) -> pd.DataFrame:
         table["ess_tail"] = azs.ess(data, method="tail")["v"].to_numpy().reshape(-1)
         table["r_hat"] = azs.rhat(data)["v"].to_numpy().reshape(-1)
     return table
+
+
+def normal_interval(
+    estimate: np.ndarray, se: np.ndarray, prob: float | None = None
+) -> dict[str, np.ndarray]:
+    """Bounds ``ci89_lb`` and ``ci89_ub`` of normal intervals; probability from ArviZ's rcParams."""
+    probability = float(rcParams["stats.ci_prob"] if prob is None else prob)
+    reach = float(special.ndtri(0.5 + probability / 2)) * se
+    name = f"ci{100 * probability:g}"
+    return {f"{name}_lb": estimate - reach, f"{name}_ub": estimate + reach}
 
 
 def monte_carlo_error(values: xr.DataArray) -> np.ndarray:

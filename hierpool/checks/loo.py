@@ -13,6 +13,7 @@ Merkle, Furr, Rabe-Hesketh (2019), Psychometrika 84, 802-829 (marginal against c
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import arviz_stats as azs
@@ -39,16 +40,29 @@ class ScoredLOO(ELPDDataLOO):
         What was left out: a new row of a known level, or all rows of a new level.
     n_refitted
         Points scored exactly; their ``pareto_k`` is NaN, since nothing was importance sampled.
+    n_left
+        Draws of theta that were not used because each is expensive (several factors, many
+        levels). 0: all were.
+    mcse
+        Monte Carlo standard error of ``elpd`` from the draws of theta that were used.
     """
 
     question: str = ""
     n_refitted: int = 0
+    n_left: int = 0
+    mcse: float = float("nan")
 
     def __str__(self) -> str:
-        refitted = f"{self.n_refitted} of {self.n_data_points} scored exactly (Pareto k too high)."
-        return (
-            f"{self.question}\n{super().__str__()}\n{refitted if self.n_refitted else ''}".rstrip()
-        )
+        lines = [self.question, super().__str__()]
+        if self.n_refitted:
+            what = f"{self.n_refitted} of {self.n_data_points}"
+            lines.append(f"{what} scored exactly (Pareto k too high).")
+        if self.n_left:
+            total = self.n_samples + self.n_left
+            lines.append(
+                f"From {self.n_samples} of {total} draws of theta: Monte Carlo error {self.mcse:.2g}."
+            )
+        return "\n".join(lines)
 
     __repr__ = __str__
 
@@ -65,21 +79,50 @@ def leave_one_row_out(fit: Any, refit: Refit | None) -> ScoredLOO:
     """
     from hierpool.checks import psis
 
-    integrated, sigma, factor = fit.integrated, fit.theta.sigma, fit.relative_factor
-    n, r_eff = fit.design.n, relative_efficiency(fit)
-    scores, kept = np.empty((n, 3)), _kept_densities(fit)
+    used = _Used.of(fit)
+    integrated, sigma, factor = fit.integrated, used.sigma, used.factor
+    n, r_eff = fit.design.n, used.efficiency
+    scores, kept = np.empty((n, 3)), _kept_densities(fit) if not used.n_left else None
+    influence = np.zeros(len(sigma))
     marginal = integrated.marginal(sigma, factor)
     codes = fit.design.groups[0].grouping.codes if fit.design.groups else np.zeros(n)
     by_level = np.argsort(codes, kind="stable")
-    for rows in np.array_split(by_level, max(1, n * len(sigma) // _BLOCK_NUMBERS)):
+    # of several factors every call factors every theta again: all rows at once
+    pieces = max(1, n * len(sigma) // _BLOCK_NUMBERS) if len(fit.design.groups) <= 1 else 1
+    for rows in np.array_split(by_level, pieces):
         if kept is None:
             density = integrated.densities_by_row(sigma, factor, rows, marginal)
         else:
             density = kept[:, rows].T
         scores[rows] = np.stack(psis.leave_one_out(density, r_eff), axis=1)
+        influence += _influence(density)
     points = [np.array([i]) for i in range(n)]
     labels = {OBS_DIM: row_labels(fit.design)}
-    return _scored(scores, points, labels, len(sigma), refit, "a new row of a known level")
+    return _scored(scores, points, labels, used, influence, refit, "a new row of a known level")
+
+
+@dataclass(frozen=True)
+class _Used:
+    """The draws of theta that a score is made from: all, or as many as can be afforded."""
+
+    sigma: np.ndarray
+    factor: np.ndarray
+    n_left: int
+    efficiency: float
+
+    @classmethod
+    def of(cls, fit: Any) -> _Used:
+        K, kept = len(fit.theta), fit.affordable_draws.ravel()
+        efficiency = relative_efficiency(fit)
+        if len(kept) < K:
+            efficiency = min(1.0, efficiency * K / len(kept))
+        return cls(fit.theta.sigma[kept], fit.relative_factor[kept], K - len(kept), efficiency)
+
+
+def _influence(density: np.ndarray) -> np.ndarray:
+    """Shape (K,): what each draw does to the sum of the points' scores; density (points, K)."""
+    ratios = np.exp(density.min(axis=1, keepdims=True) - density)
+    return np.asarray((ratios / ratios.mean(axis=1, keepdims=True) - 1).sum(axis=0))
 
 
 def _kept_densities(fit: Any) -> np.ndarray | None:
@@ -94,14 +137,14 @@ def leave_one_group_out(fit: Any, grouping: Grouping, refit: Refit | None) -> Sc
     """Joint score of all rows of each level given all other levels."""
     from hierpool.checks import psis
 
-    sigma = fit.theta.sigma
-    density = fit.integrated.log_density_of_levels(sigma, fit.relative_factor, grouping)
-    scores = np.stack(psis.leave_one_out(density, relative_efficiency(fit)), axis=1)
+    used = _Used.of(fit)
+    density = fit.integrated.log_density_of_levels(used.sigma, used.factor, grouping)
+    scores = np.stack(psis.leave_one_out(density, used.efficiency), axis=1)
     by_level = np.argsort(grouping.codes, kind="stable")
     points = np.split(by_level, np.cumsum(grouping.n_rows)[:-1])
     labels = {grouping.factor: [str(v) for v in grouping.levels]}
     question = f"all rows of a new level of {grouping.factor}"
-    return _scored(scores, points, labels, len(sigma), refit, question)
+    return _scored(scores, points, labels, used, _influence(density), refit, question)
 
 
 def leave_one_row_out_conditional(fit: Any) -> ScoredLOO:
@@ -114,18 +157,23 @@ def leave_one_row_out_conditional(fit: Any) -> ScoredLOO:
     points = [np.array([i]) for i in range(fit.design.n)]
     labels = {OBS_DIM: row_labels(fit.design)}
     question = "a new row of a known level, by importance sampling of every coefficient"
-    return _scored(scores, points, labels, density.shape[1], None, question)
+    used = _Used(np.ones(density.shape[1]), np.zeros((0, 0, 0)), 0, 1.0)
+    return _scored(scores, points, labels, used, _influence(density), None, question)
 
 
 def _scored(
     scores: np.ndarray,
     points: list[np.ndarray],
     labels: dict[str, Any],
-    n_draws: int,
+    used: _Used,
+    influence: np.ndarray,
     refit: Refit | None,
     question: str,
 ) -> ScoredLOO:
     elpd, k, lppd = scores.T.copy()
+    n_draws = len(used.sigma)
+    if used.n_left:  # a refit would cost as much as the fit itself, for each point
+        refit = None
     good_k = min(1 - 1 / np.log10(n_draws), 0.7) if n_draws > 1 else 0.7
     # No k: the tail is too uniform to fit, which is harmless, or one weight leaves the others at zero.
     lost = np.isnan(k) & (lppd - elpd > LOST)
@@ -148,6 +196,8 @@ def _scored(
     )
     result.question = question
     result.n_refitted = len(bad) if refit is not None else 0
+    result.n_left = used.n_left
+    result.mcse = float(influence.std() / np.sqrt(n_draws * used.efficiency))
     return result
 
 
@@ -193,10 +243,12 @@ def loo_pit(fit: Any) -> xr.DataArray:
     from arviz_stats.base import array_stats
     from scipy import special
 
-    integrated, sigma, factor = fit.integrated, fit.theta.sigma, fit.relative_factor
-    n, r_eff = fit.design.n, relative_efficiency(fit)
+    used = _Used.of(fit)
+    integrated, sigma, factor = fit.integrated, used.sigma, used.factor
+    n, r_eff = fit.design.n, used.efficiency
     pit = np.empty(n)
-    for rows in np.array_split(np.arange(n), max(1, 4 * n * len(sigma) // _BLOCK_NUMBERS)):
+    pieces = max(1, 4 * n * len(sigma) // _BLOCK_NUMBERS) if len(fit.design.groups) <= 1 else 1
+    for rows in np.array_split(np.arange(n), pieces):
         mean, sd = integrated.prediction_of_rows(sigma, factor, rows)
         scaled = (fit.design.y[rows] - mean) / sd
         density = -0.5 * scaled**2 - np.log(sd)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import arviz_stats as azs
@@ -11,13 +12,14 @@ import pandas as pd
 import xarray as xr
 from arviz_base import rcParams
 
-from hierpool.core.coding import Coding
 from hierpool.core.design import Block, Design, GroupDesign
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
-from hierpool.core.gaussian import BetaPrior, condition
-from hierpool.core.moments import Coordinates, Moments, Rows, single_group
+from hierpool.core.moments import Coordinates, Moments, Rows
+from hierpool.core.results import FactorEstimate
 from hierpool.core.sweep import own_least_squares
 from hierpool.core.tables import level_index
+
+SOME_DRAWS = 200  # draws of theta from which pooling factors of several factors are made
 
 
 def shrinkage(fit: Any) -> pd.DataFrame:
@@ -49,53 +51,74 @@ def shrinkage(fit: Any) -> pd.DataFrame:
             "fit-needed",
         )
     design: Design = fit.design
-    group = single_group(design)
-    if group is None or not group.is_pooled:
+    if not design.groups or not design.groups[0].is_pooled:
         raise UnsupportedModelError(
             f"{design.spec.formula} does not pool partially, so nothing is shrunk. "
             "Fit varying_intercept(...) or varying_slope(...).",
             "no-shrinkage",
         )
-    is_posterior = hasattr(fit, "draws")
-    if is_posterior:
+    if hasattr(fit, "draws"):
         means = {k: v.mean(axis=0) for k, v in fit.conditional_means().items()}
-        beta, coef = means["beta"], means["coef"]
-        factors = _factor_draws(fit.integrated, fit.theta.sigma, fit.relative_factor, group)
+        factors = _factor_draws(fit)
     else:
-        beta, coef = fit.estimate.beta, fit.estimate.only.coef
-        coordinates = Coordinates.of(design)
-        moments = Moments.of(Rows.of(design, coordinates))
-        sigma, factor = np.array([fit.estimate.sigma]), fit.estimate.relative_factor[None]
-        at = condition(moments, sigma, factor, BetaPrior.flat(moments.p))
-        factors = _pooling_factors(at.covariance_given_beta, sigma, factor, coordinates.z)
-    design_of = Moments.of_design(design).design_of
-    own, one_line = own_estimates(design, group, beta), one_line_fit(design)
-    population = _at_terms(beta, group, fill=0.0)
-    shape = coef.shape
-    levels = level_index(group)
+        e = fit.estimate
+        means = {"beta": e.beta} | {f"u_{f.factor}": f.u for f in e.factors}
+        factors = [_at_optimum(f) for f in e.factors]
+    one_line, tables = one_line_fit(design), []
+    for group, pooled in zip(design.groups, factors, strict=True):
+        own = own_estimates(design, group, means)
+        tables.append(_table(group, means, own, one_line, pooled))
+    return pd.concat(tables)
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    """Pooling factors of one factor's levels: draws (chains, draws, U, q), and the design of each."""
+
+    draws: np.ndarray
+    design_of: np.ndarray
+    has_interval: bool
+
+
+def _table(
+    group: GroupDesign,
+    means: Mapping[str, np.ndarray],
+    own: np.ndarray,
+    one_line: np.ndarray,
+    pooled: _Pooled,
+) -> pd.DataFrame:
+    u, population = means[f"u_{group.factor}"], _at_terms(means["beta"], group, fill=0.0)
+    n_levels, index = len(u), level_index(group)
     table = pd.DataFrame(
         {
-            "n": np.repeat(group.grouping.n_rows, shape[1]),
+            "n": np.repeat(group.grouping.n_rows, u.shape[1]),
             "no_pooling": own.reshape(-1),
-            "partial_pooling": coef.reshape(-1),
-            "population": np.tile(population, shape[0]),
-            "complete_pooling": np.tile(_at_terms(one_line, group, fill=np.nan), shape[0]),
-            "pooling_factor": factors.mean(axis=0)[design_of].reshape(-1),
+            "partial_pooling": (population + u).reshape(-1),
+            "population": np.tile(population, n_levels),
+            "complete_pooling": np.tile(_at_terms(one_line, group, fill=np.nan), n_levels),
+            "pooling_factor": pooled.draws.mean(axis=(0, 1))[pooled.design_of].reshape(-1),
         },
-        index=levels,
+        index=index,
     )
-    return table.join(_interval(factors, design_of, levels, fit.n_draws)) if is_posterior else table
+    return table.join(_interval(pooled, index)) if pooled.has_interval else table
 
 
-def own_estimates(design: Design, group: GroupDesign, beta: np.ndarray) -> np.ndarray:
+def own_estimates(
+    design: Design, group: GroupDesign, means: Mapping[str, np.ndarray]
+) -> np.ndarray:
     """Shape (J, q): least squares of each level's rows on the group columns, user's coding.
 
-    The terms that do not vary are taken off at ``beta`` (p,) first; NaN where the rows of a level
-    cannot tell a coefficient.
+    The terms that do not vary, and other factors, are taken off at ``means`` ("beta" and
+    "u_<factor>") first; NaN where the rows of a level cannot tell a coefficient.
     """
     fixed = np.setdiff1d(np.arange(len(design.terms)), group.population)
+    others = [g for g in design.groups if g is not group]
+    y = design.y - design.X[:, fixed] @ means["beta"][fixed]
+    for other in others:
+        u = means[f"u_{other.factor}"][other.grouping.codes]
+        y = y - np.einsum("nq,nq->n", other.Z, u)
     own_blocks = replace(group, blocks=(Block(0, len(group.terms), "none"),))
-    y, none = design.y - design.X[:, fixed] @ beta[fixed], np.zeros((design.n, 0))
+    none = np.zeros((design.n, 0))
     alone = replace(design, y=y, X=none, terms=(), groups=(own_blocks,))
     coordinates = Coordinates.of(alone)
     moments = Moments.of(Rows.of(alone, coordinates))
@@ -117,47 +140,43 @@ def _at_terms(beta: np.ndarray, group: GroupDesign, fill: float) -> np.ndarray:
     return np.append(beta, fill)[group.population]
 
 
-def _factor_draws(
-    integrated: Any, sigma: np.ndarray, factor: np.ndarray, group: GroupDesign
-) -> np.ndarray:
-    """Shape (draws, U, q): pooling factors of each unique level design."""
-    m, z = integrated.moments, integrated.coordinates.z
-    parts = [
-        _pooling_factors(
-            integrated.condition(sigma[part], factor[part]).covariance_given_beta,
-            sigma[part],
-            factor[part],
-            z,
-        )
-        for part in integrated.blocks(len(sigma), 4 * len(m.counts) * m.q**2)
-    ]
-    return np.concatenate(parts)
+def _factor_draws(fit: Any) -> list[_Pooled]:
+    """Pooling factors of every factor at the draws of theta; at some of them where that is dear."""
+    design, algebra = fit.design, fit.integrated
+    kept = fit.affordable_draws
+    if len(design.groups) > 1:
+        kept = kept[:, :: max(1, kept.size // SOME_DRAWS)]
+    sigma, Lambda = fit.theta.sigma[kept.ravel()], fit.relative_factor[kept.ravel()]
+    to_user = algebra.coordinates.u_from_working
+    total = ((to_user @ Lambda * sigma[:, None, None]) ** 2).sum(axis=-1)
+    out = []
+    found = algebra.conditional_variances(sigma, Lambda)
+    for (left, design_of), at in zip(found, design.group_columns, strict=True):
+        share = _share(left, total[:, None, at])
+        out.append(_Pooled(share.reshape(*kept.shape, *share.shape[1:]), design_of, True))
+    return out
 
 
-def _pooling_factors(
-    conditional: np.ndarray, sigma: np.ndarray, factor: np.ndarray, z: Coding | None
-) -> np.ndarray:
-    """Shape (K, U, q): condVar_kk / Sigma_kk in the user's coding; 1 where Sigma_kk is zero."""
-    assert z is not None
-    root = z.from_working @ factor * sigma[:, None, None]
-    total = (root**2).sum(axis=-1)[:, None]
-    left = np.einsum("ka,nuab,kb->nuk", z.from_working, conditional, z.from_working)
+def _at_optimum(e: FactorEstimate) -> _Pooled:
+    share = _share(np.diagonal(e.u_condvar, axis1=-2, axis2=-1), e.sd**2)
+    return _Pooled(share[None, None], np.arange(len(share)), False)
+
+
+def _share(left: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """condVar_kk / Sigma_kk; 1 where Sigma_kk is zero."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(total > 0, np.clip(left / total, 0.0, 1.0), 1.0)
 
 
-def _interval(
-    factors: np.ndarray, design_of: np.ndarray, levels: pd.MultiIndex, n_draws: tuple[int, int]
-) -> pd.DataFrame:
+def _interval(pooled: _Pooled, levels: pd.MultiIndex) -> pd.DataFrame:
     kind, probability = rcParams["stats.ci_kind"], float(rcParams["stats.ci_prob"])
-    draws = factors.reshape(*n_draws, *factors.shape[1:])
-    data = xr.Dataset({"v": (("chain", "draw", "design", "term"), draws)})
+    data = xr.Dataset({"v": (("chain", "draw", "design", "term"), pooled.draws)})
     bounds = (azs.hdi if kind == "hdi" else azs.eti)(data, prob=probability)["v"]
     percent = f"{100 * probability:g}"
     return pd.DataFrame(
         {
             f"pooling_factor_{kind}{percent}_{label}": bounds.sel(ci_bound=bound)
-            .to_numpy()[design_of]
+            .to_numpy()[pooled.design_of]
             .reshape(-1)
             for bound, label in (("lower", "lb"), ("upper", "ub"))
         },

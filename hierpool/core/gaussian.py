@@ -26,7 +26,7 @@ Henderson (1975), Biometrics 31, 423-447.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -127,6 +127,17 @@ class Marginal:
         s = moments.Xy + scaled[..., 0] * prior.weighted_mean - Gg
         m, R = moments, cholesky(S)
         return cls(m.n, prior, sigma, R, s, m.yy, g_squared, log_det_levels, m.log_sd)
+
+    def at(self, which: slice) -> Marginal:
+        """That of some of the values of theta."""
+        return replace(
+            self,
+            sigma=self.sigma[which],
+            R=self.R[which],
+            s=self.s[which],
+            g_squared=self.g_squared[which],
+            log_det_levels=self.log_det_levels[which],
+        )
 
     @cached_property
     def half(self) -> np.ndarray:

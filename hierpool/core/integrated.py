@@ -95,13 +95,23 @@ class Integrated(ABC):
     ) -> dict[str, np.ndarray]:
         """One exact draw of all coefficients for each of K values of theta, in the user's coding.
 
-        Keys ``beta``, ``u_<factor>`` and ``coef_<factor>``; ``with_sums=False`` leaves the last
+        Keys ``beta`` (K, p), ``u_<factor>`` and ``coef_<factor>``; ``with_sums=False`` leaves the last
         out where it is ``u`` plus the population's coefficients.
         """
 
     @abstractmethod
     def mean_coefficients(self, sigma: np.ndarray, Lambda: np.ndarray) -> dict[str, np.ndarray]:
         """Conditional means of all coefficients at K values of theta; keys as for the draws."""
+
+    @abstractmethod
+    def conditional_variances(
+        self, sigma: np.ndarray, Lambda: np.ndarray
+    ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Var(u | y, beta, theta) of the levels at K values of theta, in the user's coding.
+
+        For each factor the diagonals (K, U, q) of its different designs, and the design of each
+        level (J,).
+        """
 
     @abstractmethod
     def densities_by_row(
@@ -177,7 +187,7 @@ class Integrated(ABC):
         self, beta: np.ndarray, u: tuple[np.ndarray, ...], with_sums: bool
     ) -> dict[str, np.ndarray]:
         """beta (K, p) and deviations (K, J_f, q_f), in the user's coding, by their names."""
-        out = {"beta": beta} if beta.shape[1] else {}
+        out = {"beta": beta}
         padded = np.concatenate([beta, np.zeros((len(beta), 1))], axis=1)
         for group, own in zip(self.design.groups, u, strict=True):
             out[f"u_{group.factor}"] = own

@@ -14,6 +14,8 @@ from hierpool.core.gaussian import BetaPrior, Marginal
 from hierpool.core.integrated import Integrated, LevelSums
 from hierpool.core.moments import Coordinates, Moments
 
+_AT_ONCE = 2_000_000  # rows x thetas worked at once
+
 
 @dataclass(frozen=True)
 class IntegratedMany(Integrated):
@@ -94,15 +96,37 @@ class IntegratedMany(Integrated):
         )
         return self._with_population(self.coordinates.beta_to_user(beta), user, with_sums)
 
+    def conditional_variances(
+        self, sigma: np.ndarray, Lambda: np.ndarray
+    ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Var(u | y, beta, theta) of the levels, in the user's coding; a factorisation a theta."""
+        zs, found = self.coordinates.zs, []
+        marginal = self.marginal(sigma, Lambda)
+        for k in range(len(sigma)):
+            at = self.fronts.factored(Lambda[k])
+            own = self.fronts.variances(at, marginal.R[k]).conditional
+            found.append(
+                [
+                    sigma[k] ** 2 * np.einsum("ka,jab,kb->jk", z.from_working, v, z.from_working)
+                    for v, z in zip(own, zs, strict=True)
+                ]
+            )
+        every = (np.stack([one[f] for one in found]) for f in range(len(zs)))
+        return tuple((values, np.arange(values.shape[1])) for values in every)
+
     def densities_by_row(
         self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray, marginal: Marginal
     ) -> np.ndarray:
         """Shape (rows, K): log p(y_i | y_-i, theta), every coefficient integrated out."""
-        densities = front_leave_out.log_density_of_rows(
-            self.fronts, sigma, Lambda, marginal, np.asarray(rows)
-        )
-        self.scaled_rows.of_response(densities.T, rows)
-        return densities
+        out = np.empty((len(rows), len(sigma)))
+        step = max(1, _AT_ONCE // max(len(rows), 1))
+        for start in range(0, len(sigma), step):
+            some = slice(start, start + step)
+            out[:, some] = front_leave_out.log_density_of_rows(
+                self.fronts, sigma[some], Lambda[some], marginal.at(some), np.asarray(rows)
+            )
+        self.scaled_rows.of_response(out.T, rows)
+        return out
 
     def log_density_of_levels(
         self, sigma: np.ndarray, Lambda: np.ndarray, grouping: Grouping

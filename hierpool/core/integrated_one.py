@@ -145,7 +145,7 @@ class IntegratedOne(Integrated):
 
         m, z, group = self.moments, self.coordinates.z, single_group(self.design)
         user_beta = self.coordinates.beta_to_user(beta)
-        out = {"beta": user_beta} if user_beta.shape[1] else {}
+        out = {"beta": user_beta}
         if group is None or z is None:
             return out
         shift = self.coordinates.u_shift(beta) + z.from_working @ self.own_mean
@@ -179,6 +179,20 @@ class IntegratedOne(Integrated):
 
         over_pieces(run, range(levels.start, levels.stop, LEVELS_AT_ONCE))
         return out
+
+    def conditional_variances(
+        self, sigma: np.ndarray, Lambda: np.ndarray
+    ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Var(u | y, beta, theta) of the levels, in the user's coding."""
+        m, z = self.moments, self.coordinates.z
+        if z is None:
+            return ()
+        parts = []
+        for part in self.blocks(len(sigma), 4 * len(m.counts) * m.q**2):
+            inner = self.condition(sigma[part], Lambda[part]).covariance_given_beta
+            to_user = z.from_working
+            parts.append(np.einsum("ka,nuab,kb->nuk", to_user, inner, to_user))
+        return ((np.concatenate(parts), m.design_of),)
 
     def densities_by_row(
         self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray, marginal: Marginal

@@ -177,9 +177,14 @@ def level_labels(group: GroupDesign) -> np.ndarray:
 
 def row_labels(design: Design) -> np.ndarray:
     """Labels of the rows for the ``obs`` dim: an integer index as it is, else 0..n-1."""
-    if pd.api.types.is_integer_dtype(design.rows.dtype) and design.rows.is_unique:
-        return design.rows.to_numpy(dtype=np.int64)
-    return np.arange(design.n)
+    return index_labels(design.rows)
+
+
+def index_labels(index: pd.Index[Any]) -> np.ndarray:
+    """Labels of the ``obs`` dim for rows of this index."""
+    if pd.api.types.is_integer_dtype(index.dtype) and index.is_unique:
+        return index.to_numpy(dtype=np.int64)
+    return np.arange(len(index))
 
 
 def posterior_tree(design: Design, draws: Draws, attrs: Mapping[str, Any]) -> xr.DataTree:

@@ -7,7 +7,7 @@ and columns that are there, clean and complete.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -178,6 +178,8 @@ class EncodedRows:
         The user's index of the rows.
     offset
         Shape (n,): added to the linear predictor of each row.
+    relative_sd
+        As in ``Design``; the number 1 where it was not asked for.
     """
 
     X: np.ndarray
@@ -186,6 +188,7 @@ class EncodedRows:
     labels: Mapping[str, pd.Index[Any]]
     index: pd.Index[Any]
     offset: np.ndarray
+    relative_sd: np.ndarray | float = 1.0
 
 
 @dataclass(frozen=True)
@@ -206,6 +209,8 @@ class Encoder:
         Factor -> the user's columns it is made of.
     offsets
         What is added to the linear predictor, one column each.
+    residual
+        What is known of the residual sds, and its column: ``("weights", "w")``; None for nothing.
     """
 
     sources: tuple[Source, ...]
@@ -214,8 +219,14 @@ class Encoder:
     levels: Mapping[str, pd.Index[Any]]
     factor_columns: Mapping[str, tuple[str, ...]]
     offsets: tuple[Piece, ...] = ()
+    residual: tuple[rows.Role, str] | None = None
 
-    def encode(self, data: Any, factors: Literal["known", "none"] = "known") -> EncodedRows:
+    def encode(
+        self,
+        data: Any,
+        factors: Literal["known", "none"] | Collection[str] = "known",
+        residual: bool = False,
+    ) -> EncodedRows:
         """New rows in the model's columns, with the means, knots and categories it was made with.
 
         Parameters
@@ -224,20 +235,30 @@ class Encoder:
             A table with the predictors; the response may be missing.
         factors
             ``"known"``: the columns of the groups are there too, and a level that the model has
-            not seen gets the code -1. ``"none"``: they are not read, and Z holds nothing.
+            not seen gets the code -1. ``"none"``: they are not read, and Z holds nothing. Names
+            of factors: the columns of these are read, and Z holds all.
+        residual
+            Whether the column of weights or known sds is read, in models that have one.
         """
+        wanted = {"known": list(self.levels), "none": []}
+        read = wanted[factors] if isinstance(factors, str) else factors
+        chosen = [f for f in self.levels if f in read]
+        table = rows.read_frame(data)
         names = [s.column for s in self.sources]
-        chosen = list(self.levels) if factors == "known" else []
         names += [c for f in chosen for c in self.factor_columns[f]]
-        frame = rows.select(rows.read_frame(data), dict.fromkeys(names))
+        known = self.residual if residual else None
+        names += [known[1]] if known else []
+        frame = rows.select(table, dict.fromkeys(names))
         _check_complete(frame)
         own = model_frame(frame, self.sources)
         X = join(self.population, own, frame.index)
-        Z = {f: join(p, own, frame.index) for f, p in self.groups.items() if f in chosen}
+        varying = {} if factors == "none" else self.groups
+        Z = {f: join(p, own, frame.index) for f, p in varying.items()}
         labels = {f: _labels(frame, self.factor_columns[f]) for f in chosen}
         codes = {f: _codes(self.levels[f], labels[f], f) for f in chosen}
         offset = join(self.offsets, own, frame.index).sum(axis=1)
-        return EncodedRows(X, Z, codes, labels, frame.index, offset)
+        sd = rows.relative_sd(frame, *known) if known else 1.0
+        return EncodedRows(X, Z, codes, labels, frame.index, offset, sd)
 
     def sum_coded(self, frame: pd.DataFrame) -> np.ndarray:
         """The first piece of the population with categories that sum to zero, shape (n, p).

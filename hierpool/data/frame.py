@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -95,6 +96,7 @@ def build_design(spec: Spec, data: Any) -> Design:
     names = tuple(n for piece in encoder.population for n in piece.names)
     X = join(encoder.population, own, table.frame.index)
     groups = tuple(_group(groupings[f], terms, X, names) for f in _pooled(spec))
+    _check_distinct(groups)
     design = Design(
         spec=spec,
         y=y,
@@ -131,6 +133,7 @@ def _encoder(
         {f: tuple(t.piece for t in terms if t.term.factor == f) for f in _pooled(table.spec)},
         {f: g.levels for f, g in groupings.items()},
         table.made_of,
+        residual=next(iter(_residual_columns(table.spec).items()), None),
     )
 
 
@@ -153,7 +156,7 @@ def _read(spec: Spec, data: Any) -> _Table:
     offsets = tuple(read_offset(text) for text in spec.offsets)
     table = _Table(spec, whole, response, offsets, sides, made_of, ())
     group_columns = [c for columns in made_of.values() for c in columns]
-    residual = [c for c in (spec.weights, spec.known_se) if c is not None]
+    residual = _residual_columns(spec).values()
     wanted = dict.fromkeys([*response.columns, *table.predictors, *residual, *group_columns])
     selected = rows.select(whole, wanted)
     rows.check_factor_names(spec.factors)
@@ -161,27 +164,16 @@ def _read(spec: Spec, data: Any) -> _Table:
     return replace(table, frame=frame, notices=(*dropped, *rows.unused_categories(frame)))
 
 
-def _positive(table: _Table, role: Literal["weights", "known_se"]) -> np.ndarray | None:
+def _positive(table: _Table, role: rows.Role) -> np.ndarray | None:
     """The column of weights or of known sds, shape (n,); None without one."""
-    name = table.spec.weights if role == "weights" else table.spec.known_se
-    if name is None:
-        return None
-    column = table.frame[name]
-    values = rows.to_numbers(column, name, role)
-    bad = values <= 0
-    if bad.any():
-        means = (
-            "the residual variance of a row is sigma^2 / weight"
-            if role == "weights"
-            else "it is the residual sd of a row"
-        )
-        raise DataError(
-            f"column {name!r} is 0 or negative in {rows.rows_named(column.index[bad])}, and as "
-            f"{role} it must be positive: {means}. Correct these values, or make them missing to "
-            "leave the rows out",
-            "not-positive",
-        )
-    return values
+    name = _residual_columns(table.spec).get(role)
+    return None if name is None else rows.to_positive(table.frame[name], name, role)
+
+
+def _residual_columns(spec: Spec) -> dict[rows.Role, str]:
+    """What is known of the residual sds -> its column."""
+    both: dict[rows.Role, str | None] = {"weights": spec.weights, "known_se": spec.known_se}
+    return {role: name for role, name in both.items() if name is not None}
 
 
 def _check_response(design: Design) -> None:
@@ -249,6 +241,23 @@ def _check_groups(spec: Spec, groupings: Mapping[str, Grouping]) -> None:
             )
 
 
+def _check_distinct(groups: Sequence[GroupDesign]) -> None:
+    """Raise where two factors divide the rows alike and the same column varies over both."""
+    for one, other in itertools.combinations(groups, 2):
+        both = [t for t in one.terms if t in other.terms]
+        J = one.grouping.n_levels
+        if not both or other.grouping.n_levels != J:
+            continue
+        pairs = np.unique(one.grouping.codes * J + other.grouping.codes)
+        if len(pairs) == J:
+            raise DataError(
+                f"{one.factor!r} and {other.factor!r} divide the rows into the same groups, and "
+                f"{listed(both)} varies over both: only the sum of the two variances can be told. "
+                "Keep one of the two",
+                "same-groups",
+            )
+
+
 def _check_group_predictors(table: _Table, found: Mapping[Factor, Iterable[Source]]) -> None:
     """Raise where a group is a categorical predictor too."""
     groups = {table.made_of[f] for f in _pooled(table.spec)}
@@ -312,8 +321,22 @@ def _term_columns(
             for k in every
             if encoding.names[k] != "Intercept" and _is_constant_within(Z[:, k], grouping)
         ]
+        if term.covariance == "uncorrelated":
+            notices += _diagonal_factors(encoding, term)
     piece = Piece(encoding, chosen)
     return _TermColumns(term, piece, Z[:, list(chosen)], common, tuple(notices))
+
+
+def _diagonal_factors(encoding: Encoding, term: GroupTerm) -> list[Finding]:
+    """Say it where ``||`` stands beside a category, which other programs read otherwise."""
+    several = [text for text, columns in encoding.terms if len(columns) > 1]
+    if not several:
+        return []
+    text = (
+        f"{group_text(term)}: no two coefficients correlate, those of {listed(several)} neither; "
+        "lme4 1.1 reads || so that the coefficients of one category keep their correlations"
+    )
+    return [Finding("diagonal-categories", "note", text)]
 
 
 def _is_constant_within(column: np.ndarray, grouping: Grouping) -> bool:

@@ -20,6 +20,7 @@ from hierpool.data.calls import quote
 from hierpool.data.formula import split_factor
 
 Kind = Literal["number", "boolean", "text", "category", "time", "mixed"]
+Role = Literal["weights", "known_se"]
 _OBJECTS: dict[str, Kind] = {
     "string": "text",
     "boolean": "boolean",
@@ -182,6 +183,31 @@ def to_numbers(column: pd.Series[Any], name: str, role: str) -> np.ndarray:
             "infinite-values",
         )
     return values
+
+
+def to_positive(column: pd.Series[Any], name: str, role: Role) -> np.ndarray:
+    """The column of weights or of known residual sds, shape (n,); an error where one is not positive."""
+    values = to_numbers(column, name, role)
+    bad = values <= 0
+    if bad.any():
+        means = (
+            "the residual variance of a row is sigma^2 / weight"
+            if role == "weights"
+            else "it is the residual sd of a row"
+        )
+        raise DataError(
+            f"column {name!r} is 0 or negative in {rows_named(column.index[bad])}, and as "
+            f"{role} it must be positive: {means}. Correct these values, or make them missing to "
+            "leave the rows out",
+            "not-positive",
+        )
+    return values
+
+
+def relative_sd(frame: pd.DataFrame, role: Role, name: str) -> np.ndarray:
+    """Shape (n,): residual sd of each row in units of sigma, from weights or known sds."""
+    values = to_positive(frame[name], name, role)
+    return values if role == "known_se" else 1 / np.sqrt(values)
 
 
 def _fail_not_number(column: pd.Series[Any], name: str, kind: Kind, role: str) -> None:

@@ -16,6 +16,7 @@ SINGULAR = 1e-4  # relative sd, per sd of its column, below which a direction ha
 SNAP_TO_BOUNDARY = 1e-2  # directions below this are tried at exactly zero
 SNAP_GAIN = 1e-7  # deviance a direction of variance must buy to be kept off zero
 GRADIENT_TOLERANCE = 1e-4  # largest gradient of the deviance (per unit theta) at an optimum
+ENOUGH = {False: 1e-5, True: 1e-3}  # slope that ends quasi-Newton, of one factor and of several
 NEAR = 1e-5  # moves of theta after which the Hessian is still the same
 _START_SCALES = np.array([0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
 
@@ -132,7 +133,7 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
         start,
         jac=True,
         method="BFGS",
-        options={"gtol": 1e-5, "maxiter": 500},
+        options={"gtol": ENOUGH[len(criterion.coordinates.zs) > 1], "maxiter": 500},
     )
     theta = np.asarray(found.x)
     value, gradient = criterion.value_and_gradient(theta)

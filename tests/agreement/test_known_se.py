@@ -142,7 +142,7 @@ def test_posterior_is_that_of_the_grid(fit, truth):
 
 def test_effects_of_the_schools_are_those_of_the_grid(fit, truth):
     found = fit.coefficients()
-    means = fit.conditional_means()["coef"].mean(axis=0)[:, 0]
+    means = fit.conditional_means()[f"coef_{fit.design.groups[0].factor}"].mean(axis=0)[:, 0]
     for (mean, sd), conditional, drawn in zip(truth.effects, means, found["sd"], strict=True):
         assert conditional == pytest.approx(mean, abs=0.05 * sd)
         assert drawn == pytest.approx(sd, rel=0.04)

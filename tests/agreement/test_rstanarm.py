@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import hierpool as hp
-from hierpool.bayes.exact import Target, sample_theta
+from hierpool.bayes.exact import sample_theta
+from hierpool.bayes.target import Target
 
 HERE = Path(__file__).parents[1] / "reference" / "rstanarm"
 NAMES = ["sleepstudy__rs", "radon__ri"]
@@ -51,7 +52,7 @@ def reweighted(name: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
     (group,) = model.design.groups
     for k, term in enumerate(stan_terms(model)[: sd.shape[1]]):
         for j, level in enumerate(group.grouping.levels):
-            quantities[f"b[{term} {group.factor}:{level}]"] = draws["u"][:, j, k]
+            quantities[f"b[{term} {group.factor}:{level}]"] = draws[f"u_{group.factor}"][:, j, k]
         for m, other in enumerate(stan_terms(model)[: k + 1]):
             cov = sd[:, k] * sd[:, m] * corr[:, k, m]
             quantities[f"Sigma[{group.factor}:{term},{other}]"] = cov

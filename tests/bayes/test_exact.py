@@ -13,9 +13,10 @@ import pytest
 
 import hierpool as hp
 from hierpool import engines
-from hierpool.bayes.exact import Target, sample_theta
+from hierpool.bayes.exact import sample_theta
 from hierpool.bayes.priors import ModelPriors, Prior
 from hierpool.bayes.runs import Settings
+from hierpool.bayes.target import Target
 from tests.agreement.quadrature import OneWay, Slopes
 
 ONE_WAY = {
@@ -205,10 +206,9 @@ def test_draws_are_good_and_say_so(fitted, name):
 def test_average_of_conditional_means_is_the_mean_of_the_draws(fitted, name):
     fit = fitted[name].posterior
     posterior = fit.datatree["posterior"]
-    for key, values in fit.conditional_means().items():
+    for variable, values in fit.conditional_means().items():
         if not values.size:
             continue
-        variable = key if key == "beta" else f"{key}_{fit.design.groups[0].factor}"
         draws = posterior[variable].to_numpy().reshape(len(values), -1)
         gap = values.reshape(len(values), -1).mean(axis=0) - draws.mean(axis=0)
         # the conditional spread about the conditional means is drawn independently

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 import hierpool as hp
-from hierpool.bayes.exact import Target, sample_theta
+from hierpool.bayes.exact import sample_theta
+from hierpool.bayes.target import Target
 
 SLEEP = hp.datasets.load("sleepstudy")
 SD_Y, MEAN_Y = float(SLEEP["Reaction"].std()), float(SLEEP["Reaction"].mean())

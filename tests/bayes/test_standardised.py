@@ -26,10 +26,9 @@ SD_PRIORS = {
 def priors(sds: list[Prior], eta: float | None, sigma: Prior = SD_PRIORS["half_t"]) -> ModelPriors:
     """One block with these sds."""
     k = len(sds)
-    block = SpreadPriors(
-        Coding.of(np.eye(k)), tuple("abcd"[:k]), slice(0, k), tuple(sds), eta if k > 1 else None
-    )
-    return ModelPriors("y", sigma, NOTHING, "g", (block,))
+    coding, terms, shape = Coding.of(np.eye(k)), tuple("abcd"[:k]), eta if k > 1 else None
+    block = SpreadPriors("g", coding, terms, slice(0, k), tuple(sds), shape)
+    return ModelPriors("y", sigma, NOTHING, (block,))
 
 
 def lkj(k: int, eta: float, draws: int = 20_000) -> np.ndarray:
@@ -119,10 +118,10 @@ def test_blocks_do_not_correlate_with_each_other():
     law = SD_PRIORS["half_t"]
     two = Coding.of(np.eye(2))
     blocks = (
-        SpreadPriors(two, ("a", "b"), slice(0, 2), (law, law), 1.0),
-        SpreadPriors(two, ("c", "d"), slice(2, 4), (law, law), 1.0),
+        SpreadPriors("g", two, ("a", "b"), slice(0, 2), (law, law), 1.0),
+        SpreadPriors("g", two, ("c", "d"), slice(2, 4), (law, law), 1.0),
     )
-    standardised = Standardised.of(ModelPriors("y", law, NOTHING, "g", blocks))
+    standardised = Standardised.of(ModelPriors("y", law, NOTHING, blocks))
     assert standardised.size == 1 + 4 + 2
     chol = standardised.theta(np.random.default_rng(1).normal(size=(50, 7))).corr_chol
     assert not chol[:, 2:, :2].any()

@@ -11,9 +11,9 @@ import pytest
 from scipy import stats
 
 import hierpool as hp
-from hierpool.bayes.exact import Target
 from hierpool.bayes.foreign_priors import read
 from hierpool.bayes.priors import default_priors
+from hierpool.bayes.target import Target
 from hierpool.bayes.theta import Theta
 from hierpool.bayes.user_priors import with_user_priors
 from hierpool.core.errors import (

@@ -62,7 +62,7 @@ def test_blup_is_the_recovered_mean_at_the_reml_point(fitted):
     flat = condition(
         algebra.moments, np.array([e.sigma]), e.relative_factor[None], BetaPrior.flat(2)
     )
-    u = algebra.to_user(flat.beta, flat.deviations())["u"][0]
+    u = algebra.coordinates.u_to_user(flat.deviations(), flat.beta)[0]
     np.testing.assert_allclose(u, e.only.u, atol=1e-9)
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 import hierpool as hp
 from hierpool import calibrating
 from hierpool.bayes import prior_draws
-from hierpool.bayes.exact import Target
+from hierpool.bayes.target import Target
 from hierpool.checks import calibration as sbc
 from hierpool.checks.calibration import Redrawn, Simulated
 from hierpool.core.errors import ArgumentError, PriorError, UnsupportedModelError

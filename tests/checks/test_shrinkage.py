@@ -121,7 +121,8 @@ def test_posterior_table_has_means_and_an_interval(fitted, name):
     assert (low, high) == ("pooling_factor_eti89_lb", "pooling_factor_eti89_ub")
     assert table["pooling_factor"].between(0, 1).all()
     assert (table[low] <= table[high]).all()
-    means = fit.conditional_means()["coef"].mean(axis=0)
+    (group,) = fit.design.groups
+    means = fit.conditional_means()[f"coef_{group.factor}"].mean(axis=0)
     np.testing.assert_allclose(wide(table, "partial_pooling"), means, rtol=1e-10)
 
 

@@ -9,8 +9,8 @@ import pytest
 from scipy import linalg
 
 import hierpool as hp
-from hierpool.bayes.exact import Target
 from hierpool.bayes.priors import CoefficientPriors
+from hierpool.bayes.target import Target
 from hierpool.bayes.theta import Theta
 from hierpool.core.integrated import Integrated
 from hierpool.core.spec import GroupTerm, Spec
@@ -142,6 +142,13 @@ def test_log_density_is_that_of_the_model_as_the_priors_state_it(name):
     np.testing.assert_allclose(c.integrated.log_density(c.sigma, c.factor), expected, rtol=1e-9)
 
 
+def levels_of(c: Case, named: dict[str, np.ndarray]) -> np.ndarray | None:
+    """Deviations of the levels, or their own coefficients for no pooling."""
+    for group in c.model.design.groups:
+        return named[f"{'u' if group.is_pooled else 'coef'}_{group.factor}"]
+    return None
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_mean_coefficients_are_the_dense_ones_in_the_users_coding(name):
     c = case(name)
@@ -150,7 +157,7 @@ def test_mean_coefficients_are_the_dense_ones_in_the_users_coding(name):
     for k, j in enumerate(c.judges):
         mean, _ = j.coefficients
         np.testing.assert_allclose(found["beta"][k], mean[:p], rtol=1e-6, atol=1e-8)
-        levels = found.get("u", found.get("coef"))
+        levels = levels_of(c, found)
         if levels is not None:
             np.testing.assert_allclose(levels[k].ravel(), mean[p:], rtol=1e-5, atol=1e-6)
 
@@ -160,9 +167,10 @@ def test_coefficients_are_the_sum_of_population_and_deviation(name):
     c = case(name)
     (group,) = c.model.design.groups
     drawn = c.integrated.draw_coefficients(c.sigma, c.factor, np.random.default_rng(2))
+    coef, u = drawn[f"coef_{group.factor}"], drawn[f"u_{group.factor}"]
     for t, at in enumerate(group.population):
         common = drawn["beta"][:, None, at] if at >= 0 else 0.0
-        np.testing.assert_allclose(drawn["coef"][..., t], drawn["u"][..., t] + common, rtol=1e-12)
+        np.testing.assert_allclose(coef[..., t], u[..., t] + common, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -172,8 +180,10 @@ def test_draws_are_spread_as_the_dense_covariance(name):
     c, K = case(name), 20_000
     sigma, factor = np.repeat(c.sigma[:1], K), np.repeat(c.factor[:1], K, axis=0)
     drawn = c.integrated.draw_coefficients(sigma, factor, np.random.default_rng(3))
-    levels = drawn.get("u", drawn.get("coef", np.zeros((K, 0))))
-    flat = np.hstack([drawn["beta"], levels.reshape(K, -1)])
+    levels = levels_of(c, drawn)
+    flat = drawn["beta"]
+    if levels is not None:
+        flat = np.hstack([flat, levels.reshape(K, -1)])
     mean, cov = c.judges[0].coefficients
     sd = np.sqrt(np.diag(cov))
     assert np.abs((flat.mean(axis=0) - mean) / sd * np.sqrt(K)).max() < 4.5

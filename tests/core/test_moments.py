@@ -113,8 +113,7 @@ def test_shifted_response_moves_the_intercept_alone(pooling):
         build("Reaction ~ Days", d, "Subject").reml().estimate
         for d in (data, shifted(data, 0.0, 1e9))
     )
-    table = "coef" if pooling == "no_pooling" else "beta"
-    moved = getattr(far, table) - getattr(near, table)
+    moved = far.only.coef - near.only.coef if pooling == "no_pooling" else far.beta - near.beta
     np.testing.assert_allclose(moved[..., 0], 1e9, atol=1e-5)
     np.testing.assert_allclose(moved[..., 1], 0.0, atol=1e-5)
     assert far.sigma == pytest.approx(near.sigma, rel=1e-6)
@@ -145,7 +144,8 @@ def test_coefficients_predict_the_same_in_either_coding(pooling):
     np.testing.assert_allclose(user, working, rtol=1e-12)
 
 
-def test_two_factors_are_refused_by_name():
+def test_rows_of_one_factor_refuse_two_by_name():
     data = hp.datasets.load("Penicillin")
+    design = hp.Model("diameter ~ 1 + (1 | plate) + (1 | sample)", data).design
     with pytest.raises(UnsupportedModelError, match=r"'plate', 'sample'.*\[one-factor-only\]"):
-        hp.Model("diameter ~ 1 + (1 | plate) + (1 | sample)", data).reml()
+        Rows.of(design, Coordinates.of(design))

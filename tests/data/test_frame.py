@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+import hierpool as hp
 from hierpool.core.errors import DataError, FormulaError
 from hierpool.core.spec import GroupTerm, Spec
 from hierpool.data.formula import parse
@@ -35,7 +36,7 @@ def table(**columns) -> pd.DataFrame:
             "kind": np.tile(["u", "v", "v", "u", "v", "u"], 4),
             "flag": FLAGS,
             "g": np.repeat(list("fedcba"), 4),
-            "day": np.repeat(pd.date_range("2021-05-01", periods=6)[::-1], 4),
+            "day": np.roll(np.repeat(pd.date_range("2021-05-01", periods=6)[::-1], 4), 2),
         }
     )
     return frame.assign(**columns)
@@ -736,6 +737,12 @@ def test_groups_need_not_be_there_when_they_are_not_asked_for(fitted):
     assert found.Z == {}
 
 
+def test_only_the_groups_that_are_asked_for_are_read(fitted):
+    found = fitted.encoder.encode(table().drop(columns=["day", "y"]), factors=["g", "g:kind"])
+    assert set(found.codes) == set(found.labels) == {"g", "g:kind"}
+    np.testing.assert_array_equal(found.Z["day"], fitted.group("day").Z)
+
+
 @pytest.mark.parametrize(
     ("columns", "code", "words"),
     [
@@ -796,3 +803,17 @@ def test_thirty_thousand_rows_of_ten_thousand_levels_take_a_moment():
 def test_pandas_frame_is_read_as_it_is():
     data = table()
     assert read_frame(data) is data
+
+
+def test_two_factors_with_the_same_groups_are_refused():
+    data = hp.datasets.load("Penicillin")
+    twice = data.assign(dish=data["plate"].astype(str) + "!")
+    with pytest.raises(DataError, match=r"'plate' and 'dish' divide the rows.*\[same-groups\]"):
+        hp.Model("diameter ~ 1 + (1 | plate) + (1 | dish)", twice)
+
+
+def test_categories_beside_two_bars_are_noted():
+    data = hp.datasets.load("Machines")
+    codes = [n.code for n in hp.Model("score ~ Machine + (Machine || Worker)", data).notices]
+    assert codes == ["diagonal-categories"]
+    assert not hp.Model("score ~ Machine + (Machine | Worker)", data).notices

@@ -24,11 +24,12 @@ PACKAGE = ROOT / "hierpool"
 WINGS = ("data", "bayes", "reml", "checks")
 # Part of the package -> parts it may import besides itself (the table of the architecture page).
 # A part is a folder or a file at the top; the face, which every import loads, is open to joints.
-JOINTS = {"core", *WINGS, "show"}
+JOINTS = {"core", *WINGS, "answers", "show"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "core": set(),
     **{wing: {"core"} for wing in WINGS},
+    "answers": {"core", "checks"},
     "show": {"core", "checks"},
     "fits": {*JOINTS, "storage"},
     "models": {*JOINTS, "fits", "engines"},
@@ -63,6 +64,7 @@ CORE_FLOORS = {
     "integrated": 5,
     "integrated_one": 6,
     "integrated_many": 12,
+    "henderson": 8,
     "front_plan": 4,
     "front_columns": 5,
     "front_kernels": 6,

@@ -17,12 +17,67 @@ import numpy as np
 
 HERE = Path(__file__).parent
 DIGITS = {"loglik": 13, "number": 9, "variance": 7}
+SEVERAL = ("Chem97", "InstEval", "Pastes", "Penicillin")
 BUNDLED = ("Dyestuff2", "Dyestuff", "Exam", "Machines", "Orthodont", "Rail", "radon", "sleepstudy")
 
 
 def has_one_factor(full: dict[str, Any]) -> bool:
     """Whether a full reference file is an lme4 fit with one grouping factor."""
     return "REML_tight" in full.get("fits", {}) and len(full["groups"]) == 1
+
+
+def has_several_factors(full: dict[str, Any]) -> bool:
+    """Whether a full reference file is an lme4 fit with several grouping factors."""
+    return "REML_tight" in full.get("fits", {}) and len(full["groups"]) > 1
+
+
+def trimmed_several(full: dict[str, Any], most: int = 100) -> dict[str, Any]:
+    """The compared numbers of an lme4 reference file with several factors, some levels of each.
+
+    lme4 calls nested factors from the inside out (``cask:batch``, ``a:A``), hierpool the other way.
+    """
+    return {
+        **{key: full[key] for key in ("dataset", "formula", "lme4", "R")},
+        **{
+            method: {
+                **_criterion(full["fits"][f"{method}_tight"]),
+                "factors": {
+                    _turned(name): _several(effects, full["fits"][f"{method}_tight"], name, most)
+                    for name, effects in full["fits"][f"{method}_tight"]["ranef"].items()
+                },
+            }
+            for method in ("REML", "ML")
+        },
+    }
+
+
+def _turned(label: str) -> str:
+    return ":".join(reversed(label.split(":")))
+
+
+def _several(effects: dict[str, Any], fit: dict[str, Any], name: str, most: int) -> dict[str, Any]:
+    block = fit["VarCorr"][name]
+    variances = {
+        key: _short(effects[key][:most], "variance")
+        for key in ("condVar", "pev", "coef_se")
+        if key in effects
+    }
+    return {
+        "levels": [_turned(level) for level in effects["levels"][:most]],
+        "sd": _short(block["sd"]),
+        "blup": _short(effects["mode"][:most]),
+        **variances,
+    }
+
+
+def _criterion(fit: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **{key: _short(fit[key], "loglik") for key in ("logLik", "AIC", "BIC")},
+        "sigma": _short(fit["sigma"]),
+        "fixef": _short(list(fit["fixef"].values())),
+        "se_fixef": _short(list(fit["se_fixef"].values())),
+        "is_singular": fit["isSingular"],
+    }
 
 
 def trimmed(full: dict[str, Any]) -> dict[str, Any]:
@@ -50,13 +105,9 @@ def _fit(fit: dict[str, Any]) -> dict[str, Any]:
     ]
     condvar = effects.get("condVar_joint", effects.get("condVar"))
     return {
-        **{key: _short(fit[key], "loglik") for key in ("logLik", "AIC", "BIC")},
-        "sigma": _short(fit["sigma"]),
-        "fixef": _short(list(fit["fixef"].values())),
-        "se_fixef": _short(list(fit["se_fixef"].values())),
+        **_criterion(fit),
         "sd": _short([s for block in blocks for s in block["sd"]]),
         "corr": _short(low),
-        "is_singular": fit["isSingular"],
         "blup": _short(effects["mode"]),
         "condVar": _unique(condvar),
         "pev": _unique(effects["pev"]),
@@ -168,6 +219,8 @@ def main(source: Path) -> None:
             _write(HERE / "confint" / path.name.removeprefix("ci__"), trimmed_intervals(full))
         elif full.get("dataset") in BUNDLED and has_one_factor(full):
             _write(HERE / "lme4" / path.name, trimmed(full))
+        elif full.get("dataset") in (*BUNDLED, *SEVERAL) and has_several_factors(full):
+            _write(HERE / "lme4_several" / path.name, trimmed_several(full))
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -64,9 +64,9 @@ def test_deviance_is_the_dense_one_at_its_best_sigma(fitted, name):
     J = group.grouping.n_levels
     Z = wide(group.Z, group.grouping.codes, J)
     for theta in places(c)[1:3]:
-        at = c.condition(theta[None])
+        at = c.at(theta)
         sigma2 = at.marginal.penalized_ss[0] / c.df
-        root = c.coordinates.z.from_working @ at.Lambda[0]
+        root = c.coordinates.u_from_working @ at.Lambda
         V = sigma2 * (Z @ np.kron(np.eye(J), root @ root.T) @ Z.T + np.eye(design.n))
         dense = -2 * restricted_log_density(design.y, design.X, V)
         assert c.deviance(theta[None])[0] == pytest.approx(dense, rel=1e-9)

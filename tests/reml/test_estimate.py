@@ -188,12 +188,12 @@ def test_user_coding_decides_what_is_reported(fitted):
     here, there = fitted["sleepstudy_slopes"].reml.estimate, moved.estimate
     B = np.array([[1.0, -100.0], [0.0, 1.0]])
     np.testing.assert_allclose(there.beta, B @ here.beta, rtol=1e-8)
-    Sigma = here.corr * np.outer(here.sd, here.sd)
+    Sigma = here.only.corr * np.outer(here.only.sd, here.only.sd)
     np.testing.assert_allclose(
-        there.corr * np.outer(there.sd, there.sd), B @ Sigma @ B.T, rtol=1e-6
+        there.only.corr * np.outer(there.only.sd, there.only.sd), B @ Sigma @ B.T, rtol=1e-6
     )
-    np.testing.assert_allclose(there.u, here.u @ B.T, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(there.u_pev, B @ here.u_pev @ B.T, rtol=1e-5)
+    np.testing.assert_allclose(there.only.u, here.only.u @ B.T, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(there.only.u_pev, B @ here.only.u_pev @ B.T, rtol=1e-5)
     np.testing.assert_allclose(there.fitted, here.fitted, rtol=1e-8)
 
 

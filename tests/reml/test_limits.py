@@ -93,8 +93,9 @@ def test_blups_go_from_one_line_to_a_line_each(fitted):
     Lambda = np.stack([1e-7 * np.eye(2), 1e7 * np.eye(2)])
     at = condition(moments, np.ones(2), Lambda, BetaPrior.flat(2))
     line, own = fitted["sleepstudy_complete"].reml, fitted["sleepstudy_no_pooling"].reml
-    algebra = fitted["sleepstudy_slopes"].posterior.integrated
-    found = algebra.to_user(at.beta, at.deviations())["coef"]
+    coordinates = fitted["sleepstudy_slopes"].posterior.integrated.coordinates
+    deviations = coordinates.u_to_user(at.deviations(), at.beta)
+    found = coordinates.beta_to_user(at.beta)[:, None] + deviations
     together = np.tile(line.estimate.beta, (18, 1))
     np.testing.assert_allclose(found[0], together, rtol=1e-8)
     np.testing.assert_allclose(found[1], own.estimate.only.coef, rtol=1e-6, atol=1e-6)

@@ -1,0 +1,1 @@
+"""Answers from a fit: predictions for new rows, contrasts, ranks."""

@@ -1,0 +1,99 @@
+"""What the user chose: a fit, a level, a term, a probability."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, TypeGuard
+
+import numpy as np
+import pandas as pd
+
+from hierpool.core.design import Design, GroupDesign
+from hierpool.core.errors import ArgumentError, UnsupportedModelError, listed, nearest
+
+
+def is_posterior(fit: Any, function: str) -> bool:
+    """Whether it is a posterior; an error where it is no fit at all."""
+    if hasattr(fit, "draws"):
+        return True
+    if not hasattr(fit, "estimate") or not hasattr(fit, "design"):
+        raise ArgumentError(
+            f"{function}() takes a fit, model.fit() or model.reml(); given: {type(fit).__name__}.",
+            "fit-needed",
+        )
+    return False
+
+
+def check_probability(prob: object) -> None:
+    """Raise unless it can be the probability of an interval; None can."""
+    if prob is not None and not (isinstance(prob, (int, float)) and 0 < prob < 1):
+        raise ArgumentError(
+            f"prob={prob!r}: the probability of an interval lies between 0 and 1, e.g. 0.95; None "
+            "is that of ArviZ's rcParams",
+            "bad-probability",
+        )
+
+
+def check_seed(seed: object) -> int:
+    """The seed as an integer; an error where it cannot be one."""
+    if not _is_whole(seed) or seed < 0:
+        raise ArgumentError(f"seed={seed!r} must be a whole number of at least 0", "bad-count")
+    return int(seed)
+
+
+def check_top(top: object, group: GroupDesign) -> None:
+    """Raise unless it can be a number of levels of the group."""
+    J = group.grouping.n_levels
+    if not _is_whole(top) or not 1 <= top <= J:
+        raise ArgumentError(
+            f"top={top!r} must be a whole number from 1 to the {J} levels of {group.factor!r}",
+            "bad-count",
+        )
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def find_label(label: Any, labels: pd.Index[Any], name: str) -> Any:
+    """The label as the model has it: the same, or the one that is written the same."""
+    if isinstance(label, Hashable) and label in labels:
+        return labels[labels.get_loc(label)]
+    written = [v for v in labels if str(v) == str(label)]
+    if len(written) != 1:
+        raise ArgumentError(
+            f"{name!r} has no level {label!r}; {nearest(label, labels)}", "unknown-choice"
+        )
+    return written[0]
+
+
+def choose_group(design: Design, factor: str | None) -> GroupDesign:
+    """The group of this name; None for the only one."""
+    names = [g.factor for g in design.groups]
+    if not names:
+        raise UnsupportedModelError(
+            f"{design.spec.formula} has no coefficients of levels: one line stands for all.",
+            "no-levels",
+        )
+    if factor is None and len(names) > 1:
+        raise ArgumentError(
+            f"{design.spec.formula} has {len(names)} groups: say which, one of {listed(names)}",
+            "unknown-choice",
+        )
+    if factor is not None and factor not in names:
+        raise ArgumentError(
+            f"no coefficients vary over {factor!r}; {nearest(factor, names)}", "unknown-choice"
+        )
+    return design.groups[0] if factor is None else design.group(factor)
+
+
+def choose_terms(group: GroupDesign, term: str | None) -> tuple[str, ...]:
+    """The term of this name; None for all of the group's."""
+    if term is None:
+        return group.terms
+    if term not in group.terms:
+        raise ArgumentError(
+            f"{term!r} does not vary over {group.factor!r}; {nearest(term, group.terms)}",
+            "unknown-choice",
+        )
+    return (term,)

@@ -1,0 +1,42 @@
+"""Predictions of a REML, ML or least-squares fit: estimates, standard errors, intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpool.answers.choices import check_probability
+from hierpool.answers.newrows import Kind, Levels, read_rows
+from hierpool.checks.diagnostics import normal_interval
+from hierpool.core.henderson import Henderson
+
+
+def predict(
+    fit: Any,
+    data: Any,
+    levels: Levels | Mapping[str, Levels],
+    kind: Kind,
+    prob: float | None,
+) -> pd.DataFrame:
+    """Estimate, standard error and interval of every row's prediction, with the user's index."""
+    rows = read_rows(fit.design, data, levels, kind)
+    check_probability(prob)
+    equations, combinations = Henderson(fit.design, fit.estimate), rows.combinations
+    variance = equations.variance(combinations)
+    for k, factor in enumerate(rows.factors):
+        is_drawn = factor.is_new | (factor.levels == "average" and kind == "response")
+        if is_drawn.any():
+            variance[is_drawn] += equations.between(k, factor.Z[is_drawn])
+    if kind == "response":
+        variance = variance + np.square(fit.estimate.sigma * rows.relative_sd)
+    estimate = np.where(np.isnan(variance), np.nan, equations.value(combinations) + rows.offset)
+    return estimates(estimate, np.sqrt(variance), prob).set_axis(rows.index, axis=0)
+
+
+def estimates(estimate: np.ndarray, se: np.ndarray, prob: float | None) -> pd.DataFrame:
+    """Estimates with their standard errors and normal intervals."""
+    table = pd.DataFrame({"estimate": estimate, "se": se})
+    return table.assign(**normal_interval(estimate, se, prob))

@@ -1,0 +1,146 @@
+"""Predictions of a posterior: draws for every row, and their table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hierpool.answers import draws
+from hierpool.answers.choices import check_probability, check_seed
+from hierpool.answers.newrows import FactorRows, Kind, Levels, NewRows, read_rows
+from hierpool.checks.diagnostics import summary
+from hierpool.core.results import OBS_DIM, index_labels
+
+_BLOCK_NUMBERS = 4_000_000  # draws x rows at once
+
+
+def predict_draws(
+    fit: Any,
+    data: Any = None,
+    levels: Levels | Mapping[str, Levels] = "known",
+    kind: Kind = "mean",
+    seed: int | None = None,
+) -> xr.DataArray:
+    """Draws of every row's prediction, dims (chain, draw, obs); arguments as in ``fit.predict``."""
+    rows = read_rows(fit.design, data, levels, kind)
+    asked = _Asked(fit, rows, kind, _seed(fit, seed))
+    n_chains, n_draws = fit.n_draws
+    out = np.empty((n_chains, n_draws, len(rows)))
+    for which, values in asked.blocks():
+        out[..., which] = values
+    labels = {"chain": np.arange(n_chains), "draw": np.arange(n_draws)}
+    labels[OBS_DIM] = index_labels(rows.index)
+    return xr.DataArray(out, labels, ("chain", "draw", OBS_DIM), name=fit.design.spec.response)
+
+
+def predict(
+    fit: Any,
+    data: Any,
+    levels: Levels | Mapping[str, Levels],
+    kind: Kind,
+    prob: float | None,
+    seed: int | None,
+) -> pd.DataFrame:
+    """Mean, median, sd and interval of every row's prediction, with the user's index."""
+    rows = read_rows(fit.design, data, levels, kind)
+    check_probability(prob)
+    asked, tables, order = _Asked(fit, rows, kind, _seed(fit, seed)), [], []
+    for which, values in asked.blocks():
+        array = xr.DataArray(values, dims=("chain", "draw", OBS_DIM))
+        tables.append(summary(array, diagnostics=False, prob=prob))
+        order.append(which)
+    table = pd.concat(tables, ignore_index=True)
+    table.index = pd.Index(np.concatenate(order))
+    return table.sort_index().set_axis(rows.index, axis=0)
+
+
+def _seed(fit: Any, seed: int | None) -> int:
+    return int(fit.info.get("seed", 0)) if seed is None else check_seed(seed)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Rows to be predicted from a posterior."""
+
+    fit: Any
+    rows: NewRows
+    kind: Kind
+    seed: int
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Positions of some rows and their draws, shape (chains, draws, rows), block by block."""
+        size = max(1, _BLOCK_NUMBERS // len(self._beta))
+        order = np.arange(len(self.rows))
+        if not draws.keeps_levels(self.fit):  # rows of a level together, so that it is drawn once
+            order = np.argsort(self.rows.factors[0].codes, kind="stable")
+        for start in range(0, len(order), size):
+            which = order[start : start + size]
+            yield which, self._of(which).reshape(*self.fit.n_draws, -1)
+
+    def _of(self, which: np.ndarray) -> np.ndarray:
+        """Shape (K, rows)."""
+        rows = self.rows
+        out = self._beta @ rows.X[which].T + rows.offset[which]
+        variance = np.zeros((1, len(which)))
+        if self.kind == "response":
+            variance = np.square(self._sigma[:, None] * rows.relative_sd[which])
+        for factor, root in zip(rows.factors, self._roots, strict=True):
+            Z = factor.Z[which]
+            if factor.is_known.any():
+                self._add_known(out, factor, which)
+            if factor.is_new.any():
+                self._add_new(out, factor, root, which)
+            if factor.levels == "average" and self.kind == "response":
+                variance = variance + np.square(np.einsum("nq,kqr->knr", Z, root)).sum(axis=2)
+        if self.kind == "response":
+            for at, i in enumerate(which):
+                noise = draws.own_generator(self.seed, "row", i).standard_normal(len(out))
+                out[:, at] += noise * np.sqrt(variance[:, at])
+        return out
+
+    def _add_known(self, out: np.ndarray, factor: FactorRows, which: np.ndarray) -> None:
+        at = np.flatnonzero(factor.is_known[which])
+        levels, place = np.unique(factor.codes[which[at]], return_inverse=True)
+        own = draws.level_draws(self.fit, factor.group, levels)
+        for q, column in enumerate(factor.Z[which[at]].T):
+            out[:, at] += own[:, place, q] * column
+
+    def _add_new(
+        self, out: np.ndarray, factor: FactorRows, root: np.ndarray, which: np.ndarray
+    ) -> None:
+        """One draw a level and draw of the posterior, the same in every row of the level."""
+        at, name = np.flatnonzero(factor.is_new[which]), factor.group.factor
+        assert factor.labels is not None
+        place, labels = pd.factorize(factor.labels[which[at]])
+        for j, label in enumerate(labels):
+            own = draws.own_generator(self.seed, "level", name, label)
+            u = np.einsum("kqr,kr->kq", root, own.standard_normal(root.shape[:2]))
+            mine = at[place == j]
+            out[:, mine] += u @ factor.Z[which[mine]].T
+
+    @cached_property
+    def _beta(self) -> np.ndarray:
+        return draws.beta_draws(self.fit)
+
+    @cached_property
+    def _sigma(self) -> np.ndarray:
+        if self.fit.design.has_sigma:
+            return draws.flat(self.fit, "sigma")
+        return np.ones(len(self._beta))
+
+    @cached_property
+    def _roots(self) -> tuple[np.ndarray, ...]:
+        """Roots of the covariances of the factors whose levels are drawn; empty for the others."""
+        none = np.zeros((0, 0, 0))
+        return tuple(
+            draws.spread_roots(self.fit, f.group)
+            if f.levels not in ("known", "population")
+            else none
+            for f in self.rows.factors
+        )

@@ -1,0 +1,110 @@
+"""Who is best: ranks of the levels, and the probability of being among the first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hierpool.answers import draws
+from hierpool.answers.choices import (
+    check_probability,
+    check_top,
+    choose_group,
+    choose_terms,
+    is_posterior,
+)
+from hierpool.checks.diagnostics import summary
+from hierpool.core.design import GroupDesign
+from hierpool.core.errors import ArgumentError, listed
+from hierpool.core.tables import level_index
+
+MOST_NUMBERS = 50_000_000  # draws x levels; above, every m-th draw is used
+_LEVELS_AT_ONCE = 4096
+
+
+def ranks(
+    fit: Any,
+    factor: str | None = None,
+    *,
+    term: str | None = None,
+    top: int = 1,
+    highest: bool = True,
+    prob: float | None = None,
+) -> pd.DataFrame:
+    """Ranks of the levels of a factor in one of their coefficients, rank 1 for the best.
+
+    The levels are ranked in every draw of the posterior. A level with few rows is drawn widely, so
+    that it takes high and low ranks alike; the largest mean is not always the likeliest best.
+
+    Parameters
+    ----------
+    fit
+        A ``PosteriorFit``.
+    factor
+        The group; None for the only one.
+    term
+        The coefficient by which they are ranked; None for the only one.
+    top
+        How many count as the top, for ``p_top``.
+    highest
+        Whether the largest coefficient is the best; False: the smallest.
+    prob
+        Probability of the interval; None: that of ArviZ's rcParams.
+
+    Returns
+    -------
+    DataFrame
+        Index (factor, level, term), the best mean rank first: ``coefficient`` (posterior mean),
+        ``mean_rank``, ``median_rank``, interval of the rank, and ``p_top``, the probability of
+        being among the ``top`` best; the column adds up to ``top``. With more than 5e7 draws times
+        levels every m-th draw is used.
+    """
+    if not is_posterior(fit, "ranks"):
+        raise ArgumentError(
+            "ranks(fit) reads draws of a posterior: pass model.fit(). The order of BLUPs is "
+            "fit.blup().sort_values('estimate'), and says nothing of its uncertainty.",
+            "posterior-needed",
+        )
+    check_probability(prob)
+    group = choose_group(fit.design, factor)
+    if term is None and len(group.terms) > 1:
+        raise ArgumentError(
+            f"{group.factor!r} has {len(group.terms)} coefficients a level: say by which to rank, "
+            f"term= one of {listed(group.terms)}",
+            "unknown-choice",
+        )
+    (name,) = choose_terms(group, term)
+    J = group.grouping.n_levels
+    check_top(top, group)
+    values = _coefficients(fit, group, group.terms.index(name))
+    order = np.argsort(-values if highest else values, axis=-1, kind="stable")
+    rank = np.empty(values.shape)
+    np.put_along_axis(rank, order, np.broadcast_to(np.arange(1.0, J + 1), values.shape), axis=-1)
+    table = summary(xr.DataArray(rank, dims=("chain", "draw", "level")), False, prob)
+    bounds = {c: f"rank_{c}" for c in table.columns[3:]}
+    columns = {"mean": "mean_rank", "median": "median_rank", **bounds}
+    table = table.rename(columns=columns).drop(columns="sd")
+    table.insert(0, "coefficient", values.mean(axis=(0, 1)))
+    table["p_top"] = (rank <= top).mean(axis=(0, 1))
+    where = level_index(group)
+    table.index = where[where.get_level_values("term") == name]
+    return table.sort_values("mean_rank", kind="stable")
+
+
+def _coefficients(fit: Any, group: GroupDesign, k: int) -> np.ndarray:
+    """Shape (chains, draws, J): one coefficient of every level."""
+    n_chains, n_draws = fit.n_draws
+    J, at = group.grouping.n_levels, group.population[k]
+    step = -(-n_chains * n_draws * J // MOST_NUMBERS)
+    out = np.empty((n_chains, -(-n_draws // step), J))
+    for start in range(0, J, _LEVELS_AT_ONCE):
+        some = np.arange(start, min(start + _LEVELS_AT_ONCE, J))
+        own = draws.level_draws(fit, group, some)[..., k].reshape(n_chains, n_draws, -1)
+        out[..., some] = own[:, ::step]
+    if group.is_pooled and at >= 0:
+        beta = draws.beta_draws(fit)[:, at].reshape(n_chains, n_draws, 1)
+        out += beta[:, ::step]
+    return out

@@ -1,0 +1,238 @@
+"""A polynomial in place of a log posterior of theta whose evaluations are expensive.
+
+Crossed factors with a large dense block take hundredths of a second for one theta. Near its mode,
+in whitened coordinates, the log likelihood is smooth: a polynomial of degree four, fitted to a few
+hundred exact evaluations, follows it to about a hundredth within a guarded radius, and is nonsense
+beyond it. Draws of theta from it are therefore checked: exact evaluations at some of them say how
+far off it is, correct the marginal likelihood, and join the points of the fit where it is too far.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from hierpool.bayes.proposal import Mixture, Student
+from hierpool.bayes.standardised import Standardised
+from hierpool.bayes.target import Evaluated, Target, climb, curvature, log_normal
+from hierpool.bayes.theta import ThetaMap
+from hierpool.core.integrated import Integrated
+
+DEGREE = 4
+RADIUS = 4.5  # whitened distance up to which the polynomial is used
+PER_TERM = 1.7  # points for each coefficient of the polynomial
+CHECKED = 64  # draws at which it is compared with the exact log posterior
+CLOSE = 0.05  # sd of the differences there with which it is good enough
+ROUNDS = 3
+_STARTS = 16  # prior draws among which the search for the mode begins
+_CANDIDATES = 6000  # proposals from which the checked draws are chosen by weight
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """The polynomial; it answers what a ``Target`` answers.
+
+    Attributes
+    ----------
+    target
+        The exact log posterior.
+    centre, root
+        Shapes (d,) and (d, d): z = centre + root x, with x the whitened coordinates.
+    powers, coefficients
+        Shapes (terms, d) and (terms,): the log likelihood less its largest value, in x.
+    top
+        That value.
+    errors
+        Shape (CHECKED,): exact less approximate log posterior at draws of the latter.
+    n_evaluations
+        Exact evaluations that it took.
+    """
+
+    target: Target
+    centre: np.ndarray
+    root: np.ndarray
+    powers: np.ndarray
+    coefficients: np.ndarray
+    top: float
+    errors: np.ndarray
+    n_evaluations: int
+
+    @classmethod
+    def of(cls, target: Target, rng: np.random.Generator) -> Surrogate:
+        """Fit, check and refit; ``is_close`` says whether the last one is good enough."""
+        d = target.coordinates.size
+        counted = _Counted(target)
+        starts = rng.standard_normal((_STARTS, d))
+        starts[0] = 0.0
+        best = starts[int(np.argmax(counted(starts)))]
+        centre, _ = climb(counted, best, np.arange(d), _guessed_sds(target, best))
+        covariance = curvature(counted, centre, np.arange(d))
+        powers = _powers(d)
+        points, values = np.zeros((0, d)), np.zeros(0)
+        found: Surrogate | None = None
+        for _ in range(ROUNDS):
+            root = np.linalg.cholesky(covariance)
+            x = _design(int(PER_TERM * len(powers)), d, rng)
+            new = centre + x @ root.T
+            points = np.concatenate([points, new])
+            values = np.concatenate([values, counted.log_likelihood(new)])
+            found = cls._fit(target, centre, root, powers, points, values)
+            draws, mean, covariance = found._draws(rng)
+            exact = counted.log_likelihood(draws)
+            errors = exact - found.log_likelihood(draws)
+            points, values = np.concatenate([points, draws]), np.concatenate([values, exact])
+            found = cls(*found._parts, errors, counted.n)
+            if found.is_close:
+                break
+            centre = mean
+        assert found is not None
+        return found
+
+    @classmethod
+    def _fit(
+        cls,
+        target: Target,
+        centre: np.ndarray,
+        root: np.ndarray,
+        powers: np.ndarray,
+        z: np.ndarray,
+        values: np.ndarray,
+    ) -> Surrogate:
+        """Weighted least squares: what lies near the centre counts most."""
+        x = np.linalg.solve(root, (z - centre).T).T
+        distance = (x**2).sum(axis=1)
+        used = np.isfinite(values) & (distance < RADIUS**2)
+        top = float(values[used].max())
+        weight = np.exp(-distance[used] / 8)[:, None]
+        columns = _monomials(x[used], powers)
+        coefficients = np.linalg.lstsq(weight * columns, weight[:, 0] * (values[used] - top))[0]
+        return cls(target, centre, root, powers, coefficients, top, np.zeros(0), 0)
+
+    @property
+    def _parts(self) -> tuple[Target, np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+        return self.target, self.centre, self.root, self.powers, self.coefficients, self.top
+
+    @property
+    def is_close(self) -> bool:
+        """Whether it is near enough to the exact log posterior where that has its mass."""
+        return bool(np.isfinite(self.errors).all() and self.errors.std() < CLOSE)
+
+    @property
+    def integrated(self) -> Integrated:
+        """The model with its coefficients integrated out."""
+        return self.target.integrated
+
+    @property
+    def theta_map(self) -> ThetaMap:
+        """The way from theta to working coordinates and to the user's coding."""
+        return self.target.theta_map
+
+    @property
+    def coordinates(self) -> Standardised:
+        """Coordinates in which the prior of theta is standard normal."""
+        return self.target.coordinates
+
+    @property
+    def log_correction(self) -> tuple[float, float]:
+        """What is added to the log evidence of the polynomial, and its standard error."""
+        weights = np.exp(self.errors)
+        error = weights.std(ddof=1) / np.sqrt(len(weights)) / weights.mean()
+        return float(np.log(weights.mean())), float(error)
+
+    def log_likelihood(self, z: np.ndarray) -> np.ndarray:
+        """Shape (K,): the polynomial; beyond the radius it falls as a normal density would."""
+        x = np.linalg.solve(self.root, (z - self.centre).T).T
+        distance = np.sqrt((x**2).sum(axis=1))
+        inside = np.minimum(1.0, RADIUS / np.maximum(distance, 1e-300))
+        value = _monomials(x * inside[:, None], self.powers) @ self.coefficients
+        beyond = np.maximum(distance, RADIUS) ** 2 - RADIUS**2
+        return np.asarray(self.top + value - 0.5 * beyond)
+
+    def at(self, z: np.ndarray) -> Evaluated:
+        """Theta and the approximate log likelihood at K points."""
+        theta = self.coordinates.theta(z)
+        factor = self.theta_map.relative_factor(theta)
+        return Evaluated(theta, factor, None, self.log_likelihood(z))
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Shape (K,): log p(y | theta) + log p(z), approximately."""
+        return self.log_likelihood(z) + log_normal(z)
+
+    def _draws(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draws from the approximate posterior, and its mean and covariance."""
+        d = len(self.centre)
+        scale = self.root @ self.root.T
+        proposal = Mixture((Student.with_scale(self.centre, 1.2 * scale, 6.0),), np.ones(1))
+        z = proposal.draw(_CANDIDATES, rng)
+        log_weight = self(z) - proposal.log_density(z)
+        weight = np.exp(log_weight - log_weight.max())
+        weight /= weight.sum()
+        mean = weight @ z
+        centred = z - mean
+        covariance = (centred * weight[:, None]).T @ centred + 1e-8 * np.eye(d)
+        chosen = rng.choice(len(z), size=CHECKED, p=weight)
+        return z[chosen], mean, covariance
+
+
+class _Counted:
+    """A target that counts its evaluations."""
+
+    def __init__(self, target: Target) -> None:
+        self.target, self.n = target, 0
+        self.integrated, self.theta_map = target.integrated, target.theta_map
+        self.coordinates = target.coordinates
+
+    def at(self, z: np.ndarray) -> Evaluated:
+        self.n += len(z)
+        return self.target.at(z)
+
+    def log_likelihood(self, z: np.ndarray) -> np.ndarray:
+        return self.at(z).log_likelihood
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        return self.log_likelihood(z) + log_normal(z)
+
+
+def _guessed_sds(target: Target, z: np.ndarray) -> np.ndarray:
+    """Shape (d,): rough posterior sds of z, from the number of levels or rows behind each scalar.
+
+    The log of an sd that is estimated from N independent values has the sd 1 / sqrt(2 N).
+    """
+    design, coordinates, h = target.integrated.design, target.coordinates, 1e-3
+    behind = [design.n] if design.has_sigma else []
+    for group in design.groups:
+        behind += [group.grouping.n_levels] * len(group.terms)
+    d, n_sds = coordinates.size, len(behind)
+    here, moved = coordinates.theta(z[None]), coordinates.theta(z + h * np.eye(d))
+    every = [np.column_stack([t.sigma, t.sd])[:, -n_sds:] for t in (here, moved)]
+    per_z = np.abs(np.diagonal(np.log(every[1][:n_sds] / every[0]))) / h
+    sds = 1 / np.sqrt(2 * np.array(behind)) / np.maximum(per_z, 1e-3)
+    return np.concatenate([np.minimum(sds, 1.0), np.full(d - n_sds, 0.5)])
+
+
+def _powers(d: int) -> np.ndarray:
+    """Shape (terms, d): exponents of every monomial up to the degree."""
+    out = []
+    for degree in range(DEGREE + 1):
+        for chosen in itertools.combinations_with_replacement(range(d), degree):
+            out.append([chosen.count(k) for k in range(d)])
+    return np.array(out)
+
+
+def _monomials(x: np.ndarray, powers: np.ndarray) -> np.ndarray:
+    """Shape (K, terms): products of powers of the columns of x."""
+    table = np.stack([x**p for p in range(DEGREE + 1)])
+    out = np.ones((len(x), len(powers)))
+    for k in range(x.shape[1]):
+        out *= table[powers[:, k], :, k].T
+    return out
+
+
+def _design(n: int, d: int, rng: np.random.Generator) -> np.ndarray:
+    """Shape (n, d): whitened points, half of them spread wider than the posterior."""
+    x = rng.standard_normal((n, d))
+    x[n // 2 :] *= 1.8
+    distance = np.sqrt((x**2).sum(axis=1))
+    return x * np.minimum(1.0, 0.98 * RADIUS / distance)[:, None]

@@ -1,0 +1,277 @@
+"""Contrasts: levels, predictors and names, their joint errors; ranks of levels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import hierpool as hp
+from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from tests.answers.equations import CROSSED, dense
+
+
+@pytest.fixture(scope="module")
+def sleep(fitted):
+    return fitted["sleepstudy_slopes"]
+
+
+@pytest.fixture(scope="module")
+def sexes(fitted):
+    return fitted["orthodont_sex"]
+
+
+def joint(blup: hp.BlupFit) -> np.ndarray:
+    """Error covariance of beta and every u, in the user's coding."""
+    inverse, roots = dense(blup)
+    p = len(blup.design.terms)
+    back = np.eye(len(inverse))
+    at = p
+    for group, root in zip(blup.design.groups, roots, strict=True):
+        for _ in range(group.grouping.n_levels):
+            back[at : at + len(root), at : at + len(root)] = root
+            at += len(root)
+    return back @ inverse @ back.T
+
+
+# --- levels --------------------------------------------------------------------------------------
+
+
+def test_levels_differ_by_the_difference_of_their_draws(sleep):
+    fit = sleep.posterior
+    table = hp.contrast(fit, "Subject", ["308", "309"], term="Days")
+    assert table.index.names == ["factor", "contrast", "term"]
+    assert table.index.tolist() == [("Subject", "308 - 309", "Days")]
+    coef = fit.variable("coef_Subject").to_numpy()
+    values = (coef[:, :, 0, 1] - coef[:, :, 1, 1]).reshape(-1)
+    row = table.iloc[0]
+    assert row["mean"] == pytest.approx(values.mean())
+    assert row["sd"] == pytest.approx(values.std(ddof=1))
+    assert row["p_direction"] == max((values > 0).mean(), (values < 0).mean())
+    assert list(table) == ["mean", "median", "sd", "eti89_lb", "eti89_ub", "p_direction"]
+
+
+def test_standard_error_of_two_levels_is_that_of_their_joint_covariance(sleep):
+    reml = sleep.reml
+    covariance = joint(reml)
+    table = hp.contrast(reml, "Subject", ["308", "310"])
+    assert table.index.get_level_values("term").tolist() == ["Intercept", "Days"]
+    assert list(table) == ["estimate", "se", "ci89_lb", "ci89_ub"]
+    blup = reml.blup()["estimate"]
+    for k, term in enumerate(("Intercept", "Days")):
+        w = np.zeros(len(covariance))
+        w[2 + k], w[2 + 2 * 2 + k] = 1, -1
+        row = table.xs(term, level="term").iloc[0]
+        assert row["se"] == pytest.approx(np.sqrt(w @ covariance @ w), rel=1e-6)
+        expected = blup["Subject", "308", term] - blup["Subject", "310", term]
+        assert row["estimate"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("of", ["coefficients", "deviations"])
+def test_weights_that_do_not_cancel_bring_in_the_population(sleep, of):
+    reml, covariance = sleep.reml, joint(sleep.reml)
+    names = {("Subject", "308", "Days"): 1, ("Subject", "309", "Intercept"): 2, "Intercept": 0.5}
+    table = hp.contrast(reml, names, of=of)
+    w = np.zeros(len(covariance))
+    w[3], w[4], w[0] = 1, 2, 0.5
+    if of == "coefficients":
+        w[:2] += [2, 1]
+    assert table["se"].iloc[0] == pytest.approx(np.sqrt(w @ covariance @ w), rel=1e-6)
+    assert table.index.tolist() == ["Subject:308:Days + 2 Subject:309:Intercept + 0.5 Intercept"]
+    blup = reml.blup()["estimate"]
+    value = blup["Subject", "308", "Days"] + 2 * blup["Subject", "309", "Intercept"]
+    assert table["estimate"].iloc[0] == pytest.approx(value + w[:2] @ reml.estimate.beta)
+
+
+def test_levels_of_two_crossed_factors_have_their_joint_error():
+    reml = hp.Model(CROSSED, hp.datasets.load("Penicillin")).reml()
+    covariance = joint(reml)
+    names = {("plate", "a", "Intercept"): 1, ("sample", "C", "Intercept"): -2}
+    w = np.zeros(len(covariance))
+    w[0], w[1], w[1 + 24 + 2] = -1, 1, -2
+    table = hp.contrast(reml, names)
+    assert table["se"].iloc[0] == pytest.approx(np.sqrt(w @ covariance @ w), rel=1e-6)
+    every = hp.contrast(reml, "sample")
+    assert len(every) == 15
+    w = np.zeros(len(covariance))
+    w[25], w[30] = 1, -1
+    row = every.loc[("sample", "A - F", "Intercept")]
+    assert row["se"] == pytest.approx(np.sqrt(w @ covariance @ w), rel=1e-6)
+
+
+def test_own_coefficients_of_no_pooling_are_compared(fitted):
+    reml, fit = fitted["sleepstudy_no_pooling"].reml, fitted["sleepstudy_no_pooling"].posterior
+    table = hp.contrast(reml, "Subject", ["308", "309"], term="Days")
+    own = reml.coefficients().xs("Days", level="term").loc["Subject"]
+    assert table["estimate"].iloc[0] == pytest.approx(np.subtract(*own["estimate"].iloc[:2]))
+    assert table["se"].iloc[0] == pytest.approx(np.hypot(*own["se"].iloc[:2]))
+    assert hp.contrast(fit, "Subject", ["308", "309"], term="Days")["mean"].iloc[
+        0
+    ] == pytest.approx(table["estimate"].iloc[0], rel=0.02)
+
+
+def test_a_level_against_the_mean_of_two_others(sleep):
+    one = hp.contrast(sleep.posterior, "Subject", {"308": 1, "309": -0.5, "310": -0.5}, term="Days")
+    coef = sleep.posterior.coefficients()["mean"].xs("Days", level="term").to_numpy()
+    assert one.index.tolist() == [("Subject", "308 - 0.5 309 - 0.5 310", "Days")]
+    assert one["mean"].iloc[0] == pytest.approx(coef[0] - coef[1:3].mean())
+
+
+def test_integer_levels_may_be_typed_as_they_are_written(fitted):
+    data = hp.datasets.load("sleepstudy").astype({"Subject": int})
+    reml = hp.varying_intercept("Reaction ~ Days", data, "Subject").reml()
+    pd.testing.assert_frame_equal(
+        hp.contrast(reml, "Subject", ["308", "309"]), hp.contrast(reml, "Subject", [308, 309])
+    )
+
+
+# --- the population ------------------------------------------------------------------------------
+
+
+def test_names_of_fixed_effects_are_combined(fitted):
+    reml, fit = fitted["machines_slopes"].reml, fitted["machines_slopes"].posterior
+    weights = {"Machine[T.B]": 1, "Machine[T.C]": -1}
+    table = hp.contrast(reml, weights)
+    V = reml.estimate.beta_covariance
+    assert table["se"].iloc[0] == pytest.approx(np.sqrt(V[1, 1] + V[2, 2] - 2 * V[1, 2]))
+    assert table.index.tolist() == ["Machine[T.B] - Machine[T.C]"]
+    beta = fit.variable("beta").to_numpy()
+    expected = (beta[..., 1] - beta[..., 2]).mean()
+    assert hp.contrast(fit, weights)["mean"].iloc[0] == pytest.approx(expected)
+    two = hp.contrast(reml, {"B less C": weights, "A": {"Intercept": 1}})
+    assert two.index.tolist() == ["B less C", "A"]
+    assert two["se"].iloc[1] == pytest.approx(np.sqrt(V[0, 0]))
+
+
+def test_categories_of_a_predictor_are_compared_whatever_their_coding(fitted):
+    for fit in (fitted["machines_slopes"].reml, fitted["machines_slopes"].posterior):
+        value = fit.predict({"Machine": ["A", "B", "C"]}, levels="population").iloc[:, 0]
+        table = hp.contrast(fit, "Machine")
+        assert table.index.tolist() == ["A - B", "A - C", "B - C"]
+        found = table.iloc[:, 0].to_numpy()
+        expected = [value[0] - value[1], value[0] - value[2], value[1] - value[2]]
+        np.testing.assert_allclose(found, expected)
+        one = hp.contrast(fit, "Machine", ["C", "B"])
+        assert one.index.tolist() == ["C - B"]
+        assert one.iloc[0, 0] == pytest.approx(-found[2])
+
+
+def test_interaction_is_averaged_over_the_rows_or_held(sexes):
+    reml = sexes.reml
+    beta, data = reml.fixed_effects()["estimate"], hp.datasets.load("Orthodont")
+    slope = next(t for t in beta.index if ":" in t)
+    sex = next(t for t in beta.index if t.startswith("Sex["))
+    (categories,) = (s.categories for s in reml.design.encoder.sources if s.column == "Sex")
+    base, other = categories
+    average = hp.contrast(reml, "Sex", [other, base])["estimate"].iloc[0]
+    assert average == pytest.approx(beta[sex] + beta[slope] * data["age"].mean())
+    held = hp.contrast(reml, "Sex", [other, base], at={"age": 14})["estimate"].iloc[0]
+    assert held == pytest.approx(beta[sex] + 14 * beta[slope])
+    years = hp.contrast(reml, "age", [14, 8], at={"Sex": other})["estimate"].iloc[0]
+    assert years == pytest.approx(6 * (beta["age"] + beta[slope]))
+
+
+# --- bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("Subjct",), "unknown-choice", "did you mean 'Subject'"),
+        (("Subject", ["308"]), "bad-contrast", "takes two levels of 'Subject'"),
+        (("Subject", "308"), "bad-contrast", "takes two levels of 'Subject'"),
+        (("Subject", ["308", "399"]), "unknown-choice", "no level '399'"),
+        (("Subject", [["308"], ["309"]]), "unknown-choice", "no level"),
+        (("Subject", {"308": "x"}), "bad-contrast", "a weight is a number; given: 'x'"),
+        (("Days",), "bad-contrast", "say which to compare"),
+        (({"Dyas": 1},), "unknown-choice", "did you mean 'Days'"),
+        (({("Subject", "308"): 1},), "bad-contrast", r"is \(factor, level, term\)"),
+        (({("Sbject", "308", "Days"): 1},), "unknown-choice", "did you mean 'Subject'"),
+        (({"a": {"Days": 1}, "Days": 1},), "bad-contrast", "some values are weights"),
+        (({},), "bad-contrast", "no coefficients"),
+        (({"Days": 1}, ["308", "309"]), "bad-contrast", "levels= says nothing beside a dict"),
+    ],
+)
+def test_bad_contrasts_are_refused(sleep, arguments, code, words):
+    for fit in (sleep.posterior, sleep.reml):
+        with pytest.raises(ArgumentError, match=words) as caught:
+            hp.contrast(fit, *arguments)
+        assert caught.value.code == code
+
+
+def test_bad_arguments_of_contrasts_are_refused(sleep, fitted):
+    fit = sleep.reml
+    with pytest.raises(ArgumentError, match="'Dasy' does not vary over 'Subject'"):
+        hp.contrast(fit, "Subject", term="Dasy")
+    with pytest.raises(ArgumentError, match="of='u'"):
+        hp.contrast(fit, "Subject", of="u")
+    with pytest.raises(ArgumentError, match="takes a fit"):
+        hp.contrast(sleep.model, "Subject")
+    with pytest.raises(ArgumentError, match="at= names 'Age'"):
+        hp.contrast(fitted["orthodont_sex"].reml, "Sex", at={"Age": 3})
+    with pytest.raises(UnsupportedModelError, match="no effect of 'Days' that is common"):
+        hp.contrast(fitted["sleepstudy_no_pooling"].reml, "Days", [1, 0])
+    with pytest.raises(UnsupportedModelError, match="share no distribution"):
+        hp.contrast(fitted["sleepstudy_no_pooling"].reml, "Subject", of="deviations")
+    with pytest.raises(ArgumentError, match=r"make 3570 pairs.*hp\.ranks"):
+        hp.contrast(fitted["radon_intercepts"].reml, "county")
+
+
+# --- ranks ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("top", [1, 3, 18])
+@pytest.mark.parametrize("highest", [True, False])
+def test_probabilities_of_the_top_add_up(sleep, top, highest):
+    table = hp.ranks(sleep.posterior, "Subject", term="Days", top=top, highest=highest)
+    assert table["p_top"].sum() == pytest.approx(top)
+    assert table["mean_rank"].mean() == pytest.approx(9.5)
+    assert table["mean_rank"].is_monotonic_increasing
+    assert table["coefficient"].corr(table["mean_rank"]) * (-1 if highest else 1) > 0.9
+
+
+def test_ranks_are_those_of_the_draws(sleep):
+    fit = sleep.posterior
+    table = hp.ranks(fit, term="Days", top=2)
+    coef = fit.variable("coef_Subject").sel(Subject_term="Days").to_numpy()
+    rank = (coef[..., None, :] > coef[..., :, None]).sum(axis=-1) + 1
+    one = table.loc[("Subject", "308", "Days")]
+    assert one["mean_rank"] == pytest.approx(rank[..., 0].mean())
+    assert one["p_top"] == pytest.approx((rank[..., 0] <= 2).mean())
+    assert one["coefficient"] == pytest.approx(coef[..., 0].mean())
+    expected = [
+        "coefficient",
+        "mean_rank",
+        "median_rank",
+        "rank_eti89_lb",
+        "rank_eti89_ub",
+        "p_top",
+    ]
+    assert list(table) == expected
+    assert set(table.index) == set(
+        fit.coefficients(False).xs("Days", level=2, drop_level=False).index
+    )
+
+
+def test_some_draws_do_for_very_many_levels(sleep, monkeypatch):
+    whole = hp.ranks(sleep.posterior, term="Days")
+    monkeypatch.setattr("hierpool.answers.ranks.MOST_NUMBERS", 1000 * 18)
+    some = hp.ranks(sleep.posterior, term="Days")
+    assert some["p_top"].sum() == pytest.approx(1)
+    np.testing.assert_allclose(some["mean_rank"].reindex(whole.index), whole["mean_rank"], atol=0.6)
+
+
+def test_bad_ranks_are_refused(sleep, fitted):
+    fit = sleep.posterior
+    with pytest.raises(ArgumentError, match="reads draws of a posterior"):
+        hp.ranks(sleep.reml)
+    with pytest.raises(ArgumentError, match="say by which to rank"):
+        hp.ranks(fit)
+    with pytest.raises(ArgumentError, match="top=19 must be a whole number from 1 to the 18"):
+        hp.ranks(fit, term="Days", top=19)
+    with pytest.raises(ArgumentError, match="no coefficients vary over 'Sbject'"):
+        hp.ranks(fit, "Sbject", term="Days")
+    with pytest.raises(UnsupportedModelError, match="one line stands for all"):
+        hp.ranks(fitted["sleepstudy_complete"].posterior)
+    with pytest.raises(ArgumentError, match="takes a fit"):
+        hp.ranks(sleep.model)

@@ -1,0 +1,139 @@
+"""REML and ML of models with several factors give the numbers of lme4."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hierpool as hp
+from hierpool.reml.criterion import Criterion
+from tests.agreement.dense import restricted_log_density, wide
+from tests.reference.trim import has_several_factors, trimmed_several
+from tests.reml.test_reference import SHARED, table
+
+HERE = Path(__file__).parents[1] / "reference" / "lme4_several"
+SMALL = [p.stem for p in sorted(HERE.glob("*.json")) if p.stem.split("__")[0] != "InstEval"]
+LARGE = ["InstEval__crossed3"]
+METHODS = ["REML", "ML"]
+
+
+@cache
+def reference(name: str) -> dict[str, Any]:
+    return json.loads((HERE / f"{name}.json").read_text())
+
+
+@cache
+def model(name: str) -> hp.Model:
+    ref = reference(name)
+    return hp.Model(ref["formula"], hp.datasets.load(ref["dataset"]))
+
+
+def assert_is_that_of_lme4(fit: hp.BlupFit, ref: dict[str, Any], loglik: float = 1e-6) -> None:
+    """Criterion, fixed effects, standard deviations, BLUPs and their variances."""
+    assert fit.loglik == pytest.approx(ref["logLik"], abs=loglik)
+    assert fit.aic == pytest.approx(ref["AIC"], abs=2 * loglik)
+    assert fit.status.word == ("singular" if ref["is_singular"] else "converged")
+    assert fit.estimate.sigma == pytest.approx(ref["sigma"], rel=1e-4)
+    fixed = fit.fixed_effects()
+    np.testing.assert_allclose(fixed["estimate"], ref["fixef"], rtol=1e-4)
+    np.testing.assert_allclose(fixed["se"], ref["se_fixef"], rtol=1e-4)
+    for factor, theirs in ref["factors"].items():
+        group, ours = fit.design.group(factor), fit.estimate.of(factor)
+        np.testing.assert_allclose(ours.sd, theirs["sd"], rtol=1e-4)
+        at = group.grouping.levels.astype(str).get_indexer(theirs["levels"])
+        assert (at >= 0).all()
+        blup = np.array(theirs["blup"], dtype=float)
+        assert np.abs(ours.u[at] - blup).max() <= 1e-4 * np.abs(blup).max()
+        for name, values in (("condVar", ours.u_condvar), ("pev", ours.u_pev)):
+            if name in theirs:
+                expected = np.array(theirs[name], dtype=float)
+                assert np.abs(values[at] - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", SMALL)
+def test_reference_is_met(name, method):
+    assert_is_that_of_lme4(getattr(model(name), method.lower())(), reference(name)[method])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE)
+def test_large_reference_is_met(name):
+    fit = model(name).reml()
+    assert_is_that_of_lme4(fit, reference(name)["REML"], loglik=1e-4)
+
+
+def full_names() -> list[str]:
+    paths = sorted((SHARED / "reference").glob("*__*.json"))
+    names = [p.stem for p in paths if has_several_factors(json.loads(p.read_text()))]
+    return [name for name in names if name not in LARGE]
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the full reference fits are not here")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", full_names())
+def test_full_reference_is_met(name, method):
+    ref = trimmed_several(json.loads((SHARED / "reference" / f"{name}.json").read_text()), 10_000)
+    fit = getattr(hp.Model(ref["formula"], table(ref["dataset"])), method.lower())()
+    assert_is_that_of_lme4(fit, ref[method])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("dataset", "formula"),
+    [
+        ("Penicillin", "diameter ~ 1 + (1 | plate) + (1 | sample)"),
+        ("Machines", "score ~ Machine + (1 + Machine | Worker) + (1 | Worker:Machine)"),
+        ("Pastes", "strength ~ 1 + (1 | batch/cask)"),
+    ],
+)
+def test_gradient_is_that_of_the_deviance(dataset, formula, method):
+    design = hp.Model(formula, hp.datasets.load(dataset)).design
+    criterion = Criterion.of(design, method)
+    k, h = len(criterion.free[0]), 1e-6
+    theta = np.random.default_rng(1).normal(size=k)
+    gradient = criterion.value_and_gradient(theta)[1]
+    steps = theta + h * np.concatenate([np.eye(k), -np.eye(k)])
+    values = criterion.deviance(steps)
+    np.testing.assert_allclose(gradient, (values[:k] - values[k:]) / (2 * h), rtol=1e-5, atol=1e-5)
+
+
+def test_log_likelihood_is_that_of_the_dense_density():
+    fit = model("Penicillin__crossed").reml()
+    d, e = fit.design, fit.estimate
+    V = e.sigma**2 * np.eye(d.n)
+    for group in d.groups:
+        Z = wide(group.Z, group.grouping.codes, group.grouping.n_levels)
+        V = V + e.of(group.factor).sd[0] ** 2 * Z @ Z.T
+    assert fit.loglik == pytest.approx(restricted_log_density(d.y, d.X, V), rel=1e-12)
+
+
+def test_factor_without_variance_is_singular_and_named():
+    """Pastes without what its batches add, casks shuffled over them: no spread of batches is left."""
+    data = hp.datasets.load("Pastes")
+    within = data["strength"] - data.groupby("batch", observed=True)["strength"].transform("mean")
+    fit = hp.Model("within ~ 1 + (1 | batch/cask)", data.assign(within=within)).reml()
+    assert fit.status.word == "singular"
+    assert "between levels of batch is estimated as zero" in fit.status.sentence
+    assert fit.estimate.of("batch").sd[0] == 0.0
+    assert not fit.estimate.of("batch").u.any()
+    assert fit.estimate.of("batch:cask").sd[0] > 0
+    assert np.isfinite(fit.fixed_effects()).all().all()
+    assert len(fit.random_effects()) == 10 + 30
+
+
+def test_tables_name_every_factor():
+    fit = model("Penicillin__crossed").reml()
+    assert fit.random_effects().index.get_level_values("factor").unique().tolist() == [
+        "plate",
+        "sample",
+    ]
+    spread = fit.variance_components()
+    assert [key[0] for key in spread.index] == ["plate", "sample", "residual"]
+    assert spread["se"].notna().all()
+    assert len(fit.coefficients()) == 24 + 6
