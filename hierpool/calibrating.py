@@ -1,4 +1,4 @@
-"""The door to the checks that simulate and fit again: calibrate, recovery, sensitivity.
+"""The door to what simulates and fits again: calibrate, recovery, sensitivity, lrt.
 
 The checks themselves import no engine; here they are given one.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +31,7 @@ from hierpool.checks.diagnostics import proposal_pareto_k
 from hierpool.checks.quantities import scalars, telling_levels
 from hierpool.checks.recovery import Estimated, Recovery
 from hierpool.checks.sensitivity import Sensitivity
+from hierpool.checks.threads import in_threads
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.gaussian import LOG_2PI
@@ -40,7 +42,7 @@ from hierpool.data.frame import build_design
 from hierpool.data.pooling import complete_pooling_spec, no_pooling_spec, question
 from hierpool.fits import BlupFit, PosteriorFit
 from hierpool.models import Model
-from hierpool.reml import estimate
+from hierpool.reml import estimate, ratio
 
 CHAINS, DRAWS = 4, 100  # of each simulated fit; four times as many for recovery
 _MORE = 4  # times as many draws where too few of them are independent
@@ -389,3 +391,69 @@ def _given_beta(fit: PosteriorFit, beta: np.ndarray) -> np.ndarray:
     centred = working - prior.mean
     quadratic = np.einsum("kp,pq,kq->k", centred, prior.precision, centred)
     return np.asarray(out + posterior + 0.5 * quadratic)
+
+
+def lrt(
+    smaller: BlupFit,
+    larger: BlupFit,
+    *,
+    null: ratio.Null = "auto",
+    simulations: int = 500,
+    seed: int | None = None,
+    cores: int | None = None,
+    progress: bool = True,
+) -> ratio.LikelihoodRatio:
+    """Likelihood ratio test of two nested REML, ML or least-squares fits of the same rows.
+
+    Models that differ in their fixed effects are compared by ML, and refitted for it if need be;
+    with equal fixed effects REML fits are compared by REML. A variance that the smaller model sets
+    to zero is on its bound, and a plain chi-squared would be too strict: with one variance more
+    the null distribution is a 50:50 mixture (of chi-squareds with 0 and 1 df for one variance
+    alone, with q and q + 1 where it comes with q covariances). The mixture is for many levels; with
+    few it is cautious. With more variances at once it is simulated.
+
+    Parameters
+    ----------
+    smaller, larger
+        ``model.reml()`` or ``model.ml()``; the second model holds the first as a special case.
+    null
+        ``"auto"``: as above. ``"simulated"``: responses from the smaller fit, both models fitted
+        to each; right with few levels too.
+    simulations, seed, cores, progress
+        Of a simulated null.
+
+    Raises
+    ------
+    ComparisonError
+        Other rows, another response, or models that are not nested.
+    UnsupportedModelError
+        One of them has no pooling.
+
+    References
+    ----------
+    Self, Liang (1987), J. Am. Stat. Assoc. 82, 605-610.
+    Stram, Lee (1994), Biometrics 50, 1171-1177.
+
+    Examples
+    --------
+    >>> import hierpool as hp
+    >>> dyes = hp.datasets.load("Dyestuff")
+    >>> one = hp.Model("Yield ~ 1", dyes).reml()
+    >>> hp.lrt(one, hp.Model("Yield ~ 1 + (1 | Batch)", dyes).reml())
+    Likelihood ratio test by REML
+      Yield ~ 1                 restricted log-likelihood -163.0116
+      Yield ~ 1 + (1 | Batch)   restricted log-likelihood -159.8271
+    statistic 6.369, 1 more parameter, p = 0.00581
+    null: 50:50 mixture of chi-squareds with 0 and 1 df (Self and Liang 1987)
+    """
+    for fit in (smaller, larger):
+        if not isinstance(fit, BlupFit):
+            raise ArgumentError(
+                f"lrt() takes model.reml() or model.ml(); given: {type(fit).__name__}. Posteriors "
+                "are compared by hp.compare().",
+                "fit-needed",
+            )
+    each = partial(in_threads, what="null distribution", cores=cores, progress=progress)
+    how = ratio.Simulating(null, simulations, seed, each)
+    one, other = ((fit.design, fit.estimate) for fit in (smaller, larger))
+    return ratio.likelihood_ratio(one, other, how)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,10 +13,12 @@ import xarray as xr
 
 from hierpool.bayes.priors import ModelPriors
 from hierpool.bayes.theta import Theta, ThetaMap, integrate
+from hierpool.checks.threads import in_threads
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.integrated import Integrated
 from hierpool.core.integrated_one import IntegratedOne
+from hierpool.core.partition import Partition
 from hierpool.core.results import OBS_DIM, Estimate, Status, row_labels
 from hierpool.core.tables import (
     level_index,
@@ -27,6 +29,8 @@ from hierpool.core.tables import (
     spread_index,
     spread_name,
 )
+from hierpool.data.contrasts import type_three
+from hierpool.reml import inference, intervals
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from hierpool.answers.newrows import Kind, Levels
 
 AFFORDABLE = 4e10  # operations that a question to a posterior may take
+_R2 = pd.Index(["marginal", "conditional"], name="r2")
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,12 +81,96 @@ class BlupFit:
         """Schwarz's criterion, -2 loglik + log(rows) parameters, as lme4 counts them."""
         return -2 * self.loglik + float(np.log(self.design.n)) * self.estimate.n_parameters
 
-    def fixed_effects(self) -> pd.DataFrame:
-        """Population coefficients: index ``term``, columns ``estimate``, ``se``."""
-        e = self.estimate
-        index = pd.Index(self.design.terms, name="term")
-        return pd.DataFrame(
-            {"estimate": e.beta, "se": root_of_diagonal(e.beta_covariance)}, index=index
+    def fixed_effects(
+        self, df: inference.Df = "satterthwaite", level: float = 0.95
+    ) -> pd.DataFrame:
+        """Population coefficients: ``estimate``, ``se``, ``df``, ``t``, ``p`` and an interval.
+
+        Parameters
+        ----------
+        df
+            ``"satterthwaite"``: as lmerTest, from the curvature of the criterion. A variance that
+            is estimated as zero counts as known. ``"kenward-roger"``: as pbkrtest, for REML fits
+            only; standard errors are adjusted upwards too. ``"residual"``: rows less coefficients,
+            too many wherever levels differ. ``"normal"``: infinite, and the column is called
+            ``z``. Least squares has its residual df, whichever is asked; where residual sds are
+            known and nothing else is estimated, df are infinite.
+        level
+            Probability of the interval, columns ``ci95_lb`` and ``ci95_ub``.
+
+        Raises
+        ------
+        UnsupportedModelError
+            Kenward and Roger's method for a fit that is not REML, or with several factors that
+            have more than 4,000 coefficients of levels.
+
+        References
+        ----------
+        Kuznetsova, Brockhoff, Christensen (2017), J. Stat. Softw. 82(13).
+        Kenward, Roger (1997), Biometrics 53, 983-997.
+        """
+        return inference.coefficients(self.design, self.estimate, df, level)
+
+    def anova(self, df: inference.Df = "satterthwaite") -> pd.DataFrame:
+        """Type III F tests of the terms of the formula: ``num_df``, ``den_df``, ``F``, ``p``.
+
+        A term is tested at the unweighted average over the categories that it interacts with, and
+        where numeric predictors that it interacts with are zero (centre those): so it does not
+        matter which category comes first.
+
+        Parameters
+        ----------
+        df
+            As in ``fixed_effects``.
+        """
+        if self.design.spec.pooling == "none":
+            raise UnsupportedModelError(
+                "no pooling has no terms to test: each level has coefficients of its own. Test "
+                "them under partial pooling, hp.varying_slope(...).reml().anova().",
+                "no-terms",
+            )
+        return inference.anova(self.design, self.estimate, type_three(self.design), df)
+
+    def confint(
+        self,
+        method: intervals.IntervalMethod = "profile",
+        level: float = 0.95,
+        *,
+        quantities: Sequence[str] | None = None,
+        simulations: int = 500,
+        seed: int | None = None,
+        cores: int | None = None,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """Intervals of fixed effects, standard deviations and correlations.
+
+        Index ``quantity`` (``beta[Days]``, ``sd_Subject[Days]``, ``sigma``), columns ``estimate``
+        (of this fit), ``ci95_lb``, ``ci95_ub``. ``attrs`` of the table says how it was made.
+
+        Parameters
+        ----------
+        method
+            ``"profile"``: profile likelihood of ML, also for a REML fit, as lme4 does. An interval
+            of a standard deviation begins at 0, and one of a correlation ends at -1 or 1, where
+            the likelihood cannot exclude it. ``"bootstrap"``: percentiles of refits to responses
+            simulated from this fit. ``"wald"``: estimate and standard error, of the fixed effects
+            only, since those of standard deviations are far from normal. Least squares has its
+            exact intervals (t, chi-squared) in place of profile and Wald.
+        level
+            Probability of the intervals.
+        quantities
+            Names of the rows that are wanted; None for all. A profile takes some twenty fits a row.
+        simulations, seed, cores, progress
+            Of the bootstrap. ``attrs`` holds the seed, and counts the refits that failed.
+
+        References
+        ----------
+        Bates, Maechler, Bolker, Walker (2015), J. Stat. Softw. 67(1), section 5.
+        """
+        each = partial(in_threads, what="bootstrap", cores=cores, progress=progress)
+        how = intervals.Simulations(simulations, seed, each)
+        return intervals.confidence_intervals(
+            self.design, self.estimate, method, level, quantities, how
         )
 
     def random_effects(self, conditional: bool = False) -> pd.DataFrame:
@@ -138,6 +227,47 @@ class BlupFit:
             estimate, se = [*estimate, e.sigma], [*se, e.sigma_se]
         table["estimate"], table["se"] = np.array(estimate), np.array(se)
         return table
+
+    def icc(self) -> pd.DataFrame:
+        """Intraclass correlations: index ``factor``, column ``icc``.
+
+        A factor's share of what is random: its variance over the sum of all factors' and the
+        residual one. With slopes it is stated at the mean of the columns that vary. Of a factor
+        that is nested in another it is the share beyond the other's. Residual variances that
+        differ over rows are averaged.
+        """
+        factors = [g.factor for g in _pooled_groups(self.design, "intraclass correlations")]
+        index = pd.Index(factors, name="factor")
+        return pd.DataFrame({"icc": self._partition.icc[0]}, index=index)
+
+    def r2(self) -> pd.DataFrame:
+        """Marginal and conditional R2: what fixed effects explain, and with the levels too.
+
+        Index ``r2`` (``marginal``, ``conditional``), column ``r2``.
+
+        References
+        ----------
+        Nakagawa, Schielzeth (2013), Methods Ecol. Evol. 4, 133-142.
+        Johnson (2014), Methods Ecol. Evol. 5, 944-946 (with slopes).
+        """
+        return pd.DataFrame({"r2": self._partition.r2[0]}, index=_R2)
+
+    def variance_partition(self) -> pd.DataFrame:
+        """Where the variance comes from: ``variance`` and ``share`` of fixed effects, factors, residual.
+
+        The variance of a factor with slopes is the mean over the rows of z'Sigma z.
+        """
+        parts = self._partition
+        columns = {"variance": parts.variances[0], "share": parts.shares[0]}
+        return pd.DataFrame(columns, index=pd.Index(parts.names, name="part"))
+
+    @property
+    def _partition(self) -> Partition:
+        _check_has_parts(self.design)
+        e = self.estimate
+        return Partition.of_relative(
+            self.design, e.beta[None], np.array([e.sigma]), e.relative_factor[None]
+        )
 
     def fitted(self) -> pd.Series:
         """Fitted values of the rows, with the user's index."""
@@ -375,6 +505,52 @@ class PosteriorFit:
         if not parts:
             return pd.DataFrame(index=index)
         return pd.concat(parts, ignore_index=True).set_index(index)
+
+    def icc(self) -> pd.DataFrame:
+        """Intraclass correlations of each draw, summarised: index ``factor``.
+
+        As ``BlupFit.icc``: a factor's share of what is random, at the mean of its columns.
+        """
+        factors = [g.factor for g in _pooled_groups(self.design, "intraclass correlations")]
+        return self._summarised(self._partition.icc, pd.Index(factors, name="factor"))
+
+    def r2(self) -> pd.DataFrame:
+        """Marginal and conditional R2 of each draw, summarised; as ``BlupFit.r2``."""
+        return self._summarised(self._partition.r2, _R2)
+
+    def variance_partition(self) -> pd.DataFrame:
+        """Shares of fixed effects, factors and residual in the variance, of each draw, summarised."""
+        parts = self._partition
+        return self._summarised(parts.shares, pd.Index(parts.names, name="part"))
+
+    @property
+    def _partition(self) -> Partition:
+        _check_has_parts(self.design)
+        K = int(np.prod(self.n_draws))
+
+        def draws(name: str) -> np.ndarray:
+            values = self.variable(name).to_numpy()
+            return values.reshape(K, *values.shape[2:])
+
+        beta = draws("beta") if self.design.terms else np.zeros((K, 0))
+        if self.is_integrable:
+            return Partition.of_relative(self.design, beta, self.theta.sigma, self.relative_factor)
+        sigma = draws("sigma") if self.design.has_sigma else np.ones(K)
+        Sigmas = []
+        for group in self.design.groups:
+            sd = draws(f"sd_{group.factor}")
+            name = f"corr_{group.factor}"
+            corr = draws(name) if group.has_correlation else np.eye(len(group.terms))
+            Sigmas.append(corr * sd[:, :, None] * sd[:, None, :])
+        return Partition.of(self.design, beta, sigma, Sigmas, [g.Z for g in self.design.groups])
+
+    def _summarised(self, values: np.ndarray, index: pd.Index[Any]) -> pd.DataFrame:
+        """Mean, median, sd and interval of draws (K, quantities)."""
+        from hierpool.checks.diagnostics import summary
+
+        shaped = values.reshape(*self.n_draws, -1)
+        named = xr.DataArray(shaped, dims=("chain", "draw", "quantity"))
+        return summary(named, diagnostics=False).set_index(index)
 
     def summary(self) -> pd.DataFrame:
         """Fixed effects, standard deviations and correlations in one table, one row a quantity."""
@@ -692,6 +868,15 @@ def _pooled_groups(design: Design, what: str) -> tuple[GroupDesign, ...]:
     return groups
 
 
+def _check_has_parts(design: Design) -> None:
+    if design.spec.pooling == "none":
+        raise UnsupportedModelError(
+            "no pooling has no variance of levels: its levels share no distribution. Ask this of "
+            "partial pooling, hp.varying_slope(...).",
+            "no-random-effects",
+        )
+
+
 def _any_groups(design: Design, what: str) -> tuple[GroupDesign, ...]:
     if not design.groups:
         raise UnsupportedModelError(
@@ -709,8 +894,12 @@ def _size(design: Design) -> str:
 
 
 def _tables(fit: BlupFit | PosteriorFit) -> dict[str, pd.DataFrame]:
+    if isinstance(fit, BlupFit):
+        fixed = fit.fixed_effects(df="normal")[["estimate", "se"]]
+    else:
+        fixed = fit.fixed_effects()
     tables = {
-        "Fixed effects": fit.fixed_effects(),
+        "Fixed effects": fixed,
         "Standard deviations and correlations": fit.variance_components(),
     }
     return {title: table for title, table in tables.items() if len(table)}

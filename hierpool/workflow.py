@@ -384,7 +384,8 @@ def _beside(
     for name, fit in fits.items():
         posterior = getattr(fit, method)()
         if len(posterior) and name in blups:
-            other = getattr(blups[name], method)().assign(method=blups[name].method)
+            plain = {"df": "normal"} if method == "fixed_effects" else {}  # no df are shown
+            other = getattr(blups[name], method)(**plain).assign(method=blups[name].method)
             parts[name] = posterior.join(other[["method", "estimate", "se"]])
     return pd.concat(parts, names=["model"])
 

@@ -90,6 +90,29 @@ class Encoding:
         _check_finite(X, self.names, labels)
         return X
 
+    def sum_coded(self, frame: pd.DataFrame) -> np.ndarray:
+        """The same terms with categories coded to sum to zero, shape (n, k).
+
+        For the rows of the model alone: means and knots are learned again.
+        """
+        if not self.names:
+            return np.zeros((len(frame), 0))
+        text = " + ".join(
+            ["0", *(":".join(map(self._summing, term.factors)) for term in self.memory.formula)]
+        )
+        return _evaluated(
+            lambda: Formula(text).get_model_matrix(frame, context=_CONTEXT, output="numpy")
+        )
+
+    def _summing(self, factor: Any) -> str:
+        """A factor of formulaic's as text, categories coded to sum to zero."""
+        kind, _ = self.memory.encoder_state.get(factor.expr, (None, None))
+        name = quote(factor.expr) if factor.eval_method.value == "lookup" else factor.expr
+        if kind is None or kind.value != "categorical":
+            return str(name)
+        inside = name[:-1] if name.startswith("C(") else f"C({name}"
+        return f"{inside}, contrasts=contr.sum)"
+
 
 def _evaluated(make: Any) -> np.ndarray:
     """What formulaic makes, as floats; its errors as ours."""
@@ -236,6 +259,13 @@ class Encoder:
         offset = join(self.offsets, own, frame.index).sum(axis=1)
         sd = rows.relative_sd(frame, *known) if known else 1.0
         return EncodedRows(X, Z, codes, labels, frame.index, offset, sd)
+
+    def sum_coded(self, frame: pd.DataFrame) -> np.ndarray:
+        """The first piece of the population with categories that sum to zero, shape (n, p).
+
+        For the rows of the model alone.
+        """
+        return self.population[0].encoding.sum_coded(model_frame(frame, self.sources))
 
 
 def _check_complete(frame: pd.DataFrame) -> None:

@@ -116,6 +116,10 @@ class Criterion:
         """Shape (..., Q, Q): Lambda from theta (..., k)."""
         return self.basis @ self.matrix(theta)
 
+    def theta_of(self, Lambda: np.ndarray) -> np.ndarray:
+        """Shape (k,): theta of a relative factor (Q, Q)."""
+        return self.theta(np.linalg.solve(self.basis, Lambda))
+
     def at(self, theta: np.ndarray) -> Point:
         """The model at one theta, shape (k,), with sigma = 1 and a flat prior."""
         return self.algebra.at(self.factor(theta))

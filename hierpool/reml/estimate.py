@@ -102,16 +102,22 @@ def minimise(criterion: Criterion) -> Optimum:
     A second and third start are used where gradient or curvature of the first optimum leave a
     doubt, or where it lies on the boundary; the best is kept.
     """
-    T = np.eye(criterion.size)
-    grid = np.array([criterion.theta(T * s) for s in _START_SCALES])
-    values = criterion.deviance(grid)
-    order = np.argsort(np.where(np.isfinite(values), values, np.inf))
-    best = _descend(criterion, grid[order[0]], starts=1)
+    first, *others = starts(criterion)
+    best = _descend(criterion, first, starts=1)
     if best.is_doubtful or _smallest_direction(criterion, best.theta) < SNAP_TO_BOUNDARY:
-        for i, start in enumerate((grid[order[1]], _tilted(criterion, grid[order[0]]))):
+        for i, start in enumerate(others):
             other = _descend(criterion, start, starts=i + 2)
             best = other if other.deviance < best.deviance - 1e-9 else best
     return _snapped(criterion, best)
+
+
+def starts(criterion: Criterion) -> list[np.ndarray]:
+    """Where to start: the best two of a few scales, and the best one tilted."""
+    T = np.eye(criterion.size)
+    grid = np.array([criterion.theta(T * s) for s in _START_SCALES])
+    values = criterion.deviance(grid)
+    best, second = np.argsort(np.where(np.isfinite(values), values, np.inf))[:2]
+    return [grid[best], grid[second], _tilted(criterion, grid[best])]
 
 
 def _tilted(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
@@ -137,12 +143,12 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
         if left > NEARLY_EXACT * criterion.moments.yy:
             break
     value, gradient = criterion.value_and_gradient(theta)
-    hessian, at = _hessian(criterion, theta), theta
+    hessian, at = hessian_at(criterion, theta), theta
     for _ in range(5):
         if np.abs(gradient).max(initial=0.0) < 1e-9 or not np.isfinite(hessian).all():
             break
         if np.abs(theta - at).max(initial=0.0) > NEAR:
-            hessian, at = _hessian(criterion, theta), theta
+            hessian, at = hessian_at(criterion, theta), theta
         eigenvalues, vectors = np.linalg.eigh(hessian)
         damped = np.maximum(np.abs(eigenvalues), 1e-6 * max(1.0, np.abs(eigenvalues).max()))
         trial = theta - vectors @ ((vectors.T @ gradient) / damped)
@@ -151,12 +157,12 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
             break
         theta, value, gradient = trial, trial_value, trial_gradient
     if np.abs(theta - at).max(initial=0.0) > NEAR:
-        hessian = _hessian(criterion, theta)
+        hessian = hessian_at(criterion, theta)
     return Optimum(theta, value, gradient, hessian, starts)
 
 
-def _hessian(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
-    """Central differences of the analytic gradient, shape (k, k)."""
+def hessian_at(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
+    """Hessian of the profiled deviance: central differences of the analytic gradient, shape (k, k)."""
     steps = 1e-5 * np.maximum(1.0, np.abs(theta))
     rows = []
     for i, h in enumerate(steps):
@@ -176,21 +182,27 @@ def _smallest_direction(criterion: Criterion, theta: np.ndarray) -> float:
 
 def _snapped(criterion: Criterion, optimum: Optimum) -> Optimum:
     """The optimum with directions of negligible variance set to exactly zero, signs made positive."""
-    T = criterion.matrix(optimum.theta)
-    best = optimum
-    U, values, _ = np.linalg.svd(T)
-    if values.min() < SNAP_TO_BOUNDARY:
-        is_diagonal = len(optimum.theta) == len(T)
-        if is_diagonal:
-            flat = np.diag(np.where(np.abs(np.diag(T)) < SNAP_TO_BOUNDARY, 0.0, np.diag(T)))
-        else:
-            flat = lower_root(U * np.where(values < SNAP_TO_BOUNDARY, 0.0, values))
-        theta = criterion.theta(flat)
+    best, theta = optimum, on_boundary(criterion, optimum.theta)
+    if theta is not None:
         value, gradient = criterion.value_and_gradient(theta)
         if value <= optimum.deviance + SNAP_GAIN:
-            best = Optimum(theta, value, gradient, _hessian(criterion, theta), optimum.starts)
+            best = Optimum(theta, value, gradient, hessian_at(criterion, theta), optimum.starts)
     positive = criterion.theta(lower_root(criterion.matrix(best.theta)))
     return Optimum(positive, best.deviance, best.gradient, best.hessian, best.starts)
+
+
+def on_boundary(criterion: Criterion, theta: np.ndarray) -> np.ndarray | None:
+    """theta with directions of negligible variance set to exactly zero; None where there are none."""
+    T = criterion.matrix(theta)
+    U, values, _ = np.linalg.svd(T)
+    if values.min() >= SNAP_TO_BOUNDARY:
+        return None
+    is_diagonal = len(theta) == len(T)
+    if is_diagonal:
+        flat = np.diag(np.where(np.abs(np.diag(T)) < SNAP_TO_BOUNDARY, 0.0, np.diag(T)))
+    else:
+        flat = lower_root(U * np.where(values < SNAP_TO_BOUNDARY, 0.0, values))
+    return criterion.theta(flat)
 
 
 def lower_root(root: np.ndarray) -> np.ndarray:
@@ -205,7 +217,8 @@ def root_in_user_coding(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
     return criterion.coordinates.u_from_working @ criterion.factor(theta)
 
 
-def _sd_and_corr(root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sd_and_corr(root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sds and correlations of root root'; NaN for correlations of what does not vary."""
     sd = np.sqrt((root**2).sum(axis=1))
     unit = root / np.where(sd == 0, 1.0, sd)[:, None]
     corr = np.clip(unit @ unit.T, -1.0, 1.0)
@@ -215,27 +228,37 @@ def _sd_and_corr(root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return sd, corr
 
 
-def _spread_standard_errors(
-    criterion: Criterion, optimum: Optimum, point: Point, sigma: float
+def information_of(
+    criterion: Criterion, hessian: np.ndarray, point: Point, sigma: float
 ) -> np.ndarray:
-    """Standard errors of (sds, correlations below the diagonal, sigma) from observed information.
+    """Shape (k + 1, k + 1): Hessian of the deviance by (theta, log sigma) at an optimum.
 
-    Sds and correlations of all factors side by side.
-
-    The deviance of (theta, log sigma) is log dets + df log(2 pi sigma^2) + r2 / sigma^2; its
-    Hessian goes through the delta method to the user's coding. Of a known sigma the information
-    is infinite.
+    The deviance is log dets + df log(2 pi sigma^2) + r2 / sigma^2; ``hessian`` (k, k) is that of
+    the profiled one. Of a known sigma the last row means nothing.
     """
-    k, df = len(optimum.theta), criterion.df
+    k, df = len(hessian), criterion.df
     _, by_ss = criterion.gradient_parts(point)
     ss = float(point.marginal.penalized_ss[0])
     information = np.empty((k + 1, k + 1))
     # the profiled Hessian has had the cross term squared away; put it back
     cross = -2 * by_ss / sigma**2
     profiled = np.outer(cross, cross) / (4 * ss / sigma**2) if criterion.has_sigma else 0.0
-    information[:k, :k] = optimum.hessian + profiled
+    information[:k, :k] = hessian + profiled
     information[k, :k] = information[:k, k] = cross
     information[k, k] = 4 * df
+    return information
+
+
+def _spread_standard_errors(
+    criterion: Criterion, optimum: Optimum, point: Point, sigma: float
+) -> np.ndarray:
+    """Standard errors of (sds, correlations below the diagonal, sigma) from observed information.
+
+    Sds and correlations of all factors side by side; the delta method takes the information to the
+    user's coding.
+    """
+    k = len(optimum.theta)
+    information = information_of(criterion, optimum.hessian, point, sigma)
     free = slice(None) if criterion.has_sigma else slice(k)
     covariance = np.zeros((k + 1, k + 1))
     try:
@@ -323,7 +346,7 @@ def _factors(
     out = []
     parts = zip(design.groups, design.group_columns, coordinates.zs, point.levels(), strict=True)
     for group, at, z, levels in parts:
-        sd, corr = _sd_and_corr(root[at, at])
+        sd, corr = sd_and_corr(root[at, at])
         index = group.population
         into = np.zeros((len(group.terms), criterion.moments.p))
         into[index >= 0, index[index >= 0]] = 1.0

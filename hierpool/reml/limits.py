@@ -49,6 +49,19 @@ def complete_pooling(design: Design) -> Estimate:
     )
 
 
+def restricted_loglik(design: Design) -> float:
+    """REML log-likelihood of complete pooling, in the user's coding."""
+    coordinates = Coordinates.of(design)
+    rows = Rows.of(replace(design, groups=()), replace(coordinates, zs=()))
+    moments = Moments.of(rows)
+    at = condition(moments, np.ones(1), np.zeros((1, 0, 0)), BetaPrior.flat(moments.p)).marginal
+    df = design.n - moments.p
+    ss = float(np.square(rows.residuals(at.beta[0], np.zeros((0, 0))) / rows.sd).sum())
+    residual = df * (1 + float(np.log(ss / df))) if design.has_sigma else ss
+    log_dets = float(at.log_det_population[0]) + 2 * float(np.log(coordinates.x.scales).sum())
+    return -0.5 * (df * LOG_2PI + residual + log_dets) - moments.log_sd
+
+
 def no_pooling(design: Design) -> Estimate:
     """Least squares with own coefficients per level, common ones for what does not vary.
 

@@ -53,8 +53,13 @@ class Point(Protocol):
     def marginal(self) -> Marginal:
         """The population's part (K = 1)."""
 
-    def gradient(self, is_reml: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Derivatives by Lambda of the log determinants and of the penalised sum of squares, (Q, Q)."""
+    def gradient(
+        self, is_reml: bool, beta: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Derivatives by Lambda of the log determinants and of the penalised sum of squares, (Q, Q).
+
+        The sum of squares is that at ``beta`` (p,); None: at the conditional mean.
+        """
 
     def levels(self) -> tuple[LevelsOf, ...]:
         """Coefficients of the levels of each factor."""
@@ -124,7 +129,9 @@ class OneFactorPoint:
         """The population's part."""
         return self.conditional.marginal
 
-    def gradient(self, is_reml: bool) -> tuple[np.ndarray, np.ndarray]:
+    def gradient(
+        self, is_reml: bool, beta: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives by Lambda, shapes (q, q)."""
         m, c = self.algebra.moments, self.conditional
         L, G, R = c.L[0], c.G[0], c.marginal.R[0]
@@ -140,13 +147,13 @@ class OneFactorPoint:
             Q = solve_lower_transposed(R, half_beta)
             weighted_C = m.C * m.counts[:, None, None]
             by_log_det -= 2 * np.einsum("uap,upb->ab", weighted_C, Q)
-        v, score = self._scores()
+        v, score = self._scores(c.beta[0] if beta is None else beta)
         return by_log_det, -2 * score.T @ v
 
-    def _scores(self) -> tuple[np.ndarray, np.ndarray]:
+    def _scores(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """v (J, q) with u = Lambda v, and Z_j'(y_j - Z_j u_j - X_j beta), shape (J, q)."""
         m, c, Lambda = self.algebra.moments, self.conditional, self.Lambda
-        beta, design = c.beta[0], m.design_of
+        design = m.design_of
         L = c.L[0][design]
         half = solve_lower(L, (m.b @ Lambda)[..., None]) - (c.G[0] @ beta)[design][..., None]
         v = solve_lower_transposed(L, half)[..., 0]
@@ -202,10 +209,12 @@ class SeveralFactorsPoint:
         m = self.algebra.moments
         return Marginal.of(m, BetaPrior.flat(m.p), np.ones(1), *self.factored.sums)
 
-    def gradient(self, is_reml: bool) -> tuple[np.ndarray, np.ndarray]:
+    def gradient(
+        self, is_reml: bool, beta: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives by Lambda, shapes (Q, Q)."""
-        R, beta = self.marginal.R[0], self.marginal.beta[0]
-        found = self.algebra.fronts.gradient(self.factored, R, beta)
+        at = self.marginal.beta[0] if beta is None else beta
+        found = self.algebra.fronts.gradient(self.factored, self.marginal.R[0], at)
         population = found.log_det_population if is_reml else 0.0
         return found.log_det_levels + population, found.squares
 

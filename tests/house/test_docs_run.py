@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-RUN = ("README.md", "docs/choosing.md", "docs/predicting.md", "docs/priors.md")
+RUN = (
+    "README.md",
+    "docs/choosing.md",
+    "docs/inference.md",
+    "docs/predicting.md",
+    "docs/priors.md",
+)
 PAGES = sorted(
     p.relative_to(ROOT).as_posix() for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 )

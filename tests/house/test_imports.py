@@ -59,6 +59,7 @@ CORE_FLOORS = {
     "gaussian": 4,
     "results": 4,
     "tables": 4,
+    "partition": 4,
     "kernels": 4,
     "integrated": 5,
     "integrated_one": 6,

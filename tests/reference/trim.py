@@ -2,8 +2,8 @@
 
     python -m tests.reference.trim ../shared/reference
 
-writes ``tests/reference/lme4/*.json`` and ``tests/reference/rstanarm/*.json`` anew. The README of
-this folder says where the full ones come from.
+writes ``lme4``, ``lmerTest``, ``confint`` and ``rstanarm`` in ``tests/reference`` anew. The README
+of this folder says where the full ones come from.
 """
 
 from __future__ import annotations
@@ -153,6 +153,37 @@ def trimmed_stan(full: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def trimmed_tests(full: dict[str, Any]) -> dict[str, Any]:
+    """The compared numbers of a file of lmerTest and pbkrtest."""
+    tables = {
+        name: {
+            "coef": _short(full[name]["coef"]["table"]),
+            "anova": {
+                term: _short(row[2:])
+                for term, row in zip(
+                    full[name]["anova_type_III"]["rows"],
+                    full[name]["anova_type_III"]["table"],
+                    strict=True,
+                )
+            },
+        }
+        for name in ("Satterthwaite", "Kenward-Roger")
+    }
+    kept = {key: full[key] for key in ("dataset", "formula", "lmerTest", "pbkrtest")}
+    return {**kept, **tables, "vcov_adjusted": _short(full["vcov_kenward_roger_adjusted"])}
+
+
+def trimmed_intervals(full: dict[str, Any]) -> dict[str, Any]:
+    """The compared numbers of a file of lme4's confint."""
+    return {
+        **{key: full[key] for key in ("dataset", "formula")},
+        **{
+            kind: dict(zip(full[kind]["rows"], _short(full[kind]["table"]), strict=True))
+            for kind in ("profile", "wald")
+        },
+    }
+
+
 def _unique(values: list[Any]) -> dict[str, Any]:
     """Values of levels, equal ones written once: ``unique`` and the position ``of`` each level."""
     short = [_short(v, "variance") for v in values]
@@ -182,6 +213,10 @@ def main(source: Path) -> None:
         full = json.loads(path.read_text())
         if path.name.startswith("stanlong__"):
             _write(HERE / "rstanarm" / path.name.removeprefix("stanlong__"), trimmed_stan(full))
+        elif path.name.startswith("ddf__"):
+            _write(HERE / "lmerTest" / path.name.removeprefix("ddf__"), trimmed_tests(full))
+        elif path.name.startswith("ci__"):
+            _write(HERE / "confint" / path.name.removeprefix("ci__"), trimmed_intervals(full))
         elif full.get("dataset") in BUNDLED and has_one_factor(full):
             _write(HERE / "lme4" / path.name, trimmed(full))
         elif full.get("dataset") in (*BUNDLED, *SEVERAL) and has_several_factors(full):

@@ -1,0 +1,182 @@
+"""Parametric bootstrap: responses simulated from a fit, and the model fitted to each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import optimize
+
+from hierpool.core.design import Design
+from hierpool.core.errors import ArgumentError, DataError
+from hierpool.core.results import Estimate
+from hierpool.core.tables import pair_values
+from hierpool.reml import limits
+from hierpool.reml.criterion import Criterion, Method
+from hierpool.reml.estimate import (
+    SNAP_GAIN,
+    hessian_at,
+    lower_root,
+    on_boundary,
+    root_in_user_coding,
+    sd_and_corr,
+    starts,
+)
+
+type Seeds = Sequence[np.random.SeedSequence]
+
+
+@dataclass(frozen=True)
+class Refit:
+    """What a model says of another response.
+
+    Attributes
+    ----------
+    values
+        Fixed effects, then what ``tables.spread_index`` names.
+    loglik
+        Of the fit.
+    """
+
+    values: np.ndarray
+    loglik: float
+
+
+# What calls a function on many jobs, in order: in a loop, or in threads with a bar.
+type Each[Job, Done] = Callable[[Callable[[Job], Done], Sequence[Job]], list[Done]]
+
+
+def one_by_one[Job, Done](work: Callable[[Job], Done], jobs: Sequence[Job]) -> list[Done]:
+    """A loop."""
+    return [work(job) for job in jobs]
+
+
+def seeds(simulations: int, seed: int | None) -> tuple[int, Seeds]:
+    """The seed, fresh where none is given, and one of its own for each simulation."""
+    checked: tuple[tuple[str, Any, int], ...] = (
+        ("simulations", simulations, 1),
+        ("seed", 0 if seed is None else seed, 0),
+    )
+    for name, value, least in checked:
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+            raise ArgumentError(
+                f"{name}={value!r} must be a whole number, {least} or more", "bad-count"
+            )
+    own = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
+    return own, np.random.SeedSequence(own).spawn(simulations)
+
+
+def simulate(design: Design, estimate: Estimate, seed: np.random.SeedSequence) -> np.ndarray:
+    """Shape (n,): a response from the fitted model, with new levels of every factor."""
+    rng = np.random.default_rng(seed)
+    y = design.offset + design.X @ estimate.beta
+    for group in design.groups:
+        own = estimate.of(group.factor)
+        covariance = np.nan_to_num(own.corr) * np.outer(own.sd, own.sd)
+        values, vectors = np.linalg.eigh(covariance)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        u = rng.standard_normal((group.grouping.n_levels, len(root))) @ root.T
+        y = y + np.einsum("nq,nq->n", group.Z, u[group.grouping.codes])
+    return y + estimate.sigma * design.relative_sd * rng.standard_normal(design.n)
+
+
+@dataclass(frozen=True)
+class Refits:
+    """A model to be fitted to other responses like the one it has been fitted to.
+
+    Attributes
+    ----------
+    design, method
+        The model.
+    start, inverse
+        Shapes (k,) and (k, k): theta of its fit and the inverse Hessian there; None for least
+        squares.
+    """
+
+    design: Design
+    method: Method
+    start: np.ndarray | None = None
+    inverse: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, design: Design, estimate: Estimate, method: Method = "ML") -> Refits:
+        """By the method of the fit; ``method`` is the likelihood of least squares."""
+        if estimate.method == "least squares":
+            return cls(design, method)
+        criterion = Criterion.of(design, estimate.method)
+        theta = criterion.theta_of(estimate.relative_factor)
+        values, vectors = np.linalg.eigh(hessian_at(criterion, theta))
+        half = vectors / np.sqrt(np.maximum(np.abs(values), 1e-3 * np.abs(values).max(initial=1.0)))
+        inverse = half @ half.T
+        return cls(design, estimate.method, theta, (inverse + inverse.T) / 2)
+
+    def to(self, y: np.ndarray) -> Refit | None:
+        """The model fitted to another response; None where that fails."""
+        changed = replace(self.design, y=y)
+        try:
+            if self.start is None:
+                return _least_squares(changed, self.method)
+            with np.errstate(all="ignore"):
+                return self._optimum(changed, Criterion.of(changed, self.method))
+        except DataError:  # a response that is fitted exactly
+            return None
+
+    def _optimum(self, design: Design, criterion: Criterion) -> Refit | None:
+        theta, deviance = self._near(criterion) or self._afresh(criterion)
+        if not np.isfinite(deviance):
+            return None
+        at = criterion.at(theta).marginal
+        ss = max(float(at.penalized_ss[0]), 0.0)
+        sigma = float(np.sqrt(ss / criterion.df)) if design.has_sigma else 1.0
+        root = root_in_user_coding(criterion, theta) * sigma
+        values = [*criterion.coordinates.beta_to_user(at.beta)[0]]
+        for group, columns in zip(design.groups, design.group_columns, strict=True):
+            sd, corr = sd_and_corr(root[columns, columns])
+            values += [*sd, *pair_values(group, corr)]
+        values += [sigma] if design.has_sigma else []
+        return Refit(np.array(values), -deviance / 2)
+
+    def _near(self, criterion: Criterion) -> tuple[np.ndarray, float] | None:
+        """theta and deviance of the optimum next to that of the fit; None where it is no inner one."""
+        found = self._search(criterion, np.asarray(self.start), np.asarray(self.inverse))
+        if not np.isfinite(found[1]) or on_boundary(criterion, found[0]) is not None:
+            return None
+        return found
+
+    def _afresh(self, criterion: Criterion) -> tuple[np.ndarray, float]:
+        """The better of the optima from two starts, with directions of no variance at zero."""
+        first, _, tilted = starts(criterion)
+        found = [self._search(criterion, s, np.eye(len(s))) for s in (first, tilted)]
+        if not np.isfinite([value for _, value in found]).any():
+            return first, np.nan
+        theta, deviance = min(found, key=lambda pair: (np.isnan(pair[1]), pair[1]))
+        flat = on_boundary(criterion, theta)
+        if flat is not None:
+            value = float(criterion.deviance(flat[None])[0])
+            if value <= deviance + SNAP_GAIN:
+                theta, deviance = flat, value
+        return criterion.theta(lower_root(criterion.matrix(theta))), deviance
+
+    @staticmethod
+    def _search(
+        criterion: Criterion, start: np.ndarray, inverse: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """Where a quasi-Newton search ends, and the deviance there; NaN where it did not end."""
+        found = optimize.minimize(
+            criterion.value_and_gradient,
+            start,
+            jac=True,
+            method="BFGS",
+            options={"gtol": 1e-4, "maxiter": 100, "hess_inv0": inverse},
+        )
+        # a search that ends for want of precision is at a minimum as far as it can tell
+        return np.asarray(found.x), float(found.fun) if found.status in (0, 2) else np.nan
+
+
+def _least_squares(design: Design, method: Method) -> Refit:
+    whole = design.spec.pooling == "complete"
+    e = limits.complete_pooling(design) if whole else limits.no_pooling(design)
+    values = np.concatenate([e.beta, [e.sigma] if design.has_sigma else []])
+    return Refit(values, limits.restricted_loglik(design) if method == "REML" else e.loglik)

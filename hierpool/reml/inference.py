@@ -1,0 +1,99 @@
+"""Tests of the fixed effects: t and F with degrees of freedom, p values, intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from hierpool.core.design import Design
+from hierpool.core.errors import ArgumentError, nearest
+from hierpool.core.results import Estimate
+from hierpool.core.tables import root_of_diagonal
+from hierpool.reml.ftests import Plain, Uncertainty, quantile, two_sided
+from hierpool.reml.kenward_roger import KenwardRoger
+from hierpool.reml.satterthwaite import Satterthwaite
+
+Df = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
+
+
+def coefficients(design: Design, estimate: Estimate, df: Df, level: float) -> pd.DataFrame:
+    """Fixed effects: estimate, se, df, t (z where df is "normal"), p and interval."""
+    bounds = bound_names(level)
+    how = uncertainty(design, estimate, df)
+    beta, se = estimate.beta, root_of_diagonal(how.covariance)
+    units = np.eye(len(beta))
+    own = np.array([how.test(unit[None], beta).den_df for unit in units])
+    own = np.where(np.isfinite(beta), own, np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = beta / se
+    half = quantile(level, own) * se
+    return pd.DataFrame(
+        {
+            "estimate": beta,
+            "se": se,
+            "df": own,
+            "z" if df == "normal" else "t": t,
+            "p": two_sided(t, own),
+            bounds[0]: beta - half,
+            bounds[1]: beta + half,
+        },
+        index=pd.Index(design.terms, name="term"),
+    )
+
+
+def anova(
+    design: Design, estimate: Estimate, contrasts: Sequence[tuple[str, np.ndarray]], df: Df
+) -> pd.DataFrame:
+    """F tests of the terms: num_df, den_df, F, p. ``contrasts`` has a hypothesis for each."""
+    how = uncertainty(design, estimate, df)
+    tests = [how.test(L, estimate.beta) for _, L in contrasts]
+    return pd.DataFrame(
+        {
+            "num_df": np.array([t.num_df for t in tests], dtype=int),
+            "den_df": np.array([t.den_df for t in tests], dtype=float),
+            "F": np.array([t.F for t in tests], dtype=float),
+            "p": np.array([t.p for t in tests], dtype=float),
+        },
+        index=pd.Index([name for name, _ in contrasts], name="term"),
+    )
+
+
+def uncertainty(design: Design, estimate: Estimate, df: Df) -> Uncertainty:
+    """How sure the fixed effects are. Of least squares every method but "normal" is the same."""
+    check_choice("df", df, get_args(Df))
+    plain = estimate.beta_covariance
+    if df == "normal" or not len(plain):
+        return Plain(plain, np.inf)
+    if df == "residual" or estimate.method == "least squares":
+        return Plain(plain, residual_df(design, estimate))
+    if df == "kenward-roger":
+        return KenwardRoger.of(design, estimate)
+    return Satterthwaite.of(design, estimate)
+
+
+def residual_df(design: Design, estimate: Estimate) -> float:
+    """Rows less coefficients; infinite where the residual sds are known."""
+    if not design.has_sigma:
+        return np.inf
+    is_least_squares = estimate.method == "least squares"
+    rank = estimate.n_parameters - 1 if is_least_squares else len(estimate.beta)
+    return float(design.n - rank)
+
+
+def bound_names(level: float) -> tuple[str, str]:
+    """Names of the columns of an interval: ``("ci95_lb", "ci95_ub")``."""
+    if not 0 < level < 1:
+        raise ArgumentError(
+            f"level={level!r} must lie between 0 and 1: 0.95 for intervals of 95 %", "bad-level"
+        )
+    percent = f"{100 * level:.10g}"
+    return f"ci{percent}_lb", f"ci{percent}_ub"
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Raise where a word is not one of the choices."""
+    if value not in choices:
+        raise ArgumentError(f"{name}={value!r}: {nearest(value, choices)}", "unknown-choice")

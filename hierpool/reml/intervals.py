@@ -1,0 +1,148 @@
+"""Intervals of fixed effects, standard deviations and correlations: profile, bootstrap, Wald."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from hierpool.core.design import Design
+from hierpool.core.errors import ArgumentError, HierpoolWarning, nearest
+from hierpool.core.results import Estimate
+from hierpool.core.tables import pair_values, root_of_diagonal, spread_index, spread_name
+from hierpool.reml import profiles
+from hierpool.reml.bootstrap import Each, Refit, Refits, seeds, simulate
+from hierpool.reml.ftests import quantile
+from hierpool.reml.inference import bound_names, check_choice, residual_df
+
+IntervalMethod = Literal["profile", "bootstrap", "wald"]
+
+
+@dataclass(frozen=True)
+class Simulations:
+    """How a bootstrap is run: how often, from which seed, in a loop or in threads."""
+
+    number: int
+    seed: int | None
+    each: Each[np.random.SeedSequence, Refit | None]
+
+
+def confidence_intervals(
+    design: Design,
+    estimate: Estimate,
+    method: IntervalMethod,
+    level: float,
+    chosen: Sequence[str] | None,
+    simulations: Simulations,
+) -> pd.DataFrame:
+    """One row a quantity: estimate and interval. ``attrs`` says how they were made."""
+    check_choice("method", method, get_args(IntervalMethod))
+    bounds = bound_names(level)
+    estimates = _estimates(design, estimate)
+    names = _chosen(list(estimates), chosen)
+    attrs: dict[str, object] = {"method": method, "level": level}
+    if method == "bootstrap":
+        found, more = _bootstrap(design, estimate, level, simulations)
+        attrs.update(more)
+    elif estimate.method == "least squares":
+        found = _exact(design, estimate, level)
+    elif method == "wald":
+        found = _wald(design, estimate, level)
+    else:
+        found = _profile(design, level, names)
+    table = pd.DataFrame(
+        [(estimates[name], *found.get(name, (np.nan, np.nan))) for name in names],
+        index=pd.Index(names, name="quantity"),
+        columns=["estimate", *bounds],
+        dtype=float,
+    )
+    table.attrs.update(attrs)
+    return table
+
+
+type Bounds = dict[str, tuple[float, float]]
+
+
+def _estimates(design: Design, estimate: Estimate) -> dict[str, float]:
+    """Name -> estimate: fixed effects, sds and correlations, sigma."""
+    names = [f"beta[{term}]" for term in design.terms]
+    names += [spread_name(*key) for key in spread_index(design).index]
+    values = [*estimate.beta]
+    for group in design.groups:
+        if group.is_pooled:
+            own = estimate.of(group.factor)
+            values += [*own.sd, *pair_values(group, own.corr)]
+    values += [estimate.sigma] if design.has_sigma else []
+    return dict(zip(names, map(float, values), strict=True))
+
+
+def _chosen(names: list[str], chosen: Sequence[str] | None) -> list[str]:
+    if chosen is None:
+        return names
+    for name in chosen:
+        if name not in names:
+            raise ArgumentError(f"no quantity {name!r}: {nearest(name, names)}", "unknown-choice")
+    return [name for name in names if name in chosen]
+
+
+def _profile(design: Design, level: float, names: Sequence[str]) -> Bounds:
+    surface = profiles.Surface.of(design)
+    cut = float(special.ndtri((1 + level) / 2)) ** 2
+    return {
+        held.name: profiles.interval(surface, held, cut)
+        for held in surface.quantities
+        if held.name in names
+    }
+
+
+def _wald(design: Design, estimate: Estimate, level: float) -> Bounds:
+    half = float(special.ndtri((1 + level) / 2)) * root_of_diagonal(estimate.beta_covariance)
+    ends = zip(design.terms, estimate.beta - half, estimate.beta + half, strict=True)
+    return {f"beta[{term}]": (float(low), float(high)) for term, low, high in ends}
+
+
+def _exact(design: Design, estimate: Estimate, level: float) -> Bounds:
+    """Of least squares: t for the coefficients, chi-squared for sigma."""
+    df = residual_df(design, estimate)
+    half = float(quantile(level, np.array(df))) * root_of_diagonal(estimate.beta_covariance)
+    ends = zip(design.terms, estimate.beta - half, estimate.beta + half, strict=True)
+    found = {f"beta[{term}]": (float(low), float(high)) for term, low, high in ends}
+    if design.has_sigma:
+        tails = np.array([(1 - level) / 2, (1 + level) / 2])
+        low, high = estimate.sigma * np.sqrt(df / special.chdtri(df, tails))
+        found["sigma"] = (float(low), float(high))
+    return found
+
+
+def _bootstrap(
+    design: Design, estimate: Estimate, level: float, simulations: Simulations
+) -> tuple[Bounds, dict[str, object]]:
+    seed, own = seeds(simulations.number, simulations.seed)
+    model = Refits.of(design, estimate)
+
+    def work(seed: np.random.SeedSequence) -> Refit | None:
+        return model.to(simulate(design, estimate, seed))
+
+    refits = simulations.each(work, own)
+    good = [r.values for r in refits if r is not None]
+    failed = len(refits) - len(good)
+    if failed:
+        warnings.warn(
+            f"{failed} of {len(refits)} refits of {design.spec.formula} failed and are left out of "
+            "the bootstrap.",
+            HierpoolWarning,
+            stacklevel=2,
+        )
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    names = list(_estimates(design, estimate))
+    ends = np.full((2, len(names)), np.nan)
+    for k, values in enumerate(np.array(good).reshape(-1, len(names)).T):
+        if np.isfinite(values).any():
+            ends[:, k] = np.nanquantile(values, tails)
+    found = {name: (float(low), float(high)) for name, low, high in zip(names, *ends, strict=True)}
+    return found, {"simulations": len(refits), "failed": failed, "seed": seed}

@@ -1,0 +1,333 @@
+"""Kenward and Roger's covariance of the fixed effects, and F tests with their degrees of freedom.
+
+Of a REML fit whose V = sum_r gamma_r G_r is linear in its parameters: the entries of T T' (the
+relative covariance of the levels, free ones only) and the residual variance. With W = V^-1,
+Phi = (X'WX)^-1 and
+
+    P_r  = -X'W G_r W X     Q_rs = X'W G_r W G_s W X     K_rs = tr(W G_r W G_s)
+
+the covariance of the parameters is A = 2 [K_rs - 2 tr(Phi Q_rs) + tr(Phi P_r Phi P_s)]^-1 and that
+of the fixed effects Phi + 2 Phi {sum_rs A_rs (Q_rs - P_r Phi P_s)} Phi.
+
+All of it comes from cross-products of the levels' columns Z, with B = Z'WZ and C = Z'WX: no array
+has rows times rows. What involves the residual variance follows from W V W = W. Everything is in
+units of sigma, and Z in the coordinates in which T is free.
+
+References
+----------
+Kenward, Roger (1997), Biometrics 53, 983-997.
+Halekoh, Hoejsgaard (2014), J. Stat. Softw. 59(9): pbkrtest, which is followed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from scipy import linalg, sparse
+
+from hierpool.core.design import Design
+from hierpool.core.errors import UnsupportedModelError
+from hierpool.core.results import Estimate
+from hierpool.reml.criterion import Criterion
+from hierpool.reml.ftests import FTest
+from hierpool.reml.points import OneFactor, SeveralFactors
+
+LARGEST = 4000  # columns of several factors together: one dense block of that size squared
+_FLAT = 1e-10  # eigenvalue of the scaled information below which a direction is not identified
+
+
+class Parameter(NamedTuple):
+    """A free entry of T T': the factor, the block-diagonal pattern E that it multiplies, its value."""
+
+    factor: int
+    E: np.ndarray
+    gamma: float
+
+
+class Weighted(Protocol):
+    """Cross-products of the levels' columns weighted by W = V^-1."""
+
+    @property
+    def trace(self) -> float:
+        """Of W."""
+
+    def diagonal(self, f: int) -> np.ndarray:
+        """Shape (q, q): sum over the levels of a factor of their block of B."""
+
+    def squares(self, f: int, g: int) -> np.ndarray:
+        """Shape (q, q, r, r): [a, b, c, d] is the sum over blocks of B_fg[a, d] B_fg[b, c]."""
+
+    def first(self, r: Parameter) -> np.ndarray:
+        """Shape (p, p): C'E C."""
+
+    def second(self, r: Parameter, s: Parameter) -> np.ndarray:
+        """Shape (p, p): C'E_r B E_s C."""
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """One factor: levels with equal designs count for one (arrays with U first)."""
+
+    counts: np.ndarray
+    B: np.ndarray
+    C: np.ndarray
+    trace: float
+
+    @classmethod
+    def of(cls, solved: OneFactor, basis: np.ndarray, T: np.ndarray) -> _Alike:
+        m = solved.moments
+        A, C = basis.T @ m.A @ basis, basis.T @ m.C
+        M = T.T @ A @ T + np.eye(len(T))
+        L = np.linalg.cholesky(M)
+        half = np.linalg.solve(L, T.T @ A)
+        B = A - np.swapaxes(half, 1, 2) @ half
+        weighted = C - np.swapaxes(half, 1, 2) @ np.linalg.solve(L, T.T @ C)
+        left = np.trace(np.linalg.inv(M), axis1=1, axis2=2) - len(T)
+        return cls(m.counts, B, weighted, m.n + float(m.counts @ left))
+
+    def diagonal(self, f: int) -> np.ndarray:
+        return np.asarray(np.einsum("u,uab->ab", self.counts, self.B))
+
+    def squares(self, f: int, g: int) -> np.ndarray:
+        return np.asarray(np.einsum("u,uad,ubc->abcd", self.counts, self.B, self.B))
+
+    def first(self, r: Parameter) -> np.ndarray:
+        return np.asarray(np.einsum("u,uap,ab,ubs->ps", self.counts, self.C, r.E, self.C))
+
+    def second(self, r: Parameter, s: Parameter) -> np.ndarray:
+        left = self.counts[:, None, None] * (r.E @ self.C)
+        return np.asarray(np.einsum("uap,uab,ubs->ps", left, self.B, s.E @ self.C))
+
+
+@dataclass(frozen=True)
+class _Dense:
+    """Several factors: all their columns side by side."""
+
+    B: np.ndarray
+    C: np.ndarray
+    shapes: tuple[tuple[int, int], ...]
+    trace: float
+
+    @classmethod
+    def of(cls, solved: SeveralFactors, basis: np.ndarray, T: np.ndarray) -> _Dense:
+        rows = solved.rows
+        shapes = tuple(zip(rows.n_levels, rows.q, strict=True))
+        edges = np.cumsum([0, *rows.q])
+        Z = sparse.hstack(
+            [
+                _wide(z @ basis[a:b, a:b], codes, J)
+                for z, codes, (J, _), a, b in zip(
+                    rows.Z, rows.codes, shapes, edges[:-1], edges[1:], strict=True
+                )
+            ],
+            format="csr",
+        )
+        roots = [
+            sparse.kron(sparse.eye(J), T[a:b, a:b])
+            for (J, _), a, b in zip(shapes, edges[:-1], edges[1:], strict=True)
+        ]
+        root = sparse.block_diag(roots, format="csr")
+        A = (Z.T @ Z).toarray()
+        right = np.hstack([A, Z.T @ rows.X])
+        moved = root.T @ right
+        M = moved[:, : len(A)] @ root + np.eye(len(A))
+        L = linalg.cholesky(M, lower=True, overwrite_a=True)
+        half = linalg.solve_triangular(L, moved, lower=True, overwrite_b=True)
+        inverse = linalg.lapack.dtrtri(L, lower=1)[0]
+        right -= half[:, : len(A)].T @ half
+        trace = rows.n - len(A) + float((inverse**2).sum())
+        return cls(right[:, : len(A)], right[:, len(A) :], shapes, trace)
+
+    def _at(self, f: int) -> slice:
+        start = sum(J * q for J, q in self.shapes[:f])
+        return slice(start, start + self.shapes[f][0] * self.shapes[f][1])
+
+    def _block(self, f: int, g: int) -> np.ndarray:
+        """Shape (J_f, q_f, J_g, q_g)."""
+        return self.B[self._at(f), self._at(g)].reshape(*self.shapes[f], *self.shapes[g])
+
+    def diagonal(self, f: int) -> np.ndarray:
+        return np.asarray(np.einsum("jajb->ab", self._block(f, f)))
+
+    def squares(self, f: int, g: int) -> np.ndarray:
+        q, r = self.shapes[f][1], self.shapes[g][1]
+        flat = np.moveaxis(self._block(f, g), 2, 1).reshape(-1, q * r)
+        return (flat.T @ flat).reshape(q, r, q, r).transpose(0, 2, 3, 1)
+
+    def _turned(self, r: Parameter) -> np.ndarray:
+        """E C of the levels of the parameter's factor, (columns, p)."""
+        levels = self.C[self._at(r.factor)].reshape(*self.shapes[r.factor], -1)
+        return (r.E @ levels).reshape(-1, self.C.shape[1])
+
+    def first(self, r: Parameter) -> np.ndarray:
+        return np.asarray(self.C[self._at(r.factor)].T @ self._turned(r))
+
+    def second(self, r: Parameter, s: Parameter) -> np.ndarray:
+        B = self.B[self._at(r.factor), self._at(s.factor)]
+        return np.asarray(self._turned(r).T @ (B @ self._turned(s)))
+
+
+def _wide(Z: np.ndarray, codes: np.ndarray, J: int) -> sparse.csr_array:
+    """Shape (n, J q): each row's columns in the place of its level."""
+    n, q = Z.shape
+    columns = codes[:, None] * q + np.arange(q)
+    return sparse.csr_array((Z.ravel(), columns.ravel(), np.arange(n + 1) * q), (n, J * q))
+
+
+@dataclass(frozen=True)
+class KenwardRoger:
+    """Adjusted covariance of the fixed effects.
+
+    Attributes
+    ----------
+    covariance
+        Shape (p, p): adjusted, in the user's coding.
+    plain
+        Shape (p, p): Phi, not adjusted.
+    P
+        Shape (m, p, p): derivatives of Phi^-1 by the parameters, in the user's coding.
+    parameters
+        Shape (m, m): covariance A of the parameters.
+    """
+
+    covariance: np.ndarray
+    plain: np.ndarray
+    P: np.ndarray
+    parameters: np.ndarray
+
+    @classmethod
+    def of(cls, design: Design, estimate: Estimate) -> KenwardRoger:
+        """From a REML fit of a partially pooled design.
+
+        Raises
+        ------
+        UnsupportedModelError
+            Several factors with too many levels, or a fit that is not REML.
+        """
+        _check(design, estimate)
+        criterion = Criterion.of(design, "REML")
+        T = criterion.matrix(criterion.theta_of(estimate.relative_factor))
+        solved = criterion.algebra
+        weighted: Weighted = (
+            _Alike.of(solved, criterion.basis, T)
+            if isinstance(solved, OneFactor)
+            else _Dense.of(_several(solved), criterion.basis, T)
+        )
+        Phi = criterion.at(criterion.theta(T)).marginal.beta_covariance[0]
+        K, P, Q = _products(weighted, _parameters(design, T), Phi, design.has_sigma)
+        information = (
+            K - 2 * np.einsum("ab,rsba->rs", Phi, Q) + np.einsum("rab,sba->rs", Phi @ P, Phi @ P)
+        )
+        A = 2 * _inverse(information)
+        U = np.einsum("rs,rsab->ab", A, Q) - np.einsum("rs,rac,scb->ab", A, P, Phi @ P)
+        adjusted = Phi + Phi @ (U + U.T) @ Phi
+        x, size = criterion.coordinates.x, estimate.sigma**2
+        into, back = x.from_working, x.to_working
+        return cls(
+            size * into @ adjusted @ into.T,
+            size * into @ Phi @ into.T,
+            back.T @ P @ back / size,
+            A,
+        )
+
+    def test(self, L: np.ndarray, beta: np.ndarray) -> FTest:
+        """Scaled F test of L beta = 0, L (r, p)."""
+        q, moved = len(L), L @ beta
+        wald = float(moved @ np.linalg.solve(L @ self.covariance @ L.T, moved)) / q
+        Theta = L.T @ np.linalg.solve(L @ self.plain @ L.T, L)
+        turned = Theta @ self.plain @ self.P @ self.plain
+        traces = np.trace(turned, axis1=1, axis2=2)
+        A1 = float(traces @ self.parameters @ traces)
+        A2 = float(np.einsum("rs,rab,sba->", self.parameters, turned, turned))
+        df, scale = _df_and_scale(q, A1, A2)
+        return FTest(q, df, scale * wald)
+
+
+def _df_and_scale(q: int, A1: float, A2: float) -> tuple[float, float]:
+    """Denominator df and factor of the Wald statistic, by matching two moments of F."""
+    if not A2 > 0:
+        return np.inf, 1.0
+    B = (A1 + 6 * A2) / (2 * q)
+    g = ((q + 1) * A1 - (q + 4) * A2) / ((q + 2) * A2)
+    below = 3 * q + 2 * (1 - g)
+    V0 = 1 + g / below * B
+    V1 = 1 - (q - g) / below * B
+    V2 = 1 - (q + 2 - g) / below * B
+    ratio = (1 - A2 / q) / V1 if V1 != 0 else 1.0
+    rho = ratio**2 * (V0 if abs(V0) > 1e-10 else 0.0) / V2 / q
+    df = 4 + (q + 2) / (q * rho - 1)
+    scale = 1.0 if abs(df - 2) < 1e-2 else df * (1 - A2 / q) / (df - 2)
+    return df, scale
+
+
+def _check(design: Design, estimate: Estimate) -> None:
+    if estimate.method != "REML":
+        raise UnsupportedModelError(
+            f"Kenward and Roger's method is for REML fits, and this one is {estimate.method}: use "
+            "model.reml(), or df='satterthwaite'.",
+            "kenward-roger-needs-reml",
+        )
+    columns = sum(len(g.terms) * g.grouping.n_levels for g in design.groups)
+    if len(design.groups) > 1 and columns > LARGEST:
+        raise UnsupportedModelError(
+            f"{design.spec.formula} has {columns} coefficients of levels; with several factors "
+            f"Kenward and Roger's method takes at most {LARGEST}, since it needs a dense table of "
+            "all pairs. Use df='satterthwaite': with so many levels the two agree.",
+            "kenward-roger-too-large",
+        )
+
+
+def _several(solved: object) -> SeveralFactors:
+    assert isinstance(solved, SeveralFactors)
+    return solved
+
+
+def _parameters(design: Design, T: np.ndarray) -> list[Parameter]:
+    """The free entries of T T', factor by factor."""
+    found = []
+    for f, (group, at) in enumerate(zip(design.groups, design.group_columns, strict=True)):
+        covariance = T[at, at] @ T[at, at].T
+        for block in group.blocks:
+            correlated = block.covariance == "correlated"
+            for a in range(block.start, block.stop):
+                for b in range(block.start if correlated else a, a + 1):
+                    E = np.zeros_like(covariance)
+                    E[a, b] = E[b, a] = 1.0
+                    found.append(Parameter(f, E, float(covariance[a, b])))
+    return found
+
+
+def _products(
+    weighted: Weighted, parameters: list[Parameter], Phi: np.ndarray, has_sigma: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """K (m, m), P (m, p, p) and Q (m, m, p, p), the residual variance last."""
+    m, p = len(parameters), len(Phi)
+    size = m + has_sigma
+    K, P, Q = np.zeros((size, size)), np.zeros((size, p, p)), np.zeros((size, size, p, p))
+    for i, r in enumerate(parameters):
+        P[i] = -weighted.first(r)
+        for j, s in enumerate(parameters[: i + 1]):
+            T = weighted.squares(r.factor, s.factor)
+            K[i, j] = K[j, i] = np.einsum("ab,abcd,cd->", r.E, T, s.E)
+            Q[i, j] = weighted.second(r, s)
+            Q[j, i] = Q[i, j].T
+    if has_sigma:
+        gamma = np.array([r.gamma for r in parameters])
+        own = [float((r.E * weighted.diagonal(r.factor)).sum()) for r in parameters]
+        K[m, :m] = K[:m, m] = np.array(own) - gamma @ K[:m, :m]
+        K[m, m] = weighted.trace - gamma @ K[:m, m]
+        P[m] = -np.linalg.inv(Phi) - np.tensordot(gamma, P[:m], 1)
+        Q[m, :m] = -P[:m] - np.tensordot(gamma, Q[:m, :m], 1)
+        Q[:m, m] = np.swapaxes(Q[m, :m], 1, 2)
+        Q[m, m] = -P[m] - np.tensordot(gamma, Q[:m, m], 1)
+    return K, P, Q
+
+
+def _inverse(information: np.ndarray) -> np.ndarray:
+    """Inverse, or where it is singular the pseudo-inverse, of the scaled information."""
+    diagonal = np.diag(information)
+    size = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    inverse = np.linalg.pinv(information / np.outer(size, size), _FLAT, hermitian=True)
+    return np.asarray(inverse / np.outer(size, size))

@@ -1,0 +1,406 @@
+"""Profile likelihood of ML: how the deviance rises when one quantity is held and all others follow.
+
+The deviance of (Lambda, log sigma), fixed effects at their best values or one of them held, is
+
+    d = log det M_u + n log(2 pi) + 2 n log sigma + r2 / sigma^2
+
+A standard deviation or a correlation is held by the Cholesky factor of its block in coordinates
+that begin with the user's coefficients a (and b), at length 1, and go on at right angles to them:
+sd_a is sigma T_11 times that length, and corr(a, b) = T_21 / sqrt(T_21^2 + T_22^2). Signs of the
+other entries are free, so that zero is an inner point.
+
+References
+----------
+Venzon, Moolgavkar (1988), Appl. Stat. 37, 87-94.
+Bates, Maechler, Bolker, Walker (2015), J. Stat. Softw. 67(1), section 5.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from scipy import optimize
+
+from hierpool.core.design import Design
+from hierpool.core.gaussian import LOG_2PI
+from hierpool.core.tables import pair_positions, spread_name
+from hierpool.reml.criterion import Criterion
+from hierpool.reml.estimate import lower_root, minimise, root_in_user_coding
+
+_COLLAPSED = -8.0  # log of what an sd is multiplied by to begin near zero
+_SEARCHED = 60  # doublings of a step before an end is said to be infinite
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of the relative factor: Lambda[:, columns] = left T, some entries of T free.
+
+    Attributes
+    ----------
+    columns
+        Where it stands among the columns of all factors.
+    left
+        Shape (Q, q).
+    rows, cols
+        The free entries of T.
+    start
+        T at the optimum, shape (q, q).
+    """
+
+    columns: slice
+    left: np.ndarray
+    rows: np.ndarray
+    cols: np.ndarray
+    start: np.ndarray
+
+
+@dataclass(frozen=True)
+class Held:
+    """A quantity held at a value: what it does to the entries, to log sigma, to a fixed effect.
+
+    Attributes
+    ----------
+    name
+        As in the tables.
+    estimate
+        By ML.
+    limits
+        Smallest and largest value.
+    step
+        First step of a search for an end.
+    blocks
+        The relative factor, in the coordinates that suit this quantity.
+    kind
+        ``"sd"`` (T_11 of the first block), ``"corr"`` (its T_21 and T_22), ``"sigma"``, ``"beta"``.
+    unit
+        What an sd is for T_11 = sigma = 1.
+    contrast, shift
+        Of a fixed effect: working coefficients (p,) that make it, and what is added.
+    """
+
+    name: str
+    estimate: float
+    limits: tuple[float, float]
+    step: float
+    blocks: tuple[Block, ...]
+    kind: str
+    unit: float = 1.0
+    contrast: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    shift: float = 0.0
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The ML deviance around its optimum.
+
+    Attributes
+    ----------
+    design
+        The rows.
+    criterion
+        The profiled one, with the algebra.
+    """
+
+    design: Design
+    criterion: Criterion
+
+    @classmethod
+    def of(cls, design: Design) -> Surface:
+        """Of a partially pooled design."""
+        return cls(design, Criterion.of(design, "ML"))
+
+    @cached_property
+    def theta(self) -> np.ndarray:
+        """Shape (k,): the optimum."""
+        return minimise(self.criterion).theta
+
+    @cached_property
+    def least(self) -> float:
+        """Deviance there."""
+        return float(self.criterion.deviance(self.theta[None])[0])
+
+    @cached_property
+    def best(self) -> tuple[float, np.ndarray, np.ndarray]:
+        """Sigma, fixed effects and their covariance in the user's coding, at the optimum."""
+        at, x = self.criterion.at(self.theta).marginal, self.criterion.coordinates.x
+        sigma = 1.0
+        if self.criterion.has_sigma:
+            sigma = float(np.sqrt(at.penalized_ss[0] / self.criterion.df))
+        beta = self.criterion.coordinates.beta_to_user(at.beta)[0]
+        return sigma, beta, sigma**2 * x.from_working @ at.beta_covariance[0] @ x.from_working.T
+
+    @property
+    def quantities(self) -> list[Held]:
+        """Everything that can be held: fixed effects, sds, correlations, sigma."""
+        sigma, beta, covariance = self.best
+        coordinates, plain = self.criterion.coordinates, self._blocks()
+        held = [
+            Held(
+                f"beta[{term}]",
+                float(beta[k]),
+                (-np.inf, np.inf),
+                float(2 * np.sqrt(covariance[k, k])),
+                plain,
+                "beta",
+                contrast=coordinates.x.from_working[k],
+                shift=coordinates.y_shift * float(coordinates.x.constant[k]),
+            )
+            for k, term in enumerate(self.design.terms)
+        ]
+        for f in range(len(self.design.groups)):
+            held += self._of_factor(f, sigma)
+        if self.criterion.has_sigma:
+            held.append(Held("sigma", sigma, (0.0, np.inf), 0.2 * sigma, plain, "sigma"))
+        return held
+
+    def _of_factor(self, f: int, sigma: float) -> list[Held]:
+        """Sds and correlations of one factor."""
+        group, at = self.design.groups[f], self.design.group_columns[f]
+        root = root_in_user_coding(self.criterion, self.theta)[at, at] * sigma
+        covariance = root @ root.T
+        units = np.linalg.norm(self._into_user[at], axis=1)
+        held = []
+        for a, term in enumerate(group.terms):
+            sd = float(np.sqrt(covariance[a, a]))
+            name = spread_name(group.factor, "sd", term, "")
+            unit = float(units[a])
+            step = max(0.5 * sd, 0.1 * sigma * unit)
+            held.append(Held(name, sd, (0.0, np.inf), step, self._blocks((f, (a,))), "sd", unit))
+        for i, j in pair_positions(group):
+            scale = float(np.sqrt(covariance[i, i] * covariance[j, j]))
+            corr = float(np.clip(covariance[i, j] / scale, -1, 1)) if scale > 0 else 0.0
+            name = spread_name(group.factor, "corr", group.terms[j], group.terms[i])
+            blocks = self._blocks((f, (j, i)))
+            held.append(Held(name, corr, (-1.0, 1.0), 0.5, blocks, "corr"))
+        return held
+
+    @cached_property
+    def _into_user(self) -> np.ndarray:
+        """Shape (Q, Q): the user's u from the coordinates of T."""
+        return self.criterion.coordinates.u_from_working @ self.criterion.basis
+
+    def _blocks(self, first: tuple[int, tuple[int, ...]] | None = None) -> tuple[Block, ...]:
+        """The blocks; that of the named terms of a factor first, in coordinates that begin with them."""
+        c, T = self.criterion, self.criterion.matrix(self.theta)
+        found: list[Block] = []
+        parts = zip(self.design.groups, self.design.group_columns, strict=True)
+        for f, (group, at) in enumerate(parts):
+            for block in group.blocks:
+                here = slice(at.start + block.start, at.start + block.stop)
+                correlated = block.covariance == "correlated"
+                rows, cols = (
+                    np.tril_indices(block.size) if correlated else (np.arange(block.size),) * 2
+                )
+                named = first[1] if first is not None and first[0] == f else ()
+                if not set(named) & set(range(block.start, block.stop)):
+                    found.append(Block(here, c.basis[:, here], rows, cols, T[here, here]))
+                    continue
+                inside = [a - block.start for a in named]
+                turn = _begun_with(self._into_user[here, here], inside, correlated)
+                start = turn @ T[here, here]
+                start = lower_root(start) if correlated else np.diag(np.abs(start).max(axis=1))
+                left = c.basis[:, here] @ np.linalg.inv(turn)
+                found.insert(0, Block(here, left, rows, cols, start))
+        return tuple(found)
+
+    def profile(self, held: Held) -> Profile:
+        """The profile of one quantity."""
+        return Profile(self, held)
+
+    def deviance(
+        self, Lambda: np.ndarray, log_sigma: float, held: Held, value: float
+    ) -> tuple[float, np.ndarray, float]:
+        """Deviance with its derivatives by Lambda and by log sigma."""
+        point = self.criterion.algebra.at(Lambda)
+        at, beta, n = point.marginal, None, self.criterion.moments.n
+        ss = float(at.penalized_ss[0])
+        if held.kind == "beta":
+            turned = at.beta_covariance[0] @ held.contrast
+            away = value - held.shift - float(held.contrast @ at.beta[0])
+            beta = at.beta[0] + turned * away / float(held.contrast @ turned)
+            ss += away**2 / float(held.contrast @ turned)
+        log_det, by_ss = point.gradient(False, beta)
+        precision = np.exp(-2 * log_sigma)
+        constant = n * LOG_2PI + 2 * self.criterion.moments.log_sd + self.criterion.coding_constant
+        total = float(at.log_det_levels[0]) + constant + 2 * n * log_sigma + ss * precision
+        return total, log_det + precision * by_ss, 2 * n - 2 * ss * precision
+
+
+def _begun_with(into_user: np.ndarray, named: list[int], correlated: bool) -> np.ndarray:
+    """Shape (q, q): coordinates that begin with the user's named ones, at length 1."""
+    if not correlated:  # a diagonal map, and it must stay one
+        return np.eye(len(into_user))[[*named, *np.delete(np.arange(len(into_user)), named)]]
+    rows = into_user[named] / np.linalg.norm(into_user[named], axis=1)[:, None]
+    square, _ = np.linalg.qr(rows.T, mode="complete")
+    return np.vstack([rows, square[:, len(named) :].T])
+
+
+class Profile:
+    """The deviance as a function of one quantity; remembers where its minima were.
+
+    The free vector holds the entries of the blocks that the held quantity leaves free, in order,
+    then log sigma. For a correlation T_11 and the length of (T_21, T_22) stand there as logarithms:
+    of either sign the correlation would turn.
+    """
+
+    def __init__(self, surface: Surface, held: Held) -> None:
+        self.surface, self.held = surface, held
+        self.has_sigma = surface.criterion.has_sigma and held.kind != "sigma"
+        self.free = [np.ones(len(b.rows), dtype=bool) for b in held.blocks]
+        if held.kind in {"sd", "corr"}:
+            self.free[0][0 if held.kind == "sd" else 1] = False
+        start = [
+            b.start[b.rows, b.cols][own] for b, own in zip(held.blocks, self.free, strict=True)
+        ]
+        if held.kind == "corr":
+            T = held.blocks[0].start
+            lengths = np.array([T[0, 0], np.hypot(*T[1, :2])])
+            start[0][:2] = np.log(np.maximum(lengths, 1e-3 * np.linalg.norm(T) + 1e-12))
+        sigma = [np.log(surface.best[0])] if self.has_sigma else []
+        self.start = np.concatenate([*start, sigma])
+        self.known = [(held.estimate, self.start)]
+        self.inverse = self._curvature()
+
+    def rise(self, value: float) -> float:
+        """Deviance at the value less the smallest one, never below zero."""
+        found = [self._search(value, start) for start in self._starts(value)]
+        deviance, free = min(found, key=lambda pair: pair[0])
+        if np.isfinite(deviance):
+            self.known.append((value, free))
+        return max(deviance - self.surface.least, 0.0)
+
+    def _starts(self, value: float) -> list[np.ndarray]:
+        """The minimum at the nearest value, the optimum, and for a correlation of one an sd of zero."""
+        nearest = min(self.known, key=lambda pair: abs(pair[0] - value))[1]
+        starts = [nearest] if nearest is self.start else [nearest, self.start]
+        if self.held.kind == "corr" and value in self.held.limits:
+            starts += [self.start + move for move in _COLLAPSED * np.eye(2, len(self.start))]
+        return starts
+
+    def _search(self, value: float, start: np.ndarray) -> tuple[float, np.ndarray]:
+        """The smallest deviance near a start, and where; infinite where there is none."""
+
+        def at(free: np.ndarray) -> tuple[float, np.ndarray]:
+            return self._value_and_gradient(free, value)
+
+        with np.errstate(all="ignore"):
+            if not len(start):
+                return at(start)[0], start
+            found = optimize.minimize(
+                at,
+                start,
+                jac=True,
+                method="BFGS",
+                options={"gtol": 1e-4, "maxiter": 200, "hess_inv0": self.inverse},
+            )
+        deviance = float(found.fun)
+        return (deviance if np.isfinite(deviance) else np.inf), np.asarray(found.x)
+
+    def _value_and_gradient(self, free: np.ndarray, value: float) -> tuple[float, np.ndarray]:
+        """Deviance and gradient of the free vector."""
+        held = self.held
+        log_sigma = float(np.log(value)) if held.kind == "sigma" else 0.0
+        log_sigma = float(free[-1]) if self.has_sigma else log_sigma
+        Lambda = np.zeros_like(self.surface.criterion.basis)
+        done, entries = 0, []
+        for k, block in enumerate(held.blocks):
+            count = int(self.free[k].sum())
+            T = np.zeros_like(block.start)
+            own = free[done : done + count]
+            T[block.rows[self.free[k]], block.cols[self.free[k]]] = own
+            if k == 0:
+                self._hold(T, own, value, log_sigma)
+            Lambda[:, block.columns] = block.left @ T
+            entries.append(T)
+            done += count
+        total, by_Lambda, by_sigma = self.surface.deviance(Lambda, log_sigma, held, value)
+        gradient = []
+        for k, block in enumerate(held.blocks):
+            by_T = block.left.T @ by_Lambda[:, block.columns]
+            if k == 0 and held.kind == "sd":
+                by_sigma -= by_T[0, 0] * entries[0][0, 0]
+            if k == 0 and held.kind == "corr":
+                by_T[1, 1] = by_T[1, 0] * value + by_T[1, 1] * np.sqrt(1 - value**2)
+                by_T[[0, 1], [0, 1]] *= np.exp(free[:2])
+            gradient.append(by_T[block.rows[self.free[k]], block.cols[self.free[k]]])
+        return total, np.concatenate([*gradient, [by_sigma] if self.has_sigma else []])
+
+    def _hold(self, T: np.ndarray, own: np.ndarray, value: float, log_sigma: float) -> None:
+        """Write the held entries into the first block."""
+        if self.held.kind == "sd":
+            T[0, 0] = value / self.held.unit * np.exp(-log_sigma)
+        elif self.held.kind == "corr":
+            T[0, 0], length = np.exp(own[:2])
+            T[1, 0], T[1, 1] = value * length, np.sqrt(1 - value**2) * length
+
+    def _curvature(self) -> np.ndarray:
+        """Inverse Hessian of the free vector at the optimum, for the first step of each search."""
+        steps = 1e-4 * np.maximum(np.abs(self.start), 1e-2)
+        rows = []
+        with np.errstate(all="ignore"):
+            for move, step in zip(np.diag(steps), steps, strict=True):
+                up, down = (
+                    self._value_and_gradient(self.start + s * move, self.held.estimate)[1]
+                    for s in (1, -1)
+                )
+                rows.append((up - down) / (2 * step))
+        H = np.array(rows).reshape(len(steps), len(steps))
+        if not np.isfinite(H).all():
+            return np.eye(len(H))
+        values, vectors = np.linalg.eigh((H + H.T) / 2)
+        floor = 1e-6 * max(float(np.abs(values).max(initial=0.0)), 1.0)
+        half = vectors / np.sqrt(np.maximum(np.abs(values), floor))
+        inverse = half @ half.T
+        return np.asarray((inverse + inverse.T) / 2)
+
+
+def interval(surface: Surface, held: Held, cut: float) -> tuple[float, float]:
+    """Where the deviance has risen by ``cut`` on either side; a limit that it does not reach."""
+    low, high = (_end(surface.profile(held), side, np.sqrt(cut)) for side in (-1, 1))
+    return low, high
+
+
+def _end(profile: Profile, side: int, cut: float) -> float:
+    """Where the root of the rise crosses ``cut``, below (-1) or above (1) the estimate."""
+    held = profile.held
+    limit = held.limits[0 if side < 0 else 1]
+
+    def excess(value: float) -> float:
+        return float(np.sqrt(profile.rise(value))) - cut
+
+    if held.kind != "sigma" and np.isfinite(limit):
+        if held.estimate == limit:
+            return limit
+        if excess(limit) <= 0:
+            return limit
+        return _between(excess, held.estimate, limit, -cut)
+    near, below = held.estimate, -cut
+    for k in range(_SEARCHED):
+        step = side * held.step * 2.0**k
+        far = (
+            held.estimate + step
+            if held.kind != "sigma"
+            else held.estimate * np.exp(side * 0.2 * 2.0**k)
+        )
+        above = excess(far)
+        if not np.isfinite(above):
+            break
+        if above > 0:
+            return _between(excess, near, far, below)
+        near, below = far, above
+    return limit
+
+
+def _between(
+    excess: Callable[[float], float], inner: float, outer: float, at_inner: float
+) -> float:
+    """Root between two values, known to lie there; the rise is nearly linear in its root."""
+
+    def known(value: float) -> float:
+        return at_inner if value == inner else excess(value)
+
+    width = abs(outer - inner)
+    return float(optimize.brentq(known, inner, outer, xtol=1e-6 * width + 1e-300, rtol=1e-9))

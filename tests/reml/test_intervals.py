@@ -1,0 +1,253 @@
+"""Profile, bootstrap and Wald intervals, held to lme4's confint, and to each other."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import special, stats
+
+import hierpool as hp
+from hierpool.core.errors import ArgumentError, HierpoolWarning
+from hierpool.reml import bootstrap, profiles
+
+HERE = Path(__file__).parents[1] / "reference" / "confint"
+NAMES = sorted(path.stem for path in HERE.glob("*.json"))
+SLEEP = hp.datasets.load("sleepstudy")
+CUT = float(special.chdtri(1, 0.05))
+OURS = {
+    "sigma": "sigma",
+    "sd_(Intercept)|Batch": "sd_Batch[Intercept]",
+    "sd_(Intercept)|batch": "sd_batch[Intercept]",
+    "sd_(Intercept)|cask:batch": "sd_batch:cask[Intercept]",
+    "sd_(Intercept)|Subject": "sd_Subject[Intercept]",
+    "sd_Days|Subject": "sd_Subject[Days]",
+    "cor_Days.(Intercept)|Subject": "corr_Subject[Intercept, Days]",
+    "(Intercept)": "beta[Intercept]",
+    "Days": "beta[Days]",
+}
+
+
+@cache
+def reference(name: str) -> dict[str, Any]:
+    return json.loads((HERE / f"{name}.json").read_text())
+
+
+@cache
+def model(name: str) -> hp.Model:
+    ref = reference(name)
+    return hp.Model(ref["formula"], hp.datasets.load(ref["dataset"]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_profile_intervals_are_those_of_lme4(name):
+    ours, theirs = model(name).reml().confint(), reference(name)["profile"]
+    assert len(ours) == len(theirs)
+    for row, (low, high) in theirs.items():
+        found = ours.loc[OURS[row], ["ci95_lb", "ci95_ub"]].to_numpy()
+        assert np.abs(found - [low, high]).max() < 0.01 * (high - low), row
+    assert ours.attrs == {"method": "profile", "level": 0.95}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wald_intervals_are_those_of_lme4(name):
+    ours, theirs = model(name).reml().confint("wald"), reference(name)["wald"]
+    for row, ends in theirs.items():
+        if ends != [None, None]:
+            found = ours.loc[OURS[row], ["ci95_lb", "ci95_ub"]]
+            np.testing.assert_allclose(found, ends, rtol=1e-4)
+    assert ours.drop([r for r in ours.index if r.startswith("beta")])["ci95_lb"].isna().all()
+
+
+def test_profiles_of_reml_and_ml_are_one():
+    here, there = model("sleepstudy__ri").reml().confint(), model("sleepstudy__ri").ml().confint()
+    np.testing.assert_allclose(here["ci95_lb"], there["ci95_lb"], rtol=1e-6)
+    assert here.loc["sigma", "estimate"] > there.loc["sigma", "estimate"]
+
+
+def test_interval_of_a_variance_at_zero_begins_at_zero():
+    dyes = hp.Model("Yield ~ 1 + (1 | Batch)", hp.datasets.load("Dyestuff2")).reml().confint()
+    assert dyes.loc["sd_Batch[Intercept]", "ci95_lb"] == 0
+    assert 1 < dyes.loc["sd_Batch[Intercept]", "ci95_ub"] < 3
+
+
+def test_correlation_that_nothing_tells_may_be_anything():
+    data = hp.datasets.load("Orthodont")
+    table = hp.Model("distance ~ age * Sex + (age | Subject)", data).reml().confint()
+    row = table.loc["corr_Subject[Intercept, age]"]
+    assert row[["ci95_lb", "ci95_ub"]].tolist() == [-1, 1]
+    assert table.loc["sd_Subject[age]", "ci95_lb"] == 0
+
+
+SHAPES = {
+    "slopes": ("Reaction ~ Days + (Days | Subject)", {}),
+    "uncorrelated": ("Reaction ~ Days + (Days || Subject)", {}),
+    "weights": ("Reaction ~ Days + (1 | Subject)", {"weights": "w"}),
+    "known": ("Reaction ~ Days + (Days | Subject)", {"known_se": "se"}),
+    "crossed": ("Reaction ~ Days + (Days | Subject) + (1 | k)", {}),
+}
+
+
+def shaped(name: str) -> hp.Model:
+    n = np.arange(len(SLEEP))
+    data = SLEEP.assign(w=1.0 + n % 3, se=20.0 + n % 4, k=n % 4)
+    formula, more = SHAPES[name]
+    return hp.Model(formula, data, **more)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_nothing_rises_at_the_estimate_and_gradients_are_those_of_the_deviance(name):
+    surface = profiles.Surface.of(shaped(name).design)
+    for held in surface.quantities:
+        profile = surface.profile(held)
+        assert profile.rise(held.estimate) < 1e-6
+        value, free = 0.9 * held.estimate + 0.02, profile.start + 0.05
+        gradient = profile._value_and_gradient(free, value)[1]
+        for k, own in enumerate(gradient):
+            e = 1e-6 * np.eye(len(free))[k]
+            up, down = (profile._value_and_gradient(free + s * e, value)[0] for s in (1, -1))
+            assert own == pytest.approx((up - down) / 2e-6, rel=1e-4, abs=1e-4), held.name
+
+
+def test_profile_of_a_fixed_effect_is_the_fit_with_an_offset():
+    """Held at a value, a slope is an offset of its column: another road to the same deviance."""
+    surface = profiles.Surface.of(shaped("slopes").design)
+    held = next(h for h in surface.quantities if h.name == "beta[Days]")
+    fixed = SLEEP.assign(o=8.0 * SLEEP["Days"])
+    other = hp.Model("Reaction ~ 1 + offset(o) + (Days | Subject)", fixed).ml()
+    assert surface.profile(held).rise(8.0) == pytest.approx(
+        -2 * other.loglik - surface.least, abs=1e-6
+    )
+
+
+def test_profile_of_an_sd_at_zero_is_the_model_without_it():
+    surface = profiles.Surface.of(shaped("slopes").design)
+    held = next(h for h in surface.quantities if h.name == "sd_Subject[Days]")
+    without = hp.Model("Reaction ~ Days + (1 | Subject)", SLEEP).ml()
+    assert surface.profile(held).rise(0.0) == pytest.approx(
+        -2 * without.loglik - surface.least, abs=1e-5
+    )
+
+
+def test_profile_does_not_depend_on_the_offset_of_a_predictor():
+    moved = SLEEP.assign(Days=24 * SLEEP["Days"] + 1e6)
+    here, there = (
+        hp.Model("Reaction ~ Days + (Days | Subject)", d)
+        .reml()
+        .confint(quantities=["beta[Days]", "sd_Subject[Days]", "sigma"])
+        for d in (SLEEP, moved)
+    )
+    scale = np.array([24, 24, 1])[:, None]
+    ends = ["ci95_lb", "ci95_ub"]
+    np.testing.assert_allclose(here[ends], scale * there[ends], rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["profile", "wald"])
+def test_least_squares_has_exact_intervals(method):
+    table = hp.complete_pooling("Reaction ~ Days", SLEEP).reml().confint(method, 0.9)
+    by_hand = stats.linregress(SLEEP["Days"], SLEEP["Reaction"])
+    half = stats.t.ppf(0.95, 178) * by_hand.stderr
+    row = table.loc["beta[Days]"]
+    np.testing.assert_allclose(row[1:], [by_hand.slope - half, by_hand.slope + half])
+    sigma = table.loc["sigma"]
+    rss = 178 * sigma["estimate"] ** 2
+    expected = np.sqrt(rss / stats.chi2.ppf([0.95, 0.05], 178))
+    np.testing.assert_allclose(sigma[1:], expected)
+
+
+def test_bootstrap_agrees_with_the_profile_and_repeats_with_its_seed():
+    fit = hp.Model("Reaction ~ Days + (1 | Subject)", SLEEP).ml()
+    one, other = (
+        fit.confint("bootstrap", simulations=200, seed=3, cores=c, progress=False) for c in (1, 2)
+    )
+    np.testing.assert_array_equal(one, other)
+    assert {k: one.attrs[k] for k in ("simulations", "failed", "seed")} == {
+        "simulations": 200,
+        "failed": 0,
+        "seed": 3,
+    }
+    profile = fit.confint()
+    width = profile["ci95_ub"] - profile["ci95_lb"]
+    for end in ("ci95_lb", "ci95_ub"):
+        assert ((one[end] - profile[end]).abs() < 0.3 * width).all()
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_simulated_responses_have_the_moments_of_the_model(name):
+    fit = shaped(name).ml()
+    _, own = bootstrap.seeds(1500, 1)
+    y = np.array([bootstrap.simulate(fit.design, fit.estimate, s) for s in own])
+    mean = fit.design.X @ fit.estimate.beta
+    V = np.diag((fit.estimate.sigma * np.broadcast_to(fit.design.relative_sd, mean.shape)) ** 2)
+    for group in fit.design.groups:
+        e = fit.estimate.of(group.factor)
+        Sigma = np.nan_to_num(e.corr) * np.outer(e.sd, e.sd)
+        same = group.grouping.codes[:, None] == group.grouping.codes
+        V = V + same * (group.Z @ Sigma @ group.Z.T)
+    sd = np.sqrt(np.diag(V))
+    assert np.abs((y.mean(axis=0) - mean) / sd).max() < 5 / np.sqrt(1500)
+    covariance = np.cov(y[:, :30].T)
+    assert np.abs(covariance - V[:30, :30]).max() < 6 * np.diag(V).max() / np.sqrt(1500)
+
+
+def test_near_and_afresh_are_one_optimum():
+    fit = shaped("slopes").reml()
+    model = bootstrap.Refits.of(fit.design, fit.estimate)
+    again = model.to(fit.design.y)
+    assert again is not None
+    assert again.loglik == pytest.approx(fit.loglik, abs=1e-6)
+    np.testing.assert_allclose(again.values, fit.confint("wald")["estimate"], rtol=1e-3)
+
+
+def test_refits_that_fail_are_counted(monkeypatch):
+    fit = hp.Model("Reaction ~ Days + (1 | Subject)", SLEEP).reml()
+    real, calls = bootstrap.Refits.to, []
+
+    def sometimes(self, y):
+        calls.append(1)
+        return None if len(calls) % 4 == 0 else real(self, y)
+
+    monkeypatch.setattr(bootstrap.Refits, "to", sometimes)
+    with pytest.warns(HierpoolWarning, match="5 of 20 refits"):
+        table = fit.confint("bootstrap", simulations=20, seed=1, cores=1, progress=False)
+    assert table.attrs["failed"] == 5
+
+
+def test_only_what_is_wanted_is_profiled():
+    fit = model("sleepstudy__rs").reml()
+    assert fit.confint(quantities=["sigma"]).index.tolist() == ["sigma"]
+    with pytest.raises(ArgumentError, match="did you mean 'beta\\[Days\\]'"):
+        fit.confint(quantities=["beta[days]"])
+
+
+def test_bad_arguments_are_refused():
+    fit = model("sleepstudy__ri").reml()
+    with pytest.raises(ArgumentError, match="did you mean 'profile'"):
+        fit.confint("profil")
+    with pytest.raises(ArgumentError, match="bad-level"):
+        fit.confint(level=0)
+    with pytest.raises(ArgumentError, match="bad-count"):
+        fit.confint("bootstrap", simulations=0)
+    with pytest.raises(ArgumentError, match="bad-count"):
+        fit.confint("bootstrap", seed=-1)
+
+
+def test_profile_of_a_correlation_never_rises_above_the_models_without_one_of_the_sds():
+    """boars: at -0.9 it pays to let the slopes not vary at all, whatever the start."""
+    design = hp.Model("volume ~ time + (time | boar)", hp.datasets.load("boars")).design
+    surface = profiles.Surface.of(design)
+    held = next(h for h in surface.quantities if h.kind == "corr")
+    without = hp.Model("volume ~ time + (1 | boar)", hp.datasets.load("boars")).ml()
+    plateau = -2 * without.loglik - surface.least
+    profile = surface.profile(held)
+    assert profile.rise(-1.0) == pytest.approx(plateau, abs=1e-4)
+    rises = [profile.rise(rho) for rho in (-0.01, -0.1, -0.3, -0.5, -0.7, -0.9)]
+    assert np.diff(rises).min() > -1e-4
+    assert rises[-1] <= plateau + 1e-4
+    low, high = profiles.interval(surface, held, CUT)
+    assert low == pytest.approx(-0.582, abs=2e-3)
+    assert high == 1
