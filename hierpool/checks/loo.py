@@ -26,7 +26,7 @@ from hierpool.core.errors import ArgumentError, nearest
 from hierpool.core.results import OBS_DIM, row_labels
 
 LOST = 0.5  # fall of a score from its plain log mean that needs a Pareto k to be believed
-_BLOCK_NUMBERS = 8_000_000  # densities held at once
+_BLOCK_NUMBERS = 4_000_000  # densities held at once
 Refit = Callable[[np.ndarray], float]
 """Positions of rows -> their exact joint log density given all other rows."""
 
@@ -44,7 +44,7 @@ class ScoredLOO(ELPDDataLOO):
         Draws of theta that were not used because each is expensive (several factors, many
         levels). 0: all were.
     mcse
-        Monte Carlo standard error of ``elpd`` from the draws of theta that were used.
+        Monte Carlo standard error of ``elpd`` where not all draws of theta were used; NaN else.
     """
 
     question: str = ""
@@ -95,7 +95,8 @@ def leave_one_row_out(fit: Any, refit: Refit | None) -> ScoredLOO:
         else:
             density = kept[:, rows].T
         scores[rows] = np.stack(psis.leave_one_out(density, r_eff), axis=1)
-        influence += _influence(density)
+        if used.n_left:
+            influence += _influence(density)
     points = [np.array([i]) for i in range(n)]
     labels = {OBS_DIM: row_labels(fit.design)}
     return _scored(scores, points, labels, used, influence, refit, "a new row of a known level")
@@ -144,7 +145,8 @@ def leave_one_group_out(fit: Any, grouping: Grouping, refit: Refit | None) -> Sc
     points = np.split(by_level, np.cumsum(grouping.n_rows)[:-1])
     labels = {grouping.factor: [str(v) for v in grouping.levels]}
     question = f"all rows of a new level of {grouping.factor}"
-    return _scored(scores, points, labels, used, _influence(density), refit, question)
+    influence = _influence(density) if used.n_left else np.zeros(len(used.sigma))
+    return _scored(scores, points, labels, used, influence, refit, question)
 
 
 def leave_one_row_out_conditional(fit: Any) -> ScoredLOO:
@@ -158,7 +160,7 @@ def leave_one_row_out_conditional(fit: Any) -> ScoredLOO:
     labels = {OBS_DIM: row_labels(fit.design)}
     question = "a new row of a known level, by importance sampling of every coefficient"
     used = _Used(np.ones(density.shape[1]), np.zeros((0, 0, 0)), 0, 1.0)
-    return _scored(scores, points, labels, used, _influence(density), None, question)
+    return _scored(scores, points, labels, used, np.zeros(len(used.sigma)), None, question)
 
 
 def _scored(
@@ -197,7 +199,8 @@ def _scored(
     result.question = question
     result.n_refitted = len(bad) if refit is not None else 0
     result.n_left = used.n_left
-    result.mcse = float(influence.std() / np.sqrt(n_draws * used.efficiency))
+    if used.n_left:
+        result.mcse = float(influence.std() / np.sqrt(n_draws * used.efficiency))
     return result
 
 
