@@ -269,6 +269,28 @@ class BlupFit:
             self.design, e.beta[None], np.array([e.sigma]), e.relative_factor[None]
         )
 
+    def principal_components(self) -> pd.DataFrame:
+        """Principal components of each factor's covariance in units of sigma^2, largest first.
+
+        Index (factor, component); columns ``sd`` (relative to sigma, as in lme4's rePCA), ``share``
+        of the factor's variance, and the weight of each term. A component without variance is
+        what makes a fit singular: the combination of terms that does not vary between levels.
+        """
+        tables = []
+        for group in _pooled_groups(self.design, "principal components"):
+            e = self.estimate.of(group.factor)
+            covariance = np.nan_to_num(e.corr) * np.outer(e.sd, e.sd) / self.estimate.sigma**2
+            values, vectors = np.linalg.eigh(covariance)
+            values = np.maximum(values[::-1], 0.0)
+            index = pd.MultiIndex.from_product(
+                [[group.factor], np.arange(1, len(values) + 1)], names=["factor", "component"]
+            )
+            table = pd.DataFrame(vectors[:, ::-1].T, index=index, columns=list(group.terms))
+            table.insert(0, "sd", np.sqrt(values))
+            table.insert(1, "share", values / max(values.sum(), np.finfo(float).tiny))
+            tables.append(table)
+        return pd.concat(tables)
+
     def fitted(self) -> pd.Series:
         """Fitted values of the rows, with the user's index."""
         return pd.Series(self.estimate.fitted, index=self.design.rows, name="fitted")

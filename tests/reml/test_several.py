@@ -137,3 +137,24 @@ def test_tables_name_every_factor():
     assert [key[0] for key in spread.index] == ["plate", "sample", "residual"]
     assert spread["se"].notna().all()
     assert len(fit.coefficients()) == 24 + 6
+
+
+def test_principal_components_name_what_does_not_vary():
+    fit = hp.Model("score ~ Machine + (Machine | Worker)", hp.datasets.load("Machines")).reml()
+    table, e = fit.principal_components(), fit.estimate
+    np.testing.assert_allclose((table["sd"] ** 2).sum(), (e.only.sd**2).sum() / e.sigma**2)
+    np.testing.assert_allclose(table["share"].sum(), 1.0)
+    weights = table[list(fit.design.groups[0].terms)].to_numpy()
+    np.testing.assert_allclose(weights @ weights.T, np.eye(3), atol=1e-12)
+    half = weights.T * table["sd"].to_numpy()
+    covariance = e.only.corr * np.outer(e.only.sd, e.only.sd)
+    np.testing.assert_allclose(e.sigma**2 * half @ half.T, covariance, rtol=1e-9)
+
+
+def test_singular_factor_has_a_component_without_variance():
+    data = hp.datasets.load("Pastes")
+    within = data["strength"] - data.groupby("batch", observed=True)["strength"].transform("mean")
+    fit = hp.Model("within ~ 1 + (1 | batch/cask)", data.assign(within=within)).reml()
+    table = fit.principal_components()
+    assert table.loc[("batch", 1), "sd"] == 0.0
+    assert table.loc[("batch:cask", 1), "sd"] > 0
