@@ -206,10 +206,10 @@ def test_exact_engine_is_calibrated(name):
 def test_a_wrong_engine_is_not(monkeypatch, fault):
     right = Integrated.log_density
 
-    def tempered(self, sigma, Lambda):
-        return 0.6 * right(self, sigma, Lambda)
+    def tempered(self, sigma, Lambda, sums=None):
+        return 0.6 * right(self, sigma, Lambda, sums)
 
-    def misread(self, sigma, Lambda):
+    def misread(self, sigma, Lambda, sums=None):
         return right(self, sigma, 0.6 * Lambda)
 
     data = hp.datasets.load("sleepstudy")
