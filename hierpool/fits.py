@@ -384,8 +384,8 @@ class PosteriorFit:
         of each row given all others and theta, coefficients integrated out, so that ``az.loo`` and
         ``az.compare`` are right on it; it is made at the first look.
         """
-        if self.info.get("log_likelihood") == "stored" and not self.draws.children.get(
-            "log_likelihood"
+        if self.info.get("log_likelihood") == "stored" and (
+            "log_likelihood" not in self.draws.children
         ):
             values = self.integrated.log_density_of_rows(self.theta.sigma, self.relative_factor)
             group = self._row_group(values, {"form": "integrated"})

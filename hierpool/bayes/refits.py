@@ -25,7 +25,7 @@ def sample_judged(
     for widen in WIDER:
         with np.errstate(invalid="ignore"):  # where the search leaves the range of theta
             found = sample_theta(target, chains, draws, rng, widen)
-        if judge(found.importance_weights):
+        if judge(found.importance_weights) and np.isfinite(found.discrepancy):
             return found, True
     return found, False
 

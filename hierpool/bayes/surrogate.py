@@ -26,6 +26,11 @@ PER_TERM = 1.7  # points for each coefficient of the polynomial
 CHECKED = 64  # draws at which it is compared with the exact log posterior
 CLOSE = 0.05  # sd of the differences there with which it is good enough
 ROUNDS = 3
+COLLAPSED = (-2.0, -4.0)  # z of an sd at which mass near zero would be seen
+COUNTS, FAR_OFF = (
+    8.0,
+    1.0,
+)  # log density below the top that still counts; error there that is too much
 _STARTS = 16  # prior draws among which the search for the mode begins
 _CANDIDATES = 6000  # proposals from which the checked draws are chosen by weight
 
@@ -46,6 +51,9 @@ class Surrogate:
         That value.
     errors
         Shape (CHECKED,): exact less approximate log posterior at draws of the latter.
+    missed
+        Shape (G,): the same where those draws do not come: prior draws and points at which one sd
+        is nearly zero. 0 where neither counts.
     n_evaluations
         Exact evaluations that it took.
     """
@@ -57,6 +65,7 @@ class Surrogate:
     coefficients: np.ndarray
     top: float
     errors: np.ndarray
+    missed: np.ndarray
     n_evaluations: int
 
     @classmethod
@@ -66,7 +75,8 @@ class Surrogate:
         counted = _Counted(target)
         starts = rng.standard_normal((_STARTS, d))
         starts[0] = 0.0
-        best = starts[int(np.argmax(counted(starts)))]
+        at_starts = counted.log_likelihood(starts)
+        best = starts[int(np.argmax(at_starts + log_normal(starts)))]
         centre, _ = climb(counted, best, np.arange(d), _guessed_sds(target, best))
         covariance = curvature(counted, centre, np.arange(d))
         powers = _powers(d)
@@ -83,7 +93,9 @@ class Surrogate:
             exact = counted.log_likelihood(draws)
             errors = exact - found.log_likelihood(draws)
             points, values = np.concatenate([points, draws]), np.concatenate([values, exact])
-            found = cls(*found._parts, errors, counted.n)
+            apart = np.concatenate([starts, found._collapsed()])
+            at_apart = np.concatenate([at_starts, counted.log_likelihood(apart[len(starts) :])])
+            found = cls(*found._parts, errors, found._misses(apart, at_apart), counted.n)
             if found.is_close:
                 break
             centre = mean
@@ -108,7 +120,7 @@ class Surrogate:
         weight = np.exp(-distance[used] / 8)[:, None]
         columns = _monomials(x[used], powers)
         coefficients = np.linalg.lstsq(weight * columns, weight[:, 0] * (values[used] - top))[0]
-        return cls(target, centre, root, powers, coefficients, top, np.zeros(0), 0)
+        return cls(target, centre, root, powers, coefficients, top, np.zeros(0), np.zeros(0), 0)
 
     @property
     def _parts(self) -> tuple[Target, np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
@@ -117,7 +129,8 @@ class Surrogate:
     @property
     def is_close(self) -> bool:
         """Whether it is near enough to the exact log posterior where that has its mass."""
-        return bool(np.isfinite(self.errors).all() and self.errors.std() < CLOSE)
+        near = np.isfinite(self.errors).all() and self.errors.std() < CLOSE
+        return bool(near and (np.abs(self.missed) < FAR_OFF).all())
 
     @property
     def integrated(self) -> Integrated:
@@ -159,6 +172,21 @@ class Surrogate:
     def __call__(self, z: np.ndarray) -> np.ndarray:
         """Shape (K,): log p(y | theta) + log p(z), approximately."""
         return self.log_likelihood(z) + log_normal(z)
+
+    def _collapsed(self) -> np.ndarray:
+        """Points at which one sd is nearly zero and the other scalars are at the centre."""
+        coordinates, points = self.coordinates, []
+        for sd in range(coordinates.first_sd, coordinates.first_sd + coordinates.n_sds):
+            for z in COLLAPSED:
+                points.append(self.centre.copy())
+                points[-1][sd] = min(z, self.centre[sd])
+        return np.array(points).reshape(-1, len(self.centre))
+
+    def _misses(self, z: np.ndarray, exact: np.ndarray) -> np.ndarray:
+        """Exact less approximate log likelihood at points where one of them counts, else 0."""
+        approximate = self.log_likelihood(z)
+        counts = np.maximum(exact, approximate) > self.top - COUNTS
+        return np.where(counts, np.nan_to_num(exact - approximate, nan=np.inf), 0.0)
 
     def _draws(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Draws from the approximate posterior, and its mean and covariance."""

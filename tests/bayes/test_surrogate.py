@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import hierpool as hp
 from hierpool.bayes import exact
+from hierpool.bayes.refits import sample_judged
 from hierpool.bayes.surrogate import CLOSE, Surrogate, _monomials, _powers
-from hierpool.bayes.target import Target
+from hierpool.bayes.target import Evaluated, Target
 from hierpool.core.errors import FitError
 
 
@@ -70,6 +73,37 @@ def test_one_that_is_far_off_is_not_believed(monkeypatch):
     assert draws.discrepancy > CLOSE
     with pytest.raises(FitError, match="polynomial"):
         model.fit("exact", seed=1)
+
+
+class SecondHump(Target):
+    """The posterior has a second maximum where the second sd is nearly zero."""
+
+    def at(self, z: np.ndarray) -> Evaluated:
+        found = super().at(z)
+        top = super().at(self.mode[None]).log_likelihood[0]
+        apart = (z - self.mode) / 0.4
+        apart[:, 2] = (z[:, 2] + 4) / 0.5
+        hump = top - 1 - 0.5 * (apart**2).sum(axis=1)
+        return replace(found, log_likelihood=np.logaddexp(found.log_likelihood, hump))
+
+
+def test_mass_that_its_draws_never_see_is_missed_aloud(target, surrogate):
+    two_humps = SecondHump(target.integrated, target.theta_map, target.coordinates, target.sd_y)
+    object.__setattr__(two_humps, "mode", surrogate.centre)
+    found = Surrogate.of(two_humps, np.random.default_rng(1))
+    assert not found.is_close
+    assert np.abs(found.missed).max() > 1
+    assert np.abs(surrogate.missed).max() < 1
+
+
+def test_refits_do_not_trust_one_that_is_far_off(target, monkeypatch):
+    monkeypatch.setattr(exact, "DEAR", 0)
+    rng = np.random.default_rng(1)
+    assert sample_judged(target, 2, 100, rng, lambda weights: True)[1]
+    data = hp.datasets.load("Pastes")
+    model = hp.Model("strength ~ 1 + (1 | batch/cask)", data)
+    few = Target.of(model.design, model.priors)
+    assert not sample_judged(few, 2, 100, rng, lambda weights: True)[1]
 
 
 def test_monomials_are_products_of_powers():
