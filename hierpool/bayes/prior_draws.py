@@ -17,6 +17,7 @@ from hierpool.bayes.theta import Theta
 from hierpool.core.design import Design
 from hierpool.core.errors import PriorError, listed
 from hierpool.core.moments import Coordinates
+from hierpool.core.spread import sd_and_corr
 from hierpool.core.triangular import solve_lower
 
 
@@ -55,22 +56,13 @@ class Parameters:
         if design.groups and not design.groups[0].is_pooled:
             return {**out, f"coef_{design.groups[0].factor}": self.levels[0]}
         for group, root, u in zip(design.groups, self.spread_roots, self.levels, strict=True):
-            sd, corr = _sd_and_corr(root)
+            sd, corr = sd_and_corr(root)
             population = np.append(self.beta, 0.0)[group.population]
             out |= {f"sd_{group.factor}": sd, f"u_{group.factor}": u}
             out[f"coef_{group.factor}"] = population + u
             if group.has_correlation:
                 out[f"corr_{group.factor}"] = corr
         return out
-
-
-def _sd_and_corr(root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sds (q,) and correlations (q, q) of a factor's terms; a term without spread has none."""
-    sd = np.sqrt((root**2).sum(axis=1))
-    unit = root / np.where(sd > 0, sd, 1.0)[:, None]
-    corr = unit @ unit.T
-    np.fill_diagonal(corr, 1.0)
-    return sd, corr
 
 
 def draw_parameters(design: Design, priors: ModelPriors, rng: np.random.Generator) -> Parameters:

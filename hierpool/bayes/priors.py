@@ -81,16 +81,18 @@ class HalfT:
         """Upper quantile, exact in the far tail."""
         return np.asarray(-self.sigma * special.stdtrit(self.nu, np.asarray(probability) / 2))
 
+    def at_normal(self, z: np.ndarray) -> np.ndarray:
+        """Quantiles at Phi(z), exact in both tails.
 
-def half_t4_quantile(z: np.ndarray) -> np.ndarray:
-    """Quantiles at Phi(z) of the absolute value of a Student t with 4 degrees of freedom, scale 1.
-
-    The closed form of Shaw (2006), J. Comput. Finance 9(4), 37-73, kept exact in both tails.
-    """
-    below, above = special.ndtr(z), special.ndtr(-z)
-    cosine = np.sqrt(above * (1 + below))
-    third = np.arctan2(below, cosine) / 3
-    return np.asarray(np.sqrt(8 / cosine * np.sin(2 * third)) * np.sqrt(np.sin(third)))
+        With 4 degrees of freedom by the closed form of Shaw (2006), J. Comput. Finance 9(4), 37-73.
+        """
+        below, above = special.ndtr(z), special.ndtr(-z)
+        if self.nu != 4.0:
+            return np.where(z > 0, self.isf(above), self.ppf(below))
+        cosine = np.sqrt(above * (1 + below))
+        third = np.arctan2(below, cosine) / 3
+        scaled = np.sqrt(8 / cosine * np.sin(2 * third)) * np.sqrt(np.sin(third))
+        return np.asarray(self.sigma * scaled)
 
 
 @dataclass(frozen=True)

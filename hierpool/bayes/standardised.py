@@ -11,12 +11,11 @@ Lewandowski, Kurowicka, Joe (2009), J. Multivariate Anal. 100, 1989-2001, sectio
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy import special
 
-from hierpool.bayes.priors import HalfT, ModelPriors, Prior, half_t4_quantile
+from hierpool.bayes.priors import HalfT, ModelPriors, Prior
 from hierpool.bayes.theta import Theta
 
 _EDGE = 1e-12  # partial correlations are kept this far from -1 and 1
@@ -80,21 +79,11 @@ class Standardised:
         first = len(self.priors)
         return [first + k for k, (i, j, _) in enumerate(self.pairs) if sd in (i, j)]
 
-    @cached_property
-    def _half_t4(self) -> tuple[list[int], list[float]]:
-        """The scalars with the default family of priors, and their scales."""
-        laws = [(k, p.distribution) for k, p in enumerate(self.priors)]
-        own = [(k, law.sigma) for k, law in laws if isinstance(law, HalfT) and law.nu == 4.0]
-        return [k for k, _ in own], [scale for _, scale in own]
-
     def theta(self, z: np.ndarray) -> Theta:
         """Values of theta at z, shape (K, d)."""
         scalars = np.empty((len(z), len(self.priors)))
-        quick, scales = self._half_t4
-        scalars[:, quick] = half_t4_quantile(z[:, quick]) * scales
         for k, prior in enumerate(self.priors):
-            if k not in quick:
-                scalars[:, k] = _quantile(prior, z[:, k])
+            scalars[:, k] = _quantile(prior, z[:, k])
         chol = np.broadcast_to(np.eye(self.n_sds), (len(z), self.n_sds, self.n_sds)).copy()
         if self.pairs:
             partial = _partial_correlations(z[:, len(self.priors) :], self.shapes)
@@ -117,6 +106,8 @@ class Standardised:
 def _quantile(prior: Prior, z: np.ndarray) -> np.ndarray:
     """F^-1(Phi(z)), from the nearer tail."""
     law = prior.distribution
+    if isinstance(law, HalfT):
+        return law.at_normal(z)
     tail = special.ndtr(-np.abs(z))
     upper = z > 0
     out = np.empty_like(z)

@@ -18,6 +18,7 @@ from hierpool.core.gaussian import BetaPrior
 from hierpool.core.integrated import Integrated
 from hierpool.core.integrated_one import IntegratedOne
 from hierpool.core.moments import Coordinates
+from hierpool.core.spread import sd_and_corr
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,7 @@ class ThetaMap:
 
     def user_spread(self, theta: Theta) -> tuple[np.ndarray, np.ndarray]:
         """Standard deviations (K, q) and correlations (K, q, q) in the user's coding."""
-        root = self.into_user @ (theta.sd[..., None] * theta.corr_chol)
-        sd = np.sqrt((root**2).sum(axis=-1))
-        unit = root / np.where(sd == 0, 1.0, sd)[..., None]
-        corr = np.clip(unit @ np.swapaxes(unit, -1, -2), -1.0, 1.0)
-        diagonal = np.arange(sd.shape[-1])
-        corr[..., diagonal, diagonal] = 1.0
-        return sd, corr
+        return sd_and_corr(self.into_user @ (theta.sd[..., None] * theta.corr_chol))
 
 
 def _beta_prior(priors: ModelPriors, coordinates: Coordinates) -> BetaPrior:

@@ -8,7 +8,7 @@ compared.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,16 +20,12 @@ from hierpool.checks.loo import grouping_for
 from hierpool.checks.threads import in_threads
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError
-from hierpool.core.gaussian import LOG_2PI
+from hierpool.core.held_out import density_of_sets
 from hierpool.core.integrated import Integrated
-from hierpool.core.integrated_one import IntegratedOne
-from hierpool.core.moments import Moments, Rows
 from hierpool.core.results import OBS_DIM, row_labels
-from hierpool.core.triangular import cholesky, log_det, solve_lower
 
 Refit = Callable[[np.ndarray, int], tuple[Integrated, np.ndarray, np.ndarray, bool]]
 """Held-out rows, seed -> model of the others, sigma and Lambda of its draws, if to be trusted."""
-_BLOCK_NUMBERS = 4_000_000
 _FOLD_SEED = 1951
 
 
@@ -93,17 +89,9 @@ def kfold(
 
     def one(fold: int) -> tuple[np.ndarray, np.ndarray, bool]:
         points = np.flatnonzero(plan.fold_of == fold)
-        held = np.concatenate([plan.points[i] for i in points])
-        rest, sigma, factor, trusted = refit(held, (seed or 0) + fold)
-        data = fit.integrated.scaled_rows
-        if not isinstance(rest, IntegratedOne):
-            sets = [plan.points[i] for i in points]
-            density = _sets_given_rest(fit.integrated, rest, sigma, factor, held, sets)
-        elif plan.grouping is None:
-            density = _rows_given_rest(rest, sigma, factor, data.take(held))
-        else:
-            each = [data.take(plan.points[i]) for i in points]
-            density = np.stack([_level_given_rest(rest, sigma, factor, r) for r in each])
+        sets = [plan.points[i] for i in points]
+        rest, sigma, factor, trusted = refit(np.concatenate(sets), (seed or 0) + fold)
+        density = density_of_sets(fit.integrated, rest, sigma, factor, sets)
         return points, special.logsumexp(density, axis=1) - np.log(density.shape[1]), trusted
 
     done = in_threads(one, range(k), f"{k} folds of {fit.design.spec.formula}", None, progress)
@@ -135,88 +123,6 @@ def _folds(n: int, k: int, what: str, rng: np.random.Generator) -> np.ndarray:
     if int(k) != k or not 2 <= k <= n:
         raise ArgumentError(f"k={k!r}: a whole number from 2 to {n}, for {what}", "bad-count")
     return rng.permutation(np.arange(n) % k)
-
-
-def _sets_given_rest(
-    whole: Integrated,
-    rest: Integrated,
-    sigma: np.ndarray,
-    factor: np.ndarray,
-    held: np.ndarray,
-    sets: list[np.ndarray],
-) -> np.ndarray:
-    """Shape (sets, K): joint log density of sets of held-out rows given the other folds and theta.
-
-    Each is a difference of evidences, which costs an evaluation a set.
-    """
-    before = rest.log_density(sigma, factor)
-    each = [whole.without(np.setdiff1d(held, own)).log_density(sigma, factor) for own in sets]
-    return np.stack(each) - before
-
-
-def _rows_given_rest(
-    rest: IntegratedOne, sigma: np.ndarray, factor: np.ndarray, held: Rows
-) -> np.ndarray:
-    """Shape (rows, K): log density of each held-out row given the other folds and theta."""
-    n_levels = int(held.codes.max(initial=-1)) + 1
-    rest = replace(rest, moments=with_levels(rest.moments, n_levels))
-    m = rest.moments
-    per_draw = max(1, len(m.counts) * m.q * (m.q + m.p) + len(held.y) * (m.q + m.p + 2) * 2)
-    out = np.empty((len(held.y), len(sigma)))
-    for start in range(0, len(sigma), max(1, _BLOCK_NUMBERS // per_draw)):
-        part = slice(start, start + max(1, _BLOCK_NUMBERS // per_draw))
-        leverage, residual = rest.condition(sigma[part], factor[part]).leverage(held)
-        variance = sigma[part, None] ** 2 * (1 + leverage)
-        out[:, part] = -0.5 * (LOG_2PI + np.log(variance) + residual**2 / variance).T
-    return out - held.log_sd[:, None]
-
-
-def with_levels(moments: Moments, n_levels: int) -> Moments:
-    """The same moments with levels at the end that have no rows."""
-    missing = n_levels - moments.n_levels
-    if missing <= 0 or not moments.q:
-        return moments
-    m, q, p = moments, moments.q, moments.p
-    width = m.b_root.shape[2]
-    return replace(
-        m,
-        A=np.concatenate([m.A, np.zeros((1, q, q))]),
-        C=np.concatenate([m.C, np.zeros((1, q, p))]),
-        b=np.concatenate([m.b, np.zeros((missing, q))]),
-        n_rows=np.concatenate([m.n_rows, np.zeros(missing, dtype=m.n_rows.dtype)]),
-        design_of=np.concatenate([m.design_of, np.full(missing, len(m.counts))]),
-        counts=np.append(m.counts, missing),
-        b_sum=np.concatenate([m.b_sum, np.zeros((1, q))]),
-        b_root=np.concatenate([m.b_root, np.zeros((1, q, width))]),
-    )
-
-
-def _level_given_rest(
-    rest: IntegratedOne, sigma: np.ndarray, factor: np.ndarray, level: Rows
-) -> np.ndarray:
-    """Shape (K,): joint log density of a new level's rows given the other folds and theta.
-
-    y ~ N(X beta, sigma^2 (I + W W')) with W = [Z Lambda, X R^-T]; worked through W'W, whose size
-    does not grow with the rows.
-    """
-    marginal = rest.marginal(sigma, factor)
-    K, n, p = len(sigma), len(level.y), level.X.shape[1]
-    residual = level.y - marginal.beta @ level.X.T
-    out = np.empty(K)
-    step = max(1, _BLOCK_NUMBERS // (n * (p + level.Z.shape[1]) + 1))
-    for start in range(0, K, step):
-        part = slice(start, start + step)
-        through_u = level.Z @ factor[part]
-        x = np.broadcast_to(level.X.T, (len(through_u), p, n))
-        through_beta = np.swapaxes(solve_lower(marginal.R[part], x), 1, 2)
-        W = np.concatenate([through_u, through_beta], axis=2)
-        Wt = np.swapaxes(W, 1, 2)
-        L = cholesky(Wt @ W + np.eye(W.shape[2]))
-        half = solve_lower(L, Wt @ residual[part, :, None])[..., 0]
-        left = (residual[part] ** 2).sum(axis=1) - (half**2).sum(axis=1)
-        scale = sigma[part] ** 2
-        out[part] = -0.5 * (n * (LOG_2PI + np.log(scale)) + log_det(L) + left / scale)
-    return out - level.log_sd.sum()
 
 
 def _scored(fit: Any, plan: _Plan, k: int, elpd: np.ndarray, n_distrusted: int) -> ScoredKFold:

@@ -99,7 +99,8 @@ def leave_one_row_out(fit: Any, refit: Refit | None) -> ScoredLOO:
             influence += _influence(density)
     points = [np.array([i]) for i in range(n)]
     labels = {OBS_DIM: row_labels(fit.design)}
-    return _scored(scores, points, labels, used, influence, refit, "a new row of a known level")
+    question = "a new row of a known level"
+    return used.said(_scored(scores, points, labels, question, used.n, used.may(refit)), influence)
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,22 @@ class _Used:
         if len(kept) < K:
             efficiency = min(1.0, efficiency * K / len(kept))
         return cls(fit.theta.sigma[kept], fit.relative_factor[kept], K - len(kept), efficiency)
+
+    @property
+    def n(self) -> int:
+        """How many."""
+        return len(self.sigma)
+
+    def may(self, refit: Refit | None) -> Refit | None:
+        """The refit, unless each would cost as much as the fit itself."""
+        return None if self.n_left else refit
+
+    def said(self, score: ScoredLOO, influence: np.ndarray) -> ScoredLOO:
+        """The score, with the Monte Carlo error that leaving draws out has brought."""
+        score.n_left = self.n_left
+        if self.n_left:
+            score.mcse = float(influence.std() / np.sqrt(self.n * self.efficiency))
+        return score
 
 
 def _influence(density: np.ndarray) -> np.ndarray:
@@ -145,8 +162,8 @@ def leave_one_group_out(fit: Any, grouping: Grouping, refit: Refit | None) -> Sc
     points = np.split(by_level, np.cumsum(grouping.n_rows)[:-1])
     labels = {grouping.factor: [str(v) for v in grouping.levels]}
     question = f"all rows of a new level of {grouping.factor}"
-    influence = _influence(density) if used.n_left else np.zeros(len(used.sigma))
-    return _scored(scores, points, labels, used, influence, refit, question)
+    scored = _scored(scores, points, labels, question, used.n, used.may(refit))
+    return used.said(scored, _influence(density) if used.n_left else np.zeros(0))
 
 
 def leave_one_row_out_conditional(fit: Any) -> ScoredLOO:
@@ -159,23 +176,18 @@ def leave_one_row_out_conditional(fit: Any) -> ScoredLOO:
     points = [np.array([i]) for i in range(fit.design.n)]
     labels = {OBS_DIM: row_labels(fit.design)}
     question = "a new row of a known level, by importance sampling of every coefficient"
-    used = _Used(np.ones(density.shape[1]), np.zeros((0, 0, 0)), 0, 1.0)
-    return _scored(scores, points, labels, used, np.zeros(len(used.sigma)), None, question)
+    return _scored(scores, points, labels, question, density.shape[1], None)
 
 
 def _scored(
     scores: np.ndarray,
     points: list[np.ndarray],
     labels: dict[str, Any],
-    used: _Used,
-    influence: np.ndarray,
-    refit: Refit | None,
     question: str,
+    n_draws: int,
+    refit: Refit | None,
 ) -> ScoredLOO:
     elpd, k, lppd = scores.T.copy()
-    n_draws = len(used.sigma)
-    if used.n_left:  # a refit would cost as much as the fit itself, for each point
-        refit = None
     good_k = min(1 - 1 / np.log10(n_draws), 0.7) if n_draws > 1 else 0.7
     # No k: the tail is too uniform to fit, which is harmless, or one weight leaves the others at zero.
     lost = np.isnan(k) & (lppd - elpd > LOST)
@@ -198,9 +210,6 @@ def _scored(
     )
     result.question = question
     result.n_refitted = len(bad) if refit is not None else 0
-    result.n_left = used.n_left
-    if used.n_left:
-        result.mcse = float(influence.std() / np.sqrt(n_draws * used.efficiency))
     return result
 
 

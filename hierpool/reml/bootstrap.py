@@ -12,6 +12,7 @@ from scipy import optimize
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, DataError
 from hierpool.core.results import Estimate
+from hierpool.core.spread import sd_and_corr
 from hierpool.core.tables import pair_values
 from hierpool.reml import limits
 from hierpool.reml.criterion import Criterion, Method
@@ -21,7 +22,6 @@ from hierpool.reml.estimate import (
     lower_root,
     on_boundary,
     root_in_user_coding,
-    sd_and_corr,
     starts,
 )
 
@@ -133,7 +133,7 @@ class Refits:
         root = root_in_user_coding(criterion, theta) * sigma
         values = [*criterion.coordinates.beta_to_user(at.beta)[0]]
         for group, columns in zip(design.groups, design.group_columns, strict=True):
-            sd, corr = sd_and_corr(root[columns, columns])
+            sd, corr = sd_and_corr(root[columns, columns], undefined=np.nan)
             values += [*sd, *pair_values(group, corr)]
         values += [sigma] if design.has_sigma else []
         return Refit(np.array(values), -deviance / 2)

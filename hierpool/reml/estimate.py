@@ -9,6 +9,7 @@ from scipy import optimize
 
 from hierpool.core.design import EXACT_FIT, Design, GroupDesign, exact_fit
 from hierpool.core.results import Estimate, FactorEstimate, Status
+from hierpool.core.spread import sd_and_corr
 from hierpool.reml.criterion import Criterion, Method
 from hierpool.reml.points import Point
 
@@ -217,17 +218,6 @@ def root_in_user_coding(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
     return criterion.coordinates.u_from_working @ criterion.factor(theta)
 
 
-def sd_and_corr(root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sds and correlations of root root'; NaN for correlations of what does not vary."""
-    sd = np.sqrt((root**2).sum(axis=1))
-    unit = root / np.where(sd == 0, 1.0, sd)[:, None]
-    corr = np.clip(unit @ unit.T, -1.0, 1.0)
-    undefined = sd == 0
-    corr[undefined] = corr[:, undefined] = np.nan
-    np.fill_diagonal(corr, 1.0)
-    return sd, corr
-
-
 def information_of(
     criterion: Criterion, hessian: np.ndarray, point: Point, sigma: float
 ) -> np.ndarray:
@@ -346,7 +336,7 @@ def _factors(
     out = []
     parts = zip(design.groups, design.group_columns, coordinates.zs, point.levels(), strict=True)
     for group, at, z, levels in parts:
-        sd, corr = sd_and_corr(root[at, at])
+        sd, corr = sd_and_corr(root[at, at], undefined=np.nan)
         index = group.population
         into = np.zeros((len(group.terms), criterion.moments.p))
         into[index >= 0, index[index >= 0]] = 1.0

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 import hierpool as hp
-from hierpool.checks import kfold as folds
+from hierpool.core import held_out
 from hierpool.core.errors import ArgumentError
 from tests.agreement.dense import Dense
 
@@ -21,6 +21,10 @@ def judge(fit, k: int) -> Dense:
     return Dense(
         rows.y, rows.X, rows.Z, rows.codes, n_levels, sigma, Sigma, prior.mean, prior.precision
     )
+
+
+def rest_of(fit, sets):
+    return fit.integrated.without(np.concatenate(sets))
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +40,10 @@ def test_densities_of_held_out_rows_and_levels_are_the_dense_ones(fitted, name):
     held = np.union1d(np.arange(3, 180, 11), last)  # the last level has no other rows
     rest = fit.integrated.without(held)
     sigma, factor = fit.theta.sigma[:2], fit.relative_factor[:2]
-    by_row = folds._rows_given_rest(rest, sigma, factor, rows.take(held))
-    level = folds._level_given_rest(rest, sigma, factor, rows.take(last))
+    by_row = held_out.of_rows(rest, sigma, factor, rows.take(held))
+    level = held_out.of_level(rest, sigma, factor, rows.take(last))
+    sets = [*held[:2, None], last]
+    by_evidence = held_out.by_evidence(fit.integrated, rest_of(fit, sets), sigma, factor, sets)
     for k in range(2):
         mean, cov = judge(fit, k).leave_out(held)
         sd = np.sqrt(np.diag(cov))
@@ -47,6 +53,11 @@ def test_densities_of_held_out_rows_and_levels_are_the_dense_ones(fitted, name):
         at = np.searchsorted(held, last)
         joint = stats.multivariate_normal(mean[at], cov[np.ix_(at, at)]).logpdf(rows.y[last])
         assert level[k] == pytest.approx(joint, rel=1e-9)
+        mean, cov = judge(fit, k).leave_out(np.concatenate(sets))
+        for s, at in zip(by_evidence, ([0], [1], range(2, 2 + len(last))), strict=True):
+            y = rows.y[np.concatenate(sets)[at]]
+            one = stats.multivariate_normal(mean[at], cov[np.ix_(at, at)]).logpdf(y)
+            assert s[k] == pytest.approx(one, rel=1e-7)
 
 
 def test_as_many_folds_as_points_are_leave_one_out(fitted):

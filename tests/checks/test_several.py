@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import hierpool as hp
 from hierpool.bayes.leave_out import joint_log_density
+from hierpool.checks.loo import relative_efficiency
+from hierpool.core.held_out import density_of_sets
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +43,41 @@ def test_levels_are_scored_as_by_fitting_without_them(fit, model, factor):
 def test_arviz_reads_the_same_score(fit):
     import arviz as az
 
-    theirs = az.loo(fit.datatree)
-    assert float(theirs.elpd) == pytest.approx(fit.loo(exact=False).elpd, abs=0.01)
+    ours = fit.loo(exact=False)
+    theirs = az.loo(fit.datatree, pointwise=True, reff=relative_efficiency(fit))
+    np.testing.assert_allclose(theirs.elpd_i.to_numpy(), ours.elpd_i.to_numpy(), rtol=1e-8)
 
 
-def test_folds_of_rows_and_of_levels_are_scored(fit):
-    rows, plates = fit.kfold(4, progress=False), fit.kfold(4, by="plate", progress=False)
-    assert rows.elpd == pytest.approx(fit.loo().elpd, abs=8)
-    assert plates.elpd == pytest.approx(fit.loo(by="plate").elpd, abs=8)
+def test_as_many_folds_as_levels_are_leave_one_group_out(fit):
+    plates = fit.kfold(24, by="plate", progress=False)
+    one_out = fit.loo(by="plate")
+    assert plates.n_distrusted == 0
+    assert plates.elpd == pytest.approx(one_out.elpd, abs=0.5)
+    assert np.abs(plates.elpd_i.to_numpy() - one_out.elpd_i.to_numpy()).max() < 0.1
+
+
+def test_held_out_rows_have_the_density_of_the_joint_normal(fit):
+    d, sigma, factor = fit.design, fit.theta.sigma[:2], fit.relative_factor[:2]
+    sets = [np.array([0]), np.array([5]), np.array([30, 31, 32])]
+    held = np.concatenate(sets)
+    rest = fit.integrated.without(held)
+    found = density_of_sets(fit.integrated, rest, sigma, factor, sets)
+    others = np.setdiff1d(np.arange(d.n), held)
+    block, posterior = fit.priors.population, fit.draws["posterior"]
+    same = {f: np.equal.outer(*[d.group(f).grouping.codes] * 2) for f in ("plate", "sample")}
+    for k in range(2):
+        at = {"chain": 0, "draw": k}
+        cov = np.full((d.n, d.n), np.linalg.inv(block.precision_root)[0, 0] ** 2)
+        cov += float(posterior["sigma"][at]) ** 2 * np.eye(d.n)
+        for f, together in same.items():
+            cov += float(posterior[f"sd_{f}"][at][0]) ** 2 * together
+        for s, rows in zip(found, sets, strict=True):
+            gain = np.linalg.solve(cov[np.ix_(others, others)], cov[np.ix_(others, rows)]).T
+            mean = block.mean[0] + gain @ (d.y[others] - block.mean[0])
+            left = cov[np.ix_(rows, rows)] - gain @ cov[np.ix_(others, rows)]
+            assert s[k] == pytest.approx(
+                stats.multivariate_normal(mean, left).logpdf(d.y[rows]), rel=1e-7
+            )
 
 
 def test_posterior_means_stand_beside_blups(fit, model):
