@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from hierpool.bayes.climbs import EDGE, climb_all
 from hierpool.bayes.priors import ModelPriors
 from hierpool.bayes.proposal import LEAST_SHARE, Mixture, Student, log_sum, refit
 from hierpool.bayes.runs import (
@@ -31,21 +32,23 @@ from hierpool.bayes.runs import (
     spread_names,
 )
 from hierpool.bayes.surrogate import Surrogate
-from hierpool.bayes.target import Evaluated, LogDensity, Target, climb, curvature, log_normal
+from hierpool.bayes.target import Evaluated, LogDensity, Target, log_normal
 from hierpool.core.cores import one_blas_thread
 from hierpool.core.design import EXACT_FIT, Design, exact_fit
 from hierpool.core.integrated import Integrated
 from hierpool.core.integrated_one import IntegratedOne
 
 ADAPTED_NU, WIDE_NU = 6.0, 4.0
-REDRAWS, HEAVIEST = 3, 10.0  # final batches at most; weight over the mean that asks for another
+PILOTS, PART = 3, 4  # trials of the final batch at most, each with this part of its points
+HEAVIEST = 10.0  # weight over the mean with which a trial fails
 WIDE_SHARE = PRIOR_SHARE = 0.05
-COLLAPSE_LEAST, COLLAPSE_MOST = 0.01, 0.10
+COLLAPSE_LEAST, COLLAPSE_MOST = 0.04, 0.10
+NO_SPREAD = -6.0  # z of an sd that is as good as zero
+COLLAPSE_WIDENED = 3.0  # variance of that component over the prior's below the edge
 ADAPTED_COMPONENTS = 4
 TOO_THIN = 3.0  # weight over the mean from which the proposal counts as too thin
-LEARNT = 4000  # points of one round that are kept for learning
 AT_THE_EDGE = 10.0  # typical sigma over the smallest one there is, below which the fit is exact
-ENOUGH = 0.7  # effective share of a round at which adaptation stops
+ENOUGH = 0.65  # effective share of a round at which adaptation stops
 PASSABLE, GAIN = 0.35, 0.03  # share at which it stops once a round has not gained this much
 ROUNDS = 12
 THIN_FROM, THIN = 7, 5  # dimensions from which the chain is thinned, and by how much
@@ -122,13 +125,7 @@ def _sample_theta(
     adaptation.run(rng)
     thin = _thinning(density)
     n = chains * draws * thin
-    for _ in range(REDRAWS):
-        points, at, log_target, log_weight = adaptation.propose(n, rng)
-        if log_weight.max() - _evidence(log_weight)[0] < np.log(HEAVIEST):
-            break
-        adaptation.remember(points[:LEARNT], log_target[:LEARNT])
-        adaptation.patch(points, log_weight)
-        adaptation.learn(rng)
+    points, at, log_target, log_weight = adaptation.last(n, rng)
     kept = _independence_chains(log_weight.reshape(chains, -1), thin, rng)
     evidence, error = _evidence(log_weight)
     evaluations, discrepancy = 0, 0.0
@@ -227,11 +224,11 @@ class Adaptation:
     collapse
         Weights of the vanishing-sd components in the proposal.
     points, log_targets
-        What was proposed so far, shapes (N, d) and (N,); of a large batch its first part.
+        What was proposed so far, shapes (N, d) and (N,).
     densities
         Shape (rounds, N): log density of every round's proposal at every point.
     used, sizes
-        The proposal of each round, and how many of its points are kept.
+        The proposal of each round that was learnt from, and its number of points.
     shares
         Effective share of each round.
     """
@@ -270,6 +267,28 @@ class Adaptation:
                 break
             self.remember(z, log_target)
             self.learn(rng)
+
+    def last(
+        self, n: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, Evaluated, np.ndarray, np.ndarray]:
+        """The final batch: its first part shows whether the proposal is too thin somewhere."""
+        for _ in range(PILOTS):
+            pilot = self.propose(n // PART, rng)
+            points, _, log_target, log_weight = pilot
+            if log_weight.max() - _evidence(log_weight)[0] < np.log(HEAVIEST):
+                break
+            self.remember(points, log_target)
+            self.patch(points, log_weight)
+            self.learn(rng)
+        else:
+            return self.propose(n, rng)
+        z, at, log_target, log_weight = self.propose(n - n // PART, rng)
+        return (
+            np.concatenate([pilot[0], z]),
+            pilot[1].followed_by(at),
+            np.concatenate([pilot[2], log_target]),
+            np.concatenate([pilot[3], log_weight]),
+        )
 
     def propose(
         self, n: int, rng: np.random.Generator
@@ -371,43 +390,43 @@ def _start(target: LogDensity, rng: np.random.Generator, widen: float) -> tuple[
     d = target.coordinates.size
     tried = rng.standard_normal((64 + 16 * d, d))
     tried[0] = 0.0
-    values = target(tried)
-    order = np.argsort(-values)
-    free = np.arange(d)
-    modes = [climb(target, tried[i], free) for i in order[:2]]
-    mode = max(modes, key=lambda m: m[1])[0]
-    scale = curvature(target, mode, free) * widen**2
+    starts = tried[np.argsort(-target(tried))[:2]]
+    modes, heights, scales = climb_all(target, starts, np.ones_like(starts, dtype=bool))
+    mode, scale = modes[np.argmax(heights)], scales[np.argmax(heights)] * widen**2
     first = Student.with_scale(mode, scale, ADAPTED_NU)
     wide = Student.with_scale(mode, 4 * scale + 0.05 * np.eye(d), WIDE_NU)
     prior = Student(np.zeros(d), np.eye(d), np.inf)
-    sds = range(target.coordinates.first_sd, len(target.coordinates.priors))
-    vanishing = [_collapse(target, mode, k) for k in sds]
+    vanishing = _collapses(target, mode)
     return Mixture((first,), np.ones(1)), Mixture(
         (wide, prior, *vanishing), np.ones(2 + len(vanishing))
     )
 
 
-def _collapse(target: LogDensity, mode: np.ndarray, sd: int) -> Student:
-    """Component where one sd is too small to matter: its correlations are at their prior there."""
-    d = len(mode)
-    pairs = target.coordinates.correlations_of(sd - target.coordinates.first_sd)
-    held = np.array([sd, *pairs])
-    free = np.setdiff1d(np.arange(d), held)
-    start = mode.copy()
-    start[sd], start[pairs] = -6.0, 0.0
-    at = climb(target, start, free)[0] if len(free) else start
-    line = np.repeat(at[None], 25, axis=0)
-    line[:, sd] = np.linspace(-6.0, 2.0, 25)
-    likelihood = target.log_likelihood(line)
-    matters = np.abs(likelihood - likelihood[0]) > 1.0
-    edge = line[np.argmax(matters), sd] if matters.any() else 2.0
-    below = stats.truncnorm(-8.0, edge)
-    at[sd] = below.mean()
-    scale = np.eye(d)
-    scale[sd, sd] = 1.5 * below.var()
-    if len(free):
-        scale[np.ix_(free, free)] = curvature(target, at, free)
-    return Student.with_scale(at, scale, ADAPTED_NU)
+def _collapses(target: LogDensity, mode: np.ndarray) -> list[Student]:
+    """Components where one sd is too small to matter; its correlations are at their prior there."""
+    first, Q = target.coordinates.first_sd, target.coordinates.n_sds
+    if not Q:
+        return []
+    starts, free = np.repeat(mode[None], Q, axis=0), np.ones((Q, len(mode)), dtype=bool)
+    for k in range(Q):
+        pairs = target.coordinates.correlations_of(k)
+        starts[k, first + k], starts[k, pairs] = NO_SPREAD, 0.0
+        free[k, [first + k, *pairs]] = False
+    found, _, scales = climb_all(target, starts, free)
+    grid = np.linspace(NO_SPREAD, 2.0, 25)
+    lines = np.repeat(found[:, None], len(grid), axis=1)
+    for k in range(Q):
+        lines[k, :, first + k] = grid
+    likelihood = target.log_likelihood(lines.reshape(-1, len(mode))).reshape(Q, -1)
+    out = []
+    for k in range(Q):
+        matters = np.abs(likelihood[k] - likelihood[k, 0]) > 1.0
+        edge = grid[np.argmax(matters)] if matters.any() else grid[-1]
+        below = stats.truncnorm(-EDGE, edge)
+        at, scale, sd = found[k], scales[k], first + k
+        at[sd], scale[sd, sd] = below.mean(), COLLAPSE_WIDENED * below.var()
+        out.append(Student.with_scale(at, scale, ADAPTED_NU))
+    return out
 
 
 def run(design: Design, priors: ModelPriors, settings: Settings, widen: float = 1.0) -> EngineRun:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hierpool.bayes.climbs import climb_dear
 from hierpool.bayes.proposal import Mixture, Student
 from hierpool.bayes.standardised import Standardised
-from hierpool.bayes.target import Evaluated, Target, climb, curvature, log_normal
+from hierpool.bayes.target import Evaluated, Target, log_normal
 from hierpool.bayes.theta import ThetaMap
 from hierpool.core.integrated import Integrated
 
@@ -77,8 +78,7 @@ class Surrogate:
         starts[0] = 0.0
         at_starts = counted.log_likelihood(starts)
         best = starts[int(np.argmax(at_starts + log_normal(starts)))]
-        centre, _ = climb(counted, best, np.arange(d), _guessed_sds(target, best))
-        covariance = curvature(counted, centre, np.arange(d))
+        centre, covariance = climb_dear(counted, best, _guessed_sds(target, best))
         powers = _powers(d)
         points, values = np.zeros((0, d)), np.zeros(0)
         found: Surrogate | None = None

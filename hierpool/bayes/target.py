@@ -1,4 +1,4 @@
-"""The log posterior of theta in standardised coordinates, and its local maxima.
+"""The log posterior of theta in standardised coordinates.
 
 What samples theta sees a ``LogDensity``: the exact one, or a polynomial in its place where one
 evaluation is expensive (``surrogate``).
@@ -7,10 +7,9 @@ evaluation is expensive (``surrogate``).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import numpy as np
-from scipy import optimize
 
 from hierpool.bayes.priors import ModelPriors
 from hierpool.bayes.standardised import Standardised
@@ -100,55 +99,12 @@ class Evaluated:
             self.log_likelihood[which],
         )
 
-
-def climb(
-    target: LogDensity, start: np.ndarray, free: np.ndarray, scale: np.ndarray | None = None
-) -> tuple[np.ndarray, float]:
-    """Local maximum over the free coordinates from a start, others held; quasi-Newton.
-
-    ``scale`` are guesses of the posterior sds of the free coordinates; with them differences are
-    taken on one side only, for a target whose evaluations are expensive.
-    """
-    h = 1e-4
-    basis, k = h * np.eye(len(start))[free], len(free)
-    sides = (basis, -basis) if scale is None else (basis,)
-    steps = np.concatenate([np.zeros((1, len(start))), *sides])
-
-    def downhill(x: np.ndarray) -> tuple[float, np.ndarray]:
-        z = start.copy()
-        z[free] = np.clip(x, -8, 8)
-        values = target(z + steps)
-        below = values[0] if scale is not None else values[k + 1 :]
-        gradient = (values[1 : k + 1] - below) / (h * len(sides))
-        finite = np.isfinite(values).all()
-        return (-float(values[0]), -gradient) if finite else (1e10, np.zeros(k))
-
-    options: dict[str, Any] = {"gtol": 1e-2, "maxiter": 60}
-    if scale is not None:
-        options = {"maxiter": 60, "gtol": 0.1 / scale.max(), "hess_inv0": np.diag(scale**2)}
-    found = optimize.minimize(
-        downhill, start[free], jac=True, method="BFGS", options=cast(Any, options)
-    )
-    z = start.copy()
-    z[free] = np.clip(found.x, -8, 8)
-    return z, -float(found.fun)
-
-
-def curvature(target: LogDensity, z: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """Scale matrix over the free coordinates: inverse of minus the Hessian, variances at most 2."""
-    h, k = 1e-3, len(free)
-    basis = h * np.eye(len(z))[free]
-    points = [
-        z + s * basis[i] + t * basis[j]
-        for i in range(k)
-        for j in range(i + 1)
-        for s in (1, -1)
-        for t in (1, -1)
-    ]
-    values = target(np.array(points)).reshape(-1, 4)
-    H = np.zeros((k, k))
-    H[np.tril_indices(k)] = (values[:, 0] - values[:, 1] - values[:, 2] + values[:, 3]) / (4 * h**2)
-    H = H + np.tril(H, -1).T
-    H[~np.isfinite(H)] = 0.0
-    eigenvalues, vectors = np.linalg.eigh(-H)
-    return np.asarray((vectors / np.maximum(eigenvalues, 0.5)) @ vectors.T)
+    def followed_by(self, other: Evaluated) -> Evaluated:
+        """The values of both, these first."""
+        joined = np.concatenate
+        return Evaluated(
+            self.theta.followed_by(other.theta),
+            joined([self.factor, other.factor]),
+            self.sums.followed_by(other.sums) if self.sums and other.sums else None,
+            joined([self.log_likelihood, other.log_likelihood]),
+        )

@@ -46,6 +46,15 @@ class Theta:
     def __getitem__(self, rows: slice | np.ndarray) -> Theta:
         return Theta(self.sigma[rows], self.sd[rows], self.corr_chol[rows])
 
+    def followed_by(self, other: Theta) -> Theta:
+        """The values of both, these first."""
+        joined = np.concatenate
+        return Theta(
+            joined([self.sigma, other.sigma]),
+            joined([self.sd, other.sd]),
+            joined([self.corr_chol, other.corr_chol]),
+        )
+
 
 @dataclass(frozen=True)
 class ThetaMap:

@@ -42,6 +42,11 @@ class LevelSums(NamedTuple):
         """Those of some of the values of theta."""
         return LevelSums(*(values[..., which] for values in self))
 
+    def followed_by(self, other: LevelSums) -> LevelSums:
+        """Those of further values of theta behind these."""
+        pairs = zip(self, other, strict=True)
+        return LevelSums(*(np.concatenate(pair, axis=-1) for pair in pairs))
+
 
 class Integrated(ABC):
     """A design, its rows in working coordinates, and the priors of its coefficients.

@@ -133,7 +133,8 @@ def test_equal_weights_change_the_meaning_of_sigma_and_nothing_else(sleep):
     assert other.estimate.sigma == pytest.approx(2 * one.estimate.sigma, rel=1e-6)
     np.testing.assert_allclose(other.estimate.only.coef, one.estimate.only.coef, rtol=1e-5)
     one, other = (m.fit("exact", seed=1, progress=False) for m in (plain, four))
-    assert other.log_marginal_likelihood[0] == pytest.approx(one.log_marginal_likelihood[0])
+    (first, error), (second, its_error) = (f.log_marginal_likelihood for f in (one, other))
+    assert abs(first - second) < 4 * np.hypot(error, its_error) < 0.1
     assert other.loo().elpd == pytest.approx(one.loo().elpd, abs=0.3)
 
 
