@@ -108,8 +108,9 @@ def test_monte_carlo_error_of_independent_draws_is_sd_over_root_n():
 
 def test_pareto_k_of_a_proposal_is_the_index_of_its_weights():
     """psislw of ArviZ negates its argument; a heavy upper tail of weights must give a high k."""
-    heavy = np.log(RNG.pareto(1.1, 20_000) + 1)
-    light = 0.1 * RNG.normal(size=20_000)
+    rng = np.random.default_rng(7)
+    heavy = np.log(rng.pareto(1.1, 20_000) + 1)
+    light = 0.1 * rng.normal(size=20_000)
     assert proposal_pareto_k(heavy) > 0.8
     assert proposal_pareto_k(-heavy) < 0.2
     assert proposal_pareto_k(light) < 0.3
