@@ -30,7 +30,7 @@ from hierpool.core.errors import (
     HierpoolWarning,
     listed,
 )
-from hierpool.core.findings import Finding
+from hierpool.core.findings import Finding, Findings
 from hierpool.data.formula import parse
 from hierpool.data.frame import read_frame
 from hierpool.engines import fresh_seed
@@ -96,7 +96,7 @@ class Study:
     partial: str
     shrinkage: pd.DataFrame
     compare_blups: pd.DataFrame
-    findings: tuple[Finding, ...]
+    findings: Findings
     answer: str
 
     @property
@@ -117,14 +117,13 @@ class Study:
 
     @cached_property
     def _tables(self) -> dict[str, pd.DataFrame]:
-        findings = [(f.severity, f.code, f.text) for f in self.findings]
         return {
             "comparison": self.comparison,
             "fixed_effects": _beside(self.fits, self.blups, "fixed_effects"),
             "variance_components": _beside(self.fits, self.blups, "variance_components"),
             "shrinkage": self.shrinkage,
             "compare_blups": self.compare_blups,
-            "findings": pd.DataFrame(findings, columns=["severity", "code", "text"]),
+            "findings": self.findings.table,
         }
 
     def figures(self) -> dict[str, Figure]:
@@ -298,7 +297,7 @@ def study(
         partial=partial,
         shrinkage=pulled,
         compare_blups=beside,
-        findings=_worst_first([*findings, *_of_comparison(fits, said)]),
+        findings=Findings([*findings, *_of_comparison(fits, said)]),
         answer="\n".join(sentences),
     )
 
@@ -565,11 +564,6 @@ def _of_comparison(
     if n < FEW_ROWS:
         text = f"with {n} rows the standard errors of differences in elpd are rough."
         yield Finding("few-rows", "note", text)
-
-
-def _worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    order = {"problem": 0, "warning": 1, "note": 2}
-    return tuple(sorted(findings, key=lambda finding: order[finding.severity]))
 
 
 @contextmanager

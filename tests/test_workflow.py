@@ -12,7 +12,7 @@ import pytest
 import hierpool as hp
 from hierpool import workflow
 from hierpool.core.errors import ArgumentError, DataError, FormulaError
-from hierpool.core.findings import Finding
+from hierpool.core.findings import Finding, Findings
 
 RUNGS = [
     "complete_pooling",
@@ -258,7 +258,12 @@ def test_html_escapes_every_name(dyes):
     shrinkage = dyes.shrinkage.rename(index={"A": evil, "Batch": evil})
     finding = Finding("x", "note", evil)
     marked = replace(
-        dyes, label=evil, answer=evil, formula=evil, shrinkage=shrinkage, findings=(finding,)
+        dyes,
+        label=evil,
+        answer=evil,
+        formula=evil,
+        shrinkage=shrinkage,
+        findings=Findings([finding]),
     )
     html = marked._repr_html_()
     page = _Tags()

@@ -1,12 +1,20 @@
-"""Finding: what to think of data, a model or a fit, as plain data."""
+"""Findings: what to think of data, a model or a fit, as plain data that prints."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from html import escape
 from typing import Literal
 
+import pandas as pd
+
 Severity = Literal["note", "warning", "problem"]
+SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
+"""The worst first."""
+NOTHING = "Nothing found."
+_WIDTH = 92  # of printed sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +30,78 @@ class Finding:
         rely on the result before it is solved.
     text
         The sentence.
+    meaning
+        Which conclusion it touches, and what can be done; empty where the sentence says it all.
+    about
+        Name of the model that it is about; empty where it is about the data or all models.
+    evidence
+        A small table to judge it by; None where the sentence holds all there is.
     """
 
     code: str
     severity: Severity
     text: str
+    meaning: str = ""
+    about: str = ""
+    evidence: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
-        return f"{self.severity}: {self.text}"
+        said = f"{self.severity}: {self.text}"
+        return f"{said} {self.meaning}" if self.meaning else said
 
 
-def worst(findings: Iterable[Finding]) -> Severity | None:
-    """Highest severity among the findings, None where there are none."""
-    order: tuple[Severity, ...] = ("problem", "warning", "note")
-    present = {f.severity for f in findings}
-    return next((s for s in order if s in present), None)
+class Findings(tuple[Finding, ...]):
+    """Findings, the worst first; prints their sentences.
+
+    Attributes
+    ----------
+    table
+        Columns ``severity``, ``code``, ``about``, ``text``, ``meaning``; one row a finding.
+    worst
+        Highest severity, None where there are none.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, findings: Iterable[Finding] = ()) -> Findings:
+        """Sort by severity; of equal severity in the order given."""
+        ordered = sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+        return super().__new__(cls, ordered)
+
+    @property
+    def codes(self) -> list[str]:
+        """Code of each finding."""
+        return [finding.code for finding in self]
+
+    def of(self, name: str) -> Findings:
+        """Those with this code."""
+        return Findings(finding for finding in self if finding.code == name)
+
+    @property
+    def worst(self) -> Severity | None:
+        """Highest severity, None where there are none."""
+        return self[0].severity if self else None
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a finding."""
+        columns = ["severity", "code", "about", "text", "meaning"]
+        rows = [[getattr(finding, column) for column in columns] for finding in self]
+        return pd.DataFrame(rows, columns=columns)
+
+    def __repr__(self) -> str:
+        if not self:
+            return NOTHING
+        return "\n".join(
+            line
+            for finding in self
+            for line in textwrap.wrap(str(finding), _WIDTH, subsequent_indent="  ")
+        )
+
+    def _repr_html_(self) -> str:
+        items = "".join(
+            f"<li><b>{f.severity}</b> {escape(f.text)} {escape(f.meaning)} "
+            f"<code>{escape(f.code)}</code></li>"
+            for f in self
+        )
+        return f"<ul>{items}</ul>" if items else f"<p>{NOTHING}</p>"
