@@ -11,7 +11,7 @@ BIN := .venv/bin
 ALL := dev,samplers,parquet,polars,priors,graph,docs,notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help tour test lint types format test-all clean env env-test env-dev env-all
+.PHONY: help tour test lint types format notebooks test-all clean env env-test env-dev env-notebooks env-all
 
 help:
 	@echo "make tour      the boar analysis, end to end, on bundled data"
@@ -19,6 +19,7 @@ help:
 	@echo "make lint      ruff: mistakes and layout"
 	@echo "make types     mypy"
 	@echo "make format    let ruff lay the code out"
+	@echo "make notebooks run the notebooks in place (ARGS=02 picks one)"
 	@echo "make test-all  every test: slow ones, samplers, notebooks, docs, browser, R"
 	@echo "make clean     remove .venv, caches and builds"
 
@@ -42,6 +43,10 @@ format: env-dev
 	@$(BIN)/python -m ruff check --fix --exit-zero --quiet
 	@$(BIN)/python -m ruff format
 
+notebooks: env-notebooks
+	@echo "== notebooks"
+	@$(BIN)/python tools/run_notebooks.py $(ARGS)
+
 test-all: env-all
 	@echo "== all tests"
 	@$(BIN)/python -m pytest -m "" $(ARGS)
@@ -57,6 +62,8 @@ env-test:
 	@tools/environment test
 env-dev:
 	@tools/environment dev
+env-notebooks:
+	@tools/environment notebooks
 env-all:
 	@tools/environment $(ALL)
 
