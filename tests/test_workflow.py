@@ -181,7 +181,7 @@ def test_label_of_simulated_data_is_in_every_headline(dyes):
 
 
 def test_nothing_to_distrust_is_said_in_one_line(sleep):
-    text = str(replace(sleep, findings=()))
+    text = str(replace(sleep, findings=Findings()))
     after = text.split("What to distrust — sleepstudy\n")[1].split("\n\n")[0]
     assert after == "  Nothing found in the data, the draws, the REML fits or the comparison."
 
