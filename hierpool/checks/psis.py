@@ -22,6 +22,7 @@ PRIOR_SHAPE, PRIOR_COUNT = 0.5, 10.0  # shape and weight of the prior of k
 _EVERY = 8  # of the draws are looked at to guess where the tail begins
 _LOWEST = -650.0  # logarithms below which ratios are not taken directly
 _LARGE = 1e100  # factors are multiplied up to this size before a logarithm is taken
+_MODERATE = 1e50  # factors of which four can be multiplied onto such a number
 _OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
 
 
@@ -41,6 +42,28 @@ def _mean_log1p(x, b):
     return (total + np.log(product)) / len(x)
 
 
+@njit("void(f8[::1], f8[::1], f8[::1])", **_OPTIONS)
+def _grid_mean_log1p(x, b, out):
+    """Mean of log(1 + b_j x) for every b_j of a grid, which is what the compiler vectorises over."""
+    n, size = len(x), len(b)
+    if np.abs(b).max() * x[n - 1] > _MODERATE:  # products of four factors could overflow
+        for j in range(size):
+            out[j] = _mean_log1p(x, b[j])
+        return
+    product = np.ones(size)
+    out[:] = 0.0
+    for start in range(0, n, 4):
+        for i in range(start, min(start + 4, n)):
+            for j in range(size):
+                product[j] *= 1.0 + b[j] * x[i]
+        for j in range(size):
+            if product[j] > _LARGE or product[j] < 1.0 / _LARGE:
+                out[j] += np.log(product[j])
+                product[j] = 1.0
+    for j in range(size):
+        out[j] = (out[j] + np.log(product[j])) / n
+
+
 @njit("UniTuple(f8, 2)(f8[::1])", **_OPTIONS)
 def _fit_tail(x):
     """Shape and scale of a generalised Pareto distribution for sorted excesses, shape regularised."""
@@ -49,10 +72,12 @@ def _fit_tail(x):
     if not quartile > x[0]:
         return np.nan, np.nan
     size = 30 + int(n**0.5)
-    b, score = np.empty(size), np.empty(size)
+    b, score, means = np.empty(size), np.empty(size), np.empty(size)
     for j in range(size):
         b[j] = (1 - np.sqrt(size / (j + 0.5))) / (PRIOR_SCALE * quartile) + 1 / x[n - 1]
-        k = _mean_log1p(x, -b[j])
+    _grid_mean_log1p(x, -b, means)
+    for j in range(size):
+        k = means[j]
         score[j] = n * (np.log(-b[j] / k) - k - 1)
     weight = np.exp(score - score.max())
     weight /= weight.sum()
