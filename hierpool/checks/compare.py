@@ -26,7 +26,7 @@ def compare(fits: Mapping[str, Any], by: str = "row") -> pd.DataFrame:
     by
         ``"row"``: which model predicts a new row of a known level best? ``"group"`` or a factor:
         which predicts all rows of a new level best? There a model without pooling has only its
-        prior to go by; the column ``note`` says so.
+        prior to go by, as by row for the only row of a level; the column ``note`` says so.
 
     Raises
     ------
@@ -42,13 +42,21 @@ def compare(fits: Mapping[str, Any], by: str = "row") -> pd.DataFrame:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of points that are scored exactly here
         table = pd.DataFrame(azs.compare(scores, round_to="none"))
-    if by != "row":
-        alone = {n for n, f in fits.items() if f.design.spec.pooling == "none"}
-        table["note"] = [
-            "a new level has its prior only" if n in alone else "" for n in table.index
-        ]
+    notes = {name: _only_its_prior(fit.design, by) for name, fit in fits.items()}
+    if by != "row" or any(notes.values()):
+        table["note"] = [notes[str(name)] for name in table.index]
     table.attrs["question"] = next(iter(scores.values())).question
     return table
+
+
+def _only_its_prior(design: Design, by: str) -> str:
+    """What a model without pooling has nothing but its prior for; empty for the others."""
+    if design.spec.pooling != "none":
+        return ""
+    if by != "row":
+        return "a new level has its prior only"
+    single = sum(int((group.grouping.n_rows == 1).sum()) for group in design.groups)
+    return f"{single} left-out rows have the prior of their level only" if single else ""
 
 
 def check_comparable(fits: Any) -> None:

@@ -409,7 +409,8 @@ def _group_notices(design: Design) -> tuple[Finding, ...]:
         single = group.grouping.levels[group.grouping.n_rows == 1]
         n_levels, factor = group.grouping.n_levels, group.factor
         if len(single) and design.has_sigma:
-            text = f"{len(single)} of {n_levels} levels of {factor!r} have one row: "
+            have = "has" if len(single) == 1 else "have"
+            text = f"{len(single)} of {n_levels} levels of {factor!r} {have} one row: "
             found.append(Finding("levels-with-one-row", "note", text + listed(single)))
         n_effects = n_levels * len(group.terms)
         if n_effects >= design.n and design.has_sigma:

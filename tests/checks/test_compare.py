@@ -103,3 +103,14 @@ def test_fits_come_by_name(ladder):
 def test_one_fit_alone_is_not_compared(ladder):
     with pytest.raises(ComparisonError, match=r"give two or more, or use fit.loo\(\)"):
         hp.compare({"slopes": ladder["slopes"]})
+
+
+def test_the_only_row_of_a_level_has_its_prior_only():
+    schools = hp.datasets.load("eight_schools")
+    ladder = {
+        "partial": hp.varying_intercept("effect ~ 1", schools, "school", known_se="se"),
+        "none": hp.no_pooling("effect ~ 1", schools, "school", known_se="se"),
+    }
+    table = hp.compare({name: m.fit(seed=1, progress=False) for name, m in ladder.items()})
+    assert table.loc["none", "note"] == "8 left-out rows have the prior of their level only"
+    assert table.loc["partial", "note"] == ""
