@@ -252,18 +252,6 @@ class IntegratedOne(Integrated):
         self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean and sd of y_i given y_-i and theta, shapes (K, rows), in the user's units."""
-        mean, sd = self._leave_one_out(sigma, Lambda, rows, False)
-        which = slice(None) if rows is None else rows
-        scale = np.broadcast_to(self.rows.sd, self.rows.y.shape)[which]
-        return self.design.y[which] - scale * (self.rows.y[which] - mean), scale * sd
-
-    def _leave_one_out(
-        self,
-        sigma: np.ndarray,
-        Lambda: np.ndarray,
-        rows: np.ndarray | None,
-        is_density: bool,
-    ) -> tuple[np.ndarray, np.ndarray]:
         from hierpool.core import kernels
 
         m, data = self.moments, self.rows
@@ -271,20 +259,12 @@ class IntegratedOne(Integrated):
         y, X, Z, codes = data.y[which], data.X[which], data.Z[which], data.codes[which]
         marginal = self.marginal(sigma, Lambda)
         A, C = (m.A, m.C) if m.q else (np.zeros((1, 0, 0)), np.zeros((1, 0, m.p)))
-        return kernels.leave_one_out(
-            sigma,
-            Lambda,
-            marginal.R,
-            marginal.beta,
-            A,
-            C,
-            m.b,
-            kernels.RowPlan.of(X, Z, codes, m.design_of),
-            y,
-            X,
-            Z,
-            is_density,
+        plan = kernels.RowPlan.of(X, Z, codes, m.design_of)
+        mean, sd = kernels.leave_one_out(
+            sigma, Lambda, marginal.R, marginal.beta, A, C, m.b, plan, y, X, Z
         )
+        scale = np.broadcast_to(data.sd, data.y.shape)[which]
+        return self.design.y[which] - scale * (y - mean), scale * sd
 
 
 def _padded(beta: np.ndarray) -> np.ndarray:

@@ -333,20 +333,19 @@ def level_coefficients(
 @njit(
     "void(i8, i8, f8[::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1],"
     "i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], f8[::1], f8[:,::1], f8[:,::1],"
-    "f8[:,::1], f8[:,::1], b1, f8[:,::1], f8[:,::1])",
+    "f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1])",
     **_OPTIONS,
 )
 def _leave_one_out(
     start, stop, sigma, Lambda, R, beta, A, C, b, design_levels, design_patterns,
-    levels, level_rows, rows, pattern, y, X, Z, pattern_X, pattern_Z, is_density, first, second,
+    levels, level_rows, rows, pattern, y, X, Z, pattern_X, pattern_Z, mean, sd,
 ):  # fmt: skip
     U, q, p = len(A), pattern_Z.shape[1], pattern_X.shape[1]
     L, G = np.empty((q, q)), np.empty((p, q))
     v, u, a, t = np.empty(q), np.empty(q), np.empty(q), np.empty(p)
-    left, log_left = np.empty(len(pattern_X)), np.empty(len(pattern_X))
+    left = np.empty(len(pattern_X))
     for k in range(start, stop):
         Lam = Lambda[k]
-        constant = np.log(sigma[k]) + HALF_LOG_2PI
         for d in range(U):
             if q > 0:
                 _factor(A[d], Lam, L)
@@ -367,7 +366,6 @@ def _leave_one_out(
                     t[c] = value / R[k, c, c]
                     leverage += t[c] * t[c]
                 left[i] = 1.0 - leverage
-                log_left[i] = 0.5 * np.log(left[i]) - constant
             for position in range(design_levels[d], design_levels[d + 1]):
                 j = levels[position]
                 if q > 0:
@@ -391,12 +389,8 @@ def _leave_one_out(
                     for c in range(p):
                         residual -= X[i, c] * beta[k, c]
                     kept = left[pattern[i]]
-                    if is_density:
-                        scaled = residual / sigma[k]
-                        first[k, i] = log_left[pattern[i]] - 0.5 * scaled * scaled / kept
-                    else:
-                        first[k, i] = y[i] - residual / kept
-                        second[k, i] = sigma[k] / np.sqrt(kept)
+                    mean[k, i] = y[i] - residual / kept
+                    sd[k, i] = sigma[k] / np.sqrt(kept)
 
 
 @dataclass(frozen=True)
@@ -475,22 +469,19 @@ def leave_one_out(
     y: np.ndarray,
     X: np.ndarray,
     Z: np.ndarray,
-    is_density: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Each row given all others at K values of theta: two arrays (K, n).
+    """Mean and sd of each row given all others at K values of theta: two arrays (K, n).
 
-    With ``is_density`` log densities, and nothing in the second; else means and sds. Without a
-    factor A, C and b have one empty design.
+    Without a factor A, C and b have one empty design.
     """
-    K, n = len(Lambda), len(y)
-    first, second = np.empty((K, n)), np.empty((0 if is_density else K, n))
-    p = plan
+    K, n, p = len(Lambda), len(y), plan
+    mean, sd = np.empty((K, n)), np.empty((K, n))
     order = [p.design_levels, p.design_patterns, p.levels, p.level_rows, p.rows, p.pattern]
     integers = [np.ascontiguousarray(a, dtype=np.int64) for a in order]
     arrays = _dense(sigma, Lambda, R, beta, A[p.designs], C[p.designs], b)
     columns = _dense(y, X, Z, p.pattern_X, p.pattern_Z)
-    over_threads(_leave_one_out, K, *arrays, *integers, *columns, is_density, first, second)
-    return first, second
+    over_threads(_leave_one_out, K, *arrays, *integers, *columns, mean, sd)
+    return mean, sd
 
 
 @njit(
@@ -639,8 +630,8 @@ def row_densities(
 ) -> np.ndarray:
     """Log density of each row given all others at K values of theta, shape (n, K).
 
-    The same numbers as ``leave_one_out`` gives, a point's draws side by side as importance
-    sampling reads them; faster where few rows share a pattern.
+    The densities that belong to ``leave_one_out``, a point's draws side by side as importance
+    sampling reads them.
     """
     out = np.empty((len(y), len(sigma)))
     is_lower = not np.triu(Lambda, 1).any()

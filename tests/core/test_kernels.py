@@ -43,15 +43,13 @@ def deviations_of(at: Conditional, seed: int | None) -> np.ndarray:
     return out
 
 
-def leave_one_out_of(
-    rows: Rows, at: Conditional, is_density: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def leave_one_out_of(rows: Rows, at: Conditional) -> tuple[np.ndarray, np.ndarray]:
     m = at.moments
     A, C = (m.A, m.C) if m.q else (np.zeros((1, 0, 0)), np.zeros((1, 0, m.p)))
     plan = kernels.RowPlan.of(rows.X, rows.Z, rows.codes, m.design_of)
     columns = rows.y, rows.X, rows.Z
     return kernels.leave_one_out(
-        at.sigma, at.Lambda, at.marginal.R, at.beta, A, C, m.b, plan, *columns, is_density
+        at.sigma, at.Lambda, at.marginal.R, at.beta, A, C, m.b, plan, *columns
     )
 
 
@@ -119,14 +117,9 @@ def test_deviations_are_those_of_numpy(name, seed):
 def test_leave_one_out_is_that_of_numpy(name):
     rows, at = algebra(name)
     mean, sd = at.leave_one_out(rows)
-    found = leave_one_out_of(rows, at, False)
+    found = leave_one_out_of(rows, at)
     np.testing.assert_allclose(found[0], mean, **EXACT)
     np.testing.assert_allclose(found[1], sd, **EXACT)
-    density, nothing = leave_one_out_of(rows, at, True)
-    scaled = (rows.y - mean) / sd
-    expected = -0.5 * scaled**2 - np.log(sd) - 0.5 * np.log(2 * np.pi)
-    np.testing.assert_allclose(density, expected, **EXACT)
-    assert nothing.shape[0] == 0
 
 
 def test_equal_rows_of_equal_designs_share_a_leverage():
@@ -201,7 +194,7 @@ def test_numbers_do_not_depend_on_the_cores(monkeypatch, cores):
         return [
             *sums_of(at.moments, at.Lambda),
             deviations_of(at, 1),
-            *leave_one_out_of(rows, at, False),
+            *leave_one_out_of(rows, at),
             leave_level_out_of(rows, at),
         ]
 
