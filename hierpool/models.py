@@ -238,19 +238,11 @@ class Model:
 
     def reml(self) -> BlupFit:
         """REML fit with BLUPs; least squares for complete and no pooling, its limits."""
-        return self._optimum("REML")
+        return optimum(self.design, "REML")
 
     def ml(self) -> BlupFit:
         """Maximum-likelihood fit with BLUPs; least squares for complete and no pooling."""
-        return self._optimum("ML")
-
-    def _optimum(self, method: Literal["REML", "ML"]) -> BlupFit:
-        pooled = self.design.spec.pooling
-        if pooled == "complete":
-            return BlupFit(self.design, limits.complete_pooling(self.design))
-        if pooled == "none":
-            return BlupFit(self.design, limits.no_pooling(self.design))
-        return BlupFit(self.design, estimate.estimate(self.design, method))
+        return optimum(self.design, "ML")
 
     @cached_property
     def _sizes(self) -> str:
@@ -283,6 +275,16 @@ class Model:
 
         head = "<br>".join(escape(line) for line in repr(self).split("\npriors\n")[0].splitlines())
         return f"<p>{head}</p>{self.priors._repr_html_()}"
+
+
+def optimum(design: Design, method: Literal["REML", "ML"]) -> BlupFit:
+    """REML or ML fit of a design; least squares for complete and no pooling, the limits of both."""
+    pooled = design.spec.pooling
+    if pooled == "complete":
+        return BlupFit(design, limits.complete_pooling(design))
+    if pooled == "none":
+        return BlupFit(design, limits.no_pooling(design))
+    return BlupFit(design, estimate.estimate(design, method))
 
 
 def complete_pooling(

@@ -46,7 +46,8 @@ class Finding:
     evidence: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
-        said = f"{self.severity}: {self.text}"
+        where = f"{self.about}: " if self.about else ""
+        said = f"{self.severity}: {where}{self.text}"
         return f"{said} {self.meaning}" if self.meaning else said
 
 
@@ -100,8 +101,8 @@ class Findings(tuple[Finding, ...]):
 
     def _repr_html_(self) -> str:
         items = "".join(
-            f"<li><b>{f.severity}</b> {escape(f.text)} {escape(f.meaning)} "
-            f"<code>{escape(f.code)}</code></li>"
+            f"<li><b>{f.severity}</b> {escape(f.about)}{': ' if f.about else ''}{escape(f.text)} "
+            f"{escape(f.meaning)} <code>{escape(f.code)}</code></li>"
             for f in self
         )
         return f"<ul>{items}</ul>" if items else f"<p>{NOTHING}</p>"

@@ -29,7 +29,7 @@ def test_none_says_so():
 
 def test_sentences_print_and_their_html_is_shown_not_run():
     assert repr(Findings([NOTE])) == "note: with 9 rows little can be said."
-    assert str(PROBLEM) == "problem: <b>bold</b> Do <i>this</i>."
+    assert str(PROBLEM) == "problem: varying_slope: <b>bold</b> Do <i>this</i>."
     html = Findings([PROBLEM])._repr_html_()
     assert "<b>bold</b>" not in html
     assert "&lt;b&gt;bold&lt;/b&gt;" in html

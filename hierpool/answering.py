@@ -1,0 +1,160 @@
+"""The answer of a study in plain sentences: which model, what it says, and who was pulled where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from hierpool.checks.diagnostics import summary
+from hierpool.core.design import Design
+from hierpool.core.digits import short
+from hierpool.fits import PosteriorFit
+
+INTERCEPT = "Intercept"
+MOST_NAMED = 3  # of the most shrunk levels
+SMALL_DIFFERENCE = 4.0  # of elpd, below which its standard error is no guide (Sivula et al. 2020)
+TOLD_APART = 2.0  # standard errors of a difference of elpd from which models are told apart
+FORGIVEN = 1.0  # standard errors that a simpler model may be behind (Breiman et al. 1984)
+
+
+def simplest_of_the_best(comparison: pd.DataFrame, names: Iterable[str]) -> str:
+    """First of the names, simplest first, within one standard error (or 4) of the best of them.
+
+    Two standard errors, which it takes to tell models apart, would be too lenient here: a few odd
+    rows make the error of a difference large, and a slope that plainly varies would be given up
+    (sleepstudy: one intercept each is 23.5 behind, with a standard error of 12.3).
+    """
+    among = list(names)
+    table = comparison.loc[[name for name in comparison.index if name in set(among)]]
+    near = _near(table, FORGIVEN)
+    return next(name for name in among if name in near)
+
+
+def _near(comparison: pd.DataFrame, errors: float) -> list[str]:
+    """The best model and those behind it by less than so many standard errors, or less than 4.
+
+    ``dse`` is the error of the difference to the best of all fits; it stands in for that to the
+    best of a part of them.
+    """
+    elpd, dse = comparison["elpd"].to_numpy(), comparison["dse"].to_numpy()
+    difference = elpd[0] - elpd
+    apart = (difference >= SMALL_DIFFERENCE) & (difference >= errors * dse)
+    return [str(name) for name in comparison.index[~apart]]
+
+
+def told(design: Design) -> str:
+    """The population term that the answer is about: a slope that varies, else a slope."""
+    varying = [term for group in design.groups for term in group.terms if term in design.terms]
+    slopes = [term for term in (*varying, *design.terms) if term != INTERCEPT]
+    return next(iter(slopes), design.terms[0])
+
+
+def pulled_term(design: Design) -> str:
+    """The term of the levels that the answer is about: the same where it varies."""
+    (group,) = design.groups
+    return told(design) if told(design) in group.terms else group.terms[0]
+
+
+def most_pulled(table: pd.DataFrame, term: str) -> pd.Series[float]:
+    """How far each level was moved in one term, furthest first; those that cannot tell left out."""
+    moved = (table["partial_pooling"] - table["no_pooling"]).abs()
+    of_term = moved[moved.index.get_level_values("term") == term]
+    return of_term.dropna().sort_values(ascending=False, kind="stable")
+
+
+def says_population(fits: Mapping[str, PosteriorFit], partial: str) -> str:
+    """What each pooling says of one population coefficient."""
+    design, own = fits[partial].design, fits["no_pooling"]
+    term, response = told(design), design.spec.response
+    lead = f"Per unit of {term}, {response} changes by"
+    if term == INTERCEPT:
+        lead = f"The intercept of {response} is"
+    elif "[" in term:
+        lead = f"For {term}, {response} changes by"
+    fixed = {name: fits[name].fixed_effects() for name in ("complete_pooling", partial)}
+    parts = [
+        f"{_with_interval(fixed['complete_pooling'], term)} under complete pooling",
+        f"{_with_interval(fixed[partial], term)} under partial pooling ({partial})",
+        f"{_with_interval(own.fixed_effects(), term)} under no pooling"
+        if term in own.design.terms
+        else _average_line(own, term),
+    ]
+    percent = re.sub(r"\D", "", bounds(fixed[partial])[0])
+    return f"{lead} {', '.join(parts[:-1])}, and {parts[-1]} ({percent} % intervals in brackets)."
+
+
+def _average_line(own: PosteriorFit, term: str) -> str:
+    """Words for the average over levels of the own coefficients of no pooling, and their range."""
+    (group,) = own.design.groups
+    every: Any = own.variable(f"coef_{group.factor}")
+    draws = every.sel({f"{group.factor}_term": term})
+    average = summary(draws.mean(group.factor), diagnostics=False).set_axis([term])
+    each = draws.mean(("chain", "draw")).to_numpy()
+    return (
+        f"{_with_interval(average, term)} on average under no pooling, where single levels of "
+        f"{group.factor} range from {short(each.min())} to {short(each.max())}"
+    )
+
+
+def _with_interval(table: pd.DataFrame, term: str) -> str:
+    mean, low, high = (short(float(table[c][term])) for c in ("mean", *bounds(table)))
+    return f"{mean} [{low}, {high}]"
+
+
+def bounds(table: pd.DataFrame) -> list[str]:
+    """Names of the columns that bound an interval, lower and upper."""
+    return [str(c) for c in table.columns if str(c).endswith(("_lb", "_ub"))]
+
+
+def says_best(comparison: pd.DataFrame, recommended: str) -> str:
+    """What predicts best, by how much, and what is recommended."""
+    best = str(comparison.index[0])
+    near = [name for name in _near(comparison, TOLD_APART) if name != best]
+    worse = [str(name) for name in comparison.index if name != best and name not in near]
+    said = dict(zip([*near, *worse], _how_much_lower(comparison, [*near, *worse]), strict=True))
+    if near:
+        text = (
+            f"Left-out rows are predicted best by {best}, but {_and(said[n] for n in near)} "
+            f"cannot be told apart from it. {recommended} is recommended, the simplest within one "
+            f"standard error of the best, or {SMALL_DIFFERENCE:g} of elpd."
+        )
+    else:
+        text = f"Left-out rows are predicted best by {best}, which is recommended."
+    verb = "predicts" if len(worse) == 1 else "predict"
+    return f"{text} {_and(said[n] for n in worse)} {verb} worse." if worse else text
+
+
+def _how_much_lower(comparison: pd.DataFrame, names: Iterable[str]) -> list[str]:
+    """Each name with its distance from the best; what the numbers are is said with the first."""
+    rows = comparison.loc[list(names), ["elpd_diff", "dse"]].abs()
+    said = [f"{name} ({d:.1f}, {se:.1f})" for name, d, se in rows.itertuples()]
+    for name, d, se in list(rows.itertuples())[:1]:
+        said[0] = f"{name} (elpd lower by {d:.1f}, standard error {se:.1f})"
+    return said
+
+
+def _and(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def says_shrinkage(table: pd.DataFrame, design: Design, partial: str) -> str:
+    """Who was pulled furthest, from where to where."""
+    (group,), term = design.groups, pulled_term(design)
+    pulled = most_pulled(table, term).index
+    most = table.loc[pulled[:MOST_NAMED], ["no_pooling", "partial_pooling"]]
+    named = [
+        f"{group.factor} {level} from {short(own)} to {short(moved)}"
+        for level, own, moved in most.droplevel(["factor", "term"]).itertuples()
+    ]
+    towards = short(table["population"].xs(term, level="term").iloc[0])
+    what = "intercept" if term == INTERCEPT else f"coefficient of {term}"
+    text = f"{partial} pulls each level's own {what} towards {towards}"
+    if named:
+        text += f", furthest {', '.join(named)}"
+    if silent := group.grouping.n_levels - len(pulled):
+        text += f"; {silent} of {group.grouping.n_levels} levels cannot tell theirs alone"
+    return f"{text}."

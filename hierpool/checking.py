@@ -1,0 +1,171 @@
+"""hp.check: what to distrust in data, a model, a fit or a study, in sentences.
+
+The judgements are files of ``checks/``. Here they are listed, and given what they judge.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from hierpool.checks import before, comparisons, sampling, variances
+from hierpool.core.design import Design
+from hierpool.core.errors import ArgumentError, DataError
+from hierpool.core.findings import Finding, Findings
+from hierpool.fits import BlupFit, PosteriorFit
+from hierpool.models import Model, optimum
+from hierpool.studies import Study
+
+OfDesign = Callable[[Design], Iterator[Finding]]
+OfOptimum = Callable[[BlupFit], Iterator[Finding]]
+OfPosterior = Callable[[PosteriorFit, BlupFit | None], Iterator[Finding]]
+
+BEFORE: tuple[OfDesign, ...] = (before.few_levels,)
+"""Judgements of rows, levels and columns; no fit is needed."""
+OF_OPTIMUM: tuple[OfOptimum, ...] = (sampling.optimum, variances.boundary)
+"""Judgements of a REML, ML or least-squares fit; of a posterior they see its REML optimum."""
+OF_POSTERIOR: tuple[OfPosterior, ...] = (sampling.draws,)
+"""Judgements of a posterior and its REML optimum, None where there is none."""
+
+
+def check(subject: Model | PosteriorFit | BlupFit | Study | Mapping[str, PosteriorFit]) -> Findings:
+    """What to distrust, in sentences, the worst first.
+
+    Parameters
+    ----------
+    subject
+        A ``Model``: what can be said before fitting. A fit: that, and how well it holds; of a
+        posterior the REML optimum of the same model is looked at too. A ``Study``: its partially
+        pooled model in depth, the others lightly, and their comparison. A dict of fits: whether
+        they can be compared, and each of them.
+
+    Returns
+    -------
+    Findings
+        Each with a code, a severity, a sentence, what it means, and its evidence. They print;
+        ``.table`` is a DataFrame. What a check cannot judge, it says nothing about.
+
+    Examples
+    --------
+    >>> import hierpool as hp
+    >>> sleep = hp.datasets.load("sleepstudy")
+    >>> hp.check(hp.Model("Reaction ~ Days + (Days | Subject)", sleep))
+    Nothing found.
+    """
+    if isinstance(subject, Study):
+        return subject.findings
+    if isinstance(subject, Model):
+        return Findings(of_design(subject.design))
+    if isinstance(subject, BlupFit):
+        return Findings([*of_design(subject.design), *_of_optimum(subject)])
+    if isinstance(subject, PosteriorFit):
+        return Findings([*of_design(subject.design), *of_fit(subject)])
+    if _is_posteriors(subject):
+        return Findings(_of_several(subject))
+    raise ArgumentError(
+        f"check() takes a model, a fit, a study or a dict of posteriors; given: "
+        f"{type(subject).__name__}.",
+        "fit-needed",
+    )
+
+
+def _is_posteriors(subject: Any) -> bool:
+    """Whether it is a dict of posteriors, whatever the annotation promises."""
+    return isinstance(subject, Mapping) and all(
+        isinstance(fit, PosteriorFit) for fit in subject.values()
+    )
+
+
+def of_design(design: Design) -> Iterator[Finding]:
+    """Notices made while the rows were read, and what can be said before fitting."""
+    for notice in design.notices:
+        yield replace(notice, text=f"{notice.text.rstrip('.')}.")
+    for judge in BEFORE:
+        yield from judge(design)
+
+
+def of_fit(fit: PosteriorFit, blup: BlupFit | None = None) -> Iterator[Finding]:
+    """What the draws, and the optimum of the same model, say; ``blup`` where it is at hand."""
+    blup = optimum_of(fit.design) if blup is None else blup
+    for judge in OF_POSTERIOR:
+        yield from judge(fit, blup)
+    if blup is not None:
+        yield from _of_optimum(blup)
+
+
+def _of_optimum(blup: BlupFit) -> Iterator[Finding]:
+    for judge in OF_OPTIMUM:
+        yield from judge(blup)
+
+
+def optimum_of(design: Design) -> BlupFit | None:
+    """REML or least squares of a design; None where no row is left to estimate sigma from."""
+    try:
+        return optimum(design, "REML")
+    except DataError:
+        return None
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Every rung of a study, fitted: name -> Model, PosteriorFit, BlupFit.
+
+    Attributes
+    ----------
+    models, fits, blups
+        By name of the rung; ``blups`` without those that cannot be had.
+    partial
+        The rung that is looked at in depth.
+    """
+
+    models: Mapping[str, Model]
+    fits: Mapping[str, PosteriorFit]
+    blups: Mapping[str, BlupFit]
+    partial: str
+
+
+def of_ladder(ladder: Ladder, beside: pd.DataFrame) -> Iterator[Finding]:
+    """Findings of the rungs of a study; ``beside`` is ``hp.compare_blups`` of the partial one."""
+    yield from _notices(ladder.models)
+    for judge in BEFORE:
+        yield from judge(ladder.models[ladder.partial].design)
+    for name, fit in ladder.fits.items():
+        blup = ladder.blups.get(name)
+        if name == ladder.partial:
+            found = itertools.chain(of_fit(fit, blup), comparisons.posterior_and_blups(beside))
+        else:
+            found = itertools.chain(
+                sampling.draws(fit, blup), sampling.optimum(blup) if blup is not None else ()
+            )
+        for finding in found:
+            yield replace(finding, about=name)
+
+
+def of_scores(
+    fits: Mapping[str, PosteriorFit], said: Iterable[warnings.WarningMessage]
+) -> Iterator[Finding]:
+    """Findings of a comparison, from what was said while it was made."""
+    return comparisons.scores(fits, [str(warning.message) for warning in said])
+
+
+def _notices(models: Mapping[str, Model]) -> Iterator[Finding]:
+    """Notices of the designs, each once, with the models that it concerns unless it is all."""
+    seen: dict[Finding, list[str]] = {}
+    for name, model in models.items():
+        for notice in model.notices:
+            seen.setdefault(notice, []).append(name)
+    for notice, names in seen.items():
+        others = [name for name in models if name not in names]
+        where = f" (in all but {others[0]})" if len(others) == 1 else f" (in {', '.join(names)})"
+        yield replace(notice, text=f"{notice.text}{where if others else ''}.")
+
+
+def _of_several(fits: Mapping[str, PosteriorFit]) -> Iterator[Finding]:
+    for name, fit in fits.items():
+        for finding in itertools.chain(of_design(fit.design), of_fit(fit)):
+            yield replace(finding, about=name)

@@ -1,0 +1,22 @@
+"""Whether the draws, and the search for the optimum, ended well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hierpool.core.findings import Finding
+
+
+def draws(fit: Any, blup: Any) -> Iterator[Finding]:
+    """Draws that cannot be trusted, and an engine that was not the one asked for."""
+    if not fit.status.is_trustworthy:
+        yield Finding("doubtful-draws", "problem", fit.status.sentence)
+    elif reason := fit.info.get("reason"):
+        yield Finding("engine-fallback", "note", f"It was sampled by NUTS: {reason}.")
+
+
+def optimum(blup: Any) -> Iterator[Finding]:
+    """A search for the optimum that did not end well."""
+    if not blup.status.is_trustworthy:
+        yield Finding("doubtful-blups", "warning", f"{blup.method}: {blup.status.sentence}")

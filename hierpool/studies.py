@@ -1,0 +1,209 @@
+"""Study: every pooling of one question, compared; answered first, then doubted, then in tables."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from hierpool.answering import bounds, most_pulled, pulled_term
+from hierpool.core.design import Design
+from hierpool.core.digits import number
+from hierpool.core.findings import Findings
+from hierpool.fits import BlupFit, PosteriorFit
+from hierpool.models import Model
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTH = 92  # of printed sentences
+MOST_ROWS = 8  # of the printed table of the most shrunk levels
+_PULLED = ["n", "no_pooling", "partial_pooling", "population", "pooling_factor"]
+
+
+@dataclass(frozen=True, repr=False)
+class Study:
+    """Every pooling of one question, compared. Prints the answer, its doubts and the tables.
+
+    Attributes
+    ----------
+    formula, group, label, seed
+        What was asked, of what, and the seed that repeats it.
+    models, fits, blups
+        Name of the rung of the ladder -> Model, PosteriorFit, BlupFit (REML, or least squares).
+    comparison
+        Leave-one-out table of all rungs, best first: the columns of ``az.compare``.
+    recommended
+        The simplest model within one standard error of the best one, or within 4 of elpd.
+    partial
+        The same among the partially pooled models; what follows is about this one.
+    shrinkage
+        How far each level was pulled: the table of ``hp.shrinkage``.
+    compare_blups
+        Posterior means beside BLUPs: the table of ``hp.compare_blups``.
+    findings
+        What to distrust, the worst first.
+    answer
+        The answer in plain sentences.
+
+    References
+    ----------
+    Sivula, Magnusson, Matamoros, Vehtari (2020), arXiv:2008.10296 (when differences of elpd can
+    be told apart).  Breiman, Friedman, Olshen, Stone (1984), Classification and Regression Trees,
+    section 3.4.3 (the rule of one standard error).
+    """
+
+    formula: str
+    group: str
+    label: str
+    seed: int
+    models: Mapping[str, Model]
+    fits: Mapping[str, PosteriorFit]
+    blups: Mapping[str, BlupFit]
+    comparison: pd.DataFrame
+    recommended: str
+    partial: str
+    shrinkage: pd.DataFrame
+    compare_blups: pd.DataFrame
+    findings: Findings
+    answer: str
+
+    @property
+    def design(self) -> Design:
+        """Rows and columns of the partially pooled model."""
+        return self.fits[self.partial].design
+
+    @property
+    def headline(self) -> str:
+        """What was asked, of which data, and their size."""
+        of = f"{self.label}: " if self.label else ""
+        n_levels = self.design.groupings[self.group].n_levels
+        return f"{of}{self.formula}, {self.design.n} rows, {n_levels} levels of {self.group}"
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Every table at full precision, by name."""
+        return {name: table.copy() for name, table in self._tables.items()}
+
+    @cached_property
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        return {
+            "comparison": self.comparison,
+            "fixed_effects": _beside(self.fits, self.blups, "fixed_effects"),
+            "variance_components": _beside(self.fits, self.blups, "variance_components"),
+            "shrinkage": self.shrinkage,
+            "compare_blups": self.compare_blups,
+            "findings": self.findings.table,
+        }
+
+    def figures(self) -> dict[str, Figure]:
+        """Every picture, by name."""
+        from hierpool.show import plots
+
+        posterior, blup = self.fits[self.partial], self.blups[self.partial]
+        shown = ("complete_pooling", "no_pooling", self.partial)
+        of: dict[str, Any] = {"response": self.design.spec.response, "label": self.label}
+        return {
+            "trajectories": plots.trajectories({name: self.fits[name] for name in shown}),
+            "shrinkage": plots.shrinkage(self.shrinkage, **of),
+            "caterpillar": plots.caterpillar(
+                posterior.random_effects(diagnostics=False), blup.random_effects(), **of
+            ),
+            "posterior_against_blup": plots.posterior_against_blup(self.compare_blups, **of),
+            "comparison": plots.comparison(self.comparison, **of),
+        }
+
+    def save(self, folder: str | PathLike[str]) -> Path:
+        """Write ``tables/*.csv``, ``figures/*.png`` and ``summary.txt``; gives the folder back.
+
+        The folder is made where it is missing; files of these names in it are replaced.
+        """
+        root = Path(folder)
+        for part in ("tables", "figures"):
+            (root / part).mkdir(parents=True, exist_ok=True)
+        (root / "summary.txt").write_text(f"{self}\n", encoding="utf-8")
+        for name, table in self.tables().items():
+            table.to_csv(root / "tables" / f"{name}.csv", index=name != "findings")
+        for name, figure in self.figures().items():
+            figure.savefig(root / "figures" / f"{name}.png", dpi=150)
+        return root
+
+    def __repr__(self) -> str:
+        lines = [self.headline, ""]
+        lines += [line for text in self.answer.splitlines() for line in textwrap.wrap(text, WIDTH)]
+        lines += ["", self._titled("What to distrust")]
+        for text in self._doubts():
+            lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
+        for title, table in self._shown_tables().items():
+            lines += ["", title, _text(table)]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        answer = "".join(f"<p>{escape(text)}</p>" for text in self.answer.splitlines())
+        doubts = "".join(f"<li>{escape(text)}</li>" for text in self._doubts())
+        tables = "".join(
+            f"<h4>{escape(title)}</h4>{table.to_html(float_format=number, na_rep='')}"
+            for title, table in self._shown_tables().items()
+        )
+        return (
+            f"<h3>{escape(self.headline)}</h3>{answer}"
+            f"<h4>{escape(self._titled('What to distrust'))}</h4><ul>{doubts}</ul>{tables}"
+        )
+
+    def _titled(self, text: str) -> str:
+        return f"{text} — {self.label}" if self.label else text
+
+    def _doubts(self) -> list[str]:
+        if self.findings:
+            return [str(finding) for finding in self.findings]
+        return ["Nothing found in the data, the draws, the REML fits or the comparison."]
+
+    def _shown_tables(self) -> dict[str, pd.DataFrame]:
+        fixed, spread = self._tables["fixed_effects"], self._tables["variance_components"]
+        beside = ["sd", *bounds(fixed), "method", "estimate", "se"]
+        rungs = [n for n in ("complete_pooling", self.partial) if n in fixed.index.unique("model")]
+        term = pulled_term(self.design)
+        pulled = self.shrinkage.loc[most_pulled(self.shrinkage, term).index[:MOST_ROWS]]
+        shown = {
+            "Predicting a left-out row (higher elpd is better)": _scores(self.comparison),
+            "Fixed effects: posterior, and REML or least squares": (
+                fixed[fixed.index.isin(rungs, level="model")][["mean", *beside]]
+            ),
+            f"Standard deviations and correlations of {self.partial}: posterior, and REML": (
+                spread.xs(self.partial, level="model")[["mean", "median", *beside]]
+            ),
+            f"Levels pulled furthest by {self.partial}": pulled[_PULLED],
+        }
+        return {self._titled(title): pd.DataFrame(table) for title, table in shown.items()}
+
+
+def _beside(
+    fits: Mapping[str, PosteriorFit], blups: Mapping[str, BlupFit], method: str
+) -> pd.DataFrame:
+    """A table of every posterior with that of its REML or least-squares fit on its right."""
+    parts = {}
+    for name, fit in fits.items():
+        posterior = getattr(fit, method)()
+        if len(posterior) and name in blups:
+            plain = {"df": "normal"} if method == "fixed_effects" else {}  # no df are shown
+            other = getattr(blups[name], method)(**plain).assign(method=blups[name].method)
+            parts[name] = posterior.join(other[["method", "estimate", "se"]])
+    return pd.concat(parts, names=["model"])
+
+
+def _scores(comparison: pd.DataFrame) -> pd.DataFrame:
+    """The comparison with the digits that its standard errors leave, as text."""
+    digits = {"elpd": 1, "se": 1, "elpd_diff": 1, "dse": 1, "weight": 2, "p": 1}
+    return pd.DataFrame({c: comparison[c].map(f"{{:.{k}f}}".format) for c, k in digits.items()})
+
+
+def _text(table: pd.DataFrame) -> str:
+    with pd.option_context("display.width", 120, "display.max_columns", 20):
+        return table.to_string(float_format=number, na_rep="")
