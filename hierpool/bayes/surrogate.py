@@ -13,11 +13,12 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special, stats
 
 from hierpool.bayes.climbs import climb_dear
 from hierpool.bayes.proposal import Mixture, Student
 from hierpool.bayes.standardised import Standardised
-from hierpool.bayes.target import Evaluated, Target, log_normal
+from hierpool.bayes.target import Evaluated, LogDensity, Target, log_normal
 from hierpool.bayes.theta import ThetaMap
 from hierpool.core.integrated import Integrated
 
@@ -27,11 +28,10 @@ PER_TERM = 1.7  # points for each coefficient of the polynomial
 CHECKED = 64  # draws at which it is compared with the exact log posterior
 CLOSE = 0.05  # sd of the differences there with which it is good enough
 ROUNDS = 3
-COLLAPSED = (-2.0, -4.0)  # z of an sd at which mass near zero would be seen
-COUNTS, FAR_OFF = (
-    8.0,
-    1.0,
-)  # log density below the top that still counts; error there that is too much
+COLLAPSED = (-2.0, -2.5, -3.0, -4.0)  # z of an sd at which mass near zero would be seen
+MISSED = 0.01  # share of the posterior that it may miss, or invent, where its draws do not come
+NEGLIGIBLE = 1e-6  # share of which it is not asked what lies around
+FLATTEST = 0.1  # precision, where that of the prior is 1, that a direction is given at least
 _STARTS = 16  # prior draws among which the search for the mode begins
 _CANDIDATES = 6000  # proposals from which the checked draws are chosen by weight
 
@@ -53,8 +53,8 @@ class Surrogate:
     errors
         Shape (CHECKED,): exact less approximate log posterior at draws of the latter.
     missed
-        Shape (G,): the same where those draws do not come: prior draws and points at which one sd
-        is nearly zero. 0 where neither counts.
+        Shape (1 + sds,): share of the posterior, about, that it misses or invents where those
+        draws do not come: over the prior at large, and where each sd is nearly zero.
     n_evaluations
         Exact evaluations that it took.
     """
@@ -93,9 +93,8 @@ class Surrogate:
             exact = counted.log_likelihood(draws)
             errors = exact - found.log_likelihood(draws)
             points, values = np.concatenate([points, draws]), np.concatenate([values, exact])
-            apart = np.concatenate([starts, found._collapsed()])
-            at_apart = np.concatenate([at_starts, counted.log_likelihood(apart[len(starts) :])])
-            found = cls(*found._parts, errors, found._misses(apart, at_apart), counted.n)
+            missed = np.append(found._misses_far_out(starts, at_starts), found._near_zero(counted))
+            found = cls(*found._parts, errors, missed, counted.n)
             if found.is_close:
                 break
             centre = mean
@@ -130,7 +129,7 @@ class Surrogate:
     def is_close(self) -> bool:
         """Whether it is near enough to the exact log posterior where that has its mass."""
         near = np.isfinite(self.errors).all() and self.errors.std() < CLOSE
-        return bool(near and (np.abs(self.missed) < FAR_OFF).all())
+        return bool(near and (self.missed < MISSED).all())
 
     @property
     def integrated(self) -> Integrated:
@@ -173,20 +172,53 @@ class Surrogate:
         """Shape (K,): log p(y | theta) + log p(z), approximately."""
         return self.log_likelihood(z) + log_normal(z)
 
-    def _collapsed(self) -> np.ndarray:
-        """Points at which one sd is nearly zero and the other scalars are at the centre."""
-        coordinates, points = self.coordinates, []
-        for sd in range(coordinates.first_sd, coordinates.first_sd + coordinates.n_sds):
-            for z in COLLAPSED:
-                points.append(self.centre.copy())
-                points[-1][sd] = min(z, self.centre[sd])
-        return np.array(points).reshape(-1, len(self.centre))
+    @property
+    def _log_whole(self) -> float:
+        """log of the integral of likelihood and prior less ``top``, by the curvature at the centre."""
+        d = len(self.centre)
+        log_volume = 0.5 * d * np.log(2 * np.pi) + np.log(np.diag(self.root)).sum()
+        return float(log_normal(self.centre[None])[0] + log_volume)
 
-    def _misses(self, z: np.ndarray, exact: np.ndarray) -> np.ndarray:
-        """Exact less approximate log likelihood at points where one of them counts, else 0."""
-        approximate = self.log_likelihood(z)
-        counts = np.maximum(exact, approximate) > self.top - COUNTS
-        return np.where(counts, np.nan_to_num(exact - approximate, nan=np.inf), 0.0)
+    def _misses_far_out(self, z: np.ndarray, exact: np.ndarray) -> float:
+        """Share of the posterior that is missed or invented, told by prior draws."""
+        gaps = _mass(exact - self.top) - _mass(self.log_likelihood(z) - self.top)
+        return float(np.abs(gaps).mean() / np.exp(self._log_whole))
+
+    def _near_zero(self, target: LogDensity) -> np.ndarray:
+        """Shape (sds,): shares that are missed or invented where one sd is nearly zero.
+
+        That sd is integrated over its prior. What lies around it in the other directions is told
+        by slope and curvature of the log posterior there, beside the curvature at the centre.
+        """
+        first, Q = self.coordinates.first_sd, self.coordinates.n_sds
+        precision = np.diag(np.linalg.inv(self.root @ self.root.T))
+        shares = np.zeros(Q)
+        for k, sd in enumerate(range(first, first + Q)):
+            points = np.tile(self.centre, (len(COLLAPSED), 1))
+            points[:, sd] = np.minimum(COLLAPSED, self.centre[sd])
+            gaps = _mass(target.log_likelihood(points) - self.top)
+            gaps = np.abs(gaps - _mass(self.log_likelihood(points) - self.top))
+            below = special.ndtr(points[:, sd])
+            between = np.append(-np.diff(below), below[-1])
+            parts = between * np.append((gaps[:-1] + gaps[1:]) / 2, gaps[-1])
+            width = stats.norm.pdf(self.centre[sd]) * np.sqrt(2 * np.pi / precision[sd])
+            shares[k] = parts.sum() / width
+            if shares[k] > NEGLIGIBLE:
+                shares[k] *= self._around(target, points[np.argmax(parts)], sd, precision)
+        return np.nan_to_num(shares, nan=np.inf)
+
+    def _around(self, target: LogDensity, z: np.ndarray, sd: int, precision: np.ndarray) -> float:
+        """Volume of the posterior around z in all directions but one, in units of the centre's."""
+        others = np.delete(np.arange(len(z)), sd)
+        h = 1 / np.sqrt(precision[others])
+        steps = np.zeros((len(others), len(z)))
+        steps[np.arange(len(others)), others] = h
+        values = target(np.concatenate([z + steps, z - steps, z[None]]))
+        up, down, here = np.split(values, [len(others), 2 * len(others)])
+        slope, curvature = (up - down) / (2 * h), (2 * here - up - down) / h**2
+        curvature = np.maximum(curvature, FLATTEST)
+        log_volume = slope**2 / (2 * curvature) + 0.5 * np.log(precision[others] / curvature)
+        return float(_mass(log_volume.sum()))
 
     def _draws(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Draws from the approximate posterior, and its mean and covariance."""
@@ -221,6 +253,10 @@ class _Counted:
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
         return self.log_likelihood(z) + log_normal(z)
+
+
+def _mass(log_density: np.ndarray) -> np.ndarray:
+    return np.exp(np.minimum(log_density, 700.0))
 
 
 def _guessed_sds(target: Target, z: np.ndarray) -> np.ndarray:
