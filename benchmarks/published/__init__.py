@@ -1,0 +1,1 @@
+"""Published analyses, each as the code that makes its numbers again with hierpool."""
