@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import hierpool as hp
-from hierpool.workflow import Study
+from hierpool.studies import Study
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -22,7 +22,7 @@ CLASSES = {
     "hierpool.Model": hp.Model,
     "hierpool.PosteriorFit": hp.PosteriorFit,
     "hierpool.BlupFit": hp.BlupFit,
-    "hierpool.workflow.Study": Study,
+    "hierpool.studies.Study": Study,
 }
 MODULES = {"hierpool.plots": hp.plots, "hierpool.datasets": hp.datasets}
 ELSEWHERE = re.compile(
