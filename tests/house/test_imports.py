@@ -36,8 +36,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engines": {*JOINTS, "fits"},
     "storage": {*JOINTS, "fits"},
     "calibrating": {*JOINTS, "fits", "models", "engines"},
+    "advising": {*JOINTS, "fits", "models", "engines"},
     "answering": {*JOINTS, "fits"},
-    "studies": {*JOINTS, "fits", "models", "answering"},
+    "studies": {*JOINTS, "fits", "models", "answering", "advising"},
     "checking": {*JOINTS, "fits", "models", "studies"},
     "workflow": {
         *JOINTS,
