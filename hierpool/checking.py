@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from hierpool.checks import before, comparisons, sampling, variances
+from hierpool.checks import before, comparisons, residuals, sampling, variances
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, DataError
 from hierpool.core.findings import Finding, Findings
@@ -27,7 +27,7 @@ OfPosterior = Callable[[PosteriorFit, BlupFit | None], Iterator[Finding]]
 
 BEFORE: tuple[OfDesign, ...] = (before.few_levels,)
 """Judgements of rows, levels and columns; no fit is needed."""
-OF_OPTIMUM: tuple[OfOptimum, ...] = (sampling.optimum, variances.boundary)
+OF_OPTIMUM: tuple[OfOptimum, ...] = (sampling.optimum, variances.boundary, residuals.judged)
 """Judgements of a REML, ML or least-squares fit; of a posterior they see its REML optimum."""
 OF_POSTERIOR: tuple[OfPosterior, ...] = (sampling.draws,)
 """Judgements of a posterior and its REML optimum, None where there is none."""

@@ -1,0 +1,145 @@
+"""Rows and levels that are far from what all the others lead to expect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from hierpool.checks.replicates import RARE
+from hierpool.checks.residual_maker import ResidualMaker
+from hierpool.core.findings import Finding
+from hierpool.core.moments import by_level
+
+_SHOWN = 10  # rows or levels in the evidence
+_LEAST_LEFT = 1e-6  # of a row's own variance in its residual, below which it says nothing
+_RANK = 1e-9  # eigenvalues below this share of the largest are none
+
+
+def rows(maker: ResidualMaker) -> pd.DataFrame:
+    """Each row against what all others predict: columns ``predicted``, ``sd``, ``t``, ``p``.
+
+    y_i less its prediction is e_i / K_ii, with the sd sigma / sqrt(K_ii), sigma without row i: t is
+    Student's with rows less columns less one df, standard deviations of the levels given. ``p`` is
+    two-sided and times the number of rows.
+
+    References
+    ----------
+    Cook, Weisberg (1982), Residuals and Influence in Regression, section 2.2.
+    """
+    K, e, design = maker.diagonal, maker.observed, maker.design
+    told = _LEAST_LEFT < K
+    squared = np.where(told, e**2 / np.where(told, K, 1.0), 0.0)
+    p, t, sigma2 = _student(maker, np.sign(e) * np.sqrt(squared))
+    scale = np.broadcast_to(maker.rows.sd, (maker.n,))
+    left = np.where(told, e / np.where(told, K, 1.0), np.nan)
+    columns = {
+        "observed": design.y,
+        "predicted": design.y - scale * left,
+        "sd": scale * np.sqrt(sigma2 / np.where(told, K, np.nan)),
+        "t": np.where(told, t, np.nan),
+        "p": np.where(told, np.minimum(1.0, p * told.sum()), np.nan),
+    }
+    table = pd.DataFrame(columns, index=design.rows)
+    for factor, grouping in reversed(list(design.groupings.items())):
+        table.insert(0, factor, grouping.levels[grouping.codes])
+    return table
+
+
+def _student(
+    maker: ResidualMaker, z: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | float]:
+    """Two-sided p, t and sigma^2 without the direction, of directions z of the residuals."""
+    if not maker.design.has_sigma:
+        return 2 * stats.norm.sf(np.abs(z)), z, 1.0
+    df = maker.df - 1
+    sigma2 = np.maximum(maker.squares - z**2, np.finfo(float).tiny) / df
+    t = z / np.sqrt(sigma2)
+    return 2 * stats.t.sf(np.abs(t), df), t, sigma2
+
+
+def levels(maker: ResidualMaker) -> pd.DataFrame:
+    """Each level against what all others predict for its coefficients.
+
+    Index (factor, level); ``df``: coefficients that its rows tell; ``F``: mean square of the shift
+    that its rows ask for beside the distribution of the levels, over sigma^2 without it; ``p``, by
+    the F distribution and times the number of levels. With r_j = Z_j'e_j the sum of squares is
+    r_j' (Z_j'K Z_j)^- r_j, the squared Mahalanobis distance of the level.
+
+    References
+    ----------
+    Christensen, Pearson, Johnson (1992), Technometrics 34, 38-45.
+    """
+    tables = []
+    for f, group in enumerate(maker.design.groups):
+        grouping, Z = group.grouping, maker.rows.Z[f]
+        r = by_level(Z, maker.observed[:, None], grouping.codes, grouping.n_levels)[..., 0]
+        values, vectors = np.linalg.eigh(maker.of_levels(Z, grouping))
+        plain = np.einsum("jaa->j", by_level(Z, Z, grouping.codes, grouping.n_levels))
+        told = values > _RANK * np.maximum(plain, np.finfo(float).tiny)[:, None]
+        along = np.einsum("jab,ja->jb", vectors, r) ** 2
+        squares = np.where(told, along / np.where(told, values, 1.0), 0.0).sum(axis=1)
+        df = told.sum(axis=1)
+        F, p = _fisher(maker, squares, df)
+        index = pd.MultiIndex.from_product(
+            [[group.factor], grouping.levels], names=["factor", "level"]
+        )
+        columns = {"n": grouping.n_rows, "df": df, "F": F, "p": np.minimum(1, p * len(p))}
+        tables.append(pd.DataFrame(columns, index=index))
+    return pd.concat(tables) if tables else pd.DataFrame(columns=["n", "df", "F", "p"])
+
+
+def _fisher(
+    maker: ResidualMaker, squares: np.ndarray, df: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """F and its p for sums of squares of the residuals in so many directions."""
+    own = np.maximum(df, 1)
+    if not maker.design.has_sigma:
+        return squares / own, stats.chi2.sf(squares, own)
+    rest = np.maximum(maker.df - own, 1)
+    left = np.maximum(maker.squares - squares, np.finfo(float).tiny) / rest
+    F = squares / own / left
+    return F, np.where(df > 0, stats.f.sf(F, own, rest), 1.0)
+
+
+def outlying_rows(maker: ResidualMaker) -> Iterator[Finding]:
+    """Rows that all others do not lead to expect."""
+    table = rows(maker).sort_values("p")
+    found = table[table["p"] < RARE]
+    if not len(found):
+        return
+    first = found.iloc[0]
+    of = " of " + ", ".join(f"{f} {first[f]}" for f in maker.design.groupings)
+    others = f" {len(found) - 1} more rows are like it." if len(found) > 1 else ""
+    yield Finding(
+        "outlying-row",
+        "warning",
+        f"Row {found.index[0]}{of if maker.design.groupings else ''} has {first['observed']:.4g} "
+        f"where all other rows predict {first['predicted']:.4g} with an sd of {first['sd']:.2g} "
+        f"(p = {first['p']:.2g} among {len(table)} rows).{others}",
+        "Look at how it was recorded. One such row inflates the residual sd, and bends the line of "
+        "its level.",
+        evidence=table.head(_SHOWN),
+    )
+
+
+def outlying_levels(maker: ResidualMaker) -> Iterator[Finding]:
+    """Levels that the distribution of the levels does not lead to expect."""
+    table = levels(maker)
+    found = table[table["p"] < RARE].sort_values("p")
+    if not len(found):
+        return
+    factor, level = found.index[0]
+    others = f" {len(found) - 1} more are like it." if len(found) > 1 else ""
+    yield Finding(
+        "outlying-level",
+        "warning",
+        f"{factor} {level} is no likely member of the levels: its coefficients are further from "
+        f"the others than their normal distribution explains (F = {found['F'].iloc[0]:.3g}, p = "
+        f"{found['p'].iloc[0]:.2g} among {table.loc[[factor]].shape[0]} levels).{others}",
+        "It is pulled towards levels that it does not resemble, and inflates their standard "
+        "deviation. Fit without it and compare.",
+        evidence=table.sort_values("p").head(_SHOWN),
+    )

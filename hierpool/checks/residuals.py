@@ -1,0 +1,63 @@
+"""Everything that the residuals of a fit say about it, from one set of simulations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from hierpool.checks import autocorrelation, influence, misfit, outliers, unequal_variance
+from hierpool.checks.replicates import Replicates
+from hierpool.checks.residual_maker import ResidualMaker
+from hierpool.checks.residual_shape import shape
+from hierpool.core.cores import one_blas_thread
+from hierpool.core.findings import Finding
+
+MOST_LEVELS = 5_000  # coefficients of levels of several factors: more would take minutes
+MOST_ROWS = 50_000  # more would take seconds and gigabytes
+LOOK_LIKE_IT = {"curvature", "coefficient-varies"}
+"""Codes of what leaves residuals of neighbours alike without any serial correlation."""
+OF_MAKER = (
+    outliers.outlying_rows,
+    outliers.outlying_levels,
+    influence.influential_levels,
+    misfit.curvature,
+    misfit.level_means,
+)
+OF_REPLICATES = (
+    misfit.coefficients_that_vary,
+    unequal_variance.by_rows,
+    unequal_variance.by_levels,
+    autocorrelation.over_time,
+    shape,
+)
+
+
+def judged(blup: Any) -> Iterator[Finding]:
+    """Findings about rows, levels, variances and the mean of a fit.
+
+    No pooling has no distribution of levels to hold residuals against and is not judged; nor is a
+    fit that failed, or one that is too large for it to be cheap.
+    """
+    design, n_coefficients = blup.design, len(blup.estimate.relative_factor)
+    columns = sum(g.grouping.n_levels * len(g.terms) for g in design.groups)
+    too_large = design.n > MOST_ROWS or (len(design.groups) > 1 and columns > MOST_LEVELS)
+    if design.spec.pooling == "none" or not blup.status.is_trustworthy or too_large:
+        return
+    maker = ResidualMaker.of(blup)
+    if maker.df < max(2, n_coefficients):
+        return
+    with one_blas_thread():
+        yield from _weighed([f for check in OF_MAKER for f in check(maker)], Replicates.of(maker))
+
+
+def _weighed(found: list[Finding], replicates: Replicates) -> Iterator[Finding]:
+    """All findings; where the mean or the slopes are wrong, neighbours are alike for that reason."""
+    found += [f for judge in OF_REPLICATES for f in judge(replicates)]
+    codes = {f.code for f in found}
+    for finding in found:
+        if finding.code == "autocorrelation" and codes & LOOK_LIKE_IT:
+            reason = "A mean or slopes that are wrong leave residuals like this: mend those first."
+            yield replace(finding, severity="note", meaning=reason)
+        else:
+            yield finding
