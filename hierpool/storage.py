@@ -396,7 +396,7 @@ def _decode(value: Any) -> Any:
         return inside
     name = value[_TAG]
     if name == "Prior":
-        return Prior(inside["family"], **inside["parameters"])
+        return Prior(inside["family"], of=inside.get("of", "sd"), **inside["parameters"])
     return _NOUNS[name](**inside) if name in _NOUNS else _OTHERS[name][2](inside["value"])
 
 

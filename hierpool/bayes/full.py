@@ -120,7 +120,7 @@ def build(
     with pm.Model(coords={OBS_DIM: row_labels(design), **coords(design)}) as model:
         sigma: Any = 1.0
         if priors.sigma is not None:
-            sigma = _distribution("sigma", priors.sigma.family, priors.sigma.parameters)
+            sigma = _each("sigma", [priors.sigma], (), ())
         common, beta = _population(design, priors)
         own: Any = 0.0
         for group in design.groups:
@@ -342,13 +342,15 @@ def _each(
     """
     if priors[0].family == "MvNormal":
         return _distribution(name, priors[0].family, priors[0].parameters, dims)
-    if len({prior.family for prior in priors}) == 1:
-        return _distribution(name, priors[0].family, _columns(priors), dims, _columns(typical))
+    if not dims:
+        return _stated(name, priors[0], priors[0].parameters, ())
+    if len({(prior.family, prior.of) for prior in priors}) == 1:
+        return _stated(name, priors[0], _columns(priors), dims, _columns(typical))
     parts = [
         # A slash is a path to xarray's DataTree.
-        _distribution(
+        _stated(
             f"{name}[{term.replace('/', '|')}]",
-            prior.family,
+            prior,
             prior.parameters,
             dims[:-1],
             typical[k].parameters if typical else {},
@@ -356,6 +358,21 @@ def _each(
         for k, (term, prior) in enumerate(zip(terms, priors, strict=True))
     ]
     return pm.Deterministic(name, pt.stack(parts, axis=-1), dims=dims)
+
+
+def _stated(
+    name: str,
+    prior: Prior,
+    parameters: Mapping[str, Any],
+    dims: tuple[str, ...],
+    typical: Mapping[str, Any] | None = None,
+) -> Any:
+    """A variable with priors of one family; an sd follows from its variance or precision."""
+    if prior.of == "sd":
+        return _distribution(name, prior.family, parameters, dims, typical)
+    free = _distribution(f"{name}_{prior.of}", prior.family, parameters, dims)
+    sd = pt.sqrt(free if prior.of == "variance" else 1 / free)
+    return pm.Deterministic(name, sd, dims=dims or None)
 
 
 def _columns(priors: Sequence[Prior]) -> dict[str, np.ndarray]:

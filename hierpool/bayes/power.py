@@ -1,8 +1,9 @@
 """Priors raised to a power and normalised again: weaker below one, stronger above.
 
 Every family stays in a family of ours, so that a model under power-scaled priors can be fitted
-like any other. The power is that of the density of the parameter itself (of the standard
-deviation, of the correlation matrix), not of its coordinates in the engine.
+like any other. The power is that of the density as it was stated (of the standard deviation, or of
+the variance or precision where the prior is one of these; of the correlation matrix), not of the
+engine's coordinates.
 
 References
 ----------
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +44,7 @@ _SCALED: dict[str, Callable[..., Prior]] = {
 }
 
 
-def _t(power: float, nu: float, sigma: float) -> dict[str, float]:
+def _t(power: float, nu: float, sigma: float) -> dict[str, Any]:
     """(1 + x^2 / (nu s^2))^(-power (nu + 1) / 2) as another t."""
     new = power * (nu + 1) - 1
     return {"nu": new, "sigma": sigma * np.sqrt(nu / new) if new > 0 else np.nan}
@@ -50,7 +52,8 @@ def _t(power: float, nu: float, sigma: float) -> dict[str, float]:
 
 def scaled_prior(prior: Prior, power: float) -> Prior:
     """The prior raised to a power; a PriorError where that is no longer a distribution."""
-    return _SCALED[prior.family](power, **prior.parameters)
+    scaled = _SCALED[prior.family](power, **prior.parameters)
+    return Prior(scaled.family, of=prior.of, **scaled.parameters)
 
 
 def components(priors: ModelPriors) -> tuple[str, ...]:
@@ -125,7 +128,7 @@ def log_priors(
         out[f"coef_{priors.own_factor}"] = _log_prior_of(priors.own, own).sum(axis=1)
     for block, place in zip(priors.spread, priors.places(), strict=True):
         each = [
-            p.distribution.logpdf(theta.sd[:, k])
+            p.log_density_as_stated(theta.sd[:, k])
             for k, p in zip(range(place.start, place.stop), block.sd, strict=True)
         ]
         sd, corr = f"sd_{block.factor}", f"corr_{block.factor}"
@@ -133,7 +136,7 @@ def log_priors(
         if block.eta is not None:
             out[corr] = out.get(corr, 0.0) + _log_lkj(theta, place, block.eta)
     if priors.sigma is not None:
-        out["sigma"] = priors.sigma.distribution.logpdf(theta.sigma)
+        out["sigma"] = priors.sigma.log_density_as_stated(theta.sigma)
     return out
 
 

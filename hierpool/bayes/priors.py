@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -44,6 +44,9 @@ _FAMILIES: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
     "MvNormal": (("mu", "cov"), lambda mu, cov: None),
 }
 _INTEGRABLE = {"Normal", "Flat", "MvNormal"}
+
+Scale = Literal["sd", "variance", "precision"]
+_EXPONENTS: dict[Scale, float] = {"sd": 1.0, "variance": 2.0, "precision": -2.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,50 @@ class HalfT:
         return np.asarray(self.sigma * scaled)
 
 
+@dataclass(frozen=True, slots=True)
+class OfPower:
+    """Distribution of an sd whose power, the variance or the precision, has ``law``.
+
+    The part of scipy's interface used here. ``exponent`` is 2 or -2.
+    """
+
+    law: Any
+    exponent: float
+
+    def logpdf(self, x: np.ndarray) -> np.ndarray:
+        """Log density of the sd at x > 0: that of x^exponent, times |exponent| x^(exponent - 1)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_x = np.log(x)
+            inside = self.law.logpdf(np.exp(self.exponent * log_x))
+        return np.asarray(inside + np.log(abs(self.exponent)) + (self.exponent - 1) * log_x)
+
+    def cdf(self, x: np.ndarray) -> np.ndarray:
+        """Probability below x."""
+        return np.asarray((self.law.cdf if self.exponent > 0 else self.law.sf)(self._power(x)))
+
+    def sf(self, x: np.ndarray) -> np.ndarray:
+        """Probability above x."""
+        return np.asarray((self.law.sf if self.exponent > 0 else self.law.cdf)(self._power(x)))
+
+    def ppf(self, probability: np.ndarray) -> np.ndarray:
+        """Quantile."""
+        law = self.law
+        return self._root((law.ppf if self.exponent > 0 else law.isf)(probability))
+
+    def isf(self, probability: np.ndarray) -> np.ndarray:
+        """Upper quantile."""
+        law = self.law
+        return self._root((law.isf if self.exponent > 0 else law.ppf)(probability))
+
+    def _power(self, x: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.asarray(x, dtype=float) ** self.exponent)
+
+    def _root(self, value: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.asarray(value, dtype=float) ** (1 / self.exponent))
+
+
 @dataclass(frozen=True)
 class Prior:
     """A distribution by its name and parameters, named as PyMC names them.
@@ -108,6 +155,10 @@ class Prior:
     **parameters
         The family's parameters, e.g. ``mu=0, sigma=10``; ``mu`` (k,) and ``cov`` (k, k) for
         "MvNormal".
+    of
+        What has the distribution where the prior is one of a standard deviation: the "sd" itself,
+        its "variance" or its "precision" (one over the variance). The sd's density is what follows
+        from it.
 
     Raises
     ------
@@ -118,12 +169,15 @@ class Prior:
     --------
     >>> Prior("HalfNormal", sigma=30)
     HalfNormal(sigma=30)
+    >>> Prior("Gamma", alpha=2, beta=50, of="precision")
+    Gamma(alpha=2, beta=50) of the precision
     """
 
     family: str
     parameters: Mapping[str, Any]
+    of: Scale
 
-    def __init__(self, family: str, **parameters: Any) -> None:
+    def __init__(self, family: str, *, of: Scale = "sd", **parameters: Any) -> None:
         if family not in _FAMILIES:
             raise PriorError(
                 f"no prior family {family!r}: {nearest(family, _FAMILIES)}", "unknown-prior"
@@ -135,21 +189,34 @@ class Prior:
                 f"given: {', '.join(parameters) or 'nothing'}",
                 "prior-parameters",
             )
+        if of not in _EXPONENTS:
+            raise PriorError(f"of={of!r}: {nearest(str(of), _EXPONENTS)}", "prior-parameters")
         values = _joint(**parameters) if family == "MvNormal" else _scalars(family, parameters)
         object.__setattr__(self, "family", family)
         object.__setattr__(self, "parameters", values)
+        object.__setattr__(self, "of", of)
 
     def __hash__(self) -> int:
-        return hash((self.family, tuple(self.parameters.items())))
+        return hash((self.family, tuple(self.parameters.items()), self.of))
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{k}={_text(v)}" for k, v in self.parameters.items())
-        return f"{self.family}({inside})"
+        return f"{self.family}({inside})" + ("" if self.of == "sd" else f" of the {self.of}")
 
     @cached_property
     def distribution(self) -> Any:
-        """Frozen distribution with scipy's ``logpdf``, ``cdf``, ``sf``, ``ppf``, ``isf``."""
-        return _FAMILIES[self.family][1](**self.parameters)
+        """Frozen distribution with scipy's ``logpdf``, ``cdf``, ``sf``, ``ppf``, ``isf``.
+
+        That of the parameter itself, of the sd where the prior is stated ``of`` its power.
+        """
+        law = _FAMILIES[self.family][1](**self.parameters)
+        return law if self.of == "sd" else OfPower(law, _EXPONENTS[self.of])
+
+    def log_density_as_stated(self, value: np.ndarray) -> np.ndarray:
+        """Log density of what the prior is ``of``, where the parameter itself has this value."""
+        if self.of == "sd":
+            return np.asarray(self.distribution.logpdf(value))
+        return np.asarray(self.distribution.law.logpdf(value ** _EXPONENTS[self.of]))
 
     @property
     def is_positive(self) -> bool:

@@ -190,6 +190,12 @@ def _checked(prior: Prior, name: str, target: Target) -> Kind:
     if (kind == "corr") != (prior.family == "LKJ"):
         what = "a correlation takes LKJ(eta)" if kind == "corr" else "LKJ is for correlations"
         raise PriorError(f"the prior of {name!r} is {prior}: {what}.", "support-of-prior")
+    if kind not in {"sigma", "sd"} and prior.of != "sd":
+        raise PriorError(
+            f"the prior of {name!r} is {prior}, and {name} is not a standard deviation: leave out "
+            f"of={prior.of!r}.",
+            "support-of-prior",
+        )
     if kind in {"sigma", "sd"} and prior.family == "Flat":
         raise PriorError(
             f"a flat prior of {name!r} is not proper, and the posterior need not be: give it a "
