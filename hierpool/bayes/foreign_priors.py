@@ -86,7 +86,7 @@ def _from_preliz(value: Any, name: str) -> Prior:
     family = type(value).__name__
     if family not in _NAMES:
         raise _unknown(f"PreliZ's {family}", name)
-    parameters = {k: getattr(value, k, None) for k in _NAMES[family]}
+    parameters: dict[str, Any] = {k: getattr(value, k, None) for k in _NAMES[family]}
     missing = [k for k, v in parameters.items() if v is None]
     if missing:
         raise PriorError(
