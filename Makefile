@@ -11,7 +11,7 @@ BIN := .venv/bin
 ALL := dev,samplers,parquet,polars,priors,graph,docs,notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help tour test lint types format notebooks test-all clean env env-test env-dev env-notebooks env-all
+.PHONY: help tour test lint types format notebooks docs test-all clean env env-test env-dev env-notebooks env-docs env-all
 
 help:
 	@echo "make tour      the boar analysis, end to end, on bundled data"
@@ -20,6 +20,7 @@ help:
 	@echo "make types     mypy"
 	@echo "make format    let ruff lay the code out"
 	@echo "make notebooks run the notebooks in place (ARGS=02 picks one)"
+	@echo "make docs      the pages as a site, in docs/_build/html"
 	@echo "make test-all  every test: slow ones, samplers, notebooks, docs, browser, R"
 	@echo "make clean     remove .venv, caches and builds"
 
@@ -47,6 +48,11 @@ notebooks: env-notebooks
 	@echo "== notebooks"
 	@$(BIN)/python tools/run_notebooks.py $(ARGS)
 
+docs: env-docs
+	@echo "== docs"
+	@$(BIN)/python -m sphinx -W --keep-going -q -j 2 -c docs -d docs/_build/doctrees . docs/_build/html $(ARGS)
+	@echo "docs/_build/html/index.html"
+
 test-all: env-all
 	@echo "== all tests"
 	@$(BIN)/python -m pytest -m "" $(ARGS)
@@ -64,6 +70,8 @@ env-dev:
 	@tools/environment dev
 env-notebooks:
 	@tools/environment notebooks
+env-docs:
+	@tools/environment docs
 env-all:
 	@tools/environment $(ALL)
 

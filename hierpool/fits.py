@@ -695,9 +695,10 @@ class PosteriorFit:
     def with_log_likelihood(self, form: Literal["integrated", "conditional"]) -> PosteriorFit:
         """The fit with its ``log_likelihood`` group in another form.
 
-        ``"integrated"``: p(y_i | y_-i, theta), what ``az.loo`` should read. ``"conditional"``:
-        p(y_i | coefficients, theta), what ``az.loo_pit``, ``az.loo_expectations`` and
-        ``az.psense`` pair with the coefficient draws; PSIS on it flatters no pooling.
+        ``"integrated"``: the density of a row given all others and theta, which ``az.loo`` should
+        read. ``"conditional"``: that given coefficients and theta, which ``az.loo_pit``,
+        ``az.loo_expectations`` and ``az.psense`` pair with the coefficient draws; PSIS on it
+        flatters no pooling.
         """
         if form == "integrated":
             values = self.integrated.log_density_of_rows(self.theta.sigma, self.relative_factor)

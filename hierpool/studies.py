@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from hierpool.advising import advise
 from hierpool.answering import bounds, most_pulled, pulled_term
+from hierpool.checks.advice import Advice
 from hierpool.core.design import Design
 from hierpool.core.digits import number
 from hierpool.core.findings import Findings
@@ -85,6 +87,14 @@ class Study:
         of = f"{self.label}: " if self.label else ""
         n_levels = self.design.groupings[self.group].n_levels
         return f"{of}{self.formula}, {self.design.n} rows, {n_levels} levels of {self.group}"
+
+    @cached_property
+    def advice(self) -> Advice:
+        """What may be taken from the richest of the models, and what it lacks: ``hp.advise``.
+
+        Made when it is first asked for, in a second or two.
+        """
+        return advise(self)
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Every table at full precision, by name."""

@@ -94,7 +94,8 @@ def likelihood_ratio(smaller: Fit, larger: Fit, how: Simulating) -> LikelihoodRa
     more = step(smaller[0], larger[0])
     method, notes = _method(smaller, larger)
     fits = [_by(fit, method) for fit in (smaller, larger)]
-    logliks = (_loglik(fits[0], method), _loglik(fits[1], method))
+    recoded = _recoding(smaller[0].X, larger[0].X) if method == "REML" else 0.0
+    logliks = (_loglik(fits[0], method) - recoded, _loglik(fits[1], method))
     statistic = 2 * (logliks[1] - logliks[0])
     if statistic < _BELOW:
         notes += (
@@ -132,7 +133,7 @@ def _by_simulation(test: LikelihoodRatio, fits: list[Fit], how: Simulating) -> L
 def _method(smaller: Fit, larger: Fit) -> tuple[Method, tuple[str, ...]]:
     """REML where it compares, and what to say where fits were REML and ML is needed."""
     methods = {fit[1].method for fit in (smaller, larger)}
-    same_X = smaller[0].X.shape == larger[0].X.shape and np.allclose(smaller[0].X, larger[0].X)
+    same_X = np.isfinite(_recoding(smaller[0].X, larger[0].X))
     if "REML" not in methods:
         return "ML", ()
     if same_X and "ML" not in methods:
@@ -141,12 +142,34 @@ def _method(smaller: Fit, larger: Fit) -> tuple[Method, tuple[str, ...]]:
     return "ML", (f"Refitted by ML: REML likelihoods do not compare where {why}.",)
 
 
+def _recoding(X: np.ndarray, other: np.ndarray) -> float:
+    """log |det B| where other = X B, one coding of the same fixed effects; NaN where it is not.
+
+    A restricted log-likelihood in the coding of X is that of the other plus this: centring moves
+    none, a change of unit does.
+    """
+    if X.shape != other.shape:
+        return np.nan
+    if np.array_equal(X, other):
+        return 0.0
+    size = np.linalg.norm(X, axis=0)
+    B = np.linalg.lstsq(X / size, other)[0]
+    if not np.allclose(X / size @ B, other, rtol=1e-7, atol=1e-9 * np.abs(other).max()):
+        return np.nan
+    return float(np.linalg.slogdet(B / size[:, None])[1])
+
+
 def _by(fit: Fit, method: Method) -> Fit:
     """The fit by this method; least squares is both."""
     design, e = fit
     if e.method in {method, "least squares"}:
         return fit
     return design, estimate(design, method)
+
+
+def loglik_by(fit: Fit, method: Method) -> float:
+    """Log-likelihood of a fit by another method, refitted if need be."""
+    return _loglik(_by(fit, method), method)
 
 
 def _loglik(fit: Fit, method: Method) -> float:
@@ -176,14 +199,15 @@ def _simulated(fits: list[Fit], method: Method, how: Simulating) -> tuple[int, n
     """The seed, statistics of responses simulated from the smaller fit, and how many failed."""
     own, each_seed = seeds(how.number, how.seed)
     models = [Refits.of(*fit, method) for fit in fits]
-    (design, e), _ = fits
+    (design, e), (other, _) = fits
+    recoded = _recoding(design.X, other.X) if method == "REML" else 0.0
 
     def work(seed: np.random.SeedSequence) -> float:
         y = simulate(design, e, seed)
         small, large = (model.to(y) for model in models)
         if small is None or large is None:
             return np.nan
-        difference = 2 * (large.loglik - small.loglik)
+        difference = 2 * (large.loglik - small.loglik + recoded)
         return 0.0 if difference < _NOTHING else difference
 
     found = np.array(how.each(work, each_seed))

@@ -15,9 +15,8 @@ RUN = (
     "docs/predicting.md",
     "docs/priors.md",
 )
-PAGES = sorted(
-    p.relative_to(ROOT).as_posix() for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
-)
+OF_SITE = [p for p in ROOT.glob("docs/**/*.md") if "_build" not in p.parts]
+PAGES = sorted(p.relative_to(ROOT).as_posix() for p in [*ROOT.glob("*.md"), *OF_SITE])
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
@@ -45,6 +44,7 @@ def test_links_of_the_page_lead_to_files(page):
 
 
 def test_index_names_every_page():
-    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    pages = [p.name for p in (ROOT / "docs").glob("*.md") if p.name != "index.md"]
-    assert [name for name in pages if f"({name})" not in index] == []
+    index = ROOT / "docs" / "index.md"
+    text = index.read_text(encoding="utf-8")
+    pages = [p.relative_to(index.parent).as_posix() for p in OF_SITE if p != index]
+    assert [name for name in pages if f"({name})" not in text] == []
