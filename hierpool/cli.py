@@ -112,6 +112,10 @@ def study(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results.", show_default="<file>-hierpool")
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Also write one HTML page for colleagues, e.g. trial.html."),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Repeats the same draws.", show_default="a fresh one")
     ] = None,
@@ -130,6 +134,8 @@ def study(
                 "group-missing",
             )
         folder = _folder(out if out is not None else Path(f"{_stem(file)}-hierpool"))
+        if report is not None:
+            _folder(report.parent)
         done = hp.study(
             formula,
             data,
@@ -143,10 +149,14 @@ def study(
             known_se=known_se,
         )
         done.save(folder)
+        if report is not None:
+            done.report(report)
     if quiet:
         print(folder)
-    else:
-        print(f"{done}\n\nSeed {done.seed}. Tables, figures and this summary are in {folder}")
+        return
+    print(f"{done}\n\nSeed {done.seed}. Tables, figures and this summary are in {folder}")
+    if report is not None:
+        print(f"The report is {report}: open it in a browser.")
 
 
 @app.command()
@@ -163,8 +173,10 @@ def tour(
         done.save(folder)
         saved = folder / f"{done.partial}.nc"
         done.fits[done.partial].save(saved)
+        page = done.report(folder / "report.html")
     truth = ", ".join(f"{name} = {value:g}" for name, value in about.truth.items())
     print(f"\n{done}\n\nThe data are simulated, so the truth is known: {truth}.")
+    print(f"The report is {page}: open it in a browser, or send it to a colleague.")
     print(f"Tables, figures and this summary are in {folder}, and a fit is in {saved}:")
     print(f"    import hierpool as hp\n    fit = hp.load_fit({str(saved)!r})")
     print('With your own table: hierpool study FILE "response ~ predictor" --group COLUMN')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -53,6 +53,8 @@ class Study:
         What to distrust, the worst first.
     answer
         The answer in plain sentences.
+    arguments
+        What else ``hp.study`` was given: ``engine``, ``draws``, ``chains`` and others of ``fit``.
 
     References
     ----------
@@ -75,6 +77,7 @@ class Study:
     compare_blups: pd.DataFrame
     findings: Findings
     answer: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def design(self) -> Design:
@@ -142,6 +145,16 @@ class Study:
         for name, figure in self.figures().items():
             figure.savefig(root / "figures" / f"{name}.png", dpi=150)
         return root
+
+    def report(self, path: str | PathLike[str]) -> Path:
+        """Write one HTML page that a colleague can read without Python; gives its path back.
+
+        It holds the answer, what to distrust, the models, every table (to sort, and to download
+        as CSV) and picture, a paragraph on methods, and how to do it again. It needs no network.
+        """
+        from hierpool.reporting import write_report
+
+        return write_report(self, path)
 
     def __repr__(self) -> str:
         lines = [self.headline, ""]

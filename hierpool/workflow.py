@@ -124,6 +124,7 @@ def study(
         compare_blups=beside,
         findings=Findings([*found, *checking.of_scores(fits, said)]),
         answer="\n".join(sentences),
+        arguments={k: v for k, v in arguments.items() if k != "seed"},
     )
 
 

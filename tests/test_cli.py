@@ -49,6 +49,14 @@ def test_study_of_a_file_prints_the_summary_and_writes_the_folder(here):
     assert (here / "dyes-hierpool" / "figures" / "shrinkage.png").exists()
 
 
+def test_study_writes_a_report_where_it_is_asked_to(here):
+    ran = run("study", "dyes.csv", "Yield ~ 1", "-g", "Batch", "--report", "out/dyes.html", *QUICK)
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    page = Path("out/dyes.html")
+    assert ran.stdout.endswith(f"The report is {page}: open it in a browser.\n")
+    assert "dyes.csv: Yield ~ 1 by Batch" in (here / page).read_text(encoding="utf-8")
+
+
 def test_quiet_study_prints_the_folder_alone(here, monkeypatch):
     monkeypatch.setattr(hp, "study", _stand_in([]))
     ran = run("study", "dyes.csv", "Yield ~ 1", "-g", "Batch", "-q", "--out", "a/b")
@@ -187,6 +195,8 @@ def test_tour_says_the_data_are_simulated_and_leaves_a_fit_behind(here, monkeypa
     assert "They are simulated" in ran.stdout.splitlines()[0]
     assert "boars (simulated): volume ~ time, 96 rows, 24 levels of boar" in ran.stdout
     assert "slope of time = 10" in ran.stdout
+    assert f"The report is {Path('walk') / 'report.html'}" in ran.stdout
+    assert (here / "walk" / "report.html").stat().st_size > 100_000
     (saved,) = (here / "walk").glob("*.nc")
     assert f"hp.load_fit({str(Path('walk') / saved.name)!r})" in ran.stdout
     assert hp.load_fit(saved).design.label == "boars (simulated)"

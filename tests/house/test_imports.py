@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "calibrating": {*JOINTS, "fits", "models", "engines"},
     "advising": {*JOINTS, "fits", "models", "engines"},
     "answering": {*JOINTS, "fits"},
-    "studies": {*JOINTS, "fits", "models", "answering", "advising"},
+    "reporting": {*JOINTS, "fits"},
+    "studies": {*JOINTS, "fits", "models", "answering", "advising", "reporting"},
     "checking": {*JOINTS, "fits", "models", "studies"},
     "workflow": {
         *JOINTS,
@@ -98,6 +99,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "arviz_base": ("checks/", "show/"),
     "arviz_plots": ("checks/", "show/"),
     "matplotlib": ("show/",),
+    "jinja2": ("show/report/",),
     "numba": (
         "core/kernels.py",
         "core/front_columns.py",

@@ -1,0 +1,222 @@
+"""What a study hands to its report: tables, figures, sentences and facts, as plain things."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import warnings
+from collections.abc import Iterable, Mapping
+from datetime import date
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from hierpool.checks.compare import compare
+from hierpool.core.errors import HierpoolWarning, UnsupportedModelError
+from hierpool.data import datasets
+from hierpool.show import plots
+from hierpool.show.report import sections
+from hierpool.show.report.methods import Facts, methods, reproduce
+from hierpool.show.report.page import render
+from hierpool.show.report.parts import Page, Section
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from hierpool.studies import Study
+
+PACKAGES = ("hierpool", "numpy", "scipy", "pandas", "arviz", "xarray", "formulaic", "matplotlib")
+_CENTRAL = (0.5, 0.8, 0.9, 0.95)
+_DEFAULTS = {"engine": "auto", "draws": 1000, "chains": 4, "progress": True}
+
+
+def write_report(study: Study, path: str | PathLike[str]) -> Path:
+    """Write the page of a study to a file; gives the path back."""
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(render(page_of(study)).encode("utf-8", errors="replace"))
+    return file
+
+
+def page_of(study: Study) -> Page:
+    """The report of a study, not yet written as HTML."""
+    label = f"{study.label}: " if study.label else ""
+    n_levels = study.design.groupings[study.group].n_levels
+    facts = _facts(study)
+    today = date.today().isoformat()
+    return Page(
+        title=f"{label}{study.formula} by {study.group}",
+        subtitle=f"{study.design.n} rows, {n_levels} levels of {study.group}, "
+        f"{len(study.fits)} models, seed {study.seed}",
+        sections=[*_beginning(study), *_middle(study), *_end(study, facts)],
+        foot=f"Written by hierpool {facts.versions['hierpool']} on {today}. This file is complete: "
+        "it fetches nothing and sends nothing.",
+    )
+
+
+def _beginning(study: Study) -> list[Section]:
+    designs = {name: model.design for name, model in study.models.items()}
+    return [
+        sections.question(study.design, study.group, study.formula),
+        sections.answer(study.answer.splitlines()),
+        sections.distrust(study.findings),
+        sections.data(study.design, study.group, study.findings),
+        sections.models(designs, study.partial, study.models[study.partial].priors.table()),
+    ]
+
+
+def _middle(study: Study) -> list[Section]:
+    tables, figures = study.tables(), _figures(study)
+    by_group, said = _by_group(study)
+    if by_group is not None:
+        figures["comparison_levels"] = plots.comparison(
+            by_group, left_out=study.group, response=study.design.spec.response, label=study.label
+        )
+    return [
+        sections.poolings(
+            tables["fixed_effects"], tables["variance_components"], figures.get("trajectories")
+        ),
+        sections.blups(study.compare_blups, figures, study.partial),
+        sections.shrinkage(study.shrinkage, figures.get("shrinkage"), study.partial),
+        sections.comparison(study.comparison, by_group, study.group, figures, said),
+    ]
+
+
+def _end(study: Study, facts: Facts) -> list[Section]:
+    code, shell = _code(study)
+    parts = [
+        sections.findings(study.findings),
+        _checks(study),
+        methods(facts),
+        reproduce(code, shell, facts),
+    ]
+    return [part for part in parts if part is not None]
+
+
+def _figures(study: Study) -> dict[str, Figure]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # the tables have the name
+        return study.figures()
+
+
+def _by_group(study: Study) -> tuple[pd.DataFrame | None, list[str]]:
+    """Scores of left-out levels, and what was said on the way."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            table = compare(study.fits, by=study.group)
+        except UnsupportedModelError as error:
+            return None, [f"Left-out levels could not be scored: {error.message}."]
+    ours = [w for w in caught if issubclass(w.category, HierpoolWarning)]
+    return table, list(dict.fromkeys(f"{str(w.message).rstrip('.')}." for w in ours))
+
+
+def _checks(study: Study) -> Section | None:
+    """Calibration of left-out rows under the partially pooled model."""
+    try:
+        pit = study.fits[study.partial].loo_pit().to_numpy()
+    except UnsupportedModelError:
+        return None
+    sentence = (
+        f"Each row is predicted from all others by {study.partial}. If the model is right, half "
+        "of the rows fall into the middle half of their predictions, and so on; far fewer would "
+        "mean that it is too sure of itself, far more that it is not sure enough."
+    )
+    title = "Rows within the central interval of their own prediction"
+    return sections.checks([sentence], {title: central_shares(pit)}, {})
+
+
+def central_shares(pit: np.ndarray) -> pd.DataFrame:
+    """Share of rows within central intervals of their leave-one-out predictions, beside the nominal.
+
+    Parameters
+    ----------
+    pit
+        Shape (n,): probability integral transform of each row.
+    """
+    nominal = np.array(_CENTRAL)
+    inside = np.abs(pit[:, None] - 0.5) <= nominal / 2
+    index = pd.Index([f"{100 * p:g} %" for p in nominal], name="interval")
+    columns = {
+        "expected": nominal,
+        "share": inside.mean(axis=0),
+        "se": np.sqrt(nominal * (1 - nominal) / len(pit)),
+    }
+    return pd.DataFrame(columns, index=index)
+
+
+def _facts(study: Study) -> Facts:
+    fit = study.fits[study.partial]
+    chains, draws = fit.n_draws
+    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
+    versions |= {name: version(name) for name in PACKAGES}
+    for each in study.fits.values():
+        versions |= each.info.get("versions", {})
+    return Facts(
+        design=study.design,
+        group=study.group,
+        models=list(study.models),
+        recommended=study.recommended,
+        partial=study.partial,
+        engines=sorted({str(each.info.get("engine", "exact")) for each in study.fits.values()}),
+        chains=chains,
+        draws=draws,
+        seed=study.seed,
+        interval=_interval(study.tables()["fixed_effects"].columns),
+        versions=versions,
+    )
+
+
+def _interval(columns: Iterable[object]) -> str:
+    lower = next(str(c) for c in columns if str(c).endswith("_lb"))
+    kind = "equal-tailed" if lower.startswith("eti") else "highest-density"
+    percent = "".join(c for c in lower if c.isdigit() or c == ".")
+    return f"{percent} % {kind}"
+
+
+def _code(study: Study) -> tuple[str, str]:
+    """Python and shell that make the same report."""
+    given = {k: v for k, v in study.arguments.items() if v != _DEFAULTS.get(k)}
+    spec = study.design.spec
+    given |= {k: v for k in ("weights", "known_se") if (v := getattr(spec, k))}
+    bundled = study.label.removesuffix(" (simulated)")
+    if bundled in datasets.names():
+        load, file = f"hp.datasets.load({bundled!r})", f"{bundled}.csv"
+    elif study.label.endswith((".csv", ".tsv")):
+        load, file = f"pd.read_csv({study.label!r})", study.label
+    else:
+        load, file = "...  # your table", "FILE"
+    call = "".join(f", {name}={value!r}" for name, value in given.items())
+    lines = [
+        *(["import pandas as pd"] if "pd." in load else []),
+        "import hierpool as hp",
+        "",
+        f"data = {load}",
+        f"study = hp.study({_quoted(study.formula)}, data, group={_quoted(study.group)}, "
+        f"seed={study.seed}{call})",
+        "print(study)",
+        'study.report("report.html")',
+    ]
+    return "\n".join(lines), _shell(study, file, given)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _shell(study: Study, file: str, given: Mapping[str, Any]) -> str:
+    """The command that does the same; empty where it has no options for what was given."""
+    options = {"engine", "draws", "chains", "weights", "known_se"}
+    if set(given) - options - {"progress"}:
+        return ""
+    words = ["hierpool", "study", file, study.formula, "--group", study.group]
+    words += ["--seed", str(study.seed), "--report", "report.html"]
+    for name, value in given.items():
+        if name in options:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)

@@ -1,0 +1,112 @@
+"""Tables as cells: what the page shows, and what the download holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import pandas as pd
+
+MISSING = "–"
+_WHOLE = ("ess_bulk", "ess_tail")
+_USUAL = {
+    **dict.fromkeys(_WHOLE, 0),
+    "r_hat": 3,
+    "elpd": 1,
+    "elpd_diff": 1,
+    "se": None,
+    "dse": 1,
+    "p": None,
+    "weight": 2,
+    "pooling_factor": 3,
+}
+_DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One entry.
+
+    Attributes
+    ----------
+    shown
+        As on the page, rounded.
+    exact
+        As in the download where that differs: a float with every digit. None where it does not.
+    """
+
+    shown: str
+    exact: str | None = None
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A table ready to be written.
+
+    Attributes
+    ----------
+    columns
+        Names, those of the index first.
+    is_number
+        Whether each column holds numbers.
+    n_keys
+        How many of the columns name the row.
+    rows
+        One list of cells a row.
+    """
+
+    columns: Sequence[str]
+    is_number: Sequence[bool]
+    n_keys: int
+    rows: Sequence[Sequence[Cell]]
+
+
+def read_cells(frame: pd.DataFrame, digits: Mapping[str, int]) -> Cells:
+    """The cells of a table; an index with a name becomes columns."""
+    named = [name is not None for name in frame.index.names]
+    flat = frame.reset_index() if all(named) else frame
+    n_keys = frame.index.nlevels if all(named) else 0
+    columns = [str(c) for c in flat.columns]
+    series = [flat.iloc[:, k] for k in range(len(columns))]
+    written = [
+        [_cell(value, _decimals(name, digits)) for value in column.tolist()]
+        for name, column in zip(columns, series, strict=True)
+    ]
+    is_number = [_holds_numbers(column) for column in series]
+    return Cells(columns, is_number, n_keys, list(zip(*written, strict=True)))
+
+
+def _holds_numbers(column: pd.Series[Any]) -> bool:
+    is_numeric = pd.api.types.is_numeric_dtype(column.dtype)
+    return bool(is_numeric and not pd.api.types.is_bool_dtype(column.dtype))
+
+
+def _decimals(name: str, digits: Mapping[str, int]) -> int | None:
+    return digits[name] if name in digits else _USUAL.get(name)
+
+
+def _cell(value: Any, decimals: int | None) -> Cell:
+    if value is None or value is pd.NA or value is pd.NaT:
+        return Cell(MISSING, "")
+    if isinstance(value, bool) or not isinstance(value, Real):
+        text = str(value)
+        return Cell(text, None if text == text.strip() else text)
+    if isinstance(value, Integral):
+        return Cell(str(int(value)))
+    number = float(value)
+    if math.isnan(number):
+        return Cell(MISSING, "")
+    shown = f"{number:.{decimals}f}" if decimals is not None else short(number)
+    return Cell(shown.replace("-", "−"), repr(number))
+
+
+def short(value: float, count: int = _DIGITS) -> str:
+    """So many digits that matter; whole numbers are written out, tiny ones with an exponent."""
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}"
+    if not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.{count - 1}e}"
+    return f"{value:.{max(count - 1 - math.floor(math.log10(abs(value))), 0)}f}"

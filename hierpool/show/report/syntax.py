@@ -1,0 +1,405 @@
+"""A model as lme4, brms and SAS PROC MIXED write it, and where they have no equal."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hierpool.core.design import Design
+from hierpool.core.spec import GroupTerm, Spec
+
+_RENAMED = {"np.log": "log", "np.exp": "exp", "np.sqrt": "sqrt", "np.abs": "abs"}
+_RENAMED |= {"np.log2": "log2", "np.log10": "log10", "np.log1p": "log1p", "C": "factor"}
+_RENAMED |= {"bs": "splines::bs", "standardize": "scale"}
+_SCALED_BY_R = {"center": "scale({}, scale = FALSE)"}
+_OPERATORS_OF_R = {"**": "^", "//": "%/%", "%": "%%"}
+_NOT_IN_R = ("cr", "cc", "cs")
+_SAS_FUNCTIONS = ("I", "log", "log2", "log10", "exp", "sqrt", "abs", "log1p")
+_CALL = re.compile(r"(?P<function>(?:np\.)?[A-Za-z_]\w*)\(")
+_SAS_NAME = re.compile(r"[A-Za-z_]\w{0,31}")
+
+
+@dataclass(frozen=True)
+class Written:
+    """One model for one program.
+
+    Attributes
+    ----------
+    program
+        ``"lme4"``, ``"brms"`` or ``"SAS PROC MIXED"``.
+    code
+        What to type there.
+    notes
+        Where it is not the same model, and what else to know; empty where all is said.
+    """
+
+    program: str
+    code: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wording:
+    """A model with what its text alone does not say.
+
+    Attributes
+    ----------
+    spec
+        The model.
+    population
+        Its population terms, one by one, interactions multiplied out: ``("1", "Days")``.
+    groups
+        The terms of each bar in the same way; for no pooling those that each level has of its own.
+    categories
+        Names of the columns that are categories.
+    """
+
+    spec: Spec
+    population: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...] = ()
+    categories: Collection[str] = ()
+
+    @property
+    def bars(self) -> Iterator[tuple[GroupTerm, tuple[str, ...]]]:
+        """Each group term with its terms."""
+        return zip(self.spec.groups, self.groups, strict=True)
+
+
+def wording_of(design: Design) -> Wording:
+    """The model of a design, with the terms that its formula comes to."""
+    encoder = design.encoder
+    pieces = {factor: iter(every) for factor, every in encoder.groups.items()}
+    return Wording(
+        design.spec,
+        tuple(term for piece in encoder.population for term in _terms_of(piece)),
+        tuple(_terms_of(next(pieces[term.factor])) for term in design.spec.groups),
+        tuple(s.column for s in encoder.sources if s.categories is not None),
+    )
+
+
+def _terms_of(piece: Any) -> tuple[str, ...]:
+    """Terms that have a column among those of a piece."""
+    chosen = set(piece.columns)
+    return tuple(term for term, columns in piece.encoding.terms if chosen & set(columns))
+
+
+def translate(wording: Wording) -> tuple[Written, Written, Written]:
+    """The model for lme4, for brms and for SAS PROC MIXED."""
+    return lme4(wording), brms(wording), proc_mixed(wording)
+
+
+def lme4(wording: Wording) -> Written:
+    """R code for lme4; for ``lm`` and ``lmList`` where there is no pooling to estimate."""
+    spec, notes = wording.spec, [*_r_notes(wording)]
+    weights = f", weights = {spec.weights}" if spec.weights else ""
+    right = _r(spec.without_bars)
+    if spec.known_se:
+        notes.append(
+            "lme4 always estimates a residual standard deviation, so this model has no equal "
+            "there; the code fits another one. metafor's rma.mv takes known standard errors."
+        )
+    if spec.pooling == "complete":
+        return _written("lme4", f"lm({_r(spec.response)} ~ {right}, data = data{weights})", notes)
+    if spec.pooling == "none":
+        (term,) = spec.groups
+        notes += _common_notes(wording)
+        text = f"lmList({_r(spec.response)} ~ {_r(term.columns)} | {term.factor}, data = data"
+        notes.append(
+            "lmList fits least squares to each level, with one residual standard deviation for "
+            "all (pool = TRUE, the default). It has no priors, so a level whose rows cannot tell "
+            "a coefficient gets none."
+        )
+        return _written("lme4", f"{text}{weights})", notes)
+    bars = " + ".join(_r_bar(term) for term, _ in wording.bars)
+    notes += _double_bar_notes(wording)
+    code = f"lmer({_r(spec.response)} ~ {right} + {bars}, data = data{weights}, REML = TRUE)"
+    return _written("lme4", code, notes)
+
+
+def brms(wording: Wording) -> Written:
+    """R code for brms."""
+    spec, notes = wording.spec, [*_r_notes(wording)]
+    right = _r(spec.without_bars)
+    left = _r(spec.response)
+    if spec.known_se:
+        left += f" | se({spec.known_se})"
+    if spec.pooling == "none":
+        (term, own) = next(iter(wording.bars))
+        each = [term.factor if t == "1" else f"{term.factor}:{_r(t)}" for t in own]
+        common = [_r(t) for t in wording.population if t != "1"]
+        right = " + ".join(["0", *each, *common, *map(_r, spec.offsets)])
+        notes.append(
+            "Give the coefficients a wide normal prior, e.g. prior(normal(0, 100), class = b) in "
+            "the units of your response: brms has a flat one by default."
+        )
+    bars = [_r_bar(term) for term, _ in wording.bars if spec.pooling == "partial"]
+    formula = f"{left} ~ {' + '.join([right, *bars])}"
+    if spec.weights:
+        formula = f"bf({formula},\n       sigma ~ 1 + offset(-0.5 * log({spec.weights})))"
+        notes.append(
+            "brms's own weights() multiplies the log-likelihood of a row. Residual variances of "
+            "sigma^2 / weight, as here, are written as a formula for sigma."
+        )
+    notes.append("Its default priors differ from those used here; set prior = to compare.")
+    return _written("brms", f"brm({formula}, data = data, family = gaussian())", notes)
+
+
+def proc_mixed(wording: Wording) -> Written:
+    """SAS code: a DATA step where columns have to be made, then PROC MIXED."""
+    sheet = _SasSheet(wording)
+    spec = wording.spec
+    response = sheet.response()
+    factors = list(dict.fromkeys(part for t in spec.groups for part in _factor_parts(t.factor)))
+    fixed, constant = sheet.fixed()
+    classes = [*(sheet.name(f) for f in factors), *sheet.classes]
+    random = [sheet.random(term, own) for term, own in wording.bars if spec.pooling == "partial"]
+    lines = [
+        "proc mixed data=fitted method=reml;" if sheet.made else "proc mixed data=data method=reml;"
+    ]
+    if spec.known_se:
+        lines[0] = lines[0].replace("method=reml", "method=reml noprofile")
+    if classes:
+        lines.append(f"  class {' '.join(dict.fromkeys(classes))};")
+    options = "solution" if constant else "noint solution"
+    lines.append(f"  model {response} = {' '.join(fixed)} / {options};".replace("=  /", "= /"))
+    lines += random
+    lines += sheet.residual()
+    lines.append("run;")
+    return _written("SAS PROC MIXED", "\n".join([*sheet.data_step(), *lines]), sheet.notes)
+
+
+def _written(program: str, text: str, notes: Sequence[str]) -> Written:
+    return Written(program, text, tuple(dict.fromkeys(notes)))
+
+
+def _r(text: str) -> str:
+    """Columns of a formula in R's spelling: functions, powers, the comparison signs."""
+    text, names = _masked(text.removeprefix("1 + ") if text != "1" else text)
+    text = re.sub(r"\*\*|//|%", lambda m: _OPERATORS_OF_R[m[0]], text)
+    for match in reversed(list(_CALL.finditer(text))):
+        name, start, stop = match["function"], match.start(), _closing(text, match.end() - 1)
+        inside = text[match.end() : stop - 1]
+        written = _SCALED_BY_R.get(name, f"{_RENAMED.get(name, name)}({{}})").format(inside)
+        text = text[:start] + written + text[stop:]
+    return re.sub("\0(\\d+)\0", lambda m: names[int(m[1])], text)
+
+
+def _masked(text: str) -> tuple[str, list[str]]:
+    """The text with a number for each name in backticks, which may hold anything; and the names."""
+    names = re.findall(r"`[^`]*`", text)
+    numbers = itertools.count()
+    return re.sub(r"`[^`]*`", lambda _: f"\0{next(numbers)}\0", text), names
+
+
+def _closing(text: str, start: int) -> int:
+    depth = 0
+    for k in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[k], 0)
+        if depth == 0:
+            return k + 1
+    return len(text)
+
+
+def _r_bar(term: GroupTerm) -> str:
+    bar = "||" if term.covariance == "uncorrelated" else "|"
+    return f"({_r(term.columns)} {bar} {term.factor})"
+
+
+def _functions(text: str) -> list[str]:
+    return [match["function"] for match in _CALL.finditer(_masked(text)[0])]
+
+
+def _r_notes(wording: Wording) -> Iterator[str]:
+    spec = wording.spec
+    used = _functions(
+        " ".join([spec.response, spec.without_bars, *(t.columns for t in spec.groups)])
+    )
+    if missing := [name for name in dict.fromkeys(used) if name in _NOT_IN_R]:
+        yield (
+            f"{', '.join(missing)}() makes columns that base R has no equal for; make them first, "
+            "or use mgcv."
+        )
+    if "bs" in used or "poly" in used:
+        yield "The columns of splines and polynomials may be coded otherwise; the fit is the same."
+
+
+def _common_notes(wording: Wording) -> Iterator[str]:
+    common = [t for t in wording.population if t != "1"]
+    if common:
+        yield (
+            f"{', '.join(common)} says nothing new within levels and stays common to all here; "
+            "lmList cannot do that, and drops it or fails."
+        )
+
+
+def _double_bar_notes(wording: Wording) -> Iterator[str]:
+    for term, own in wording.bars:
+        if term.covariance == "uncorrelated" and _categories_in(own, wording.categories):
+            yield (
+                "lme4 1.1 keeps the columns of one category correlated beside ||, so its fit is "
+                "another model; diag() of lme4 2.0, or 0/1 columns made by hand, are the same."
+            )
+
+
+def _categories_in(terms: Sequence[str], categories: Collection[str]) -> list[str]:
+    """Terms that hold a category."""
+    return [t for t in terms if any(_is_category(p, categories) for p in t.split(":"))]
+
+
+def _is_category(piece: str, categories: Collection[str]) -> bool:
+    return piece.startswith("C(") or piece.strip("`") in categories
+
+
+def _factor_parts(factor: str) -> list[str]:
+    return [part.strip("`") for part in factor.split(":")]
+
+
+@dataclass
+class _SasSheet:
+    """What a translation to SAS gathers on its way: columns to make, classes, notes."""
+
+    wording: Wording
+    made: dict[str, str] = field(default_factory=dict)
+    classes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unmade: list[str] = field(default_factory=list)
+
+    def name(self, column: str) -> str:
+        """A column's name as SAS takes it."""
+        column = column.strip("`")
+        if _SAS_NAME.fullmatch(column):
+            return column
+        quoted = column.replace("'", "''")
+        self.notes.append(
+            "Names in '...'n need options validvarname=any; SAS names have at most 32 characters."
+        )
+        return f"'{quoted}'n"
+
+    def response(self) -> str:
+        """The response, less its offsets."""
+        spec = self.wording.spec
+        text = self.piece(spec.response, "response")
+        if not spec.offsets:
+            return text
+        less = " - ".join(self._expression(o.removeprefix("offset(")[:-1]) for o in spec.offsets)
+        self.made["response_less_offset"] = f"{self.made.pop(text, text)} - {less}"
+        self.notes.append("PROC MIXED has no offset: it is taken off the response beforehand.")
+        return "response_less_offset"
+
+    def fixed(self) -> tuple[list[str], bool]:
+        """Effects of the MODEL statement, and whether there is an intercept."""
+        spec = self.wording.spec
+        effects = [self.effect(t) for t in self.wording.population if t != "1"]
+        if spec.pooling != "none":
+            if self.classes:
+                self.notes.append(
+                    "CLASS makes the last category the reference; write e.g. class name(ref=first) "
+                    "to have the first, as here."
+                )
+            return effects, "1" in self.wording.population
+        term, own = next(iter(self.wording.bars))
+        group = "*".join(self.name(p) for p in _factor_parts(term.factor))
+        each = [group if t == "1" else f"{self.effect(t)}*{group}" for t in own]
+        if effects:
+            self.notes.append(
+                "Without priors the coefficients that are common to all and those of the levels "
+                "cannot be told apart; PROC MIXED sets some to zero."
+            )
+        self.notes.append(
+            "These are least-squares estimates of each level, with one residual variance for all "
+            "and without priors."
+        )
+        return [*each, *effects], False
+
+    def random(self, term: GroupTerm, own: Sequence[str]) -> str:
+        """The RANDOM statement of one bar."""
+        if _categories_in(own, self.wording.categories):
+            self.notes.append(
+                "A category among the random effects has one column for each category in SAS, and "
+                "a common variance; to fit the model of this report make 0/1 columns in a DATA "
+                "step and name those in RANDOM instead."
+            )
+        effects = ["intercept" if t == "1" else self.effect(t) for t in own]
+        subject = "*".join(self.name(p) for p in _factor_parts(term.factor))
+        is_full = term.covariance == "correlated" and len(own) > 1
+        kind = "un" if is_full else "vc"
+        if is_full:
+            self.notes.append(
+                "type=un may end at a matrix that is not positive definite; "
+                "type=fa0 keeps it so, with other parameters for the same model."
+            )
+        return f"  random {' '.join(effects)} / subject={subject} type={kind} solution;"
+
+    def residual(self) -> list[str]:
+        """Statements on weights and known standard errors."""
+        spec = self.wording.spec
+        if spec.weights:
+            return [f"  weight {self.name(spec.weights)};"]
+        if not spec.known_se:
+            return []
+        self.made["precision"] = f"1 / {self.name(spec.known_se)}**2"
+        start = [value for term, own in self.wording.bars for value in _starting(term, len(own))]
+        values = " ".join(f"({v})" for v in [*start, 1])
+        self.notes.append("The residual variance is held at 1; the weights carry the known ones.")
+        return ["  weight precision;", f"  parms {values} / hold={len(start) + 1};"]
+
+    def effect(self, term: str) -> str:
+        """A term of a formula as an effect: pieces joined by stars."""
+        return "*".join(self.piece(piece) for piece in _pieces(term))
+
+    def piece(self, text: str, made_as: str = "") -> str:
+        """One column, made in the DATA step where it is a function of columns."""
+        if "(" not in _masked(text)[0]:
+            if _is_category(text, self.wording.categories):
+                self.classes.append(self.name(text))
+            return self.name(text)
+        if text.startswith("C("):
+            column = self.name(text[2:-1].split(",")[0])
+            self.classes.append(column)
+            return column
+        name = made_as or f"x{len(self.made) + len(self.unmade) + 1}"
+        known = all(f.removeprefix("np.") in _SAS_FUNCTIONS for f in _functions(text))
+        if known and not re.search("//|%", _masked(text)[0]):
+            self.made[name] = self._expression(text)
+        elif name not in self.unmade:
+            self.unmade.append(name)
+            self.notes.append(f"SAS has no equal for {text}; make its columns first, here {name}.")
+        return name
+
+    def _expression(self, text: str) -> str:
+        """Arithmetic in SAS's spelling."""
+        text = re.sub(r"\blog1p\(", "log(1 + ", text.replace("np.", ""))
+        text = re.sub(r"`([^`]+)`", lambda m: self.name(m[1]), text)
+        return re.sub(r"\bI\(", "(", text).replace("==", "=").replace("!=", "^=")
+
+    def data_step(self) -> list[str]:
+        """The DATA step, empty where nothing has to be made."""
+        if not self.made:
+            return []
+        lines = [f"  {name} = {expression};" for name, expression in self.made.items()]
+        return ["data fitted;", "  set data;", *lines, "run;"]
+
+
+def _starting(term: GroupTerm, q: int) -> Iterator[int]:
+    """Starting values of one factor's covariance, row by row of its lower triangle."""
+    if term.covariance == "none":
+        return
+    for row in range(q):
+        if term.covariance == "correlated":
+            yield from (0 for _ in range(row))
+        yield 1
+
+
+def _pieces(term: str) -> list[str]:
+    """Pieces of an interaction; a colon within a call does not part them."""
+    out, depth = [""], 0
+    for char in term:
+        depth += {"(": 1, ")": -1}.get(char, 0)
+        if char == ":" and depth == 0:
+            out.append("")
+        else:
+            out[-1] += char
+    return out
