@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from hierpool.core.digits import number as four_digits
+
 MISSING = "–"
 _WHOLE = ("ess_bulk", "ess_tail")
 _USUAL = {
@@ -23,7 +25,6 @@ _USUAL = {
     "weight": 2,
     "pooling_factor": 3,
 }
-_DIGITS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +97,7 @@ def _cell(value: Any, decimals: int | None) -> Cell:
         return Cell(text, None if text == text.strip() else text)
     if isinstance(value, Integral):
         return Cell(str(int(value)))
-    number = float(value)
-    if math.isnan(number):
+    if math.isnan(value):
         return Cell(MISSING, "")
-    shown = f"{number:.{decimals}f}" if decimals is not None else short(number)
-    return Cell(shown.replace("-", "−"), repr(number))
-
-
-def short(value: float, count: int = _DIGITS) -> str:
-    """So many digits that matter; whole numbers are written out, tiny ones with an exponent."""
-    if not math.isfinite(value) or value == 0:
-        return f"{value:g}"
-    if not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.{count - 1}e}"
-    return f"{value:.{max(count - 1 - math.floor(math.log10(abs(value))), 0)}f}"
+    shown = f"{float(value):.{decimals}f}" if decimals is not None else four_digits(float(value))
+    return Cell(shown.replace("-", "−"), repr(float(value)))
