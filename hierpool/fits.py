@@ -528,6 +528,16 @@ class PosteriorFit:
             return pd.DataFrame(index=index)
         return pd.concat(parts, ignore_index=True).set_index(index)
 
+    def prior_spread(self, draws: int = 20_000, seed: int = 0) -> xr.Dataset:
+        """Standard deviations, correlations and sigma drawn from their priors, named as in the posterior.
+
+        In the user's coding, where they have no formula of their own: the sd of an intercept at
+        zero mixes the priors of the intercept at the mean and of the slope.
+        """
+        from hierpool.bayes.prior_predictive import prior_spread
+
+        return prior_spread(self.design, self.priors, draws, seed)
+
     def icc(self) -> pd.DataFrame:
         """Intraclass correlations of each draw, summarised: index ``factor``.
 

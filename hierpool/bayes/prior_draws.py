@@ -94,10 +94,33 @@ def draw_parameters(design: Design, priors: ModelPriors, rng: np.random.Generato
         return Parameters(beta, sigma, (), (own,), theta)
     if not design.groups:
         return Parameters(beta, sigma, theta=theta)
-    into_user = linalg.block_diag(*(b.coding.to_user for b in priors.spread))
-    whole = into_user @ (theta.sd[0][:, None] * theta.corr_chol[0])
+    whole = _roots_for_users(priors, theta)[0]
     roots = tuple(whole[at, at] for at in design.group_columns)
     return Parameters(beta, sigma, roots, _draw_levels(design, roots, rng), theta)
+
+
+def _roots_for_users(priors: ModelPriors, theta: Theta) -> np.ndarray:
+    """Shape (K, Q, Q): roots of the covariances of all factors' terms, in the user's coding."""
+    into_user = linalg.block_diag(*(b.coding.to_user for b in priors.spread))
+    return np.asarray(into_user @ (theta.sd[:, :, None] * theta.corr_chol))
+
+
+def draw_spreads(
+    design: Design, priors: ModelPriors, draws: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Standard deviations, correlations and sigma from their priors, by name, draws first."""
+    coordinates = Standardised.of(priors)
+    theta = coordinates.theta(rng.standard_normal((draws, coordinates.size)))
+    out = {"sigma": theta.sigma} if design.has_sigma else {}
+    if not any(group.is_pooled for group in design.groups):
+        return out
+    whole = _roots_for_users(priors, theta)
+    for group, at in zip(design.groups, design.group_columns, strict=True):
+        sd, corr = sd_and_corr(whole[:, at, at])
+        out[f"sd_{group.factor}"] = sd
+        if group.has_correlation:
+            out[f"corr_{group.factor}"] = corr
+    return out
 
 
 def _draw_levels(

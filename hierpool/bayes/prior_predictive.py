@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from hierpool.bayes.prior_draws import draw_parameters, simulate
+from hierpool.bayes.prior_draws import draw_parameters, draw_spreads, simulate
 from hierpool.bayes.priors import ModelPriors
 from hierpool.core.design import Design
 from hierpool.core.results import (
@@ -43,4 +43,19 @@ def prior_tree(design: Design, priors: ModelPriors, draws: int, seed: int) -> xr
             "prior_predictive": xr.Dataset(predicted, observed),
             "observed_data": observed_data(design),
         }
+    )
+
+
+def prior_spread(design: Design, priors: ModelPriors, draws: int, seed: int) -> xr.Dataset:
+    """Standard deviations, correlations and sigma from their priors; one chain."""
+    drawn = draw_spreads(design, priors, draws, np.random.default_rng(seed))
+    dims, labels = variable_dims(design), coords(design)
+    used = {dim for name in drawn for dim in dims[name]}
+    return xr.Dataset(
+        {name: (("chain", "draw", *dims[name]), values[None]) for name, values in drawn.items()},
+        {
+            "chain": [0],
+            "draw": np.arange(draws),
+            **{k: v for k, v in labels.items() if k in used},
+        },
     )

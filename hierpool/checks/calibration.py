@@ -108,7 +108,7 @@ class Calibration:
         ``mean_rank``: 0.5 if right; above, the draws are too low. ``spread``: 1 if right; above,
         the posteriors are too narrow; below, too wide.
         """
-        null = _null(len(self.ranks), self.n_draws)
+        null = uniform_ranks(len(self.ranks), self.n_draws)
         scaled = (self.ranks + 0.5) / (self.n_draws + 1)
         strays = [null.closeness(self.ranks[name].to_numpy()) for name in self.ranks]
         return pd.DataFrame(
@@ -150,7 +150,7 @@ class Calibration:
 
         Shares of the simulations with a rank below ``rank``.
         """
-        return _null(len(self.ranks), self.n_draws).band()
+        return uniform_ranks(len(self.ranks), self.n_draws).band()
 
     def __repr__(self) -> str:
         lines = [f"Calibration of {self.formula}", self.verdict]
@@ -247,7 +247,7 @@ def _rank(truth: float, draws: np.ndarray, rng: np.random.Generator) -> int:
 
 
 @dataclass(frozen=True)
-class _Null:
+class UniformRanks:
     """How far the distribution of uniform ranks strays.
 
     Attributes
@@ -288,7 +288,8 @@ class _Null:
 
 
 @lru_cache(maxsize=8)
-def _null(simulations: int, n_draws: int) -> _Null:
+def uniform_ranks(simulations: int, n_draws: int) -> UniformRanks:
+    """What ranks from 0 to ``n_draws`` do in so many simulations if they are uniform."""
     at = np.arange(1, n_draws + 1)[:, None] / (n_draws + 1)
     counts = np.arange(simulations + 1)
     below = stats.binom.cdf(counts, simulations, at)
@@ -296,7 +297,7 @@ def _null(simulations: int, n_draws: int) -> _Null:
     tails = np.minimum(1.0, 2 * np.minimum(below, above))
     rng = np.random.default_rng(_NULL_SEED)
     samples = rng.multinomial(simulations, np.full(n_draws + 1, 1 / (n_draws + 1)), _NULL_SAMPLES)
-    return _Null(tails, np.sort(_closeness(tails, samples)))
+    return UniformRanks(tails, np.sort(_closeness(tails, samples)))
 
 
 def _closeness(tails: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -49,12 +49,12 @@ def comparison(
             response, label = response or design.spec.response, label or design.label
         table = compare(table)
     with styled():
-        figure = _draw(_sorted(table), len(table), left_out, response, label)
+        figure = _draw(read_scores(table), len(table), left_out, response, label)
         settle(figure)
     return figure
 
 
-def _sorted(table: pd.DataFrame) -> pd.DataFrame:
+def read_scores(table: pd.DataFrame) -> pd.DataFrame:
     """The numbers, best model first; differences are 0 or negative, as in ArviZ 1."""
     missing = [c for c in _NEEDED if c not in table.columns]
     if missing or not len(table):

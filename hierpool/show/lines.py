@@ -69,6 +69,25 @@ class Abscissa:
     positions: np.ndarray
 
 
+def check_has_draws(fit: object, call: str) -> None:
+    """Raise where a picture of a posterior is given something else.
+
+    Parameters
+    ----------
+    fit
+        What the user passed.
+    call
+        How the function is called, for the message: ``"standard_deviations(fit, reml)"``.
+    """
+    if isinstance(fit, Drawn):
+        return
+    raise UnsupportedModelError(
+        f"this picture shows a posterior, and a {type(fit).__name__} has no draws: call "
+        f"hp.plots.{call} with fit = model.fit().",
+        "no-draws",
+    )
+
+
 def of_fits(fits: Mapping[str, Fitted]) -> tuple[Design, dict[str, Source]]:
     """Design and lines of the last fit of each pooling, the partially pooled one's design first."""
     last = {f"{fit.design.spec.pooling}_pooling": fit for fit in fits.values()}

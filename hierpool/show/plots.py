@@ -11,14 +11,25 @@ from hierpool.show.agreement import posterior_against_blup
 from hierpool.show.calibration import calibration
 from hierpool.show.caterpillar import caterpillar
 from hierpool.show.comparison import comparison
+from hierpool.show.ladder import ladder
+from hierpool.show.pareto import pareto_k
+from hierpool.show.partition import variance_partition
+from hierpool.show.pit import loo_pit
 from hierpool.show.shrinkage import shrinkage
+from hierpool.show.spreads import correlations, standard_deviations
 from hierpool.show.trajectories import trajectories
 
 __all__ = [
     "calibration",
     "caterpillar",
     "comparison",
+    "correlations",
+    "ladder",
+    "loo_pit",
+    "pareto_k",
     "posterior_against_blup",
     "shrinkage",
+    "standard_deviations",
     "trajectories",
+    "variance_partition",
 ]

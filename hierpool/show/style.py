@@ -92,6 +92,9 @@ COMPLETE = Look("complete pooling", "#4d4d4d", (0, (5, 2)), 1.1, "s", is_filled=
 NONE = Look("no pooling", "#d55e00", (0, (1, 1.3)), 1.5, "o", is_filled=False)
 PARTIAL = Look("partial pooling", "#0072b2", "-", 1.5, "o")
 BLUP = Look("BLUP", "#007a5a", (0, (3, 1.5)), 1.0, "D", is_filled=False)
+PRIOR = Look("prior", "#9a5b93", (0, (4, 1.6)), 1.3, "s", is_filled=False)
+OBSERVED = Look("observed", "#222222", "-", 1.4, "o")
+ODD = "#d55e00"  # what stands out, as in findings
 POPULATION = Look("population of the fit", "#222222", (0, (1, 2)), 0.9, "+")
 POOLINGS = {"complete_pooling": COMPLETE, "no_pooling": NONE, "partial_pooling": PARTIAL}
 

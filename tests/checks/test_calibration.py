@@ -22,7 +22,7 @@ P = hp.Prior
 
 
 def test_uniform_ranks_leave_the_band_one_time_in_a_hundred():
-    null = sbc._null(100, 99)
+    null = sbc.uniform_ranks(100, 99)
     ranks = np.random.default_rng(1).integers(0, 100, size=(4000, 100))
     outside = np.mean([null.closeness(r) < null.threshold for r in ranks])
     assert outside == pytest.approx(0.01, abs=0.005)
