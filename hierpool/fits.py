@@ -209,6 +209,11 @@ class BlupFit:
             tables.append(level_table(group, {"estimate": e.coef, "se": se}))
         return pd.concat(tables)
 
+    def coefficient_moments(self, factor: str) -> tuple[np.ndarray, np.ndarray]:
+        """Estimates (J, q) and error covariances (J, q, q) of the coefficients of each level."""
+        e = self.estimate.of(factor)
+        return e.coef, e.coef_covariance
+
     def variance_components(self) -> pd.DataFrame:
         """Standard deviations and correlations, the residual sd last unless those are known.
 
@@ -478,6 +483,19 @@ class PosteriorFit:
         """
         groups = _any_groups(self.design, "coefficients")
         return pd.concat([self._level_summary(g, "coef", diagnostics) for g in groups])
+
+    def coefficient_moments(self, factor: str) -> tuple[np.ndarray, np.ndarray]:
+        """Means (J, q) and covariances (J, q, q) of the coefficients of each level of a factor."""
+        name, K = f"coef_{factor}", int(np.prod(self.n_draws))
+        drawn = [self.variable(name).to_numpy()] if self._has(name) else []
+        parts = drawn or (run[name] for run in self._runs_of_levels())
+        means, covariances = [], []
+        for values in parts:
+            flat = values.reshape(K, *values.shape[2:])
+            means.append(flat.mean(axis=0))
+            off = flat - means[-1]
+            covariances.append(np.einsum("kjq,kjr->jqr", off, off, optimize=True) / (K - 1))
+        return np.concatenate(means), np.concatenate(covariances)
 
     def _level_summary(self, group: GroupDesign, key: str, diagnostics: bool) -> pd.DataFrame:
         from hierpool.checks.diagnostics import summary

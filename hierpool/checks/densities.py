@@ -6,6 +6,7 @@ import numpy as np
 from arviz_stats.base import array_stats
 
 _AROUND = 1.5  # of the window: how far draws are looked at, so that its edge is no bound
+_CLOSE = 0.1  # of the range of the draws: a bound that is nearer has them heaped against it
 _SMOOTHER = 1.4  # times ArviZ's bandwidth: a thousand draws should not show as bumps
 
 
@@ -31,16 +32,27 @@ def density_in(
     near = every[(every >= middle - 2 * reach) & (every <= middle + 2 * reach)]
     if len(near) < 2 or np.ptp(near) == 0:
         return np.array([low, high]), np.zeros(2)
-    smooth = {"bw_fct": _SMOOTHER, "bound_correction": _is_bound(near, bounds)}
-    grid, height, _ = array_stats.kde(near, **smooth)
-    inside = (grid >= low) & (grid <= high)
-    return grid[inside], height[inside] * len(near) / len(every)
+    mirrored, copies = _mirrored(near, bounds)
+    pad = _CLOSE * np.ptp(mirrored)
+    limits = (mirrored.min() - pad, mirrored.max() + pad)
+    smooth = {"bw_fct": _SMOOTHER, "bound_correction": False, "custom_lims": limits}
+    grid, height, _ = array_stats.kde(mirrored, **smooth)
+    inside = (grid >= max(low, bounds[0])) & (grid <= min(high, bounds[1]))
+    return grid[inside], height[inside] * copies * len(near) / len(every)
 
 
-def _is_bound(near: np.ndarray, bounds: tuple[float, float]) -> bool:
-    """Whether draws come close enough to a bound to be heaped there by a smoother."""
-    room = 0.1 * np.ptp(near)
-    return bool(near.min() - bounds[0] < room or bounds[1] - near.max() < room)
+def _mirrored(near: np.ndarray, bounds: tuple[float, float]) -> tuple[np.ndarray, int]:
+    """Draws with their mirror images at each bound that they come close to, and how many copies.
+
+    A smoother would spill over a bound; what it spills comes back from the mirror.
+    """
+    room = _CLOSE * np.ptp(near)
+    parts = [near]
+    if near.min() - bounds[0] < room:
+        parts.append(2 * bounds[0] - near)
+    if bounds[1] - near.max() < room:
+        parts.append(2 * bounds[1] - near)
+    return np.concatenate(parts), len(parts)
 
 
 def overlap(prior: np.ndarray, posterior: np.ndarray) -> float:

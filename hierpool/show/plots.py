@@ -11,10 +11,15 @@ from hierpool.show.agreement import posterior_against_blup
 from hierpool.show.calibration import calibration
 from hierpool.show.caterpillar import caterpillar
 from hierpool.show.comparison import comparison
+from hierpool.show.deletion import influence
+from hierpool.show.expected import prior_predictive
 from hierpool.show.ladder import ladder
+from hierpool.show.levelpairs import level_coefficients
 from hierpool.show.pareto import pareto_k
 from hierpool.show.partition import variance_partition
 from hierpool.show.pit import loo_pit
+from hierpool.show.replicated import posterior_predictive
+from hierpool.show.residuals import residuals
 from hierpool.show.shrinkage import shrinkage
 from hierpool.show.spreads import correlations, standard_deviations
 from hierpool.show.trajectories import trajectories
@@ -24,10 +29,15 @@ __all__ = [
     "caterpillar",
     "comparison",
     "correlations",
+    "influence",
     "ladder",
+    "level_coefficients",
     "loo_pit",
     "pareto_k",
     "posterior_against_blup",
+    "posterior_predictive",
+    "prior_predictive",
+    "residuals",
     "shrinkage",
     "standard_deviations",
     "trajectories",
