@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from hierpool.checks import before, comparisons, residuals, sampling, variances
+from hierpool.checks import before, comparisons, residuals, response, sampling, variances
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, DataError
 from hierpool.core.findings import Finding, Findings
@@ -25,11 +25,30 @@ OfDesign = Callable[[Design], Iterator[Finding]]
 OfOptimum = Callable[[BlupFit], Iterator[Finding]]
 OfPosterior = Callable[[PosteriorFit, BlupFit | None], Iterator[Finding]]
 
-BEFORE: tuple[OfDesign, ...] = (before.few_levels,)
+BEFORE: tuple[OfDesign, ...] = (
+    before.few_levels,
+    before.thin_levels,
+    before.slopes_of_few_levels,
+    before.far_from_zero,
+    before.collinear,
+    before.imbalance,
+    response.not_gaussian,
+)
 """Judgements of rows, levels and columns; no fit is needed."""
-OF_OPTIMUM: tuple[OfOptimum, ...] = (sampling.optimum, variances.boundary, residuals.judged)
+OF_OPTIMUM: tuple[OfOptimum, ...] = (
+    sampling.optimum,
+    response.heavy_tails,
+    residuals.judged,
+)
 """Judgements of a REML, ML or least-squares fit; of a posterior they see its REML optimum."""
-OF_POSTERIOR: tuple[OfPosterior, ...] = (sampling.draws,)
+ALONE: tuple[OfOptimum, ...] = (variances.singular,)
+"""Judgements of an optimum that has no posterior beside it."""
+OF_POSTERIOR: tuple[OfPosterior, ...] = (
+    sampling.draws,
+    variances.boundary,
+    variances.correlations,
+    variances.priors,
+)
 """Judgements of a posterior and its REML optimum, None where there is none."""
 
 
@@ -62,7 +81,7 @@ def check(subject: Model | PosteriorFit | BlupFit | Study | Mapping[str, Posteri
     if isinstance(subject, Model):
         return Findings(of_design(subject.design))
     if isinstance(subject, BlupFit):
-        return Findings([*of_design(subject.design), *_of_optimum(subject)])
+        return Findings([*of_design(subject.design), *_of_optimum(subject, ALONE)])
     if isinstance(subject, PosteriorFit):
         return Findings([*of_design(subject.design), *of_fit(subject)])
     if _is_posteriors(subject):
@@ -98,8 +117,8 @@ def of_fit(fit: PosteriorFit, blup: BlupFit | None = None) -> Iterator[Finding]:
         yield from _of_optimum(blup)
 
 
-def _of_optimum(blup: BlupFit) -> Iterator[Finding]:
-    for judge in OF_OPTIMUM:
+def _of_optimum(blup: BlupFit, more: tuple[OfOptimum, ...] = ()) -> Iterator[Finding]:
+    for judge in (*OF_OPTIMUM, *more):
         yield from judge(blup)
 
 
@@ -166,6 +185,7 @@ def _notices(models: Mapping[str, Model]) -> Iterator[Finding]:
 
 
 def _of_several(fits: Mapping[str, PosteriorFit]) -> Iterator[Finding]:
+    yield from comparisons.not_comparable(fits)
     for name, fit in fits.items():
         for finding in itertools.chain(of_design(fit.design), of_fit(fit)):
             yield replace(finding, about=name)

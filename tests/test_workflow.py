@@ -171,7 +171,7 @@ def test_singular_reml_is_distrusted(dyes):
     (finding,) = [f for f in dyes.findings if f.code == "singular-reml"]
     assert finding.severity == "warning"
     assert finding.about == "varying_intercept"
-    assert finding.text.startswith("REML: ")
+    assert finding.text.startswith("The REML optimum is on the boundary: ")
     assert "sd of Intercept between levels of Batch is estimated as zero" in finding.text
 
 

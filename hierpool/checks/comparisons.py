@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from hierpool.checks.compare import check_comparable
+from hierpool.core.errors import ComparisonError
 from hierpool.core.findings import Finding
 
 FEW_ROWS = 100  # below which the error of a difference of elpd is rough (Sivula et al. 2020)
@@ -23,11 +25,23 @@ def scores(fits: Mapping[str, Any], said: Iterable[str]) -> Iterator[Finding]:
     told = {str(fit.info.get("reason")) for fit in fits.values() if fit.info.get("reason")}
     for text in dict.fromkeys(said):
         if not any(reason in text for reason in told):
-            yield Finding("comparison", "warning", f"{text.rstrip('.')}.")
+            said_again = f"{text[0].upper()}{text[1:].rstrip('.')}."
+            yield Finding("comparison", "warning", said_again)
     n = next(iter(fits.values())).design.n
     if n < FEW_ROWS:
         text = f"With {n} rows the standard errors of differences in elpd are rough."
-        yield Finding("few-rows", "note", text)
+        meaning = "A difference has to be larger than its error says to count."
+        yield Finding("few-rows", "note", text, meaning)
+
+
+def not_comparable(fits: Mapping[str, Any]) -> Iterator[Finding]:
+    """Fits of different rows or responses."""
+    try:
+        check_comparable(fits)
+    except ComparisonError as error:
+        meaning = "Neither elpd nor likelihoods of these fits can be set against each other."
+        said = f"{error.message[0].upper()}{error.message[1:].rstrip('.')}."
+        yield Finding("not-comparable", "problem", said, meaning)
 
 
 def posterior_and_blups(table: pd.DataFrame) -> Iterator[Finding]:
@@ -38,6 +52,12 @@ def posterior_and_blups(table: pd.DataFrame) -> Iterator[Finding]:
         factor, level, term = worst
         text = (
             f"Posterior means and BLUPs differ by up to {gap.max():.2f} posterior sds "
-            f"({term} of {factor} {level}); compare_blups says how much is due to the priors."
+            f"({term} of {factor} {level})."
         )
-        yield Finding("posterior-differs-from-blups", "note", text)
+        meaning = (
+            "Estimates of levels depend on which of the two is used; hp.compare_blups(fit, reml) says "
+            "how much of it is due to the prior of the fixed effects, and how much to the standard "
+            "deviations."
+        )
+        worst_first = table.loc[gap.sort_values(ascending=False).index[:10]]
+        yield Finding("posterior-differs-from-blups", "note", text, meaning, evidence=worst_first)

@@ -11,7 +11,12 @@ from hierpool.core.findings import Finding
 def draws(fit: Any, blup: Any) -> Iterator[Finding]:
     """Draws that cannot be trusted, and an engine that was not the one asked for."""
     if not fit.status.is_trustworthy:
-        yield Finding("doubtful-draws", "problem", fit.status.sentence)
+        yield Finding(
+            "doubtful-draws",
+            "problem",
+            f"The draws did not pass the checks: {fit.status.sentence}",
+            "None of its numbers should be used: fit with more draws, or with engine='nuts'.",
+        )
     elif reason := fit.info.get("reason"):
         yield Finding("engine-fallback", "note", f"It was sampled by NUTS: {reason}.")
 
@@ -19,4 +24,10 @@ def draws(fit: Any, blup: Any) -> Iterator[Finding]:
 def optimum(blup: Any) -> Iterator[Finding]:
     """A search for the optimum that did not end well."""
     if not blup.status.is_trustworthy:
-        yield Finding("doubtful-blups", "warning", f"{blup.method}: {blup.status.sentence}")
+        sentence = blup.status.sentence
+        yield Finding(
+            "doubtful-blups",
+            "warning",
+            f"{sentence[0].upper()}{sentence[1:]}",
+            "Do not use these BLUPs and tests; scale or drop predictors, or trust the posterior.",
+        )

@@ -1,0 +1,129 @@
+"""Situations with a known fault, and clean ones: what every check is held against.
+
+A fault belongs into the file of its subject, ``faults_<subject>.py``, in its tuple ``FAULTS``; the
+tests collect them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+import hierpool as hp
+from hierpool.core.findings import Findings
+
+Simulate = Callable[[np.random.Generator], pd.DataFrame]
+Stage = Literal["model", "reml", "posterior"]
+DRAWS = 250  # of each of 4 chains, enough for what the checks read off theta
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Data with one fault of a stated size.
+
+    Attributes
+    ----------
+    name
+        The fault, in words that a test can be called by.
+    codes
+        Codes of the findings of which one has to appear.
+    effect
+        What was built in, and how large.
+    simulate
+        Random generator -> table with the columns of the formula.
+    formula
+        The model, which does not know of the fault.
+    stage
+        What is checked: the model before fitting, its REML fit, or its posterior.
+    """
+
+    name: str
+    codes: tuple[str, ...]
+    effect: str
+    simulate: Simulate
+    formula: str = "y ~ x + (x | g)"
+    stage: Stage = "reml"
+
+    def check(self, seed: int) -> Findings:
+        """Findings of one simulated table."""
+        data = self.simulate(np.random.default_rng(seed))
+        return check_at(hp.Model(self.formula, data), self.stage)
+
+    def is_found(self, seed: int) -> bool:
+        """Whether the fault of one simulated table is found."""
+        return bool({*self.codes} & {*self.check(seed).codes})
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def check_at(model: hp.Model, stage: Stage) -> Findings:
+    """Findings of a model, of its REML fit, or of a lean posterior."""
+    if stage == "model":
+        return hp.check(model)
+    if stage == "reml":
+        return hp.check(model.reml())
+    return hp.check(model.fit(engine="exact", draws=DRAWS, seed=1, progress=False))
+
+
+def grouped(
+    rng: np.random.Generator,
+    rows: int | np.ndarray = 8,
+    levels: int = 20,
+    *,
+    sd: tuple[float, float] = (1.0, 1.0),
+    sigma: float = 1.0,
+    noise: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> pd.DataFrame:
+    """Lines of levels that differ normally, with normal residuals: ``g``, ``x``, ``y``.
+
+    Parameters
+    ----------
+    rng
+        Of everything.
+    rows, levels
+        Rows of each level, or of all alike, and their number.
+    sd
+        Of the levels' intercepts and slopes, independent of each other; x runs from -1 to 1.
+    sigma
+        Residual sd.
+    noise
+        Shape (n,) of codes -> residuals in place of normal ones.
+    """
+    counts = np.broadcast_to(rows, levels)
+    g = np.repeat(np.arange(levels), counts)
+    x = np.concatenate([np.linspace(-1, 1, n) if n > 1 else [0.0] for n in counts])
+    return lines(rng, g, x, sd, sigma, noise)
+
+
+def lines(
+    rng: np.random.Generator,
+    g: np.ndarray,
+    x: np.ndarray,
+    sd: tuple[float, float] = (1.0, 1.0),
+    sigma: float = 1.0,
+    noise: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> pd.DataFrame:
+    """The same for levels ``g`` (codes) and predictors ``x`` of the rows that are given."""
+    u = rng.normal(size=(g.max() + 1, 2)) * sd
+    e = rng.normal(0, sigma, len(g)) if noise is None else noise(g)
+    y = 3 + 2 * x + u[g, 0] + u[g, 1] * x + e
+    return pd.DataFrame({"g": [f"g{k:03d}" for k in g], "x": x, "y": y})
+
+
+def unbalanced(rng: np.random.Generator) -> pd.DataFrame:
+    """65 levels with 3 to 14 rows each, at uneven values of x."""
+    g = np.repeat(np.arange(65), rng.integers(3, 15, 65))
+    return lines(rng, g, rng.uniform(-1.2, 1.2, len(g)))
+
+
+CLEAN: dict[str, Simulate] = {
+    "8 levels of 10": lambda rng: grouped(rng, 10, 8),
+    "20 levels of 5": lambda rng: grouped(rng, 5, 20),
+    "129 levels of 4": lambda rng: grouped(rng, 4, 129),
+    "65 unbalanced levels": unbalanced,
+}

@@ -1,0 +1,68 @@
+"""Planted faults are found, and clean data are left in peace: all checks of hp.check together."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hierpool as hp
+from tests.testbed.situations import CLEAN, Situation, check_at
+
+FOLDER = Path(__file__).parent
+FILES = sorted(path.stem for path in FOLDER.glob("faults_*.py"))
+FAULTS: tuple[Situation, ...] = tuple(
+    fault for file in FILES for fault in importlib.import_module(f"tests.testbed.{file}").FAULTS
+)
+SEEDS, FOUND = 50, 0.9
+SIMULATIONS, EACH, ANY = 200, 0.05, 0.15
+FEW = (1, 2)  # seeds of the quick tests
+
+
+def test_there_are_at_least_twenty_situations_with_a_stated_effect():
+    assert len(FAULTS) >= 20
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+    assert all(fault.effect for fault in FAULTS)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_a_planted_fault_is_found(fault):
+    assert all(fault.is_found(seed) for seed in FEW)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+@pytest.mark.calibration
+def test_a_planted_fault_is_found_in_nine_of_ten_seeds(fault):
+    found = np.mean([fault.is_found(seed) for seed in range(SEEDS)])
+    assert found >= FOUND
+
+
+@cache
+def warned(size: str) -> list[frozenset[str]]:
+    """Codes of what is worse than a note, of each clean table of this size."""
+    out = []
+    for seed in range(SIMULATIONS):
+        data = CLEAN[size](np.random.default_rng(1000 + seed))
+        found = check_at(hp.Model("y ~ x + (x | g)", data), "posterior")
+        out.append(frozenset(f.code for f in found if f.severity != "note"))
+    return out
+
+
+@pytest.mark.parametrize("size", CLEAN)
+@pytest.mark.calibration
+def test_clean_data_are_left_in_peace(size):
+    each = Counter(code for codes in warned(size) for code in codes)
+    assert {code: k for code, k in each.items() if k > EACH * SIMULATIONS} == {}
+    assert sum(bool(codes) for codes in warned(size)) <= ANY * SIMULATIONS
+
+
+@pytest.mark.parametrize("size", CLEAN)
+def test_a_clean_table_has_no_warning(size):
+    found = check_at(
+        hp.Model("y ~ x + (x | g)", CLEAN[size](np.random.default_rng(1))), "posterior"
+    )
+    assert [f.code for f in found if f.severity != "note"] == []
