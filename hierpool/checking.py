@@ -37,7 +37,6 @@ BEFORE: tuple[OfDesign, ...] = (
 """Judgements of rows, levels and columns; no fit is needed."""
 OF_OPTIMUM: tuple[OfOptimum, ...] = (
     sampling.optimum,
-    response.heavy_tails,
     residuals.judged,
 )
 """Judgements of a REML, ML or least-squares fit; of a posterior they see its REML optimum."""

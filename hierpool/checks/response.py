@@ -1,12 +1,10 @@
-"""Whether a response is plainly not Gaussian: counts, two or few values, bounds, heavy tails."""
+"""Whether a response is plainly not Gaussian: counts, two or few values, bounds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from hierpool.core.design import Design
 from hierpool.core.digits import short
@@ -19,9 +17,6 @@ LOW, SMALL = (
 )  # least value and mean of whole numbers that are counts, not rounded measurements
 WIDE = 0.5  # part of 0 to 1 that proportions spread over
 PILE, LEAST = 0.05, 5  # share and number of rows on the bound of a response that is cut off
-RARE = 0.01  # probability below which tails are too heavy to be chance
-HEAVY = 1.0  # excess kurtosis from which it matters; t with 10 degrees of freedom has it
-ENOUGH = 20  # rows from which the test of kurtosis holds (Anscombe, Glynn 1983)
 
 
 def not_gaussian(design: Design) -> Iterator[Finding]:
@@ -107,28 +102,3 @@ def _cut_off(name: str, bound: float, rows: int, n: int) -> Finding:
         "Slopes and standard deviations come out too small where values are cut off. A censored "
         "model, brms with cens(), takes them for what they are.",
     )
-
-
-def heavy_tails(blup: Any) -> Iterator[Finding]:
-    """Residuals with heavier tails than normal ones.
-
-    References
-    ----------
-    Anscombe, Glynn (1983), Biometrika 70, 227-234.
-    """
-    design: Design = blup.design
-    residuals = (design.y - blup.estimate.fitted) / design.relative_sd
-    if len(residuals) < ENOUGH or not np.isfinite(residuals).all() or np.ptp(residuals) == 0:
-        return
-    excess = float(stats.kurtosis(residuals))
-    p = float(stats.kurtosistest(residuals, alternative="greater").pvalue)
-    if p < RARE and excess > HEAVY:
-        text = (
-            f"Residuals of {design.spec.response} have heavier tails than normal ones: excess "
-            f"kurtosis {short(excess)} (p = {p:.1g})."
-        )
-        meaning = (
-            "A few rows weigh more than they should in coefficients, and intervals of predictions "
-            "are too narrow at the ends. brms or Bambi with a Student-t family is less moved."
-        )
-        yield Finding("heavy-tails", "warning", text, meaning)
