@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -76,5 +77,10 @@ class Analysis:
 
     def answers(self, folder: Path | None = None) -> dict[str, float]:
         """Quantity -> our number."""
-        found = self.fit(self.table.load(folder))
+        found = _fitted(self.fit, self.table, folder)
         return {name: float(np.asarray(read(found))) for name, read in self.quantities.items()}
+
+
+@lru_cache(maxsize=1)  # what a fit has to say is often published in several places, side by side
+def _fitted(fit: Callable[[pd.DataFrame], Any], table: Table, folder: Path | None) -> Any:
+    return fit(table.load(folder))
