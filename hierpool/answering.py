@@ -110,7 +110,7 @@ def bounds(table: pd.DataFrame) -> list[str]:
 
 
 def says_best(comparison: pd.DataFrame, recommended: str) -> str:
-    """What predicts best, by how much, and what is recommended."""
+    """What predicts left-out rows best, by how much, and what is recommended."""
     best = str(comparison.index[0])
     near = [name for name in _near(comparison, TOLD_APART) if name != best]
     worse = [str(name) for name in comparison.index if name != best and name not in near]
@@ -125,6 +125,18 @@ def says_best(comparison: pd.DataFrame, recommended: str) -> str:
         text = f"Left-out rows are predicted best by {best}, which is recommended."
     verb = "predicts" if len(worse) == 1 else "predict"
     return f"{text} {_and(said[n] for n in worse)} {verb} worse." if worse else text
+
+
+def says_best_for_levels(by_group: pd.DataFrame, group: str) -> str:
+    """What predicts the rows of left-out levels best, among those with more than a prior there."""
+    telling = by_group[by_group["note"] == ""]
+    best, *near = _near(telling, TOLD_APART)
+    text = f"All rows of a left-out level of {group} are predicted best by {best}"
+    if by_group.index[0] != best:
+        return f"{text} among the models that have more than a prior to go by."
+    if not near:
+        return f"{text}."
+    return f"{text}, from which {_and(_how_much_lower(telling, near))} cannot be told apart."
 
 
 def _how_much_lower(comparison: pd.DataFrame, names: Iterable[str]) -> list[str]:

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hierpool.checks.compare import compare
-from hierpool.core.errors import HierpoolWarning, UnsupportedModelError
+from hierpool.core.errors import UnsupportedModelError
 from hierpool.data import datasets
 from hierpool.show import plots
 from hierpool.show.report import sections
@@ -72,7 +71,7 @@ def _beginning(study: Study) -> list[Section]:
 
 def _middle(study: Study) -> list[Section]:
     tables, figures = study.tables(), _figures(study)
-    by_group, said = _by_group(study)
+    by_group = study.comparison_by_group
     if by_group is not None:
         figures["comparison_levels"] = plots.comparison(
             by_group, left_out=study.group, response=study.design.spec.response, label=study.label
@@ -83,7 +82,7 @@ def _middle(study: Study) -> list[Section]:
         ),
         sections.blups(study.compare_blups, figures, study.partial),
         sections.shrinkage(study.shrinkage, figures.get("shrinkage"), study.partial),
-        sections.comparison(study.comparison, by_group, study.group, figures, said),
+        sections.comparison(study.comparison, by_group, study.group, figures),
     ]
 
 
@@ -102,18 +101,6 @@ def _figures(study: Study) -> dict[str, Figure]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # the tables have the name
         return study.figures()
-
-
-def _by_group(study: Study) -> tuple[pd.DataFrame | None, list[str]]:
-    """Scores of left-out levels, and what was said on the way."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            table = compare(study.fits, by=study.group)
-        except UnsupportedModelError as error:
-            return None, [f"Left-out levels could not be scored: {error.message}."]
-    ours = [w for w in caught if issubclass(w.category, HierpoolWarning)]
-    return table, list(dict.fromkeys(f"{str(w.message).rstrip('.')}." for w in ours))
 
 
 def _checks(study: Study) -> Section | None:

@@ -40,7 +40,11 @@ class Study:
     models, fits, blups
         Name of the rung of the ladder -> Model, PosteriorFit, BlupFit (REML, or least squares).
     comparison
-        Leave-one-out table of all rungs, best first: the columns of ``az.compare``.
+        Leave-one-out table of all rungs, best first: the columns of ``az.compare``. Which predicts
+        a new row of a known level?
+    comparison_by_group
+        The same with whole levels left out: which predicts the rows of a new level? None where a
+        coefficient's prior is not normal, so that it cannot be integrated out.
     recommended
         The simplest model within one standard error of the best one, or within 4 of elpd.
     partial
@@ -71,6 +75,7 @@ class Study:
     fits: Mapping[str, PosteriorFit]
     blups: Mapping[str, BlupFit]
     comparison: pd.DataFrame
+    comparison_by_group: pd.DataFrame | None
     recommended: str
     partial: str
     shrinkage: pd.DataFrame
@@ -105,8 +110,9 @@ class Study:
 
     @cached_property
     def _tables(self) -> dict[str, pd.DataFrame]:
+        scores = {"comparison": self.comparison, "comparison_by_group": self.comparison_by_group}
         return {
-            "comparison": self.comparison,
+            **{name: table for name, table in scores.items() if table is not None},
             "fixed_effects": _beside(self.fits, self.blups, "fixed_effects"),
             "variance_components": _beside(self.fits, self.blups, "variance_components"),
             "shrinkage": self.shrinkage,
@@ -196,6 +202,7 @@ class Study:
         pulled = self.shrinkage.loc[most_pulled(self.shrinkage, term).index[:MOST_ROWS]]
         shown = {
             "Predicting a left-out row (higher elpd is better)": _scores(self.comparison),
+            **self._shown_by_group(),
             "Fixed effects: posterior, and REML or least squares": (
                 fixed[fixed.index.isin(rungs, level="model")][["mean", *beside]]
             ),
@@ -205,6 +212,13 @@ class Study:
             f"Levels pulled furthest by {self.partial}": pulled[_PULLED],
         }
         return {self._titled(title): pd.DataFrame(table) for title, table in shown.items()}
+
+    def _shown_by_group(self) -> dict[str, pd.DataFrame]:
+        table = self.comparison_by_group
+        if table is None:
+            return {}
+        shown = _scores(table).assign(note=table["note"])
+        return {f"Predicting all rows of a left-out level of {self.group}": shown}
 
 
 def _beside(

@@ -12,7 +12,13 @@ from typing import Any, Literal
 import pandas as pd
 
 from hierpool import checking
-from hierpool.answering import says_best, says_population, says_shrinkage, simplest_of_the_best
+from hierpool.answering import (
+    says_best,
+    says_best_for_levels,
+    says_population,
+    says_shrinkage,
+    simplest_of_the_best,
+)
 from hierpool.checks.blups import compare_blups
 from hierpool.checks.compare import compare
 from hierpool.checks.shrinkage import shrinkage
@@ -22,6 +28,7 @@ from hierpool.core.errors import (
     FitError,
     FormulaError,
     HierpoolWarning,
+    UnsupportedModelError,
     listed,
 )
 from hierpool.core.findings import Finding, Findings
@@ -97,14 +104,17 @@ def study(
             fits[rung] = _fitted(model, arguments)
         blups, impossible = _optima(models)
         begin("comparison")
-        comparison = compare(fits)
+        comparison, by_group = compare(fits), _compared_by_group(fits)
     recommended = simplest_of_the_best(comparison, models)
     pooled = [rung for rung, model in models.items() if model.design.spec.pooling == "partial"]
     partial = recommended if recommended in pooled else simplest_of_the_best(comparison, pooled)
     pulled, beside = shrinkage(fits[partial]), compare_blups(fits[partial], blups[partial])
+    best = says_best(comparison, recommended)
+    if by_group is not None:
+        best += f" {says_best_for_levels(by_group, name)}"
     sentences = [
         says_population(fits, partial),
-        says_best(comparison, recommended),
+        best,
         says_shrinkage(pulled, fits[partial].design, partial),
     ]
     ladder = checking.Ladder(models, fits, blups, partial)
@@ -118,6 +128,7 @@ def study(
         fits=fits,
         blups=blups,
         comparison=comparison,
+        comparison_by_group=by_group,
         recommended=recommended,
         partial=partial,
         shrinkage=pulled,
@@ -174,6 +185,16 @@ def _optima(models: Mapping[str, Model]) -> tuple[dict[str, BlupFit], list[Findi
             text = f"least squares is left out: {error.message} (in {rung})"
             missing.append(Finding("no-least-squares", "warning", text))
     return found, missing
+
+
+def _compared_by_group(fits: Mapping[str, PosteriorFit]) -> pd.DataFrame | None:
+    """Scores of left-out levels; None where coefficients cannot be integrated out."""
+    try:
+        return compare(fits, by="group")
+    except UnsupportedModelError as error:
+        if error.code != "not-integrable":
+            raise
+        return None
 
 
 @contextmanager

@@ -54,6 +54,7 @@ def test_every_rung_is_fitted_both_ways_and_compared(sleep):
     assert list(sleep.models) == list(sleep.fits) == list(sleep.blups) == RUNGS
     assert set(sleep.comparison.index) == set(RUNGS)
     pd.testing.assert_frame_equal(sleep.comparison, hp.compare(sleep.fits))
+    pd.testing.assert_frame_equal(sleep.comparison_by_group, hp.compare(sleep.fits, by="group"))
 
 
 def test_slopes_that_plainly_vary_are_recommended(sleep):
@@ -154,6 +155,20 @@ def test_one_standard_error_recommends_and_two_tell_apart(behind, error, recomme
     table = scores(varying_slope=(0, 0), complete_pooling=(behind, error))
     assert answering.simplest_of_the_best(table, RUNGS) == recommended
     assert ("cannot be told apart" not in answering.says_best(table, recommended)) == told_apart
+
+
+def test_best_for_left_out_levels_has_more_than_a_prior_to_go_by():
+    table = scores(varying_slope=(0, 0), varying_intercept=(1.5, 2.0), no_pooling=(30, 9))
+    table["note"] = ["", "", "a new level has its prior only"]
+    assert answering.says_best_for_levels(table, "boar") == (
+        "All rows of a left-out level of boar are predicted best by varying_slope, from which "
+        "varying_intercept (elpd lower by 1.5, standard error 2.0) cannot be told apart."
+    )
+    table["note"] = table["note"].to_numpy()[::-1]
+    assert answering.says_best_for_levels(table, "boar") == (
+        "All rows of a left-out level of boar are predicted best by varying_intercept among the "
+        "models that have more than a prior to go by."
+    )
 
 
 def test_complete_pooling_can_be_recommended_and_shrinkage_is_still_shown(dyes):

@@ -256,7 +256,6 @@ def comparison(
     by_group: pd.DataFrame | None,
     group: str,
     pictures: Mapping[str, Figure],
-    said: Sequence[str] = (),
 ) -> Section:
     """Which model predicts best: new rows of known levels, and new levels."""
     digits = {"se": 1, "p": 1, "p_worse": 3}
@@ -267,7 +266,6 @@ def comparison(
                 f"the others: that is a new row of a known level of {group}. Each level is left "
                 "out with all its rows: that is a new level. Differences below 4, or within twice "
                 "their standard error dse, do not tell models apart.",
-                *said,
             ]
         )
     ]
