@@ -22,6 +22,7 @@ from hierpool.answering import (
 from hierpool.checks.blups import compare_blups
 from hierpool.checks.compare import compare
 from hierpool.checks.shrinkage import shrinkage
+from hierpool.checks.threads import is_watched
 from hierpool.core.errors import (
     ArgumentError,
     DataError,
@@ -220,8 +221,7 @@ def _bar(steps: int, shown: bool) -> Iterator[Callable[[str], None]]:
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    audience = shown and (console.is_terminal or console.is_jupyter)
-    bar = Progress(console=console, transient=True, disable=not audience)
+    bar = Progress(console=console, transient=True, disable=not (shown and is_watched(console)))
     task = bar.add_task("", total=steps)
     begun: list[str] = []
 

@@ -7,6 +7,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 AFTER = 1.0  # seconds before a bar comes up
 
@@ -49,6 +54,11 @@ def in_threads[Job, Done](
     return [future.result() for future in futures]
 
 
+def is_watched(console: Console) -> bool:
+    """Whether a bar can be seen: in a terminal, or in a notebook that has widgets to show it."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
+
+
 @contextmanager
 def _bar(steps: int, what: str, shown: bool) -> Iterator[Callable[[], None]]:
     """Gives what is to be called after each step."""
@@ -56,8 +66,7 @@ def _bar(steps: int, what: str, shown: bool) -> Iterator[Callable[[], None]]:
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    audience = shown and (console.is_terminal or console.is_jupyter)
-    bar = Progress(console=console, transient=True, disable=not audience)
+    bar = Progress(console=console, transient=True, disable=not (shown and is_watched(console)))
     task = bar.add_task(what, total=steps)
     timer = threading.Timer(AFTER, bar.start)
     timer.daemon = True
