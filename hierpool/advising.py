@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -29,6 +30,7 @@ from hierpool.checks.advice import (
     candidates,
     said_p,
 )
+from hierpool.checks.residuals import judged
 from hierpool.core.design import Design
 from hierpool.core.errors import (
     ArgumentError,
@@ -39,6 +41,7 @@ from hierpool.core.errors import (
     HierpoolWarning,
     UnsupportedModelError,
 )
+from hierpool.core.findings import Findings
 from hierpool.core.spec import GroupTerm, Spec
 from hierpool.data import pooling, steps
 from hierpool.data.formula import factor_text, split_factor
@@ -53,6 +56,17 @@ MOST_STEPS = 12
 MOST_TRIED = 6  # predictors that are looked at for what is missing
 INTERCEPT = "Intercept"
 WHOLE = "the whole of "
+ASKED_BELOW = 0.05  # p from which an addition is tried that a finding asks for
+_VARIANCES = (
+    "hierpool estimates one residual variance (weights must be known): nlme (varIdent, varPower), "
+    "glmmTMB (dispformula) and brms (sigma ~ ...) estimate several."
+)
+ELSEWHERE = {
+    "unequal-variance": _VARIANCES,
+    "unequal-variance-of-levels": _VARIANCES,
+    "autocorrelation": "hierpool takes residuals for independent: nlme (corAR1), glmmTMB (ar1) and "
+    "brms (ar) estimate how one goes on in the next.",
+}
 
 
 @runtime_checkable
@@ -91,8 +105,9 @@ def advise(
     0.1 is not, unless leave-one-out says clearly otherwise; all else is undecided.
 
     Then what the rows ask for is tried: a square of a predictor, a slope that varies, the means
-    of a predictor over the levels. Nothing that you hold is changed: the fits of what was tried
-    are in the answer.
+    of a predictor over the levels. Where residuals ask for what hierpool does not have, unequal
+    variances or autocorrelation, it is said who has it. Nothing that you hold is changed: the
+    fits of what was tried are in the answer.
 
     Parameters
     ----------
@@ -137,7 +152,9 @@ def advise(
         warnings.simplefilter("ignore", HierpoolWarning)
         given = bench.tried(model.design)
         path = [Step(given.name, "given"), *_path(bench, given)]
-        richer = sorted(_richer(bench, given), key=lambda step: step.gain, reverse=True)
+        findings = Findings(judged(given.blup))
+        tried = _richer(bench, given, set(findings.codes))
+        richer = sorted(tried, key=lambda step: step.gain, reverse=True)
     found = [*path, *richer]
     return Advice(
         formula=given.name,
@@ -149,7 +166,8 @@ def advise(
         fits={s.name: f for s in found if (f := bench.every[s.name].fit) is not None},
         blups={s.name: bench.every[s.name].blup for s in found},
         scores={s.name: bench.every[s.name].scores for s in found},
-        notes=tuple(_notes(bench, given, found)),
+        findings=findings,
+        notes=(*_notes(bench, given, found), *_elsewhere(findings)),
     )
 
 
@@ -202,6 +220,11 @@ class Tried:
     def design(self) -> Design:
         """Its rows and columns."""
         return self.model.design
+
+    @cached_property
+    def ml(self) -> BlupFit:
+        """Its ML fit, for tests of fixed effects."""
+        return self.model.ml()
 
     def score(self, by: str) -> Any:
         """Leave-one-out by row or by a factor; None where that is no question it can answer."""
@@ -304,6 +327,7 @@ class Change:
     frame: pd.DataFrame | None = None
     factor: str = ""
     share: float = np.nan
+    code: str = ""  # of the finding that asks for it
 
 
 def _path(bench: Bench, given: Tried) -> Iterator[Step]:
@@ -506,18 +530,19 @@ def _shift(smaller: Tried, larger: Tried) -> tuple[float, str]:
     return float(change[at]), terms[at]
 
 
-def _richer(bench: Bench, given: Tried) -> Iterator[Step]:
+def _richer(bench: Bench, given: Tried, codes: set[str]) -> Iterator[Step]:
     """What the rows ask for: tested first, then fitted and scored where the test is clear."""
     if given.design.spec.pooling == "none":
         return
     for change in _additions(bench, given):
         try:
             design = bench.design(change.spec, change.frame)
-            larger = Model.reml(model_of(design, bench.priors(design)))
-            p = likelihood_ratio(given.blup, larger)[2]
+            larger = model_of(design, bench.priors(design))
         except (DataError, FormulaError):  # the rows cannot tell it
             continue
-        if p < NEEDED_BELOW:
+        same = design.terms == given.design.terms
+        pair = (given.blup, larger.reml()) if same else (given.ml, larger.ml())
+        if likelihood_ratio(*pair)[2] < (ASKED_BELOW if change.code in codes else NEEDED_BELOW):
             yield _compared(bench.tried(design), given, change)
 
 
@@ -532,7 +557,8 @@ def _additions(bench: Bench, given: Tried) -> Iterator[Change]:
     for column in steps.lone_numbers(design)[:MOST_TRIED]:
         if square := steps.square_of(design, column):
             why = f"{spec.response} is not a straight line in {column}."
-            yield Change(steps.with_column(spec, square), square, "richer", why)
+            made = steps.with_column(spec, square)
+            yield Change(made, square, "richer", why, code="curvature")
         for factor in (g.factor for g in design.groups):
             if ":" not in factor and steps.varies_within(design, column, factor):
                 yield from _of_factor(design, column, factor)
@@ -555,7 +581,7 @@ def _of_factor(design: Design, column: str, factor: str) -> Iterator[Change]:
             f"level do, data[{mean!r}] = data.groupby({factor!r})[{column!r}].transform('mean')."
         )
         made = steps.with_column(spec, steps.quote(mean))
-        yield Change(made, mean, "richer", why, frame, factor)
+        yield Change(made, mean, "richer", why, frame, factor, code="contextual-effect")
 
 
 def _notes(bench: Bench, given: Tried, path: list[Step]) -> Iterator[str]:
@@ -595,3 +621,15 @@ def _notes(bench: Bench, given: Tried, path: list[Step]) -> Iterator[str]:
             "Your priors were kept where a model has the same term in the same coding; all others "
             "are defaults."
         )
+
+
+def _elsewhere(findings: Findings) -> Iterator[str]:
+    """What residuals ask for and hierpool does not have, and who does."""
+    for who in dict.fromkeys(ELSEWHERE.values()):
+        asked = [
+            finding.text
+            for finding in findings
+            if ELSEWHERE.get(finding.code) == who and finding.severity != "note"
+        ]
+        if asked:
+            yield " ".join([*asked, who])

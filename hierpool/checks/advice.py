@@ -33,6 +33,7 @@ import numpy as np
 import pandas as pd
 
 from hierpool.core.digits import short
+from hierpool.core.findings import Findings
 
 Verdict = Literal["needed", "not needed", "undecided"]
 Kind = Literal["given", "simpler", "other zero", "richer"]
@@ -249,6 +250,8 @@ class Advice:
         Formula -> Model, PosteriorFit, BlupFit: what was tried is fitted, ready to be used.
     scores
         Formula -> ``"row"`` or a factor -> leave-one-out score that ``az.compare`` takes.
+    findings
+        What the residuals of the given model say (as ``hp.check``).
     notes
         What else to know, in sentences.
     """
@@ -262,6 +265,7 @@ class Advice:
     fits: Mapping[str, Any]
     blups: Mapping[str, Any]
     scores: Mapping[str, Mapping[str, Any]]
+    findings: Findings = field(default_factory=Findings)
     notes: tuple[str, ...] = ()
 
     @property

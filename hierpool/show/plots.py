@@ -17,6 +17,7 @@ from hierpool.show.ladder import ladder
 from hierpool.show.levelpairs import level_coefficients
 from hierpool.show.pareto import pareto_k
 from hierpool.show.partition import variance_partition
+from hierpool.show.path import path
 from hierpool.show.pit import loo_pit
 from hierpool.show.replicated import posterior_predictive
 from hierpool.show.residuals import residuals
@@ -34,6 +35,7 @@ __all__ = [
     "level_coefficients",
     "loo_pit",
     "pareto_k",
+    "path",
     "posterior_against_blup",
     "posterior_predictive",
     "prior_predictive",
