@@ -114,17 +114,15 @@ def says_best(comparison: pd.DataFrame, recommended: str) -> str:
     best = str(comparison.index[0])
     near = [name for name in _near(comparison, TOLD_APART) if name != best]
     worse = [str(name) for name in comparison.index if name != best and name not in near]
-    said = dict(zip([*near, *worse], _how_much_lower(comparison, [*near, *worse]), strict=True))
+    text = f"Left-out rows are predicted best by {best}"
     if near:
-        text = (
-            f"Left-out rows are predicted best by {best}, but {_and(said[n] for n in near)} "
-            f"cannot be told apart from it. {recommended} is recommended, the simplest within one "
-            f"standard error of the best, or {SMALL_DIFFERENCE:g} of elpd."
+        return (
+            f"{text}, but {_and(_how_much_lower(comparison, near))} cannot be told apart from it: "
+            f"{recommended} is recommended, the simplest within one standard error of the best, "
+            f"or {SMALL_DIFFERENCE:g} of elpd."
         )
-    else:
-        text = f"Left-out rows are predicted best by {best}, which is recommended."
-    verb = "predicts" if len(worse) == 1 else "predict"
-    return f"{text} {_and(said[n] for n in worse)} {verb} worse." if worse else text
+    following = f"; next is {_how_much_lower(comparison, worse[:1])[0]}" if worse else ""
+    return f"{text}, which is recommended{following}."
 
 
 def says_best_for_levels(by_group: pd.DataFrame, group: str) -> str:

@@ -13,9 +13,10 @@ from typing import Any
 
 import pandas as pd
 
+from hierpool.answering import INTERCEPT
 from hierpool.checks import before, comparisons, residuals, response, sampling, variances
 from hierpool.core.design import Design
-from hierpool.core.errors import ArgumentError, DataError
+from hierpool.core.errors import ArgumentError, DataError, HierpoolWarning
 from hierpool.core.findings import Finding, Findings
 from hierpool.fits import BlupFit, PosteriorFit
 from hierpool.models import Model, optimum
@@ -161,7 +162,36 @@ def of_ladder(ladder: Ladder, beside: pd.DataFrame) -> Iterator[Finding]:
                 sampling.draws(fit, blup), sampling.optimum(blup) if blup is not None else ()
             )
         for finding in found:
-            yield replace(finding, about=name)
+            yield replace(_with_cost(finding, ladder), about=name)
+
+
+def _with_cost(finding: Finding, ladder: Ladder) -> Finding:
+    """A finding about a variance on the edge, with what leaving it out would cost."""
+    smaller = _without(finding, ladder)
+    if smaller is None:
+        return finding
+    factor = ladder.models[ladder.partial].design.groups[0].factor
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HierpoolWarning)  # it stands for a rough comparison
+        scores = [ladder.fits[name].loo(factor, exact=False) for name in (ladder.partial, smaller)]
+    cost = comparisons.cost_of_dropping(scores[0], scores[1], smaller, factor)
+    return replace(finding, text=f"{finding.text} {cost}")
+
+
+def _without(finding: Finding, ladder: Ladder) -> str | None:
+    """The rung without what the finding doubts; None where the ladder has none."""
+    if finding.code not in {"singular-reml", "variance-near-zero"} or finding.evidence is None:
+        return None
+    share = finding.evidence["p_small"].droplevel("factor")
+    doubted = str(share.idxmax())
+    if len(share) == 1:
+        smaller = "complete_pooling"
+    elif share[doubted] < variances.NOT_EXCLUDED:
+        smaller = "varying_slope_uncorrelated"
+    else:
+        smaller = "varying_slope_only" if doubted == INTERCEPT else "varying_intercept"
+    fitted = smaller in ladder.fits and smaller != ladder.partial
+    return smaller if fitted and ladder.fits[smaller].is_integrable else None
 
 
 def of_scores(

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 92  # of printed sentences
+NO_DOUBT = (
+    "Nothing to distrust was found in the data, the draws, the REML fits, the residuals or the "
+    "comparison."
+)
 MOST_ROWS = 8  # of the printed table of the most shrunk levels
 _PULLED = ["n", "no_pooling", "partial_pooling", "population", "pooling_factor"]
 
@@ -88,6 +92,11 @@ class Study:
     def design(self) -> Design:
         """Rows and columns of the partially pooled model."""
         return self.fits[self.partial].design
+
+    @property
+    def is_well_behaved(self) -> bool:
+        """Whether nothing worse than a note was found."""
+        return self.findings.worst in {None, "note"}
 
     @property
     def headline(self) -> str:
@@ -166,8 +175,9 @@ class Study:
         lines = [self.headline, ""]
         lines += [line for text in self.answer.splitlines() for line in textwrap.wrap(text, WIDTH)]
         lines += ["", self._titled("What to distrust")]
-        for text in self._doubts():
-            lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
+        if self.is_well_behaved:
+            lines += textwrap.wrap(NO_DOUBT, WIDTH, initial_indent="  ", subsequent_indent="  ")
+        lines += self.findings.lines("  ", brief=True)
         for title, table in self._shown_tables().items():
             lines += ["", title, _text(table)]
         return "\n".join(lines)
@@ -176,23 +186,19 @@ class Study:
         from html import escape
 
         answer = "".join(f"<p>{escape(text)}</p>" for text in self.answer.splitlines())
-        doubts = "".join(f"<li>{escape(text)}</li>" for text in self._doubts())
+        doubts = f"<p>{NO_DOUBT}</p>" if self.is_well_behaved else ""
+        doubts += self.findings._repr_html_() if self.findings else ""
         tables = "".join(
             f"<h4>{escape(title)}</h4>{table.to_html(float_format=number, na_rep='')}"
             for title, table in self._shown_tables().items()
         )
         return (
             f"<h3>{escape(self.headline)}</h3>{answer}"
-            f"<h4>{escape(self._titled('What to distrust'))}</h4><ul>{doubts}</ul>{tables}"
+            f"<h4>{escape(self._titled('What to distrust'))}</h4>{doubts}{tables}"
         )
 
     def _titled(self, text: str) -> str:
         return f"{text} — {self.label}" if self.label else text
-
-    def _doubts(self) -> list[str]:
-        if self.findings:
-            return [str(finding) for finding in self.findings]
-        return ["Nothing found in the data, the draws, the REML fits or the comparison."]
 
     def _shown_tables(self) -> dict[str, pd.DataFrame]:
         fixed, spread = self._tables["fixed_effects"], self._tables["variance_components"]
@@ -211,6 +217,8 @@ class Study:
             ),
             f"Levels pulled furthest by {self.partial}": pulled[_PULLED],
         }
+        if self.is_well_behaved:  # the answer names those pulled furthest
+            del shown[f"Levels pulled furthest by {self.partial}"]
         return {self._titled(title): pd.DataFrame(table) for title, table in shown.items()}
 
     def _shown_by_group(self) -> dict[str, pd.DataFrame]:

@@ -125,9 +125,8 @@ def test_a_clear_winner_is_recommended():
     table = scores(varying_slope=(0, 0), varying_intercept=(30, 6), complete_pooling=(90, 12))
     assert answering.simplest_of_the_best(table, RUNGS) == "varying_slope"
     assert answering.says_best(table, "varying_slope") == (
-        "Left-out rows are predicted best by varying_slope, which is recommended. "
-        "varying_intercept (elpd lower by 30.0, standard error 6.0) and complete_pooling "
-        "(90.0, 12.0) predict worse."
+        "Left-out rows are predicted best by varying_slope, which is recommended; next is "
+        "varying_intercept (elpd lower by 30.0, standard error 6.0)."
     )
 
 
@@ -136,9 +135,8 @@ def test_of_models_that_predict_alike_the_simplest_is_recommended():
     assert answering.simplest_of_the_best(table, RUNGS) == "varying_intercept"
     assert answering.says_best(table, "varying_intercept") == (
         "Left-out rows are predicted best by varying_slope, but varying_intercept (elpd lower by "
-        "3.9, standard error 0.2) cannot be told apart from it. varying_intercept is recommended, "
-        "the simplest within one standard error of the best, or 4 of elpd. complete_pooling "
-        "(50.0, 9.0) predicts worse."
+        "3.9, standard error 0.2) cannot be told apart from it: varying_intercept is recommended, "
+        "the simplest within one standard error of the best, or 4 of elpd."
     )
 
 
@@ -190,6 +188,18 @@ def test_singular_reml_is_distrusted(dyes):
     assert "sd of Intercept between levels of Batch is estimated as zero" in finding.text
 
 
+def test_what_dropping_a_doubted_variance_costs_is_told_with_its_error(dyes):
+    (finding,) = dyes.findings.of("singular-reml")
+    scores = [dyes.fits[n].loo("Batch").elpd_i for n in ("varying_intercept", "complete_pooling")]
+    lost = np.asarray(scores[0]) - np.asarray(scores[1])
+    way = "lower" if lost.sum() > 0 else "higher"
+    assert (
+        f"Without it (complete_pooling) the elpd of left-out levels of Batch is {way} by "
+        f"{abs(lost.sum()):.1f}, standard error {np.sqrt(6) * lost.std(ddof=1):.1f}."
+        in finding.text
+    )
+
+
 def test_label_of_simulated_data_is_in_every_headline(dyes):
     assert str(dyes).startswith("Dyestuff2 (simulated): ")
     titles = [*dyes._shown_tables(), dyes._titled("What to distrust")]
@@ -197,10 +207,26 @@ def test_label_of_simulated_data_is_in_every_headline(dyes):
     assert all(title in str(dyes) for title in titles)
 
 
-def test_nothing_to_distrust_is_said_in_one_line(sleep):
-    text = str(replace(sleep, findings=Findings()))
-    after = text.split("What to distrust — sleepstudy\n")[1].split("\n\n")[0]
-    assert after == "  Nothing found in the data, the draws, the REML fits or the comparison."
+def test_a_study_without_warnings_says_so_and_stays_short(sleep):
+    quiet = replace(sleep, findings=Findings([Finding("few-rows", "note", "Few.", "Mind it.")]))
+    after = str(quiet).split("What to distrust — sleepstudy\n")[1].split("\n\n")[0]
+    assert after.startswith("  Nothing to distrust was found in the data, the draws, the REML fits")
+    assert after.endswith("comparison.\n  note: Few.")
+    assert "pulled furthest" not in str(quiet)
+    assert len(str(quiet)) < len(str(sleep))
+
+
+def test_the_answer_has_three_sentences(sleep, dyes):
+    for study in (sleep, dyes):
+        assert [line.count(". ") for line in study.answer.splitlines()] == [0, 0, 0]
+
+
+def test_a_doubt_is_printed_with_what_it_means_below_it(sleep):
+    (finding, *_) = sleep.findings
+    lines = str(sleep).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith(f"  {finding.severity}: "))
+    meaning = next(line for line in lines[at:] if line.startswith("      "))
+    assert finding.meaning.startswith(meaning.strip())
 
 
 def test_doubtful_draws_are_kept_and_said_first(hasty):
@@ -359,4 +385,4 @@ def test_a_saturated_rung_loses_its_least_squares_and_no_more():
     assert "no_pooling" in study.fits
     assert "no_pooling" not in study.blups
     assert "no-least-squares" in {finding.code for finding in study.findings}
-    assert "least squares is left out" in repr(study).replace("\n    ", " ")
+    assert "least squares is left out" in " ".join(repr(study).split())

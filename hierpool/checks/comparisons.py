@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hierpool.checks.compare import check_comparable
@@ -61,3 +62,25 @@ def posterior_and_blups(table: pd.DataFrame) -> Iterator[Finding]:
         )
         worst_first = table.loc[gap.sort_values(ascending=False).index[:10]]
         yield Finding("posterior-differs-from-blups", "note", text, meaning, evidence=worst_first)
+
+
+def cost_of_dropping(larger: Any, smaller: Any, name: str, factor: str) -> str:
+    """What predicting whole left-out levels loses with the smaller model, in a sentence.
+
+    Parameters
+    ----------
+    larger, smaller
+        Scores of leaving out each level of one factor: ``fit.loo(factor)``.
+    name
+        Of the smaller model.
+    factor
+        Whose levels were left out.
+    """
+    differences = np.asarray(larger.elpd_i) - np.asarray(smaller.elpd_i)
+    lost = float(differences.sum())
+    error = float(np.sqrt(len(differences)) * differences.std(ddof=1))
+    way = "lower" if lost > 0 else "higher"
+    return (
+        f"Without it ({name}) the elpd of left-out levels of {factor} is {way} by {abs(lost):.1f}, "
+        f"standard error {error:.1f}."
+    )

@@ -14,7 +14,7 @@ Severity = Literal["note", "warning", "problem"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
 """The worst first."""
 NOTHING = "Nothing found."
-_WIDTH = 92  # of printed sentences
+WIDTH = 92  # of printed sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,13 @@ class Finding:
     evidence: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
+        return f"{self.sentence} {self.meaning}" if self.meaning else self.sentence
+
+    @property
+    def sentence(self) -> str:
+        """Severity, model and sentence, without the meaning."""
         where = f"{self.about}: " if self.about else ""
-        said = f"{self.severity}: {where}{self.text}"
-        return f"{said} {self.meaning}" if self.meaning else said
+        return f"{self.severity}: {where}{self.text}"
 
 
 class Findings(tuple[Finding, ...]):
@@ -91,13 +95,16 @@ class Findings(tuple[Finding, ...]):
         return pd.DataFrame(rows, columns=columns)
 
     def __repr__(self) -> str:
-        if not self:
-            return NOTHING
-        return "\n".join(
-            line
-            for finding in self
-            for line in textwrap.wrap(str(finding), _WIDTH, subsequent_indent="  ")
-        )
+        return "\n".join(self.lines()) if self else NOTHING
+
+    def lines(self, indent: str = "", brief: bool = False) -> list[str]:
+        """Printed lines: each sentence, and under it what it means; ``brief``: not of notes."""
+        out = []
+        for finding in self:
+            out += _wrapped(finding.sentence, indent, f"{indent}  ")
+            if not (brief and finding.severity == "note"):
+                out += _wrapped(finding.meaning, f"{indent}    ", f"{indent}    ")
+        return out
 
     def _repr_html_(self) -> str:
         items = "".join(
@@ -106,3 +113,7 @@ class Findings(tuple[Finding, ...]):
             for f in self
         )
         return f"<ul>{items}</ul>" if items else f"<p>{NOTHING}</p>"
+
+
+def _wrapped(text: str, first: str, others: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=others)

@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "answering": {*JOINTS, "fits"},
     "reporting": {*JOINTS, "fits"},
     "studies": {*JOINTS, "fits", "models", "answering", "advising", "reporting"},
-    "checking": {*JOINTS, "fits", "models", "studies"},
+    "checking": {*JOINTS, "fits", "models", "studies", "answering"},
     "workflow": {
         *JOINTS,
         *("fits", "models", "engines", "storage", "calibrating"),
