@@ -126,10 +126,13 @@ def says_best(comparison: pd.DataFrame, recommended: str) -> str:
 
 
 def says_best_for_levels(by_group: pd.DataFrame, group: str) -> str:
-    """What predicts the rows of left-out levels best, among those with more than a prior there."""
+    """What predicts the rows of left-out levels best, among those with more than a prior there.
+
+    A clause that goes on from ``says_best``.
+    """
     telling = by_group[by_group["note"] == ""]
     best, *near = _near(telling, TOLD_APART)
-    text = f"All rows of a left-out level of {group} are predicted best by {best}"
+    text = f"all rows of a left-out level of {group} are predicted best by {best}"
     if by_group.index[0] != best:
         return f"{text} among the models that have more than a prior to go by."
     if not near:

@@ -112,7 +112,7 @@ def study(
     pulled, beside = shrinkage(fits[partial]), compare_blups(fits[partial], blups[partial])
     best = says_best(comparison, recommended)
     if by_group is not None:
-        best += f" {says_best_for_levels(by_group, name)}"
+        best = f"{best.removesuffix('.')}; {says_best_for_levels(by_group, name)}"
     sentences = [
         says_population(fits, partial),
         best,

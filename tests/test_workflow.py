@@ -159,12 +159,12 @@ def test_best_for_left_out_levels_has_more_than_a_prior_to_go_by():
     table = scores(varying_slope=(0, 0), varying_intercept=(1.5, 2.0), no_pooling=(30, 9))
     table["note"] = ["", "", "a new level has its prior only"]
     assert answering.says_best_for_levels(table, "boar") == (
-        "All rows of a left-out level of boar are predicted best by varying_slope, from which "
+        "all rows of a left-out level of boar are predicted best by varying_slope, from which "
         "varying_intercept (elpd lower by 1.5, standard error 2.0) cannot be told apart."
     )
     table["note"] = table["note"].to_numpy()[::-1]
     assert answering.says_best_for_levels(table, "boar") == (
-        "All rows of a left-out level of boar are predicted best by varying_intercept among the "
+        "all rows of a left-out level of boar are predicted best by varying_intercept among the "
         "models that have more than a prior to go by."
     )
 
