@@ -6,7 +6,8 @@ import json
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import version
 from os import PathLike
@@ -90,6 +91,7 @@ def _end(study: Study, facts: Facts) -> list[Section]:
     code, shell = _code(study)
     parts = [
         sections.findings(study.findings),
+        _advice(study),
         _checks(study),
         methods(facts),
         reproduce(code, shell, facts),
@@ -101,6 +103,27 @@ def _figures(study: Study) -> dict[str, Figure]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # the tables have the name
         return study.figures()
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """Our own warnings, to be written into the report, once it is over."""
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield said
+    ours = [w for w in caught if issubclass(w.category, HierpoolWarning)]
+    said += dict.fromkeys(f"{str(w.message).rstrip('.')}." for w in ours)
+
+
+def _advice(study: Study) -> Section | None:
+    """What may go and what is missing; nothing where these models cannot be asked."""
+    with _heard() as said:
+        try:
+            found = study.advice
+        except UnsupportedModelError:
+            return None
+    return sections.advice([found.sentence, *found.notes, *said], found.table, {})
 
 
 def _checks(study: Study) -> Section | None:

@@ -26,6 +26,7 @@ ORDER = [
     "shrinkage",
     "comparison",
     "findings",
+    "advice",
     "checks",
     "methods",
     "reproduce",

@@ -121,7 +121,7 @@ def test_pictures_hold_shapes_only_and_follow_the_pages_colours():
     ax = figure.subplots()
     ax.plot([0, 1], [0, 1], color=POOLINGS["no_pooling"].color)
     ax.set_title("<script> & \x0b names", color=MUTED)
-    svg = str(draw(figure, "name", EVIL))
+    svg = str(draw(figure, "p0", EVIL))
     assert svg.startswith("<svg ")
     for gone in ("<script", "<!--", "metadata", "<text", "#5f5f5f", "#d55e00", "http"):
         assert gone not in svg
@@ -151,6 +151,14 @@ def test_cells_are_rounded_on_the_page_and_whole_in_the_download():
     assert [c.shown for c in first] == ["g", "1", "0.3333", "4", "−861.6", "True"]
     assert float(first[2].exact) == 1 / 3
     assert (second[4].shown, second[4].exact) == ("–", "")
+
+
+def test_labels_of_rows_without_a_name_are_kept_and_mere_counts_are_not():
+    frame = pd.DataFrame({"a": [1, 2]}, index=[17, 4])
+    cells = read_cells(frame, {})
+    assert (cells.columns, cells.n_keys) == (["row", "a"], 1)
+    assert [row[0].shown for row in cells.rows] == ["17", "4"]
+    assert read_cells(frame.reset_index(drop=True), {}).columns == ["a"]
 
 
 def test_text_that_the_page_would_trim_is_kept_for_the_download():

@@ -13,6 +13,7 @@ import pandas as pd
 from hierpool.core.digits import number as four_digits
 
 MISSING = "–"
+ROW = "row"  # what an index without a name is called
 _WHOLE = ("ess_bulk", "ess_tail")
 _USUAL = {
     **dict.fromkeys(_WHOLE, 0),
@@ -66,10 +67,14 @@ class Cells:
 
 
 def read_cells(frame: pd.DataFrame, digits: Mapping[str, int]) -> Cells:
-    """The cells of a table; an index with a name becomes columns."""
-    named = [name is not None for name in frame.index.names]
-    flat = frame.reset_index() if all(named) else frame
-    n_keys = frame.index.nlevels if all(named) else 0
+    """The cells of a table; an index becomes columns, but for one that only counts the rows."""
+    index = frame.index
+    is_plain = isinstance(index, pd.RangeIndex) and index.name is None
+    names = [ROW if name is None else str(name) for name in index.names]
+    keys = pd.DataFrame({k: index.get_level_values(k) for k in range(index.nlevels)})
+    keys = keys.set_axis(names, axis=1).iloc[:, : 0 if is_plain else None]
+    flat = pd.concat([keys, frame.reset_index(drop=True)], axis=1)
+    n_keys = keys.shape[1]
     columns = [str(c) for c in flat.columns]
     series = [flat.iloc[:, k] for k in range(len(columns))]
     written = [

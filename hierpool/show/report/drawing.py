@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 from xml.etree import ElementTree
@@ -33,21 +35,48 @@ _PIXELS_AN_INCH = 122  # of screen at most: a page-wide figure is then as wide a
 _PIXELS = "data:image/png;base64,"
 
 
-def draw(figure: Figure, name: str, title: str) -> Markup:
-    """The figure as an inline ``<svg>`` whose ids begin with ``name``.
+def draw(figure: Figure, prefix: str, title: str) -> Markup:
+    """The figure as an inline ``<svg>`` whose ids and classes begin with ``prefix``.
 
     Texts are drawn as shapes, so that they look the same everywhere and collide nowhere; what a
     reader who cannot see them needs stands in ``title``. Colours of ours follow the page's.
     """
     root = ElementTree.fromstring(_NOT_XML.sub("\ufffd", _saved(figure)))
-    _tidy(root, f"{name}-")
-    root.tag = "svg"
-    root.set("style", f"max-width: {_PIXELS_AN_INCH * figure.get_figwidth():.0f}px")
-    for size in ("width", "height", "version"):
-        root.attrib.pop(size, None)
-    root.set("role", "img")
-    root.set("aria-label", _NOT_XML.sub("\ufffd", title))
+    _drop_what_a_page_has_no_use_for(root)
+    looks = _Looks(prefix)
+    names = _short_names(root, prefix)
+    for element in root.iter():
+        element.tag = _bare(element.tag)
+        element.text = element.tail = None
+        element.attrib = dict(_attributes(element.attrib, names, looks))
+    root.attrib = {
+        "viewBox": root.attrib["viewBox"],
+        "role": "img",
+        "aria-label": _NOT_XML.sub("\ufffd", title),
+        "style": f"max-width: {_PIXELS_AN_INCH * figure.get_figwidth():.0f}px",
+    }
+    sheet = ElementTree.Element("style")
+    sheet.text = looks.sheet
+    root.insert(0, sheet)
     return Markup(ElementTree.tostring(root, encoding="unicode", short_empty_elements=True))
+
+
+@dataclass
+class _Looks:
+    """Styles of a picture, each written once: a plot of thousands of points repeats few."""
+
+    prefix: str
+    classes: dict[str, str] = field(default_factory=dict)
+
+    def of(self, style: str) -> str:
+        """The class for a style."""
+        style = re.sub(r"#[0-9a-f]{6}\b", lambda m: _followed(m[0]), style)
+        return self.classes.setdefault(style, f"{self.prefix}s{len(self.classes)}")
+
+    @property
+    def sheet(self) -> str:
+        """The rules of all classes."""
+        return "".join(f".{name}{{{style}}}" for style, name in self.classes.items())
 
 
 def _saved(figure: Figure) -> str:
@@ -63,40 +92,48 @@ def _saved(figure: Figure) -> str:
     return buffer.getvalue().decode("utf-8", errors="replace")
 
 
-def _tidy(root: ElementTree.Element, prefix: str) -> None:
-    """Drop what a page has no use for, name ids apart, round coordinates, let colours follow."""
-    used = set(re.findall(r"(?<=[(\"])#([^)\"]+)", ElementTree.tostring(root, encoding="unicode")))
+def _drop_what_a_page_has_no_use_for(root: ElementTree.Element) -> None:
     for parent in root.iter():
         for child in list(parent):
             if _bare(child.tag) in _DROPPED:
                 parent.remove(child)
-    for element in root.iter():
-        element.tag = _bare(element.tag)
-        element.text = element.tail = None
-        element.attrib = dict(
-            _attribute(_bare(key), value, prefix)
-            for key, value in element.attrib.items()
-            if key != "id" or value in used
-        )
+
+
+def _short_names(root: ElementTree.Element, prefix: str) -> dict[str, str]:
+    """Ids that something refers to -> short ones that are unlike those of other pictures."""
+    text = ElementTree.tostring(root, encoding="unicode")
+    used = dict.fromkeys(re.findall(r"(?<=[(\"])#([^)\"]+)", text))
+    own = {element.get("id") for element in root.iter()}
+    return {name: f"{prefix}i{k}" for k, name in enumerate(n for n in used if n in own)}
 
 
 def _bare(name: str) -> str:
     return name.rpartition("}")[2]
 
 
-def _attribute(key: str, value: str, prefix: str) -> tuple[str, str]:
-    if key == "id":
-        return key, prefix + value
-    if key == "href":
-        if value.startswith("#"):
-            return key, f"#{prefix}{value[1:]}"
-        return key, value if value.startswith(_PIXELS) else "#"
-    value = value.replace("url(#", f"url(#{prefix}")
-    if key in _ROUNDED and "scale" not in value:
-        value = " ".join(_NUMBER.sub(lambda m: f"{float(m[0]):.2f}", value).split())
-    if key == "style":
-        value = re.sub(r"#[0-9a-f]{6}\b", lambda m: _followed(m[0]), value)
-    return key, value
+def _attributes(
+    given: Mapping[str, str], names: Mapping[str, str], looks: _Looks
+) -> Iterator[tuple[str, str]]:
+    """Attributes of one element: references renamed, coordinates rounded, style as a class."""
+    for full, value in given.items():
+        key = _bare(full)
+        if key == "id":
+            if value in names:
+                yield key, names[value]
+        elif key == "href":
+            is_picture = value.startswith(_PIXELS)
+            yield key, value if is_picture else f"#{names.get(value.removeprefix('#'), '')}"
+        elif key == "style":
+            yield "class", looks.of(_renamed(value, names))
+        elif key in _ROUNDED and "scale" not in value:
+            rounded = _NUMBER.sub(lambda m: f"{float(m[0]):.2f}", value)
+            yield key, " ".join(rounded.split())
+        else:
+            yield key, _renamed(value, names)
+
+
+def _renamed(value: str, names: Mapping[str, str]) -> str:
+    return re.sub(r"url\(#([^)]+)\)", lambda m: f"url(#{names.get(m[1], '')})", value)
 
 
 def _followed(color: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -11,7 +12,6 @@ from markupsafe import Markup, escape
 
 from hierpool.core.findings import Finding
 from hierpool.show.report.cells import read_cells
-from hierpool.show.report.columns import meaning
 from hierpool.show.report.drawing import draw
 from hierpool.show.report.parts import DataTable, Page
 
@@ -31,6 +31,7 @@ def render(page: Page) -> str:
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
+    pictures = itertools.count()
     templates = Environment(
         loader=PackageLoader("hierpool.show.report"),
         autoescape=True,
@@ -42,11 +43,10 @@ def render(page: Page) -> str:
     templates.globals.update(
         breakable=_breakable,
         cells_of=lambda part: read_cells(part.frame, part.digits),
-        draw=draw,
+        draw=lambda figure, title: draw(figure, f"p{next(pictures)}", title),
         evidence_of=_evidence,
-        meaning=meaning,
     )
-    templates.tests["documented"] = lambda name: bool(meaning(name))
+    templates.filters["explained"] = lambda name, table: table.meaning(name)
     made = templates.get_template("page.html").render(
         page=page, policy=policy, style=Markup(style), script=Markup(script)
     )
@@ -55,7 +55,9 @@ def render(page: Page) -> str:
 
 def _evidence(finding: Finding, place: int) -> DataTable:
     assert finding.evidence is not None
-    return DataTable(f"evidence_{place}_{finding.code}", "Evidence", finding.evidence)
+    table = finding.evidence
+    unsaid = {str(name): "" for name in (*table.index.names, *table.columns)}
+    return DataTable(f"evidence_{place}_{finding.code}", "Evidence", table, meanings=unsaid)
 
 
 def _breakable(name: str) -> Markup:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from hierpool.core.findings import Finding
+from hierpool.show.report.columns import meaning
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class DataTable:
         Column -> decimals to show; other numbers show four digits that matter.
     shown
         Rows that are shown before the reader asks for all.
+    meanings
+        Column -> what it means here, where that is not what it means elsewhere.
     """
 
     template: ClassVar[str] = "table"
@@ -57,6 +60,11 @@ class DataTable:
     note: str = ""
     digits: Mapping[str, int] = field(default_factory=dict)
     shown: int = 12
+    meanings: Mapping[str, str] = field(default_factory=dict)
+
+    def meaning(self, name: str) -> str:
+        """What a column means; empty where its name has to do."""
+        return self.meanings.get(name, meaning(name))
 
 
 @dataclass(frozen=True)

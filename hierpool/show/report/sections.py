@@ -316,13 +316,54 @@ def findings(every: Findings) -> Section | None:
 def advice(
     sentences: Sequence[str], table: pd.DataFrame, pictures: Mapping[str, Figure]
 ) -> Section:
-    """What to do next, with what it would cost."""
-    drawn = [Picture(f"advice_{name}", "What each step costs", f) for name, f in pictures.items()]
-    return Section(
-        "advice",
-        "What to do next",
-        [Prose(list(sentences)), *drawn, DataTable("advice", "Proposals", table)],
+    """What may go, what is missing, and what either costs."""
+    lead = (
+        "The answer takes the simplest of the models that predict about as well as the best. Here "
+        "the richest of them is asked, term by term, what the data need of it, by likelihood "
+        "ratio and by both leave-one-out scores. The two may differ where a term hardly matters "
+        "for prediction."
     )
+    first = [
+        "change",
+        "verdict",
+        "row_diff",
+        "row_dse",
+        "group_diff",
+        "group_dse",
+        "statistic",
+        "p",
+    ]
+    shown = table[[*(c for c in first if c in table), *(c for c in table if c not in first)]]
+    note = "Each model beside the one that it changes (compared_with)."
+    digits = dict.fromkeys(["row_diff", "row_dse", "group_diff", "group_dse"], 1)
+    digits |= {"elpd_row": 1, "elpd_group": 1}
+    drawn = [Picture(f"advice_{k}", title, f) for k, (title, f) in enumerate(pictures.items())]
+    proposals = DataTable(
+        "advice", "What was tried", shown, note, digits, meanings=_MEANINGS_IN_ADVICE
+    )
+    return Section("advice", "What to do next", [Prose([lead, *sentences]), *drawn, proposals])
+
+
+_MEANINGS_IN_ADVICE = {
+    "model": "The model, as a formula.",
+    "change": "What was taken away or added.",
+    "verdict": "Whether the data need the term.",
+    "row_diff": "Difference in elpd of left-out rows; negative: it predicts worse.",
+    "row_dse": "Standard error of that difference.",
+    "group_diff": "The same for left-out levels.",
+    "group_dse": "Standard error of that difference.",
+    "statistic": "Likelihood ratio statistic.",
+    "p": "Its p-value.",
+    "df": "Its degrees of freedom.",
+    "null": "Its distribution where the smaller model is true.",
+    "compared_with": "The model that it is compared with.",
+    "elpd_row": "elpd of left-out rows.",
+    "elpd_group": "elpd of left-out levels.",
+    "left_out": "The factor whose levels were left out.",
+    "variance_share": "Share of the variance of the fitted response that the term adds.",
+    "shift": "Largest change of a fixed effect, in its standard errors.",
+    "shifted": "The fixed effect that changes most.",
+}
 
 
 def checks(
