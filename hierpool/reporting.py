@@ -6,8 +6,8 @@ import json
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import date
 from importlib.metadata import version
 from os import PathLike
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hierpool.core.errors import UnsupportedModelError
+from hierpool.core.errors import HierpoolWarning, UnsupportedModelError
 from hierpool.data import datasets
 from hierpool.show import plots
 from hierpool.show.report import sections
@@ -47,13 +47,13 @@ def page_of(study: Study) -> Page:
     """The report of a study, not yet written as HTML."""
     label = f"{study.label}: " if study.label else ""
     n_levels = study.design.groupings[study.group].n_levels
-    facts = _facts(study)
+    facts, figures = _facts(study), _figures(study)
     today = date.today().isoformat()
     return Page(
         title=f"{label}{study.formula} by {study.group}",
         subtitle=f"{study.design.n} rows, {n_levels} levels of {study.group}, "
         f"{len(study.fits)} models, seed {study.seed}",
-        sections=[*_beginning(study), *_middle(study), *_end(study, facts)],
+        sections=[*_beginning(study), *_middle(study, figures), *_end(study, figures, facts)],
         foot=f"Written by hierpool {facts.versions['hierpool']} on {today}. This file is complete: "
         "it fetches nothing and sends nothing.",
     )
@@ -70,29 +70,22 @@ def _beginning(study: Study) -> list[Section]:
     ]
 
 
-def _middle(study: Study) -> list[Section]:
-    tables, figures = study.tables(), _figures(study)
-    by_group = study.comparison_by_group
-    if by_group is not None:
-        figures["comparison_levels"] = plots.comparison(
-            by_group, left_out=study.group, response=study.design.spec.response, label=study.label
-        )
+def _middle(study: Study, figures: Mapping[str, Figure]) -> list[Section]:
+    tables = study.tables()
     return [
-        sections.poolings(
-            tables["fixed_effects"], tables["variance_components"], figures.get("trajectories")
-        ),
+        sections.poolings(tables["fixed_effects"], tables["variance_components"], figures),
         sections.blups(study.compare_blups, figures, study.partial),
-        sections.shrinkage(study.shrinkage, figures.get("shrinkage"), study.partial),
-        sections.comparison(study.comparison, by_group, study.group, figures),
+        sections.shrinkage(study.shrinkage, figures, study.partial),
+        sections.comparison(study.comparison, study.comparison_by_group, study.group, figures),
     ]
 
 
-def _end(study: Study, facts: Facts) -> list[Section]:
+def _end(study: Study, figures: Mapping[str, Figure], facts: Facts) -> list[Section]:
     code, shell = _code(study)
     parts = [
         sections.findings(study.findings),
         _advice(study),
-        _checks(study),
+        _checks(study, figures),
         methods(facts),
         reproduce(code, shell, facts),
     ]
@@ -100,9 +93,34 @@ def _end(study: Study, facts: Facts) -> list[Section]:
 
 
 def _figures(study: Study) -> dict[str, Figure]:
+    """The pictures of the study, and those that a page has room for besides."""
+    posterior, blup = study.fits[study.partial], study.blups.get(study.partial)
+    (group,) = posterior.design.groups
+    asked: dict[str, Callable[[], Figure]] = {
+        "standard_deviations": lambda: plots.standard_deviations(posterior, blup),
+        "loo_pit": lambda: plots.loo_pit(posterior),
+        "posterior_predictive": lambda: plots.posterior_predictive(posterior),
+        "residuals": lambda: plots.residuals(posterior),
+    }
+    if len(group.terms) > 1:
+        asked["level_coefficients"] = lambda: plots.level_coefficients(posterior)
+    if study.comparison_by_group is not None:
+        asked["ladder"] = lambda: plots.ladder(
+            study.comparison,
+            study.comparison_by_group,
+            order=list(study.models),
+            group=study.group,
+            response=study.design.spec.response,
+            label=study.label,
+        )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # the tables have the name
-        return study.figures()
+        made = study.figures()
+        for name, draw in asked.items():
+            if name not in made:
+                with suppress(UnsupportedModelError):
+                    made[name] = draw()
+    return made
 
 
 @contextmanager
@@ -126,19 +144,13 @@ def _advice(study: Study) -> Section | None:
     return sections.advice([found.sentence, *found.notes, *said], found.table, {})
 
 
-def _checks(study: Study) -> Section | None:
-    """Calibration of left-out rows under the partially pooled model."""
-    try:
+def _checks(study: Study, figures: Mapping[str, Figure]) -> Section | None:
+    """Whether data like these could come from the partially pooled model."""
+    tables: dict[str, pd.DataFrame] = {}
+    with suppress(UnsupportedModelError):
         pit = study.fits[study.partial].loo_pit().to_numpy()
-    except UnsupportedModelError:
-        return None
-    sentence = (
-        f"Each row is predicted from all others by {study.partial}. If the model is right, half "
-        "of the rows fall into the middle half of their predictions, and so on; far fewer would "
-        "mean that it is too sure of itself, far more that it is not sure enough."
-    )
-    title = "Rows within the central interval of their own prediction"
-    return sections.checks([sentence], {title: central_shares(pit)}, {})
+        tables["Rows within the central interval of their own prediction"] = central_shares(pit)
+    return sections.checks(study.partial, tables, figures)
 
 
 def central_shares(pit: np.ndarray) -> pd.DataFrame:

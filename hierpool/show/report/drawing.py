@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -26,21 +28,53 @@ COLORS = {
     "#d55e00": "--none",
     "#0072b2": "--partial",
     "#007a5a": "--blup",
+    "#9a5b93": "--prior",
+    "#56b4e9": "--sky",
+    "#d9a441": "--fixed",
+    "#b8b8b8": "--residual",
 }
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _ROUNDED = ("d", "x", "y", "transform", "points", "cx", "cy", "width", "height")
 _DROPPED = ("metadata", "style", "script", "a", "foreignObject")
+LARGEST = 1_000_000  # characters of a picture, above which pixels take less room
+_DPI = 150  # of such pixels
 _PIXELS_AN_INCH = 122  # of screen at most: a page-wide figure is then as wide as the column
 _PIXELS = "data:image/png;base64,"
 
 
 def draw(figure: Figure, prefix: str, title: str) -> Markup:
-    """The figure as an inline ``<svg>`` whose ids and classes begin with ``prefix``.
+    """The figure as an inline ``<svg>``, or as an ``<img>`` where that would be too large.
 
-    Texts are drawn as shapes, so that they look the same everywhere and collide nowhere; what a
-    reader who cannot see them needs stands in ``title``. Colours of ours follow the page's.
+    Parameters
+    ----------
+    figure
+        Texts are drawn as shapes, so that they look the same everywhere and collide nowhere.
+        Colours of ours follow the page's, but for an ``<img>``, which is on white.
+    prefix
+        What its ids and classes begin with.
+    title
+        What it shows, for a reader who cannot see it.
     """
+    drawn = _drawn(figure, prefix, title)
+    return drawn if len(drawn) <= LARGEST else _as_pixels(figure, title)
+
+
+def _as_pixels(figure: Figure, title: str) -> Markup:
+    buffer = BytesIO()
+    with _quiet_about_letters():
+        figure.savefig(buffer, format="png", dpi=_DPI)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return Markup('<img alt="{}" src="{}" style="{}">').format(
+        _NOT_XML.sub("\ufffd", title), _PIXELS + data, _width(figure)
+    )
+
+
+def _width(figure: Figure) -> str:
+    return f"max-width: {_PIXELS_AN_INCH * figure.get_figwidth():.0f}px"
+
+
+def _drawn(figure: Figure, prefix: str, title: str) -> Markup:
     root = ElementTree.fromstring(_NOT_XML.sub("\ufffd", _saved(figure)))
     _drop_what_a_page_has_no_use_for(root)
     looks = _Looks(prefix)
@@ -53,7 +87,7 @@ def draw(figure: Figure, prefix: str, title: str) -> Markup:
         "viewBox": root.attrib["viewBox"],
         "role": "img",
         "aria-label": _NOT_XML.sub("\ufffd", title),
-        "style": f"max-width: {_PIXELS_AN_INCH * figure.get_figwidth():.0f}px",
+        "style": _width(figure),
     }
     sheet = ElementTree.Element("style")
     sheet.text = looks.sheet
@@ -86,10 +120,17 @@ def _saved(figure: Figure) -> str:
         "svg.hashsalt": "hierpool",
         "svg.image_inline": True,
     }
-    with mpl.rc_context(own), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # the table has the name
+    with mpl.rc_context(own), _quiet_about_letters():
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue().decode("utf-8", errors="replace")
+
+
+@contextmanager
+def _quiet_about_letters() -> Iterator[None]:
+    """A name in letters that no font has stands in the tables."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
 
 
 def _drop_what_a_page_has_no_use_for(root: ElementTree.Element) -> None:

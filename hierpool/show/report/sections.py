@@ -180,7 +180,7 @@ def _words(design: Design) -> str:
     return f"{lead}, each independently of the other."
 
 
-def poolings(fixed: pd.DataFrame, spread: pd.DataFrame, picture: Figure | None) -> Section:
+def poolings(fixed: pd.DataFrame, spread: pd.DataFrame, pictures: Mapping[str, Figure]) -> Section:
     """Fixed effects and standard deviations of every model, and the lines of the levels."""
     text = (
         "The same coefficients under every model: the posterior on the left, REML or least "
@@ -197,10 +197,9 @@ def poolings(fixed: pd.DataFrame, spread: pd.DataFrame, picture: Figure | None) 
             shown=16,
         ),
     ]
-    if picture is not None:
-        note = "A panel for each level, or for a choice of them that the picture explains."
-        parts.insert(1, Picture("trajectories", "The data and three poolings", picture, note))
-    return Section("poolings", "The poolings side by side", parts)
+    parts[1:1] = _drawn(pictures, {"trajectories": "The data and three poolings"})
+    titles = {"standard_deviations": "Standard deviations: prior, posterior and REML"}
+    return Section("poolings", "The poolings side by side", [*parts, *_drawn(pictures, titles)])
 
 
 def _led(table: pd.DataFrame) -> pd.DataFrame:
@@ -225,7 +224,7 @@ def blups(table: pd.DataFrame, pictures: Mapping[str, Figure], partial: str) -> 
         "posterior_against_blup": "Posterior means against BLUPs, and their difference",
         "caterpillar": "Every level with its interval, posterior and BLUP",
     }
-    drawn = [Picture(name, titles[name], pictures[name]) for name in titles if name in pictures]
+    drawn = _drawn(pictures, titles)
     return Section(
         "blups",
         "Posterior beside BLUP",
@@ -233,17 +232,17 @@ def blups(table: pd.DataFrame, pictures: Mapping[str, Figure], partial: str) -> 
     )
 
 
-def shrinkage(table: pd.DataFrame, picture: Figure | None, partial: str) -> Section:
+def shrinkage(table: pd.DataFrame, pictures: Mapping[str, Figure], partial: str) -> Section:
     """How far each level was pulled."""
     text = (
         f"What each level's own rows say alone (no_pooling), and what {partial} makes of it "
         "(partial_pooling). Levels with few rows, or far from the others, are pulled furthest."
     )
-    drawn = (
-        [Picture("shrinkage", "From each level's own estimate to the pooled one", picture)]
-        if picture is not None
-        else []
-    )
+    titles = {
+        "shrinkage": "From each level's own estimate to the pooled one",
+        "level_coefficients": "Coefficients of the levels, in pairs",
+    }
+    drawn = _drawn(pictures, titles)
     return Section(
         "shrinkage",
         "How far levels are pulled",
@@ -259,42 +258,32 @@ def comparison(
 ) -> Section:
     """Which model predicts best: new rows of known levels, and new levels."""
     digits = {"se": 1, "p": 1, "p_worse": 3}
-    parts: list[Part] = [
-        Prose(
-            [
-                "Two questions, with two answers. Each row is left out in turn and predicted from "
-                f"the others: that is a new row of a known level of {group}. Each level is left "
-                "out with all its rows: that is a new level. Differences below 4, or within twice "
-                "their standard error dse, do not tell models apart.",
-            ]
-        )
-    ]
-    if "comparison" in pictures:
-        title = "Difference in elpd of a left-out row, with its standard error"
-        parts.append(Picture("comparison", title, pictures["comparison"]))
-    parts.append(
-        DataTable(
-            "comparison_rows",
-            f"A new row of a known level of {group}",
-            _scores(by_row),
-            digits=digits,
-        )
+    row = f"A new row of a known level of {group}"
+    text = (
+        "Two questions, with two answers. Each row is left out in turn and predicted from the "
+        f"others: that is a new row of a known level of {group}. Each level is left out with all "
+        "its rows: that is a new level. Differences below 4, or within twice their standard error "
+        "dse, do not tell models apart."
     )
-    if by_group is not None:
-        if "comparison_levels" in pictures:
-            title = f"Difference in elpd of a left-out level of {group}"
-            parts.append(Picture("comparison_levels", title, pictures["comparison_levels"]))
-        parts.append(
-            DataTable(
-                "comparison_levels",
-                f"A new level of {group}",
-                _scores(by_group),
-                "No pooling has only its prior to go by here, so that its score says nothing of "
-                "the data.",
-                digits,
-            )
-        )
+    title = "Differences in elpd from the best model, with their standard errors"
+    pictured = "ladder" if by_group is not None and "ladder" in pictures else "comparison"
+    parts: list[Part] = [
+        Prose([text]),
+        *_drawn(pictures, {pictured: title}),
+        DataTable("comparison_rows", row, _scores(by_row), digits=digits),
+    ]
+    if by_group is None:
+        parts.append(Prose(["Left-out levels could not be scored for these models."]))
+    else:
+        note = "No pooling has only its prior to go by here, so that its score says nothing of the data."
+        new = f"A new level of {group}"
+        parts.append(DataTable("comparison_levels", new, _scores(by_group), note, digits))
     return Section("comparison", "Which model predicts best", parts)
+
+
+def _drawn(pictures: Mapping[str, Figure], titles: Mapping[str, str]) -> list[Picture]:
+    """Those of the pictures that there are, in the order of the titles."""
+    return [Picture(name, titles[name], pictures[name]) for name in titles if name in pictures]
 
 
 def _scores(table: pd.DataFrame) -> pd.DataFrame:
@@ -367,12 +356,22 @@ _MEANINGS_IN_ADVICE = {
 
 
 def checks(
-    sentences: Sequence[str], tables: Mapping[str, pd.DataFrame], pictures: Mapping[str, Figure]
+    partial: str, tables: Mapping[str, pd.DataFrame], pictures: Mapping[str, Figure]
 ) -> Section:
-    """Whether data like these could come from the model: tables and pictures by their titles."""
-    drawn = [Picture(f"check_{k}", title, f) for k, (title, f) in enumerate(pictures.items())]
+    """Whether data like these could come from the model: tables by their titles, and pictures."""
+    text = (
+        f"Each row is predicted from all others by {partial}. If the model is right, half of the "
+        "rows fall into the middle half of their predictions, and so on; far fewer would mean that "
+        "it is too sure of itself, far more that it is not sure enough."
+    )
+    titles = {
+        "loo_pit": "Where each row falls in the prediction from all others",
+        "posterior_predictive": "Levels as observed, beside levels that the model simulates",
+        "residuals": "Residuals",
+    }
     shown = [DataTable(f"check_{k}", title, t) for k, (title, t) in enumerate(tables.items())]
-    return Section("checks", "Predictive checks", [Prose(list(sentences)), *drawn, *shown])
+    parts: list[Part] = [Prose([text]), *shown, *_drawn(pictures, titles)]
+    return Section("checks", "Predictive checks", parts)
 
 
 def _and(words: Sequence[str]) -> str:
