@@ -322,15 +322,20 @@ def advice(
         "statistic",
         "p",
     ]
-    shown = table[[*(c for c in first if c in table), *(c for c in table if c not in first)]]
-    note = "Each model beside the one that it changes (compared_with)."
+    rest = [c for c in table if c not in first]
+    note = "Each model beside the one that it changes."
     digits = dict.fromkeys(["row_diff", "row_dse", "group_diff", "group_dse"], 1)
     digits |= {"elpd_row": 1, "elpd_group": 1}
     drawn = [Picture(f"advice_{k}", title, f) for k, (title, f) in enumerate(pictures.items())]
-    proposals = DataTable(
-        "advice", "What was tried", shown, note, digits, meanings=_MEANINGS_IN_ADVICE
-    )
-    return Section("advice", "What to do next", [Prose([lead, *sentences]), *drawn, proposals])
+    shown = [
+        DataTable(name, title, part, said, digits, meanings=_MEANINGS_IN_ADVICE)
+        for name, title, part, said in (
+            ("advice", "What was tried, and what it costs", table[first], note),
+            ("advice_details", "More on what was tried", table[rest], ""),
+        )
+    ]
+    parts: list[Part] = [Prose([lead, *sentences]), *drawn, *shown]
+    return Section("advice", "What to do next", parts)
 
 
 _MEANINGS_IN_ADVICE = {
