@@ -136,7 +136,7 @@ class Study:
         posterior, blup = self.fits[self.partial], self.blups[self.partial]
         shown = ("complete_pooling", "no_pooling", self.partial)
         of: dict[str, Any] = {"response": self.design.spec.response, "label": self.label}
-        return {
+        pictures = {
             "trajectories": plots.trajectories({name: self.fits[name] for name in shown}),
             "shrinkage": plots.shrinkage(self.shrinkage, **of),
             "caterpillar": plots.caterpillar(
@@ -144,7 +144,13 @@ class Study:
             ),
             "posterior_against_blup": plots.posterior_against_blup(self.compare_blups, **of),
             "comparison": plots.comparison(self.comparison, **of),
+            "standard_deviations": plots.standard_deviations(posterior, blup),
+            "variance_partition": plots.variance_partition(posterior, blup),
+            "residuals": plots.residuals(posterior),
         }
+        if posterior.is_integrable:
+            pictures["loo_pit"] = plots.loo_pit(posterior)
+        return pictures
 
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write ``tables/*.csv``, ``figures/*.png`` and ``summary.txt``; gives the folder back.

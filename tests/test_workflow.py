@@ -326,6 +326,10 @@ def test_save_writes_tables_figures_and_summary(dyes, tmp_path):
         "caterpillar",
         "posterior_against_blup",
         "comparison",
+        "standard_deviations",
+        "variance_partition",
+        "residuals",
+        "loo_pit",
     }
     assert set(pictures.values()) == {b"\x89PNG"}
     back = pd.read_csv(folder / "tables" / "shrinkage.csv")
