@@ -148,6 +148,11 @@ class Study:
             "variance_partition": plots.variance_partition(posterior, blup),
             "residuals": plots.residuals(posterior),
         }
+        if self.comparison_by_group is not None:
+            both = (self.comparison, self.comparison_by_group)
+            pictures["ladder"] = plots.ladder(
+                *both, order=list(self.models), group=self.group, **of
+            )
         if posterior.is_integrable:
             pictures["loo_pit"] = plots.loo_pit(posterior)
         return pictures

@@ -330,6 +330,7 @@ def test_save_writes_tables_figures_and_summary(dyes, tmp_path):
         "variance_partition",
         "residuals",
         "loo_pit",
+        "ladder",
     }
     assert set(pictures.values()) == {b"\x89PNG"}
     back = pd.read_csv(folder / "tables" / "shrinkage.csv")

@@ -22,7 +22,7 @@ import xarray as xr
 from arviz_stats.utils import ELPDDataLOO
 
 from hierpool.core.design import Design, Grouping
-from hierpool.core.errors import ArgumentError, nearest
+from hierpool.core.errors import ArgumentError, listed, nearest
 from hierpool.core.results import OBS_DIM, row_labels
 
 LOST = 0.5  # fall of a score from its plain log mean that needs a Pareto k to be believed
@@ -242,6 +242,11 @@ def grouping_for(design: Design, by: str) -> Grouping:
         raise ArgumentError(
             f"{design.spec.formula} names no groups to leave out: pass group=... to the builder.",
             "no-groups",
+        )
+    if by == "group":
+        raise ArgumentError(
+            f"by='group' could be any of {listed(known)}: name the one that is left out",
+            "unknown-choice",
         )
     raise ArgumentError(f"by={by!r}: {nearest(by, ['row', 'group', *known])}", "unknown-choice")
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hierpool.core.errors import DataError, listed
+from hierpool.show import lines as line
 from hierpool.show.layout import Picture, settle, sheet, titled
 from hierpool.show.levelrows import LevelRows, add_panels, guide, level_rows
 from hierpool.show.style import NONE, PARTIAL, RULE, styled
@@ -24,7 +25,7 @@ _COOK = "Cook's distance"
 
 
 def influence(
-    table: Any, *, by: str = "group", most: int = _MOST, response: str = "", label: str = ""
+    table: Any, *, factor: str | None = None, most: int = _MOST, response: str = "", label: str = ""
 ) -> Figure:
     """Levels whose absence would move the fixed effects most: a panel a coefficient, and Cook's distance.
 
@@ -34,8 +35,8 @@ def influence(
     ----------
     table
         ``hp.influence(reml)``; or the REML, ML or least-squares fit.
-    by
-        Name of the factor whose levels are left out, where ``table`` is a fit.
+    factor
+        Whose levels are left out, where ``table`` is a fit; default the first.
     most
         How many levels to show, the most influential first.
     response, label
@@ -43,13 +44,18 @@ def influence(
 
     Raises
     ------
+    ArgumentError
+        A posterior, or no such factor.
     DataError
         A table that ``hp.influence`` did not make.
+    UnsupportedModelError
+        A model without levels, or without common coefficients.
     """
     if not isinstance(table, pd.DataFrame):
         from hierpool.checks.influence import influence as influences
 
-        fit, table = table, influences(table, by)
+        fit = table
+        table = influences(fit, line.choose_grouping(fit.design, factor).factor)
         response, label = response or fit.design.spec.response, label or fit.design.label
     shifts = [c for c in table.columns if str(c).startswith("shift[")]
     missing = [c for c in ("cook", "largest") if c not in table.columns]

@@ -54,6 +54,17 @@ class Pairs:
     what: str
 
     @property
+    def reach(self) -> tuple[np.ndarray, np.ndarray]:
+        """Shapes (q,): the ends of the axes, which hold every ellipse; own estimates may leave them."""
+        inner, outer = (np.sqrt(-2 * np.log1p(-p)) for p in _PROBABILITIES)
+        half = inner * np.sqrt(np.diagonal(self.covariances, axis1=1, axis2=2))
+        around = outer * np.sqrt(np.diag(self.Sigma))
+        low = np.minimum((self.means - half).min(axis=0), self.center - around)
+        high = np.maximum((self.means + half).max(axis=0), self.center + around)
+        pad = 0.05 * np.where(high > low, high - low, 1.0)
+        return low - pad, high + pad
+
+    @property
     def farthest(self) -> np.ndarray:
         """Positions of the levels, the farthest from the center first, in sds of the population."""
         off = self.means - self.center
@@ -189,11 +200,9 @@ def _draw_plane(ax: Axes, pairs: Pairs, at: list[int], named: int) -> None:
         ax.plot(*outline.T, color=POPULATION.color, linestyle=dashes, linewidth=1.0, zorder=2.4)
     ax.plot(*means.T, zorder=3, **PARTIAL.dots(size))
     ax.plot(*pairs.center[at][:, None], zorder=3.5, **POPULATION.dots(8.0))
-    reach = np.vstack([means, *outlines, *around])
-    low, high = reach.min(axis=0), reach.max(axis=0)
-    pad = 0.05 * np.where(high > low, high - low, 1.0)
-    ax.set_xlim(low[0] - pad[0], high[0] + pad[0])
-    ax.set_ylim(low[1] - pad[1], high[1] + pad[1])
+    low, high = (bound[at] for bound in pairs.reach)
+    ax.set_xlim(low[0], high[0])
+    ax.set_ylim(low[1], high[1])
 
 
 def _legend(pairs: Pairs) -> list[Line2D]:
@@ -218,7 +227,10 @@ def _caption(pairs: Pairs, named: int) -> str:
     unknown = int(np.isnan(own).any(axis=1).sum())
     if unknown:
         words.append(f"{unknown} levels cannot tell all coefficients by their own rows.")
-    words.append("Own estimates far outside the population are not shown.")
+    low, high = pairs.reach
+    beyond = int(((own < low) | (own > high)).any(axis=1).sum())
+    if beyond:
+        words.append(f"Own estimates of {beyond} levels are farther out than is shown.")
     if (np.diag(pairs.Sigma) == 0).any() or np.linalg.matrix_rank(pairs.Sigma) < len(pairs.Sigma):
         words.append("The population's ellipse is a line: the fit is singular.")
     if pairs.levels.note:

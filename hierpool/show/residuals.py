@@ -271,7 +271,7 @@ def _name_rows(ax: Axes, shown: Residuals) -> None:
 
 def _caption(shown: Residuals) -> str:
     sigma = rounded(shown.sigma)
-    words = [f"Dashed: two residual sds ({sigma}). Right: all rows, and the normal distribution."]
+    words = [f"Dashed: ± 2 residual sds of {sigma}. Right: all rows, and the normal distribution."]
     if shown.is_weighted:
         words.append("Each residual is divided by the relative sd of its row.")
     odd = len(shown.odd)

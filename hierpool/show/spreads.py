@@ -80,8 +80,8 @@ def standard_deviations(
     if not keys:
         raise UnsupportedModelError(
             f"{design.spec.formula} has no standard deviation to estimate: its levels share no "
-            "distribution, and its residual sds are known. Draw fit.coefficients() with "
-            "hp.plots.caterpillar.",
+            "distribution, and its residual sds are known. Ask this of partial pooling, "
+            "hp.varying_intercept(...).",
             "no-random-effects",
         )
     title = titled(f"How much {design.spec.response} varies: prior and posterior", design.label)

@@ -159,6 +159,11 @@ def test_pairs_of_several_terms_long_names_and_many_levels_are_legible(
     data = growth(names(60, "long names"))
     figure = plots.level_coefficients(hp.varying_slope("volume ~ time", data, group="boar").reml())
     assert "Named: the 8 levels farthest" in caption(figure)
+    own = hp.shrinkage(hp.varying_slope("volume ~ time", data, group="boar").reml())["no_pooling"]
+    ax, own = figure.axes[0], own.unstack()[["Intercept", "time"]].to_numpy()
+    low, high = np.transpose([ax.get_xlim(), ax.get_ylim()])
+    beyond = ((own < low) | (own > high)).any(axis=1).sum()
+    assert f"Own estimates of {beyond} levels are farther out" in caption(figure)
     assert len(figure.axes[0].collections[0].get_paths()) == 8
     assert_legible(figure)
 
@@ -234,6 +239,18 @@ def test_influence_shows_its_table_the_largest_first(fitted, assert_legible):
         np.testing.assert_allclose(looks(ax, PARTIAL)[:, 0], top[column])
     assert_legible(figure)
     assert_legible(plots.influence(table, most=5, response="Reaction"))
+
+
+def test_influence_of_several_factors_takes_the_first_or_the_named(assert_legible):
+    data = hp.datasets.load("Penicillin")
+    fit = hp.Model("diameter ~ 1 + (1 | plate) + (1 | sample)", data).reml()
+    assert "a level of plate" in caption(plots.influence(fit))
+    figure = plots.influence(fit, factor="sample")
+    expected = hp.influence(fit, by="sample")["cook"].sort_values(ascending=False)
+    np.testing.assert_allclose(np.sort(looks(figure.axes[1], PARTIAL)[:, 0]), np.sort(expected))
+    assert_legible(figure)
+    with pytest.raises(ArgumentError, match="could be any of 'plate', 'sample'"):
+        hp.influence(fit)
 
 
 def test_influence_names_who_moves_more_than_chance(bent, assert_legible):
