@@ -66,13 +66,14 @@ def read_scores(table: pd.DataFrame) -> pd.DataFrame:
     numbers = table[_NEEDED].astype(float)
     numbers["elpd_diff"] = -numbers["elpd_diff"].abs()
     numbers["doubt"] = _doubts(table)
+    numbers["note"] = table["note"].fillna("").astype(str) if "note" in table.columns else ""
     rank = table["rank"].astype(float) if "rank" in table.columns else -numbers["elpd"]
     return numbers.iloc[np.argsort(rank.to_numpy(), kind="stable")[:_MOST]]
 
 
 def _doubts(table: pd.DataFrame) -> list[str]:
-    """What ArviZ has to say against each row of its table."""
-    columns = [c for c in ("diag_diff", "diag_elpd") if c in table.columns]
+    """What ArviZ, and ``hp.compare``, have to say against each row of the table."""
+    columns = [c for c in ("diag_diff", "diag_elpd", "note") if c in table.columns]
     said = table[columns].astype(object).fillna("").astype(str)
     return [", ".join(filter(None, row)) for row in said.to_numpy()]
 

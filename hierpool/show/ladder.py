@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from hierpool.core.errors import ComparisonError, listed
 from hierpool.show.comparison import read_scores
 from hierpool.show.layout import WIDTH, Picture, dress, settle, sheet, titled
-from hierpool.show.style import FAINT, INK, MUTED, PANEL, PARTIAL, RULE, SMALL, TINY, styled
+from hierpool.show.style import FAINT, INK, MUTED, NONE, PANEL, PARTIAL, RULE, SMALL, TINY, styled
+from hierpool.show.tables import some
 from hierpool.show.texts import elided, elided_apart
 
 _PITCH = 0.27
@@ -125,7 +126,9 @@ def _draw_panel(ax: Axes, table: pd.DataFrame, heights: np.ndarray) -> None:
     ax.axvline(0, color=RULE, linewidth=0.7, zorder=1)
     middle, half = table["elpd_diff"].to_numpy(), np.nan_to_num(table["dse"].to_numpy())
     ax.hlines(heights, middle - half, middle + half, color=PARTIAL.color, linewidth=1.4, zorder=2)
-    ax.plot(middle, heights, zorder=3, **PARTIAL.dots(4.5))
+    noted = (table["note"] != "").to_numpy()
+    ax.plot(middle[~noted], heights[~noted], zorder=3, **PARTIAL.dots(4.5))
+    ax.plot(middle[noted], heights[noted], zorder=3, **NONE.dots(4.5))
     beside: dict[str, Any] = {"size": TINY, "va": "center", "transform": ax.get_yaxis_transform()}
     for height, diff, dse in zip(heights, middle, half, strict=True):
         words = "best" if diff == 0 else f"{diff:.1f} ± {dse:.1f}".replace("-", "−")
@@ -144,4 +147,10 @@ def _caption(tables: Sequence[pd.DataFrame], titles: Sequence[str]) -> str:
         best = table.iloc[0]
         score = f"{best['elpd']:.1f} (se {best['se']:.1f})".replace("-", "−")
         words.append(f"Best for {title}: {elided(table.index[0], 1.8, SMALL)}, elpd {score}.")
+    notes: dict[str, list[str]] = {}
+    for table in tables:
+        for name, note in table["note"].items():
+            if note:
+                notes.setdefault(str(note), []).append(str(name))
+    words += [f"Ringed: {note} ({some(named, 3)})." for note, named in notes.items()]
     return " ".join(words)

@@ -107,6 +107,18 @@ def test_ladder_shows_both_tables_in_the_order_of_the_fits(fitted, assert_legibl
     assert_legible(figure)
 
 
+def test_score_that_is_the_prior_alone_is_ringed(fitted, assert_legible):
+    names = ["sleepstudy_slopes", "sleepstudy_no_pooling"]
+    fits = {name: fitted[name].posterior for name in names}
+    figure = plots.ladder(fits)
+    table = hp.compare(fits, by="group")
+    expected = [[table.loc["sleepstudy_no_pooling", "elpd_diff"], -1]]
+    np.testing.assert_allclose(dots(figure.axes[1], NONE), expected)
+    assert len(dots(figure.axes[0], NONE)) == 0
+    written = " ".join(assert_legible(figure))
+    assert "Ringed: a new level has its prior only (sleepstudy_no_pooling)." in written
+
+
 @pytest.mark.parametrize("count", [1, 6, 40])
 def test_ladder_of_long_names_is_legible(count, names, scored, assert_legible):
     table = scored(names(count, "long names"))
