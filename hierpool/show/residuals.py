@@ -96,7 +96,7 @@ def residuals(fit: Any, *, factor: str | None = None, x: str | None = None) -> F
     """
     design: Design = fit.design
     grouping = line.choose_grouping(design, factor)
-    abscissa = line.choose_abscissa(design, grouping, x)
+    abscissa = _along(design, grouping, x)
     places, joined = abscissa.values, _is_joined(grouping, abscissa)
     if not joined:
         places = places + 0.6 * (set_apart(places, np.zeros(design.n)) - places)
@@ -104,6 +104,15 @@ def residuals(fit: Any, *, factor: str | None = None, x: str | None = None) -> F
     shown = Residuals(design, grouping, abscissa, places, values, _sigma(fit), joined)
     with styled():
         return _draw(shown)
+
+
+def _along(design: Design, grouping: Grouping, x: str | None) -> line.Abscissa:
+    """As in trajectories; the rows in their order where each is all that its level has."""
+    chosen = line.choose_abscissa(design, grouping, x)
+    if chosen.kind != "order" or chosen.values.max() > 1:
+        return chosen
+    order = np.arange(1.0, design.n + 1)
+    return line.Abscissa("rows, in order", "order", order, order, order)
 
 
 def _is_joined(grouping: Grouping, abscissa: line.Abscissa) -> bool:

@@ -100,6 +100,17 @@ def test_categories_and_ties_are_not_joined(fitted, assert_legible):
     assert_legible(plots.residuals(fitted["dyestuff"].reml))
 
 
+def test_single_rows_of_levels_stand_in_their_order(assert_legible):
+    data = pd.DataFrame(
+        {"school": list("ABCDE"), "effect": [3.0, 1, 8, 2, 5], "se": [2.0, 3, 2, 2, 4]}
+    )
+    fit = hp.varying_intercept("effect ~ 1", data, group="school", known_se="se").reml()
+    figure = plots.residuals(fit)
+    assert figure.axes[0].get_xlabel() == "rows, in order"
+    assert figure.axes[0].lines[0].get_xdata()[::2].tolist() == [1, 2, 3, 4, 5]
+    assert_legible(figure)
+
+
 def test_weighted_residuals_are_divided_by_their_relative_sd(growth):
     data = growth(range(6)).assign(w=[1.0, 4, 1, 4] * 6)
     fit = hp.varying_intercept("volume ~ time", data, group="boar", weights="w").reml()
