@@ -29,6 +29,7 @@ NO_DOUBT = (
     "Nothing to distrust was found in the data, the draws, the REML fits, the residuals or the "
     "comparison."
 )
+MOST_PREDICTED = 2000  # rows whose predictions are drawn unasked: a millisecond or two each
 MOST_ROWS = 8  # of the printed table of the most shrunk levels
 _PULLED = ["n", "no_pooling", "partial_pooling", "population", "pooling_factor"]
 
@@ -130,7 +131,10 @@ class Study:
         }
 
     def figures(self) -> dict[str, Figure]:
-        """Every picture, by name."""
+        """Every picture, by name; calibration of predictions for at most 2,000 rows.
+
+        ``hp.plots`` has more, of the fits in ``study.fits``.
+        """
         from hierpool.show import plots
 
         posterior, blup = self.fits[self.partial], self.blups[self.partial]
@@ -153,7 +157,7 @@ class Study:
             pictures["ladder"] = plots.ladder(
                 *both, order=list(self.models), group=self.group, **of
             )
-        if posterior.is_integrable:
+        if posterior.is_integrable and self.design.n <= MOST_PREDICTED:
             pictures["loo_pit"] = plots.loo_pit(posterior)
         return pictures
 

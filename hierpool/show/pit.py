@@ -116,7 +116,8 @@ def _caption(values: np.ndarray, p: float, n_missing: int) -> str:
     if p >= _RARE:
         words.append("The line stays inside: nothing speaks against the predictions.")
     else:
-        words.append(f"The line leaves the band (p = {max(p, 1e-4):.1g}): {_shape(values)}.")
+        rare = "p < 0.001" if p < 0.001 else f"p = {p:.1g}"
+        words.append(f"The line leaves the band ({rare}): {_shape(values)}.")
     if n_missing:
         words.append(f"{n_missing} rows have no value.")
     return " ".join(words)

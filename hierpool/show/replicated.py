@@ -22,7 +22,7 @@ from hierpool.show.style import OBSERVED, ODD, PARTIAL, TINY, styled
 from hierpool.show.tables import Interval, find_interval, some
 from hierpool.show.texts import elided
 
-_MOST_NUMBERS = 4e7  # replicated responses that are made at once
+_MOST_NUMBERS = 1e7  # replicated responses that are made at once
 _BESIDE = 0.17
 _MEAN, _SMALLEST, _LARGEST = "mean", "smallest", "largest"
 
@@ -173,9 +173,11 @@ def _caption(parts: Sequence[Replicated], grouping: Grouping) -> str:
     J = grouping.n_levels
     counts = [f"{part.name} {int(part.is_outside.sum())}" for part in parts]
     usual = 100 * (1 - parts[0].interval.probability)
+    expected = usual / 100 * J
+    number = f"{expected:.0f}" if expected >= 10 else f"{expected:.1f}"
     words = [
         f"Of {J} levels of {elided(grouping.factor, 2.5, TINY)} outside: {', '.join(counts)}; of "
-        f"each {usual:.0f} % or fewer ({usual / 100 * J:.1f}) are expected."
+        f"each {usual:.0f} % or fewer ({number}) are expected."
     ]
     odd = np.sum([part.is_outside for part in parts], axis=0)
     worst = np.flatnonzero(odd >= 2)

@@ -159,6 +159,18 @@ def test_moments_of_coefficients_are_those_of_their_draws(fitted):
     np.testing.assert_allclose(np.sqrt(np.diagonal(errors, axis1=1, axis2=2)), table)
 
 
+def test_moments_of_levels_that_are_not_stored_are_the_same(fitted, monkeypatch):
+    stored = fitted["radon_slopes"].posterior
+    monkeypatch.setattr("hierpool.bayes.exact.LARGEST_STORED", 1)
+    monkeypatch.setattr("hierpool.core.integrated_one.LEVELS_PER_PASS", 32)
+    fit = fitted["radon_slopes"].model.fit("exact", seed=1, progress=False)
+    assert fit.info["levels"] == "on request"
+    for found, expected in zip(
+        fit.coefficient_moments("county"), stored.coefficient_moments("county"), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+
+
 def test_pairs_of_several_terms_long_names_and_many_levels_are_legible(
     fitted, growth, names, assert_legible
 ):
