@@ -162,7 +162,7 @@ def test_moments_of_coefficients_are_those_of_their_draws(fitted):
 def test_moments_of_levels_that_are_not_stored_are_the_same(fitted, monkeypatch):
     stored = fitted["radon_slopes"].posterior
     monkeypatch.setattr("hierpool.bayes.exact.LARGEST_STORED", 1)
-    monkeypatch.setattr("hierpool.core.integrated_one.LEVELS_PER_PASS", 32)
+    monkeypatch.setattr("hierpool.core.integrated_one.LEVELS_PER_PASS", 64)
     fit = fitted["radon_slopes"].model.fit("exact", seed=1, progress=False)
     assert fit.info["levels"] == "on request"
     for found, expected in zip(
