@@ -26,6 +26,13 @@ def test_real_tables_show_what_is_known_of_them(fitted, name):
     assert set(hp.check(fitted[name].posterior).codes) >= REAL[name]
 
 
+def test_cakes_that_break_later_vary_more_unless_on_the_log_scale():
+    cake = hp.datasets.load("cake")
+    for response, found in (("angle", True), ("log(angle)", False)):
+        formula = f"{response} ~ recipe + temp + (1 | replicate) + (1 | recipe:replicate)"
+        assert ("unequal-variance" in hp.check(hp.Model(formula, cake).reml()).codes) == found
+
+
 @pytest.mark.parametrize("name", ["dyestuff", "rail", "machines_slopes"])
 def test_well_behaved_tables_have_no_warning(fitted, name):
     assert hp.check(fitted[name].posterior).worst in {None, "note"}

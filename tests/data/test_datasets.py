@@ -30,6 +30,7 @@ SHAPES = {
     "Chem97": (31022, 8),
     "InstEval": (73421, 7),
     "ChickWeight": (578, 4),
+    "cake": (270, 5),
     "bball1970": (18, 5),
     "eight_schools": (8, 3),
 }
@@ -91,6 +92,7 @@ def test_levels_are_text_unordered_and_all_in_use(name):
         ("Exam", "sex", "F", "M"),
         ("Chem97", "gender", "M", "F"),
         ("ChickWeight", "Chick", "18", "48"),
+        ("cake", "replicate", "1", "15"),
     ],
 )
 def test_levels_stand_in_the_order_of_r(name, column, first, last):
@@ -106,6 +108,7 @@ def test_levels_stand_in_the_order_of_r(name, column, first, last):
         ("Machines", "score", 59.65),
         ("InstEval", "y", 3.20572),
         ("Penicillin", "diameter", 22.97222222222222),
+        ("cake", "angle", 32.12222),
         ("eight_schools", "effect", 8.75),
     ],
 )
