@@ -61,6 +61,8 @@ class Analysis:
         Published quantity -> reader of the fit.
     is_quick
         Whether it takes a second or less.
+    note
+        What a reader should know of how our numbers were made.
     """
 
     case: str
@@ -70,6 +72,7 @@ class Analysis:
     fit: Callable[[pd.DataFrame], Any]
     quantities: Mapping[str, Callable[[Any], float]] = field(repr=False)
     is_quick: bool = True
+    note: str = ""
 
     @property
     def key(self) -> Key:

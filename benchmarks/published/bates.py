@@ -58,6 +58,10 @@ LME4 = (
             "se intercept": se(),
             "sum of leverages": sum_of_leverages,
         },
+        note=(
+            "The sum of leverages is that of squared standard errors of the fitted values, "
+            "over sigma^2."
+        ),
     ),
     Analysis(
         "dyestuff",
@@ -146,6 +150,10 @@ PINHEIRO_BATES = (
             "95% CI sd Rail lower": of(0, log_normal_bound("Rail", -1)),
             "95% CI sd Rail upper": of(0, log_normal_bound("Rail", 1)),
         },
+        note=(
+            "The interval takes log sd for normal, with the standard error of the observed "
+            "information."
+        ),
     ),
     Analysis(
         "pb_rail",

@@ -109,6 +109,9 @@ EIGHT_SCHOOLS = (
             "mu": mean(MU),
             "tau": mean(TAU),
         },
+        note=(
+            "The notebook has mu and tau uniform from 0 to 30. Flat mu, without the draws outside."
+        ),
     ),
 )
 
@@ -142,6 +145,10 @@ RSTANARM = (
             "(Intercept) MAD_SD": mad_sd(INTERCEPT),
             "Days MAD_SD": mad_sd(DAYS),
         },
+        note=(
+            "rstanarm's decov prior is put in place of independent priors of the sds by "
+            "weights, here and wherever rstanarm is named."
+        ),
     ),
     Analysis(
         "gcsemv_tutorial",
@@ -215,6 +222,10 @@ RADON = (
             "b floor": mean(of_beta("floor")),
             "b county-mean floor": mean(of_beta("mean_floor")),
         },
+        note=(
+            "Log uranium of data/arm_radon.csv. With log_uppm of the other table, which has "
+            "another scale, its coefficient is 0.785."
+        ),
     ),
     Analysis(
         "radon_stan_case_study",
@@ -257,6 +268,7 @@ GRADES = (
             "cor": mean(of_corr("student", "Intercept", "occas")),
             "sigma": mean(of_sigma),
         },
+        note="brms's prior of the intercept holds at the mean of occas, and is put on by weights.",
     ),
     Analysis(
         "clark_gpa",

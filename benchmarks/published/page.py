@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 
 from .numbers import Published
-from .table import Compared, counts, out_of_scope
+from .table import Compared, by_key, counts, out_of_scope
 
 HEAD = """\
 # Published numbers beside ours
@@ -20,11 +20,12 @@ explained one by one in [Not met](#not-met); what is not in scope is listed in
 
 ## How to read it
 
-- *published* is what the source prints. *tolerance* was set when the number was collected, before
-  it was compared: half a digit or a little more where the source has an optimum or a closed form,
-  its Monte Carlo error and ours where it has draws. It is never changed to make a number fit.
+- *published* is what the source prints. *tolerance* came with the collected number: half a digit or
+  a little more where the source has an optimum or a closed form, wider where it has draws. It is
+  never changed to make a number fit.
 - *ours* is computed by the code of [`published/`](published), with the model and, where the number
-  depends on them, the priors of the source. *missing* counts as not met.
+  depends on them, the priors of the source; [Notes](#notes) says more of some. Posteriors are from
+  40,000 draws of the exact engine or more. *missing* counts as not met.
 - *source*: see [Sources](#sources).
 """
 COLUMNS = ("case", "model", "method", "quantity", "published", "ours", "difference", "tolerance")
@@ -53,6 +54,7 @@ def page(rows: Sequence[Compared], numbers: Sequence[Published], found: Mapping[
         ),
         "## The table\n\n" + _table(rows, sources),
         "## Not met\n\n" + _not_met(rows),
+        "## Notes\n\n" + _notes(rows),
         "## Counts\n\n" + _counts(rows),
         "## Out of scope\n\n" + _out_of_scope(numbers),
         "## Sources\n\n" + "\n".join(f"{k}. {text}" for k, text in enumerate(sources, 1)) + "\n",
@@ -64,7 +66,7 @@ def _table(rows: Sequence[Compared], sources: Sequence[str]) -> str:
     lines = [_line([*COLUMNS, "within", "source"]), _line(["---"] * (len(COLUMNS) + 2))]
     for row in rows:
         n = row.number
-        numeric = [_digits(x) for x in (n.value, row.ours, row.difference, n.tolerance)]
+        numeric = [_digits(n.value), _digits(row.ours), f"{row.difference:.2g}", f"{n.tolerance:g}"]
         within = row.verdict if row.is_within else f"**{row.verdict}**"
         source = f"{sources.index(n.source) + 1}"
         lines.append(_line([n.case, n.model, n.method, n.quantity, *numeric, within, source]))
@@ -78,6 +80,17 @@ def _not_met(rows: Sequence[Compared]) -> str:
         f"{row.why or 'Not explained.'}"
         for row in rows
         if not row.is_within
+    ]
+    return "\n".join(lines or ["None."]) + "\n"
+
+
+def _notes(rows: Sequence[Compared]) -> str:
+    known = by_key()
+    met = dict.fromkeys(row.number.analysis for row in rows if row.number.analysis in known)
+    lines = [
+        f"- **{case}**, {model}, {method}: {known[case, model, method].note}"
+        for case, model, method in met
+        if known[case, model, method].note
     ]
     return "\n".join(lines or ["None."]) + "\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from scipy import special, stats
 import hierpool as hp
 
 from .analyses import Analysis, outside
-from .posteriors import Posterior, rstanarm
+from .posteriors import DRAWS, Posterior, rstanarm
 
 FORMULAS = ("weight ~ age", "weight ~ age + (1 | rat)", "weight ~ age + (age | rat)")
 FEWER = 2_000  # draws a chain where a model is fitted many times
@@ -64,7 +65,9 @@ def psis(log_likelihood: np.ndarray):
     """ArviZ's PSIS-LOO of draws of equal weight."""
     y = xr.DataArray(log_likelihood[None], dims=("chain", "draw", "obs"))
     tree = xr.DataTree.from_dict({"/log_likelihood": xr.Dataset({"y": y})})
-    return psis_loo(tree, pointwise=True, reff=1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of bad k's, which are dealt with
+        return psis_loo(tree, pointwise=True, reff=1.0)
 
 
 def conditional(formula: str) -> Callable[[pd.DataFrame], Scores]:
@@ -78,10 +81,16 @@ def conditional(formula: str) -> Callable[[pd.DataFrame], Scores]:
     return fit
 
 
-def with_refits(formula: str, rows: pd.DataFrame) -> Scores:
-    """Coefficients integrated out, and a fit without the row wherever Pareto k is bad."""
-    found = rstanarm(formula)(rows)
-    scored = psis(log_density(found, "integrated"))
+def with_refits(
+    formula: str, rows: pd.DataFrame, form: str = "integrated", draws: int = DRAWS
+) -> Scores:
+    """A fit without the row wherever Pareto k is bad; elsewhere importance sampling.
+
+    ``form``: "integrated", of theta alone, the coefficients integrated out; "conditional", of
+    every coefficient, as the source does it.
+    """
+    found = rstanarm(formula, draws)(rows)
+    scored = psis(log_density(found, form))
     scores, k = scored.elpd_i.to_numpy().copy(), scored.pareto_k.to_numpy()
     for row in np.flatnonzero(k > BAD_K):
         rest = rstanarm(formula, FEWER)(rows.drop(index=rows.index[row]))
@@ -176,6 +185,7 @@ ANALYSES = (
         conditional(FORMULAS[2]),
         SCORES,
         is_quick=False,
+        note="Importance sampling of every coefficient, unreliable as in the source; only here.",
     ),
     Analysis(
         "rats_kcv",

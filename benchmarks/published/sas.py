@@ -140,5 +140,9 @@ ANALYSES = (
             "F Sex": of(0, anova("F")),
             "p Sex (Satterthwaite, df 2,40)": of(0, anova("p")),
         },
+        note=(
+            "AIC counts two covariance parameters and BIC 43 subjects, as SAS does. The start "
+            "is the restricted likelihood of least squares."
+        ),
     ),
 )

@@ -171,6 +171,10 @@ HIGH_SCHOOL = (
             "corr": corr("school", "Intercept", "cses"),
             "sd Residual": sigma,
         },
+        note=(
+            "cses is SES less the mean of the pupils of the school; MEANSES is the column of "
+            "the schools, which differs from that mean by 0.006."
+        ),
     ),
     Analysis(
         "hsb_raudenbush_bryk",

@@ -82,6 +82,10 @@ ANALYSES = (
         bundled("bball1970"),
         JamesStein.of,
         {f"JS estimate {printed}": estimate(name) for printed, name in PLAYERS.items()},
+        note=(
+            "Complete pooling with the binomial standard error at the grand mean; c = 1 - (N "
+            "- 3) / chi-squared of its residuals."
+        ),
     ),
     Analysis(
         "efron_morris_js",

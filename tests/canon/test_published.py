@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.published import rats
 from benchmarks.published.numbers import Published, read
+from benchmarks.published.posteriors import rstanarm
 from benchmarks.published.scope import explanation, left_out
 from benchmarks.published.table import ANALYSES, Compared, by_key, compared
 
@@ -87,3 +89,23 @@ def test_a_number_without_code_is_missing_and_one_that_is_off_is_not_within():
     assert not row.is_within
     assert Compared(first, first.value + 1.01 * first.tolerance, "").verdict == "no"
     assert Compared(first, first.value - first.tolerance, "").verdict == "yes"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(OUTSIDE is None, reason="the rats are not bundled and not beside the checkout")
+def test_the_score_that_is_not_met_is_what_the_recipe_of_the_source_gives():
+    (number,) = [n for n in read(OUTSIDE / "published.json") if explanation(n)]
+    rows = rats.RATS.load(OUTSIDE / "data")
+    found = rats.with_refits(rats.FORMULAS[2], rows, "conditional", draws=1000)
+    assert Compared(number, found.elpd, "").is_within
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(OUTSIDE is None, reason="the rats are not bundled and not beside the checkout")
+def test_importance_sampling_of_theta_is_refitting_without_the_row():
+    rows = rats.RATS.load(OUTSIDE / "data")
+    scores = rats.with_refits(rats.FORMULAS[2], rows).left_out
+    for row in (0, 44, 83, 125):
+        rest = rstanarm(rats.FORMULAS[2], rats.FEWER)(rows.drop(index=row))
+        left_out = rats.score_new(rest, rows.iloc[[row]], is_known=True)[0]
+        assert scores[row] == pytest.approx(left_out, abs=0.08)
