@@ -145,10 +145,6 @@ RSTANARM = (
             "(Intercept) MAD_SD": mad_sd(INTERCEPT),
             "Days MAD_SD": mad_sd(DAYS),
         },
-        note=(
-            "rstanarm's decov prior is put in place of independent priors of the sds by "
-            "weights, here and wherever rstanarm is named."
-        ),
     ),
     Analysis(
         "gcsemv_tutorial",

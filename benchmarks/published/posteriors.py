@@ -1,4 +1,4 @@
-"""Readers of posterior draws, and rstanarm's priors by weights on hierpool's draws."""
+"""Readers of posterior draws, and the fits that they read."""
 
 from __future__ import annotations
 
@@ -31,11 +31,6 @@ class Posterior:
         values = self.fit.variable(name).sel(labels)
         return values.transpose("chain", "draw").to_numpy().ravel()
 
-    @property
-    def effective_draws(self) -> float:
-        """How many equal draws would do as well."""
-        return float(1 / (self.weights**2).sum())
-
 
 def drawn(
     formula: str, priors: Mapping[str, Any], draws: int = DRAWS, **columns: str
@@ -62,42 +57,17 @@ def weighted(found: Posterior, log_weight: np.ndarray) -> Posterior:
 def rstanarm(formula: str, draws: int = DRAWS) -> Callable[[pd.DataFrame], Posterior]:
     """The posterior under the default priors of ``stan_lmer``.
 
-    Fixed effects and sigma: normal and exponential, as hierpool says them (before its version
-    2.21 rstanarm had an intercept four times as wide; no number here can tell). Levels: the
-    "decov" prior, in units of sigma, by weights.
+    Fixed effects: normal, as hierpool has them (before its version 2.21 rstanarm had an intercept
+    four times as wide; no number here can tell). Sigma: exponential. Levels: decov.
     """
 
     def fit(rows: pd.DataFrame) -> Posterior:
         plain = hp.Model(formula, rows)
-        sd_y = plain.design.y.std(ddof=1)
-        priors = {"sigma": hp.Prior("Exponential", lam=1 / sd_y)}
-        for group in plain.design.groups:
-            priors[group.factor] = hp.Prior("HalfStudentT", nu=4, sigma=sd_y)
-        found = _sampled(plain.with_priors(priors), draws)
-        for group in plain.design.groups:
-            found = weighted(found, _log_decov(found.fit, group, priors[group.factor]))
-        return found
+        priors = {"sigma": hp.Prior("Exponential", lam=1 / plain.design.y.std(ddof=1))}
+        decov = {group.factor: hp.Prior("Decov") for group in plain.design.groups}
+        return _sampled(plain.with_priors(priors | decov), draws)
 
     return fit
-
-
-def _log_decov(fit: hp.PosteriorFit, group: Any, prior: hp.Prior) -> np.ndarray:
-    """Log of "decov" of shape and scale 1 over ``prior`` on each sd, shape (K,), up to a constant.
-
-    One term: sd = sigma t, t ~ Exponential(1). Two: the variances share 2 (sigma t)^2 uniformly,
-    and the correlation is uniform, as under LKJ(1).
-    """
-    sd = fit.variable(f"sd_{group.factor}").to_numpy().reshape(-1, len(group.terms))
-    sigma = fit.variable("sigma").to_numpy().ravel()
-    if sd.shape[1] == 1:
-        log_decov = -sd[:, 0] / sigma - np.log(sigma)
-    elif sd.shape[1] == 2:
-        radius = np.sqrt((sd**2).sum(axis=1))
-        # d(t, share) / d(sd_1, sd_2) = sqrt(2) sd_1 sd_2 / (sigma radius^3)
-        log_decov = -radius / (np.sqrt(2) * sigma) + np.log(sd.prod(axis=1) / sigma / radius**3)
-    else:
-        raise NotImplementedError(f"decov for {sd.shape[1]} terms")
-    return np.asarray(log_decov - prior.distribution.logpdf(sd).sum(axis=1))
 
 
 def of_beta(term: str = "Intercept") -> Values:

@@ -47,22 +47,15 @@ def _se_of_sum(scores: np.ndarray) -> float:
     return float(np.sqrt(len(scores)) * scores.std(ddof=1))
 
 
-def equal_draws(found: Posterior, values: np.ndarray) -> np.ndarray:
-    """Draws of equal weight, as many, from weighted ones: shape (K, n)."""
-    edges = np.cumsum(found.weights)
-    at = np.searchsorted(edges, (np.arange(len(edges)) + 0.5) / len(edges) * edges[-1])
-    return values[at]
-
-
 def log_density(found: Posterior, form: str) -> np.ndarray:
-    """Shape (K, n): log density of each row given the draws of equal weight."""
+    """Shape (K, n): log density of each row given each draw."""
     tree = found.fit.with_log_likelihood(form).datatree
     values = tree["log_likelihood"]["y"].transpose("chain", "draw", "obs").to_numpy()
-    return equal_draws(found, values.reshape(-1, values.shape[-1]))
+    return values.reshape(-1, values.shape[-1])
 
 
 def psis(log_likelihood: np.ndarray):
-    """ArviZ's PSIS-LOO of draws of equal weight."""
+    """ArviZ's PSIS-LOO of independent draws."""
     y = xr.DataArray(log_likelihood[None], dims=("chain", "draw", "obs"))
     tree = xr.DataTree.from_dict({"/log_likelihood": xr.Dataset({"y": y})})
     with warnings.catch_warnings():

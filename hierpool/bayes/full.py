@@ -24,6 +24,7 @@ import xarray as xr
 from pymc.distributions.transforms import Interval, Transform
 from scipy import linalg
 
+from hierpool.bayes.decov import Decov
 from hierpool.bayes.priors import (
     CoefficientPriors,
     ModelPriors,
@@ -128,7 +129,7 @@ def build(
                 own = _own(group, priors.own, beta, Coordinates.of(design).x)
             else:
                 spread = priors.spread_of(group.factor)
-                own = own + _pooled(group, spread, beta, parameterization)
+                own = own + _pooled(group, spread, beta, sigma, parameterization)
         mean = common + own + np.zeros(design.n) + design.offset
         sd = sigma * design.relative_sd
         pm.Normal(RESPONSE, mu=mean, sigma=sd, observed=design.y, dims=OBS_DIM)
@@ -173,12 +174,13 @@ def _pooled(
     group: GroupDesign,
     spread: Sequence[SpreadPriors],
     beta: Any,
+    sigma: Any,
     parameterization: Parameterization,
 ) -> Any:
     """Contribution of the deviations of the levels (partial pooling)."""
     factor, dims = group.factor, (group.factor, f"{group.factor}_term")
     T = _to_user(spread)
-    root = _root(group, spread, T)
+    root = _root(group, spread, T, sigma)
     name = f"u_{factor}"
     if parameterization == "noncentered":
         z = pm.Normal(f"z_{factor}", 0.0, 1.0, dims=dims)
@@ -197,7 +199,11 @@ def _pooled(
 def _deviations(name: str, group: GroupDesign, spread: Sequence[SpreadPriors], root: Any) -> Any:
     """Free deviations of the levels, for the centered parameterization."""
     dims = (group.factor, f"{group.factor}_term")
-    scale = np.array([float(prior.distribution.ppf(0.5)) for block in spread for prior in block.sd])
+    if spread[0].decov is not None:  # in units of sigma, which is not known here
+        scale = np.ones(len(group.terms))
+    else:
+        priors = [prior for block in spread for prior in block.sd]
+        scale = np.array([float(prior.distribution.ppf(0.5)) for prior in priors])
     zero = np.zeros(len(scale))
     if group.has_correlation:
         seen = Standardized(zero, scale, ndim_supp=1)
@@ -206,12 +212,16 @@ def _deviations(name: str, group: GroupDesign, spread: Sequence[SpreadPriors], r
     return pm.Normal(name, 0.0, pt.diagonal(root), dims=dims, transform=seen)
 
 
-def _root(group: GroupDesign, spread: Sequence[SpreadPriors], T: np.ndarray) -> Any:
+def _root(group: GroupDesign, spread: Sequence[SpreadPriors], T: np.ndarray, sigma: Any) -> Any:
     """Free sds and correlations; gives their root in centred columns, names both for the user."""
     factor, dim = group.factor, f"{group.factor}_term"
     every = [prior for block in spread for prior in block.sd]
     mapped = not _is_identity(T)
-    sd = _each(f"sd_{factor}{'_centred' * mapped}", every, group.terms, (dim,))
+    name = f"sd_{factor}{'_centred' * mapped}"
+    if spread[0].decov is not None:
+        sd = _relative_sds(name, spread, sigma, dim)
+    else:
+        sd = _each(name, every, group.terms, (dim,))
     if not group.has_correlation:
         return sd[:, None] * np.eye(len(every))
     cholesky = _cholesky(factor, spread)
@@ -225,6 +235,20 @@ def _root(group: GroupDesign, spread: Sequence[SpreadPriors], T: np.ndarray) -> 
     corr = pt.dot(user, user.T) * (1 - eye) + eye
     pm.Deterministic(f"corr_{factor}", corr, dims=(dim, f"{dim}_bis"))
     return root
+
+
+def _relative_sds(name: str, spread: Sequence[SpreadPriors], sigma: Any, dim: str) -> Any:
+    """Sds with decov priors: of each block its size in units of sigma, and shares of its variance."""
+    parts, factor = [], spread[0].factor
+    for k, decov in enumerate(filter(None, map(Decov.of, spread))):
+        label, q = f"{factor}_{k}" if len(spread) > 1 else factor, decov.size
+        sizes = None if decov.is_joint else q
+        size = pm.Gamma(f"size_{label}", alpha=decov.shape, beta=1 / decov.scale, shape=sizes)
+        if decov.is_joint:
+            shares = pm.Dirichlet(f"shares_{label}", a=np.full(q, decov.concentration))
+            size = size * pt.sqrt(q * shares)
+        parts.append(sigma * size)
+    return pm.Deterministic(name, pt.concatenate(parts), dims=(dim,))
 
 
 def _cholesky(factor: str, spread: Sequence[SpreadPriors]) -> Any:

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from hierpool.bayes.priors import CoefficientPriors, ModelPriors, Prior
+from hierpool.bayes.decov import Decov
+from hierpool.bayes.priors import CoefficientPriors, ModelPriors, Prior, SpreadPriors
 from hierpool.bayes.theta import Theta
 from hierpool.core.errors import PriorError
 
@@ -52,6 +53,8 @@ def _t(power: float, nu: float, sigma: float) -> dict[str, Any]:
 
 def scaled_prior(prior: Prior, power: float) -> Prior:
     """The prior raised to a power; a PriorError where that is no longer a distribution."""
+    if prior.family not in _SCALED:
+        raise PriorError(f"a power of {prior.family} is no prior of ours", "prior-parameters")
     scaled = _SCALED[prior.family](power, **prior.parameters)
     return Prior(scaled.family, of=prior.of, **scaled.parameters)
 
@@ -127,17 +130,21 @@ def log_priors(
     if own is not None and priors.own is not None:
         out[f"coef_{priors.own_factor}"] = _log_prior_of(priors.own, own).sum(axis=1)
     for block, place in zip(priors.spread, priors.places(), strict=True):
-        each = [
-            p.log_density_as_stated(theta.sd[:, k])
-            for k, p in zip(range(place.start, place.stop), block.sd, strict=True)
-        ]
         sd, corr = f"sd_{block.factor}", f"corr_{block.factor}"
-        out[sd] = out.get(sd, 0.0) + np.sum(each, axis=0)
+        out[sd] = out.get(sd, 0.0) + _log_prior_of_sds(block, theta.sd[:, place], theta.sigma)
         if block.eta is not None:
             out[corr] = out.get(corr, 0.0) + _log_lkj(theta, place, block.eta)
     if priors.sigma is not None:
         out["sigma"] = priors.sigma.log_density_as_stated(theta.sigma)
     return out
+
+
+def _log_prior_of_sds(block: SpreadPriors, sds: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    decov = Decov.of(block)
+    if decov is not None:
+        return decov.log_density(sds, sigma)
+    each = [p.log_density_as_stated(sds[:, k]) for k, p in enumerate(block.sd)]
+    return np.asarray(np.sum(each, axis=0))
 
 
 def _log_lkj(theta: Theta, columns: slice, eta: float) -> np.ndarray:

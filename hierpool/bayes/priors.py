@@ -42,7 +42,10 @@ _FAMILIES: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
     "LKJ": (("eta",), lambda eta: None),
     "Flat": ((), lambda: None),
     "MvNormal": (("mu", "cov"), lambda mu, cov: None),
+    "Decov": (("regularization", "concentration", "shape", "scale"), lambda **_: None),
 }
+_DEFAULTS: dict[str, dict[str, Any]] = {"Decov": dict.fromkeys(_FAMILIES["Decov"][0], 1.0)}
+_JOINT = {"LKJ", "Flat", "MvNormal", "Decov"}  # without a distribution of one number
 _INTEGRABLE = {"Normal", "Flat", "MvNormal"}
 
 Scale = Literal["sd", "variance", "precision"]
@@ -151,10 +154,11 @@ class Prior:
     family
         "Normal", "StudentT", "Cauchy", "HalfNormal", "HalfStudentT", "HalfCauchy", "Exponential",
         "Gamma", "InverseGamma", "LogNormal", "Uniform"; "LKJ" for correlations; "Flat" for
-        population coefficients only; "MvNormal" for all population coefficients together.
+        population coefficients only; "MvNormal" for all population coefficients together; "Decov"
+        for the standard deviations and correlations of a factor, as rstanarm has it.
     **parameters
         The family's parameters, e.g. ``mu=0, sigma=10``; ``mu`` (k,) and ``cov`` (k, k) for
-        "MvNormal".
+        "MvNormal". Those of "Decov" are 1 unless given.
     of
         What has the distribution where the prior is one of a standard deviation: the "sd" itself,
         its "variance" or its "precision" (one over the variance). The sd's density is what follows
@@ -183,6 +187,7 @@ class Prior:
                 f"no prior family {family!r}: {nearest(family, _FAMILIES)}", "unknown-prior"
             )
         names = _FAMILIES[family][0]
+        parameters = {**_DEFAULTS.get(family, {}), **parameters}
         if set(parameters) != set(names):
             raise PriorError(
                 f"{family} takes {', '.join(names) or 'no parameters'}; "
@@ -191,6 +196,10 @@ class Prior:
             )
         if of not in _EXPONENTS:
             raise PriorError(f"of={of!r}: {nearest(str(of), _EXPONENTS)}", "prior-parameters")
+        if of != "sd" and family in _JOINT:
+            raise PriorError(
+                f"{family} is no prior of one {of}: leave out of={of!r}.", "prior-parameters"
+            )
         values = _joint(**parameters) if family == "MvNormal" else _scalars(family, parameters)
         object.__setattr__(self, "family", family)
         object.__setattr__(self, "parameters", values)
@@ -223,7 +232,7 @@ class Prior:
         """Whether it gives no weight to negative values, as the prior of an sd must."""
         if self.family == "Uniform":
             return self.parameters["lower"] >= 0
-        return self.family not in {"Normal", "StudentT", "Cauchy", "LKJ", "Flat", "MvNormal"}
+        return self.family not in {"Normal", "StudentT", "Cauchy", *_JOINT}
 
 
 def _scalars(family: str, given: Mapping[str, Any]) -> dict[str, float]:
@@ -344,6 +353,11 @@ class SpreadPriors:
     columns: slice
     sd: tuple[Prior, ...]
     eta: float | None
+
+    @property
+    def decov(self) -> Prior | None:
+        """The prior of all sds in units of sigma, if there is one; it stands at each term."""
+        return self.sd[0] if self.sd[0].family == "Decov" else None
 
 
 @dataclass(frozen=True)
@@ -503,6 +517,9 @@ def _spread_rows(block: SpreadPriors, response: str) -> list[tuple[str, str, str
         where = _where(block.coding, block.terms) if a else ""
         per = "" if a else f" per unit of {term}"
         what = f"spread of {response}{per} between levels of {factor}{where}"
+        if prior.family == "Decov":
+            rows.append((f"sd_{factor}[{term}]", f"{prior}, jointly", f"{what}: in units of sigma"))
+            continue
         rows.append((f"sd_{factor}[{term}]", str(prior), f"{what}: {_range(prior)}"))
     if block.eta is not None:
         where = ", in centred columns" if block.coding.is_centred else ""
@@ -517,7 +534,8 @@ def _range(prior: Prior) -> str:
     if prior.family == "Flat":
         return "any value, no prior"
     if prior.is_positive:
-        return f"95 % below {_short(prior.distribution.ppf(0.95))}"
+        bound = prior.distribution.ppf(0.95)
+        return f"95 % below {_short(bound)}" if np.isfinite(bound) else "hardly a bound"
     low, high = prior.distribution.ppf([0.025, 0.975])
     return f"95 % in [{_short(low)}, {_short(high)}]"
 

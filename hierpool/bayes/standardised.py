@@ -1,7 +1,8 @@
 """Coordinates of theta in which its prior is standard normal.
 
 Each scalar of theta goes through its own prior's cdf: z = Phi^-1(F(scalar)). Correlations enter as
-canonical partial correlations, each of which has a symmetric beta distribution under LKJ(eta).
+canonical partial correlations, each of which has a symmetric beta distribution under LKJ(eta). Sds
+with a decov prior enter as their size in units of sigma and their shares of the variance.
 
 References
 ----------
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from hierpool.bayes.priors import HalfT, ModelPriors, Prior
+from hierpool.bayes.decov import Decov, HasLaw
+from hierpool.bayes.priors import HalfT, ModelPriors
 from hierpool.bayes.theta import Theta
 
 _EDGE = 1e-12  # partial correlations are kept this far from -1 and 1
@@ -31,7 +33,7 @@ class Standardised:
     Attributes
     ----------
     priors
-        Priors of sigma (unless it is known) and of the sds, in order.
+        Priors of sigma (unless it is known) and of the sds, in order, or of what they are made of.
     pairs
         For each partial correlation its (row, column, first column of its block) among the terms
         of all factors.
@@ -39,22 +41,29 @@ class Standardised:
         Shape (pairs,): a of its Beta(a, a) distribution on (-1, 1).
     first_sd
         Position in z of the first sd: 1, or 0 where sigma is known.
+    relative
+        Columns among the sds and decov prior of each block that has one.
     """
 
-    priors: tuple[Prior, ...]
+    priors: tuple[HasLaw, ...]
     pairs: tuple[tuple[int, int, int], ...]
     shapes: np.ndarray
     first_sd: int = 1
+    relative: tuple[tuple[slice, Decov], ...] = ()
 
     @classmethod
     def of(cls, priors: ModelPriors) -> Standardised:
         """Coordinates of a model's theta."""
-        scalars: list[Prior] = [] if priors.sigma is None else [priors.sigma]
+        scalars: list[HasLaw] = [] if priors.sigma is None else [priors.sigma]
+        relative: list[tuple[slice, Decov]] = []
         first_sd = len(scalars)
         pairs: list[tuple[int, int, int]] = []
         shapes: list[float] = []
         for block, place in zip(priors.spread, priors.places(), strict=True):
-            scalars += block.sd
+            decov = Decov.of(block)
+            scalars += block.sd if decov is None else decov.laws
+            if decov is not None:
+                relative.append((place, decov))
             size, start = len(block.sd), place.start
             if block.eta is None:
                 continue
@@ -62,7 +71,7 @@ class Standardised:
                 for j in range(i):
                     pairs.append((start + i, start + j, start))
                     shapes.append(block.eta + (size - 2 - j) / 2)
-        return cls(tuple(scalars), tuple(pairs), np.array(shapes), first_sd)
+        return cls(tuple(scalars), tuple(pairs), np.array(shapes), first_sd, tuple(relative))
 
     @property
     def size(self) -> int:
@@ -93,7 +102,10 @@ class Standardised:
                 left[:, i] = left[:, i] * (1 - partial[:, k] ** 2)
                 chol[:, i, i] = np.sqrt(left[:, i])
         sigma = scalars[:, 0] if self.first_sd else np.ones(len(z))
-        return Theta(sigma, scalars[:, self.first_sd :], chol)
+        sds = scalars[:, self.first_sd :]
+        for place, decov in self.relative:
+            sds[:, place] = decov.sds(sds[:, place], sigma)
+        return Theta(sigma, sds, chol)
 
     def position(self, index: int, value: float) -> float:
         """z of the scalar number ``index`` (sigma, if there is one, then the sds) at ``value``."""
@@ -103,7 +115,7 @@ class Standardised:
         return float(np.clip(z, -8.0, 8.0))
 
 
-def _quantile(prior: Prior, z: np.ndarray) -> np.ndarray:
+def _quantile(prior: HasLaw, z: np.ndarray) -> np.ndarray:
     """F^-1(Phi(z)), from the nearer tail."""
     law = prior.distribution
     if isinstance(law, HalfT):

@@ -185,6 +185,14 @@ def _read(value: Any, name: str, target: Target) -> tuple[Prior, ...]:
 def _checked(prior: Prior, name: str, target: Target) -> Kind:
     """What a prior is for, after a check that it can be."""
     kind = target.kind
+    if prior.family == "Decov" and kind != "factor":
+        raise PriorError(
+            f"the prior of {name!r} is {prior}, which is one of all standard deviations and "
+            "correlations of a factor: give it to the factor by its name.",
+            "support-of-prior",
+        )
+    if prior.family == "Decov":
+        return "sd"
     if kind == "factor":
         kind = "corr" if prior.family == "LKJ" else "sd"
     if (kind == "corr") != (prior.family == "LKJ"):
@@ -253,11 +261,32 @@ def _spread(priors: ModelPriors, chosen: _Chosen, design: Design) -> tuple[Sprea
             continue
         sd = tuple(own.get(k, prior) for k, prior in enumerate(block.sd))
         eta = block.eta if corr is None else float(corr.parameters["eta"])
+        if corr is None and eta is not None and sd[0].family == "Decov":
+            eta = float(sd[0].parameters["regularization"])
         out.append(replace(block, coding=block.coding.uncentred(), sd=sd, eta=eta))
         if block.coding.is_centred:
             columns = design.group(block.factor).Z[:, block.columns]
             _warn_of_zero(f"sd_{block.factor}", out[-1], own, columns)
+    _check_decov(out, priors.sigma is not None)
     return tuple(out)
+
+
+def _check_decov(blocks: Sequence[SpreadPriors], has_sigma: bool) -> None:
+    for factor in dict.fromkeys(block.factor for block in blocks):
+        each = [p for block in blocks if block.factor == factor for p in block.sd]
+        joint = [p for p in each if p.family == "Decov"]
+        if joint and len(set(each)) > 1:
+            raise PriorError(
+                f"an sd of {factor!r} has a prior of its own beside {joint[0]}, which is one of "
+                "all of them: keep one.",
+                "prior-given-twice",
+            )
+        if joint and not has_sigma:
+            raise PriorError(
+                f"the prior of {factor!r} is {joint[0]}, in units of sigma, and this model has no "
+                "sigma: give its standard deviations priors in the response's units.",
+                "support-of-prior",
+            )
 
 
 def _check_flat(block: CoefficientPriors, design: Design) -> None:

@@ -147,6 +147,8 @@ def priors(fit: Any, blup: Any) -> Iterator[Finding]:
     posterior median disagrees with the data (Box 1980, J. R. Stat. Soc. A 143, 383-430).
     """
     for spread in spreads(fit):
+        if spread.prior.distribution is None:
+            continue  # decov is a prior of all sds together
         below = spread.prior.distribution.cdf(spread.sd)
         z = special.ndtri(np.clip(below, _INSIDE, 1 - _INSIDE))
         if (left := float(z.var())) > MORE_THAN_DATA:
