@@ -23,7 +23,7 @@ explained one by one in [Not met](#not-met); what is not in scope is listed in
 - *published* is what the source prints. *tolerance* came with the collected number: half a digit or
   a little more where the source has an optimum or a closed form, wider where it has draws. It is
   never changed to make a number fit.
-- *ours* is computed by the code of [`published/`](published), with the model and, where the number
+- *ours* is computed by the code of `published/`, with the model and, where the number
   depends on them, the priors of the source; [Notes](#notes) says more of some. Posteriors are from
   40,000 draws of the exact engine or more. *missing* counts as not met.
 - *source*: see [Sources](#sources).
