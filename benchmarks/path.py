@@ -1,0 +1,245 @@
+"""How often advice picks the model that the data came from, and what following it costs.
+
+    python benchmarks/path.py                      # every cell, an hour on two idle cores
+    python benchmarks/path.py --runs 20 --sizes 18x10 --out table.md
+
+Responses are simulated from known models; ``hp.advise`` starts from ``y ~ x + (x | g)``. An answer
+is right where it is the generating model, wrong where it is another, and undecided. The estimates
+of the levels' lines under the advice (the larger model where it is undecided) are set beside those
+of the maximal model and of backward selection by likelihood ratio tests at 0.05, all of them
+posterior means of the same fits.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import hierpool as hp
+
+FORMULA = "y ~ x + (x | g)"
+ALPHA = 0.05  # of backward selection
+DRAWS = 250
+SIZES: dict[str, tuple[int, ...]] = {
+    "18x10": (10,) * 18,
+    "30x6": (6,) * 30,
+    "129x4": (4,) * 129,
+    "65 unbalanced": tuple(2 + (7 * k) % 11 for k in range(65)),  # 2 to 12 rows
+}
+STRUCTURES = ("complete", "intercepts", "uncorrelated", "correlated")  # simplest first
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """A generating model: sds of intercepts and slopes in residual sds, x with mean 0 and sd 1.
+
+    ``is_large``: whether each of its effects is large; of the others nothing is asked but their
+    mean squared error.
+    """
+
+    structure: str
+    sd_intercept: float = 0.0
+    sd_slope: float = 0.0
+    corr: float = 0.0
+    is_large: bool = True
+
+
+TRUTHS: dict[str, Truth] = {
+    "none": Truth("complete"),
+    "intercept, large": Truth("intercepts", 1.0),
+    "intercept, small": Truth("intercepts", 0.25, is_large=False),
+    "slope, large": Truth("uncorrelated", 1.0, 1.0),
+    "slope, small": Truth("uncorrelated", 1.0, 0.25, is_large=False),
+    "correlation, large": Truth("correlated", 1.0, 1.0, 0.8),
+    "correlation, small": Truth("correlated", 1.0, 1.0, 0.3, is_large=False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One simulated response: what is answered, and mean squared errors by who estimates."""
+
+    size: str
+    truth: str
+    seed: int
+    answer: str
+    candidates: tuple[str, ...]
+    selected: str
+    advised: float
+    maximal: float
+    backward: float
+    maximal_blup: float
+    backward_blup: float
+
+
+def simulate(size: str, truth: Truth, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """A table with ``g``, ``x``, ``y``, and the true intercept and slope of each level, (J, 2)."""
+    rng = np.random.default_rng([seed, list(SIZES).index(size)])
+    rows = SIZES[size]
+    g = np.repeat(np.arange(len(rows)), rows)
+    x = np.concatenate([np.arange(n) - (n - 1) / 2 for n in rows])
+    x = (x - x.mean()) / x.std()
+    root = np.array(
+        [
+            [truth.sd_intercept, 0.0],
+            [truth.sd_slope * truth.corr, truth.sd_slope * np.sqrt(1 - truth.corr**2)],
+        ]
+    )
+    coefficients = np.array([1.0, 0.5]) + rng.standard_normal((len(rows), 2)) @ root.T
+    y = coefficients[g, 0] + coefficients[g, 1] * x + rng.standard_normal(len(g))
+    return pd.DataFrame({"g": g, "x": x, "y": y}), coefficients
+
+
+def run(size: str, name: str, seed: int) -> Outcome:
+    """Advice on one simulated response."""
+    data, true = simulate(size, TRUTHS[name], seed)
+    advice = hp.advise(hp.Model(FORMULA, data), draws=DRAWS, seed=seed)
+    chosen = backward(advice)
+    squared = [
+        squared_error(fit, data, true)
+        for fit in (
+            advice.fits[advice.kept],
+            advice.fits[advice.formula],
+            advice.fits[chosen],
+            advice.blups[advice.formula],
+            advice.blups[chosen],
+        )
+    ]
+    left = tuple(structure(advice.models[c]) for c in advice.candidates)
+    answer = left[0] if len(left) == 1 else "undecided"
+    return Outcome(size, name, seed, answer, left, structure(advice.models[chosen]), *squared)
+
+
+def backward(advice: Any) -> str:
+    """Formula that likelihood ratio tests at 0.05 come down to, along the same path."""
+    name = advice.formula
+    for step in advice.path[1:]:
+        if step.evidence.p < ALPHA:
+            break
+        name = step.name
+    return str(name)
+
+
+def structure(model: hp.Model) -> str:
+    """Which of the four structures a model has."""
+    if not model.design.groups:
+        return "complete"
+    (group,) = model.design.groups
+    if len(group.terms) == 1:
+        return "intercepts"
+    return "correlated" if group.has_correlation else "uncorrelated"
+
+
+def squared_error(fit: Any, data: pd.DataFrame, true: np.ndarray) -> float:
+    """Mean over the levels of the squared errors of intercept and slope, added up."""
+    fitted = fit.fitted().to_numpy()
+    codes, x = data["g"].to_numpy(), data["x"].to_numpy()
+    n = np.bincount(codes)
+    mean_x, mean_f = np.bincount(codes, x) / n, np.bincount(codes, fitted) / n
+    away = x - mean_x[codes]
+    slope = np.bincount(codes, away * fitted) / np.bincount(codes, away**2)
+    found = np.column_stack([mean_f - slope * mean_x, slope])
+    return float(np.square(found - true).sum(axis=1).mean())
+
+
+def run_all(
+    sizes: Iterable[str], truths: Iterable[str], runs: int, workers: int, first: int = 1
+) -> pd.DataFrame:
+    """Outcomes, one row a simulated response."""
+    cells = list(product(sizes, truths, range(first, first + runs)))
+    with ProcessPoolExecutor(workers) as pool:
+        found = list(pool.map(_run_cell, cells, chunksize=4))
+    return pd.DataFrame(found)
+
+
+def _run_cell(cell: tuple[str, str, int]) -> Outcome:
+    return run(*cell)
+
+
+def rates(outcomes: pd.DataFrame, by: Sequence[str] = ("truth", "size")) -> pd.DataFrame:
+    """Shares of right, wrong and undecided answers, and of answers richer than the truth."""
+    rank = {name: k for k, name in enumerate(STRUCTURES)}
+    true = outcomes["truth"].map(lambda name: TRUTHS[name].structure)
+    decided = outcomes["answer"] != "undecided"
+    told = pd.DataFrame(
+        {
+            "right": outcomes["answer"] == true,
+            "wrong": decided & (outcomes["answer"] != true),
+            "undecided": ~decided,
+            "too rich": decided & (outcomes["answer"].map(rank) > true.map(rank)),
+        }
+    )
+    grouped = told.join(outcomes[list(by)]).groupby(list(by), sort=False)
+    return grouped.mean().join(grouped.size().rename("runs"))
+
+
+def ratio(outcomes: pd.DataFrame, over: str) -> tuple[float, float]:
+    """Mean squared error of the advice over that of another, and its Monte Carlo standard error.
+
+    Both are averaged over all outcomes; the error is of the paired difference (delta method).
+    """
+    ours, other = outcomes["advised"].to_numpy(), outcomes[over].to_numpy()
+    value = ours.mean() / other.mean()
+    influence = (ours - value * other) / other.mean()
+    return float(value), float(influence.std(ddof=1) / np.sqrt(len(influence)))
+
+
+def errors(outcomes: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Ratios of mean squared errors, advice over the others, by a column and over all."""
+    parts = {**dict(iter(outcomes.groupby(by, sort=False))), "all": outcomes}
+    rows = {}
+    for name, part in parts.items():
+        row = {}
+        for over in ("maximal", "backward", "maximal_blup", "backward_blup"):
+            value, se = ratio(part, over)
+            row[over] = f"{value:.3f} ({se:.3f})"
+        rows[name] = row
+    return pd.DataFrame(rows).T
+
+
+def written(outcomes: pd.DataFrame) -> str:
+    """The tables as Markdown."""
+    cells = rates(outcomes).reset_index()
+    shares = ["right", "wrong", "undecided", "too rich"]
+    cells[shares] = (100 * cells[shares]).round(0).astype(int)
+    pieces = [_markdown(cells), _markdown(errors(outcomes, "truth").reset_index(names="truth"))]
+    pieces.append(_markdown(errors(outcomes, "size").reset_index(names="size")))
+    return "\n\n".join(pieces)
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    head = f"| {' | '.join(map(str, table.columns))} |\n|{'---|' * len(table.columns)}"
+    return "\n".join([head, *(f"| {' | '.join(map(str, row))} |" for row in table.to_numpy())])
+
+
+def main() -> None:
+    """Run the cells that are asked for, and print or write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--truths", nargs="+", default=list(TRUTHS), choices=list(TRUTHS))
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--first", type=int, default=1, help="seed of the first run of each cell")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--keep", type=Path, help="CSV of every outcome")
+    arguments = parser.parse_args()
+    chosen = (arguments.sizes, arguments.truths, arguments.runs)
+    outcomes = run_all(*chosen, arguments.workers, arguments.first)
+    if arguments.keep:
+        outcomes.to_csv(arguments.keep, index=False)
+    text = written(outcomes)
+    if arguments.out:
+        arguments.out.write_text(f"{text}\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
