@@ -14,7 +14,17 @@ from typing import Any
 import pandas as pd
 
 from hierpool.answering import INTERCEPT
-from hierpool.checks import before, comparisons, residuals, response, sampling, variances
+from hierpool.checks import (
+    before,
+    comparisons,
+    level_coverage,
+    loo_pit,
+    predictive,
+    residuals,
+    response,
+    sampling,
+    variances,
+)
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, DataError, HierpoolWarning
 from hierpool.core.findings import Finding, Findings
@@ -48,6 +58,9 @@ OF_POSTERIOR: tuple[OfPosterior, ...] = (
     variances.boundary,
     variances.correlations,
     variances.priors,
+    loo_pit.judged,
+    level_coverage.judged,
+    predictive.judged,
 )
 """Judgements of a posterior and its REML optimum, None where there is none."""
 

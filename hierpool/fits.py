@@ -859,6 +859,66 @@ class PosteriorFit:
 
         return loo.loo_pit(self)
 
+    def predictive_check(
+        self,
+        levels: Literal["new", "known"] = "new",
+        by: Literal["data", "level"] = "data",
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Statistics of the response beside those of responses that the posterior predicts.
+
+        Index (factor, statistic), or (factor, level, statistic). ``observed``; ``mean``,
+        ``median``, ``sd`` and interval of the replicated ones; ``p``, the share of these that is
+        larger: near 0 or 1 the model does not make data like these. The statistics: spread and
+        extremes of level means and of slopes within levels, spread within levels, correlation of
+        neighbours in time, extremes of rows; of a level its mean, its sd and its slopes.
+
+        Parameters
+        ----------
+        levels
+            ``"new"``: the levels are drawn anew from their distribution, so that it is judged as
+            well (mixed predictive). ``"known"``: the levels of the fit with their own coefficients
+            (posterior predictive); since these were fitted to the same rows, p says little of the
+            levels and stays near one half. No pooling has no distribution of levels: they are
+            always the known ones.
+        by
+            ``"data"``: statistics of all rows. ``"level"``: of each level.
+        seed
+            Of new levels and residuals; None: always the same.
+
+        References
+        ----------
+        Gelman, Meng, Stern (1996), Stat. Sinica 6, 733-807.
+        Marshall, Spiegelhalter (2003), Stat. Med. 22, 1649-1660 (mixed predictive).
+        """
+        from hierpool.checks import predictive
+
+        return predictive.predictive_check(self, levels, by, seed)
+
+    def level_coverage(self, prob: float | None = None) -> pd.DataFrame:
+        """Each level predicted from all others, beside what it is.
+
+        Index (factor, level). ``n``: its rows. ``observed``: mean of its response. ``mean``,
+        ``sd`` and interval of that mean as all other levels predict it for a new level with such
+        rows. ``pit``: where the observed mean is in that distribution, 0 to 1, uniform if
+        calibrated. ``covered``: whether the interval holds it. ``rows_covered``: share of its
+        rows that lie within intervals for a single row. Nothing is fitted again: draws of theta
+        are weighted for each level left out.
+
+        Parameters
+        ----------
+        prob
+            Probability of the intervals; None: that of ArviZ's rcParams.
+
+        Raises
+        ------
+        UnsupportedModelError
+            No pooling, which says nothing of a new level, or several factors.
+        """
+        from hierpool.checks import level_coverage
+
+        return level_coverage.level_coverage(self, prob)
+
     @property
     def log_marginal_likelihood(self) -> tuple[float, float]:
         """log p(y) and its Monte Carlo standard error (exact engine only)."""

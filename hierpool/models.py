@@ -24,6 +24,7 @@ from hierpool.fits import BlupFit, PosteriorFit
 from hierpool.reml import estimate, limits
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pymc
     import xarray as xr
 
@@ -235,6 +236,20 @@ class Model:
         return prior_tree(
             self.design, self.priors, draws, engines.fresh_seed() if seed is None else seed
         )
+
+    def prior_check(self, draws: int = 500, seed: int | None = None) -> pd.DataFrame:
+        """What the priors expect of the data, in the response's units, beside the data.
+
+        Index (factor, statistic): spread and extremes of level means and of slopes within levels,
+        spread within levels, extremes of rows. ``observed``; ``mean``, ``median``, ``sd`` and
+        interval of responses drawn from the priors; ``p``, the share of these that is larger. Near
+        0 or 1 the priors hardly allow for the data; medians far above the data are vague.
+        """
+        from hierpool.checks import predictive
+
+        drawn = self.prior_predictive(draws, 0 if seed is None else seed)
+        responses = drawn["prior_predictive"]["y"].to_numpy()[0].T
+        return predictive.beside(self.design, responses, "data")
 
     def reml(self) -> BlupFit:
         """REML fit with BLUPs; least squares for complete and no pooling, its limits."""

@@ -251,18 +251,19 @@ def grouping_for(design: Design, by: str) -> Grouping:
     raise ArgumentError(f"by={by!r}: {nearest(by, ['row', 'group', *known])}", "unknown-choice")
 
 
-def loo_pit(fit: Any) -> xr.DataArray:
+def loo_pit(fit: Any, most: int | None = None) -> xr.DataArray:
     """Probability integral transform of each row given all others, dims (obs,); uniform if calibrated.
 
     The integrated predictive distribution of each row is normal given theta; its cdf at the row is
-    averaged over theta with Pareto-smoothed leave-one-out weights.
+    averaged over theta with Pareto-smoothed leave-one-out weights; ``most`` draws of it, if given.
     """
     from arviz_stats.base import array_stats
     from scipy import special
 
     used = _Used.of(fit)
-    integrated, sigma, factor = fit.integrated, used.sigma, used.factor
-    n, r_eff = fit.design.n, used.efficiency
+    picks = np.unique(np.linspace(0, used.n - 1, min(most or used.n, used.n)).astype(int))
+    integrated, sigma, factor = fit.integrated, used.sigma[picks], used.factor[picks]
+    n, r_eff = fit.design.n, min(1.0, used.efficiency * used.n / len(picks))
     pit = np.empty(n)
     pieces = max(1, 4 * n * len(sigma) // _BLOCK_NUMBERS) if len(fit.design.groups) <= 1 else 1
     for rows in np.array_split(np.arange(n), pieces):

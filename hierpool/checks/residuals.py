@@ -39,16 +39,21 @@ def judged(blup: Any) -> Iterator[Finding]:
     No pooling has no distribution of levels to hold residuals against and is not judged; nor is a
     fit that failed, or one that is too large for it to be cheap.
     """
-    design, n_coefficients = blup.design, len(blup.estimate.relative_factor)
-    columns = sum(g.grouping.n_levels * len(g.terms) for g in design.groups)
-    too_large = design.n > MOST_ROWS or (len(design.groups) > 1 and columns > MOST_LEVELS)
-    if design.spec.pooling == "none" or not blup.status.is_trustworthy or too_large:
+    if not can_judge(blup):
         return
     maker = ResidualMaker.of(blup)
-    if maker.df < max(2, n_coefficients):
-        return
     with one_blas_thread():
         yield from _weighed([f for check in OF_MAKER for f in check(maker)], Replicates.of(maker))
+
+
+def can_judge(blup: Any) -> bool:
+    """Whether residuals of a fit have a distribution to be held against, and it is cheap to know."""
+    design, rows = blup.design, blup.design.n - len(blup.design.terms)
+    columns = sum(g.grouping.n_levels * len(g.terms) for g in design.groups)
+    too_large = design.n > MOST_ROWS or (len(design.groups) > 1 and columns > MOST_LEVELS)
+    has_rows = rows >= max(2, len(blup.estimate.relative_factor))
+    is_pooled = design.spec.pooling != "none"
+    return bool(is_pooled and has_rows and blup.status.is_trustworthy and not too_large)
 
 
 def _weighed(found: list[Finding], replicates: Replicates) -> Iterator[Finding]:
