@@ -17,6 +17,7 @@ from hierpool.answering import INTERCEPT
 from hierpool.checks import (
     before,
     comparisons,
+    leaning,
     level_coverage,
     loo_pit,
     predictive,
@@ -61,6 +62,8 @@ OF_POSTERIOR: tuple[OfPosterior, ...] = (
     loo_pit.judged,
     level_coverage.judged,
     predictive.judged,
+    leaning.on_rows,
+    leaning.on_levels,
 )
 """Judgements of a posterior and its REML optimum, None where there is none."""
 

@@ -34,7 +34,7 @@ from hierpool.checks.residual_maker import ResidualMaker
 from hierpool.core.design import Grouping
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.findings import Finding
-from hierpool.core.moments import by_level
+from hierpool.core.moments import by_level, single_group
 
 LARGE_SHIFT = 1.0  # standard errors (Belsley, Kuh, Welsch 1980, section 2.1, absolute cutoff)
 RARE = 0.01  # probability, all levels and terms together, below which a shift surprises
@@ -63,13 +63,15 @@ class _Deleted:
 def influence(fit: Any, by: str = "group") -> pd.DataFrame:
     """How far the fixed effects move when a level is left out, for every level.
 
-    The standard deviations are held where they are: the numbers say what the rows of a level do to
-    the coefficients, not what they do to the variances, and cost no fit.
+    Of REML and ML fits the standard deviations are held where they are: the numbers say what the
+    rows of a level do to the coefficients, not what they do to the variances. Of a posterior,
+    draws of theta are weighted for the level left out, and both are told. Neither costs a fit.
 
     Parameters
     ----------
     fit
-        A ``BlupFit``: ``model.reml()`` or ``model.ml()``, partially or completely pooled.
+        A ``BlupFit``: ``model.reml()`` or ``model.ml()``, partially or completely pooled; or a
+        ``PosteriorFit`` with one factor.
     by
         Name of the factor; ``"group"`` where there is one.
 
@@ -84,12 +86,17 @@ def influence(fit: Any, by: str = "group") -> pd.DataFrame:
         unusual as the most unusual of the level's, given its design, in a model that holds; times
         the number of levels and terms, and at most 1.
 
+        Of a posterior: ``n``; ``pareto_k``, above 0.7 the row is rough; and for each fixed effect,
+        standard deviation and sigma ``mean[...]``, ``without[...]`` and ``shift[...]``, their
+        difference in posterior sds.
+
     Raises
     ------
     ArgumentError
-        Not a REML, ML or least-squares fit, or a factor that is not there.
+        Not a fit, or a factor that is not there.
     UnsupportedModelError
-        No pooling, whose levels share nothing that one could move; or a fit without coefficients.
+        No pooling, whose levels share nothing that one could move; a fit without coefficients; a
+        posterior of several factors.
 
     References
     ----------
@@ -107,9 +114,10 @@ def influence(fit: Any, by: str = "group") -> pd.DataFrame:
     """
     from hierpool.checks.loo import grouping_for
 
-    if not hasattr(fit, "estimate"):
+    is_posterior = hasattr(fit, "draws")
+    if not is_posterior and not hasattr(fit, "estimate"):
         raise ArgumentError(
-            f"influence() takes model.reml() or model.ml(); given: {type(fit).__name__}.",
+            f"influence() takes a fit, model.reml() or model.fit(); given: {type(fit).__name__}.",
             "fit-needed",
         )
     if fit.design.spec.pooling == "none" or not fit.design.terms:
@@ -118,7 +126,13 @@ def influence(fit: Any, by: str = "group") -> pd.DataFrame:
             "Ask this of partial pooling, hp.varying_slope(...).reml().",
             "no-common-coefficients",
         )
-    return table(ResidualMaker.of(fit), grouping_for(fit.design, by))
+    grouping = grouping_for(fit.design, by)
+    if is_posterior:
+        from hierpool.checks.leaning import without_each_level
+
+        single_group(fit.design)
+        return without_each_level(fit, grouping)
+    return table(ResidualMaker.of(fit), grouping)
 
 
 def table(maker: ResidualMaker, grouping: Grouping) -> pd.DataFrame:

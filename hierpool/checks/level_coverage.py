@@ -30,6 +30,8 @@ from hierpool.core.moments import by_level, single_group
 from hierpool.core.triangular import solve_lower
 
 DRAWS = 400  # of theta that are used
+_FEWEST = 100
+_NUMBERS = 4_000_000  # of rows and draws, where that leaves enough draws
 JUDGED = 0.8  # probability of the intervals that are counted
 RARE = 0.005  # probability below which a warning is given
 _HALVINGS = 60  # of an interval that brackets a quantile
@@ -112,7 +114,8 @@ def _predictions(
     fit: Any, group: GroupDesign | None, grouping: Grouping
 ) -> tuple[_Predicted, _Predicted]:
     """Means of the levels and single rows, each from all other levels."""
-    picks = np.unique(np.linspace(0, len(fit.theta) - 1, DRAWS).astype(int))
+    most = int(np.clip(_NUMBERS // fit.design.n, _FEWEST, DRAWS))
+    picks = np.unique(np.linspace(0, len(fit.theta) - 1, most).astype(int))
     sigma, factor = fit.theta.sigma[picks], fit.relative_factor[picks]
     density = fit.integrated.log_density_of_levels(sigma, factor, grouping)
     log_weights = np.full(density.shape, -np.log(len(picks)))
@@ -123,7 +126,7 @@ def _predictions(
     J, n, p = grouping.n_levels, fit.design.n, fit.integrated.totals.p
     of_means, of_rows = [], []
     for some in fit.integrated.blocks(len(picks), 4 * J * (p + 1) ** 2 + 4 * n * (p + 1)):
-        S, s = _left(fit.integrated, sigma[some], factor[some], grouping)
+        S, s = left_without_levels(fit.integrated, sigma[some], factor[some], grouping)
         beta, inverse = np.linalg.solve(S, s[..., None])[..., 0], np.linalg.inv(S)
         of_means.append(at_mean.predict(sigma[some], factor[some], beta, inverse))
         of_rows.append(at_row.predict(sigma[some], factor[some], beta, inverse))
@@ -132,7 +135,7 @@ def _predictions(
     return means, _Predicted(row_mean, row_sd, weights[grouping.codes])
 
 
-def _left(
+def left_without_levels(
     integrated: Any, sigma: np.ndarray, factor: np.ndarray, grouping: Grouping
 ) -> tuple[np.ndarray, np.ndarray]:
     """Population part of M and its right-hand side without each level, (K, J, p, p), (K, J, p)."""

@@ -22,7 +22,7 @@ from hierpool.core.errors import ArgumentError
 from hierpool.core.findings import Finding
 
 REPLICATES = 1000
-_NUMBERS = 16_000_000  # of replicated rows, where that leaves enough replicates
+_NUMBERS = 8_000_000  # of replicated rows, where that leaves enough replicates
 _FEWEST = 200
 RARE = 0.005  # probability below which a warning is given
 _SEED = 20_110

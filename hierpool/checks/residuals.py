@@ -14,7 +14,7 @@ from hierpool.core.cores import one_blas_thread
 from hierpool.core.findings import Finding
 
 MOST_LEVELS = 5_000  # coefficients of levels of several factors: more would take minutes
-MOST_ROWS = 50_000  # more would take seconds and gigabytes
+MOST_ROWS = 20_000  # more simulations would take seconds
 LOOK_LIKE_IT = {"curvature", "coefficient-varies"}
 """Codes of what leaves residuals of neighbours alike without any serial correlation."""
 OF_MAKER = (
@@ -37,28 +37,32 @@ def judged(blup: Any) -> Iterator[Finding]:
     """Findings about rows, levels, variances and the mean of a fit.
 
     No pooling has no distribution of levels to hold residuals against and is not judged; nor is a
-    fit that failed, or one that is too large for it to be cheap.
+    fit that failed, or one of several factors with thousands of levels. What needs simulations is
+    left out where there are more than 20,000 rows.
     """
     if not can_judge(blup):
         return
     maker = ResidualMaker.of(blup)
     with one_blas_thread():
-        yield from _weighed([f for check in OF_MAKER for f in check(maker)], Replicates.of(maker))
+        found = [f for check in OF_MAKER for f in check(maker)]
+        if maker.n <= MOST_ROWS:
+            replicates = Replicates.of(maker)
+            found += [f for judge in OF_REPLICATES for f in judge(replicates)]
+        yield from _weighed(found)
 
 
 def can_judge(blup: Any) -> bool:
     """Whether residuals of a fit have a distribution to be held against, and it is cheap to know."""
     design, rows = blup.design, blup.design.n - len(blup.design.terms)
     columns = sum(g.grouping.n_levels * len(g.terms) for g in design.groups)
-    too_large = design.n > MOST_ROWS or (len(design.groups) > 1 and columns > MOST_LEVELS)
+    too_large = len(design.groups) > 1 and max(columns, design.n / 10) > MOST_LEVELS
     has_rows = rows >= max(2, len(blup.estimate.relative_factor))
     is_pooled = design.spec.pooling != "none"
     return bool(is_pooled and has_rows and blup.status.is_trustworthy and not too_large)
 
 
-def _weighed(found: list[Finding], replicates: Replicates) -> Iterator[Finding]:
+def _weighed(found: list[Finding]) -> Iterator[Finding]:
     """All findings; where the mean or the slopes are wrong, neighbours are alike for that reason."""
-    found += [f for judge in OF_REPLICATES for f in judge(replicates)]
     codes = {f.code for f in found}
     for finding in found:
         if finding.code == "autocorrelation" and codes & LOOK_LIKE_IT:

@@ -109,7 +109,7 @@ def test_beta_without_a_level_is_that_of_the_rows_that_are_left(fitted):
     fit = fitted["radon_uranium"].posterior
     grouping = fit.design.groupings["county"]
     sigma, factor = fit.theta.sigma[:3], fit.relative_factor[:3]
-    S, s = level_coverage._left(fit.integrated, sigma, factor, grouping)
+    S, s = level_coverage.left_without_levels(fit.integrated, sigma, factor, grouping)
     for j in (0, 30, 84):
         rest = fit.integrated.without(np.flatnonzero(grouping.codes == j)).marginal(sigma, factor)
         assert S[:, j] == pytest.approx(rest.R @ np.swapaxes(rest.R, 1, 2), rel=1e-8, abs=1e-8)
