@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
 from hierpool.checks import loo
 from hierpool.checks.replicates import RARE, Replicates
@@ -71,7 +71,7 @@ def of_left_out_rows(replicates: Replicates) -> np.ndarray:
         return np.asarray(special.ndtr(d))
     df = maker.df - 1
     left = np.maximum(maker.df - d * d, np.finfo(float).tiny) / df
-    return np.asarray(stats.t.cdf(d / np.sqrt(left), df))
+    return np.asarray(special.stdtr(df, d / np.sqrt(left)))
 
 
 def distance(pit: np.ndarray) -> np.ndarray:

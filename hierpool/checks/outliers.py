@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,10 @@ from scipy import stats
 from hierpool.checks.replicates import RARE
 from hierpool.checks.residual_maker import ResidualMaker
 from hierpool.core.findings import Finding
-from hierpool.core.moments import by_level
+from hierpool.core.gaussian import BetaPrior, condition
+from hierpool.core.moments import Moments, Rows, by_level
 
+_SCALES = np.append(np.geomspace(0.03, 1.5, 30), 1.0)  # of standard deviations, without a level
 _SHOWN = 10  # rows or levels in the evidence
 _LEAST_LEFT = 1e-6  # of a row's own variance in its residual, below which it says nothing
 _RANK = 1e-9  # eigenvalues below this share of the largest are none
@@ -128,6 +131,10 @@ def outlying_rows(maker: ResidualMaker) -> Iterator[Finding]:
 def outlying_levels(maker: ResidualMaker) -> Iterator[Finding]:
     """Levels that the distribution of the levels does not lead to expect."""
     table = levels(maker)
+    if not len(table):
+        return
+    if not (table["p"] < RARE).any() and len(maker.blocks) == 1:
+        table = _unmasked(maker, table)
     found = table[table["p"] < RARE].sort_values("p")
     if not len(found):
         return
@@ -143,3 +150,45 @@ def outlying_levels(maker: ResidualMaker) -> Iterator[Finding]:
         "deviation. Fit without it and compare.",
         evidence=table.sort_values("p").head(_SHOWN),
     )
+
+
+def _unmasked(maker: ResidualMaker, table: pd.DataFrame) -> pd.DataFrame:
+    """The table with the furthest level judged by standard deviations of the others alone.
+
+    Among few levels one that is far away makes their standard deviations so large that it cannot
+    be told any more. These rest on the other levels only: F has levels less coefficients less one
+    denominator df, which is right for balanced intercepts, and cautious otherwise.
+    """
+    p, F_of = table["p"].to_numpy(copy=True), table["F"].to_numpy(copy=True)
+    j = int(p.argmin() if p.min() < 1 else F_of.argmax())
+    df = int(table["df"].iloc[j])
+    rest = len(table) - 1 - df
+    if rest < 1 or df == 0 or not maker.factor.any():
+        return table
+    F = float(levels(replace(maker, factor=_factor_without(maker, j)))["F"].iloc[j])
+    F_of[j], p[j] = F, min(1.0, float(stats.f.sf(F, df, rest)) * len(table))
+    return table.assign(F=F_of, p=p)
+
+
+def _factor_without(maker: ResidualMaker, level: int) -> np.ndarray:
+    """Lambda that suits the other levels: all sds together, then each, scaled by REML on a grid."""
+    rows, z = maker.rows, maker.coordinates.zs[0]
+    kept = rows.codes[0] != level
+    own = Rows(rows.y, rows.X, rows.Z[0], rows.codes[0], rows.sd).take(kept)
+    moments, q = Moments.of(own), len(z.to_working)
+    flat, factor = BetaPrior.flat(moments.p), maker.factor
+    for term in [slice(None), *range(q), *range(q)]:
+        scale = np.ones((len(_SCALES), q))
+        scale[:, term] = _SCALES[:, None] if isinstance(term, slice) else _SCALES
+        tried = z.to_working @ (scale[:, :, None] * (z.from_working @ factor))
+        try:
+            at = condition(moments, np.ones(len(tried)), tried, flat).marginal
+        except np.linalg.LinAlgError:  # the others cannot tell some coefficient
+            return maker.factor
+        squares = at.penalized_ss
+        fit = (moments.n - moments.p) * np.log(squares) if maker.design.has_sigma else squares
+        deviance = at.log_det_levels + at.log_det_population + fit
+        if not np.isfinite(deviance).all():
+            return maker.factor
+        factor = tried[deviance.argmin()]
+    return factor

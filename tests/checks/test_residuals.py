@@ -168,6 +168,20 @@ def test_a_planted_fault_is_found(code, seed):
     assert code in found(PLANTED[code](np.random.default_rng(seed)))
 
 
+def test_a_level_among_few_does_not_hide_behind_the_spread_that_it_makes():
+    data = grouped(np.random.default_rng(1), 10, 6, sds=(3.0, 0.0))
+    assert "outlying-level" not in found(data, "y ~ time + (1 | g)")
+    data["y"] += 45 * (data.g == "g004")
+    fit = hp.Model("y ~ time + (1 | g)", data).reml()
+    maker = ResidualMaker.of(fit)
+    assert outliers.levels(maker)["p"].min() > 0.005  # its own spread held against it
+    (finding,) = outliers.outlying_levels(maker)
+    assert "g g004 is no likely member" in finding.text
+    others = hp.Model("y ~ time + (1 | g)", data[data.g != "g004"]).reml()
+    sd = outliers._factor_without(maker, 4)[0, 0] * fit.estimate.sigma
+    assert sd == pytest.approx(others.estimate.only.sd[0], rel=0.2)  # a grid, and another sigma
+
+
 def test_a_slope_that_varies_is_missed_by_intercepts_alone():
     data = grouped(np.random.default_rng(4))
     assert "coefficient-varies" in found(data, "y ~ time + (1 | g)")
