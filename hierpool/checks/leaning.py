@@ -27,7 +27,8 @@ from hierpool.core.tables import spread_name
 HIGH_K = 0.7  # from which weights cannot be averaged (Vehtari and others 2024, section 3.2.4)
 LARGE_SHIFT = 1.5  # posterior sds; of 8 clean levels one moves an sd by 1.0 in a quarter of cases
 DRAWS = 1000  # of theta that are used
-_MOST = 10_000_000  # densities, above which the question is not asked
+_MOST = 10_000_000  # densities of rows, above which the question is not asked
+_MOST_LEVELS = 1_000  # of more no single one carries a standard deviation
 _SHOWN = 10
 
 
@@ -64,7 +65,8 @@ def on_levels(fit: Any, _: Any) -> Iterator[Finding]:
     if len(fit.design.groups) != 1 or fit.design.spec.pooling != "partial":
         return
     grouping = fit.design.groups[0].grouping
-    if not _can_ask(fit, len(_picks(fit)), grouping.n_levels):
+    is_asked = grouping.n_levels <= _MOST_LEVELS
+    if not is_asked or not _can_ask(fit, len(_picks(fit)), grouping.n_levels):
         return
     table = without_each_level(fit, grouping)
     shift = table[[f"shift[{name}]" for name in _spread(fit)]]

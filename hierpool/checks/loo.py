@@ -255,7 +255,8 @@ def loo_pit(fit: Any, most: int | None = None) -> xr.DataArray:
     """Probability integral transform of each row given all others, dims (obs,); uniform if calibrated.
 
     The integrated predictive distribution of each row is normal given theta; its cdf at the row is
-    averaged over theta with Pareto-smoothed leave-one-out weights; ``most`` draws of it, if given.
+    averaged over theta with Pareto-smoothed leave-one-out weights.
+    With ``most``, so many draws and weights as they are: fast, and enough to judge all rows together.
     """
     from arviz_stats.base import array_stats
     from scipy import special
@@ -263,7 +264,7 @@ def loo_pit(fit: Any, most: int | None = None) -> xr.DataArray:
     used = _Used.of(fit)
     picks = np.unique(np.linspace(0, used.n - 1, min(most or used.n, used.n)).astype(int))
     integrated, sigma, factor = fit.integrated, used.sigma[picks], used.factor[picks]
-    n, r_eff = fit.design.n, min(1.0, used.efficiency * used.n / len(picks))
+    n, r_eff = fit.design.n, used.efficiency
     pit = np.empty(n)
     pieces = max(1, 4 * n * len(sigma) // _BLOCK_NUMBERS) if len(fit.design.groups) <= 1 else 1
     for rows in np.array_split(np.arange(n), pieces):
@@ -271,7 +272,9 @@ def loo_pit(fit: Any, most: int | None = None) -> xr.DataArray:
         scaled = (fit.design.y[rows] - mean) / sd
         density = -0.5 * scaled**2 - np.log(sd)
         log_weights = np.full_like(density.T, -np.log(len(sigma)))
-        if np.ptp(density, axis=0).any():  # else theta is empty, and every draw says the same
+        if most is not None:
+            log_weights = -density.T - special.logsumexp(-density.T, axis=1, keepdims=True)
+        elif np.ptp(density, axis=0).any():  # else theta is empty, and every draw says the same
             log_weights, _ = array_stats.psislw(density.T, r_eff=r_eff)
         pit[rows] = (np.exp(log_weights) * special.ndtr(scaled).T).sum(axis=1)
     return xr.DataArray(
