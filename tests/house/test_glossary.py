@@ -36,6 +36,8 @@ def tables(fitted) -> Iterator[pd.DataFrame]:
     components = reml.principal_components()
     yield components.drop(columns=list(of.model.design.groups[0].terms))
     yield from (hp.influence(reml), hp.sensitivity(fit).table)
+    yield from (hp.influence(fit), fit.predictive_check(), fit.predictive_check(by="level"))
+    yield from (fit.level_coverage(), of.model.prior_check())
 
 
 def test_every_column_of_a_table_is_explained(fitted, words):
