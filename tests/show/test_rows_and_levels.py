@@ -285,6 +285,19 @@ def test_influence_names_who_moves_more_than_chance(bent, assert_legible):
     assert_legible(figure)
 
 
+@pytest.mark.parametrize("count", [2, 12, 60])
+def test_long_names_are_legible(count, names, growth, assert_legible):
+    data = growth(names(count, "long names"), rows=5, uneven=True)
+    data.loc[3, "volume"] += 400
+    model = hp.varying_slope("volume ~ time", data, group="boar")
+    fit, reml = model.fit(draws=100, seed=1, progress=False), model.reml()
+    assert_legible(plots.posterior_predictive(fit))
+    assert_legible(plots.level_coefficients(fit))
+    assert_legible(plots.residuals(reml))
+    assert_legible(plots.influence(reml))
+    assert_legible(plots.prior_predictive(model, draws=50))
+
+
 def test_two_thousand_levels_are_legible(growth, names, assert_legible):
     data = growth(names(2000, "numbers"), rows=3)
     reml = hp.varying_slope("volume ~ time", data, group="boar").reml()
