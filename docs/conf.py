@@ -34,6 +34,7 @@ include_patterns = [
     "notebooks/*.ipynb",
     "notebooks/README.md",
     "benchmarks/README.md",
+    "benchmarks/CANON.md",
     "hierpool/data/datasets/README.md",
     "README.md",
     "CHANGELOG.md",

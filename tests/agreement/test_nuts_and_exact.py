@@ -34,6 +34,26 @@ def test_means_and_sds_agree_within_monte_carlo_error(rung):
     assert np.abs(scores).max() < 5.0
 
 
+STATED = {
+    "decov": {"Subject": hp.Prior("Decov", concentration=2.0)},
+    "precision": {
+        "Subject": hp.Prior("Gamma", alpha=2.0, beta=300.0, of="precision"),
+        "sigma": hp.Prior("Gamma", alpha=1.0, beta=500.0, of="precision"),
+    },
+}
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_priors_that_are_not_of_sds_themselves_agree_too(name):
+    rows = hp.datasets.load("sleepstudy")
+    model = hp.Model("Reaction ~ Days + (Days | Subject)", rows, STATED[name])
+    nuts = model.fit("nuts", seed=1, draws=2500, target_accept=0.95, progress=False)
+    exact = model.fit("exact", seed=1, draws=2500)
+    scores = _scores(nuts.summary(), exact.summary())
+    assert np.sqrt((scores**2).mean()) < 1.7
+    assert np.abs(scores).max() < 5.0
+
+
 def _scores(a, b):
     """Differences of means and of sds, in their Monte Carlo errors (that of an sd from its tails)."""
     mean = (a["mean"] - b["mean"]) / np.sqrt(
