@@ -53,20 +53,26 @@ def page_of(study: Study) -> Page:
         title=f"{label}{study.formula} by {study.group}",
         subtitle=f"{study.design.n} rows, {n_levels} levels of {study.group}, "
         f"{len(study.fits)} models, seed {study.seed}",
-        sections=[*_beginning(study), *_middle(study, figures), *_end(study, figures, facts)],
+        sections=[
+            *_beginning(study, figures),
+            *_middle(study, figures),
+            *_end(study, figures, facts),
+        ],
         foot=f"Written by hierpool {facts.versions['hierpool']} on {today}. This file is complete: "
         "it fetches nothing and sends nothing.",
     )
 
 
-def _beginning(study: Study) -> list[Section]:
+def _beginning(study: Study, figures: Mapping[str, Figure]) -> list[Section]:
     designs = {name: model.design for name, model in study.models.items()}
     return [
         sections.question(study.design, study.group, study.formula),
         sections.answer(study.answer.splitlines()),
         sections.distrust(study.findings),
         sections.data(study.design, study.group, study.findings),
-        sections.models(designs, study.partial, study.models[study.partial].priors.table()),
+        sections.models(
+            designs, study.partial, study.models[study.partial].priors.table(), figures
+        ),
     ]
 
 
@@ -101,7 +107,10 @@ def _figures(study: Study) -> dict[str, Figure]:
         "loo_pit": lambda: plots.loo_pit(posterior),
         "posterior_predictive": lambda: plots.posterior_predictive(posterior),
         "residuals": lambda: plots.residuals(posterior),
+        "prior_predictive": lambda: plots.prior_predictive(study.models[study.partial]),
     }
+    if blup is not None:
+        asked["influence"] = lambda: plots.influence(blup, by=study.group)
     if len(group.terms) > 1:
         asked["level_coefficients"] = lambda: plots.level_coefficients(posterior)
     if study.comparison_by_group is not None:

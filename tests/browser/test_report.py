@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hierpool.show.report.page import render
+from hierpool.show.report.parts import DataTable, Page, Section
 from tests.browser.conftest import HOSTILE, STUDIES
 
 pytestmark = pytest.mark.browser
@@ -253,3 +255,24 @@ def test_an_injected_script_would_not_run(open_page, reports, tmp_path):
     opened = open_page(file)
     assert opened.page.title() != "ran"
     assert any("Content Security Policy" in text for text in opened.said)
+
+
+def test_a_table_of_two_thousand_levels_is_usable(open_page, tmp_path):
+    count = 4000
+    rng = np.random.default_rng(1)
+    index = pd.MultiIndex.from_product(
+        [["farm"], [f"farm {k}" for k in range(count // 2)], ["Intercept", "x"]],
+        names=["factor", "level", "term"],
+    )
+    frame = pd.DataFrame(rng.normal(size=(count, 8)), index, [f"number_{k}" for k in range(8)])
+    table = DataTable("many", "Many levels", frame)
+    file = tmp_path / "many.html"
+    file.write_text(render(Page("Many", "", [Section("one", "One", [table])], "")), "utf-8")
+    assert file.stat().st_size < 3_000_000
+    page = open_page(file, 390).page
+    assert page.locator("tbody tr:visible").count() == 12
+    page.get_by_role("button", name="number_3").click()
+    wanted = np.sort(frame["number_3"])
+    np.testing.assert_array_equal(np.array(column(page, "many", 7), float), wanted)
+    page.get_by_role("searchbox").fill("farm 1999")
+    assert page.locator("tbody tr:visible").count() == 2

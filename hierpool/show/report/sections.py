@@ -123,7 +123,12 @@ def _levels(design: Design, group: str) -> pd.DataFrame:
     return table.set_axis(grouping.levels.rename("level"))
 
 
-def models(designs: Mapping[str, Design], chosen: str, priors: pd.DataFrame) -> Section:
+def models(
+    designs: Mapping[str, Design],
+    chosen: str,
+    priors: pd.DataFrame,
+    pictures: Mapping[str, Figure],
+) -> Section:
     """Each model in words, in symbols and in the syntax of other programs."""
     cards: list[Part] = [_card(name, design, name == chosen) for name, design in designs.items()]
     lead = (
@@ -137,7 +142,8 @@ def models(designs: Mapping[str, Design], chosen: str, priors: pd.DataFrame) -> 
         priors,
         "Scaled by the data, and wide beside what was found unless a finding says otherwise.",
     )
-    return Section("models", "The models", [Prose([lead]), *cards, table])
+    drawn = _drawn(pictures, {"prior_predictive": "What the priors expect, beside the data"})
+    return Section("models", "The models", [Prose([lead]), *cards, table, *drawn])
 
 
 def _card(name: str, design: Design, is_chosen: bool) -> ModelCard:
@@ -373,6 +379,7 @@ def checks(
         "loo_pit": "Where each row falls in the prediction from all others",
         "posterior_predictive": "Levels as observed, beside levels that the model simulates",
         "residuals": "Residuals",
+        "influence": "Levels whose absence would move the fixed effects most",
     }
     shown = [DataTable(f"check_{k}", title, t) for k, (title, t) in enumerate(tables.items())]
     parts: list[Part] = [Prose([text]), *shown, *_drawn(pictures, titles)]
