@@ -103,32 +103,19 @@ def _figures(study: Study) -> dict[str, Figure]:
     posterior, blup = study.fits[study.partial], study.blups.get(study.partial)
     (group,) = posterior.design.groups
     asked: dict[str, Callable[[], Figure]] = {
-        "standard_deviations": lambda: plots.standard_deviations(posterior, blup),
-        "loo_pit": lambda: plots.loo_pit(posterior),
         "posterior_predictive": lambda: plots.posterior_predictive(posterior),
-        "residuals": lambda: plots.residuals(posterior),
         "prior_predictive": lambda: plots.prior_predictive(study.models[study.partial]),
     }
     if blup is not None:
-        asked["influence"] = lambda: plots.influence(blup, by=study.group)
+        asked["influence"] = lambda: plots.influence(blup, factor=study.group)
     if len(group.terms) > 1:
         asked["level_coefficients"] = lambda: plots.level_coefficients(posterior)
-    if study.comparison_by_group is not None:
-        asked["ladder"] = lambda: plots.ladder(
-            study.comparison,
-            study.comparison_by_group,
-            order=list(study.models),
-            group=study.group,
-            response=study.design.spec.response,
-            label=study.label,
-        )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # the tables have the name
         made = study.figures()
         for name, draw in asked.items():
-            if name not in made:
-                with suppress(UnsupportedModelError):
-                    made[name] = draw()
+            with suppress(UnsupportedModelError):
+                made[name] = draw()
     return made
 
 
@@ -153,10 +140,10 @@ def _advice(study: Study) -> Section | None:
     return sections.advice([found.sentence, *found.notes, *said], found.table, {})
 
 
-def _checks(study: Study, figures: Mapping[str, Figure]) -> Section | None:
+def _checks(study: Study, figures: Mapping[str, Figure]) -> Section:
     """Whether data like these could come from the partially pooled model."""
     tables: dict[str, pd.DataFrame] = {}
-    with suppress(UnsupportedModelError):
+    if "loo_pit" in figures:  # the study leaves it out where it would take long
         pit = study.fits[study.partial].loo_pit().to_numpy()
         tables["Rows within the central interval of their own prediction"] = central_shares(pit)
     return sections.checks(study.partial, tables, figures)

@@ -204,7 +204,10 @@ def poolings(fixed: pd.DataFrame, spread: pd.DataFrame, pictures: Mapping[str, F
         ),
     ]
     parts[1:1] = _drawn(pictures, {"trajectories": "The data and three poolings"})
-    titles = {"standard_deviations": "Standard deviations: prior, posterior and REML"}
+    titles = {
+        "standard_deviations": "Standard deviations: prior, posterior and REML",
+        "variance_partition": "Where the variance of the response comes from",
+    }
     return Section("poolings", "The poolings side by side", [*parts, *_drawn(pictures, titles)])
 
 
@@ -370,10 +373,14 @@ def checks(
     partial: str, tables: Mapping[str, pd.DataFrame], pictures: Mapping[str, Figure]
 ) -> Section:
     """Whether data like these could come from the model: tables by their titles, and pictures."""
-    text = (
-        f"Each row is predicted from all others by {partial}. If the model is right, half of the "
-        "rows fall into the middle half of their predictions, and so on; far fewer would mean that "
-        "it is too sure of itself, far more that it is not sure enough."
+    text = f"Could data like these come from {partial}?"
+    text += (
+        " Each row is predicted from all others. If the model is right, half of the rows fall into "
+        "the middle half of their predictions, and so on; far fewer would mean that it is too sure "
+        "of itself, far more that it is not sure enough."
+        if tables
+        else " Predictions of single rows from all others take long for so many rows, and are left "
+        "out here; fit.loo_pit() has them."
     )
     titles = {
         "loo_pit": "Where each row falls in the prediction from all others",
