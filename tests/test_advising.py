@@ -214,6 +214,15 @@ def test_priors_of_the_user_stay_where_they_can():
     assert any(note.startswith("Your priors") for note in advice.notes)
 
 
+def test_where_no_posterior_can_be_had_the_tests_decide_and_it_says_so():
+    priors = {"x": hp.Prior("StudentT", nu=4, mu=0, sigma=2)}
+    advice = hp.advise(hp.Model("y ~ x + (x | g)", grouped(), priors=priors), seed=1)
+    assert advice.formula not in advice.fits
+    assert [s.kind for s in advice.path] == ["given", *["simpler"] * 3]
+    assert advice.table["verdict"]["y ~ x"] == "needed"
+    assert any(note.startswith("There are no leave-one-out scores") for note in advice.notes)
+
+
 def test_square_is_dropped_before_what_it_is_a_square_of():
     data = hp.datasets.load("sleepstudy")
     model = hp.Model("Reaction ~ Days + I(Days**2) + (Days + I(Days**2) | Subject)", data)
