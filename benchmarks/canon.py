@@ -21,18 +21,22 @@ PACKAGES = ("hierpool", "numpy", "scipy", "numba", "pandas", "xarray", "arviz-st
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Published numbers beside ours.")
     parser.add_argument("--canon", type=Path, default=CANON, help="folder of published.json, data/")
     parser.add_argument("--case", nargs="+", help="only these cases")
     parser.add_argument("--out", type=Path, help="write the page there, as Markdown")
     parser.add_argument("--numbers", type=Path, help="write those of bundled tables there, as JSON")
     given = parser.parse_args()
+    if not (given.canon / "published.json").exists():
+        parser.error(f"no published.json in {given.canon}: name its folder with --canon")
     numbers = read(given.canon / "published.json")
     if given.case:
         unknown = set(given.case) - {n.case for n in numbers}
         if unknown:
             parser.error(f"no case {', '.join(sorted(unknown))}")
         numbers = [n for n in numbers if n.case in given.case]
+    if all(map(left_out, numbers)):
+        parser.error("nothing is in scope: " + "; ".join(sorted(set(map(left_out, numbers)))))
     if given.numbers:
         known = by_key()
         ours = [n for n in numbers if not left_out(n) and n.analysis in known]
