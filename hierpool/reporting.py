@@ -142,11 +142,16 @@ def _advice(study: Study) -> Section | None:
 
 def _checks(study: Study, figures: Mapping[str, Figure]) -> Section:
     """Whether data like these could come from the partially pooled model."""
+    fit = study.fits[study.partial]
     tables: dict[str, pd.DataFrame] = {}
     if "loo_pit" in figures:  # the study leaves it out where it would take long
-        pit = study.fits[study.partial].loo_pit().to_numpy()
+        pit = fit.loo_pit().to_numpy()
         tables["Rows within the central interval of their own prediction"] = central_shares(pit)
-    return sections.checks(study.partial, tables, figures)
+        with suppress(UnsupportedModelError):
+            tables["Each level predicted from all others"] = fit.level_coverage()
+    simulated = "Features of the data beside those of data that the model simulates, new levels"
+    tables[simulated] = fit.predictive_check()
+    return sections.checks(study.partial, tables, figures, has_rows="loo_pit" in figures)
 
 
 def central_shares(pit: np.ndarray) -> pd.DataFrame:

@@ -369,8 +369,25 @@ _MEANINGS_IN_ADVICE = {
 }
 
 
+_MEANINGS_IN_CHECKS = {
+    "observed": "In the data.",
+    "mean": "Mean of what the model expects.",
+    "median": "Median of what the model expects.",
+    "sd": "Standard deviation of what the model expects.",
+    "p": "Share of the simulated values that is larger; near 0 or 1 the model does not make such "
+    "data.",
+    "pit": "Where the observed mean is in its prediction, from 0 to 1.",
+    "covered": "Whether the interval holds the observed mean.",
+    "rows_covered": "Share of the level's rows within intervals for a single row.",
+    "statistic": "The feature that is compared.",
+}
+
+
 def checks(
-    partial: str, tables: Mapping[str, pd.DataFrame], pictures: Mapping[str, Figure]
+    partial: str,
+    tables: Mapping[str, pd.DataFrame],
+    pictures: Mapping[str, Figure],
+    has_rows: bool,
 ) -> Section:
     """Whether data like these could come from the model: tables by their titles, and pictures."""
     text = f"Could data like these come from {partial}?"
@@ -378,7 +395,7 @@ def checks(
         " Each row is predicted from all others. If the model is right, half of the rows fall into "
         "the middle half of their predictions, and so on; far fewer would mean that it is too sure "
         "of itself, far more that it is not sure enough."
-        if tables
+        if has_rows
         else " Predictions of single rows from all others take long for so many rows, and are left "
         "out here; fit.loo_pit() has them."
     )
@@ -388,7 +405,10 @@ def checks(
         "residuals": "Residuals",
         "influence": "Levels whose absence would move the fixed effects most",
     }
-    shown = [DataTable(f"check_{k}", title, t) for k, (title, t) in enumerate(tables.items())]
+    shown = [
+        DataTable(f"check_{k}", title, t, meanings=_MEANINGS_IN_CHECKS)
+        for k, (title, t) in enumerate(tables.items())
+    ]
     parts: list[Part] = [Prose([text]), *shown, *_drawn(pictures, titles)]
     return Section("checks", "Predictive checks", parts)
 
