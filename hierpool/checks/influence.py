@@ -110,7 +110,7 @@ def influence(fit: Any, by: str = "group") -> pd.DataFrame:
     >>> sleep = hp.datasets.load("sleepstudy")
     >>> table = hp.influence(hp.Model("Reaction ~ Days + (Days | Subject)", sleep).reml())
     >>> print(table["cook"].idxmax()[1])
-    337
+    309
     """
     from hierpool.checks.loo import grouping_for
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import doctest
 import gzip
 import io
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 
 from hierpool.core.errors import DataError
 from hierpool.data import datasets
-from hierpool.data.datasets import catalogue, loading
+from hierpool.data.datasets import loading
 
 SHAPES = {
     "boars": (516, 3),
@@ -216,10 +215,3 @@ def test_a_list_of_names_does_not_load_pandas():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "False"
-
-
-@pytest.mark.parametrize("module", [datasets, catalogue, loading])
-def test_examples_of_the_docstrings_hold(module):
-    result = doctest.testmod(module)
-    assert result.attempted > 0
-    assert result.failed == 0
