@@ -69,21 +69,73 @@ def says_population(fits: Mapping[str, PosteriorFit], partial: str) -> str:
     """What each pooling says of one population coefficient."""
     design, own = fits[partial].design, fits["no_pooling"]
     term, response = told(design), design.spec.response
-    lead = f"Per unit of {term}, {response} changes by"
+    held = where(design, term)
+    lead = f"Per unit of {term}{held}, {response} changes by"
     if term == INTERCEPT:
         lead = f"The intercept of {response} is"
     elif "[" in term:
-        lead = f"For {term}, {response} changes by"
+        lead = f"For {term}{held}, {response} changes by"
     fixed = {name: fits[name].fixed_effects() for name in ("complete_pooling", partial)}
     parts = [
         f"{_with_interval(fixed['complete_pooling'], term)} under complete pooling",
         f"{_with_interval(fixed[partial], term)} under partial pooling ({partial})",
-        f"{_with_interval(own.fixed_effects(), term)} under no pooling"
-        if term in own.design.terms
-        else _average_line(own, term),
     ]
+    untold = _untold(own.design, term)
+    if not untold:
+        parts.append(_average_line(own, term))
     percent = re.sub(r"\D", "", bounds(fixed[partial])[0])
-    return f"{lead} {', '.join(parts[:-1])}, and {parts[-1]} ({percent} % intervals in brackets)."
+    return f"{lead} {_listed(parts)} ({percent} % intervals in brackets){untold}."
+
+
+def _listed(parts: list[str]) -> str:
+    comma = "," if len(parts) > 2 else ""
+    return f"{', '.join(parts[:-1])}{comma} and {parts[-1]}"
+
+
+def where(design: Design, term: str) -> str:
+    """Where the coefficient of a term that others interact with holds: ``", where sex is m"``.
+
+    Empty where no term does. ``design`` has the interactions among its common terms.
+    """
+    factors = [f for names in _interactions(design, term).values() for f in names]
+    categories = {
+        s.column: list(s.categories) for s in design.encoder.sources if s.categories is not None
+    }
+    held: dict[str, str] = {}
+    for factor in factors:
+        column = factor.split("[T.")[0]
+        seen = {f.removeprefix(f"{column}[T.").removesuffix("]") for f in factors}
+        left = [label for label in categories.get(column, []) if str(label) not in seen]
+        is_told = "[T." in factor and len(left) == 1
+        held[column if is_told else factor] = str(left[0]) if is_told else "0"
+    said = _and(f"{name} is {value}" for name, value in held.items()) if held else ""
+    return said and f", where {said}"
+
+
+def _interactions(design: Design, term: str) -> dict[str, list[str]]:
+    """Common terms that a term is a part of, each with its other parts."""
+    whole = {name: f":{name}:" for name in design.terms if name != term}
+    of_term = {name: text for name, text in whole.items() if f":{term}:" in text}
+    return {
+        name: text.replace(f":{term}:", ":", 1).strip(":").split(":")
+        for name, text in of_term.items()
+    }
+
+
+def _untold(own: Design, term: str) -> str:
+    """Words where no pooling has a coefficient from its prior alone; else nothing.
+
+    What varies between levels only stays common there, and the levels' own coefficients can take
+    up all that it says.
+    """
+    common = [name for name in (term, *_interactions(own, term)) if name in own.terms]
+    if not common:
+        return ""
+    (group,) = own.groups
+    return (
+        f"; no pooling cannot tell, as {common[0]} says nothing new within a level of "
+        f"{group.factor}"
+    )
 
 
 def _average_line(own: PosteriorFit, term: str) -> str:
@@ -165,6 +217,8 @@ def says_shrinkage(table: pd.DataFrame, design: Design, partial: str) -> str:
     ]
     towards = short(table["population"].xs(term, level="term").iloc[0])
     what = "intercept" if term == INTERCEPT else f"coefficient of {term}"
+    if held := where(design, term):
+        what += f"{held},"
     text = f"{partial} pulls each level's own {what} towards {towards}"
     if named:
         text += f", furthest {', '.join(named)}"

@@ -253,8 +253,36 @@ def test_notice_of_some_models_names_them():
     done = hp.study("Yield ~ plant", data, group="Batch", **QUICK)
     (common,) = [f for f in done.findings if f.code == "common-coefficient"]
     assert common.text.endswith("(in no_pooling).")
-    assert "under no pooling" in done.answer.splitlines()[0]
-    assert "on average" not in done.answer.splitlines()[0]
+    assert done.answer.splitlines()[0].endswith(
+        "; no pooling cannot tell, as plant says nothing new within a level of Batch."
+    )
+    assert "under no pooling" not in done.answer
+
+
+def test_a_slope_that_others_interact_with_is_told_with_where_it_holds():
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"who": np.repeat(list("abcdefghi"), 4), "pain": np.tile(range(4), 9)})
+    data["arm"] = rng.choice(["drug", "placebo"], 36)
+    data["age"] = rng.normal(size=36)
+    data["y"] = rng.normal(size=36) + data["pain"] * (data["arm"] == "drug")
+    answer = hp.study("y ~ pain * arm", data, group="who", **QUICK).answer
+    assert answer.startswith("Per unit of pain, where arm is drug, y changes by")
+    assert "on average under no pooling" in answer
+    design = hp.varying_slope("y ~ pain * arm + pain:age", data, group="who").design
+    assert answering.where(design, "pain") == ", where arm is drug and age is 0"
+    assert answering.where(design, "age") == ", where pain is 0"
+    assert answering.where(design, "Intercept") == ""
+
+
+def test_no_pooling_does_not_answer_for_a_slope_that_its_prior_divides():
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame({"who": np.repeat(list("abcdefgh"), 4), "week": np.tile(range(4), 8)})
+    data["arm"] = np.where(data["who"] < "e", "drug A", "placebo")
+    data["y"] = rng.normal(size=32) + data["week"] * np.repeat([-9, -2, 2, 9, -7, 0, 4, 11], 4)
+    first, _, last = hp.study("y ~ week * arm", data, group="who", **QUICK).answer.splitlines()
+    assert first.endswith("week:arm[T.placebo] says nothing new within a level of who.")
+    assert "on average" not in first
+    assert "coefficient of week, where arm is drug A, towards" in last
 
 
 def test_rows_left_out_are_told_once():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,7 +15,18 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
-from hierpool.show.style import DPI, INK, LABEL, LEGEND, MUTED, RULE, SMALL, TINY, TITLE
+from hierpool.show.style import (
+    DPI,
+    INK,
+    LABEL,
+    LEGEND,
+    MUTED,
+    NO_LETTER,
+    RULE,
+    SMALL,
+    TINY,
+    TITLE,
+)
 from hierpool.show.texts import elided, touching, wrapped
 
 WIDTH = 7.2  # inches: the text of an A4 or letter page
@@ -26,6 +38,12 @@ _MOST_TICKS = 5
 
 class Picture(Figure):
     """A matplotlib Figure that pyplot does not know and that a notebook shows by itself."""
+
+    def savefig(self, fname: Any, **arguments: Any) -> None:
+        """As matplotlib's; a letter that no installed font has is a box, without a warning."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", NO_LETTER)
+            super().savefig(fname, **arguments)
 
     def _repr_png_(self) -> bytes:
         from io import BytesIO

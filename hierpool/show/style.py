@@ -5,6 +5,7 @@ The colours are Okabe and Ito's; lines and markers tell the poolings apart witho
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ FAINT = "#d4d4d4"
 
 TITLE, LEGEND, LABEL, PANEL, SMALL, TINY = 10.5, 8.0, 8.5, 8.0, 7.5, 7.0
 DPI = 144
+NO_LETTER = "Glyph .* missing from"  # matplotlib's warning; the tables have the name
 
 # Scripts that DejaVu Sans has no letters for; those that are installed are asked after it.
 _WIDER_FONTS = (
@@ -104,7 +106,8 @@ def styled() -> Iterator[None]:
     """Our settings for as long as a picture is made; the user's fonts stay, nothing leaks.
 
     matplotlib's own defaults come first, so that a dark or a TeX style of the user's does not
-    reach a picture half. A ``$`` in a name starts no mathematics.
+    reach a picture half. A ``$`` in a name starts no mathematics. A letter that no installed font
+    has is a box, without a word of matplotlib's.
     """
     defaults: dict[Any, Any] = {k: v for k, v in mpl.rcParamsDefault.items() if k.startswith(_OWN)}
     installed = set(fontManager.get_font_names())
@@ -124,5 +127,6 @@ def styled() -> Iterator[None]:
         "legend.fontsize": LEGEND,
         "lines.solid_capstyle": "butt",
     }
-    with mpl.rc_context({**defaults, **ours}):
+    with mpl.rc_context({**defaults, **ours}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", NO_LETTER)
         yield

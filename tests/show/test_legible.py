@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 import hierpool as hp
@@ -94,3 +96,12 @@ def test_the_judge_of_legibility_finds_what_is_wrong(scored, assert_legible):
     figure.text(0.99, 0.3, "cut off")
     with pytest.raises(AssertionError, match="cut off"):
         assert_legible(figure)
+
+
+def test_a_letter_that_no_font_has_makes_no_noise(pulled, tmp_path):
+    private = [f"{chr(0xE123 + k)} {k}" for k in range(6)]  # for private use: in no font
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        plots.shrinkage(pulled(private), terms="Intercept").savefig(tmp_path / "levels.png")
+    assert [str(w.message) for w in heard] == []
+    assert (tmp_path / "levels.png").stat().st_size > 0
