@@ -91,9 +91,10 @@ def advise(
     0.1 is not, unless leave-one-out says clearly otherwise; all else is undecided.
 
     Then what the rows ask for is tried: a square of a predictor, a slope that varies, the means
-    of a predictor over the levels. Where residuals ask for what hierpool does not have, unequal
-    variances or autocorrelation, it is said who has it. Nothing that you hold is changed: the
-    fits of what was tried are in the answer.
+    of a predictor over the levels. Of k such additions one has to have a p below 0.01 / k to be
+    shown, or to be asked for by ``hp.check``. Where residuals ask for what hierpool does not have,
+    unequal variances or autocorrelation, it is said who has it. Nothing that you hold is changed:
+    the fits of what was tried are in the answer.
 
     Parameters
     ----------
@@ -305,10 +306,14 @@ def _fixed_variance(tried: Tried) -> float:
 
 
 def _richer(bench: Bench, given: Tried, codes: set[str]) -> Iterator[Step]:
-    """What the rows ask for: tested first, then fitted and scored where the test is clear."""
+    """What the rows ask for: tested first, then fitted and scored where the test is clear.
+
+    Clear among all that is tried (Bonferroni), unless a finding, which counts its own, asks for it.
+    """
     if given.design.spec.pooling == "none":
         return
-    for change in _additions(bench, given):
+    additions = list(_additions(bench, given))
+    for change in additions:
         try:
             design = bench.design(change.spec, change.frame)
             larger = model_of(design, bench.priors(design))
@@ -316,7 +321,8 @@ def _richer(bench: Bench, given: Tried, codes: set[str]) -> Iterator[Step]:
             continue
         same = design.terms == given.design.terms
         pair = (given.blup, larger.reml()) if same else (given.ml, larger.ml())
-        if likelihood_ratio(*pair)[2] < (ASKED_BELOW if change.code in codes else NEEDED_BELOW):
+        enough = ASKED_BELOW if change.code in codes else NEEDED_BELOW / len(additions)
+        if likelihood_ratio(*pair)[2] < enough:
             yield compared(bench.tried(design), given, change)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import hierpool as hp
-from hierpool.checks.advice import Advice
+from hierpool.checks.advice import NEEDED_BELOW, Advice
 from hierpool.core.errors import ArgumentError
 from hierpool.data import steps
 
@@ -190,6 +190,18 @@ def test_what_is_well_is_left_alone():
     assert advice.recommended == advice.formula
     assert advice.proposals == ()
     assert "nothing of its random effects can go" in advice.sentence
+
+
+def test_the_best_of_twelve_additions_has_to_be_better_than_one_alone():
+    rng = np.random.default_rng(20)
+    level = np.repeat(np.arange(20), 6)
+    data = pd.DataFrame(rng.normal(size=(120, 4)), columns=list("abcd")).assign(g=level)
+    data["y"] = data["a"] + rng.normal(size=20)[level] + rng.normal(size=120)
+    data["d_mean"] = data.groupby("g")["d"].transform("mean")
+    formula = "y ~ a + b + c + d + (1 | g)"
+    without, with_mean = (hp.Model(f, data).ml() for f in (formula, f"{formula} + d_mean"))
+    assert hp.lrt(without, with_mean).p < NEEDED_BELOW
+    assert added(hp.advise(hp.Model(formula, data), seed=1, draws=300)) == []
 
 
 def test_no_pooling_is_compared_with_partial_pooling_by_leave_one_out(fitted):

@@ -61,7 +61,7 @@ def on_rows(fit: Any, _: Any) -> Iterator[Finding]:
 
 
 def on_levels(fit: Any, _: Any) -> Iterator[Finding]:
-    """Levels without which a standard deviation would be another by a posterior sd or more."""
+    """Levels without which a standard deviation would be another by 1.5 posterior sds or more."""
     if len(fit.design.groups) != 1 or fit.design.spec.pooling != "partial":
         return
     grouping = fit.design.groups[0].grouping

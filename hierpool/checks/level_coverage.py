@@ -22,6 +22,7 @@ from arviz_stats.base import array_stats
 from scipy import special, stats
 
 from hierpool.checks import loo
+from hierpool.checks.replicates import RARE
 from hierpool.core.design import Design, GroupDesign, Grouping
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.findings import Finding
@@ -33,7 +34,6 @@ DRAWS = 400  # of theta that are used
 _FEWEST = 100
 _NUMBERS = 4_000_000  # of rows and draws, where that leaves enough draws
 JUDGED = 0.8  # probability of the intervals that are counted
-RARE = 0.005  # probability below which a warning is given
 _HALVINGS = 60  # of an interval that brackets a quantile
 
 

@@ -86,7 +86,7 @@ def _shape(pit: np.ndarray) -> str:
     """What is wrong with PITs, in words."""
     ends, middle = np.mean(np.abs(pit - 0.5) > 0.45), np.mean(np.abs(pit - 0.5) < 0.25)
     if abs(middle - 0.5) >= abs(pit.mean() - 0.5):
-        word = "middle half" if middle > 0.5 else "outer halves"
+        word = "middle half" if middle > 0.5 else "outer quarters"
         share = middle if middle > 0.5 else 1 - middle
         return (
             f"{100 * share:.0f} % of the rows, not half, fall in the {word} of their distributions"
@@ -95,5 +95,5 @@ def _shape(pit: np.ndarray) -> str:
     share = np.mean(pit > 0.5) if side == "above" else np.mean(pit < 0.5)
     return (
         f"{100 * share:.0f} % of the rows fall {side} the middle of their distributions, and "
-        f"{100 * ends:.0f} %, not 10 %, in their outer tenths"
+        f"{100 * ends:.0f} %, not 10 %, in their outermost twentieths"
     )

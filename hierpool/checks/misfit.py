@@ -90,15 +90,16 @@ def coefficients_that_vary(replicates: Replicates) -> Iterator[Finding]:
     """
     maker = replicates.maker
     design, sums, tried = maker.design, [], []
+    X, noise = maker.coordinates.x.work(design.X), np.broadcast_to(maker.rows.sd, (maker.n,))
     for factor, grouping in design.groupings.items():
         known = {t for g in design.groups if g.factor == factor for t in g.terms}
         for k, term in enumerate(design.terms):
-            x = maker.rows.X[:, k]
+            x = X[:, k]
             inside = x - _means(x, grouping)
             if term in known or (np.ptp(inside) < _NEW * max(np.ptp(x), 1e-300) and np.ptp(x) > 0):
                 continue
             column = inside if np.ptp(x) > 0 else x
-            w = by_level_sums(column[:, None], replicates.residuals, grouping)[:, 0]
+            w = by_level_sums((column / noise)[:, None], replicates.residuals, grouping)[:, 0]
             sums.append((w**2).sum(axis=0))
             tried.append((factor, term, maker.coordinates.x.scales[k]))
     if not sums:

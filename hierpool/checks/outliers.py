@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from hierpool.checks.replicates import RARE
+from hierpool.checks.replicates import LEAST_LEFT, RARE
 from hierpool.checks.residual_maker import ResidualMaker
 from hierpool.core.findings import Finding
 from hierpool.core.gaussian import BetaPrior, condition
@@ -17,7 +17,6 @@ from hierpool.core.moments import Moments, Rows, by_level
 
 _SCALES = np.append(np.geomspace(0.03, 1.5, 30), 1.0)  # of standard deviations, without a level
 _SHOWN = 10  # rows or levels in the evidence
-_LEAST_LEFT = 1e-6  # of a row's own variance in its residual, below which it says nothing
 _RANK = 1e-9  # eigenvalues below this share of the largest are none
 
 
@@ -33,7 +32,7 @@ def rows(maker: ResidualMaker) -> pd.DataFrame:
     Cook, Weisberg (1982), Residuals and Influence in Regression, section 2.2.
     """
     K, e, design = maker.diagonal, maker.observed, maker.design
-    told = _LEAST_LEFT < K
+    told = LEAST_LEFT < K
     squared = np.where(told, e**2 / np.where(told, K, 1.0), 0.0)
     p, t, sigma2 = _student(maker, np.sign(e) * np.sqrt(squared))
     scale = np.broadcast_to(maker.rows.sd, (maker.n,))

@@ -17,6 +17,7 @@ import pandas as pd
 import xarray as xr
 
 from hierpool.checks.level_statistics import Statistics
+from hierpool.checks.replicates import RARE, SEED
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError
 from hierpool.core.findings import Finding
@@ -24,8 +25,6 @@ from hierpool.core.findings import Finding
 REPLICATES = 1000
 _NUMBERS = 8_000_000  # of replicated rows, where that leaves enough replicates
 _FEWEST = 200
-RARE = 0.005  # probability below which a warning is given
-_SEED = 20_110
 
 By = Literal["data", "level"]
 
@@ -47,7 +46,7 @@ def predictive_check(
             f"{fit.design.spec.formula} names no groups: pass group=... to the builder.",
             "no-groups",
         )
-    drawn = replicate(fit, levels == "new", _SEED if seed is None else seed)
+    drawn = replicate(fit, levels == "new", SEED if seed is None else seed)
     return beside(fit.design, drawn, by)
 
 
@@ -115,7 +114,7 @@ def judged(fit: Any, _: Any) -> Iterator[Finding]:
     design: Design = fit.design
     if design.spec.pooling == "none" or not fit.status.is_trustworthy or not design.groupings:
         return
-    drawn = replicate(fit, True, _SEED)
+    drawn = replicate(fit, True, SEED)
     values = Statistics(design).whole(np.column_stack([design.y, drawn]))
     simulated = values.to_numpy()[:, 1:]
     sd = simulated.std(axis=1, keepdims=True)

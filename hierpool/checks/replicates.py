@@ -29,7 +29,7 @@ FEWEST = 399
 _NUMBERS = 6_000_000  # of residuals held, where that leaves enough simulations
 RARE = 0.005  # probability below which a warning is given: a dozen checks together stay under 5 %
 SEED = 20_110  # of all simulations: the same fit is judged the same every time
-_LEAST_LEFT = 1e-6  # of a row's own variance in its residual, below which it says nothing
+LEAST_LEFT = 1e-6  # of a row's own variance in its residual, below which it says nothing
 
 
 class Judged(NamedTuple):
@@ -92,7 +92,7 @@ class Replicates:
     @cached_property
     def kept(self) -> np.ndarray:
         """Positions of the rows that have a residual."""
-        return np.flatnonzero(self.maker.diagonal > _LEAST_LEFT)
+        return np.flatnonzero(self.maker.diagonal > LEAST_LEFT)
 
     @cached_property
     def standardised(self) -> np.ndarray:

@@ -83,17 +83,31 @@ class ResidualMaker:
         return sparse.csr_array(sparse.hstack(made, format="csr"))
 
     @cached_property
-    def _factored(self) -> SuperLU | None:
-        if not self.levels.shape[1]:
-            return None
+    def _factored(self) -> SuperLU:
+        """M of several factors."""
         M = self.levels.T @ self.levels + sparse.eye_array(self.levels.shape[1])
         return splu(sparse.csc_array(M))
 
+    @cached_property
+    def _of_one(self) -> tuple[np.ndarray, np.ndarray]:
+        """Z Lambda (n, q) of the only factor, and M of each of its levels (J, q, q)."""
+        (Z,), (codes,), (J,), (block,) = *self._one, self.blocks
+        T = Z @ block
+        return T, by_level(T, T, codes, J) + np.eye(T.shape[1])
+
+    def _solve(self, right: np.ndarray) -> np.ndarray:
+        """M^-1 times (columns of all levels, m); of one factor level by level."""
+        if len(self.blocks) > 1:
+            return np.asarray(self._factored.solve(right))
+        M = self._of_one[1]
+        each = right.reshape(*M.shape[:2], right.shape[1])
+        return np.linalg.solve(M, each).reshape(right.shape)
+
     def whiten(self, columns: np.ndarray) -> np.ndarray:
         """V^-1 times columns (n, m)."""
-        if self._factored is None:
+        if not self.levels.shape[1]:
             return columns
-        return np.asarray(columns - self.levels @ self._factored.solve(self.levels.T @ columns))
+        return np.asarray(columns - self.levels @ self._solve(self.levels.T @ columns))
 
     @cached_property
     def basis(self) -> np.ndarray:
@@ -147,7 +161,7 @@ class ResidualMaker:
         inner = np.zeros(self.n)
         if len(self.blocks) == 1:
             inner = self._within_levels()
-        elif self._factored is not None:
+        elif self.blocks:
             for some in self._runs(self.n, T.shape[1]):
                 rows = T[some].toarray()
                 inner[some] = np.einsum("nm,mn->n", rows, self._factored.solve(rows.T))
@@ -155,10 +169,8 @@ class ResidualMaker:
 
     def _within_levels(self) -> np.ndarray:
         """Shape (n,): t'M^-1 t of one factor, level by level."""
-        (Z,), (codes,), (J,), (block,) = *self._one, self.blocks
-        T = Z @ block
-        M = by_level(T, T, codes, J) + np.eye(T.shape[1])
-        return np.einsum("na,nab,nb->n", T, np.linalg.inv(M)[codes], T)
+        T, M = self._of_one
+        return np.einsum("na,nab,nb->n", T, np.linalg.inv(M)[self.rows.codes[0]], T)
 
     @property
     def _one(self) -> tuple[Any, Any, Any]:
@@ -183,9 +195,9 @@ class ResidualMaker:
         if not self.blocks:
             return np.asarray(by_level(columns, columns, codes, J) - through)
         if len(self.blocks) == 1 and own:
-            T = self.rows.Z[0] @ self.blocks[0]
+            T, M = self._of_one
             half = by_level(T, columns, codes, J)
-            inner = np.linalg.solve(by_level(T, T, codes, J) + np.eye(T.shape[1]), half)
+            inner = np.linalg.solve(M, half)
             plain = by_level(columns, columns, codes, J)
             return np.asarray(plain - np.swapaxes(half, 1, 2) @ inner - through)
         spread, out = sparse.csc_array(_spread(columns, codes, J)), np.empty((J, q, q))

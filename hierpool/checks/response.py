@@ -11,10 +11,7 @@ from hierpool.core.digits import short
 from hierpool.core.findings import Finding
 
 FEW_VALUES = 10  # whole numbers up to which a response is a scale of categories
-LOW, SMALL = (
-    3,
-    30,
-)  # least value and mean of whole numbers that are counts, not rounded measurements
+LOW, SMALL = 3, 30  # least value and mean of whole numbers that are counts, nothing rounded
 WIDE = 0.5  # part of 0 to 1 that proportions spread over
 PILE, LEAST = 0.05, 5  # share and number of rows on the bound of a response that is cut off
 
@@ -57,7 +54,7 @@ def _count(name: str, y: np.ndarray) -> Finding:
     return Finding(
         "count-response",
         "warning",
-        f"{name} is a count: whole numbers from {short(y.min())} to {short(y.max())}, mean "
+        f"{name} looks like a count: whole numbers from {short(y.min())} to {short(y.max())}, mean "
         f"{short(y.mean())}.",
         "The variance of counts grows with their mean, and predictions can fall below zero here. "
         "Use glmmTMB, brms or Bambi with a Poisson or negative binomial family, or model "

@@ -188,6 +188,20 @@ def test_a_slope_that_varies_is_missed_by_intercepts_alone():
     assert "coefficient-varies" not in found(data)
 
 
+def test_levels_that_differ_are_found_where_each_has_a_weight_of_its_own():
+    rng = np.random.default_rng(1)
+    level = np.repeat(np.arange(30), 5)
+    weight = np.exp(rng.normal(size=30))[level]
+    noise = rng.normal(size=150) / np.sqrt(weight)
+    data = pd.DataFrame({"x": rng.normal(size=150), "w": weight, "g": level})
+    data["y"] = 1 + data["x"] + 1.5 * rng.normal(size=30)[level] + noise
+    fit = hp.complete_pooling("y ~ x", data, group="g", weights="w").reml()
+    (finding,) = [f for f in residuals.judged(fit) if f.code == "coefficient-varies"]
+    assert "The coefficient of Intercept" in finding.text
+    sd = finding.evidence.set_index("term").loc["Intercept", "sd_about"]
+    assert sd == pytest.approx(1.5, rel=0.5)  # one step of a score, from a variance of zero
+
+
 def test_a_slope_between_levels_that_differs_from_that_within_is_found():
     rng = np.random.default_rng(1)
     level, middle = np.repeat(np.arange(50), 6), rng.normal(size=50)
