@@ -8,15 +8,15 @@ from typing import Any
 
 import pandas as pd
 
+from hierpool.checks.advice import APART, ERRORS
 from hierpool.checks.diagnostics import summary
 from hierpool.core.design import Design
 from hierpool.core.digits import short
+from hierpool.core.words import joined
 from hierpool.fits import PosteriorFit
 
 INTERCEPT = "Intercept"
 MOST_NAMED = 3  # of the most shrunk levels
-SMALL_DIFFERENCE = 4.0  # of elpd, below which its standard error is no guide (Sivula et al. 2020)
-TOLD_APART = 2.0  # standard errors of a difference of elpd from which models are told apart
 FORGIVEN = 1.0  # standard errors that a simpler model may be behind (Breiman et al. 1984)
 
 
@@ -41,7 +41,7 @@ def _near(comparison: pd.DataFrame, errors: float) -> list[str]:
     """
     elpd, dse = comparison["elpd"].to_numpy(), comparison["dse"].to_numpy()
     difference = elpd[0] - elpd
-    apart = (difference >= SMALL_DIFFERENCE) & (difference >= errors * dse)
+    apart = (difference >= APART) & (difference >= errors * dse)
     return [str(name) for name in comparison.index[~apart]]
 
 
@@ -164,14 +164,14 @@ def bounds(table: pd.DataFrame) -> list[str]:
 def says_best(comparison: pd.DataFrame, recommended: str) -> str:
     """What predicts left-out rows best, by how much, and what is recommended."""
     best = str(comparison.index[0])
-    near = [name for name in _near(comparison, TOLD_APART) if name != best]
+    near = [name for name in _near(comparison, ERRORS) if name != best]
     worse = [str(name) for name in comparison.index if name != best and name not in near]
     text = f"Left-out rows are predicted best by {best}"
     if near:
         return (
-            f"{text}, but {_and(_how_much_lower(comparison, near))} cannot be told apart from it: "
+            f"{text}, but {joined(_how_much_lower(comparison, near))} cannot be told apart from it: "
             f"{recommended} is recommended, the simplest within one standard error of the best, "
-            f"or {SMALL_DIFFERENCE:g} of elpd."
+            f"or {APART:g} of elpd."
         )
     following = f"; next is {_how_much_lower(comparison, worse[:1])[0]}" if worse else ""
     return f"{text}, which is recommended{following}."
@@ -183,13 +183,13 @@ def says_best_for_levels(by_group: pd.DataFrame, group: str) -> str:
     A clause that goes on from ``says_best``.
     """
     telling = by_group[by_group["note"] == ""]
-    best, *near = _near(telling, TOLD_APART)
+    best, *near = _near(telling, ERRORS)
     text = f"all rows of a left-out level of {group} are predicted best by {best}"
     if by_group.index[0] != best:
         return f"{text} among the models that have more than a prior to go by."
     if not near:
         return f"{text}."
-    return f"{text}, from which {_and(_how_much_lower(telling, near))} cannot be told apart."
+    return f"{text}, from which {joined(_how_much_lower(telling, near))} cannot be told apart."
 
 
 def _how_much_lower(comparison: pd.DataFrame, names: Iterable[str]) -> list[str]:
@@ -199,11 +199,6 @@ def _how_much_lower(comparison: pd.DataFrame, names: Iterable[str]) -> list[str]
     for name, d, se in list(rows.itertuples())[:1]:
         said[0] = f"{name} (elpd lower by {d:.1f}, standard error {se:.1f})"
     return said
-
-
-def _and(words: Iterable[str]) -> str:
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 def says_shrinkage(table: pd.DataFrame, design: Design, partial: str) -> str:

@@ -34,6 +34,7 @@ import pandas as pd
 
 from hierpool.core.digits import short
 from hierpool.core.findings import Findings
+from hierpool.core.words import capital, joined
 
 Verdict = Literal["needed", "not needed", "undecided"]
 Kind = Literal["given", "simpler", "other zero", "richer"]
@@ -176,7 +177,7 @@ class Step:
     @property
     def reason(self) -> str:
         """A sentence with the numbers."""
-        e, what = self.evidence, _capital(self.change)
+        e, what = self.evidence, capital(self.change)
         if self.kind == "richer":
             return f"Adding {self.change} ({e.said(-1)}): {self.why}"
         word = {
@@ -368,7 +369,7 @@ class Advice:
         said += [steps[name].reason for name in after if steps[name].verdict == "needed"]
         if len(self.candidates) > 1:
             lead = (
-                f"Undecided: {_and(self.candidates)} cannot be told apart. Until more data tell, "
+                f"Undecided: {joined(self.candidates)} cannot be told apart. Until more data tell, "
                 f"keep {self.kept}; what it has too much is shrunk away."
             )
         elif len(steps) == 1:
@@ -427,12 +428,3 @@ class Advice:
 def said_p(value: float) -> str:
     """A p value as it stands behind the letter: ``"= 0.03"``, ``"< 0.0001"``."""
     return "< 0.0001" if value < 1e-4 else f"= {value:.2g}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _and(words: Sequence[str]) -> str:
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last

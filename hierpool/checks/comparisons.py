@@ -11,6 +11,7 @@ import pandas as pd
 from hierpool.checks.compare import check_comparable
 from hierpool.core.errors import ComparisonError
 from hierpool.core.findings import Finding
+from hierpool.core.words import sentence
 
 FEW_ROWS = 100  # below which the error of a difference of elpd is rough (Sivula et al. 2020)
 LARGE_GAP = 0.5  # between posterior mean and BLUP, in posterior sds
@@ -26,8 +27,7 @@ def scores(fits: Mapping[str, Any], said: Iterable[str]) -> Iterator[Finding]:
     told = {str(fit.info.get("reason")) for fit in fits.values() if fit.info.get("reason")}
     for text in dict.fromkeys(said):
         if not any(reason in text for reason in told):
-            said_again = f"{text[0].upper()}{text[1:].rstrip('.')}."
-            yield Finding("comparison", "warning", said_again)
+            yield Finding("comparison", "warning", sentence(text))
     n = next(iter(fits.values())).design.n
     if n < FEW_ROWS:
         text = f"With {n} rows the standard errors of differences in elpd are rough."
@@ -41,8 +41,7 @@ def not_comparable(fits: Mapping[str, Any]) -> Iterator[Finding]:
         check_comparable(fits)
     except ComparisonError as error:
         meaning = "Neither elpd nor likelihoods of these fits can be set against each other."
-        said = f"{error.message[0].upper()}{error.message[1:].rstrip('.')}."
-        yield Finding("not-comparable", "problem", said, meaning)
+        yield Finding("not-comparable", "problem", sentence(error.message), meaning)
 
 
 def posterior_and_blups(table: pd.DataFrame) -> Iterator[Finding]:

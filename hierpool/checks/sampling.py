@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hierpool.core.findings import Finding
+from hierpool.core.words import capital
 
 
 def draws(fit: Any, blup: Any) -> Iterator[Finding]:
@@ -24,10 +25,9 @@ def draws(fit: Any, blup: Any) -> Iterator[Finding]:
 def optimum(blup: Any) -> Iterator[Finding]:
     """A search for the optimum that did not end well."""
     if not blup.status.is_trustworthy:
-        sentence = blup.status.sentence
         yield Finding(
             "doubtful-blups",
             "warning",
-            f"{sentence[0].upper()}{sentence[1:]}",
+            capital(blup.status.sentence),
             "Do not use these BLUPs and tests; scale or drop predictors, or trust the posterior.",
         )

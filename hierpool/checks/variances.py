@@ -19,6 +19,7 @@ from hierpool.checks.sensitivity import sensitivity
 from hierpool.core.digits import short
 from hierpool.core.findings import Finding
 from hierpool.core.tables import pair_positions
+from hierpool.core.words import capital, joined
 
 SMALL = 0.1  # residual sds below which levels are as good as alike in a term
 NOT_EXCLUDED = 0.05  # posterior probability from which something is not excluded
@@ -80,7 +81,7 @@ def singular(blup: Any) -> Iterator[Finding]:
             "BLUPs, standard errors and tests take that for certain. Look at the posterior, "
             "model.fit(), or at a model without it."
         )
-        yield Finding("singular-reml", "warning", _capital(blup.status.sentence), meaning)
+        yield Finding("singular-reml", "warning", capital(blup.status.sentence), meaning)
 
 
 def boundary(fit: Any, blup: Any) -> Iterator[Finding]:
@@ -90,7 +91,7 @@ def boundary(fit: Any, blup: Any) -> Iterator[Finding]:
     share = [f"{_percent(s.share_small)} to {s.name}" for s in small]
     if blup is not None and blup.status.word == "singular":
         posterior = (
-            f"The posterior gives {_and(share)} being under a tenth of the residual sd."
+            f"The posterior gives {joined(share)} being under a tenth of the residual sd."
             if small
             else "The posterior gives next to nothing to an sd under a tenth of the residual one."
         )
@@ -99,12 +100,12 @@ def boundary(fit: Any, blup: Any) -> Iterator[Finding]:
             "posterior does not: prefer it for levels and predictions, or compare with a model "
             "without the term."
         )
-        text = f"{_capital(blup.status.sentence)} {posterior}"
+        text = f"{capital(blup.status.sentence)} {posterior}"
         yield Finding("singular-reml", "warning", text, meaning, evidence=_table(fit, every, blup))
         return
     if small:
         text = (
-            f"The posterior gives {_and(share)} being under a tenth of the residual sd: levels may "
+            f"The posterior gives {joined(share)} being under a tenth of the residual sd: levels may "
             "be alike there."
         )
         meaning = (
@@ -153,7 +154,7 @@ def priors(fit: Any, blup: Any) -> Iterator[Finding]:
         z = special.ndtri(np.clip(below, _INSIDE, 1 - _INSIDE))
         if (left := float(z.var())) > MORE_THAN_DATA:
             text = (
-                f"{_capital(spread.name)} has {_percent(left)} of its prior's variance left (on "
+                f"{capital(spread.name)} has {_percent(left)} of its prior's variance left (on "
                 f"the scale where the prior is normal): the prior {spread.prior} says more of it "
                 "than the data."
             )
@@ -168,7 +169,7 @@ def priors(fit: Any, blup: Any) -> Iterator[Finding]:
         beyond = 1 - float(np.median(below))
         if beyond < FAR_OUT:
             text = (
-                f"{_capital(spread.name)} has its posterior median, {short(np.median(spread.sd))}, "
+                f"{capital(spread.name)} has its posterior median, {short(np.median(spread.sd))}, "
                 f"where its prior {spread.prior} puts {100 * beyond:.2g} %: prior and data "
                 "disagree."
             )
@@ -211,11 +212,3 @@ def _table(fit: Any, every: list[Spread], blup: Any) -> pd.DataFrame:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
-def _and(words: list[str]) -> str:
-    return " and ".join(words)

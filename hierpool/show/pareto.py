@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hierpool.core.design import Design, Grouping
+from hierpool.core.words import capital
 from hierpool.show import lines as line
 from hierpool.show.layout import WIDTH, Picture, dress, settle, sheet, titled, write_axis_labels
 from hierpool.show.style import INK, MUTED, NONE, PANEL, PARTIAL, RULE, TINY, styled
@@ -195,4 +196,4 @@ def _caption(panel: Left) -> str:
     lost = int(np.isnan(panel.k).sum())
     count = f"{len(panel.high)} of {len(panel.k)} above {panel.threshold:.2f}"
     note = f", {lost} without a tail to judge" if lost else ""
-    return f"{panel.title[0].upper()}{panel.title[1:]}: {count}{note}."
+    return f"{capital(panel.title)}: {count}{note}."

@@ -58,6 +58,7 @@ CLI_READS = {
 CORE_FLOORS = {
     "errors": 0,
     "digits": 0,
+    "words": 0,
     "findings": 0,
     "triangular": 0,
     "coding": 0,

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from hierpool.core.design import Design
 from hierpool.core.errors import listed
 from hierpool.core.findings import Finding, Findings
+from hierpool.core.words import joined, sentence
 from hierpool.show.report.notation import equations
 from hierpool.show.report.parts import (
     DataTable,
@@ -36,7 +37,7 @@ def question(design: Design, group: str, formula: str) -> Section:
     spec = design.spec
     levels = design.groupings[group].n_levels
     predictors = [name for name in design.predictors if name != group]
-    depends = f" with {_and(predictors)}" if predictors else ""
+    depends = f" with {joined(predictors)}" if predictors else ""
     text = (
         f"How does {spec.response} change{depends}, when the {design.n} rows belong to {levels} "
         f"levels of {group}?"
@@ -75,7 +76,7 @@ def data(design: Design, group: str, notices: Sequence[Finding]) -> Section:
     )
     size = f"{source}{design.n} rows are used, of {grouping.n_levels} levels of {group}, {spread}."
     about = [f.text for f in notices if f.code in _OF_DATA]
-    left = [_sentence(text) for text in about] or ["No row and no category was left out."]
+    left = [sentence(text) for text in about] or ["No row and no category was left out."]
     return Section(
         "data",
         "The data",
@@ -89,10 +90,6 @@ def data(design: Design, group: str, notices: Sequence[Finding]) -> Section:
             ),
         ],
     )
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def _columns(design: Design, group: str) -> pd.DataFrame:
@@ -173,10 +170,10 @@ def _words(design: Design) -> str:
     slopes = [t for t in terms if t != "Intercept"]
     if spec.pooling == "none":
         return (
-            f"No pooling: each level of {factor} has its own {_and(terms)}, and nothing is learned "
+            f"No pooling: each level of {factor} has its own {joined(terms)}, and nothing is learned "
             "from the other levels but the residual standard deviation."
         )
-    lead = f"Partial pooling: levels of {factor} differ in {_and(terms)}"
+    lead = f"Partial pooling: levels of {factor} differ in {joined(terms)}"
     if not slopes:
         return f"{lead}, and share everything else."
     if "Intercept" not in terms:
@@ -411,8 +408,3 @@ def checks(
     ]
     parts: list[Part] = [Prose([text]), *shown, *_drawn(pictures, titles)]
     return Section("checks", "Predictive checks", parts)
-
-
-def _and(words: Sequence[str]) -> str:
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last
