@@ -108,7 +108,7 @@ def where(design: Design, term: str) -> str:
         left = [label for label in categories.get(column, []) if str(label) not in seen]
         is_told = "[T." in factor and len(left) == 1
         held[column if is_told else factor] = str(left[0]) if is_told else "0"
-    said = _and(f"{name} is {value}" for name, value in held.items()) if held else ""
+    said = joined(f"{name} is {value}" for name, value in held.items()) if held else ""
     return said and f", where {said}"
 
 
