@@ -82,6 +82,7 @@ def calibrate(
     Calibration
         Prints a verdict; ``ranks``, ``table``; ``hp.plots.calibration`` draws it.
     """
+    _check_model(model, "calibrate")
     design, priors = model.design, model.priors
     if engine not in ("exact", "nuts"):
         raise ArgumentError(f"engine={engine!r}: choose 'exact' or 'nuts'", "unknown-choice")
@@ -114,6 +115,16 @@ def calibrate(
         seed=engines.fresh_seed() if seed is None else seed,
         progress=progress,
     )
+
+
+def _check_model(model: object, function: str) -> None:
+    if not isinstance(model, Model):
+        raise ArgumentError(
+            f"{function}() simulates from a model and fits each data set anew; given: "
+            f"{type(model).__name__}. Write hp.{function}(model) with the model itself, e.g. "
+            "model = hp.Model('y ~ x + (x | g)', data).",
+            "model-needed",
+        )
 
 
 def _log_likelihood(target: Target, theta: Theta) -> np.ndarray:
@@ -190,6 +201,7 @@ def recovery(
         Bias, rmse and coverage by estimator and term; intervals have the probability of ArviZ's
         rcParams, those of BLUPs are normal.
     """
+    _check_model(model, "recovery")
     design, priors = model.design, model.priors
     group = single_group(design)
     if group is None or not group.is_pooled:
@@ -324,6 +336,11 @@ def sensitivity(fit: PosteriorFit) -> Sensitivity:
     Sensitivity
         ``table`` and ``sentence``; it prints both.
     """
+    if not isinstance(fit, PosteriorFit):
+        raise ArgumentError(
+            f"sensitivity() takes a posterior, model.fit(); given: {type(fit).__name__}.",
+            "posterior-needed",
+        )
     posterior = fit.draws["posterior"].to_dataset()
     variables = {str(k): v.to_numpy() for k, v in posterior.data_vars.items()}
     has_own = f"coef_{fit.priors.own_factor}" in variables and fit.priors.own is not None

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
 from hierpool.show.layout import WIDTH, Picture, dress, settle, sheet, titled, write_axis_labels
+from hierpool.show.lines import check_drawable
 from hierpool.show.style import BLUP, COMPLETE, INK, PANEL, PARTIAL, RULE, SMALL, TINY, styled
 from hierpool.show.tables import LevelTable, read_levels, rounded
 from hierpool.show.texts import elided, write_names
@@ -49,6 +50,7 @@ def posterior_against_blup(
         Names of the response and of the data for the title; a fit knows its own.
     """
     if not isinstance(table, pd.DataFrame):
+        check_drawable(table, "design", "posterior_against_blup(model.fit(), model.reml())")
         response, label = response or table.design.spec.response, label or table.design.label
         from hierpool.checks.blups import compare_blups
 

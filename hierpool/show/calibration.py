@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from hierpool.checks.calibration import BAND, Calibration
 from hierpool.show.layout import WIDTH, Picture, dress, settle, sheet
+from hierpool.show.lines import check_drawable
 from hierpool.show.style import FAINT, INK, NONE, PANEL, PARTIAL, RULE, styled
 from hierpool.show.texts import elided_apart
 
@@ -26,6 +27,7 @@ def calibration(calibrated: Calibration) -> Picture:
     calibrated
         What ``hp.calibrate(model)`` gave.
     """
+    check_drawable(calibrated, "ranks", "calibration(hp.calibrate(model))")
     names = list(calibrated.ranks.columns)
     columns = min(_COLUMNS, len(names))
     rows = -(-len(names) // columns)

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 
 from hierpool.show.layout import settle, sheet, titled
 from hierpool.show.levelrows import LevelRows, add_panels, guide, level_rows
+from hierpool.show.lines import check_drawable
 from hierpool.show.style import BLUP, PARTIAL, RULE, Look, styled
 from hierpool.show.tables import LevelTable, find_interval, read_levels
 
@@ -105,7 +106,10 @@ def caterpillar(
 
 
 def _table(source: pd.DataFrame | HasRandomEffects) -> pd.DataFrame:
-    return source if isinstance(source, pd.DataFrame) else source.random_effects()
+    if isinstance(source, pd.DataFrame):
+        return source
+    check_drawable(source, "random_effects", "caterpillar(model.fit(), model.reml())")
+    return source.random_effects()
 
 
 def _checked(term: str, levels: LevelTable) -> str:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from hierpool.core.errors import DataError, listed
 from hierpool.show.layout import Picture, dress, settle, sheet, titled
+from hierpool.show.lines import check_fits_by_name
 from hierpool.show.style import INK, MUTED, PARTIAL, RULE, SMALL, TINY, styled
 from hierpool.show.texts import elided, elided_apart
 
@@ -44,6 +45,7 @@ def comparison(
     if not isinstance(table, pd.DataFrame):
         from hierpool.checks.compare import compare
 
+        check_fits_by_name(table, "comparison(fits)")
         design = next(iter(table.values())).design if table else None
         if design is not None:
             response, label = response or design.spec.response, label or design.label

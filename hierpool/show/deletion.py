@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hierpool.core.errors import DataError, listed
+from hierpool.core.errors import ArgumentError, DataError, listed
 from hierpool.show import lines as line
 from hierpool.show.layout import Picture, settle, sheet, titled
 from hierpool.show.levelrows import LevelRows, add_panels, guide, level_rows
@@ -55,8 +55,16 @@ def influence(
         from hierpool.checks.influence import influence as influences
 
         fit = table
+        line.check_drawable(fit, "design", "influence(model.reml())")
         table = influences(fit, line.choose_grouping(fit.design, factor).factor)
         response, label = response or fit.design.spec.response, label or fit.design.label
+    if "pareto_k" in table.columns:
+        raise ArgumentError(
+            "this picture shows the influence on a REML, ML or least-squares fit, with Cook's "
+            "distance; a posterior's is the table hp.influence(fit). Write "
+            "hp.plots.influence(model.reml()).",
+            "cannot-be-drawn",
+        )
     shifts = [c for c in table.columns if str(c).startswith("shift[")]
     missing = [c for c in ("cook", "largest") if c not in table.columns]
     if missing or not shifts or not len(table):

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from hierpool.core.errors import ComparisonError, listed
 from hierpool.show.comparison import read_scores
 from hierpool.show.layout import WIDTH, Picture, dress, settle, sheet, titled
+from hierpool.show.lines import check_fits_by_name
 from hierpool.show.style import FAINT, INK, MUTED, NONE, PANEL, PARTIAL, RULE, SMALL, TINY, styled
 from hierpool.show.tables import some
 from hierpool.show.texts import elided, elided_apart
@@ -59,6 +60,7 @@ def ladder(
     if not isinstance(by_row, pd.DataFrame):
         from hierpool.checks.compare import compare
 
+        check_fits_by_name(by_row, "ladder(fits)")
         fits = by_row
         order = list(fits) if order is None else order
         design = next(iter(fits.values())).design if fits else None

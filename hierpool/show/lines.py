@@ -88,12 +88,52 @@ def check_has_draws(fit: object, call: str) -> None:
     )
 
 
+def check_drawable(given: object, needs: str, call: str) -> None:
+    """Raise where a picture is given what it cannot be drawn from.
+
+    Parameters
+    ----------
+    given
+        What the user passed.
+    needs
+        Name of an attribute that what can be drawn has.
+    call
+        How the function is called, for the message: ``"residuals(model.fit())"``.
+    """
+    if not hasattr(given, needs):
+        raise ArgumentError(
+            f"this picture cannot be drawn from a {type(given).__name__}: write hp.plots.{call}.",
+            "cannot-be-drawn",
+        )
+
+
+def check_fits_by_name(fits: object, call: str) -> None:
+    """Raise where a picture of several fits is given anything but a dict of them."""
+    if not isinstance(fits, Mapping):
+        raise ArgumentError(
+            f"this picture shows fits by name, not a {type(fits).__name__}: write "
+            f"hp.plots.{call} with fits = {{'pooled': fit_1, 'partial': fit_2}}.",
+            "fits-by-name",
+        )
+    for name, fit in fits.items():
+        if not isinstance(fit, Fitted):
+            raise ArgumentError(
+                f"{name!r} is a {type(fit).__name__}, and this picture shows fits: model.fit() or "
+                "model.reml().",
+                "fit-needed",
+            )
+
+
 def of_fits(fits: Mapping[str, Fitted]) -> tuple[Design, dict[str, Source]]:
     """Design and lines of the last fit of each pooling, the partially pooled one's design first."""
     last = {f"{fit.design.spec.pooling}_pooling": fit for fit in fits.values()}
     last = {{"none_pooling": "no_pooling"}.get(k, k): fit for k, fit in last.items()}
     if not last:
-        raise ArgumentError("there is no fit to draw: {}", "fits-by-name")
+        raise ArgumentError(
+            "the dict of fits is empty, so there is nothing to draw: put fits into it by name, "
+            "{'partial': model.fit()}",
+            "fits-by-name",
+        )
     first = next(
         last[k] for k in ("partial_pooling", "no_pooling", "complete_pooling") if k in last
     )

@@ -10,6 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 from hierpool.checks.advice import APART, Advice, said_p
 from hierpool.core.errors import DataError
 from hierpool.show.layout import Picture, dress, number, settle, sheet, titled
+from hierpool.show.lines import check_drawable
 from hierpool.show.style import FAINT, INK, MUTED, RULE, TINY, Look, styled
 from hierpool.show.texts import elided, wrapped
 
@@ -37,9 +38,12 @@ def path(advice: Advice) -> Picture:
 
     Raises
     ------
+    ArgumentError
+        Not advice.
     DataError
         Nothing was tried, or nothing could be scored by leave-one-out.
     """
+    check_drawable(advice, "table", "path(hp.advise(model.fit()))")
     table = advice.table.iloc[1:]
     if not len(table) or table["row_diff"].isna().all():
         raise DataError(

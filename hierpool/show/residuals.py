@@ -94,6 +94,7 @@ def residuals(fit: Any, *, factor: str | None = None, x: str | None = None) -> F
     UnsupportedModelError
         A model that names no levels.
     """
+    line.check_drawable(fit, "residuals", "residuals(model.fit())")
     design: Design = fit.design
     grouping = line.choose_grouping(design, factor)
     abscissa = _along(design, grouping, x)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from hierpool.show.layout import WIDTH, Picture, dress, settle, sheet, titled, write_axis_labels
 from hierpool.show.levelrows import LevelRows, add_panels, guide, level_rows
+from hierpool.show.lines import check_drawable
 from hierpool.show.style import COMPLETE, MUTED, NONE, PARTIAL, POPULATION, TINY, Look, styled
 from hierpool.show.tables import LevelTable, read_levels, rounded, some
 from hierpool.show.texts import elided, write_names
@@ -78,6 +79,7 @@ def shrinkage(
         Names of the response and of the data for the title; a fit knows its own.
     """
     if not isinstance(table, pd.DataFrame):
+        check_drawable(table, "design", "shrinkage(model.fit())")
         response, label = response or table.design.spec.response, label or table.design.label
         from hierpool.checks.shrinkage import shrinkage as pulled
 

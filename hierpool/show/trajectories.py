@@ -107,6 +107,7 @@ def trajectories(
         An unknown factor, predictor, level or line.
     """
     if not isinstance(design, Design):
+        line.check_fits_by_name(design, "trajectories(fits)")
         design, lines = line.of_fits(design)
     with styled():
         panels = arrange(design, lines or {}, factor, x, levels, most)
