@@ -33,6 +33,7 @@ from hierpool.core.errors import (
     listed,
 )
 from hierpool.core.findings import Finding, Findings
+from hierpool.core.words import sentence
 from hierpool.data.formula import parse
 from hierpool.data.frame import read_frame
 from hierpool.engines import fresh_seed
@@ -183,8 +184,8 @@ def _optima(models: Mapping[str, Model]) -> tuple[dict[str, BlupFit], list[Findi
         except DataError as error:
             if error.code != "no-residual-df":
                 raise
-            text = f"least squares is left out: {error.message} (in {rung})"
-            missing.append(Finding("no-least-squares", "warning", text))
+            text = sentence(f"least squares is left out: {error.message}")
+            missing.append(Finding("no-least-squares", "warning", text, about=rung))
     return found, missing
 
 
