@@ -418,4 +418,4 @@ def test_a_saturated_rung_loses_its_least_squares_and_no_more():
     assert "no_pooling" in study.fits
     assert "no_pooling" not in study.blups
     assert "no-least-squares" in {finding.code for finding in study.findings}
-    assert "least squares is left out" in " ".join(repr(study).split())
+    assert "Least squares is left out" in " ".join(repr(study).split())
