@@ -334,6 +334,8 @@ def _source(factor: Factor, name: str, frame: pd.DataFrame, taken: set[str]) -> 
     if factor.kind == "category":
         return Source(key, name, shown, _categories(column, name))
     if factor.kind == "column" and rows.kind_of(column) in ("text", "category"):
+        if rows.kind_of(column) == "text":
+            rows.check_no_written_numbers(column, name)
         return Source(key, name, shown, _categories(column, name))
     if factor.kind == "column" and rows.kind_of(column) == "mixed":
         raise DataError(

@@ -21,6 +21,8 @@ from hierpool.data.formula import split_factor
 
 Kind = Literal["number", "boolean", "text", "category", "time", "mixed"]
 Role = Literal["weights", "known_se"]
+_DECIMAL_COMMA = r"\s*[-+]?\d*,\d+\s*"
+_MOST_DOSES = 10  # different numbers in a text column that may be meant as categories
 _OBJECTS: dict[str, Kind] = {
     "string": "text",
     "boolean": "boolean",
@@ -210,6 +212,35 @@ def relative_sd(frame: pd.DataFrame, role: Role, name: str) -> np.ndarray:
     return values if role == "known_se" else 1 / np.sqrt(values)
 
 
+def check_no_written_numbers(column: pd.Series[Any], name: str) -> None:
+    """Raise where a text column that stands as a predictor holds measurements written as text.
+
+    Many different values, nearly all numbers and some of them with decimals: as categories, each
+    would get a coefficient.
+    """
+    written = column.astype(str).str.strip()
+    has_commas = bool(written.str.fullmatch(_DECIMAL_COMMA).any())
+    values = pd.to_numeric(
+        written.str.replace(",", ".") if has_commas else written, errors="coerce"
+    )
+    different = values.dropna().unique()
+    if len(different) <= _MOST_DOSES or values.isna().mean() > 0.5 or (different % 1 == 0).all():
+        return
+    typed = f"data[{name!r}]"
+    inside = f"{typed}.str.replace(',', '.')" if has_commas else typed
+    errors = ", errors='coerce'" if values.isna().any() else ""
+    stray = list(dict.fromkeys(column[values.isna()]))[:3]
+    why = f", but also {listed(stray)}" if stray else ""
+    raise DataError(
+        f"column {name!r} is text that holds {len(different)} different numbers, e.g. "
+        f"{listed(list(dict.fromkeys(column[values.notna()]))[:3])}{why}; as categories each would "
+        f"get a coefficient. Write {typed} = pandas.to_numeric({inside}{errors}), or "
+        f"C({quote(name)}) in "
+        "the formula where categories are meant",
+        "text-not-number",
+    )
+
+
 def _fail_not_number(column: pd.Series[Any], name: str, kind: Kind, role: str) -> None:
     if kind == "time":
         typed = f"data[{name!r}]"
@@ -226,6 +257,9 @@ def _fail_not_number(column: pd.Series[Any], name: str, kind: Kind, role: str) -
         advice += "errors='coerce') to make them missing"
     else:
         advice = f"e.g. {listed(list(dict.fromkeys(column.astype(object)))[:3])}"
+        if stray.astype(str).str.fullmatch(_DECIMAL_COMMA).any():
+            typed = f"data[{name!r}]"
+            advice += f". Write {typed} = pandas.to_numeric({typed}.str.replace(',', '.'))"
         if not len(stray):
             advice += f". Write data[{name!r}] = pandas.to_numeric(data[{name!r}])"
     raise DataError(

@@ -466,6 +466,11 @@ RESPONSES = {
         "mostly numbers, but 'n/a', '?' in rows 22, 23",
     ),
     "numbers as text": (list(map(str, NOISE)), "text-not-number", "pandas.to_numeric(data['y'])"),
+    "decimal commas": (
+        [str(v).replace(".", ",") for v in NOISE],
+        "text-not-number",
+        "data['y'].str.replace(',', '.')",
+    ),
     "category": (pd.Categorical(table()["g"]), "text-not-number", "text or categories"),
     "complex": (NOISE * 1j, "text-not-number", "must be a number"),
     "boolean": (FLAGS, "boolean-response", "data['y'].astype(float)"),
@@ -478,6 +483,32 @@ RESPONSES = {
 def test_response_must_be_a_number_that_varies(case):
     y, code, words = RESPONSES[case]
     assert words in raised(code, "y ~ x", y=y)
+
+
+WRITTEN = [f"{v:.3f}" for v in NOISE]
+
+
+@pytest.mark.parametrize(
+    ("written", "advice"),
+    [
+        (WRITTEN, "data['x'] = pandas.to_numeric(data['x']), or C(x) in the formula"),
+        (["n/a", *WRITTEN[1:]], "but also 'n/a'; as categories"),
+        ([v.replace(".", ",") for v in WRITTEN], "data['x'].str.replace(',', '.')"),
+    ],
+    ids=["points", "one cell", "commas"],
+)
+def test_measurements_written_as_text_are_no_categories(written, advice):
+    assert advice in raised("text-not-number", "y ~ x", x=written)
+    assert "'x' is text that holds" in raised("text-not-number", "y ~ 1 + (x | g)", x=written)
+
+
+def test_codes_and_few_doses_written_as_text_are_categories():
+    codes = [str(k % 12) for k in range(N)]
+    assert "x[T.11]" in build_design(parse("y ~ x"), table(x=codes)).terms
+    doses = [("0.5", "1.0", "2.5")[k % 3] for k in range(N)]
+    assert "x[T.2.5]" in build_design(parse("y ~ x"), table(x=doses)).terms
+    halves = [f"{k / 2}" for k in range(11)] * 2 + ["0.5", "1.0"]
+    assert "C(x)[T.5.0]" in build_design(parse("y ~ C(x)"), table(x=halves)).terms
 
 
 def test_response_is_one_column():
