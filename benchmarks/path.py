@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def run_all(
 ) -> pd.DataFrame:
     """Outcomes, one row a simulated response."""
     cells = list(product(sizes, truths, range(first, first + runs)))
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         found = list(pool.map(_run_cell, cells, chunksize=4))
     return pd.DataFrame(found)
 

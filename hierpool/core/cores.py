@@ -57,3 +57,7 @@ def over_pieces(work: Callable[[Any], None], pieces: Sequence[Any]) -> None:
 def _threads(workers: int) -> ThreadPoolExecutor:
     """Threads that wait for work, made once."""
     return ThreadPoolExecutor(workers, thread_name_prefix="hierpool")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has no threads, only the memory of them
+    os.register_at_fork(after_in_child=_threads.cache_clear)
