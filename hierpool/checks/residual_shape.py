@@ -18,7 +18,8 @@ def shape(replicates: Replicates) -> Iterator[Finding]:
 
     Skewness, kurtosis and a skewness of quantiles of standardised residuals against those of
     simulated responses; the most unusual of the three. Heavy tails make the skewness of a sample
-    large by chance, so that residuals are called skewed for their quantiles' sake alone.
+    large by chance, so that beside an unusual kurtosis residuals are called skewed for their
+    quantiles' sake alone.
 
     References
     ----------
@@ -43,7 +44,8 @@ def shape(replicates: Replicates) -> Iterator[Finding]:
         index=pd.Index(_TAILS, name="percent"),
     )
     advice = "Try another scale of the response, e.g. its log, and look at the rows in the tail."
-    if replicates.judge(lopsided[:, None]).p < RARE:
+    has_tails = replicates.judge(kurtosis[:, None]).p < RARE
+    if not has_tails or replicates.judge(lopsided[:, None]).p < RARE:
         yield Finding(
             "skewed-residuals",
             "warning",

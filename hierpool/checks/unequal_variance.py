@@ -106,7 +106,7 @@ def by_levels(replicates: Replicates) -> Iterator[Finding]:
             f"{top.iloc[-1]:.3g} in {top.index[-1]} to {top.iloc[0]:.3g} in {top.index[0]}, with one "
             f"sd of {replicates.maker.sigma:.3g} for all (p = {judged.p:.2g}).",
             "Levels with noisy rows are pulled too little, and the others too much.",
-            evidence=pd.concat([table.head(_SHOWN), table.tail(_SHOWN)]),
+            evidence=pd.concat([table[:_SHOWN], table[_SHOWN:].tail(_SHOWN)]),
         )
 
 

@@ -186,7 +186,7 @@ def _scaled(fit: Any, spread: Spread) -> pd.DataFrame:
     """What the prior's power moves: the rows of ``hp.sensitivity`` for this sd and this prior."""
     name = f"sd_{spread.factor}[{spread.term}]"
     draws = spread.sd.reshape(fit.n_draws)
-    density = spread.prior.distribution.logpdf(draws)
+    density = spread.prior.log_density_as_stated(draws)
     found = sensitivity("", {name: draws}, {f"prior of {name}": density}, lambda *_: None)
     return found.table.drop(columns="refitted")
 

@@ -188,6 +188,16 @@ def test_a_slope_that_varies_is_missed_by_intercepts_alone():
     assert "coefficient-varies" not in found(data)
 
 
+def test_skewed_residuals_without_unusual_tails_are_not_called_heavy():
+    rng = np.random.default_rng(17)
+    level = np.repeat(np.arange(40), 8)
+    noise = (rng.gamma(12.0, size=320) - 12) / np.sqrt(12)
+    data = pd.DataFrame({"y": rng.normal(size=40)[level] + noise, "g": level})
+    codes = found(data, "y ~ 1 + (1 | g)")
+    assert "skewed-residuals" in codes
+    assert "heavy-tails" not in codes
+
+
 def test_levels_that_differ_are_found_where_each_has_a_weight_of_its_own():
     rng = np.random.default_rng(1)
     level = np.repeat(np.arange(30), 5)

@@ -12,6 +12,7 @@ import hierpool as hp
 from hierpool.bayes import power
 from hierpool.calibrating import _given_beta
 from hierpool.checks import sensitivity as scaling
+from hierpool.checks import variances
 from hierpool.core.errors import PriorError
 
 P = hp.Prior
@@ -141,3 +142,15 @@ def test_no_pooling_shows_the_coefficients_of_levels(fitted):
     table = hp.sensitivity(fitted["sleepstudy_no_pooling"].posterior).table
     assert "coef_Subject" in table.index.get_level_values("prior")
     assert any(q.startswith("coef_Subject[") for q in table.index.get_level_values("quantity"))
+
+
+def test_evidence_of_a_prior_that_decides_is_that_of_sensitivity():
+    prior = hp.Prior("Gamma", alpha=1, beta=1, of="precision")
+    dyes = hp.datasets.load("Dyestuff2")
+    model = hp.Model("Yield ~ 1 + (1 | Batch)", dyes, priors={"sd_Batch": prior})
+    fit = model.fit(seed=1, draws=500, progress=False)
+    (spread,) = variances.spreads(fit)
+    evidence = variances._scaled(fit, spread).iloc[0]
+    expected = hp.sensitivity(fit).table.loc["sd_Batch", "sd_Batch[Intercept]"]
+    for column in ("sensitivity", "shift_half", "shift_twice"):
+        assert evidence[column] == pytest.approx(expected[column], rel=1e-8)

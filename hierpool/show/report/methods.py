@@ -158,8 +158,8 @@ def _scores(facts: Facts, cited: list[str]) -> list[str]:
         "of left-out levels, with all coefficients integrated out, by Pareto-smoothed importance "
         f"sampling {_cite('loo psis', cited)}, and exactly where that was unreliable.",
         "Differences below 4, or within two standard errors, were not taken to tell models apart "
-        f"{_cite('elpd', cited)}; the simplest model within one standard error of the best was "
-        f"preferred, here {facts.recommended}.",
+        f"{_cite('elpd', cited)}; the simplest model within one standard error of the best, or "
+        f"within 4, was preferred, here {facts.recommended}.",
         f"Software: {packages}.",
     ]
 
