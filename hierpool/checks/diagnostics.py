@@ -64,7 +64,11 @@ def verdict(tree: xr.DataTree, names: Iterable[str]) -> Status:
     checked = convergence(tree, names)
     stats = tree["sample_stats"].to_dataset() if "sample_stats" in tree.children else xr.Dataset()
     bad = []
-    undefined = int(checked[_DIAGNOSTICS].isna().any(axis=1).sum())
+    lone = tree["posterior"].sizes["chain"] == 1
+    judged = [c for c in _DIAGNOSTICS if not (lone and c == "r_hat")]
+    undefined = int(checked[judged].isna().any(axis=1).sum())
+    if lone:
+        bad.append("one chain has no R-hat (chains=4 has)")
     if undefined:
         bad.append(f"{undefined} of {len(checked)} quantities never moved")
     if (worst := checked["r_hat"].max()) > R_HAT_LIMIT:
