@@ -13,7 +13,8 @@ from hierpool.core.design import Design, Grouping
 from hierpool.core.findings import Finding
 
 _NAMES = re.compile(
-    r"time|day|week|month|year|age|hour|minute|visit|date|session|trial|occasion|wave|period",
+    r"(?<![a-z])"  # wage and dosage are no times
+    r"(time|day|week|month|year|age|hour|minute|visit|date|session|trial|occasion|wave|period)",
     re.IGNORECASE,
 )
 _DISTINCT = 0.9  # of the levels with several rows have no time twice

@@ -223,6 +223,19 @@ def test_a_slope_between_levels_that_differs_from_that_within_is_found():
     assert found(data, "y ~ x + x_mean + (1 | g)") == set()
 
 
+@pytest.mark.parametrize(
+    ("name", "is_time"),
+    [("Days", True), ("visit_age", True), ("AGE", True), ("wage", False), ("dosage", False)],
+)
+def test_a_time_is_told_by_its_name_where_levels_share_no_values(name, is_time):
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"y": rng.normal(size=40), name: rng.normal(size=40)})
+    data["g"] = np.repeat(np.arange(8), 5)
+    design = hp.Model(f"y ~ {name} + (1 | g)", data).design
+    found = autocorrelation.time_of(design, design.groupings["g"])
+    assert found == (name if is_time else None)
+
+
 def test_neighbours_alike_for_want_of_a_curve_are_a_note():
     data = PLANTED["curvature"](np.random.default_rng(1))
     data["y"] -= 6 * (data.time / 3.5 - 1) ** 2
