@@ -95,7 +95,8 @@ def _listed(parts: list[str]) -> str:
 def where(design: Design, term: str) -> str:
     """Where the coefficient of a term that others interact with holds: ``", where sex is m"``.
 
-    Empty where no term does. ``design`` has the interactions among its common terms.
+    Of a term whose powers are there too it is the slope at 0. Empty where it holds everywhere.
+    ``design`` has the interactions among its common terms.
     """
     factors = [f for names in _interactions(design, term).values() for f in names]
     categories = {
@@ -108,6 +109,8 @@ def where(design: Design, term: str) -> str:
         left = [label for label in categories.get(column, []) if str(label) not in seen]
         is_told = "[T." in factor and len(left) == 1
         held[column if is_told else factor] = str(left[0]) if is_told else "0"
+    if any(name.startswith(f"I({term} ** ") for name in design.terms):
+        held[term] = "0"
     said = joined(f"{name} is {value}" for name, value in held.items()) if held else ""
     return said and f", where {said}"
 
