@@ -109,12 +109,12 @@ def _draw_histogram(ax: Axes, values: np.ndarray, p: float) -> None:
 
 def _caption(values: np.ndarray, p: float, n_missing: int) -> str:
     words = [
-        f"Each of {len(values)} rows, predicted from all others. Grey: where calibrated "
-        f"predictions are in {100 * BAND:.0f} % of data sets, on the left the whole line, on the right "
-        "each bar."
+        f"Each of {len(values)} rows, predicted from all others. Grey: where independent values "
+        f"are in {100 * BAND:.0f} % of samples, on the left the whole line, on the right each bar. "
+        "Rows of one level depend on each other and stay closer to zero; hp.check takes account of it."
     ]
     if p >= _RARE:
-        words.append("The line stays inside: nothing speaks against the predictions.")
+        words.append("The line stays inside.")
     else:
         rare = "p < 0.001" if p < 0.001 else f"p = {p:.1g}"
         words.append(f"The line leaves the band ({rare}): {_shape(values)}.")
