@@ -157,6 +157,8 @@ def _checks(study: Study, figures: Mapping[str, Figure]) -> Section:
 def central_shares(pit: np.ndarray) -> pd.DataFrame:
     """Share of rows within central intervals of their leave-one-out predictions, beside the nominal.
 
+    ``se`` takes rows for independent.
+
     Parameters
     ----------
     pit

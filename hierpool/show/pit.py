@@ -25,8 +25,9 @@ _RARE = 0.01
 def loo_pit(fit: Any, *, response: str = "", label: str = "") -> Figure:
     """Where each row falls in the distribution predicted for it from all others.
 
-    Left, the share of rows below each probability, less that probability: a line inside the band
-    is calibrated. Right, the same as a histogram. A heap in the middle: predictions too wide, or
+    Left, the share of rows below each probability, less that probability: a line that leaves the
+    band is not calibrated. The band is that of independent rows; those of one level depend on each
+    other and stay closer to zero, which ``hp.check`` takes account of. Right, the same as a histogram. A heap in the middle: predictions too wide, or
     residuals with heavy tails; heaps at both ends: too narrow; a slope: predicted too low or high.
 
     Parameters
