@@ -27,8 +27,9 @@ def loo_pit(fit: Any, *, response: str = "", label: str = "") -> Figure:
 
     Left, the share of rows below each probability, less that probability: a line that leaves the
     band is not calibrated. The band is that of independent rows; those of one level depend on each
-    other and stay closer to zero, which ``hp.check`` takes account of. Right, the same as a histogram. A heap in the middle: predictions too wide, or
-    residuals with heavy tails; heaps at both ends: too narrow; a slope: predicted too low or high.
+    other and stay closer to zero, which ``hp.check`` takes account of. Right, the same as a
+    histogram. A heap in the middle: predictions too wide, or residuals with heavy tails; heaps at
+    both ends: too narrow; a slope: predicted too low or high.
 
     Parameters
     ----------
