@@ -7,17 +7,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import arviz_stats as azs
+import numpy as np
 import pandas as pd
 
+from hierpool.checks.stacking import stacking
 from hierpool.core.design import Design
-from hierpool.core.errors import ArgumentError, ComparisonError, listed
+from hierpool.core.errors import ArgumentError, ComparisonError, HierpoolWarning, listed
 
 
 def compare(fits: Mapping[str, Any], by: str = "row") -> pd.DataFrame:
     """LOO table of several fits, best first: the columns of ``az.compare``, unrounded.
 
     Every coefficient is integrated out, and points that importance sampling cannot score are
-    scored exactly. ``table.attrs["question"]`` says which question the table answers.
+    scored exactly. ``table.attrs["question"]`` says which question the table answers. ``weight``
+    are our own stacking weights: those of ``az.compare`` stay where they start when the density of
+    a whole level is too small for a float.
 
     Parameters
     ----------
@@ -41,12 +45,28 @@ def compare(fits: Mapping[str, Any], by: str = "row") -> pd.DataFrame:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of points that are scored exactly here
-        table = pd.DataFrame(azs.compare(scores, round_to="none"))
+        # pseudo-BMA needs no optimiser; its weights are replaced
+        table = pd.DataFrame(azs.compare(scores, method="pseudo-BMA", round_to="none"))
+    table["weight"] = _weights(scores).reindex(table.index)
     notes = {name: _only_its_prior(fit.design, by) for name, fit in fits.items()}
     if by != "row" or any(notes.values()):
         table["note"] = [notes[str(name)] for name in table.index]
     table.attrs["question"] = next(iter(scores.values())).question
     return table
+
+
+def _weights(scores: Mapping[str, Any]) -> pd.Series:
+    """Stacking weights by name; a warning where better ones may exist."""
+    found = stacking(np.column_stack([np.ravel(score.elpd_i) for score in scores.values()]))
+    if not found.is_best:
+        bound = f"by up to {found.gap:.2g} of elpd" if np.isfinite(found.gap) else "by any amount"
+        warnings.warn(
+            f"the stacking weights are not the best ones: others may score better {bound}. Do not "
+            "use the column weight; elpd and its differences do not depend on it.",
+            HierpoolWarning,
+            stacklevel=3,
+        )
+    return pd.Series(found.weights, index=list(scores))
 
 
 def _only_its_prior(design: Design, by: str) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import arviz as az
 import numpy as np
 import pytest
+from scipy import special
 
 import hierpool as hp
-from hierpool.core.errors import ArgumentError, ComparisonError
+from hierpool.checks.stacking import GAP, Stacking
+from hierpool.core.errors import ArgumentError, ComparisonError, HierpoolWarning
 
 LADDER = {
     "one line": "sleepstudy_complete",
@@ -35,10 +37,12 @@ def test_table_is_that_of_az_compare_on_our_scores(ladder):
     expected = az.compare(scores, round_to="none")
     assert table.index.tolist() == expected.index.tolist()
     assert set(table.columns) == set(expected.columns)
-    for column in ("rank", "elpd", "p", "elpd_diff", "weight", "se", "dse"):
+    for column in ("rank", "elpd", "p", "elpd_diff", "se", "dse"):
         np.testing.assert_allclose(
             table[column].astype(float), expected[column].astype(float), atol=1e-8
         )
+    # the optimiser of az.compare ends a little before the optimum
+    np.testing.assert_allclose(table["weight"], expected["weight"].astype(float), atol=2e-3)
 
 
 def test_best_model_of_a_row_pools_partially(ladder):
@@ -114,3 +118,25 @@ def test_the_only_row_of_a_level_has_its_prior_only():
     table = hp.compare({name: m.fit(seed=1, progress=False) for name, m in ladder.items()})
     assert table.loc["none", "note"] == "8 left-out rows have the prior of their level only"
     assert table.loc["partial", "note"] == ""
+
+
+def test_weights_by_group_are_those_of_the_best_mixture(ladder):
+    table = hp.compare(ladder, by="group")
+    scores = {label: fit.loo("group") for label, fit in ladder.items()}
+    points = np.column_stack([np.ravel(scores[name].elpd_i) for name in table.index])
+
+    def score(weights):
+        return special.logsumexp(points, axis=1, b=weights).sum()
+
+    best = score(table["weight"].to_numpy())
+    rng = np.random.default_rng(1)
+    assert all(score(rng.dirichlet(np.ones(len(table)))) <= best + GAP for _ in range(300))
+    assert all(score(one) <= best + GAP for one in np.eye(len(table)))
+    assert table.loc["lines", "weight"] < 1e-6  # where it starts is a quarter
+
+
+def test_weights_that_may_not_be_the_best_are_announced(ladder, monkeypatch):
+    halfway = Stacking(np.full(len(ladder), 1 / len(ladder)), 12.5)
+    monkeypatch.setattr("hierpool.checks.compare.stacking", lambda _: halfway)
+    with pytest.warns(HierpoolWarning, match=r"others may score better by up to 12 of elpd"):
+        hp.compare(ladder)
