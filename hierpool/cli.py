@@ -27,6 +27,7 @@ from hierpool.core.errors import (
     listed,
     nearest,
 )
+from hierpool.core.printable import one_line, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,11 +153,12 @@ def study(
         if report is not None:
             done.report(report)
     if quiet:
-        print(folder)
+        print(one_line(str(folder)))
         return
-    print(f"{done}\n\nSeed {done.seed}. Tables, figures and this summary are in {folder}")
+    print(f"{done}\n\nSeed {done.seed}.", end=" ")
+    print(one_line(f"Tables, figures and this summary are in {folder}"))
     if report is not None:
-        print(f"The report is {report}: open it in a browser.")
+        print(one_line(f"The report is {report}: open it in a browser."))
 
 
 @app.command()
@@ -312,7 +314,7 @@ def _plain_errors() -> Iterator[None]:
 
 
 def _fail(text: str, code: int = USER_ERROR) -> NoReturn:
-    print(f"hierpool: {text}", file=sys.stderr)
+    print(printable(f"hierpool: {text}"), file=sys.stderr)
     sys.exit(code)
 
 

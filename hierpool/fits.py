@@ -19,6 +19,7 @@ from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.integrated import Integrated
 from hierpool.core.integrated_one import IntegratedOne
 from hierpool.core.partition import Partition
+from hierpool.core.printable import one_line, printable
 from hierpool.core.results import OBS_DIM, Estimate, Status, row_labels
 from hierpool.core.tables import (
     level_index,
@@ -352,7 +353,7 @@ class BlupFit:
             f"{self.design.spec.formula}   {e.method}, {_size(self.design)}",
             f"log-likelihood {e.loglik:.4f}, AIC {self.aic:.2f}, BIC {self.bic:.2f}",
         ]
-        return "\n".join([*lines, "", *_printed_tables(self)])
+        return printable("\n".join([*map(one_line, lines), "", *_printed_tables(self)]))
 
     def _repr_html_(self) -> str:
         return _as_html(self)
@@ -952,7 +953,7 @@ class PosteriorFit:
         absent = [k for k in ("log_likelihood", "levels") if self.info.get(k) == "on request"]
         if absent:
             lines.append(f"too large to keep, made when asked for: {', '.join(absent)}")
-        return "\n".join([*lines, "", *_printed_tables(self)])
+        return printable("\n".join([*map(one_line, lines), "", *_printed_tables(self)]))
 
     def _repr_html_(self) -> str:
         return _as_html(self)
@@ -1035,4 +1036,4 @@ def _as_html(fit: BlupFit | PosteriorFit) -> str:
     tables = [
         f"<h4>{escape(t)}</h4>{df.to_html(float_format=_number)}" for t, df in _tables(fit).items()
     ]
-    return "<p>" + "<br>".join(lines) + "</p>" + "".join(tables)
+    return printable("<p>" + "<br>".join(lines) + "</p>" + "".join(tables))

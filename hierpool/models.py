@@ -16,6 +16,7 @@ from hierpool.core.coding import Coding
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, listed, nearest
 from hierpool.core.findings import Finding
+from hierpool.core.printable import one_line
 from hierpool.core.spec import Spec
 from hierpool.data import pooling
 from hierpool.data.formula import parse, with_residuals
@@ -273,7 +274,7 @@ class Model:
             lines.append(f"weights {spec.weights}: residual variance sigma^2 / {spec.weights}")
         if spec.known_se:
             lines.append(f"residual sd known: {spec.known_se}")
-        return "\n".join(lines)
+        return "\n".join(map(one_line, lines))
 
     def __repr__(self) -> str:
         pooled = {
@@ -281,7 +282,7 @@ class Model:
             "none": "no pooling",
             "partial": "partial pooling",
         }
-        head = f"Model {self.formula}   ({pooled[self.design.spec.pooling]})"
+        head = one_line(f"Model {self.formula}   ({pooled[self.design.spec.pooling]})")
         notices = [str(f) for f in self.notices]
         return "\n".join([head, self._sizes, *notices, "priors", repr(self.priors)])
 

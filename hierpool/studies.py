@@ -15,9 +15,11 @@ import pandas as pd
 from hierpool.advising import advise
 from hierpool.answering import bounds, most_pulled, pulled_term
 from hierpool.checks.advice import Advice
+from hierpool.core.csv_text import csv_bytes
 from hierpool.core.design import Design
 from hierpool.core.digits import number
 from hierpool.core.findings import Findings
+from hierpool.core.printable import one_line, printable
 from hierpool.fits import BlupFit, PosteriorFit
 from hierpool.models import Model
 
@@ -164,14 +166,17 @@ class Study:
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write ``tables/*.csv``, ``figures/*.png`` and ``summary.txt``; gives the folder back.
 
-        The folder is made where it is missing; files of these names in it are replaced.
+        The folder is made where it is missing; files of these names in it are replaced. In the
+        CSV a text that begins with ``=``, ``+``, ``-`` or ``@`` has an apostrophe in front, so
+        that no spreadsheet runs it; numbers are never changed.
         """
         root = Path(folder)
         for part in ("tables", "figures"):
             (root / part).mkdir(parents=True, exist_ok=True)
         (root / "summary.txt").write_text(f"{self}\n", encoding="utf-8")
         for name, table in self.tables().items():
-            table.to_csv(root / "tables" / f"{name}.csv", index=name != "findings")
+            written = csv_bytes(table, index=name != "findings")
+            (root / "tables" / f"{name}.csv").write_bytes(written)
         for name, figure in self.figures().items():
             figure.savefig(root / "figures" / f"{name}.png", dpi=150)
         return root
@@ -187,7 +192,7 @@ class Study:
         return write_report(self, path)
 
     def __repr__(self) -> str:
-        lines = [self.headline, ""]
+        lines = [one_line(self.headline), ""]
         lines += [line for text in self.answer.splitlines() for line in textwrap.wrap(text, WIDTH)]
         lines += ["", self._titled("What to distrust")]
         if self.is_well_behaved:
@@ -195,7 +200,7 @@ class Study:
         lines += self.findings.lines("  ", brief=True)
         for title, table in self._shown_tables().items():
             lines += ["", title, _text(table)]
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -207,13 +212,13 @@ class Study:
             f"<h4>{escape(title)}</h4>{table.to_html(float_format=number, na_rep='')}"
             for title, table in self._shown_tables().items()
         )
-        return (
+        return printable(
             f"<h3>{escape(self.headline)}</h3>{answer}"
             f"<h4>{escape(self._titled('What to distrust'))}</h4>{doubts}{tables}"
         )
 
     def _titled(self, text: str) -> str:
-        return f"{text} — {self.label}" if self.label else text
+        return one_line(f"{text} — {self.label}" if self.label else text)
 
     def _shown_tables(self) -> dict[str, pd.DataFrame]:
         fixed, spread = self._tables["fixed_effects"], self._tables["variance_components"]

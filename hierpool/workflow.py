@@ -33,6 +33,7 @@ from hierpool.core.errors import (
     listed,
 )
 from hierpool.core.findings import Finding, Findings
+from hierpool.core.printable import one_line
 from hierpool.core.words import sentence
 from hierpool.data.formula import parse
 from hierpool.data.frame import read_frame
@@ -136,7 +137,7 @@ def study(
         shrinkage=pulled,
         compare_blups=beside,
         findings=Findings([*found, *checking.of_scores(fits, said)]),
-        answer="\n".join(sentences),
+        answer="\n".join(map(one_line, sentences)),
         arguments={k: v for k, v in arguments.items() if k != "seed"},
     )
 

@@ -21,6 +21,7 @@ from hierpool.core.coding import Coding, stable_mean
 from hierpool.core.design import Block, Design, GroupDesign
 from hierpool.core.errors import PriorError, listed, nearest
 from hierpool.core.moments import Coordinates
+from hierpool.core.printable import printable
 from hierpool.core.triangular import solve_lower
 
 COEFFICIENT_SDS = 2.5  # prior sd of a coefficient, in sds of the response per sd of its column
@@ -424,10 +425,10 @@ class ModelPriors:
 
     def __repr__(self) -> str:
         with pd.option_context("display.max_colwidth", None, "display.width", None):
-            return self.table().to_string()
+            return printable(self.table().to_string())
 
     def _repr_html_(self) -> str:
-        return str(self.table().to_html())
+        return printable(self.table().to_html())
 
 
 def default_priors(design: Design) -> ModelPriors:

@@ -34,6 +34,7 @@ import pandas as pd
 
 from hierpool.core.digits import short
 from hierpool.core.findings import Findings
+from hierpool.core.printable import one_line, printable
 from hierpool.core.words import capital, joined
 
 Verdict = Literal["needed", "not needed", "undecided"]
@@ -384,7 +385,7 @@ class Advice:
         return " ".join([lead, *said])
 
     def __repr__(self) -> str:
-        lines = [self._headline, ""]
+        lines = [one_line(self._headline), ""]
         lines += textwrap.wrap(self.sentence, _WIDTH)
         lines += [
             "",
@@ -394,7 +395,7 @@ class Advice:
             lines.append(self._shown().to_string(na_rep=""))
         for note in self.notes:
             lines += textwrap.wrap(note, _WIDTH, initial_indent="- ", subsequent_indent="  ")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     @property
     def _headline(self) -> str:
@@ -419,7 +420,7 @@ class Advice:
     def _repr_html_(self) -> str:
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
         table = self._shown().to_html(na_rep="")
-        return (
+        return printable(
             f"<h3>{escape(self._headline)}</h3><p>{escape(self.sentence)}</p>{table}"
             f"<ul>{notes}</ul>"
         )

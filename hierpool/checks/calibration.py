@@ -28,6 +28,7 @@ from scipy import stats
 
 from hierpool.checks.threads import in_threads
 from hierpool.core.errors import ArgumentError
+from hierpool.core.printable import one_line, printable
 
 KEPT = 99  # independent posterior draws per simulation: ranks 0..99
 BAND = 0.99  # probability that all of a uniform sample's distribution is inside the band
@@ -160,13 +161,15 @@ class Calibration:
             f"{self.engine} engine, {self.n_draws} draws of each posterior, seed {self.seed}, "
             f"{self.seconds:.1f} s; hp.plots.calibration() shows it."
         )
-        return "\n".join([*lines, "", self.table.to_string(float_format=lambda v: f"{v:.3f}")])
+        table = self.table.to_string(float_format=lambda v: f"{v:.3f}")
+        return printable("\n".join([*map(one_line, lines), "", table]))
 
     def _repr_html_(self) -> str:
         from html import escape
 
         head = "<br>".join(escape(line) for line in repr(self).split("\n\n")[0].splitlines())
-        return f"<p>{head}</p>{self.table.to_html(float_format=lambda v: f'{v:.3f}')}"
+        table = self.table.to_html(float_format=lambda v: f"{v:.3f}")
+        return printable(f"<p>{head}</p>{table}")
 
 
 def _how(row: pd.Series[Any]) -> str:

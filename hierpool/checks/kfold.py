@@ -22,6 +22,7 @@ from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError
 from hierpool.core.held_out import density_of_sets
 from hierpool.core.integrated import Integrated
+from hierpool.core.printable import printable
 from hierpool.core.results import OBS_DIM, row_labels
 
 Refit = Callable[[np.ndarray, int], tuple[Integrated, np.ndarray, np.ndarray, bool]]
@@ -48,7 +49,8 @@ class ScoredKFold(ELPDDataLOOKFold):
 
     def __str__(self) -> str:
         bad = f"{self.n_distrusted} of {self.n_folds} folds have draws that cannot be trusted."
-        return f"{self.question}\n{super().__str__()}\n{bad if self.n_distrusted else ''}".rstrip()
+        text = f"{self.question}\n{super().__str__()}\n{bad if self.n_distrusted else ''}"
+        return printable(text).rstrip()
 
     __repr__ = __str__
 

@@ -23,6 +23,7 @@ from arviz_stats.utils import ELPDDataLOO
 
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError, listed, nearest
+from hierpool.core.printable import printable
 from hierpool.core.results import OBS_DIM, row_labels
 
 LOST = 0.5  # fall of a score from its plain log mean that needs a Pareto k to be believed
@@ -62,7 +63,7 @@ class ScoredLOO(ELPDDataLOO):
             lines.append(
                 f"From {self.n_samples} of {total} draws of theta: Monte Carlo error {self.mcse:.2g}."
             )
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     __repr__ = __str__
 

@@ -15,6 +15,7 @@ from scipy import special
 
 from hierpool.checks.threads import in_threads
 from hierpool.core.errors import ArgumentError
+from hierpool.core.printable import one_line, printable
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,15 @@ class Recovery:
             self.sentence,
             f"{self.simulations} simulations, seed {self.seed}, {self.seconds:.1f} s",
         ]
-        return "\n".join([*lines, "", self.table.to_string(float_format=lambda v: f"{v:.3g}")])
+        table = self.table.to_string(float_format=lambda v: f"{v:.3g}")
+        return printable("\n".join([*map(one_line, lines), "", table]))
 
     def _repr_html_(self) -> str:
         from html import escape
 
         head = "<br>".join(escape(line) for line in repr(self).split("\n\n")[0].splitlines())
-        return f"<p>{head}</p>{self.table.to_html(float_format=lambda v: f'{v:.3g}')}"
+        table = self.table.to_html(float_format=lambda v: f"{v:.3g}")
+        return printable(f"<p>{head}</p>{table}")
 
 
 def recovery(

@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 from arviz_stats.base import array_stats
 
+from hierpool.core.printable import one_line, printable
+
 LIKELIHOOD = "likelihood"
 POWERS = (0.8, 1.25)  # between which the distance is measured, per doubling of the power
 HALF, TWICE = 0.5, 2.0  # powers at which the shift of the mean is reported
@@ -79,13 +81,15 @@ class Sensitivity:
 
     def __repr__(self) -> str:
         lines = [f"Prior sensitivity of {self.formula}", self.sentence, ""]
-        return "\n".join([*lines, self.table.to_string(float_format=lambda v: f"{v:.3f}")])
+        table = self.table.to_string(float_format=lambda v: f"{v:.3f}")
+        return printable("\n".join([*map(one_line, lines), table]))
 
     def _repr_html_(self) -> str:
         from html import escape
 
         head = f"Prior sensitivity of {escape(self.formula)}<br>{escape(self.sentence)}"
-        return f"<p>{head}</p>{self.table.to_html(float_format=lambda v: f'{v:.3f}')}"
+        table = self.table.to_html(float_format=lambda v: f"{v:.3f}")
+        return printable(f"<p>{head}</p>{table}")
 
 
 def sensitivity(

@@ -11,6 +11,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from hierpool.core.printable import one_line, printable
+
 
 class HierpoolError(Exception):
     """Base of every error that hierpool raises on purpose.
@@ -24,6 +26,7 @@ class HierpoolError(Exception):
     """
 
     def __init__(self, message: str, code: str) -> None:
+        message = printable(message)
         super().__init__(f"{message}  [{code}]")
         self.message = message
         self.code = code
@@ -63,7 +66,9 @@ class FormulaError(HierpoolError, ValueError):
     ) -> None:
         self.text, self.position = text, position
         if position is not None:
-            message = f"{message}\n    {text}\n    {' ' * position}{'^' * max(length, 1)}"
+            before, under = (len(one_line(t)) for t in (text[:position], text[position:][:length]))
+            caret = " " * before + "^" * max(length, under, 1)
+            message = f"{message}\n    {one_line(text)}\n    {caret}"
         if hint:
             message = f"{message}\n{hint}"
         super().__init__(message, code)
@@ -100,6 +105,9 @@ class FitError(HierpoolError, RuntimeError):
 class HierpoolWarning(UserWarning):
     """For the reader of the results: said once, with the count and the worst cases by name."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
 
 def nearest(name: object, choices: Iterable[object]) -> str:
     """Words that point at the nearest of ``choices``, or the whole list where none is near.
@@ -127,7 +135,7 @@ def listed(names: Iterable[object], most: int = 6) -> str:
     >>> listed(["a", "b", "c"], most=2)
     "'a', 'b' and 1 more"
     """
-    every = [repr(n) if isinstance(n, str) else str(n) for n in names]
+    every = [repr(str(n)) if isinstance(n, str) else one_line(str(n)) for n in names]
     if len(every) <= most:
         return ", ".join(every)
     return f"{', '.join(every[:most])} and {len(every) - most} more"

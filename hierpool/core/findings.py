@@ -10,6 +10,8 @@ from typing import Literal
 
 import pandas as pd
 
+from hierpool.core.printable import one_line, printable
+
 Severity = Literal["note", "warning", "problem"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
 """The worst first."""
@@ -46,7 +48,8 @@ class Finding:
     evidence: pd.DataFrame | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
-        return f"{self.sentence} {self.meaning}" if self.meaning else self.sentence
+        whole = f"{self.sentence} {self.meaning}" if self.meaning else self.sentence
+        return one_line(whole)
 
     @property
     def sentence(self) -> str:
@@ -104,7 +107,7 @@ class Findings(tuple[Finding, ...]):
             out += _wrapped(finding.sentence, indent, f"{indent}  ")
             if not (brief and finding.severity == "note"):
                 out += _wrapped(finding.meaning, f"{indent}    ", f"{indent}    ")
-        return out
+        return [printable(line) for line in out]
 
     def _repr_html_(self) -> str:
         items = "".join(
@@ -112,6 +115,7 @@ class Findings(tuple[Finding, ...]):
             f"{escape(f.meaning)} <code>{escape(f.code)}</code></li>"
             for f in self
         )
+        items = printable(items)
         return f"<ul>{items}</ul>" if items else f"<p>{NOTHING}</p>"
 
 

@@ -231,17 +231,25 @@ def observed_data(design: Design) -> xr.Dataset:
 
 
 def constant_data(design: Design) -> xr.Dataset:
-    """Level of each row, the numeric predictors, weights, known sds and offset, dims (obs,)."""
+    """Level of each row, the numeric predictors, weights, known sds and offset, dims (obs,).
+
+    Where a tree cannot hold the name of a column it is changed: ``"mg/dl"`` to ``"mg_dl"``.
+    """
     data: dict[str, Any] = {}
     for g in design.groups:
         data[f"{g.factor}_index"] = ((OBS_DIM,), g.grouping.codes.astype(np.int64))
     for name in design.predictors:
         column = design.frame[name]
-        if pd.api.types.is_numeric_dtype(column) and name not in data:
-            data[name] = ((OBS_DIM,), column.to_numpy(dtype=float))
+        if pd.api.types.is_numeric_dtype(column):
+            data.setdefault(_stored(name), ((OBS_DIM,), column.to_numpy(dtype=float)))
     added = {"offset": design.offset}
     residual = {design.spec.weights: design.weights, design.spec.known_se: design.known_se}
     for label, values in [*residual.items(), *added.items()]:
         if label is not None and isinstance(values, np.ndarray):
-            data.setdefault(label, ((OBS_DIM,), values))
+            data.setdefault(_stored(label), ((OBS_DIM,), values))
     return xr.Dataset(data, {OBS_DIM: row_labels(design)})
+
+
+def _stored(name: str) -> str:
+    """The name of a column as xarray can hold it beside the rows: a slash parts paths there."""
+    return f"{name}_" if name == OBS_DIM else name.replace("/", "_")

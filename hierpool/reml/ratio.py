@@ -9,6 +9,7 @@ import numpy as np
 from scipy import special
 
 from hierpool.core.design import Design
+from hierpool.core.printable import one_line
 from hierpool.core.results import Estimate
 from hierpool.reml import limits
 from hierpool.reml.bootstrap import Each, Refits, seeds, simulate
@@ -75,7 +76,7 @@ class LikelihoodRatio:
             f"null: {self.null}",
             *self.notes,
         ]
-        return "\n".join(lines)
+        return "\n".join(map(one_line, lines))
 
 
 @dataclass(frozen=True)

@@ -51,11 +51,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 CLI_READS = {
     "data": "hierpool.data.datasets",
-    "core": "hierpool.core.errors",
+    "core": ("hierpool.core.errors", "hierpool.core.printable"),
 }  # and no more of these
 
-# Within core: errors -> spec -> {moments, design} -> {gaussian, results}
+# Within core: printable -> errors -> spec -> {moments, design} -> {gaussian, results}
 CORE_FLOORS = {
+    "printable": -1,
+    "csv_text": 0,
     "errors": 0,
     "digits": 0,
     "words": 0,

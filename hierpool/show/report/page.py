@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from hierpool.core.findings import Finding
+from hierpool.core.printable import printable
 from hierpool.show.report.cells import read_cells
 from hierpool.show.report.drawing import draw
 from hierpool.show.report.parts import DataTable, Page
@@ -18,6 +19,8 @@ from hierpool.show.report.parts import DataTable, Page
 
 def render(page: Page) -> str:
     """The page as HTML: style, script and pictures inside it, every name shown and none run.
+
+    Characters that would act, hide or turn the order of others are shown as escapes.
 
     Its content security policy lets only our script run and nothing be fetched, so that even a
     mistake in the escaping could do neither.
@@ -50,7 +53,7 @@ def render(page: Page) -> str:
     made = templates.get_template("page.html").render(
         page=page, policy=policy, style=Markup(style), script=Markup(script)
     )
-    return made.replace("\0", "\ufffd")
+    return printable(made)
 
 
 def _evidence(finding: Finding, place: int) -> DataTable:
