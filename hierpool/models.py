@@ -11,7 +11,7 @@ import numpy as np
 
 from hierpool.bayes.priors import ModelPriors, default_priors
 from hierpool.bayes.runs import Settings
-from hierpool.bayes.user_priors import check_names, names_of, with_user_priors
+from hierpool.bayes.user_priors import check_names, dropped_names, names_of, with_user_priors
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, listed, nearest
@@ -432,7 +432,9 @@ def pooling_ladder(
     ladder["no_pooling"] = Model(pooling.no_pooling_spec(spec, group), frame)
     if priors is None:
         return ladder
-    check_names(priors, [model.priors for model in ladder.values()], f"the ladder of {formula}")
+    dropped = frozenset().union(*(dropped_names(m.design) for m in ladder.values()))
+    every = [model.priors for model in ladder.values()]
+    check_names(priors, every, f"the ladder of {formula}", dropped)
     return {name: model.with_priors(_known(priors, model)) for name, model in ladder.items()}
 
 

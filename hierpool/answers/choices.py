@@ -9,7 +9,13 @@ import numpy as np
 import pandas as pd
 
 from hierpool.core.design import Design, GroupDesign
-from hierpool.core.errors import ArgumentError, UnsupportedModelError, listed, nearest
+from hierpool.core.errors import (
+    ArgumentError,
+    NotEstimableError,
+    UnsupportedModelError,
+    listed,
+    nearest,
+)
 
 
 def is_posterior(fit: Any, function: str) -> bool:
@@ -91,6 +97,13 @@ def choose_terms(group: GroupDesign, term: str | None) -> tuple[str, ...]:
     """The term of this name; None for all of the group's."""
     if term is None:
         return group.terms
+    if term in group.dropped:
+        raise NotEstimableError(
+            f"{term!r} of {group.factor!r} is not estimable: the column was dropped, because the "
+            f"data of the model do not tell it from the others. There are {listed(group.terms)}",
+            "not-estimable",
+            [term],
+        )
     if term not in group.terms:
         raise ArgumentError(
             f"{term!r} does not vary over {group.factor!r}; {nearest(term, group.terms)}",

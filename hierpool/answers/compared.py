@@ -13,7 +13,14 @@ import pandas as pd
 
 from hierpool.answers.choices import choose_terms, find_label
 from hierpool.core.design import Design, GroupDesign
-from hierpool.core.errors import ArgumentError, UnsupportedModelError, listed, nearest
+from hierpool.core.errors import (
+    ArgumentError,
+    NotEstimableError,
+    UnsupportedModelError,
+    listed,
+    nearest,
+)
+from hierpool.core.estimable import Beyond
 from hierpool.core.henderson import Combinations, LevelPart
 
 Of = Literal["coefficients", "deviations"]
@@ -189,14 +196,32 @@ def _of_predictor(
         return value if categories is None else find_label(value, categories, name)
 
     chosen = _weighted(values, categories, f"values of {name!r}", find)
-    rows = {}
+    rows, beyond = {}, {}
     for value in dict.fromkeys(v for _, weights in chosen for v in weights):
         encoded = design.encoder.encode(held.assign(**{name: value}), factors="none")
         rows[value] = np.append(encoded.X.mean(axis=0), encoded.offset.mean())
+        n = len(encoded.X)
+        beyond[value] = encoded.beyond.combined(np.full((1, n), 1 / n))
+    _check_estimable(chosen, beyond, name)
     sums = np.array([sum(w * rows[v] for v, w in weights.items()) for _, weights in chosen])
     index = pd.Index([label for label, _ in chosen], name="contrast")
     empty = tuple(_no_levels(g) for g in design.groups)
     return Compared(index, Combinations(sums[:, :-1], empty), sums[:, -1])
+
+
+def _check_estimable(
+    chosen: Sequence[tuple[str, Mapping[Any, float]]], beyond: Mapping[Any, Beyond], name: str
+) -> None:
+    """Raise where a comparison needs columns that the model had to drop."""
+    weights = np.array([[given.get(v, 0.0) for v in beyond] for _, given in chosen])
+    together = Beyond.stacked(list(beyond.values())).combined(weights)
+    together.check(
+        [label for label, _ in chosen],
+        ("contrast", "contrasts"),
+        f"Compare other values of {name!r} with levels=[...], hold the predictors that it "
+        "interacts with at values that the data have beside it, at={...}, or leave the term of "
+        "the dropped column out of the formula",
+    )
 
 
 def _no_levels(group: GroupDesign) -> LevelPart:
@@ -246,6 +271,14 @@ def _check_deviations(group: GroupDesign, of: Of) -> None:
 
 
 def _find_term(design: Design, name: Any) -> int:
+    if name in design.dropped:
+        raise NotEstimableError(
+            f"contrast {name!r} is not estimable: the column was dropped, because the data of the "
+            "model do not tell it from the others. Leave it out, or compare expected values: "
+            "hp.contrast(fit, predictor, levels=[...])",
+            "not-estimable",
+            [name],
+        )
     if name not in design.terms:
         raise ArgumentError(
             f"no fixed effect is called {name!r}; {nearest(name, design.terms)}", "unknown-choice"

@@ -102,6 +102,7 @@ def read_rows(
         return _rows_of_fit(design, words)
     read = tuple(f for f, word in words.items() if word in _READ)
     found = _encoded(design, data, read, kind)
+    _check_estimable(design, found, words)
     factors = []
     for group in design.groups:
         name = group.factor
@@ -132,6 +133,20 @@ def _encoded(design: Design, data: Any, read: tuple[str, ...], kind: Kind) -> An
         if use is None:
             raise
         raise DataError(f"{error.message}. {use}", "unknown-column") from None
+
+
+def _check_estimable(design: Design, found: Any, words: Mapping[str, Levels]) -> None:
+    """Raise where rows need columns that the model had to drop."""
+    labels, what = list(found.index), ("row", "rows")
+    out = "Leave these rows out; error.labels has all of them, for data.drop(error.labels)"
+    own = [g.factor for g in design.groups if not g.is_pooled]
+    for factor in own:  # no pooling: the columns of the population are those of the levels
+        found.varying_beyond[factor].check(labels, what, out)
+    found.beyond.check(labels, what, out)
+    for factor, word in words.items():
+        if word != "population":
+            hint = f"{out}, or ask for an average level of {factor!r}, levels='population'"
+            found.varying_beyond[factor].check(labels, what, hint)
 
 
 def _rows_of_fit(design: Design, words: Mapping[str, Levels]) -> NewRows:

@@ -8,7 +8,7 @@ is 0, and an sd or a correlation is that of the columns as they are.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -96,7 +96,7 @@ def with_user_priors(priors: ModelPriors, design: Design, given: Mapping[str, An
     PriorError
         A name that the model has not, a prior of the wrong support, or one that is not proper.
     """
-    check_names(given, [priors], design.spec.formula)
+    check_names(given, [priors], design.spec.formula, dropped_names(design))
     chosen = _Chosen.of(names_of(priors), given)
     out = priors
     if "sigma" in chosen.scalars:
@@ -115,8 +115,22 @@ def with_user_priors(priors: ModelPriors, design: Design, given: Mapping[str, An
     return out
 
 
-def check_names(given: Mapping[str, Any], known: Iterable[ModelPriors], formula: str) -> None:
-    """Raise where a name is in none of the models."""
+def dropped_names(design: Design) -> frozenset[str]:
+    """Names that parameters would have if their columns had not been dropped."""
+    found = {name for t in design.dropped for name in (t, f"beta[{t}]")}
+    for group in design.groups:
+        variable = f"{'sd' if group.is_pooled else 'coef'}_{group.factor}"
+        found.update(name for t in group.dropped for name in (t, f"{variable}[{t}]"))
+    return frozenset(found)
+
+
+def check_names(
+    given: Mapping[str, Any],
+    known: Iterable[ModelPriors],
+    formula: str,
+    dropped: Collection[str] = (),
+) -> None:
+    """Raise where a name is in none of the models; ``dropped``: names of columns that are gone."""
     if not isinstance(given, Mapping):
         raise PriorError(
             "priors= takes a dict by name: priors={'sigma': hp.Prior('HalfNormal', sigma=10)}",
@@ -126,6 +140,13 @@ def check_names(given: Mapping[str, Any], known: Iterable[ModelPriors], formula:
     for name in given:
         if name in names:
             continue
+        if name in dropped:
+            raise PriorError(
+                f"{name!r} is not estimable in {formula}: its column was dropped, because these "
+                "data do not tell it from the others. Leave its prior out, or the term it is "
+                "confounded with out of the formula; model.notices says which",
+                "not-estimable",
+            )
         hint, choices = nearest(name, names), listed(names, most=len(names))
         near = f"{hint} " if hint.startswith("did") else ""
         raise PriorError(

@@ -91,6 +91,8 @@ class GroupDesign:
         Partition of the columns by covariance structure, one per group term of the formula.
     population
         Shape (q,): position of the same column in the design's ``terms``, or -1.
+    dropped
+        Names of columns that the rows cannot tell from those before them, or that are 0.
     """
 
     grouping: Grouping
@@ -98,6 +100,7 @@ class GroupDesign:
     Z: np.ndarray
     blocks: tuple[Block, ...]
     population: np.ndarray
+    dropped: tuple[str, ...] = ()
 
     @property
     def factor(self) -> str:
@@ -151,6 +154,8 @@ class Design:
         Shape (n,): added to the linear predictor of each row; the number 0 where nothing is.
     label
         Name to show for the data, e.g. "boars (simulated)"; empty where there is none.
+    dropped
+        Names of population columns that the rows cannot tell from those before them.
     encoder
         Object that turns new data into the same columns (``hierpool.data.frame.Encoder``).
     """
@@ -169,6 +174,7 @@ class Design:
     known_se: np.ndarray | None = None
     offset: np.ndarray | float = 0.0
     label: str = ""
+    dropped: tuple[str, ...] = ()
     encoder: Any = field(default=None, repr=False)
 
     @property

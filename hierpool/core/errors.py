@@ -36,6 +36,22 @@ class DataError(HierpoolError, ValueError):
     """The data cannot be used as they are."""
 
 
+class NotEstimableError(DataError):
+    """Rows or comparisons that need columns which the model had to drop.
+
+    Parameters
+    ----------
+    message, code
+        As in ``HierpoolError``.
+    labels
+        Which rows (labels of the index) or comparisons; kept as ``error.labels``.
+    """
+
+    def __init__(self, message: str, code: str, labels: Iterable[Any] = ()) -> None:
+        super().__init__(message, code)
+        self.labels = list(labels)
+
+
 class FormulaError(HierpoolError, ValueError):
     """The formula cannot be read; carries the position and draws a caret under it.
 

@@ -17,9 +17,11 @@ from formulaic import Formula
 from formulaic.errors import DataMismatchWarning
 
 from hierpool.core.errors import DataError, listed
+from hierpool.core.estimable import Beyond
 from hierpool.data import rows
 from hierpool.data.calls import ELEMENTWISE, OFFSET, Factor, quote
 from hierpool.data.grammar import Columns
+from hierpool.data.span import Span
 
 MOST_CATEGORIES = 1000  # of one predictor; each is a dense column
 _CONTEXT = {name: getattr(np, name) for name in ELEMENTWISE if name != "I"} | {OFFSET: np.asarray}
@@ -76,11 +78,24 @@ class Encoding:
         Each term as it must be typed in a formula, with the positions of its columns.
     memory
         formulaic's own state: means, knots, contrasts.
+    span
+        Which of the columns the rows of the model can tell; None: not asked.
     """
 
     names: tuple[str, ...]
     terms: tuple[tuple[str, tuple[int, ...]], ...]
     memory: Any
+    span: Span | None = None
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Positions of the columns that the rows of the model can tell."""
+        return tuple(range(len(self.names))) if self.span is None else self.span.kept
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Names of the others."""
+        return () if self.span is None else tuple(self.names[k] for k in self.span.dropped)
 
     def encode(self, frame: pd.DataFrame, labels: pd.Index[Any]) -> np.ndarray:
         """The columns, shape (n, k), from the model's own frame."""
@@ -180,6 +195,10 @@ class EncodedRows:
         Shape (n,): added to the linear predictor of each row.
     relative_sd
         As in ``Design``; the number 1 where it was not asked for.
+    beyond
+        What the rows need of columns that the population had to drop.
+    varying_beyond
+        Factor -> the same of the columns that vary over it, for factors that dropped some.
     """
 
     X: np.ndarray
@@ -188,7 +207,9 @@ class EncodedRows:
     labels: Mapping[str, pd.Index[Any]]
     index: pd.Index[Any]
     offset: np.ndarray
-    relative_sd: np.ndarray | float = 1.0
+    relative_sd: np.ndarray | float
+    beyond: Beyond
+    varying_beyond: Mapping[str, Beyond]
 
 
 @dataclass(frozen=True)
@@ -258,7 +279,9 @@ class Encoder:
         codes = {f: _codes(self.levels[f], labels[f], f) for f in chosen}
         offset = join(self.offsets, own, frame.index).sum(axis=1)
         sd = rows.relative_sd(frame, *known) if known else 1.0
-        return EncodedRows(X, Z, codes, labels, frame.index, offset, sd)
+        beyond = _beyond(self.population[:1], own, frame.index)
+        missed = {f: _beyond(p, own, frame.index) for f, p in varying.items()}
+        return EncodedRows(X, Z, codes, labels, frame.index, offset, sd, beyond, missed)
 
     def sum_coded(self, frame: pd.DataFrame) -> np.ndarray:
         """The first piece of the population with categories that sum to zero, shape (n, p).
@@ -305,6 +328,15 @@ def join(pieces: Iterable[Piece], own: pd.DataFrame, labels: pd.Index[Any]) -> n
     """Columns of several pieces side by side, shape (n, k)."""
     parts = [p.encoding.encode(own, labels)[:, list(p.columns)] for p in pieces]
     return np.concatenate([np.zeros((len(own), 0)), *parts], axis=1)
+
+
+def _beyond(pieces: Iterable[Piece], own: pd.DataFrame, labels: pd.Index[Any]) -> Beyond:
+    """What rows need of columns that were dropped, of several pieces."""
+    out = Beyond.nothing(len(own))
+    for encoding in (p.encoding for p in pieces):
+        if encoding.span is not None and encoding.span.dropped:
+            out = out.beside(encoding.span.beyond(encoding.encode(own, labels), encoding.names))
+    return out
 
 
 def model_frame(frame: pd.DataFrame, sources: Iterable[Source]) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from hierpool.core.design import EXACT_FIT, Block, Design, GroupDesign, Grouping
 from hierpool.core.errors import DataError, listed
 from hierpool.core.findings import Finding
 from hierpool.core.spec import GroupTerm, Spec
+from hierpool.core.words import joined
 from hierpool.data import rows
 from hierpool.data.calls import Factor
 from hierpool.data.encoder import (
@@ -30,9 +31,10 @@ from hierpool.data.encoder import (
 from hierpool.data.formula import group_text, read_columns, read_offset, read_response
 from hierpool.data.grammar import Columns
 from hierpool.data.rows import read_frame
-from hierpool.data.span import check_columns, own_columns
+from hierpool.data.span import Span, is_multiple, own_columns
 
 __all__ = ["EncodedRows", "Encoder", "build_design", "read_frame"]
+SPLINES = ("cr(", "cc(", "cs(")  # they sum to a constant
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def build_design(spec: Spec, data: Any) -> Design:
     for text, (encoding, columns) in learned.items():
         is_population = text == spec.population or spec.pooling == "none"
         where = "" if is_population else " among the columns that vary"
-        _check_encoding(encoding, columns, where, spec)
+        learned[text] = _estimable(encoding, columns, where, spec), columns
     terms = [_term_columns(t, *learned[t.columns], groupings, table) for t in spec.groups]
     encoder = _encoder(table, sources, learned[spec.population][0], terms, groupings)
     encoder = replace(encoder, offsets=tuple(_offset(f, found, own) for f in table.offsets))
@@ -110,11 +112,16 @@ def build_design(spec: Spec, data: Any) -> Design:
         rows=index,
         frame=table.frame,
         predictors=table.predictors,
-        notices=(*table.notices, *(n for t in terms for n in t.notices)),
+        notices=(
+            *table.notices,
+            *_dropped(learned, spec),
+            *(n for t in terms for n in t.notices),
+        ),
         weights=_positive(table, "weights"),
         known_se=_positive(table, "known_se"),
         offset=join(encoder.offsets, own, index).sum(axis=1) if spec.offsets else 0.0,
         label=_label(data),
+        dropped=encoder.population[0].encoding.dropped,
         encoder=encoder,
     )
     _check_response(design)
@@ -132,7 +139,7 @@ def _encoder(
     terms = list(terms)
     return Encoder(
         sources,
-        (Piece(whole, tuple(range(len(whole.names)))), *(t.common for t in terms)),
+        (Piece(whole, whole.kept), *(t.common for t in terms)),
         {f: tuple(t.piece for t in terms if t.term.factor == f) for f in _pooled(table.spec)},
         {f: g.levels for f, g in groupings.items()},
         table.made_of,
@@ -274,22 +281,65 @@ def _check_group_predictors(table: _Table, found: Mapping[Factor, Iterable[Sourc
                 )
 
 
-def _check_encoding(encoding: Encoding, X: np.ndarray, where: str, spec: Spec) -> None:
-    names = encoding.names
+def _estimable(encoding: Encoding, X: np.ndarray, where: str, spec: Spec) -> Encoding:
+    """The encoding with what its rows can tell; an error where nothing is left to estimate."""
+    names, span = encoding.names, Span.of(X)
     twice = [n for i, n in enumerate(names) if n in names[:i]]
     if twice:
         raise DataError(
             f"two columns{where} would both be called {twice[0]!r}. Rename the column in the data",
             "repeated-term",
         )
-    if len(X) < X.shape[1] + (spec.known_se is None):
+    if names and not span.kept:
         raise DataError(
-            f"there are {len(X)} rows and {X.shape[1]} coefficients{where} "
-            f"({listed(names)}); no row is left to tell the residual. Use fewer predictors or "
-            "more rows",
+            f"{names[0]!r}{where} is 0 in every row that is used, so it has no coefficient to "
+            "estimate, and nothing else stands there. Leave it out of the formula",
+            "constant-predictor",
+        )
+    n = len(span.kept)
+    if len(X) < n + (spec.known_se is None):
+        raise DataError(
+            f"there are {len(X)} rows and {n} coefficients{where} "
+            f"({listed(names[k] for k in span.kept)}); no row is left to tell the residual. Use "
+            "fewer predictors or more rows",
             "too-few-rows",
         )
-    check_columns(X, names, where)
+    return replace(encoding, span=span)
+
+
+def _dropped(learned: Mapping[str, tuple[Encoding, np.ndarray]], spec: Spec) -> Iterator[Finding]:
+    """Say which columns are dropped, and why, for the population and each bar."""
+    for side, (encoding, X) in learned.items():
+        span, names = encoding.span, encoding.names
+        if span is None or not span.dropped:
+            continue
+        bars = [group_text(t) for t in spec.groups if t.columns == side]
+        is_population = side == spec.population or spec.pooling == "none"
+        places = [*(["the fixed effects"] if is_population else []), *bars]
+        causes: dict[str, list[str]] = {}
+        for k, parts in zip(span.dropped, span.made_of, strict=True):
+            causes.setdefault(_cause(X[:, k], [names[i] for i in parts]), []).append(names[k])
+        told = "; ".join(f"{listed(cause)} {why}" for why, cause in causes.items())
+        n, one = len(span.dropped), len(span.dropped) == 1
+        text = (
+            f"{n} {'column' if one else 'columns'} of {joined(places)} cannot be estimated from "
+            f"these data and {'is' if one else 'are'} dropped: {told}"
+        )
+        meaning = (
+            "Fitted values do not change. Coefficients that stay are those with the dropped ones "
+            "at zero; predictions and contrasts that need a dropped column are refused as not "
+            "estimable."
+        )
+        if any(encoding.names[k].startswith(SPLINES) for k in span.dropped):
+            meaning += " Beside a constant, write constraints='center' in the spline."
+        yield Finding("columns-dropped", "warning", text, meaning)
+
+
+def _cause(column: np.ndarray, parts: list[str]) -> str:
+    """Why a column is dropped, in words."""
+    if (column == column[0]).all():
+        return f"({column[0]:.15g} in every row)"
+    return f"(a combination of {listed(parts)})"
 
 
 def _term_columns(
@@ -300,16 +350,18 @@ def _term_columns(
     table: _Table,
 ) -> _TermColumns:
     """One group term; for no pooling, columns that no level can have as its own stay common."""
-    every = tuple(range(len(encoding.names)))
+    every = encoding.kept
     grouping = groupings[term.factor]
-    within = own_columns(Z, grouping.codes, grouping.n_levels)
-    chosen = within.columns if term.covariance == "none" else every
+    _check_multiples(encoding, Z, term)
+    within = own_columns(Z[:, every], grouping.codes, grouping.n_levels)
+    own = tuple(every[k] for k in within.columns)
+    chosen = own if term.covariance == "none" else every
     common = Piece(encoding, tuple(k for k in every if k not in chosen))
     notices: list[Finding] = []
     if term.covariance == "none":
         if common.columns:
             notices.append(_stay_common(common, term))
-        untold = zip(within.columns, within.told.T, strict=True)
+        untold = zip(own, within.told.T, strict=True)
         several = grouping.n_rows > 1
         notices += [
             _from_prior(grouping.levels[~told & several], encoding.names[k], term)
@@ -326,6 +378,21 @@ def _term_columns(
             notices += _diagonal_factors(encoding, term)
     piece = Piece(encoding, chosen)
     return _TermColumns(term, piece, Z[:, list(chosen)], common, tuple(notices))
+
+
+def _check_multiples(encoding: Encoding, Z: np.ndarray, term: GroupTerm) -> None:
+    """Raise where a combination would be dropped from ``||``, which would change the model."""
+    if term.covariance != "uncorrelated" or encoding.span is None:
+        return
+    for k, parts in zip(encoding.span.dropped, encoding.span.made_of, strict=True):
+        if not is_multiple(Z, k, encoding.kept):
+            raise DataError(
+                f"{encoding.names[k]!r} in {group_text(term)} is a combination of "
+                f"{listed(encoding.names[i] for i in parts)}, so their coefficients cannot be "
+                "told apart, and without it the model is another one. Leave one of them out, or "
+                "write | for ||",
+                "collinear-columns",
+            )
 
 
 def _diagonal_factors(encoding: Encoding, term: GroupTerm) -> list[Finding]:
@@ -394,7 +461,8 @@ def _group(
         names += part.piece.names
     Z = np.concatenate([t.Z for t in own], axis=1)
     places = np.array([_place(n, Z[:, k], X, population) for k, n in enumerate(names)], dtype=int)
-    return GroupDesign(grouping, tuple(names), Z, tuple(blocks), places)
+    dropped = tuple(dict.fromkeys(n for t in own for n in t.piece.encoding.dropped))
+    return GroupDesign(grouping, tuple(names), Z, tuple(blocks), places, dropped)
 
 
 def _place(name: str, column: np.ndarray, X: np.ndarray, population: tuple[str, ...]) -> int:

@@ -7,14 +7,16 @@ first, so that a predictor at 1e9 with small steps is judged by its steps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hierpool.core.coding import Coding
-from hierpool.core.errors import DataError, listed
+from hierpool.core.coding import Coding, stable_mean
+from hierpool.core.estimable import Beyond
 
 TOLERANCE = 1e-7  # part of a column that must be new, relative to its sd; as in R's lm
+SHOWN = 1e-6  # part of a column from which another counts as one that it is made of
+LOOSE = 1e-6  # the same of a new row, which may be rounded otherwise
 ROUNDING = 16 * np.finfo(float).eps  # what a number of size 1 may hold of rounding
 
 
@@ -69,85 +71,182 @@ def own_columns(X: np.ndarray, codes: np.ndarray, n_levels: int) -> Own:
     return Own(tuple(chosen), np.array(told, dtype=bool).T.reshape(shape))
 
 
-def check_columns(X: np.ndarray, names: Sequence[str], where: str = "") -> None:
-    """Raise where a column is constant beside a constant, or a combination of others.
+@dataclass(frozen=True)
+class Span:
+    """Which columns of a text are kept, and what the kept ones imply for the others.
 
-    Parameters
+    Attributes
     ----------
-    X
-        Shape (n, k).
-    names
-        Names of the k columns.
-    where
-        Words for the message, e.g. ``" in (x | g)"``.
+    kept, dropped
+        Positions, in order: a column is dropped if those before it, or a zero, explain it.
+    made_of
+        Of each dropped column the kept ones that it is made of; empty where it is 0 in every row.
+    constant
+        Shape (kept,): a with (kept columns) a = 1; zeros where no constant is in their span.
+    first
+        Position among the kept columns of the one in whose place the constant stands; -1 for none.
+    means, scales
+        Shape (kept + dropped,): of the kept columns, then of the dropped ones.
+    weights
+        Shape (kept, dropped): the dropped columns from the kept ones, centred and scaled.
+    tolerance
+        Shape (dropped,): by how much rows of the model may differ from that.
     """
-    _check_constant(X, names, where)
-    found = _dependent(X)
-    if found is None:
-        return
-    column, others = found
-    is_spline = names[column].startswith(("cr(", "cc(", "cs("))
-    advice = "Write constraints='center' in the spline" if is_spline else "Leave one of them out"
-    raise DataError(
-        f"{names[column]!r}{where} is a combination of {listed(names[k] for k in others)}, so "
-        f"their coefficients cannot be told apart. {advice}",
-        "collinear-columns",
-    )
+
+    kept: tuple[int, ...]
+    dropped: tuple[int, ...] = ()
+    made_of: tuple[tuple[int, ...], ...] = ()
+    constant: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    first: int = -1
+    means: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    scales: np.ndarray = field(default_factory=lambda: np.ones(0))
+    weights: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    tolerance: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    @classmethod
+    def of(cls, X: np.ndarray) -> Span:
+        """The span of columns (n, k), in their order."""
+        kept = _independent(X)
+        dropped = [k for k in range(X.shape[1]) if k not in set(kept)]
+        if not dropped:
+            return cls(tuple(kept))
+        coding, both = Coding.of(X[:, kept]), X[:, [*kept, *dropped]]
+        first = -1
+        if coding.has_constant:
+            first = int(np.argmax(np.abs(coding.constant) * np.abs(X[:, kept]).max(axis=0)))
+        means, scales, noise = _size(both, coding.has_constant)
+        span = cls(tuple(kept), tuple(dropped), (), coding.constant, first, means, scales)
+        known, wanted = span._units(both)
+        weights = np.linalg.lstsq(known, wanted)[0] if kept else np.zeros((0, len(dropped)))
+        weights[:, ~X[:, dropped].any(axis=0)] = 0.0
+        near = np.sqrt(len(X)) * np.maximum(TOLERANCE, noise.max(initial=0.0))
+        tolerance = np.full(len(dropped), max(LOOSE, 10 * near))
+        span = replace(span, weights=weights, tolerance=tolerance)
+        return replace(span, made_of=tuple(span._made_of(X, at) for at in range(len(dropped))))
+
+    def _made_of(self, X: np.ndarray, at: int) -> tuple[int, ...]:
+        """The kept columns behind one dropped, a plain constant only where there is no other."""
+        r, weights, kept = len(self.kept), self.weights[:, at], list(self.kept)
+        size = np.abs(X[:, [*kept, self.dropped[at]]]).max(axis=0)
+        if not size[-1]:
+            return ()
+        own = -self.null_space[kept, at]
+        counts = np.where(self.constant != 0, np.abs(own) * size[:-1] / size[-1], np.abs(weights))
+        found = [k for k, c in zip(kept, counts, strict=True) if c > SHOWN]
+        return tuple([k for k in found if (X[:, k] != X[0, k]).any()] or found)
+
+    def _units(self, both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Kept and dropped columns, centred at the rows of the model and scaled."""
+        r = len(self.kept)
+        one = both[:, :r] @ self.constant
+        units = (both - one[:, None] * self.means) / self.scales
+        if self.first >= 0:
+            units[:, self.first] = one
+        return units[:, :r], units[:, r:]
+
+    @property
+    def null_space(self) -> np.ndarray:
+        """Shape (columns, dropped): what coefficients may change by and leave every row the same."""
+        r = len(self.kept)
+        own = self.weights * self.scales[r:] / self.scales[:r, None]
+        level = self.means[r:]
+        if self.first >= 0:
+            level = level + own[self.first] * self.scales[self.first]
+            own[self.first] = 0.0
+        own += self.constant[:, None] * (level - self.means[:r] @ own)
+        out = np.zeros((r + len(self.dropped), len(self.dropped)))
+        out[list(self.kept)] = -own
+        out[list(self.dropped)] = np.eye(len(self.dropped))
+        return out
+
+    def beyond(self, X: np.ndarray, names: Sequence[str]) -> Beyond:
+        """What rows (m, k) hold of the dropped columns beyond what the kept ones imply."""
+        r = len(self.kept)
+        both = X[:, [*self.kept, *self.dropped]]
+        known, own = self._units(both)
+        excess = own - known @ self.weights
+        size = np.abs(own) + np.abs(known) @ np.abs(self.weights)
+        one = np.abs(both[:, :r] @ self.constant)
+        raw = (np.abs(both) + one[:, None] * np.abs(self.means)) / self.scales
+        rounding = ROUNDING * (raw[:, r:] + raw[:, :r] @ np.abs(self.weights))
+        varies = [len(parts) > 0 for parts in self.made_of]
+        slack = self.tolerance * (size + varies) + rounding
+        return Beyond(tuple(names[k] for k in self.dropped), excess, slack)
 
 
-def _check_constant(X: np.ndarray, names: Sequence[str], where: str) -> None:
-    if X.shape[1] == 0:
-        return
-    fixed = [int(k) for k in np.flatnonzero((X[:1] == X).all(axis=0))]
-    useless = [k for k in fixed if X[0, k] == 0]
-    if not useless and len(fixed) > 1:
-        useless = [k for k in fixed if names[k] != "Intercept"]
-    if useless:
-        k = useless[0]
-        beside = " beside a constant" if X[0, k] != 0 else ""
-        raise DataError(
-            f"{names[k]!r}{where} is {X[0, k]:.15g} in every row that is used, so{beside} it has "
-            "no coefficient to estimate. Leave it out of the formula",
-            "constant-predictor",
-        )
+def _size(X: np.ndarray, centre: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean (0 where nothing is centred), sd and rounding of each column; of a constant its size."""
+    largest = np.abs(X).max(axis=0, initial=0.0)
+    means = stable_mean(X) if centre else np.zeros(X.shape[1])
+    sd = np.sqrt(((X - means) ** 2).mean(axis=0))
+    fixed = sd <= ROUNDING * largest
+    scales = np.where(fixed, np.where(largest == 0, 1.0, largest), sd)
+    return means, scales, np.where(fixed, ROUNDING, ROUNDING * largest / scales)
+
+
+def is_multiple(X: np.ndarray, column: int, others: Sequence[int]) -> bool:
+    """Whether a column is a multiple of a single one of the others, or zero."""
+    own = X[:, column]
+    for k in others:
+        at = int(np.argmax(np.abs(X[:, k])))
+        ratio = own[at] / X[at, k]
+        if (np.abs(own - ratio * X[:, k]) <= ROUNDING * np.abs(own).max()).all():
+            return True
+    return not own.any()
 
 
 def _comparable(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Columns centred where a constant is in their span, with sd 1; and each one's rounding."""
-    centre = Coding.of(X).has_constant
-    largest = np.abs(X).max(axis=0, initial=0.0)
-    means = X.mean(axis=0) if centre else np.zeros(X.shape[1])
-    centred = X - means
-    sd = np.sqrt((centred**2).mean(axis=0))
-    fixed = sd <= ROUNDING * largest
-    units = np.where(fixed, X, centred) / np.where(fixed, np.where(largest == 0, 1, largest), sd)
-    return units, ROUNDING * np.where(fixed, 1, largest / np.where(fixed, 1, sd))
+    means, scales, noise = _size(X, Coding.of(X).has_constant)
+    fixed = (X == X[:1]).all(axis=0)
+    return np.where(fixed, X, X - means) / scales, noise
 
 
-def _dependent(X: np.ndarray) -> tuple[int, list[int]] | None:
-    """The first column in the span of those before it, and the ones it is made of.
+def _independent(X: np.ndarray) -> list[int]:
+    """Columns not in the span of those before them, in the user's order.
 
-    In the user's order rather than by pivoting, as R's lm does: then it is the later column that
-    is named. The diagonal of R is the norm of what each column adds.
+    Not by pivoting, as R's lm does: so it is the later column that goes. The rank of the first j
+    columns is that of the same beside a constant, all centred, less one until the constant is in
+    their own span.
     """
     n, k = X.shape
-    order = list(range(k))
     constant = Coding.of(X).constant
-    if constant.any():
-        first = int(np.argmax(np.abs(constant) * np.abs(X).max(axis=0)))
-        order = [first, *(i for i in order if i != first)]
     units, noise = _comparable(X)
-    units = units[:, order] / np.sqrt(n)
-    tolerance = np.maximum(TOLERANCE, np.maximum.accumulate(noise[order]))
+    units = units / np.sqrt(n)
+    tolerance = np.maximum(TOLERANCE, np.maximum.accumulate(noise))
+    one = np.full((n, int(constant.any())), 1 / np.sqrt(n))
+    if _is_full(X, units, noise, constant, one):
+        return list(range(k))
+    basis = np.zeros((n, min(n, k) + one.shape[1]))
+    basis[:, : one.shape[1]] = one
+    r, kept, is_whole = one.shape[1], [], not constant.any()
+    late = []  # what might have been the column that completes the constant
+    for j in range(k):
+        rest = units[:, j].copy()
+        for _ in range(2):  # the second pass removes what rounding left
+            rest -= basis[:, :r] @ (basis[:, :r].T @ rest)
+        norm = float(np.linalg.norm(rest))
+        if norm > tolerance[j] and r < basis.shape[1]:
+            basis[:, r] = rest / norm
+            r += 1
+            kept.append(j)
+        elif not is_whole and X[:, j].any():
+            is_whole = Coding.of(X[:, [*kept, j]]).has_constant
+            (kept if is_whole else late).append(j)
+    return kept if is_whole else sorted([*kept, *late[-1:]])
+
+
+def _is_full(
+    X: np.ndarray, units: np.ndarray, noise: np.ndarray, constant: np.ndarray, one: np.ndarray
+) -> bool:
+    """Whether no column is in the span of the others; the diagonal of R is what each one adds."""
+    n, k = X.shape
+    order = list(range(k))
     if constant.any():  # the span is the same with the constant in place of one column of it
-        units[:, 0] = 1 / np.sqrt(n)
-    remainder = np.abs(np.diag(np.linalg.qr(units, mode="r")))
-    remainder = np.concatenate([remainder, np.zeros(max(k - n, 0))])
-    dependent = np.flatnonzero(remainder <= tolerance)
-    if not len(dependent):
-        return None
-    at = int(dependent[0])
-    weights = np.linalg.lstsq(units[:, :at], units[:, at])[0]
-    others = [order[i] for i in np.flatnonzero(np.abs(weights) > 1e-6)]
-    shown = [i for i in others if not (i == order[0] and constant[i] and X[:, i].std() == 0)]
-    return order[at], sorted(shown or others)
+        first = int(np.argmax(np.abs(constant) * np.abs(X).max(axis=0)))
+        order.remove(first)
+        noise = np.r_[ROUNDING, noise[order]]
+    if k > n:
+        return False
+    remainder = np.abs(np.diag(np.linalg.qr(np.c_[one, units[:, order]], mode="r")))
+    return bool((remainder > np.maximum(TOLERANCE, np.maximum.accumulate(noise))).all())

@@ -28,6 +28,8 @@ class FTest:
     @property
     def p(self) -> float:
         """Probability of an F as large under the hypothesis."""
+        if np.isnan(self.F):
+            return np.nan
         if np.isinf(self.den_df):
             return float(special.chdtrc(self.num_df, self.num_df * self.F))
         return float(special.fdtrc(self.num_df, self.den_df, self.F))

@@ -12,7 +12,7 @@ from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, nearest
 from hierpool.core.results import Estimate
 from hierpool.core.tables import root_of_diagonal
-from hierpool.reml.ftests import Plain, Uncertainty, quantile, two_sided
+from hierpool.reml.ftests import FTest, Plain, Uncertainty, quantile, two_sided
 from hierpool.reml.kenward_roger import KenwardRoger
 from hierpool.reml.satterthwaite import Satterthwaite
 
@@ -49,7 +49,8 @@ def anova(
 ) -> pd.DataFrame:
     """F tests of the terms: num_df, den_df, F, p. ``contrasts`` has a hypothesis for each."""
     how = uncertainty(design, estimate, df)
-    tests = [how.test(L, estimate.beta) for _, L in contrasts]
+    none = FTest(0, np.nan, np.nan)  # a term of which nothing is estimable
+    tests = [how.test(L, estimate.beta) if len(L) else none for _, L in contrasts]
     return pd.DataFrame(
         {
             "num_df": np.array([t.num_df for t in tests], dtype=int),

@@ -291,6 +291,8 @@ def evaluate(
 ) -> dict[str, np.ndarray]:
     """Height of each line, shape (chosen levels, grid); NaN where a level has no such line.
 
+    NaN too where the line would need columns that the model had to drop.
+
     Parameters
     ----------
     design, grouping, abscissa
@@ -310,7 +312,11 @@ def evaluate(
     heights = {
         name: _height(columns, table.iloc[np.repeat(codes, m)]) for name, table in lines.items()
     }
-    return {name: (v + encoded.offset).reshape(len(codes), m) for name, v in heights.items()}
+    estimable = encoded.beyond.is_estimable
+    for own in encoded.varying_beyond.values():
+        estimable = estimable & own.is_estimable
+    offset = np.where(estimable, encoded.offset, np.nan)
+    return {name: (v + offset).reshape(len(codes), m) for name, v in heights.items()}
 
 
 def encoded_columns(design: Design, encoded: Any) -> dict[str, np.ndarray]:
