@@ -117,7 +117,9 @@ class BlupFit:
 
         A term is tested at the unweighted average over the categories that it interacts with, and
         where numeric predictors that it interacts with are zero (centre those): so it does not
-        matter which category comes first.
+        matter which category comes first. With empty cells or collinear columns the part of the
+        hypothesis that is estimable is tested: ``num_df`` counts it, and where it is 0 the rest is
+        NaN.
 
         Parameters
         ----------

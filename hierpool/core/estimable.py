@@ -85,8 +85,8 @@ class Beyond:
         advice
             What to write instead.
         """
-        bad = np.flatnonzero(~self.is_estimable)
-        if not len(bad):
+        bad = np.flatnonzero(~self.is_estimable).tolist()
+        if not bad:
             return
         needed = self.is_needed[bad].any(axis=0)
         names = [t for t, is_needed in zip(self.terms, needed, strict=True) if is_needed]

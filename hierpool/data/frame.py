@@ -318,7 +318,8 @@ def _dropped(learned: Mapping[str, tuple[Encoding, np.ndarray]], spec: Spec) -> 
         places = [*(["the fixed effects"] if is_population else []), *bars]
         causes: dict[str, list[str]] = {}
         for k, parts in zip(span.dropped, span.made_of, strict=True):
-            causes.setdefault(_cause(X[:, k], [names[i] for i in parts]), []).append(names[k])
+            others = [names[i] for i in parts]
+            causes.setdefault(_cause(X[:, k], others), []).append(names[k])
         told = "; ".join(f"{listed(cause)} {why}" for why, cause in causes.items())
         n, one = len(span.dropped), len(span.dropped) == 1
         text = (
@@ -339,7 +340,8 @@ def _cause(column: np.ndarray, parts: list[str]) -> str:
     """Why a column is dropped, in words."""
     if (column == column[0]).all():
         return f"({column[0]:.15g} in every row)"
-    return f"(a combination of {listed(parts)})"
+    shown = [name for name in parts if name != "Intercept"] or parts
+    return f"(a combination of {listed(shown)})"
 
 
 def _term_columns(
@@ -386,11 +388,11 @@ def _check_multiples(encoding: Encoding, Z: np.ndarray, term: GroupTerm) -> None
         return
     for k, parts in zip(encoding.span.dropped, encoding.span.made_of, strict=True):
         if not is_multiple(Z, k, encoding.kept):
+            cause = _cause(Z[:, k], [encoding.names[i] for i in parts]).strip("()")
             raise DataError(
-                f"{encoding.names[k]!r} in {group_text(term)} is a combination of "
-                f"{listed(encoding.names[i] for i in parts)}, so their coefficients cannot be "
-                "told apart, and without it the model is another one. Leave one of them out, or "
-                "write | for ||",
+                f"{encoding.names[k]!r} in {group_text(term)} is {cause}, so their coefficients "
+                "cannot be told apart, and without it the model is another one. Leave one of them "
+                "out, or write | for ||",
                 "collinear-columns",
             )
 

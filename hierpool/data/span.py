@@ -125,15 +125,14 @@ class Span:
         return replace(span, made_of=tuple(span._made_of(X, at) for at in range(len(dropped))))
 
     def _made_of(self, X: np.ndarray, at: int) -> tuple[int, ...]:
-        """The kept columns behind one dropped, a plain constant only where there is no other."""
-        r, weights, kept = len(self.kept), self.weights[:, at], list(self.kept)
+        """The kept columns behind one dropped."""
+        weights, kept = self.weights[:, at], list(self.kept)
         size = np.abs(X[:, [*kept, self.dropped[at]]]).max(axis=0)
         if not size[-1]:
             return ()
         own = -self.null_space[kept, at]
         counts = np.where(self.constant != 0, np.abs(own) * size[:-1] / size[-1], np.abs(weights))
-        found = [k for k, c in zip(kept, counts, strict=True) if c > SHOWN]
-        return tuple([k for k in found if (X[:, k] != X[0, k]).any()] or found)
+        return tuple(k for k, c in zip(kept, counts, strict=True) if c > SHOWN)
 
     def _units(self, both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Kept and dropped columns, centred at the rows of the model and scaled."""
@@ -198,7 +197,7 @@ def is_multiple(X: np.ndarray, column: int, others: Sequence[int]) -> bool:
 def _comparable(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Columns centred where a constant is in their span, with sd 1; and each one's rounding."""
     means, scales, noise = _size(X, Coding.of(X).has_constant)
-    fixed = (X == X[:1]).all(axis=0)
+    fixed = (X[:1] == X).all(axis=0)
     return np.where(fixed, X, X - means) / scales, noise
 
 
@@ -220,7 +219,7 @@ def _independent(X: np.ndarray) -> list[int]:
     basis = np.zeros((n, min(n, k) + one.shape[1]))
     basis[:, : one.shape[1]] = one
     r, kept, is_whole = one.shape[1], [], not constant.any()
-    late = []  # what might have been the column that completes the constant
+    late: list[int] = []  # what might have been the column that completes the constant
     for j in range(k):
         rest = units[:, j].copy()
         for _ in range(2):  # the second pass removes what rounding left

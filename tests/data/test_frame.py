@@ -18,7 +18,7 @@ from hierpool.core.spec import GroupTerm, Spec
 from hierpool.data.formula import parse
 from hierpool.data.frame import build_design, read_frame
 from hierpool.data.pooling import complete_pooling_spec, no_pooling_spec
-from hierpool.data.span import check_columns, own_columns
+from hierpool.data.span import Span, own_columns
 
 N = 24
 RNG = np.random.default_rng(20)
@@ -570,24 +570,56 @@ def test_dict_of_unequal_columns_is_refused():
 @pytest.mark.parametrize(
     ("formula", "columns"),
     [
-        ("y ~ w", {"w": 7.0}),
         ("y ~ w", {"w": "same"}),
         ("y ~ C(w)", {"w": 3}),
         ("y ~ w", {"w": pd.Categorical(["a"] * N, categories=["a", "b"])}),
         ("y ~ 0 + w", {"w": 0.0}),
-        ("y ~ x + (w | g)", {"w": 7.0}),
-        ("y ~ x:w", {"w": 0}),
+        ("y ~ x + (0 + w | g)", {"w": 0.0}),
     ],
 )
-def test_predictor_without_variation_is_named(formula, columns):
+def test_predictor_without_variation_is_named_where_nothing_is_left_of_it(formula, columns):
     message = raised("constant-predictor", formula, **columns)
     assert "in every row that is used" in message
     assert "w" in message
 
 
-def test_predictor_that_lost_its_variation_with_missing_rows_is_named():
+def dropped(made):
+    """Names of the columns that a design dropped, and the words of its notices."""
+    said = [f.text for f in made.notices if f.code == "columns-dropped"]
+    names = [*made.dropped, *(t for g in made.groups for t in g.dropped)]
+    assert bool(said) == bool(names)
+    return names, " ".join(said)
+
+
+@pytest.mark.parametrize(
+    ("formula", "columns", "terms", "words"),
+    [
+        ("y ~ w", {"w": 7.0}, ("Intercept",), "'w' (7 in every row)"),
+        ("y ~ w + x", {"w": 0}, ("Intercept", "x"), "'w' (0 in every row)"),
+        ("y ~ x:w", {"w": 0}, ("Intercept",), "'x:w' (0 in every row)"),
+        ("y ~ 0 + x + w", {"w": 0}, ("x",), "'w' (0 in every row)"),
+    ],
+)
+def test_column_without_variation_is_dropped_and_named(formula, columns, terms, words):
+    made = design(formula, **columns)
+    assert made.terms == terms
+    assert words in dropped(made)[1]
+
+
+def test_column_without_variation_is_dropped_from_what_varies():
+    made = design("y ~ x + (w | g)", w=7.0)
+    assert made.groups[0].terms == ("Intercept",)
+    assert dropped(made) == (
+        ["w"],
+        "1 column of (w | g) cannot be estimated from these data and is dropped: "
+        "'w' (7 in every row)",
+    )
+
+
+def test_predictor_that_lost_its_variation_with_missing_rows_is_dropped():
     w = np.r_[np.zeros(N - 4), np.ones(4)]
-    raised("constant-predictor", "y ~ w + x", w=w, x=edited(table()["x"], range(N - 4, N), np.nan))
+    x = edited(table()["x"], range(N - 4, N), np.nan)
+    assert design("y ~ w + x", w=w, x=x).terms == ("Intercept", "x")
 
 
 def test_constant_column_alone_takes_the_place_of_the_intercept():
@@ -595,22 +627,39 @@ def test_constant_column_alone_takes_the_place_of_the_intercept():
 
 
 @pytest.mark.parametrize(
-    ("formula", "columns", "words"),
+    ("formula", "columns", "names", "words"),
     [
-        ("y ~ x + w", {"w": 2 * table()["x"] + 3}, "'w' is a combination of 'x',"),
+        ("y ~ x + w", {"w": 2 * table()["x"] + 3}, ["w"], "'w' (a combination of 'x')"),
         (
             "y ~ x + z + w",
             {"w": table()["x"] - 2 * table()["z"]},
-            "'w' is a combination of 'x', 'z'",
+            ["w"],
+            "(a combination of 'x', 'z')",
         ),
-        ("y ~ w + x", {"w": 1e9 + table()["x"]}, "'x' is a combination of 'w'"),
-        ("y ~ 0 + kind + w", {"w": table()["kind"]}, "'w[T.v]' is a combination of 'kind[v]'"),
-        ("y ~ z + (x + w | g)", {"w": 3 * table()["x"]}, "'w' among the columns that vary is a"),
-        ("y ~ cr(z, df=3)", {}, "constraints='center'"),
+        ("y ~ w + x", {"w": 1e9 + table()["x"]}, ["x"], "'x' (a combination of 'w')"),
+        ("y ~ 0 + kind + w", {"w": table()["kind"]}, ["w[T.v]"], "(a combination of 'kind[v]')"),
+        ("y ~ 0 + w + kind", {"w": 5.0}, ["kind[v]"], "(a combination of 'w', 'kind[u]')"),
+        ("y ~ z + (x + w | g)", {"w": 3 * table()["x"]}, ["w"], "of (x + w | g)"),
+        ("y ~ cr(z, df=3)", {}, ["cr(z, df=3)[3]"], "'cr(z, df=3)[3]' (a combination of"),
     ],
 )
-def test_combination_of_other_predictors_is_named(formula, columns, words):
-    assert words in raised("collinear-columns", formula, **columns)
+def test_later_of_collinear_columns_is_dropped_and_named(formula, columns, names, words):
+    found, said = dropped(design(formula, **columns))
+    assert found == names
+    assert words in said
+
+
+def test_dropped_spline_says_how_to_centre_it():
+    (notice,) = design("y ~ cr(z, df=3)").notices
+    assert "constraints='center'" in notice.meaning
+    assert design("y ~ cr(z, df=3, constraints='center')").dropped == ()
+
+
+def test_double_bar_refuses_a_combination_whose_loss_would_change_the_model():
+    message = raised("collinear-columns", "y ~ z + (x + w || g)", w=3 * table()["x"] + 1)
+    assert "'w' in (x + w || g) is a combination of 'x'" in message
+    assert design("y ~ z + (x + w | g)", w=3 * table()["x"] + 1).groups[0].dropped == ("w",)
+    assert design("y ~ z + (x + w || g)", w=3 * table()["x"]).groups[0].dropped == ("w",)
 
 
 @pytest.mark.parametrize("size", [1e-12, 1e-3, 1, 1e12])
@@ -629,18 +678,51 @@ def test_small_steps_far_from_zero_vary():
     assert design("y ~ x", y=1e9 + 1e-3 * NOISE).n == N
 
 
-def test_dependence_is_that_of_the_matrix_rank():
+def greedy(X):
+    """Columns that raise the rank of those before them."""
+    ranks = [0, *(np.linalg.matrix_rank(X[:, : k + 1]) for k in range(X.shape[1]))]
+    return tuple(np.flatnonzero(np.diff(ranks)).tolist())
+
+
+def test_kept_columns_are_those_that_raise_the_rank_of_the_ones_before_them():
     rng = np.random.default_rng(1)
-    for _ in range(200):
-        X = rng.integers(-1, 2, size=(9, 4)).astype(float)
-        names = list("abcd")
-        full = np.linalg.matrix_rank(X) == 4
-        try:
-            check_columns(X, names)
-        except DataError:
-            assert not full
-        else:
-            assert full
+    for _ in range(300):
+        X = rng.integers(-1, 2, size=(rng.integers(2, 9), 5)).astype(float)
+        X[:, :2] = np.abs(X[:, :2]) if rng.random() < 0.5 else X[:, :2]
+        X[:, rng.integers(5)] = rng.integers(0, 2)
+        span = Span.of(X)
+        assert span.kept == greedy(X)
+        if span.dropped:
+            np.testing.assert_allclose(X @ span.null_space, 0, atol=1e-12)
+            assert np.linalg.matrix_rank(span.null_space) == len(span.dropped)
+            assert span.beyond(X, "abcde").is_estimable.all()
+
+
+def test_row_is_estimable_exactly_where_it_is_a_combination_of_rows():
+    rng, found = np.random.default_rng(2), []
+    for _ in range(300):
+        X = rng.integers(-1, 2, size=(7, 5)).astype(float)
+        X[:, rng.integers(5)] = X[:, rng.integers(5)] - rng.integers(0, 2)
+        span, row = Span.of(X), rng.integers(-1, 2, size=(1, 5)).astype(float)
+        if not span.dropped:
+            continue
+        inside = np.linalg.matrix_rank(np.r_[X, row]) == len(span.kept)
+        assert span.beyond(row, "abcde").is_estimable == [inside]
+        found.append(inside)
+    assert 20 < sum(found) < len(found) - 20
+
+
+@pytest.mark.parametrize("size", [1e-12, 1, 1e12])
+@pytest.mark.parametrize("offset", [0, 1e6, 1e9])
+def test_estimability_is_judged_by_the_steps_of_a_predictor(size, offset):
+    x = size * (offset + table()["x"].to_numpy())
+    X = np.c_[np.ones(N), x, 3 * x + size]
+    span = Span.of(X)
+    assert span.kept == (0, 1)
+    new = np.array([[1, size * (offset + v), 3 * size * (offset + v) + size] for v in (-7, 0.5)])
+    off = new + np.array([0, 0, 0.1 * size])
+    assert span.beyond(new, "abc").is_estimable.tolist() == [True, True]
+    assert span.beyond(off, "abc").is_estimable.tolist() == [False, False]
 
 
 def test_more_coefficients_than_rows_is_refused():

@@ -69,6 +69,7 @@ CORE_FLOORS = {
     "cores": 0,
     "spread": 0,
     "spec": 1,
+    "estimable": 1,
     "design": 2,
     "moments": 3,
     "gaussian": 4,

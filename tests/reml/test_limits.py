@@ -102,7 +102,10 @@ def test_blups_go_from_one_line_to_a_line_each(fitted):
 
 
 def test_column_that_others_explain_is_not_estimated_silently():
-    """Complete pooling of collinear columns: an error, never a number out of rounding."""
+    """Complete and no pooling of collinear columns: the later is dropped, and never a number."""
     data = UNEVEN.assign(twice=2 * UNEVEN["x"])
-    with pytest.raises(DataError, match="twice"):
-        hp.complete_pooling("y ~ x + twice", data)
+    for build in (hp.complete_pooling, hp.no_pooling):
+        both, one = build("y ~ x + twice", data, "g"), build("y ~ x", data, "g")
+        assert "'twice' (a combination of 'x')" in both.notices[0].text
+        np.testing.assert_allclose(both.reml().fitted(), one.reml().fitted())
+        assert both.reml().loglik == pytest.approx(one.reml().loglik)
