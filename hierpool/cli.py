@@ -6,7 +6,6 @@ A client of the door, like any user. Nothing heavy is imported before a command 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from hierpool.core.errors import (
     nearest,
 )
 from hierpool.core.printable import one_line, printable
+from hierpool.core.writing import check_file, make_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,9 +134,10 @@ def study(
                 f"say which column names the groups: --group NAME. The columns are {columns}.",
                 "group-missing",
             )
-        folder = _folder(out if out is not None else Path(f"{_stem(file)}-hierpool"))
-        if report is not None:
-            _folder(report.parent)
+        folder = _folder(out if out is not None else Path(f"{_stem(file)}-hierpool"), "--out")
+        if report is not None:  # asked before the work
+            _folder(report.parent, "--report")
+            check_file(report)
         done = hp.study(
             formula,
             data,
@@ -168,7 +169,7 @@ def tour(
 ) -> None:
     """Show the boar analysis from table to report, on bundled data that are simulated."""
     with _plain_errors():
-        folder = _folder(out)
+        folder = _folder(out, "--out")
         data, about = hp.datasets.load("boars"), hp.datasets.about("boars")
         print(_welcome(len(data), data["boar"].nunique()))
         done = hp.study("volume ~ time", data, group="boar", seed=seed)
@@ -278,17 +279,9 @@ def _unreadable(file: Path, error: Exception) -> DataError:
     )
 
 
-def _folder(folder: Path) -> Path:
+def _folder(folder: Path, option: str) -> Path:
     """The folder, made before the work begins."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"the folder {str(folder)!r} cannot be made: {os.strerror(error.errno or 0)}. "
-            "Choose another with --out.",
-            "no-folder",
-        ) from error
-    return folder
+    return make_folder(folder, f"Give another with {option}.")
 
 
 def _welcome(rows: int, levels: int) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from hierpool.core.errors import HierpoolWarning, UnsupportedModelError
+from hierpool.core.writing import check_file, make_folder, write_file
 from hierpool.data import datasets
 from hierpool.show import plots
 from hierpool.show.report import sections
@@ -37,10 +38,9 @@ _DEFAULTS = {"engine": "auto", "draws": 1000, "chains": 4, "progress": True}
 
 def write_report(study: Study, path: str | PathLike[str]) -> Path:
     """Write the page of a study to a file; gives the path back."""
-    file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(render(page_of(study)).encode("utf-8", errors="replace"))
-    return file
+    make_folder(Path(path).parent)
+    file = check_file(path)  # before the work
+    return write_file(file, render(page_of(study)).encode("utf-8", errors="replace"))
 
 
 def page_of(study: Study) -> Page:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
-import shutil
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from decimal import Decimal
@@ -27,16 +26,18 @@ from hierpool import __version__
 from hierpool.bayes.priors import CoefficientPriors, ModelPriors, Prior, SpreadPriors
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design
-from hierpool.core.errors import ArgumentError, DataError, MissingPackageError, listed
+from hierpool.core.errors import ArgumentError, DataError, MissingPackageError, StorageError, listed
 from hierpool.core.findings import Finding
 from hierpool.core.results import OBS_DIM, RESPONSE, Status
 from hierpool.core.spec import GroupTerm, Spec
+from hierpool.core.writing import check_file, check_folder, write_file, write_folder
 from hierpool.data.frame import build_design
 from hierpool.fits import PosteriorFit
 
 FORMAT = 1  # of the group ``hierpool``; goes up when an older hierpool could not read it
 OWN_GROUP = "hierpool"
 NETCDF, ZARR = (".nc", ".nc4"), ".zarr"
+_OF_ZARR = re.compile(r"zarr\.json|\.z(group|array|attrs|metadata)|c|[0-9]+(\.[0-9]+)*|\.DS_Store")
 _TAG = "@"
 _NOUNS: dict[str, Any] = {
     noun.__name__: noun
@@ -57,8 +58,8 @@ _NOUNS: dict[str, Any] = {
 def save_fit(fit: PosteriorFit, path: str | PathLike[str]) -> None:
     """Write a fit, with its data, priors and status, to one file.
 
-    A fit that is already there is replaced, as xarray and ArviZ replace it; it stays as it was
-    if the writing fails.
+    A fit that is already there is replaced when the new one is complete; it stays as it was if
+    the writing fails.
 
     Parameters
     ----------
@@ -72,26 +73,31 @@ def save_fit(fit: PosteriorFit, path: str | PathLike[str]) -> None:
     ------
     ArgumentError
         Another suffix.
+    StorageError
+        The folder does not exist, something else stands in its place, or the disk is full.
     DataError
-        The folder does not exist, something else stands in its place, or a column holds objects
-        that no file can.
+        A column holds objects that no file can.
     MissingPackageError
         The package for this kind of file is not installed.
     """
     target = Path(path)
     _check_target(target)
     tree = _as_tree(fit)
-    partial = target.with_name(f"{target.name}.partial")
-    try:
-        if target.suffix == ZARR:
-            # Consolidated metadata is not yet in the specification of Zarr 3, and zarr warns of it.
-            tree.to_zarr(partial, mode="w", consolidated=False)
-            shutil.rmtree(target, ignore_errors=True)
-        else:
-            tree.to_netcdf(partial, engine="h5netcdf")
-        os.replace(partial, target)
-    finally:
-        _remove(partial)
+    # In memory: HDF5 itself writing to a disk that is full ends the process.
+    if target.suffix == ZARR:
+        write_folder(target, _zarr_files(tree))
+    else:
+        write_file(target, tree.to_netcdf(engine="h5netcdf"))
+
+
+def _zarr_files(tree: xr.DataTree) -> dict[str, bytes]:
+    """Path within the folder -> content."""
+    from zarr.storage import MemoryStore
+
+    kept: dict[str, Any] = {}
+    # Consolidated metadata is not yet in the specification of Zarr 3, and zarr warns of it.
+    tree.to_zarr(MemoryStore(kept), mode="w", consolidated=False)
+    return {name: part.to_bytes() for name, part in kept.items()}
 
 
 def load_fit(path: str | PathLike[str]) -> PosteriorFit:
@@ -116,15 +122,20 @@ def _check_target(target: Path) -> None:
             "unknown-suffix",
         )
     _check_packages(target.suffix == ZARR)
-    if not target.parent.is_dir():
-        raise DataError(
-            f"there is no folder {str(target.parent)!r} to save {target.name!r} in. Make it first.",
-            "no-folder",
-        )
-    is_store = any((target / name).exists() for name in ("zarr.json", ".zgroup"))
-    if target.exists() and not (is_store if target.suffix == ZARR else target.is_file()):
-        raise DataError(
-            f"{str(target)!r} is there already and is no fit to be replaced. Take another name.",
+    if target.suffix != ZARR:
+        check_file(target)
+    elif check_folder(target).exists():
+        _check_is_store(target)
+
+
+def _check_is_store(folder: Path) -> None:
+    """Raise where a folder holds anything but a Zarr store: all of it would be replaced."""
+    files = [p for p in folder.rglob("*") if not p.is_dir()]
+    other = [p.relative_to(folder) for p in files if not _OF_ZARR.fullmatch(p.name)]
+    if other or not any((folder / name).exists() for name in ("zarr.json", ".zgroup")):
+        held = f"holds {str(other[0])!r}" if other else "is no Zarr folder"
+        raise StorageError(
+            f"{str(folder)!r} is there already and {held}, which would be lost. Take another name.",
             "in-the-way",
         )
 
@@ -138,13 +149,6 @@ def _check_packages(zarr: bool) -> None:
             f"Type: pip install {' '.join(missing)}",
             "missing-package",
         )
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _read_tree(source: Path) -> xr.DataTree:

@@ -20,6 +20,7 @@ from hierpool.core.design import Design
 from hierpool.core.digits import number
 from hierpool.core.findings import Findings
 from hierpool.core.printable import one_line, printable
+from hierpool.core.writing import make_folder, write_file, write_text
 from hierpool.fits import BlupFit, PosteriorFit
 from hierpool.models import Model
 
@@ -166,19 +167,23 @@ class Study:
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write ``tables/*.csv``, ``figures/*.png`` and ``summary.txt``; gives the folder back.
 
-        The folder is made where it is missing; files of these names in it are replaced. In the
-        CSV a text that begins with ``=``, ``+``, ``-`` or ``@`` has an apostrophe in front, so
-        that no spreadsheet runs it; numbers are never changed.
+        The folder is made where it is missing; files of these names in it are replaced, each when
+        its successor is complete. In the CSV a text that begins with ``=``, ``+``, ``-`` or ``@``
+        has an apostrophe in front, so that no spreadsheet runs it; numbers are never changed.
+
+        Raises
+        ------
+        StorageError
+            The folder or a file in it cannot be written.
         """
-        root = Path(folder)
-        for part in ("tables", "figures"):
-            (root / part).mkdir(parents=True, exist_ok=True)
-        (root / "summary.txt").write_text(f"{self}\n", encoding="utf-8")
+        root, tables, figures = (
+            make_folder(Path(folder) / part) for part in ("", "tables", "figures")
+        )
+        write_text(root / "summary.txt", f"{self}\n")
         for name, table in self.tables().items():
-            written = csv_bytes(table, index=name != "findings")
-            (root / "tables" / f"{name}.csv").write_bytes(written)
+            write_file(tables / f"{name}.csv", csv_bytes(table, index=name != "findings"))
         for name, figure in self.figures().items():
-            figure.savefig(root / "figures" / f"{name}.png", dpi=150)
+            figure.savefig(figures / f"{name}.png", dpi=150)
         return root
 
     def report(self, path: str | PathLike[str]) -> Path:
@@ -186,6 +191,12 @@ class Study:
 
         It holds the answer, what to distrust, the models, every table (to sort, and to download
         as CSV) and picture, a paragraph on methods, and how to do it again. It needs no network.
+        A page that is there is replaced when the new one is complete.
+
+        Raises
+        ------
+        StorageError
+            The file cannot be written.
         """
         from hierpool.reporting import write_report
 

@@ -52,6 +52,10 @@ class NotEstimableError(DataError):
         self.labels = list(labels)
 
 
+class StorageError(DataError):
+    """A file cannot be written, or a saved fit is damaged and cannot be read."""
+
+
 class FormulaError(HierpoolError, ValueError):
     """The formula cannot be read; carries the position and draws a caret under it.
 

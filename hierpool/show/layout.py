@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from io import BytesIO
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
+from hierpool.core.writing import check_file, write_file
 from hierpool.show.style import (
     DPI,
     INK,
@@ -40,17 +45,32 @@ class Picture(Figure):
     """A matplotlib Figure that pyplot does not know and that a notebook shows by itself."""
 
     def savefig(self, fname: Any, **arguments: Any) -> None:
-        """As matplotlib's; a letter that no installed font has is a box, without a warning."""
+        """As matplotlib's; a letter that no installed font has is a box, without a warning.
+
+        A file that is there is replaced when the new one is complete.
+        """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", NO_LETTER)
-            super().savefig(fname, **arguments)
+            if not isinstance(fname, (str, PathLike)):
+                super().savefig(fname, **arguments)
+                return
+            path = check_file(_with_suffix(Path(fname), arguments.get("format")))
+            buffer = BytesIO()
+            named = {"format": path.suffix.removeprefix(".").lower(), **arguments}
+            super().savefig(buffer, **named)
+        write_file(path, buffer.getbuffer())
 
     def _repr_png_(self) -> bytes:
-        from io import BytesIO
-
         buffer = BytesIO()
         self.savefig(buffer, format="png")
         return buffer.getvalue()
+
+
+def _with_suffix(path: Path, form: str | None) -> Path:
+    """The path with the suffix that matplotlib gives a name without one."""
+    if form or path.suffix:
+        return path
+    return path.with_name(f"{path.name}.{rcParams['savefig.format']}")
 
 
 def sheet(

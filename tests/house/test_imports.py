@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 CLI_READS = {
     "data": "hierpool.data.datasets",
-    "core": ("hierpool.core.errors", "hierpool.core.printable"),
+    "core": ("hierpool.core.errors", "hierpool.core.printable", "hierpool.core.writing"),
 }  # and no more of these
 
 # Within core: printable -> errors -> spec -> {moments, design} -> {gaussian, results}
@@ -67,6 +67,7 @@ CORE_FLOORS = {
     "sweep": 0,
     "fast_math": 0,
     "cores": 0,
+    "writing": 1,
     "spread": 0,
     "spec": 1,
     "estimable": 1,
