@@ -31,6 +31,11 @@ class HierpoolError(Exception):
         self.message = message
         self.code = code
 
+    def add(self, sentence: str) -> None:
+        """Put one more sentence before the code."""
+        self.message = f"{self.message.rstrip('.')}. {sentence}"
+        self.args = (f"{self.message}  [{self.code}]",)
+
 
 class DataError(HierpoolError, ValueError):
     """The data cannot be used as they are."""

@@ -22,6 +22,7 @@ from hierpool.data import rows
 from hierpool.data.calls import ELEMENTWISE, OFFSET, Factor, quote
 from hierpool.data.grammar import Columns
 from hierpool.data.span import Span
+from hierpool.data.written_numbers import check_no_written_numbers
 
 MOST_CATEGORIES = 1000  # of one predictor; each is a dense column
 _CONTEXT = {name: getattr(np, name) for name in ELEMENTWISE if name != "I"} | {OFFSET: np.asarray}
@@ -365,9 +366,9 @@ def _source(factor: Factor, name: str, frame: pd.DataFrame, taken: set[str]) -> 
             key += "x"
     if factor.kind == "category":
         return Source(key, name, shown, _categories(column, name))
+    if factor.kind == "column" and rows.kind_of(column) in ("text", "mixed"):
+        check_no_written_numbers(column, name)
     if factor.kind == "column" and rows.kind_of(column) in ("text", "category"):
-        if rows.kind_of(column) == "text":
-            rows.check_no_written_numbers(column, name)
         return Source(key, name, shown, _categories(column, name))
     if factor.kind == "column" and rows.kind_of(column) == "mixed":
         raise DataError(

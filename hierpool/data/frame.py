@@ -16,6 +16,7 @@ from hierpool.core.findings import Finding
 from hierpool.core.spec import GroupTerm, Spec
 from hierpool.core.words import joined
 from hierpool.data import rows
+from hierpool.data.alike_labels import alike_labels
 from hierpool.data.calls import Factor
 from hierpool.data.encoder import (
     EncodedRows,
@@ -30,8 +31,10 @@ from hierpool.data.encoder import (
 )
 from hierpool.data.formula import group_text, read_columns, read_offset, read_response
 from hierpool.data.grammar import Columns
+from hierpool.data.missing import drop_missing, told
 from hierpool.data.rows import read_frame
 from hierpool.data.span import Span, is_multiple, own_columns
+from hierpool.data.written_numbers import check_no_unit_row
 
 __all__ = ["EncodedRows", "Encoder", "build_design", "read_frame"]
 SPLINES = ("cr(", "cc(", "cs(")  # they sum to a constant
@@ -80,7 +83,12 @@ def build_design(spec: Spec, data: Any) -> Design:
     (category order, else sorted); booleans are 0 and 1.
     """
     table = _read(spec, data)
-    y = _response(table)
+    with told(table.notices):
+        return _build(table, data)
+
+
+def _build(table: _Table, data: Any) -> Design:
+    spec, y = table.spec, _response(table)
     groupings = {f: rows.make_grouping(table.frame, f, c) for f, c in table.made_of.items()}
     _check_groups(spec, groupings)
     found = find_sources((*table.factors, *table.offsets), table.frame)
@@ -170,8 +178,11 @@ def _read(spec: Spec, data: Any) -> _Table:
     wanted = dict.fromkeys([*response.columns, *table.predictors, *residual, *group_columns])
     selected = rows.select(whole, wanted)
     rows.check_factor_names(spec.factors)
-    frame, dropped = rows.drop_missing(selected, group_columns)
-    return replace(table, frame=frame, notices=(*dropped, *rows.unused_categories(frame)))
+    numeric = [f for f in (response, *table.factors, *offsets) if f.kind != "category"]
+    check_no_unit_row(selected, [*(c for f in numeric for c in f.columns), *residual])
+    frame, dropped = drop_missing(selected, group_columns)
+    notices = (*dropped, *rows.unused_categories(frame), *alike_labels(frame))
+    return replace(table, frame=frame, notices=notices)
 
 
 def _positive(table: _Table, role: rows.Role) -> np.ndarray | None:

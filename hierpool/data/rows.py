@@ -18,11 +18,10 @@ from hierpool.core.errors import DataError, listed, nearest
 from hierpool.core.findings import Finding
 from hierpool.data.calls import quote
 from hierpool.data.formula import split_factor
+from hierpool.data.written_numbers import fail_not_number
 
 Kind = Literal["number", "boolean", "text", "category", "time", "mixed"]
 Role = Literal["weights", "known_se"]
-_DECIMAL_COMMA = r"\s*[-+]?\d*,\d+\s*"
-_MOST_DOSES = 10  # different numbers in a text column that may be meant as categories
 _OBJECTS: dict[str, Kind] = {
     "string": "text",
     "boolean": "boolean",
@@ -73,6 +72,8 @@ def _to_pandas(column: nw.Series[Any]) -> pd.Series[Any]:
     if isinstance(column.dtype, nw.Enum):
         categories = column.cat.get_categories().to_list()
         return pd.Series(pd.Categorical(column.to_list(), categories=categories))
+    if isinstance(column.dtype, nw.Categorical):
+        return pd.Series(pd.Categorical(column.to_list()))
     if column.dtype.is_numeric() and not column.dtype.is_decimal():
         return pd.Series(column.to_numpy())
     return pd.Series(column.to_list(), dtype=object).infer_objects()
@@ -135,34 +136,6 @@ def kind_of(column: pd.Series[Any]) -> Kind:
     return _OBJECTS.get(pd.api.types.infer_dtype(column, skipna=True), "mixed")
 
 
-def drop_missing(
-    frame: pd.DataFrame, factors: Iterable[str]
-) -> tuple[pd.DataFrame, tuple[Finding, ...]]:
-    """Rows without a missing value, and one Finding that counts the others for each column."""
-    missing = frame.isna()
-    incomplete = missing.any(axis=1).to_numpy()
-    if not incomplete.any():
-        return frame, ()
-    groups = set(factors)
-    counts = ", ".join(
-        f"{count} in {'group ' if name in groups else ''}{name!r}"
-        for name, count in missing.sum().items()
-        if count
-    )
-    dropped = int(incomplete.sum())
-    if dropped == len(frame):
-        raise DataError(
-            f"no row is left: each of the {dropped} rows has a missing value ({counts}). Fill "
-            "them in, or leave the emptiest column out of the formula",
-            "no-rows",
-        )
-    text = (
-        f"{dropped} of {len(frame)} rows left out because of missing values: {counts} "
-        f"({rows_named(frame.index[incomplete])})"
-    )
-    return frame.loc[~incomplete], (Finding("rows-dropped", "warning", text),)
-
-
 def rows_named(labels: Iterable[object]) -> str:
     """Words for some rows: ``"rows 5, 17, 23 and 9 more"``."""
     every = list(labels)
@@ -212,35 +185,6 @@ def relative_sd(frame: pd.DataFrame, role: Role, name: str) -> np.ndarray:
     return values if role == "known_se" else 1 / np.sqrt(values)
 
 
-def check_no_written_numbers(column: pd.Series[Any], name: str) -> None:
-    """Raise where a text column that stands as a predictor holds measurements written as text.
-
-    Many different values, nearly all numbers and some of them with decimals: as categories, each
-    would get a coefficient.
-    """
-    written = column.astype(str).str.strip()
-    has_commas = bool(written.str.fullmatch(_DECIMAL_COMMA).any())
-    values = pd.to_numeric(
-        written.str.replace(",", ".") if has_commas else written, errors="coerce"
-    )
-    different = values.dropna().unique()
-    if len(different) <= _MOST_DOSES or values.isna().mean() > 0.5 or (different % 1 == 0).all():
-        return
-    typed = f"data[{name!r}]"
-    inside = f"{typed}.str.replace(',', '.')" if has_commas else typed
-    errors = ", errors='coerce'" if values.isna().any() else ""
-    stray = list(dict.fromkeys(column[values.isna()]))[:3]
-    why = f", but also {listed(stray)}" if stray else ""
-    raise DataError(
-        f"column {name!r} is text that holds {len(different)} different numbers, e.g. "
-        f"{listed(list(dict.fromkeys(column[values.notna()]))[:3])}{why}; as categories each would "
-        f"get a coefficient. Write {typed} = pandas.to_numeric({inside}{errors}), or "
-        f"C({quote(name)}) in "
-        "the formula where categories are meant",
-        "text-not-number",
-    )
-
-
 def _fail_not_number(column: pd.Series[Any], name: str, kind: Kind, role: str) -> None:
     if kind == "time":
         typed = f"data[{name!r}]"
@@ -249,23 +193,7 @@ def _fail_not_number(column: pd.Series[Any], name: str, kind: Kind, role: str) -
             f"data['days'] = ({typed} - {typed}.min()).dt.days, and use it",
             "time-not-number",
         )
-    parsed = pd.to_numeric(column.astype(object).astype(str), errors="coerce")
-    stray = column[parsed.isna()].astype(object)
-    if 0 < len(stray) < len(column) / 2:
-        examples = f"{listed(list(dict.fromkeys(stray))[:3])} in {rows_named(stray.index)}"
-        advice = f"mostly numbers, but {examples}. Write pandas.to_numeric(data[{name!r}], "
-        advice += "errors='coerce') to make them missing"
-    else:
-        advice = f"e.g. {listed(list(dict.fromkeys(column.astype(object)))[:3])}"
-        if stray.astype(str).str.fullmatch(_DECIMAL_COMMA).any():
-            typed = f"data[{name!r}]"
-            advice += f". Write {typed} = pandas.to_numeric({typed}.str.replace(',', '.'))"
-        if not len(stray):
-            advice += f". Write data[{name!r}] = pandas.to_numeric(data[{name!r}])"
-    raise DataError(
-        f"column {name!r} is text or categories, and {role} must be a number; it holds {advice}",
-        "text-not-number",
-    )
+    fail_not_number(column, name, role)
 
 
 def levels_of(column: pd.Series[Any], name: str) -> tuple[pd.Index[Any], np.ndarray]:

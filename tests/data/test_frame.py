@@ -463,7 +463,7 @@ RESPONSES = {
     "mostly numbers": (
         [*map(str, NOISE[:-2]), "n/a", "?"],
         "text-not-number",
-        "mostly numbers, but 'n/a', '?' in rows 22, 23",
+        "22 of 24 cells are numbers, and 'n/a', '?' in rows 22, 23 are not",
     ),
     "numbers as text": (list(map(str, NOISE)), "text-not-number", "pandas.to_numeric(data['y'])"),
     "decimal commas": (
@@ -483,32 +483,6 @@ RESPONSES = {
 def test_response_must_be_a_number_that_varies(case):
     y, code, words = RESPONSES[case]
     assert words in raised(code, "y ~ x", y=y)
-
-
-WRITTEN = [f"{v:.3f}" for v in NOISE]
-
-
-@pytest.mark.parametrize(
-    ("written", "advice"),
-    [
-        (WRITTEN, "data['x'] = pandas.to_numeric(data['x']), or C(x) in the formula"),
-        (["n/a", *WRITTEN[1:]], "but also 'n/a'; as categories"),
-        ([v.replace(".", ",") for v in WRITTEN], "data['x'].str.replace(',', '.')"),
-    ],
-    ids=["points", "one cell", "commas"],
-)
-def test_measurements_written_as_text_are_no_categories(written, advice):
-    assert advice in raised("text-not-number", "y ~ x", x=written)
-    assert "'x' is text that holds" in raised("text-not-number", "y ~ 1 + (x | g)", x=written)
-
-
-def test_codes_and_few_doses_written_as_text_are_categories():
-    codes = [str(k % 12) for k in range(N)]
-    assert "x[T.11]" in build_design(parse("y ~ x"), table(x=codes)).terms
-    doses = [("0.5", "1.0", "2.5")[k % 3] for k in range(N)]
-    assert "x[T.2.5]" in build_design(parse("y ~ x"), table(x=doses)).terms
-    halves = [f"{k / 2}" for k in range(11)] * 2 + ["0.5", "1.0"]
-    assert "C(x)[T.5.0]" in build_design(parse("y ~ C(x)"), table(x=halves)).terms
 
 
 def test_response_is_one_column():
@@ -736,7 +710,7 @@ def test_more_coefficients_than_rows_is_refused():
 
 def test_thousands_of_categories_are_refused_before_they_fill_the_memory():
     n = 4000
-    data = pd.DataFrame({"y": RNG.normal(size=n), "w": np.arange(n) // 2}).astype({"w": str})
+    data = pd.DataFrame({"y": RNG.normal(size=n), "w": [f"w{k // 2}" for k in range(n)]})
     assert "(1 | w)" in raised("too-many-categories", "y ~ w", data)
 
 

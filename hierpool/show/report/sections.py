@@ -28,7 +28,7 @@ from hierpool.show.report.syntax import Written, translate, wording_of
 NOTHING = "Nothing found in the data, the draws, the REML fits or the comparison."
 _OF_DATA = (
     "rows-dropped", "unused-categories", "levels-with-one-row", "common-coefficient",
-    "own-from-prior", "few-levels", "few-rows",
+    "own-from-prior", "few-levels", "few-rows", "labels-alike",
 )  # fmt: skip
 
 
