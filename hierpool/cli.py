@@ -7,7 +7,7 @@ A client of the door, like any user. Nothing heavy is imported before a command 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -22,9 +22,7 @@ from hierpool.core.errors import (
     FitError,
     FormulaError,
     HierpoolError,
-    MissingPackageError,
     listed,
-    nearest,
 )
 from hierpool.core.printable import one_line, printable
 from hierpool.core.writing import check_file, make_folder
@@ -33,9 +31,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 USER_ERROR, FIT_ERROR = 2, 1  # exit codes
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-PARQUET = (".parquet", ".pq")
-COMPRESSED = (".gz", ".bz2", ".xz", ".zip", ".zst")
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # click's, which typer may bring along
 
 
@@ -98,7 +93,8 @@ def hierpool(
 @app.command()
 def study(
     file: Annotated[
-        Path, typer.Argument(help="CSV or TSV (.gz, .bz2, .xz, .zip, .zst too) or Parquet.")
+        Path,
+        typer.Argument(help="CSV or TSV (.gz, .bz2, .xz, .zip, .zst too), .xlsx or Parquet."),
     ],
     formula: Annotated[str, typer.Argument(help='Without bars, e.g. "volume ~ time".')],
     group: Annotated[
@@ -123,11 +119,24 @@ def study(
     engine: Annotated[str, typer.Option(help="auto, exact or nuts.")] = "auto",
     draws: Annotated[int, typer.Option(help="Draws of each chain.")] = 1000,
     chains: Annotated[int, typer.Option(help="Number of chains.")] = 4,
+    delimiter: Annotated[
+        str | None, typer.Option(help="What separates cells.", show_default="recognised")
+    ] = None,
+    decimal: Annotated[
+        str | None, typer.Option(help="Decimal sign, . or ,", show_default="recognised")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="E.g. cp1250.", show_default="recognised")
+    ] = None,
+    sheet: Annotated[
+        str | None, typer.Option(help="Sheet of a workbook.", show_default="the only one")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the folder only.")] = False,
 ) -> None:
     """Fit every pooling of one question, compare them, and write what came out."""
     with _plain_errors():
-        data = read_table(file)
+        how = {"delimiter": delimiter, "decimal": decimal, "encoding": encoding, "sheet": sheet}
+        data = _table(file, how, labels=[group] if group else [])
         if group is None:
             columns = listed(data.columns, most=12)
             raise ArgumentError(
@@ -200,83 +209,20 @@ def datasets(
         print(f"{page.label:<{wide}}  {page.rows:>6} rows  {page.title}")
 
 
-def read_table(file: Path) -> pd.DataFrame:
-    """A table by its suffix, labelled with the name of its file.
+def _table(file: Path, how: Mapping[str, str | None], labels: Sequence[str]) -> pd.DataFrame:
+    """The table; what was assumed to read it is told on stderr."""
+    from hierpool.data.files import read_table
 
-    Raises
-    ------
-    DataError
-        There is no such file, it is of another kind, or it cannot be read.
-    MissingPackageError
-        Parquet without pyarrow.
-    """
-    kind = _kind(file)
-    if not file.is_file():
-        beside = file.parent.iterdir() if file.parent.is_dir() else []
-        alike = nearest(file.name, [p.name for p in beside if p.suffix == file.suffix])
-        hint = f"; {alike}" if alike.startswith("did") else "."
-        raise DataError(f"there is no file {str(file)!r}{hint}", "no-such-file")
-    if kind in PARQUET:
-        _check_pyarrow(file)
-    import lzma
-    import zipfile
-    import zlib
-
-    import pandas as pd
-
-    try:
-        if kind in PARQUET:
-            table = pd.read_parquet(file, engine="pyarrow")
-        else:
-            table = pd.read_csv(file, sep=SEPARATORS[kind], encoding="utf-8-sig")
-    except (OSError, ValueError, EOFError, ImportError, zipfile.BadZipFile) as error:
-        raise _unreadable(file, error) from error
-    except (lzma.LZMAError, zlib.error) as error:
-        raise _unreadable(file, error) from error
-    if len(table.columns) == 1 and ";" in str(table.columns[0]):
-        raise DataError(
-            f"{file.name} has one column, {str(table.columns[0])!r}: its values are parted by "
-            "semicolons. Save it with commas, or with tabs as .tsv.",
-            "semicolons",
-        )
-    table.attrs["hierpool"] = {"label": file.name}
-    return table
-
-
-def _kind(file: Path) -> str:
-    """The suffix that says how to read it; that of a compression is left out."""
-    name = Path(file.stem) if file.suffix.lower() in COMPRESSED else file
-    kind = name.suffix.lower()
-    if kind not in SEPARATORS and (kind not in PARQUET or name is not file):
-        known = ", ".join([*SEPARATORS, *PARQUET])
-        raise DataError(
-            f"{file.name!r} does not say what it is: its name should end in one of {known}. Save "
-            "a spreadsheet as CSV.",
-            "unknown-suffix",
-        )
-    return kind
+    read = read_table(file, **how, labels=labels)
+    if read.assumed:
+        print(one_line(f"hierpool: {file.name}: {'; '.join(read.assumed)}."), file=sys.stderr)
+    return read.frame
 
 
 def _stem(file: Path) -> str:
+    from hierpool.data.files import COMPRESSED
+
     return Path(file.stem).stem if file.suffix.lower() in COMPRESSED else file.stem
-
-
-def _check_pyarrow(file: Path) -> None:
-    from importlib.util import find_spec
-
-    if find_spec("pyarrow") is None:
-        raise MissingPackageError(
-            f"{file.name} is Parquet, which needs the package pyarrow. "
-            'Type: pip install "hierpool[parquet]"',
-            "missing-package",
-        )
-
-
-def _unreadable(file: Path, error: Exception) -> DataError:
-    said = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-    return DataError(
-        f"{file.name} cannot be read as what its name says: {said}.", "unreadable-file"
-    )
 
 
 def _folder(folder: Path, option: str) -> Path:

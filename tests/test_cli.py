@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -108,30 +107,30 @@ def _stand_in(calls: list[dict]):
     return study
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.csv.gz", "t.tsv.xz", "T.CSV", "t.csv.zip"])
-def test_text_tables_are_read_by_their_suffix(name, here):
-    table = pd.DataFrame({"y": [1.5, 2.5], "größe": ["a", "b,c"]})
-    table.to_csv(name, sep="\t" if "tsv" in name else ",", index=False)
-    read = cli.read_table(Path(name))
-    pd.testing.assert_frame_equal(read, table)
-    assert read.attrs["hierpool"] == {"label": name}
+def test_assumptions_are_told_and_the_answer_is_that_of_the_plain_table(here):
+    table = pd.read_csv("dyes.csv")
+    table.to_csv("de.csv", index=False, sep=";", decimal=",", encoding="utf-8-sig")
+    plain = run("study", "dyes.csv", "Yield ~ 1", "-g", "Batch", *QUICK)
+    german = run("study", "de.csv", "Yield ~ 1", "-g", "Batch", *QUICK)
+    assert (german.exit_code, plain.stderr) == (0, "")
+    assert german.stdout == plain.stdout.replace("dyes.csv", "de.csv").replace("dyes-h", "de-h")
+    assert german.stderr.startswith("hierpool: de.csv: cells are separated by semicolons; decimal")
+    assert german.stderr.count("\n") == 1
 
 
-def test_mark_of_utf8_is_no_part_of_a_name(here):
-    Path("excel.csv").write_text("y,g\n1,a\n", encoding="utf-8-sig")
-    assert list(cli.read_table(Path("excel.csv"))) == ["y", "g"]
-
-
-@pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is optional")
-def test_parquet_is_read(here):
-    table = hp.datasets.load("Dyestuff2")
-    table.to_parquet("dyes.parquet")
-    pd.testing.assert_frame_equal(cli.read_table(Path("dyes.parquet")), table)
+def test_options_for_reading_reach_the_file(here, monkeypatch):
+    monkeypatch.setattr(hp, "study", _stand_in(calls := []))
+    Path("t.csv").write_text("y,x|g\n1,5|a\n2,5|b\n", encoding="cp850")
+    asked = run("study", "t.csv", "y ~ 1", "-g", "g")
+    assert_refused(asked, "--delimiter")
+    how = ["--delimiter", "|", "--decimal", ",", "--encoding", "cp850"]
+    assert run("study", "t.csv", "y ~ 1", "-g", "g", *how).exit_code == 0
+    assert calls[0]["data"]["y,x"].tolist() == [1.5, 2.5]
 
 
 def test_parquet_without_pyarrow_says_what_to_install(here, monkeypatch):
     Path("dyes.parquet").touch()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("hierpool.data.files.find_spec", lambda name: None)
     ran = run("study", "dyes.parquet", "Yield ~ 1", "-g", "Batch")
     assert_refused(ran, 'pip install "hierpool[parquet]"')
 
@@ -147,7 +146,7 @@ def test_parquet_without_pyarrow_says_what_to_install(here, monkeypatch):
         (["dyes.csv", "Yield ~ 1", "-g", "Batch", "--draws", "0"], ["draws=0"]),
         (["dyes.csv", "Yield ~ 1", "-g", "Batch", "--draws", "x"], ["--draws", "study --help"]),
         (["dyes.csv"], ["Missing argument", "study --help"]),
-        (["dyes.xlsx", "y ~ x", "-g", "g"], ["'dyes.xlsx'", ".csv", ".parquet"]),
+        (["dyes.ods", "y ~ x", "-g", "g"], ["'dyes.ods'", ".csv", ".xlsx", ".parquet"]),
         (["dyes.csv", "y ~ x", "-g", "g", "--out", "dyes.csv"], ["'dyes.csv'", "--out"]),
     ],
 )
@@ -158,11 +157,11 @@ def test_what_is_wrong_is_told_in_one_line(arguments, words, here):
 @pytest.mark.parametrize(
     ("name", "content", "word"),
     [
-        ("empty.csv", b"", "No columns"),
+        ("empty.csv", b"", "is empty"),
         ("broken.csv.gz", b"no gzip", "cannot be read"),
-        ("latin.csv", "größe,y\n1,2\n".encode("latin-1"), "cannot be read"),
+        ("dos.csv", "größe,y\n1,2\n".encode("cp850"), "--encoding"),
         ("broken.parquet", b"PAR1", "cannot be read"),
-        ("semi.csv", b"y;g\n1,5;a\n2,5;b\n", "semicolons"),
+        ("ragged.csv", b"y,g\n1,a\n2\n", "line 3"),
     ],
 )
 def test_file_that_is_not_what_its_name_says_is_refused(name, content, word, here):

@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {"workflow", "models", "storage", "data", "core"},
 }
 CLI_READS = {
-    "data": "hierpool.data.datasets",
+    "data": ("hierpool.data.datasets", "hierpool.data.files"),
     "core": ("hierpool.core.errors", "hierpool.core.printable", "hierpool.core.writing"),
 }  # and no more of these
 
