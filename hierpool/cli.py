@@ -18,7 +18,6 @@ from typer.core import TyperGroup
 import hierpool as hp
 from hierpool.core.errors import (
     ArgumentError,
-    DataError,
     FitError,
     FormulaError,
     HierpoolError,
