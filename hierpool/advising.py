@@ -367,7 +367,7 @@ def _of_factor(design: Design, column: str, factor: str) -> Iterator[Change]:
 def _notes(bench: Bench, given: Tried, path: list[Step]) -> Iterator[str]:
     """What else to know."""
     status = given.blup.status
-    if status.word == "singular":
+    if status.word in {"singular", "not identified"}:
         yield f"REML of the given model is {status}"
     zeros = [s for s in path if " at the mean of " in s.change or s.kind == "other zero"]
     if zeros:

@@ -52,10 +52,11 @@ OF_OPTIMUM: tuple[OfOptimum, ...] = (
     residuals.judged,
 )
 """Judgements of a REML, ML or least-squares fit; of a posterior they see its REML optimum."""
-ALONE: tuple[OfOptimum, ...] = (variances.singular,)
+ALONE: tuple[OfOptimum, ...] = (variances.singular, variances.unidentified)
 """Judgements of an optimum that has no posterior beside it."""
 OF_POSTERIOR: tuple[OfPosterior, ...] = (
     sampling.draws,
+    variances.unidentified_posterior,
     variances.boundary,
     variances.correlations,
     variances.priors,
@@ -95,7 +96,8 @@ def check(subject: Model | PosteriorFit | BlupFit | Study | Mapping[str, Posteri
     if isinstance(subject, Study):
         return subject.findings
     if isinstance(subject, Model):
-        return Findings(of_design(subject.design))
+        before_fitting = variances.unidentified_rows(subject.design)
+        return Findings([*of_design(subject.design), *before_fitting])
     if isinstance(subject, BlupFit):
         return Findings([*of_design(subject.design), *_of_optimum(subject, ALONE)])
     if isinstance(subject, PosteriorFit):
@@ -174,9 +176,8 @@ def of_ladder(ladder: Ladder, beside: pd.DataFrame) -> Iterator[Finding]:
         if name == ladder.partial:
             found = itertools.chain(of_fit(fit, blup), comparisons.posterior_and_blups(beside))
         else:
-            found = itertools.chain(
-                sampling.draws(fit, blup), sampling.optimum(blup) if blup is not None else ()
-            )
+            of_blup = () if blup is None else (sampling.optimum(blup), variances.unidentified(blup))
+            found = itertools.chain(sampling.draws(fit, blup), *of_blup)
         for finding in found:
             yield replace(_with_cost(finding, ladder), about=name)
 

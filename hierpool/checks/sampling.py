@@ -23,8 +23,8 @@ def draws(fit: Any, blup: Any) -> Iterator[Finding]:
 
 
 def optimum(blup: Any) -> Iterator[Finding]:
-    """A search for the optimum that did not end well."""
-    if not blup.status.is_trustworthy:
+    """A search for the optimum that did not end well; one of many optima is told by ``variances``."""
+    if not blup.status.is_trustworthy and blup.status.word != "not identified":
         yield Finding(
             "doubtful-blups",
             "warning",

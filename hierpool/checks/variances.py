@@ -16,8 +16,10 @@ import pandas as pd
 from scipy import special
 
 from hierpool.checks.sensitivity import sensitivity
+from hierpool.core.design import Design
 from hierpool.core.digits import short
 from hierpool.core.findings import Finding
+from hierpool.core.identified import not_told_apart
 from hierpool.core.tables import pair_positions
 from hierpool.core.words import capital, joined
 
@@ -82,6 +84,59 @@ def singular(blup: Any) -> Iterator[Finding]:
             "model.fit(), or at a model without it."
         )
         yield Finding("singular-reml", "warning", capital(blup.status.sentence), meaning)
+
+
+def unidentified(blup: Any) -> Iterator[Finding]:
+    """Variances that an optimum cannot tell apart, without a posterior beside it."""
+    if blup.status.word == "not identified":
+        yield _unidentified(f"{capital(blup.status.sentence)}")
+
+
+def unidentified_rows(design: Design) -> Iterator[Finding]:
+    """Variances that these rows cannot tell apart, whatever the response."""
+    if text := not_told_apart(design):
+        yield _unidentified(capital(text))
+
+
+def unidentified_posterior(fit: Any, blup: Any) -> Iterator[Finding]:
+    """Variances that the rows cannot tell apart, and how much of their posterior is prior."""
+    known = blup is None or blup.status.word != "not identified"
+    text = not_told_apart(fit.design) if known else blup.status.sentence
+    if not text:
+        return
+    left = _left_of_priors(fit)
+    shares = joined([f"{_percent(share)} for {name}" for name, share in left.items()])
+    prior = (
+        f" The posterior has this much of the prior's variance left: {shares}." if shares else ""
+    )
+    table = pd.DataFrame({"variance_left": left}).rename_axis("quantity")
+    yield _unidentified(f"{capital(text)}{prior}", table)
+
+
+def _unidentified(text: str, evidence: pd.DataFrame | None = None) -> Finding:
+    meaning = (
+        "How the variation is split, and with it BLUPs, shrinkage, the ICC and predictions of known "
+        "levels, comes from the prior or from where a search ended, not from the data."
+    )
+    return Finding("not-identified", "warning", text, meaning, evidence=evidence)
+
+
+def _left_of_priors(fit: Any) -> dict[str, float]:
+    """Variance of each sd's posterior on the scale on which its prior is standard normal."""
+    draws = {s.name: (s.prior, s.sd) for s in spreads(fit)}
+    if fit.design.has_sigma:
+        draws["the residual sd"] = (fit.priors.sigma, fit.theta.sigma)
+    return {
+        name: float(_on_normal_scale(prior, sd).var())
+        for name, (prior, sd) in draws.items()
+        if getattr(prior, "distribution", None) is not None
+    }
+
+
+def _on_normal_scale(prior: Any, sd: np.ndarray) -> np.ndarray:
+    """Draws of an sd as quantiles of a standard normal that has the place of its prior."""
+    below = prior.distribution.cdf(sd)
+    return np.asarray(special.ndtri(np.clip(below, _INSIDE, 1 - _INSIDE)))
 
 
 def boundary(fit: Any, blup: Any) -> Iterator[Finding]:
@@ -151,8 +206,7 @@ def priors(fit: Any, blup: Any) -> Iterator[Finding]:
         if spread.prior.distribution is None:
             continue  # decov is a prior of all sds together
         below = spread.prior.distribution.cdf(spread.sd)
-        z = special.ndtri(np.clip(below, _INSIDE, 1 - _INSIDE))
-        if (left := float(z.var())) > MORE_THAN_DATA:
+        if (left := float(_on_normal_scale(spread.prior, spread.sd).var())) > MORE_THAN_DATA:
             text = (
                 f"{capital(spread.name)} has {_percent(left)} of its prior's variance left (on "
                 f"the scale where the prior is normal): the prior {spread.prior} says more of it "

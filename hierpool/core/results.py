@@ -12,7 +12,7 @@ import xarray as xr
 
 from hierpool.core.design import Design, GroupDesign
 
-Word = Literal["good", "converged", "singular", "doubtful", "failed"]
+Word = Literal["good", "converged", "singular", "not identified", "doubtful", "failed"]
 
 OBS_DIM = "obs"
 RESPONSE = "y"
@@ -23,7 +23,8 @@ class Status:
     """Whether to trust a result: one word and one sentence.
 
     ``good`` (draws) and ``converged`` (optima) mean yes; ``singular`` is a proper optimum on the
-    boundary; ``doubtful`` and ``failed`` mean no, and the sentence says why.
+    boundary; ``not identified`` is one of many that fit equally well, and the sentence says what
+    holds for all of them; ``doubtful`` and ``failed`` mean no, and the sentence says why.
     """
 
     word: Word

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import optimize
 
 from hierpool.core.design import EXACT_FIT, Design, GroupDesign, exact_fit
+from hierpool.core.identified import named, not_told_apart, usable
 from hierpool.core.results import Estimate, FactorEstimate, Status
 from hierpool.core.spread import sd_and_corr
 from hierpool.reml.criterion import Criterion, Method
@@ -19,6 +20,8 @@ SNAP_GAIN = 1e-7  # deviance a direction of variance must buy to be kept off zer
 GRADIENT_TOLERANCE = 1e-4  # largest gradient of the deviance (per unit theta) at an optimum
 ENOUGH = (1e-3, 1e-5)  # slopes that end quasi-Newton; the second where hardly a residual is left
 NEARLY_EXACT = 1e-2  # share of the total sum of squares that is hardly a residual
+LOOSE = 1.0  # standard error of sigma, of sigma, beyond which there is no half a df to tell it by
+_TAKES_PART = 0.3  # share of a parameter in the flattest direction from which it is named
 NEAR = 1e-5  # moves of theta after which the Hessian is still the same
 _START_SCALES = np.array([0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
 
@@ -77,6 +80,8 @@ def estimate(design: Design, method: Method) -> Estimate:
             raise exact_fit(design, sigma)
     status = _status(criterion, optimum, design)
     spread = _spread_standard_errors(criterion, optimum, point, sigma)
+    if status.word == "converged" and design.has_sigma and not spread[-1] <= LOOSE * sigma:
+        status = _hardly_told_apart(criterion, optimum, point, sigma, design)
     if status.word != "converged":
         spread = np.full_like(spread, np.nan)
     x = criterion.coordinates.x
@@ -280,7 +285,26 @@ def _square(low: np.ndarray, q: int) -> np.ndarray:
     return np.where(np.isnan(out), out.T, out)
 
 
+def _hardly_told_apart(
+    criterion: Criterion, optimum: Optimum, point: Point, sigma: float, design: Design
+) -> Status:
+    """Status where the rows tell all variances apart in principle, but sigma hardly."""
+    information = information_of(criterion, optimum.hessian, point, sigma)
+    size = np.sqrt(np.abs(np.diag(information)))
+    scaled = information / np.outer(size, size)
+    flattest = np.abs(np.linalg.eigh(scaled)[1][:-1, 0])
+    owner = np.searchsorted([at.stop for at in design.group_columns], criterion.free[0], "right")
+    factors = np.unique(owner[flattest > _TAKES_PART * flattest.max()]).tolist()
+    return Status(
+        "not identified",
+        f"{named(design, True, factors)} can hardly be told apart: the standard error of the "
+        f"residual sd is larger than itself. {usable(True)}",
+    )
+
+
 def _status(criterion: Criterion, optimum: Optimum, design: Design) -> Status:
+    if unknown := not_told_apart(design):
+        return Status("not identified", unknown)
     T = criterion.matrix(optimum.theta)
     if optimum.is_doubtful or not np.isfinite(optimum.deviance):
         steep = float(np.abs(optimum.gradient).max(initial=np.nan))

@@ -28,6 +28,13 @@ def one_line(rng: np.random.Generator) -> pd.DataFrame:
     return table.assign(y=3 + 2 * table["x"] + own * (1 + table["x"]) + rng.normal(size=240))
 
 
+def lines_through_two_rows(rng: np.random.Generator) -> pd.DataFrame:
+    """As many coefficients of levels as rows: residual and lines cannot be told apart."""
+    g = np.repeat(np.arange(40), 2)
+    x, u = np.tile([0.0, 1.0], 40), rng.normal(size=(40, 2))
+    return pd.DataFrame({"g": g, "x": x, "y": u[g, 0] + u[g, 1] * x + rng.normal(size=80)})
+
+
 def two_levels(rng: np.random.Generator) -> pd.DataFrame:
     return grouped(rng, 4, 2)
 
@@ -79,6 +86,13 @@ FAULTS = (
         ("singular-reml", "correlation-near-one"),
         "slope equals intercept, sd 1.5, 30 levels of 8",
         one_line,
+        stage="posterior",
+    ),
+    Situation(
+        "variances that are not identified",
+        ("not-identified",),
+        "40 levels of 2 rows, intercepts and slopes",
+        lines_through_two_rows,
         stage="posterior",
     ),
     Situation(

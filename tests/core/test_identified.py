@@ -1,0 +1,145 @@
+"""Variances that rows cannot tell apart are found from the design alone, and no others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import linalg
+
+import hierpool as hp
+from hierpool.core.design import Design
+from hierpool.core.identified import Variances, _columns, not_told_apart
+
+
+def lines(n: int, J: int = 12, x: np.ndarray | None = None, seed: int = 1) -> pd.DataFrame:
+    """J groups of n rows each with a line of its own; x is 0, 1, ... in each unless given."""
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(J), n)
+    x = np.tile(np.arange(float(n)), J) if x is None else x
+    u = rng.normal(size=(J, 2))
+    y = 3 + 2 * x + u[g, 0] + u[g, 1] * x + rng.normal(size=len(g))
+    labels = np.array([f"g{k}" for k in g])
+    w, f = rng.uniform(0.5, 2, len(g)), np.tile(list("abcde")[:n], J)
+    return pd.DataFrame({"g": labels, "h": g // 2, "x": x, "f": f, "e": f, "w": w, "y": y})
+
+
+def dense(design: Design) -> tuple[np.ndarray, np.ndarray]:
+    """Inner products of the same matrices, written out."""
+    n = design.n
+    sd = np.broadcast_to(design.relative_sd, (n,))[:, None]
+    unit = np.sqrt(np.mean(1 / sd**2))
+    Q = linalg.orth(design.X / sd)
+    P, every = np.eye(n) - Q @ Q.T, []
+    for group in design.groups:
+        same = group.grouping.codes[:, None] == group.grouping.codes
+        Z = _columns(group) / sd / unit
+        for block in group.blocks:
+            for a in range(block.start, block.stop):
+                for b in range(block.start if block.covariance == "correlated" else a, a + 1):
+                    M = np.outer(Z[:, a], Z[:, b]) * same
+                    every.append(M if a == b else M + M.T)
+    every += [np.eye(n)] if design.has_sigma else []
+    whole = [[np.trace(A @ B) for A in every] for B in every]
+    return np.array(whole), np.array([[np.trace(P @ A @ P @ B) for A in every] for B in every])
+
+
+@pytest.mark.parametrize(
+    ("formula", "given"),
+    [
+        ("y ~ x + (x | g)", {}),
+        ("y ~ f + (x || g)", {"weights": "w"}),
+        ("y ~ x + (x | g)", {"known_se": "w"}),
+        ("y ~ x + (x | h/g)", {"weights": "w"}),
+        ("y ~ x + (f | g) + (0 + x | h) + (1 | e)", {}),
+    ],
+)
+def test_inner_products_are_those_of_the_matrices_written_out(formula, given):
+    design = hp.Model(formula, lines(3), **given).design
+    found, (whole, projected) = Variances.of(design), dense(design)
+    np.testing.assert_allclose(found.whole, whole, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found.projected, projected, rtol=1e-8, atol=1e-8)
+
+
+UNKNOWN = {
+    "lines through two rows": ("y ~ x + (x | g)", 2, "the residual and the variances of g"),
+    "curves through three rows": (
+        "y ~ x + (x + I(x**2) | g)",
+        3,
+        "the residual and the variances of g",
+    ),
+    "every category once": ("y ~ f + (f | g)", 3, "the residual and the variances of g"),
+    "every category once, no intercept": (
+        "y ~ f + (0 + f | g)",
+        3,
+        "the residual and the variances",
+    ),
+    "two ways to say one thing": (
+        "y ~ f + (f | h) + (1 | h:f)",
+        3,
+        "the variances of h and the variance of h:f",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_what_cannot_be_told_apart_is_named(case):
+    formula, n, what = UNKNOWN[case]
+    assert not_told_apart(hp.Model(formula, lines(n)).design).startswith(what)
+
+
+def test_a_variance_that_the_fixed_effects_take_up_is_named():
+    text = not_told_apart(hp.Model("y ~ k + (1 | g)", lines(3).assign(k=lambda t: t["g"])).design)
+    assert "the fixed effects leave nothing in the rows from which the variance of g" in text
+
+
+RNG = np.random.default_rng(8)
+KNOWN = {
+    "intercepts of two rows": ("y ~ x + (1 | g)", lines(2)),
+    "two groups of two rows": ("y ~ 1 + (1 | g)", lines(2, 2)),
+    "uncorrelated lines through two rows": ("y ~ x + (x || g)", lines(2)),
+    "lines through two rows at unequal x": ("y ~ x + (x | g)", lines(2, x=RNG.normal(size=24))),
+    "lines through three rows": ("y ~ x + (x | g)", lines(3, 3)),
+    "lines far from zero": ("y ~ x + (x | g)", lines(3).assign(x=lambda t: t["x"] + 1e8)),
+    "one group with a row more": (
+        "y ~ x + (x | g)",
+        pd.concat([lines(2), pd.DataFrame({"g": ["g0"], "x": [0.5], "y": [1.0]})]),
+    ),
+    "nested": ("y ~ x + (1 | h/g)", lines(2)),
+    "a factor that is nearly another": (
+        "y ~ x + (1 | g) + (1 | b)",
+        lines(3).assign(b=lambda t: t["g"].where(t.index > 0, "g1")),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", KNOWN)
+def test_small_designs_that_are_identified_are_left_in_peace(case):
+    formula, data = KNOWN[case]
+    assert not_told_apart(hp.Model(formula, data).design) == ""
+
+
+def test_one_row_a_level_is_identified_where_residual_sds_are_known():
+    schools = hp.datasets.load("eight_schools")
+    design = hp.Model("effect ~ 1 + (1 | school)", schools, known_se="se").design
+    assert not_told_apart(design) == ""
+
+
+def test_units_and_offsets_of_a_predictor_change_nothing():
+    for data in (lines(2), lines(3)):
+        texts = {
+            not_told_apart(hp.Model("y ~ x + (x | g)", data.assign(x=a + b * data["x"])).design)
+            for a, b in ((0, 1), (1e6, 1), (0, 1e-9), (-5, 1e9))
+        }
+        assert len(texts) == 1
+
+
+def test_the_simpler_model_that_is_named_is_identified():
+    data = lines(2, 40)
+    unknown = hp.Model("y ~ x + (x | g)", data).reml()
+    assert "With (1 | g) and no slopes the model is identified" in unknown.status.sentence
+    assert hp.Model("y ~ x + (1 | g)", data).reml().status.word in {"converged", "singular"}
+    data = lines(3)
+    twice = not_told_apart(hp.Model("y ~ f + (f | h) + (1 | h:f)", data).design)
+    assert "Without (1 | h:f) the model is identified" in twice
+    assert not_told_apart(hp.Model("y ~ f + (f | h)", data).design) == ""
