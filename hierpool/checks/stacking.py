@@ -83,8 +83,8 @@ def _quadratic_steps(densities: np.ndarray) -> Stacking:
         np.full(K, 1 / K),
         jac=True,
         method="SLSQP",
-        bounds=[(0.0, 1.0)] * K,
-        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+        bounds=optimize.Bounds(np.zeros(K), np.ones(K)),
+        constraints=optimize.LinearConstraint(np.ones(K), 1.0, 1.0),
         options={"ftol": 1e-13, "maxiter": 500},
     )
     weights = np.clip(np.nan_to_num(found.x), 0.0, 1.0)

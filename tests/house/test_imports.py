@@ -72,6 +72,7 @@ CORE_FLOORS = {
     "spec": 1,
     "estimable": 1,
     "design": 2,
+    "identified": 3,
     "moments": 3,
     "gaussian": 4,
     "results": 4,
