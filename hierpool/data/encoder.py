@@ -6,9 +6,10 @@ and columns that are there, clean and complete.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,12 +20,19 @@ from formulaic.errors import DataMismatchWarning
 from hierpool.core.errors import DataError, listed
 from hierpool.core.estimable import Beyond
 from hierpool.data import rows
-from hierpool.data.calls import ELEMENTWISE, OFFSET, Factor, quote
+from hierpool.data.calls import Factor, FactorKind, quote
+from hierpool.data.categories import (
+    as_category,
+    categories_of,
+    in_order,
+    made_contrasts,
+)
+from hierpool.data.category_coding import CategoryCoding
+from hierpool.data.functions import ELEMENTWISE, OFFSET
 from hierpool.data.grammar import Columns
 from hierpool.data.span import Span
 from hierpool.data.written_numbers import check_no_written_numbers
 
-MOST_CATEGORIES = 1000  # of one predictor; each is a dense column
 _CONTEXT = {name: getattr(np, name) for name in ELEMENTWISE if name != "I"} | {OFFSET: np.asarray}
 
 
@@ -35,11 +43,11 @@ class Source:
     Attributes
     ----------
     key
-        Its name there: the user's, or a plain stand-in where a function needs one.
+        Its name there, a stand-in: a column may be called ``C`` or ``np``, or anything else.
     column
         The user's column.
     shown
-        How the stand-in is written in names of terms.
+        How it is written in names of columns.
     categories
         Labels in order; None for a number.
     """
@@ -49,12 +57,17 @@ class Source:
     shown: str
     categories: pd.Index[Any] | None = None
 
+    @property
+    def labels(self) -> tuple[Any, ...]:
+        """Its categories; none for a number."""
+        return () if self.categories is None else tuple(self.categories)
+
     def values(self, frame: pd.DataFrame, user: str) -> Any:
         """The column's numbers, or its categories as they were when the model was made."""
         column = frame[self.column]
         if self.categories is None:
             return rows.to_numbers(column, self.column, user)
-        codes = self.categories.get_indexer(rows.plain_labels(pd.Index(_as_category(column))))
+        codes = self.categories.get_indexer(rows.plain_labels(pd.Index(as_category(column))))
         unseen = codes < 0
         if unseen.any():
             names = listed(dict.fromkeys(column[unseen]))
@@ -79,6 +92,8 @@ class Encoding:
         Each term as it must be typed in a formula, with the positions of its columns.
     memory
         formulaic's own state: means, knots, contrasts.
+    context
+        What its expressions name beside columns: functions, and contrasts of categories.
     span
         Which of the columns the rows of the model can tell; None: not asked.
     """
@@ -86,6 +101,7 @@ class Encoding:
     names: tuple[str, ...]
     terms: tuple[tuple[str, tuple[int, ...]], ...]
     memory: Any
+    context: Mapping[str, Any]
     span: Span | None = None
 
     @property
@@ -102,7 +118,7 @@ class Encoding:
         """The columns, shape (n, k), from the model's own frame."""
         if not self.names:
             return np.zeros((len(frame), 0))
-        X = _evaluated(lambda: self.memory.get_model_matrix(frame, context=_CONTEXT))
+        X = _evaluated(lambda: self.memory.get_model_matrix(frame, context=self.context))
         _check_finite(X, self.names, labels)
         return X
 
@@ -123,11 +139,10 @@ class Encoding:
     def _summing(self, factor: Any) -> str:
         """A factor of formulaic's as text, categories coded to sum to zero."""
         kind, _ = self.memory.encoder_state.get(factor.expr, (None, None))
-        name = quote(factor.expr) if factor.eval_method.value == "lookup" else factor.expr
         if kind is None or kind.value != "categorical":
-            return str(name)
-        inside = name[:-1] if name.startswith("C(") else f"C({name}"
-        return f"{inside}, contrasts=contr.sum)"
+            return str(factor.expr)
+        key = factor.expr.removeprefix("C(").split(",")[0]
+        return f"C({key}, contrasts=contr.sum)"
 
 
 def _evaluated(make: Any) -> np.ndarray:
@@ -348,28 +363,43 @@ def model_frame(frame: pd.DataFrame, sources: Iterable[Source]) -> pd.DataFrame:
 
 def find_sources(factors: Iterable[Factor], frame: pd.DataFrame) -> dict[Factor, list[Source]]:
     """How each factor's columns are made, learned from the rows of the model."""
-    found: dict[Factor, list[Source]] = {}
-    taken = {str(c) for c in frame.columns}
-    for factor in factors:
-        found[factor] = [_source(factor, name, frame, taken) for name in factor.columns]
-    return found
+    found = {f: [_source(f, name, frame) for name in f.columns] for f in factors}
+    sources = list(dict.fromkeys(_Key.of(f, s) for f, several in found.items() for s in several))
+    labels = [label for several in found.values() for s in several for label in s.labels]
+    said = " ".join([*(f.text for f in found), *map(str, labels)])
+    stem = "hp"
+    while stem in said:  # names of columns are put back by looking for it
+        stem += "x"
+    return {
+        f: [replace(s, key=f"{stem}{sources.index(_Key.of(f, s))}_") for s in several]
+        for f, several in found.items()
+    }
 
 
-def _source(factor: Factor, name: str, frame: pd.DataFrame, taken: set[str]) -> Source:
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What makes two columns of the model's own frame one."""
+
+    column: str
+    kind: FactorKind
+    coding: CategoryCoding
+
+    @classmethod
+    def of(cls, factor: Factor, source: Source) -> _Key:
+        kind: FactorKind = "number" if factor.kind == "offset" else factor.kind
+        return cls(source.column, kind, factor.coding)
+
+
+def _source(factor: Factor, name: str, frame: pd.DataFrame) -> Source:
+    """How a column is made; its key is yet to be chosen."""
     column = frame[name]
-    shown = quote(name, in_call=True)
-    key = name if factor.kind == "column" or (factor.kind == "number" and shown == name) else None
-    if key is None:
-        order = list(frame.columns).index(name)
-        key = f"hp{order}c" if factor.kind == "category" else f"hp{order}n"
-        while key in taken:
-            key += "x"
     if factor.kind == "category":
-        return Source(key, name, shown, _categories(column, name))
+        categories = in_order(categories_of(column, name), factor.coding, name)
+        return Source("", name, quote(name, in_call=True), categories)
     if factor.kind == "column" and rows.kind_of(column) in ("text", "mixed"):
         check_no_written_numbers(column, name)
     if factor.kind == "column" and rows.kind_of(column) in ("text", "category"):
-        return Source(key, name, shown, _categories(column, name))
+        return Source("", name, name, categories_of(column, name))
     if factor.kind == "column" and rows.kind_of(column) == "mixed":
         raise DataError(
             f"column {name!r} mixes numbers, text or other things, and a predictor is one or the "
@@ -379,36 +409,58 @@ def _source(factor: Factor, name: str, frame: pd.DataFrame, taken: set[str]) -> 
         )
     user = "a predictor" if factor.kind == "column" else f"what stands in {factor.text}"
     rows.to_numbers(column, name, user)
-    return Source(key, name, shown)
+    return Source("", name, name if factor.kind == "column" else quote(name, in_call=True))
 
 
-def _categories(column: pd.Series[Any], name: str) -> pd.Index[Any]:
-    if rows.kind_of(column) == "time":
-        rows.to_numbers(column, name, "a predictor")
-    levels, _ = rows.levels_of(_as_category(column), name)
-    if len(levels) < 2:
-        raise DataError(
-            f"column {name!r} is {listed(levels)} in every row that is used, so it has no "
-            "coefficient to estimate. Leave it out of the formula",
-            "constant-predictor",
+@dataclass(frozen=True)
+class _Written:
+    """Factors as formulaic is given them: no name and no label of the user's is among it.
+
+    Attributes
+    ----------
+    expressions
+        Each factor in stand-ins.
+    shown
+        What stands for a stand-in, or for a whole call, in the name of a column.
+    context
+        The contrasts of categories by their stand-ins.
+    """
+
+    expressions: dict[Factor, str]
+    shown: dict[str, str]
+    context: dict[str, Any]
+
+    @classmethod
+    def of(cls, found: Mapping[Factor, Sequence[Source]]) -> _Written:
+        expressions: dict[Factor, str] = {}
+        shown: dict[str, str] = {}
+        context: dict[str, Any] = {}
+        for factor, sources in found.items():
+            shown |= {s.key: s.shown for s in sources}
+            keys = tuple(s.key for s in sources)
+            if factor.kind != "category":
+                expressions[factor] = (
+                    keys[0] if factor.kind == "column" else factor.with_names(keys)
+                )
+                continue
+            (source,) = sources
+            contrasts = made_contrasts(factor.coding, source.labels)
+            context[f"{source.key}coding"] = contrasts
+            expressions[factor] = f"C({source.key}, {source.key}coding)"
+            shown[expressions[factor]] = factor.text
+        return cls(expressions, shown, context)
+
+    def readable(self, text: str) -> str:
+        """The name of a column with the user's names in it."""
+        every = "|".join(map(re.escape, sorted(self.shown, key=len, reverse=True)))
+        return re.sub(every, lambda m: self.shown[m[0]], text) if every else text
+
+    def typed(self, expression: str) -> str:
+        """A factor of formulaic's as it must be typed in a formula."""
+        return next(
+            (f.text for f, e in self.expressions.items() if e == expression),
+            self.readable(expression),
         )
-    if len(levels) > MOST_CATEGORIES:
-        raise DataError(
-            f"column {name!r} has {len(levels)} categories, each a coefficient of its own; "
-            f"{MOST_CATEGORIES} are the most. Let them vary instead: (1 | {quote(name)})",
-            "too-many-categories",
-        )
-    return levels
-
-
-def _as_category(column: pd.Series[Any]) -> pd.Series[Any]:
-    """The column with labels as they are shown: whole numbers without a point."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return column
-    labels = rows.plain_labels(pd.Index(column))
-    if labels.dtype.kind == "f" and (labels == np.floor(labels)).all():
-        labels = labels.astype(np.int64)
-    return pd.Series(labels, index=column.index)
 
 
 def learn(
@@ -418,40 +470,28 @@ def learn(
     labels: pd.Index[Any],
 ) -> tuple[Encoding, np.ndarray]:
     """The encoding of one text, with what it must remember from these rows; and their columns."""
-    other = {
-        f: f.with_names(tuple(s.key for s in found[f]))
-        for f in columns.factors
-        if f.kind != "column"
-    }
+    written = _Written.of({f: found[f] for f in columns.factors})
+    context = _CONTEXT | written.context
     matrix: list[Any] = []
 
     def make() -> Any:
-        formula = Formula(columns.written(other))
+        formula = Formula(columns.written(written.expressions))
         matrix.append(
-            formula.get_model_matrix(own, context=_CONTEXT, na_action="ignore", output="numpy")
+            formula.get_model_matrix(own, context=context, na_action="ignore", output="numpy")
         )
         return matrix[0]
 
     X = _evaluated(make)
     memory = matrix[0].model_spec
-    shown = {s.key: s.shown for f in other for s in found[f] if s.key != s.column}
-
-    def readable(text: str) -> str:
-        for key, name in shown.items():
-            text = text.replace(key, name)
-        return text
-
     terms = tuple(
         (
-            ":".join(
-                quote(f.expr) if f.eval_method.value == "lookup" else readable(f.expr)
-                for f in term.factors
-            ),
+            ":".join(written.typed(f.expr) for f in term.factors),
             tuple(range(*where.indices(len(memory.column_names)))),
         )
         for term, where in memory.term_slices.items()
     )
-    encoding = Encoding(tuple(readable(n) for n in memory.column_names), terms, memory)
+    names = tuple(written.readable(n) for n in memory.column_names)
+    encoding = Encoding(names, terms, memory, context)
     if not encoding.names:
         return encoding, np.zeros((len(own), 0))
     _check_finite(X, encoding.names, labels)

@@ -18,6 +18,7 @@ from hierpool.core.words import joined
 from hierpool.data import rows
 from hierpool.data.alike_labels import alike_labels
 from hierpool.data.calls import Factor
+from hierpool.data.categories import ordered_notices
 from hierpool.data.encoder import (
     EncodedRows,
     Encoder,
@@ -123,6 +124,7 @@ def _build(table: _Table, data: Any) -> Design:
         notices=(
             *table.notices,
             *_dropped(learned, spec),
+            *ordered_notices(table.factors, table.frame),
             *(n for t in terms for n in t.notices),
         ),
         weights=_positive(table, "weights"),

@@ -63,7 +63,7 @@ def reader_of(text: str) -> Reader:
             f"a formula is text such as 'y ~ x + (x | g)'; this is a {type(text).__name__}",
             "formula-not-text",
         )
-    flat = re.sub(r"\s", " ", text)  # one character for one: positions stay
+    flat = re.sub(r"`[^`]*`|\s", lambda m: m[0] if m[0][0] == "`" else " ", text)
     if len(flat) > MOST_CHARACTERS:
         raise FormulaError(
             f"the formula has {len(flat)} characters; {MOST_CHARACTERS} are the most", "too-deep"

@@ -6,6 +6,7 @@ Columns are named in every message, and rows by the user's own index.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -108,9 +109,19 @@ def select(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
 def _fail_unknown(name: str, table: pd.DataFrame, written: Sequence[str]) -> None:
     if name in [str(n) for n in table.index.names if n is not None]:
         advice = "it is in the index: pass data.reset_index()"
+    elif alike := [w for w in written if _folded(w) == _folded(name)]:
+        advice = (
+            f"{alike[0]!r} looks the same and is written with other characters. Write "
+            f"data = data.rename(columns={{{alike[0]!r}: {name!r}}})"
+        )
     else:
         advice = nearest(name, written)
     raise DataError(f"column {name!r} is not in the data; {advice}", "unknown-column")
+
+
+def _folded(name: str) -> str:
+    """A name less what cannot be seen: how its letters are composed, blanks at its ends."""
+    return unicodedata.normalize("NFKC", name).strip()
 
 
 def factor_columns(factor: str, table: pd.DataFrame) -> tuple[str, ...]:

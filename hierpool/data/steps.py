@@ -15,7 +15,7 @@ import pandas as pd
 
 from hierpool.core.design import Design
 from hierpool.core.spec import Covariance, GroupTerm, Spec
-from hierpool.data.calls import Factor, quote
+from hierpool.data.calls import Factor, parts_of, quote
 from hierpool.data.formula import make_spec, parse, read_columns, split_factor, with_residuals
 
 CONSTANT = "1"
@@ -50,7 +50,7 @@ class VaryingTerm:
     @property
     def parts(self) -> frozenset[str]:
         """What an interaction is made of; nothing for the constant."""
-        return frozenset() if self.is_constant else frozenset(self.text.split(":"))
+        return frozenset() if self.is_constant else frozenset(parts_of(self.text))
 
 
 def varying_terms(design: Design, factor: str) -> tuple[VaryingTerm, ...]:

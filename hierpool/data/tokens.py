@@ -7,14 +7,9 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from hierpool.core.errors import FormulaError
-from hierpool.data.calls import (
-    ALLOWED_FUNCTIONS,
-    OFFSET,
-    Factor,
-    closing,
-    column_factor,
-    read_call,
-)
+from hierpool.data.call_reader import read_call
+from hierpool.data.calls import Factor, closing, column_factor
+from hierpool.data.functions import ALLOWED_FUNCTIONS, OFFSET
 
 _TOKEN = re.compile(
     r"(?P<number>\d+(?:\.\d*)?)|(?P<quoted>`[^`]*`)|(?P<name>[^\W\d]\w*(?:\.[^\W\d]\w*)*)"
@@ -25,6 +20,11 @@ _HINTS = {
     "=": "write ~ between the response and the right-hand side",
     "`": "a backtick is not closed",
     "%": "write a:b or a/b for nested columns",
+    "$": "a formula names columns of the table: x, not data$x",
+    "[": "a formula names columns of the table: x, not data['x']",
+    "'": "a name goes in backticks: `my col`",
+    '"': "a name goes in backticks: `my col`",
+    ",": "a formula has no commas; what varies is part of it: y ~ x + (x | g)",
 }
 
 
@@ -76,6 +76,8 @@ def _token(text: str, start: int) -> tuple[Token, int]:
         if not word.strip("` "):
             raise FormulaError("there is no name in the backticks", "not-allowed", text, start, 2)
         return Token(word, start, column_factor(word[1:-1])), stop
+    stop = _end_of_name(text, stop)
+    word = text[start:stop]
     opening = len(text) - len(text[stop:].lstrip(" "))
     is_function = opening == stop or word in (*ALLOWED_FUNCTIONS, OFFSET)
     is_call = text[opening : opening + 1] == "(" and is_function
@@ -93,6 +95,13 @@ def _token(text: str, start: int) -> tuple[Token, int]:
             hint=f"a column with a dot in its name goes in backticks: `{word}`",
         )
     return Token(word, start, column_factor(word)), stop
+
+
+def _end_of_name(text: str, stop: int) -> int:
+    """Where a name ends: some scripts write vowels as marks, which belong to it."""
+    while stop < len(text) and f"a{text[stop]}".isidentifier():
+        stop += 1
+    return stop
 
 
 def fail_open(text: str, position: int) -> NoReturn:

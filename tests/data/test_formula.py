@@ -10,8 +10,9 @@ import pytest
 
 from hierpool.core.errors import ArgumentError, FormulaError
 from hierpool.core.spec import GroupTerm
-from hierpool.data.calls import ALLOWED_FUNCTIONS, NUMPY_FUNCTIONS, quote
+from hierpool.data.calls import quote
 from hierpool.data.formula import parse, read_columns, read_response, split_factor
+from hierpool.data.functions import ALLOWED_FUNCTIONS, NUMPY_FUNCTIONS
 
 READ = {
     "y ~ x": ("1 + x", []),
@@ -150,13 +151,13 @@ HINTS = {
     "y ~ x | g": "write x + (x | g); coefficients that share nothing are hp.no_pooling",
     "y ~ (1 | a + b)": "(1 | a) + (1 | b)",
     "y ~ x**2": "I(x**2)",
-    "y ~ I(x^2)": "write **: I(x**2)",
     "y ~ a.b": "`a.b`",
     "y ~ .": "name them",
     "y + z ~ x": "I(y + z) ~",
     "y ~ x (x | g)": "write a +",
     "y ~ 2*x": "I(2 * x)",
-    "y ~ lag(x)": "data['z'] = ...",
+    "y ~ sin(x)": "data['z'] = ...",
+    "y ~ lag(x)": "data['z'] = data.groupby('g')['x'].shift()",
 }
 
 
@@ -203,7 +204,6 @@ ATTACKS = [
     "center(x, _state=1)",
     "log(__builtins__)",
     "I(__file__)",
-    "C(x, contr.treatment('a'))",
     "I(9**9**9**9)",
     "I(x**9**9**9)",
     "I((9**9)**x**(9**9**9))",

@@ -100,7 +100,7 @@ ANNOUNCED = {"jax", "numpyro"}
 # Library -> where it may be imported: a folder ends in a slash.
 HEAVY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(SAMPLERS, ("bayes/full.py", "bayes/sampling.py")),
-    "formulaic": ("data/encoder.py",),
+    "formulaic": ("data/categories.py", "data/encoder.py"),
     "arviz": ("checks/", "show/"),
     "arviz_stats": ("checks/", "show/"),
     "arviz_base": ("checks/", "show/"),
