@@ -25,8 +25,6 @@ from hierpool.checks.residuals import judged
 from hierpool.core.design import Design
 from hierpool.core.errors import (
     ArgumentError,
-    DataError,
-    FormulaError,
     HierpoolWarning,
 )
 from hierpool.core.findings import Findings
@@ -183,10 +181,10 @@ def _path(bench: Bench, given: Tried) -> Iterator[Step]:
     here = given
     several = len(given.design.groups) > 1
     for _ in range(1 if several else MOST_STEPS):
-        found = [
-            compared(bench.tried(bench.design(option.spec)), here, option)
-            for option in _next(bench, here)
-        ]
+        found: list[Step] = []
+        for option in _next(bench, here):
+            with bench.skipping(option.spec):
+                found.append(compared(bench.tried(bench.design(option.spec)), here, option))
         if not found:
             return
         chosen = _chosen(found)
@@ -305,25 +303,32 @@ def _fixed_variance(tried: Tried) -> float:
     return float(np.var(tried.design.X @ tried.blup.estimate.beta, ddof=1))
 
 
-def _richer(bench: Bench, given: Tried, codes: set[str]) -> Iterator[Step]:
+def _richer(bench: Bench, given: Tried, codes: set[str]) -> list[Step]:
     """What the rows ask for: tested first, then fitted and scored where the test is clear.
 
     Clear among all that is tried (Bonferroni), unless a finding, which counts its own, asks for it.
     """
+    found: list[Step] = []
     if given.design.spec.pooling == "none":
-        return
+        return found
     additions = list(_additions(bench, given))
     for change in additions:
-        try:
+        with bench.skipping(change.spec):
             design = bench.design(change.spec, change.frame)
+            if _size(design) <= _size(given.design):  # its column was dropped: nothing new
+                continue
             larger = model_of(design, bench.priors(design))
-        except (DataError, FormulaError):  # the rows cannot tell it
-            continue
-        same = design.terms == given.design.terms
-        pair = (given.blup, larger.reml()) if same else (given.ml, larger.ml())
-        enough = ASKED_BELOW if change.code in codes else NEEDED_BELOW / len(additions)
-        if likelihood_ratio(*pair)[2] < enough:
-            yield compared(bench.tried(design), given, change)
+            same = design.terms == given.design.terms
+            pair = (given.blup, larger.reml()) if same else (given.ml, larger.ml())
+            enough = ASKED_BELOW if change.code in codes else NEEDED_BELOW / len(additions)
+            if likelihood_ratio(*pair)[2] < enough:
+                found.append(compared(bench.tried(design), given, change))
+    return found
+
+
+def _size(design: Design) -> int:
+    """Number of columns of the population and of all groups."""
+    return len(design.terms) + sum(len(g.terms) for g in design.groups)
 
 
 def _additions(bench: Bench, given: Tried) -> Iterator[Change]:
@@ -389,6 +394,8 @@ def _notes(bench: Bench, given: Tried, path: list[Step]) -> Iterator[str]:
             "What is missing was tried one at a time, and one thing can look like another: take the "
             "first, and ask again."
         )
+    for formula, why in bench.skipped.items():
+        yield f"{formula} could not be tried: {why}."
     if len(given.design.groups) > 1:
         yield "With several factors only the next step was tried; ask again from there."
     if given.fit is None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hierpool.core.errors import HierpoolWarning, UnsupportedModelError
+from hierpool.core.errors import HierpoolError, HierpoolWarning, UnsupportedModelError
 from hierpool.core.writing import check_file, make_folder, write_file
 from hierpool.data import datasets
 from hierpool.show import plots
@@ -137,6 +137,8 @@ def _advice(study: Study) -> Section | None:
             found = study.advice
         except UnsupportedModelError:
             return None
+        except HierpoolError as error:
+            return sections.no_advice(error.message)
     return sections.advice([found.sentence, *found.notes, *said], found.table, {})
 
 

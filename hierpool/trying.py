@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -21,7 +22,7 @@ from hierpool.bayes.runs import Settings, is_integrable
 from hierpool.bayes.theta import integrate
 from hierpool.checks.advice import Difference, Evidence, Kind, Step
 from hierpool.core.design import Design
-from hierpool.core.errors import ComparisonError, FitError, UnsupportedModelError
+from hierpool.core.errors import ComparisonError, FitError, HierpoolError, UnsupportedModelError
 from hierpool.core.spec import Spec
 from hierpool.data.frame import build_design
 from hierpool.fits import BlupFit, PosteriorFit
@@ -90,6 +91,8 @@ class Bench:
         Formula -> a fit that is there already.
     every
         Formula -> what was tried.
+    skipped
+        Formula -> why it could not be tried.
     """
 
     given: Model
@@ -97,6 +100,15 @@ class Bench:
     seed: int
     known: Mapping[str, PosteriorFit]
     every: dict[str, Tried] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def skipping(self, spec: Spec) -> Iterator[None]:
+        """A candidate that cannot be had is left out, and why is kept."""
+        try:
+            yield
+        except HierpoolError as error:
+            self.skipped[spec.formula] = error.message.split(". ")[0].rstrip(".")
 
     def design(self, spec: Spec, frame: pd.DataFrame | None = None) -> Design:
         """The rows of the given model in the columns of another."""

@@ -114,7 +114,7 @@ def without_term(design: Design, factor: str, gone: VaryingTerm, population: str
 def with_equal_categories(design: Design, factor: str) -> Spec | None:
     """``(1 | g) + (1 | g:c)`` in place of ``(c | g)``: one variance and one correlation for all.
 
-    None unless a category alone varies.
+    None unless a category alone varies, and some level has several rows of one category.
     """
     bars = [t for t in design.spec.groups if t.factor == factor]
     if len(bars) != 1 or len(split_factor(factor)) != 1:
@@ -122,6 +122,10 @@ def with_equal_categories(design: Design, factor: str) -> Spec | None:
     (bar,), kinds = bars, categories(design)
     factors = read_columns(bar.columns).factors
     if len(factors) != 1 or factors[0].columns[0] not in kinds:
+        return None
+    cells = pd.DataFrame({"g": design.groupings[factor].codes})
+    cells["c"] = design.frame[factors[0].columns[0]].astype(str).to_numpy()
+    if design.has_sigma and not cells.duplicated().any():
         return None
     both = f"{quote(factor)}:{quote(factors[0].columns[0])}"
     (inner,) = parse(f"y ~ (1 | {both})").groups

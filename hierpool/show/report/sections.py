@@ -308,6 +308,11 @@ def findings(every: Findings) -> Section | None:
     return Section("findings", "Findings", [Prose([text]), table])
 
 
+def no_advice(why: str) -> Section:
+    """That there is no advice, and why."""
+    return Section("advice", "What to do next", [Prose([sentence(f"there is no advice: {why}")])])
+
+
 def advice(
     sentences: Sequence[str], table: pd.DataFrame, pictures: Mapping[str, Figure]
 ) -> Section:
