@@ -246,3 +246,32 @@ def test_advice_on_something_else_says_what_to_give():
     with pytest.raises(ArgumentError, match="takes a fit, a model or a study") as caught:
         hp.advise({})
     assert caught.value.code == "advice-needs-model"
+
+
+def test_candidate_that_cannot_be_had_is_left_out_and_said():
+    rows = grouped(levels=6, rows=5).assign(row=lambda d: [f"r{i}" for i in d.index])
+    found = hp.advise(hp.complete_pooling("y ~ x", rows, "row").reml(), seed=1, draws=100)
+    assert any(
+        "y ~ x + (1 | row) could not be tried: the group 'row' has as many levels" in note
+        for note in found.notes
+    )
+
+
+def test_block_with_one_row_a_cell_is_not_asked_for_the_cell_as_a_group():
+    rng = np.random.default_rng(4)
+    rows = pd.DataFrame({"block": np.repeat(list("abcdef"), 4), "dose": list("wxyz") * 6})
+    rows["y"] = rng.normal(size=24) + np.repeat(rng.normal(size=6), 4)
+    once = hp.varying_slope("y ~ dose", rows, "block").design
+    assert steps.with_equal_categories(once, "block") is None
+    again = pd.concat([rows, rows.assign(y=rows["y"] ** 2)])
+    twice = hp.varying_slope("y ~ dose", again, "block").design
+    equal = steps.with_equal_categories(twice, "block")
+    assert equal.formula == "y ~ dose + (1 | block) + (1 | block:dose)"
+
+
+def test_column_that_would_be_dropped_is_no_addition():
+    rows = grouped(levels=8, rows=6)
+    rows["x"] = np.where(rows["x"] > 0, 1.0, -1.0) + 0.0
+    rows["z"] = rows["x"] ** 3
+    found = hp.advise(hp.varying_intercept("y ~ x + z", rows, "g").reml(), seed=1, draws=100)
+    assert not any(step.change == "I(x**2)" for step in found.steps)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import hierpool as hp
+from hierpool.core.errors import DataError
 from hierpool.core.findings import Finding, Findings
 from hierpool.reporting import central_shares, page_of
 from hierpool.show.report.methods import REFERENCES
@@ -139,3 +140,12 @@ def test_central_shares_of_uniform_values_are_the_nominal_ones():
     np.testing.assert_allclose(table["share"], table["expected"], atol=1e-3)
     sure = central_shares(np.array([0.001, 0.999]))
     assert (sure["share"] == 0).all()
+
+
+def test_report_is_written_where_advice_cannot_be_had(dyes, monkeypatch):
+    def refused(_):
+        raise DataError("the group 'h' has as many levels as rows.", "levels-equal-rows")
+
+    monkeypatch.setattr(type(dyes), "advice", property(refused))
+    (said,) = parts(page_of(dyes), Prose, "advice")
+    assert said.paragraphs == ["There is no advice: the group 'h' has as many levels as rows."]
