@@ -72,8 +72,12 @@ def _over_cells(design: Design, other: np.ndarray, name: str) -> np.ndarray | No
         table = table.groupby(level=list(range(depth)), sort=False).mean()
     cells = table.index.to_frame(index=False).set_axis(sorted(own), axis=1)
     lower = [np.ones((len(cells), 1))]
-    lower += [pd.get_dummies(cells[sorted(t)].agg(":".join, axis=1)) for t in every if t < own]
-    return _estimable(np.concatenate(lower, axis=1).astype(float)) @ table.to_numpy()
+    lower += [_dummies(cells[sorted(t)].agg(":".join, axis=1)) for t in every if t < own]
+    return _estimable(np.concatenate(lower, axis=1)) @ table.to_numpy()
+
+
+def _dummies(labels: pd.Series[str]) -> np.ndarray:
+    return pd.get_dummies(labels).to_numpy(dtype=float)
 
 
 def _without_noise(values: np.ndarray) -> np.ndarray:
