@@ -12,8 +12,8 @@ Zhang and Stephens (2009), Technometrics 51, 316-325 (the fit of the tail).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from hierpool.core.compiled import compiled
 from hierpool.core.cores import over_threads
 from hierpool.core.fast_math import exp_negative
 
@@ -23,10 +23,9 @@ _EVERY = 8  # of the draws are looked at to guess where the tail begins
 _LOWEST = -650.0  # logarithms below which ratios are not taken directly
 _LARGE = 1e100  # factors are multiplied up to this size before a logarithm is taken
 _MODERATE = 1e50  # factors of which four can be multiplied onto such a number
-_OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
 
 
-@njit("f8(f8[::1], f8)", **_OPTIONS)
+@compiled("f8(f8[::1], f8)")
 def _mean_log1p(x, b):
     """Mean of log(1 + b x), with as few logarithms as the range of numbers allows."""
     total, product = 0.0, 1.0
@@ -42,7 +41,7 @@ def _mean_log1p(x, b):
     return (total + np.log(product)) / len(x)
 
 
-@njit("void(f8[::1], f8[::1], f8[::1])", **_OPTIONS)
+@compiled("void(f8[::1], f8[::1], f8[::1])")
 def _grid_mean_log1p(x, b, out):
     """Mean of log(1 + b_j x) for every b_j of a grid, which is what the compiler vectorises over."""
     n, size = len(x), len(b)
@@ -64,7 +63,7 @@ def _grid_mean_log1p(x, b, out):
         out[j] = (out[j] + np.log(product[j])) / n
 
 
-@njit("UniTuple(f8, 2)(f8[::1])", **_OPTIONS)
+@compiled("UniTuple(f8, 2)(f8[::1])")
 def _fit_tail(x):
     """Shape and scale of a generalised Pareto distribution for sorted excesses, shape regularised."""
     n = len(x)
@@ -95,7 +94,7 @@ def _fit_tail(x):
     return (np.inf, np.nan) if np.isnan(k) else (k, scale)
 
 
-@njit("f8(f8[::1], i8)", **_OPTIONS)
+@compiled("f8(f8[::1], i8)")
 def _guess(x, tail):
     """A number that a few more than ``tail`` values of x exceed, from an eighth of them."""
     n = (len(x) + _EVERY - 1) // _EVERY
@@ -109,7 +108,7 @@ def _guess(x, tail):
     return np.partition(some, n - above)[n - above]
 
 
-@njit("UniTuple(f8[::1], 2)(f8[::1], f8, i8)", **_OPTIONS)
+@compiled("UniTuple(f8[::1], 2)(f8[::1], f8, i8)")
 def _largest(x, guess, tail):
     """The values of x above ``guess`` but for the tail; and the tail, its largest, sorted.
 
@@ -129,7 +128,7 @@ def _largest(x, guess, tail):
     return some[: count - tail].copy(), np.sort(some[count - tail :])
 
 
-@njit("UniTuple(f8, 2)(f8[::1])", fastmath={"nnan", "nsz", "reassoc"}, **_OPTIONS)
+@compiled("UniTuple(f8, 2)(f8[::1])", fastmath={"nnan", "nsz", "reassoc"})
 def _range(x):
     low, high = x[0], x[0]
     for m in range(len(x)):
@@ -138,7 +137,7 @@ def _range(x):
     return low, high
 
 
-@njit("UniTuple(f8, 2)(f8[::1], f8)", fastmath={"reassoc", "contract", "nsz"}, **_OPTIONS)
+@compiled("UniTuple(f8, 2)(f8[::1], f8)", fastmath={"reassoc", "contract", "nsz"})
 def _sums(x, guess):
     """Sum of exp(x) up to the guess, and of exp(-x)."""
     weight, density = 0.0, 0.0
@@ -149,7 +148,7 @@ def _sums(x, guess):
     return weight, density
 
 
-@njit("void(i8, i8, f8[:,::1], f8[::1], f8[:,::1])", **_OPTIONS)
+@compiled("void(i8, i8, f8[:,::1], f8[::1], f8[:,::1])")
 def _points(start, stop, log_density, log_left, out):
     draws, tail = log_density.shape[1], len(log_left)
     x, raw = np.empty(draws), np.empty(tail)

@@ -36,6 +36,11 @@ class HierpoolError(Exception):
         self.message = f"{self.message.rstrip('.')}. {sentence}"
         self.args = (f"{self.message}  [{self.code}]",)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default an exception is made again from its printed text alone, which fails here; a
+        # pool that cannot read the error of a worker waits for ever.
+        return _unpickled, (type(self), str(self)), self.__dict__
+
 
 class DataError(HierpoolError, ValueError):
     """The data cannot be used as they are."""
@@ -132,6 +137,12 @@ class HierpoolWarning(UserWarning):
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
+
+
+def _unpickled(kind: type[HierpoolError], text: str) -> HierpoolError:
+    error = kind.__new__(kind)
+    error.args = (text,)
+    return error
 
 
 def nearest(name: object, choices: Iterable[object]) -> str:

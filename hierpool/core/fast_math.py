@@ -6,16 +6,16 @@ Good to two units in the last place on their ranges; outside of them use numpy's
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-_OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
+from hierpool.core.compiled import compiled
+
 _LOWEST = -700.0
 _TO_BASE_TWO = 1.4426950408889634  # 1 / log 2
 _LOG_2_HIGH, _LOG_2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 _ROUND = 6755399441055744.0  # 1.5 * 2^52: what is added has its integer part in the last bits
 
 
-@njit("f8(f8)", **_OPTIONS)
+@compiled("f8(f8)")
 def exp_negative(x):
     """exp(x) for x <= 0; exp(-700) below that."""
     x = max(x, _LOWEST)
@@ -40,7 +40,7 @@ def exp_negative(x):
     return p * np.int64((bits + 1023) << 52).view(np.float64)
 
 
-@njit("f8(f8)", **_OPTIONS)
+@compiled("f8(f8)")
 def log_near_one(x):
     """log(x) for 0.5 <= x <= 2, as 2 artanh((x - 1) / (x + 1))."""
     s = (x - 1.0) / (x + 1.0)

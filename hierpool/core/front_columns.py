@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
+from hierpool.core.compiled import compiled
 from hierpool.core.front_plan import Products, Structure
 
-OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
 I8 = types.int64
 F1, F2, F3 = (types.Array(types.float64, n, "C") for n in (1, 2, 3))
 STRUCTURE = types.NamedUniTuple(types.Array(I8, 1, "C"), len(Structure._fields), Structure)
@@ -25,7 +25,7 @@ def _add(out, x, column, m):
         out[k] += x * column[k]
 
 
-@njit(types.void(STRUCTURE, PRODUCTS, F2, F2), **OPTIONS)
+@compiled(types.void(STRUCTURE, PRODUCTS, F2, F2))
 def times(s, products, u, out):
     """out becomes Z'Z u, for columns u (columns of Z, m) in internal order."""
     start, m = s.sizes[2], u.shape[1]
@@ -55,7 +55,7 @@ def times(s, products, u, out):
                     _add(out[col + c], x, u[row + a], m)
 
 
-@njit(types.void(STRUCTURE, F1, F2), **OPTIONS)
+@compiled(types.void(STRUCTURE, F1, F2))
 def solve_chain(s, values, x):
     """Solve back for the fronts, the rest of x (columns of M, m) being solved already."""
     m = x.shape[1]
@@ -81,7 +81,7 @@ def solve_chain(s, values, x):
                 own[k] *= scale
 
 
-@njit(types.void(STRUCTURE, F1, F2, F2), **OPTIONS)
+@compiled(types.void(STRUCTURE, F1, F2, F2))
 def solve_fronts(s, values, U, x):
     """Solve back (F, H, U) x = x for right-hand sides x (columns of M, m)."""
     start, N, m = s.sizes[2], s.sizes[3], x.shape[1]
@@ -96,7 +96,7 @@ def solve_fronts(s, values, U, x):
     solve_chain(s, values, x)
 
 
-@njit(types.void(STRUCTURE, F1, F2, F2), **OPTIONS)
+@compiled(types.void(STRUCTURE, F1, F2, F2))
 def whitened_xy(s, values, W, x):
     """x (columns of M, p + 1) becomes F^-1 Lambda'Z'(X, y), what ``solve_fronts`` starts from."""
     start, N, p = s.sizes[2], s.sizes[3], s.sizes[4]
@@ -111,7 +111,7 @@ def whitened_xy(s, values, W, x):
             x[start + i, r] = W[r, i]
 
 
-@njit(types.void(STRUCTURE, F2, F1, F1), **OPTIONS)
+@compiled(types.void(STRUCTURE, F2, F1, F1))
 def unwhiten(s, Lam, v, out):
     """out (columns in the user's order) becomes u = Lambda v."""
     for f in range(len(s.q)):
@@ -124,7 +124,7 @@ def unwhiten(s, Lam, v, out):
                 out[c + move + a] = x
 
 
-@njit(types.void(STRUCTURE, F1, F2), **OPTIONS)
+@compiled(types.void(STRUCTURE, F1, F2))
 def forward_chain(s, values, x):
     """Solve forward for the fronts and take their share from what follows, the rest included."""
     m = x.shape[1]
@@ -146,7 +146,7 @@ def forward_chain(s, values, x):
                     _add(other, -values[here + c * q + a], x[row + a], m)
 
 
-@njit(types.void(STRUCTURE, F1, F2, F2), **OPTIONS)
+@compiled(types.void(STRUCTURE, F1, F2, F2))
 def multiply_chain(s, values, z, out):
     """out += (F, H)' z, the fronts' part of the Cholesky factor of M times z."""
     m = z.shape[1]
@@ -163,7 +163,7 @@ def multiply_chain(s, values, z, out):
                     _add(out[s.nb_col[t] + c], values[here + c * q + a], z[row + a], m)
 
 
-@njit(types.void(STRUCTURE, F2, F2), **OPTIONS)
+@compiled(types.void(STRUCTURE, F2, F2))
 def scale_levels(s, B, x):
     """x becomes B x level by level, B (Q, Q) block diagonal over factors."""
     m = x.shape[1]
@@ -182,7 +182,7 @@ def scale_levels(s, B, x):
                     _add(x[c + a], B[i + a, i + b], kept[b], m)
 
 
-@njit(types.void(STRUCTURE, F3, F2, F2), **OPTIONS)
+@compiled(types.void(STRUCTURE, F3, F2, F2))
 def add_scaled_levels(s, B, x, out):
     """out += B_k x_k level by level, with a B (Q, Q, m) of its own for each column."""
     m = x.shape[1]
@@ -197,7 +197,7 @@ def add_scaled_levels(s, B, x, out):
                         target[k] += scale[k] * column[k]
 
 
-@njit(types.void(F2, F2, F1), **OPTIONS)
+@compiled(types.void(F2, F2, F1))
 def dots(a, b, out):
     """out (m,) becomes the products of the columns of a and b."""
     out[:] = 0.0
@@ -207,7 +207,7 @@ def dots(a, b, out):
             out[k] += left[k] * right[k]
 
 
-@njit(types.void(F1, F2, F2), **OPTIONS)
+@compiled(types.void(F1, F2, F2))
 def add_columns(scale, x, out):
     """out += scale x, column by column."""
     for c in range(len(x)):
@@ -216,7 +216,7 @@ def add_columns(scale, x, out):
             target[k] += scale[k] * column[k]
 
 
-@njit(types.void(F1, F2, F2), **OPTIONS)
+@compiled(types.void(F1, F2, F2))
 def turn_columns(scale, x, out):
     """out becomes x + scale out, column by column."""
     for c in range(len(x)):

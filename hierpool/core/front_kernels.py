@@ -14,12 +14,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
+from hierpool.core.compiled import compiled
 from hierpool.core.front_columns import (
     F1,
     F2,
     F3,
     I8,
-    OPTIONS,
     PRODUCTS,
     STRUCTURE,
     solve_fronts,
@@ -48,7 +48,7 @@ def _sandwich(Lam, i, q, j, w, source, source_at, target, at):
             target[at + c * q + a] = x
 
 
-@njit(types.void(STRUCTURE, PRODUCTS, F2, F1, F2, F2), **OPTIONS)
+@compiled(types.void(STRUCTURE, PRODUCTS, F2, F1, F2, F2))
 def fill(s, products, Lam, values, U, W):
     """Entries of M: the fronts' in ``values``, the rest's in U (upper triangle) and W."""
     n_fronts, start, N, p = s.sizes[1], s.sizes[2], s.sizes[3], s.sizes[4]
@@ -167,7 +167,7 @@ def _update_rest(s, e, values, U, W, T):
                 T[c, r] += x
 
 
-@njit(types.float64(STRUCTURE, F1, F2, F2, F2), **OPTIONS)
+@compiled(types.float64(STRUCTURE, F1, F2, F2, F2))
 def eliminate(s, values, U, W, T):
     """Eliminate the fronts; returns half of their log determinant."""
     half, product, scale = 0.0, 1.0, np.empty(s.q.sum())
@@ -192,7 +192,7 @@ def eliminate(s, values, U, W, T):
     return half + np.log(product)
 
 
-@njit(types.void(F2), **OPTIONS)
+@compiled(types.void(F2))
 def factor_by_hand(U):
     """U becomes its upper Cholesky factor; the lower triangle is left alone."""
     N = len(U)
@@ -208,7 +208,7 @@ def factor_by_hand(U):
                 U[j, c] -= x * U[i, c]
 
 
-@njit(types.void(F2), **OPTIONS)
+@compiled(types.void(F2))
 def _factor_by_lapack(U):
     """As ``factor_by_hand``; NaN where the matrix is not positive definite."""
     N = len(U)
@@ -221,7 +221,7 @@ def _factor_by_lapack(U):
         U[:] = np.nan
 
 
-@njit(types.float64(F2, F2, F2), **OPTIONS)
+@compiled(types.float64(F2, F2, F2))
 def whiten_rest(U, W, T):
     """Whiten X and y of the factored rest; returns half of its log determinant."""
     N = len(U)
@@ -244,7 +244,7 @@ def whiten_rest(U, W, T):
     return half
 
 
-@njit(types.float64(STRUCTURE, PRODUCTS, F2, F1, F2, F2, F2), **OPTIONS)
+@compiled(types.float64(STRUCTURE, PRODUCTS, F2, F1, F2, F2, F2))
 def reduce(s, products, Lam, values, U, W, T):
     """Fill M at one theta and eliminate the fronts; returns half of their log determinant."""
     fill(s, products, Lam, values, U, W)
@@ -252,7 +252,7 @@ def reduce(s, products, Lam, values, U, W, T):
     return eliminate(s, values, U, W, T)
 
 
-@njit(types.float64(STRUCTURE, PRODUCTS, F2, F1, F2, F2, F2), **OPTIONS)
+@compiled(types.float64(STRUCTURE, PRODUCTS, F2, F1, F2, F2, F2))
 def factor(s, products, Lam, values, U, W, T):
     """Factor M at one theta into ``values``, U and W; returns its log determinant."""
     half = reduce(s, products, Lam, values, U, W, T)
@@ -263,7 +263,7 @@ def factor(s, products, Lam, values, U, W, T):
     return 2.0 * (half + whiten_rest(U, W, T))
 
 
-@njit(types.void(I8, I8, STRUCTURE, PRODUCTS, F3, F1, F3), **OPTIONS)
+@compiled(types.void(I8, I8, STRUCTURE, PRODUCTS, F3, F1, F3))
 def sums(start, stop, s, products, Lambda, log_det, T):
     """Log det of M and what the levels explain of X and y, at theta ``start`` to ``stop``."""
     N, p = s.sizes[3], s.sizes[4]
@@ -272,7 +272,7 @@ def sums(start, stop, s, products, Lambda, log_det, T):
         log_det[k] = factor(s, products, Lambda[k], values, U, W, T[k])
 
 
-@njit(types.void(I8, I8, STRUCTURE, PRODUCTS, F3, F2, F2, F2), **OPTIONS)
+@compiled(types.void(I8, I8, STRUCTURE, PRODUCTS, F3, F2, F2, F2))
 def deviations(start, stop, s, products, Lambda, beta, noise, out):
     """Deviations u (K, columns in the user's order) given beta; ``noise`` likewise, or (0, 0)."""
     N, p, total = s.sizes[3], s.sizes[4], s.first[-1]
@@ -295,7 +295,7 @@ def deviations(start, stop, s, products, Lambda, beta, noise, out):
         unwhiten(s, Lambda[k], v[:, 0].copy(), out[k])
 
 
-@njit(types.void(F2, F2), **OPTIONS)
+@compiled(types.void(F2, F2))
 def invert_rest(U, inverse):
     """Inverse of U'U, for a small rest."""
     N = len(U)
@@ -318,7 +318,7 @@ def invert_rest(U, inverse):
             inverse[j, i] = x
 
 
-@njit(types.void(F2), **OPTIONS)
+@compiled(types.void(F2))
 def mirror(A):
     """The lower triangle of A becomes that of its upper one, tile by tile."""
     n, tile = len(A), 32
@@ -375,7 +375,7 @@ def _select_neighbours(s, e, G, rest, selected):
             selected[first + c * q + a] -= x
 
 
-@njit(types.void(STRUCTURE, F1, F2, F1), **OPTIONS)
+@compiled(types.void(STRUCTURE, F1, F2, F1))
 def select(s, values, rest, selected):
     """Blocks of M^-1 in the places of the blocks of M, from the inverse of the rest (N, N).
 
@@ -425,7 +425,7 @@ def _trace_block(raw, o, inverse, io, Lam, i, q, j, w, out, both):
                         out[j + a, j + b] += raw[o + a * q + c] * lam * inverse[io + b * q + d]
 
 
-@njit(types.void(STRUCTURE, PRODUCTS, F2, F1, F2, F2), **OPTIONS)
+@compiled(types.void(STRUCTURE, PRODUCTS, F2, F1, F2, F2))
 def trace_parts(s, products, Lam, selected, rest, out):
     """out (Q, Q) += the sums over levels of the diagonal blocks of Z'Z Lambda M^-1."""
     for e in range(s.sizes[1]):
@@ -450,7 +450,7 @@ def trace_parts(s, products, Lam, selected, rest, out):
         _trace_block(products.pairs, here, block, 0, Lam, i, q, j, w, out, row != col)
 
 
-@njit(types.void(STRUCTURE, F2, F1, F2, F1), **OPTIONS)
+@compiled(types.void(STRUCTURE, F2, F1, F2, F1))
 def diagonal_blocks(s, Lam, selected, rest, out):
     """Blocks Lambda [M^-1]_jj Lambda' of every level, (q, q) each, factors in internal order."""
     done = 0

@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
+from hierpool.core.compiled import compiled
 from hierpool.core.front_columns import (
     F1,
     F2,
     F3,
     I8,
-    OPTIONS,
     PRODUCTS,
     STRUCTURE,
     solve_fronts,
@@ -33,7 +33,7 @@ _ROWS = (
 )  # y (n,), X (n, p), Z (n, Q), and two tables of each row's levels
 
 
-@njit(types.void(STRUCTURE, F2, F1, F2, F2, F1, F2, *_ROWS, F1, F1), **OPTIONS)
+@compiled(types.void(STRUCTURE, F2, F1, F2, F2, F1, F2, *_ROWS, F1, F1))
 def judge_rows(
     s, Lam, selected, rest, solved, beta, R, y, X, Z, cols, blocks, leverage, residual
 ):  # fmt: skip
@@ -84,7 +84,7 @@ def judge_rows(
         residual[i] = e
 
 
-@njit(types.void(I8, I8, STRUCTURE, PRODUCTS, F3, F2, F3, *_ROWS, F2, F2), **OPTIONS)
+@compiled(types.void(I8, I8, STRUCTURE, PRODUCTS, F3, F2, F3, *_ROWS, F2, F2))
 def judge_many(
     start, stop, s, products, Lambda, beta, R, y, X, Z, cols, blocks, leverage, residual
 ):  # fmt: skip
@@ -198,7 +198,7 @@ def _log_density(H, e):
 _LEVELS = (I1, F1, F1, F1, F2, F2, I8_TABLE)
 
 
-@njit(types.void(STRUCTURE, F2, F1, F2, F2, types.float64, F1, F2, *_LEVELS, I8, F2), **OPTIONS)
+@compiled(types.void(STRUCTURE, F2, F1, F2, F2, types.float64, F1, F2, *_LEVELS, I8, F2))
 def judge_levels(
     s, Lam, values, rest, solved, sigma, beta, R, starts, n_rows, left_out, y, X, Z, cols, k, out
 ):
@@ -266,7 +266,7 @@ def judge_levels(
         )
 
 
-@njit(types.void(I8, I8, STRUCTURE, PRODUCTS, F3, F1, F2, F3, *_LEVELS, F2), **OPTIONS)
+@compiled(types.void(I8, I8, STRUCTURE, PRODUCTS, F3, F1, F2, F3, *_LEVELS, F2))
 def judge_levels_many(
     start, stop, s, products, Lambda, sigma, beta, R,
     starts, n_rows, left_out, y, X, Z, cols, out,

@@ -14,19 +14,18 @@ import os
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from hierpool.core.compiled import compiled
 from hierpool.core.cores import over_pieces, over_threads
 from hierpool.core.fast_math import log_near_one
 
 HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
-_OPTIONS = {"cache": True, "error_model": "numpy", "nogil": True}
 _WIDTH = 64  # values of theta worked side by side
 _PIECE = 256  # rows that one thread takes at a time
 _ALONE = 64  # values of theta that one thread does by itself
 
 
-@njit("f8(f8[:,::1], f8[:,::1], f8[:,::1])", **_OPTIONS)
+@compiled("f8(f8[:,::1], f8[:,::1], f8[:,::1])")
 def _factor(A, Lam, L):
     """L becomes the Cholesky factor of Lam'A Lam + I; returns the product of its diagonal."""
     q = Lam.shape[0]
@@ -49,7 +48,7 @@ def _factor(A, Lam, L):
     return product
 
 
-@njit("void(f8[:,::1], f8[:,::1], f8[:], f8[::1])", **_OPTIONS)
+@compiled("void(f8[:,::1], f8[:,::1], f8[:], f8[::1])")
 def _whiten(L, Lam, column, out):
     """out becomes L^-1 Lam' column."""
     q = Lam.shape[0]
@@ -62,10 +61,9 @@ def _whiten(L, Lam, column, out):
         out[i] = value / L[i, i]
 
 
-@njit(
+@compiled(
     "void(i8, i8, b1, f8[:,:,::1], f8[:,:,::1], f8[:,:,::1], f8[::1], f8[::1],"
     "f8[:,:,::1], f8[:,::1], f8[::1])",
-    **_OPTIONS,
 )
 def _level_sums(start, stop, is_lower, Lambda, A, columns, counts, log_det, GG, Gg, squared):
     # theta runs in the innermost loops, _WIDTH values at a time: the compiler vectorises them.
@@ -155,10 +153,9 @@ def level_sums(
     return log_det, GG, Gg, squared
 
 
-@njit(
+@compiled(
     "void(f8, f8, f8[::1], f8[:,::1], f8[::1], f8[:,::1], f8[::1], f8[::1], f8[::1], f8[:,:,::1],"
     "f8[:,::1], f8[::1], f8[::1])",
-    **_OPTIONS,
 )
 def _log_density(
     rows, constant, fixed, XX, Xy, precision, weighted_mean, sigma, log_det, GG, Gg, squared, out
@@ -211,10 +208,9 @@ def log_density(
     return out
 
 
-@njit(
+@compiled(
     "void(b1, f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], i8[::1],"
     "i8[::1], f8[::1], f8[:,:,::1], f8[:,::1], f8[:,::1], f8[:,:,:], f8[:,:,:])",
-    **_OPTIONS,
 )
 def _level_coefficients(
     is_lower, Lambda, root, beta, A, C, b, by_design, starts, sigma, noise, shift, population,
@@ -330,11 +326,10 @@ def level_coefficients(
         )
 
 
-@njit(
+@compiled(
     "void(i8, i8, f8[::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1],"
     "i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], f8[::1], f8[:,::1], f8[:,::1],"
     "f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1])",
-    **_OPTIONS,
 )
 def _leave_one_out(
     start, stop, sigma, Lambda, R, beta, A, C, b, design_levels, design_patterns,
@@ -484,10 +479,9 @@ def leave_one_out(
     return mean, sd
 
 
-@njit(
+@compiled(
     "void(i8, i8, b1, i8, i8[::1], i8[::1], i8[::1], f8[::1], f8[::1], f8[:,:,::1], f8[:,:,::1],"
     "f8[:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[::1], f8[:,::1], f8[:,::1], f8[:,::1])",
-    **_OPTIONS,
 )
 def _row_densities(
     start, stop, is_lower, d, levels, level_rows, rows, precision, constant, Lambda, R, beta,
@@ -667,10 +661,9 @@ def _units(plan: RowPlan) -> list[tuple[int, int, int]]:
     return units
 
 
-@njit(
+@compiled(
     "void(i8, i8, f8[::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[::1], f8[:,:,::1], f8[:,:,::1],"
     "f8[:,::1], f8[:,:,::1], f8[:,::1], f8[::1], f8[::1], f8[:,::1])",
-    **_OPTIONS,
 )
 def _leave_level_out(start, stop, sigma, Lambda, S, s, total, A, C, b, XX, Xy, yy, n_rows, out):
     J, q, p = len(b), b.shape[1], XX.shape[1]

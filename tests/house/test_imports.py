@@ -65,7 +65,8 @@ CORE_FLOORS = {
     "triangular": 0,
     "coding": 0,
     "sweep": 0,
-    "fast_math": 0,
+    "compiled": 0,
+    "fast_math": 1,
     "cores": 0,
     "writing": 1,
     "spread": 0,
@@ -108,6 +109,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "matplotlib": ("show/",),
     "jinja2": ("show/report/",),
     "numba": (
+        "core/compiled.py",
         "core/kernels.py",
         "core/front_columns.py",
         "core/front_kernels.py",
