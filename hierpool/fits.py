@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from hierpool.answers.newrows import Kind, Levels
 
 AFFORDABLE = 4e10  # operations that a question to a posterior may take
+CHEAP = 1e10  # and those that a table of means may take, before it is made of draws alone
 _R2 = pd.Index(["marginal", "conditional"], name="r2")
 
 
@@ -454,6 +455,39 @@ class PosteriorFit:
         return self.integrated.mean_coefficients(self.theta.sigma[used], self.relative_factor[used])
 
     @cached_property
+    def posterior_means(self) -> dict[str, np.ndarray]:
+        """Means of all coefficients: ``beta`` (p,), ``u_<factor>``, ``coef_<factor>`` (J, q).
+
+        The one set of means that every table, prediction and contrast uses: averages of the
+        conditional means over the draws of theta. Where the coefficients cannot be integrated out,
+        or with several factors working at every draw is too expensive, averages of the
+        coefficients' own draws; with one factor every so-many-th draw of theta has to do there.
+        """
+        K = int(np.prod(self.n_draws))
+        step = 1
+        if self.is_integrable:
+            step = max(1, int(np.ceil(self.integrated.work_per_theta * float(K) / CHEAP)))
+        if self.is_integrable and (step == 1 or len(self.design.groups) < 2):
+            means = self._averages(np.arange(0, K, step))
+        else:
+            means = {k: v.mean(axis=0) for k, v in self._coefficient_draws().items()}
+        padded = np.append(means.get("beta", np.zeros(0)), 0.0)
+        for group in self.design.groups:
+            if group.is_pooled:
+                u = means[f"u_{group.factor}"]
+                means[f"coef_{group.factor}"] = u + padded[group.population]
+        return means
+
+    def _averages(self, used: np.ndarray) -> dict[str, np.ndarray]:
+        """Averages of the conditional means at some draws of theta, a block of draws at a time."""
+        algebra, sigma, factor = self.integrated, self.theta.sigma[used], self.relative_factor[used]
+        sums: dict[str, np.ndarray] = {}
+        for some in algebra.blocks(len(used), 2 * algebra.n_deviations + len(self.design.terms)):
+            for k, v in algebra.mean_coefficients(sigma[some], factor[some]).items():
+                sums[k] = sums.get(k, np.zeros(v.shape[1:])) + v.sum(axis=0)
+        return {k: v / len(used) for k, v in sums.items()}
+
+    @cached_property
     def affordable_draws(self) -> np.ndarray:
         """Shape (chains, draws used): positions of the draws of theta that later questions use.
 
@@ -472,7 +506,8 @@ class PosteriorFit:
         index = pd.Index(self.design.terms, name="term")
         if not len(index):
             return pd.DataFrame(index=index)
-        return summary(self.variable("beta")).set_index(index)
+        table = summary(self.variable("beta"))
+        return table.assign(mean=self.posterior_means["beta"]).set_index(index)
 
     def random_effects(self, diagnostics: bool = True) -> pd.DataFrame:
         """Deviations of the levels from the population: index (factor, level, term)."""
@@ -492,25 +527,24 @@ class PosteriorFit:
         name, K = f"coef_{factor}", int(np.prod(self.n_draws))
         drawn = [self.variable(name).to_numpy()] if self._has(name) else []
         parts = drawn or (run[name] for run in self._runs_of_levels())
-        means, covariances = [], []
+        covariances = []
         for values in parts:
             flat = values.reshape(K, *values.shape[2:])
-            means.append(flat.mean(axis=0))
-            off = flat - means[-1]
+            off = flat - flat.mean(axis=0)
             covariances.append(np.einsum("kjq,kjr->jqr", off, off, optimize=True) / (K - 1))
-        return np.concatenate(means), np.concatenate(covariances)
+        return self.posterior_means[name], np.concatenate(covariances)
 
     def _level_summary(self, group: GroupDesign, key: str, diagnostics: bool) -> pd.DataFrame:
         from hierpool.checks.diagnostics import summary
 
         name = f"{key}_{group.factor}"
         if self._has(name):
-            return summary(self.variable(name), diagnostics).set_index(level_index(group))
-        parts = [
-            summary(xr.DataArray(drawn[name], dims=("chain", "draw", "level", "term")), diagnostics)
-            for drawn in self._runs_of_levels()
-        ]
-        return pd.concat(parts, ignore_index=True).set_index(level_index(group))
+            table = summary(self.variable(name), diagnostics)
+        else:
+            dims = ("chain", "draw", "level", "term")
+            runs = (xr.DataArray(drawn[name], dims=dims) for drawn in self._runs_of_levels())
+            table = pd.concat([summary(run, diagnostics) for run in runs], ignore_index=True)
+        return table.assign(mean=self.posterior_means[name].ravel()).set_index(level_index(group))
 
     def _runs_of_levels(self) -> Iterator[dict[str, np.ndarray]]:
         """Coefficients that are too many to store, some levels at a time, (chains, draws, J, q)."""
@@ -634,9 +668,9 @@ class PosteriorFit:
 
     def fitted(self) -> pd.Series:
         """Posterior means of the rows' expected values, with the user's index."""
-        draws = self.conditional_means() if self.is_integrable else self._coefficient_draws()
-        means = {k: v.mean(axis=0) for k, v in draws.items()}
-        return pd.Series(_expected(self.design, means), index=self.design.rows, name="fitted")
+        return pd.Series(
+            _expected(self.design, self.posterior_means), index=self.design.rows, name="fitted"
+        )
 
     def residuals(self) -> pd.Series:
         """Response minus fitted values, with the user's index."""
@@ -696,7 +730,8 @@ class PosteriorFit:
         -------
         DataFrame
             With the index of ``new_data``: ``mean``, ``median``, ``sd``, and the interval, named
-            as in ``fixed_effects()``.
+            as in ``fixed_effects()``. ``mean`` is that of the conditional means, as in
+            ``fitted()``: it has less Monte Carlo error than the mean of ``predict_draws()``.
         """
         from hierpool.answers.predictions import predict
 

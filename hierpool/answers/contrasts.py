@@ -70,6 +70,7 @@ def contrast(
             _draws(fit, asked).reshape(*fit.n_draws, -1), dims=("chain", "draw", "contrast")
         )
         table = summary(values, diagnostics=False, prob=prob)
+        table["mean"] = draws.means(fit, asked.combinations) + asked.constant
         sides = [(s.mean(("chain", "draw"))).to_numpy() for s in (values > 0, values < 0)]
         table["p_direction"] = np.maximum(*sides)
     else:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hierpool.core.design import GroupDesign
+from hierpool.core.henderson import Combinations
 from hierpool.core.integrated_one import IntegratedOne
 
 
@@ -43,6 +44,16 @@ def level_draws(fit: Any, group: GroupDesign, levels: np.ndarray) -> np.ndarray:
             drawn = algebra.draw_levels(theta.sigma, factor, beta, run, seed)[name]
             out[:, inside] = drawn[:, levels[inside] - run.start]
     return out
+
+
+def means(fit: Any, asked: Combinations) -> np.ndarray:
+    """Shape (m,): posterior means of combinations of coefficients, as in ``fit.fitted()``."""
+    of = fit.posterior_means
+    out = asked.X @ of["beta"] if fit.design.terms else np.zeros(len(asked.X))
+    for group, part in zip(fit.design.groups, asked.parts, strict=True):
+        own = of[f"{'u' if group.is_pooled else 'coef'}_{group.factor}"][part.levels]
+        np.add.at(out, part.which, (part.weights * own).sum(axis=1))
+    return np.asarray(out)
 
 
 def keeps_levels(fit: Any) -> bool:

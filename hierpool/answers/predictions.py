@@ -57,7 +57,9 @@ def predict(
         order.append(which)
     table = pd.concat(tables, ignore_index=True)
     table.index = pd.Index(np.concatenate(order))
-    return table.sort_index().set_axis(rows.index, axis=0)
+    # new levels and residuals have the mean zero at each value of theta
+    mean = draws.means(fit, rows.combinations) + rows.offset
+    return table.sort_index().assign(mean=mean).set_axis(rows.index, axis=0)
 
 
 def _seed(fit: Any, seed: int | None) -> int:

@@ -87,7 +87,8 @@ def ranks(
     bounds = {c: f"rank_{c}" for c in table.columns[3:]}
     columns = {"mean": "mean_rank", "median": "median_rank", **bounds}
     table = table.rename(columns=columns).drop(columns="sd")
-    table.insert(0, "coefficient", values.mean(axis=(0, 1)))
+    mean = fit.posterior_means[f"coef_{group.factor}"][:, group.terms.index(name)]
+    table.insert(0, "coefficient", mean)
     table["p_top"] = (rank <= top).mean(axis=(0, 1))
     where = level_index(group)
     table.index = where[where.get_level_values("term") == name]

@@ -58,7 +58,7 @@ def shrinkage(fit: Any) -> pd.DataFrame:
             "no-shrinkage",
         )
     if hasattr(fit, "draws"):
-        means = {k: v.mean(axis=0) for k, v in fit.conditional_means().items()}
+        means = fit.posterior_means
         factors = _factor_draws(fit)
     else:
         e = fit.estimate

@@ -49,11 +49,46 @@ def test_rows_of_the_fit_are_predicted_as_fitted(fitted, name):
     np.testing.assert_allclose(reml.predict()["estimate"], reml.fitted(), rtol=1e-9)
     table = fit.predict()
     assert list(table.index) == list(fit.design.rows)
-    error = (table["mean"] - fit.fitted()) / (table["sd"] / np.sqrt(4000))
-    assert np.abs(error).max() < 6
+    np.testing.assert_allclose(table["mean"], fit.fitted(), rtol=1e-12)
     draws = fit.predict_draws()
     assert draws.dims == ("chain", "draw", "obs")
-    np.testing.assert_allclose(draws.mean(("chain", "draw")), table["mean"], rtol=1e-10)
+    error = (draws.mean(("chain", "draw")).to_numpy() - table["mean"]) / table["sd"]
+    assert np.abs(error).max() < 6 / np.sqrt(4000)
+
+
+def test_means_are_nearer_to_a_long_run_than_those_of_the_draws():
+    model = hp.Model("Reaction ~ Days + (Days | Subject)", hp.datasets.load("sleepstudy"))
+    long = model.fit(draws=10_000, seed=99, progress=False).fitted()
+    few = model.fit(draws=250, seed=1, progress=False)
+    drawn = few.predict_draws().mean(("chain", "draw")).to_numpy()
+    ours, others = (np.sqrt(np.mean((m - long) ** 2)) for m in (few.predict()["mean"], drawn))
+    assert ours < 0.6 * others
+
+
+def test_means_of_new_levels_are_those_of_the_population(fitted):
+    fit = fitted["sleepstudy_slopes"].posterior
+    new = {"Days": [0, 4], "Subject": ["new", "new"]}
+    expected = fit.predict(new, levels="population")["mean"]
+    beta = fit.fixed_effects()["mean"]
+    np.testing.assert_allclose(expected, beta["Intercept"] + np.array([0, 4]) * beta["Days"])
+    for kind in ("mean", "response"):
+        for levels in ("new", "average"):
+            np.testing.assert_allclose(
+                fit.predict(new, levels=levels, kind=kind)["mean"], expected, rtol=1e-12
+            )
+
+
+def test_means_of_one_thing_are_one_number(fitted):
+    fit = fitted["sleepstudy_slopes"].posterior
+    beta, u = fit.fixed_effects()["mean"], fit.random_effects(False)["mean"]
+    coef = fit.coefficients(False)["mean"]
+    for term in ("Intercept", "Days"):
+        own = coef.xs(term, level="term")
+        np.testing.assert_allclose(own, beta[term] + u.xs(term, level="term"), rtol=1e-12)
+    pair = hp.contrast(fit, "Subject", ["308", "309"], term="Days")["mean"].iloc[0]
+    a, b = (coef["Subject", level, "Days"] for level in ("308", "309"))
+    assert pair == pytest.approx(a - b, rel=1e-12)
+    np.testing.assert_allclose(hp.shrinkage(fit)["partial_pooling"], coef, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", EVERY)
