@@ -116,7 +116,8 @@ def _beta_prior(priors: ModelPriors, coordinates: Coordinates) -> BetaPrior:
         return BetaPrior(np.zeros(0), np.zeros((0, 0)))
     to_working = x.to_working @ block.coding.to_user
     mean = to_working @ block.mean - coordinates.y_shift * x.to_working @ x.constant
-    root = block.precision_root @ linalg.inv(to_working)  # precision = root'root
+    back = block.coding.to_centred @ x.from_working  # the inverse, whatever the units
+    root = block.precision_root @ back  # precision = root'root
     return BetaPrior(mean, root.T @ root, block.n_flat)
 
 

@@ -168,6 +168,8 @@ def _evaluated(make: Any) -> np.ndarray:
 def _check_finite(X: np.ndarray, names: Sequence[str], labels: pd.Index[Any]) -> None:
     finite = np.isfinite(X)
     if finite.all():
+        for name, column in zip(names, X.T, strict=True):
+            rows.check_magnitude(column, name)
         return
     k = int(np.flatnonzero(~finite.all(axis=0))[0])
     values = ", ".join(sorted({str(v) for v in X[~finite[:, k], k]}))

@@ -23,6 +23,7 @@ from hierpool.data.written_numbers import fail_not_number
 
 Kind = Literal["number", "boolean", "text", "category", "time", "mixed"]
 Role = Literal["weights", "known_se"]
+LEAST, LARGEST = 1e-50, 1e50  # between which the largest value of a column has to lie
 _OBJECTS: dict[str, Kind] = {
     "string": "text",
     "boolean": "boolean",
@@ -171,9 +172,24 @@ def to_numbers(column: pd.Series[Any], name: str, role: str) -> np.ndarray:
     return values
 
 
+def check_magnitude(values: np.ndarray, name: str) -> None:
+    """Raise where the largest of some numbers is so far from one that products of them are lost."""
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest == 0 or LEAST <= largest <= LARGEST:
+        return
+    unit = f"1e{int(np.floor(np.log10(largest)))}"
+    far = "large" if largest > LARGEST else "small"
+    raise DataError(
+        f"the values of {name!r} are too {far} to calculate with: the largest is {largest:.2g}, and "
+        f"products of such numbers do not fit a float. Change its unit: divide it by {unit}",
+        "out-of-range",
+    )
+
+
 def to_positive(column: pd.Series[Any], name: str, role: Role) -> np.ndarray:
     """The column of weights or of known residual sds, shape (n,); an error where one is not positive."""
     values = to_numbers(column, name, role)
+    check_magnitude(values, name)
     bad = values <= 0
     if bad.any():
         means = (

@@ -70,10 +70,10 @@ class Satterthwaite:
         kept = values > max(values.max(), 0.0) * len(L) * np.finfo(float).eps
         values, own = values[kept], vectors[:, kept].T @ L
         F = float(np.mean((own @ beta) ** 2 / values))
-        slopes = np.einsum("ra,mab,rb->rm", own, self.gradient, own)
+        slopes = np.einsum("ra,mab,rb->rm", own, self.gradient, own) / values[:, None]
         spread = np.einsum("rm,mk,rk->r", slopes, self.parameters, slopes)
         with np.errstate(divide="ignore"):
-            df = np.where(spread > 0, 2 * values**2 / np.maximum(spread, 0.0), np.inf)
+            df = np.where(spread > 0, 2 / np.maximum(spread, 0.0), np.inf)
         return FTest(len(values), _together(df), F)
 
 
