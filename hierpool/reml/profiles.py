@@ -17,6 +17,7 @@ Bates, Maechler, Bolker, Walker (2015), J. Stat. Softw. 67(1), section 5.1.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,11 +26,13 @@ import numpy as np
 from scipy import optimize
 
 from hierpool.core.design import Design
+from hierpool.core.errors import HierpoolWarning
 from hierpool.core.gaussian import LOG_2PI
 from hierpool.core.tables import pair_positions, spread_name
 from hierpool.reml.criterion import Criterion
 from hierpool.reml.estimate import lower_root, minimise, root_in_user_coding
 
+STEPS = 200  # that a search may take
 _COLLAPSED = -8.0  # log of what an sd is multiplied by to begin near zero
 _SEARCHED = 60  # doublings of a step before an end is said to be infinite
 
@@ -262,12 +265,14 @@ class Profile:
         sigma = [np.log(surface.best[0])] if self.has_sigma else []
         self.start = np.concatenate([*start, sigma])
         self.known = [(held.estimate, self.start)]
+        self.unfinished = 0
         self.inverse = self._curvature()
 
     def rise(self, value: float) -> float:
         """Deviance at the value less the smallest one, never below zero."""
         found = [self._search(value, start) for start in self._starts(value)]
-        deviance, free = min(found, key=lambda pair: pair[0])
+        deviance, free, ended = min(found, key=lambda one: one[0])
+        self.unfinished += not ended
         if np.isfinite(deviance):
             self.known.append((value, free))
         return max(deviance - self.surface.least, 0.0)
@@ -280,24 +285,26 @@ class Profile:
             starts += [self.start + move for move in _COLLAPSED * np.eye(2, len(self.start))]
         return starts
 
-    def _search(self, value: float, start: np.ndarray) -> tuple[float, np.ndarray]:
-        """The smallest deviance near a start, and where; infinite where there is none."""
+    def _search(self, value: float, start: np.ndarray) -> tuple[float, np.ndarray, bool]:
+        """The smallest deviance near a start, infinite where there is none; where, and if it ended."""
 
         def at(free: np.ndarray) -> tuple[float, np.ndarray]:
             return self._value_and_gradient(free, value)
 
         with np.errstate(all="ignore"):
             if not len(start):
-                return at(start)[0], start
+                return at(start)[0], start, True
             found = optimize.minimize(
                 at,
                 start,
                 jac=True,
                 method="BFGS",
-                options={"gtol": 1e-4, "maxiter": 200, "hess_inv0": self.inverse},
+                options={"gtol": 1e-4, "maxiter": STEPS, "hess_inv0": self.inverse},
             )
         deviance = float(found.fun)
-        return (deviance if np.isfinite(deviance) else np.inf), np.asarray(found.x)
+        # a search that stops for want of precision (2) is at a minimum as far as it can tell
+        ended = found.status in (0, 2)
+        return (deviance if np.isfinite(deviance) else np.inf), np.asarray(found.x), ended
 
     def _value_and_gradient(self, free: np.ndarray, value: float) -> tuple[float, np.ndarray]:
         """Deviance and gradient of the free vector."""
@@ -359,7 +366,16 @@ class Profile:
 
 def interval(surface: Surface, held: Held, cut: float) -> tuple[float, float]:
     """Where the deviance has risen by ``cut`` on either side; a limit that it does not reach."""
-    low, high = (_end(surface.profile(held), side, np.sqrt(cut)) for side in (-1, 1))
+    sides = [(surface.profile(held), side) for side in (-1, 1)]
+    low, high = (_end(profile, side, np.sqrt(cut)) for profile, side in sides)
+    if missed := sum(profile.unfinished for profile, _ in sides):
+        warnings.warn(
+            f"the profile interval of {held.name} may be too narrow: at {missed} of its values the "
+            f"search for the smallest deviance had not ended after {STEPS} steps. Use "
+            "confint(method='bootstrap').",
+            HierpoolWarning,
+            stacklevel=2,
+        )
     return low, high
 
 

@@ -251,3 +251,10 @@ def test_profile_of_a_correlation_never_rises_above_the_models_without_one_of_th
     low, high = profiles.interval(surface, held, CUT)
     assert low == pytest.approx(-0.582, abs=2e-3)
     assert high == 1
+
+
+def test_a_profile_whose_searches_do_not_end_is_announced(monkeypatch):
+    fit = hp.Model("Reaction ~ Days + (Days | Subject)", SLEEP).reml()
+    monkeypatch.setattr(profiles, "STEPS", 1)
+    with pytest.warns(HierpoolWarning, match=r"interval of sd_Subject\[Days\] may be too narrow"):
+        fit.confint(quantities=["sd_Subject[Days]"])
