@@ -11,6 +11,7 @@ from hierpool.data.functions import ARGUMENTS, BASES, Value
 
 MOST_COLUMNS = 1000  # of a spline or a polynomial
 
+_UNREADABLE = 10**12
 _OF_R = {"TRUE": True, "FALSE": False, "NULL": None}
 _MOST_KNOTS_BESIDE = 5  # columns that a spline makes beyond its knots, at most
 _CODINGS = "write C(x, Treatment('b')), C(x, Sum), C(x, Helmert), C(x, Poly) or C(x, Diff)"
@@ -49,9 +50,10 @@ def _columns_made(
     df, degree, knots = (sizes.get(word, 0) for word in ("df", "degree", "knots"))
     made = max(degree, 1) if name == "poly" else max(df, knots + degree + _MOST_KNOTS_BESIDE)
     if made > MOST_COLUMNS:
+        many = f"{made:,}" if made < _UNREADABLE else f"more than {_UNREADABLE:,}"
         typed.blame(
             node,
-            f"{name}() makes {made:,} columns here; {MOST_COLUMNS:,} are the most",
+            f"{name}() makes {many} columns here; {MOST_COLUMNS:,} are the most",
             "too-many-columns",
             "a curve needs few: bs(x, df=4) or poly(x, 3)",
         )

@@ -35,6 +35,7 @@ from hierpool.data.grammar import Columns
 from hierpool.data.missing import drop_missing, told
 from hierpool.data.rows import read_frame
 from hierpool.data.span import Span, is_multiple, own_columns
+from hierpool.data.terms import MOST_COLUMNS, count_columns, terms_of
 from hierpool.data.written_numbers import check_no_unit_row
 
 __all__ = ["EncodedRows", "Encoder", "build_design", "read_frame"]
@@ -95,6 +96,7 @@ def _build(table: _Table, data: Any) -> Design:
     found = find_sources((*table.factors, *table.offsets), table.frame)
     _check_group_predictors(table, found)
     sources = tuple({s.key: s for several in found.values() for s in several}.values())
+    _check_size(table, found)
     own = model_frame(table.frame, sources)
     index = table.frame.index
     learned = {text: learn(side, found, own, index) for text, side in table.sides.items()}
@@ -136,6 +138,27 @@ def _build(table: _Table, data: Any) -> Design:
     )
     _check_response(design)
     return replace(design, notices=(*design.notices, *_group_notices(design)))
+
+
+def _check_size(table: _Table, found: Mapping[Factor, Sequence[Source]]) -> None:
+    """Raise where a side of the formula makes far too many columns; nothing is made yet."""
+    categories = {
+        factor: len(source.labels)
+        for factor, sources in found.items()
+        for source in sources
+        if source.categories is not None
+    }
+    for text, side in table.sides.items():
+        made = count_columns(terms_of(side.pieces), side.has_constant, categories)
+        if made > MOST_COLUMNS:
+            several = sorted(categories, key=lambda f: -categories[f])[:3]
+            largest = ", ".join(f"{f.text} has {categories[f]:,} categories" for f in several)
+            raise DataError(
+                f"{text!r} makes {made:,} columns; {MOST_COLUMNS:,} are the most"
+                f"{largest and f' ({largest})'}. Leave out interactions, or let categories of many "
+                "levels vary: (1 | a:b)",
+                "too-many-columns",
+            )
 
 
 def _encoder(

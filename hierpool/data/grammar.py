@@ -10,10 +10,12 @@ from typing import NoReturn
 from hierpool.core.errors import ArgumentError, FormulaError
 from hierpool.core.spec import Covariance, GroupTerm
 from hierpool.data.calls import Factor, quote
+from hierpool.data.terms import MOST_COMBINED, MOST_TERMS, TooManyTermsError, terms_of
 from hierpool.data.tokens import Token, fail_open, tokens_of
 
 MOST_CHARACTERS = 20_000
 DEEPEST = 50  # parentheses within parentheses
+MOST_GROUP_TERMS = 50  # factors with covariances of their own
 HIGHEST_POWER = 5  # (a + b)**5: interactions of five; the number of terms grows with it
 
 
@@ -171,7 +173,29 @@ class Reader:
                 has_constant = self._constant(a) == (sign == "+")
             else:
                 pieces += [f" {sign} ", *self._product(a, b)]
+        self._check_size(lo, pieces, groups)
         return Columns(has_constant, tuple(pieces), tuple(offsets)), tuple(groups)
+
+    def _check_size(
+        self, lo: int, pieces: Sequence[str | Factor], groups: Sequence[GroupTerm]
+    ) -> None:
+        """Raise where terms are so many that making them would exhaust the machine."""
+        hint = "(a + b + c)**2 makes the interactions of two columns, and no others"
+        try:
+            terms = terms_of(pieces)
+        except TooManyTermsError as error:
+            self._fail_size(lo, str(error), MOST_TERMS, hint)
+        if len(terms) > MOST_TERMS:
+            self._fail_size(lo, f"{len(terms):,} terms", MOST_TERMS, hint)
+        if terms.combined > MOST_COMBINED:
+            what = f"an interaction of {terms.combined:,} columns"
+            self._fail_size(lo, what, MOST_COMBINED, hint)
+        if len(groups) > MOST_GROUP_TERMS:
+            hint = "keep the groups that have several rows in a level"
+            self._fail_size(lo, f"{len(groups):,} group terms", MOST_GROUP_TERMS, hint)
+
+    def _fail_size(self, lo: int, what: str, most: int, hint: str) -> NoReturn:
+        self.fail(f"this makes {what}; {most:,} are the most", "too-many-terms", lo, hint)
 
     def _summands(self, lo: int, hi: int) -> Iterable[tuple[str, int, int]]:
         """Sign, start and stop of each summand; parentheses around sums are opened."""
@@ -327,6 +351,10 @@ class Reader:
                 names.append(token.factor.columns[0])
             elif token.text == "/":
                 found.append(_joined(names))
+            if len(names) > MOST_COMBINED:
+                n = sum(t.factor is not None for t in self.tokens[lo:hi])
+                hint = "make one column of them first: data['g'] = ..., then (1 | g)"
+                self._fail_size(lo, f"a group of {n:,} columns", MOST_COMBINED, hint)
         if (hi - lo) % 2 == 0:
             self._fail_factor(lo, hi - 1, hi)
         return [*found, _joined(names)]
