@@ -34,7 +34,7 @@ from hierpool.data.formula import group_text, read_columns, read_offset, read_re
 from hierpool.data.grammar import Columns
 from hierpool.data.missing import drop_missing, told
 from hierpool.data.rows import read_frame
-from hierpool.data.span import Span, is_multiple, own_columns
+from hierpool.data.span import Span, own_columns
 from hierpool.data.terms import MOST_COLUMNS, count_columns, terms_of
 from hierpool.data.written_numbers import check_no_unit_row
 
@@ -125,7 +125,7 @@ def _build(table: _Table, data: Any) -> Design:
         predictors=table.predictors,
         notices=(
             *table.notices,
-            *_dropped(learned, spec),
+            *_dropped(learned, terms, spec),
             *ordered_notices(table.factors, table.frame),
             *(n for t in terms for n in t.notices),
         ),
@@ -343,33 +343,44 @@ def _estimable(encoding: Encoding, X: np.ndarray, where: str, spec: Spec) -> Enc
     return replace(encoding, span=span)
 
 
-def _dropped(learned: Mapping[str, tuple[Encoding, np.ndarray]], spec: Spec) -> Iterator[Finding]:
-    """Say which columns are dropped, and why, for the population and each bar."""
-    for side, (encoding, X) in learned.items():
-        span, names = encoding.span, encoding.names
-        if span is None or not span.dropped:
-            continue
-        bars = [group_text(t) for t in spec.groups if t.columns == side]
-        is_population = side == spec.population or spec.pooling == "none"
-        places = [*(["the fixed effects"] if is_population else []), *bars]
-        causes: dict[str, list[str]] = {}
-        for k, parts in zip(span.dropped, span.made_of, strict=True):
-            others = [names[i] for i in parts]
-            causes.setdefault(_cause(X[:, k], others), []).append(names[k])
-        told = "; ".join(f"{listed(cause)} {why}" for why, cause in causes.items())
-        n, one = len(span.dropped), len(span.dropped) == 1
-        text = (
-            f"{n} {'column' if one else 'columns'} of {joined(places)} cannot be estimated from "
-            f"these data and {'is' if one else 'are'} dropped: {told}"
-        )
-        meaning = (
-            "Fitted values do not change. Coefficients that stay are those with the dropped ones "
-            "at zero; predictions and contrasts that need a dropped column are refused as not "
-            "estimable."
-        )
-        if any(encoding.names[k].startswith(SPLINES) for k in span.dropped):
-            meaning += " Beside a constant, write constraints='center' in the spline."
-        yield Finding("columns-dropped", "warning", text, meaning)
+def _dropped(
+    learned: Mapping[str, tuple[Encoding, np.ndarray]], terms: Iterable[_TermColumns], spec: Spec
+) -> Iterator[Finding]:
+    """Say which columns are dropped, and why, of the population and of each bar."""
+    population, pooled = learned[spec.population][0], spec.pooling != "none"
+    found = [("the fixed effects", spec.population, population)] if pooled else []
+    for part in terms:
+        place = group_text(part.term) if pooled else "the formula"
+        found.append((place, part.term.columns, part.piece.encoding))
+    alike: dict[tuple[str, tuple[str, ...]], list[tuple[str, Encoding]]] = {}
+    for place, text, encoding in found:
+        if encoding.dropped:
+            alike.setdefault((text, encoding.dropped), []).append((place, encoding))
+    for (text, _), several in alike.items():
+        yield _dropped_columns([place for place, _ in several], several[0][1], learned[text][1])
+
+
+def _dropped_columns(places: list[str], encoding: Encoding, X: np.ndarray) -> Finding:
+    span, names = encoding.span, encoding.names
+    assert span is not None
+    causes: dict[str, list[str]] = {}
+    for k, parts in zip(span.dropped, span.made_of, strict=True):
+        others = [names[i] for i in parts]
+        causes.setdefault(_cause(X[:, k], others), []).append(names[k])
+    told = "; ".join(f"{listed(cause)} {why}" for why, cause in causes.items())
+    n, one = len(span.dropped), len(span.dropped) == 1
+    text = (
+        f"{n} {'column' if one else 'columns'} of {joined(places)} cannot be estimated from "
+        f"these data and {'is' if one else 'are'} dropped: {told}"
+    )
+    meaning = (
+        "Fitted values do not change. Coefficients that stay are those with the dropped ones "
+        "at zero; predictions and contrasts that need a dropped column are refused as not "
+        "estimable."
+    )
+    if any(name.startswith(SPLINES) for name in encoding.dropped):
+        meaning += " Beside a constant, write constraints='center' in the spline."
+    return Finding("columns-dropped", "warning", text, meaning)
 
 
 def _cause(column: np.ndarray, parts: list[str]) -> str:
@@ -388,13 +399,15 @@ def _term_columns(
     table: _Table,
 ) -> _TermColumns:
     """One group term; for no pooling, columns that no level can have as its own stay common."""
+    whole = encoding
+    if term.covariance == "uncorrelated":
+        encoding = replace(encoding, span=Span.of_multiples(Z))
     every = encoding.kept
     grouping = groupings[term.factor]
-    _check_multiples(encoding, Z, term)
     within = own_columns(Z[:, every], grouping.codes, grouping.n_levels)
     own = tuple(every[k] for k in within.columns)
     chosen = own if term.covariance == "none" else every
-    common = Piece(encoding, tuple(k for k in every if k not in chosen))
+    common = Piece(whole, tuple(k for k in every if k not in chosen))
     notices: list[Finding] = []
     if term.covariance == "none":
         if common.columns:
@@ -416,21 +429,6 @@ def _term_columns(
             notices += _diagonal_factors(encoding, term)
     piece = Piece(encoding, chosen)
     return _TermColumns(term, piece, Z[:, list(chosen)], common, tuple(notices))
-
-
-def _check_multiples(encoding: Encoding, Z: np.ndarray, term: GroupTerm) -> None:
-    """Raise where a combination would be dropped from ``||``, which would change the model."""
-    if term.covariance != "uncorrelated" or encoding.span is None:
-        return
-    for k, parts in zip(encoding.span.dropped, encoding.span.made_of, strict=True):
-        if not is_multiple(Z, k, encoding.kept):
-            cause = _cause(Z[:, k], [encoding.names[i] for i in parts]).strip("()")
-            raise DataError(
-                f"{encoding.names[k]!r} in {group_text(term)} is {cause}, so their coefficients "
-                "cannot be told apart, and without it the model is another one. Leave one of them "
-                "out, or write | for ||",
-                "collinear-columns",
-            )
 
 
 def _diagonal_factors(encoding: Encoding, term: GroupTerm) -> list[Finding]:

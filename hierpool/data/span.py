@@ -124,6 +124,39 @@ class Span:
         span = replace(span, weights=weights, tolerance=tolerance)
         return replace(span, made_of=tuple(span._made_of(X, at) for at in range(len(dropped))))
 
+    @classmethod
+    def of_multiples(cls, X: np.ndarray) -> Span:
+        """The span of columns (n, k) of which none goes but zeros and multiples of one before it.
+
+        For uncorrelated coefficients: a combination of several columns adds a variance of its own.
+        """
+        kept: list[int] = []
+        made_of: dict[int, tuple[int, ...]] = {}
+        ratios: dict[int, float] = {}
+        for k, own in enumerate(X.T):
+            found = ((j, _ratio(own, X[:, j])) for j in kept)
+            j, ratio = next(((j, r) for j, r in found if r), (-1, 0.0))
+            if j < 0 and own.any():
+                kept.append(k)
+            else:
+                made_of[k], ratios[k] = (j,) if j >= 0 else (), ratio
+        size = np.abs(X).max(axis=0)
+        size[size == 0] = 1.0
+        weights = np.zeros((len(kept), len(made_of)))
+        for at, (k, parts) in enumerate(made_of.items()):
+            for j in parts:
+                weights[kept.index(j), at] = ratios[k] * size[j] / size[k]
+        return cls(
+            tuple(kept),
+            tuple(made_of),
+            tuple(made_of.values()),
+            constant=np.zeros(len(kept)),
+            means=np.zeros(X.shape[1]),
+            scales=size[[*kept, *made_of]],
+            weights=weights,
+            tolerance=np.full(len(made_of), LOOSE),
+        )
+
     def _made_of(self, X: np.ndarray, at: int) -> tuple[int, ...]:
         """The kept columns behind one dropped."""
         weights, kept = self.weights[:, at], list(self.kept)
@@ -173,6 +206,14 @@ class Span:
         return Beyond(tuple(names[k] for k in self.dropped), excess, slack)
 
 
+def _ratio(own: np.ndarray, other: np.ndarray) -> float:
+    """What one column is times the other; 0 where it is no multiple."""
+    at = int(np.argmax(np.abs(other)))
+    ratio = float(own[at] / other[at])
+    rest = np.abs(own - ratio * other).max()
+    return ratio if rest <= ROUNDING * np.abs(own).max() else 0.0
+
+
 def _size(X: np.ndarray, centre: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean (0 where nothing is centred), sd and rounding of each column; of a constant its size."""
     largest = np.abs(X).max(axis=0, initial=0.0)
@@ -181,17 +222,6 @@ def _size(X: np.ndarray, centre: bool) -> tuple[np.ndarray, np.ndarray, np.ndarr
     fixed = sd <= ROUNDING * largest
     scales = np.where(fixed, np.where(largest == 0, 1.0, largest), sd)
     return means, scales, np.where(fixed, ROUNDING, ROUNDING * largest / scales)
-
-
-def is_multiple(X: np.ndarray, column: int, others: Sequence[int]) -> bool:
-    """Whether a column is a multiple of a single one of the others, or zero."""
-    own = X[:, column]
-    for k in others:
-        at = int(np.argmax(np.abs(X[:, k])))
-        ratio = own[at] / X[at, k]
-        if (np.abs(own - ratio * X[:, k]) <= ROUNDING * np.abs(own).max()).all():
-            return True
-    return not own.any()
 
 
 def _comparable(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
