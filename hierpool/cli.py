@@ -7,6 +7,7 @@ A client of the door, like any user. Nothing heavy is imported before a command 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from hierpool.core.errors import (
     FitError,
     FormulaError,
     HierpoolError,
+    StudyInterrupted,
     listed,
 )
 from hierpool.core.printable import one_line, printable
@@ -29,7 +31,8 @@ from hierpool.core.writing import check_file, make_folder
 if TYPE_CHECKING:
     import pandas as pd
 
-USER_ERROR, FIT_ERROR = 2, 1  # exit codes
+USER_ERROR, FIT_ERROR, INTERRUPTED = 2, 1, 130  # exit codes
+CLOCK = 2.0  # seconds by which a file system may round the time of a file
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # click's, which typer may bring along
 
 
@@ -48,7 +51,7 @@ class _Commands(TyperGroup):
             where = f" See {error.ctx.command_path} --help." if error.ctx else ""
             _fail(f"{error.format_message().rstrip('.')}.{where}")
         except typer.Abort:
-            _fail("stopped.", 130)
+            _fail("stopped.", INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -133,7 +136,7 @@ def study(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the folder only.")] = False,
 ) -> None:
     """Fit every pooling of one question, compare them, and write what came out."""
-    with _plain_errors():
+    with _plain_errors() as folders:
         how = {"delimiter": delimiter, "decimal": decimal, "encoding": encoding, "sheet": sheet}
         data = _table(file, how, labels=[group] if group else [])
         if group is None:
@@ -143,6 +146,7 @@ def study(
                 "group-missing",
             )
         folder = _folder(out if out is not None else Path(f"{_stem(file)}-hierpool"), "--out")
+        folders.append(folder)
         if report is not None:  # asked before the work
             _folder(report.parent, "--report")
             check_file(report)
@@ -176,8 +180,9 @@ def tour(
     seed: Annotated[int, typer.Option(min=0, help="Repeats the same draws.")] = 1,
 ) -> None:
     """Show the boar analysis from table to report, on bundled data that are simulated."""
-    with _plain_errors():
+    with _plain_errors() as folders:
         folder = _folder(out, "--out")
+        folders.append(folder)
         data, about = hp.datasets.load("boars"), hp.datasets.about("boars")
         print(_welcome(len(data), data["boar"].nunique()))
         done = hp.study("volume ~ time", data, group="boar", seed=seed)
@@ -240,15 +245,39 @@ def _welcome(rows: int, levels: int) -> str:
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
-    """An error that is the user's to mend is told in one line; a formula keeps its caret."""
+def _plain_errors() -> Iterator[list[Path]]:
+    """An error that is the user's to mend is told in one line; a formula keeps its caret.
+
+    Gives a list for the folder of the results: an interrupt leaves in it what was done, and names
+    it.
+    """
+    folders: list[Path] = []
+    begun = time.time()
     try:
-        yield
+        yield folders
+    except KeyboardInterrupt as error:
+        _fail(_left(error, folders, begun), INTERRUPTED)
     except FormulaError as error:
         _fail(str(error))
     except HierpoolError as error:
         text = " ".join(str(error).split("\n"))
         _fail(text, FIT_ERROR if isinstance(error, FitError) else USER_ERROR)
+
+
+def _left(error: KeyboardInterrupt, folders: Sequence[Path], begun: float) -> str:
+    """What an interrupted command leaves behind, written and in words."""
+    said = "interrupted"
+    for folder in folders:
+        if isinstance(error, StudyInterrupted):
+            said = error.study.sentence
+            try:
+                error.study.save(folder)
+            except HierpoolError as failed:
+                said += f". {failed}"
+        ours = (p for p in folder.rglob("*") if p.is_file() and p.stat().st_mtime >= begun - CLOCK)
+        if files := sorted(str(p.relative_to(folder)) for p in ours):
+            return f"{said}. Written to {folder}: {listed(files, most=20)}."
+    return f"{said}. Nothing was written."
 
 
 def _fail(text: str, code: int = USER_ERROR) -> NoReturn:

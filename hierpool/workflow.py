@@ -29,6 +29,7 @@ from hierpool.core.errors import (
     FitError,
     FormulaError,
     HierpoolWarning,
+    StudyInterrupted,
     UnsupportedModelError,
     listed,
 )
@@ -41,6 +42,7 @@ from hierpool.engines import fresh_seed
 from hierpool.fits import BlupFit, PosteriorFit
 from hierpool.models import Model, pooling_ladder
 from hierpool.studies import Study
+from hierpool.unfinished import UnfinishedStudy
 
 
 def study(
@@ -88,6 +90,9 @@ def study(
         The formula cannot be read, or it has bars.
     DataError
         The data cannot be used with this formula.
+    StudyInterrupted
+        A KeyboardInterrupt, once a model has been fitted; ``error.study.fits`` holds the fits, and
+        ``error.study.save(folder)`` writes them.
 
     Examples
     --------
@@ -101,6 +106,25 @@ def study(
     arguments = {"engine": engine, "draws": draws, "chains": chains, "seed": seed, **fit_arguments}
     models = pooling_ladder(formula, frame, name, weights=weights, known_se=known_se)
     fits: dict[str, PosteriorFit] = {}
+    try:
+        return _study(formula, name, models, arguments, progress, fits)
+    except KeyboardInterrupt as stop:
+        if not fits:
+            raise
+        label = next(iter(models.values())).design.label
+        kept = UnfinishedStudy(parse(formula).formula, name, label, seed, models, fits)
+        raise StudyInterrupted(kept) from stop
+
+
+def _study(
+    formula: str,
+    name: str,
+    models: Mapping[str, Model],
+    arguments: Mapping[str, Any],
+    progress: bool,
+    fits: dict[str, PosteriorFit],
+) -> Study:
+    """The study of a ladder; ``fits`` is filled as it goes, so that an interrupt loses none."""
     with _bar(len(models) + 1, progress) as begin, _heard() as said:
         for rung, model in models.items():
             begin(rung)
@@ -126,7 +150,7 @@ def study(
         formula=parse(formula).formula,
         group=name,
         label=models[partial].design.label,
-        seed=seed,
+        seed=arguments["seed"],
         models=models,
         fits=fits,
         blups=blups,

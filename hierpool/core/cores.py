@@ -6,7 +6,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -49,8 +49,15 @@ def over_pieces(work: Callable[[Any], None], pieces: Sequence[Any]) -> None:
         for piece in pieces:
             work(piece)
         return
-    for done in [_threads(workers).submit(work, piece) for piece in pieces]:
-        done.result()
+    begun = [_threads(workers).submit(work, piece) for piece in pieces]
+    try:
+        for done in begun:
+            done.result()
+    except BaseException:  # an interrupt too: nothing of ours goes on behind the caller's back
+        for waiting in begun:
+            waiting.cancel()
+        wait(begun)
+        raise
 
 
 @functools.cache

@@ -132,6 +132,20 @@ class FitError(HierpoolError, RuntimeError):
         self.fit = fit
 
 
+class StudyInterrupted(KeyboardInterrupt):
+    """A study was interrupted; ``study`` holds the models that had been fitted.
+
+    An interrupt like any other, so that a loop or a script stops; nothing that was done is lost.
+    """
+
+    def __init__(self, study: Any) -> None:
+        super().__init__(
+            f"{study.sentence}. To keep them: import sys; kept = sys.last_value.study; "
+            "kept.fits holds them, and kept.save('folder') writes them"
+        )
+        self.study = study
+
+
 class HierpoolWarning(UserWarning):
     """For the reader of the results: said once, with the count and the worst cases by name."""
 

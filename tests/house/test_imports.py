@@ -41,11 +41,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "answering": {*JOINTS, "fits"},
     "reporting": {*JOINTS, "fits"},
     "studies": {*JOINTS, "fits", "models", "answering", "advising", "reporting"},
+    "unfinished": {*JOINTS, "fits", "models"},
     "checking": {*JOINTS, "fits", "models", "studies", "answering"},
     "workflow": {
         *JOINTS,
         *("fits", "models", "engines", "storage", "calibrating"),
-        *("answering", "studies", "checking"),
+        *("answering", "studies", "checking", "unfinished"),
     },
     "cli": {"workflow", "models", "storage", "data", "core"},
 }
