@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any, TypeGuard
 
 import numpy as np
-import pandas as pd
 
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import (
@@ -59,18 +57,6 @@ def check_top(top: object, group: GroupDesign) -> None:
 
 def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def find_label(label: Any, labels: pd.Index[Any], name: str) -> Any:
-    """The label as the model has it: the same, or the one that is written the same."""
-    if isinstance(label, Hashable) and label in labels:
-        return labels[labels.get_loc(label)]
-    written = [v for v in labels if str(v) == str(label)]
-    if len(written) != 1:
-        raise ArgumentError(
-            f"{name!r} has no level {label!r}; {nearest(label, labels)}", "unknown-choice"
-        )
-    return written[0]
 
 
 def choose_group(design: Design, factor: str | None) -> GroupDesign:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
-from hierpool.answers.choices import choose_terms, find_label
+from hierpool.answers.choices import choose_terms
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import (
     ArgumentError,
@@ -22,6 +22,7 @@ from hierpool.core.errors import (
 )
 from hierpool.core.estimable import Beyond
 from hierpool.core.henderson import Combinations, LevelPart
+from hierpool.core.label_matching import find_label, find_level
 
 Of = Literal["coefficients", "deviations"]
 MOST_PAIRS = 1000
@@ -118,7 +119,7 @@ def _of_levels(
     """Levels of a group compared, term by term."""
     every, factor = group.grouping.levels, group.factor
     chosen = _weighted(
-        levels, every, f"levels of {factor!r}", lambda v: find_label(v, every, factor)
+        levels, list(every), f"levels of {factor!r}", lambda v: every[find_level(v, group.grouping)]
     )
     keys, rows = [], []
     for label, weights in chosen:
@@ -131,7 +132,7 @@ def _of_levels(
 
 def _weighted(
     given: Sequence[Any] | Mapping[Any, float] | None,
-    every: Iterable[Any] | None,
+    every: Sequence[Any] | None,
     what: str,
     find: Callable[[Any], Any],
 ) -> list[tuple[str, dict[Any, float]]]:
@@ -146,8 +147,9 @@ def _weighted(
         )
     if isinstance(given, (str, bytes)):
         given = [given]
-    wanted = given if given is not None else every if every is not None else ()
-    values = list(dict.fromkeys(find(v) for v in wanted))
+    values = list(
+        dict.fromkeys(map(find, given)) if given is not None else every if every is not None else ()
+    )
     if len(values) < 2:
         raise ArgumentError(
             f"a comparison takes two {what} at least; given: {listed(values) or 'none'}.",
@@ -195,7 +197,8 @@ def _of_predictor(
     def find(value: Any) -> Any:
         return value if categories is None else find_label(value, categories, name)
 
-    chosen = _weighted(values, categories, f"values of {name!r}", find)
+    every = None if categories is None else list(categories)
+    chosen = _weighted(values, every, f"values of {name!r}", find)
     rows, beyond = {}, {}
     for value in dict.fromkeys(v for _, weights in chosen for v in weights):
         encoded = design.encoder.encode(held.assign(**{name: value}), factors="none")
@@ -300,6 +303,5 @@ def _find_level(design: Design, key: tuple[Any, ...]) -> tuple[int, int, int]:
         )
     group = design.group(factor)
     (name,) = choose_terms(group, term)
-    found = find_label(level, group.grouping.levels, factor)
-    (level,) = group.grouping.levels.get_indexer(pd.Index([found]))
-    return factors.index(factor), int(level), group.terms.index(name)
+    place = find_level(level, group.grouping)
+    return factors.index(factor), place, group.terms.index(name)

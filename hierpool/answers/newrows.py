@@ -101,7 +101,8 @@ def read_rows(
     if data is None:
         return _rows_of_fit(design, words)
     read = tuple(f for f, word in words.items() if word in _READ)
-    found = _encoded(design, data, read, kind)
+    anew = tuple(f for f, word in words.items() if word == "all new")
+    found = _encoded(design, data, read, anew, kind)
     _check_estimable(design, found, words)
     factors = []
     for group in design.groups:
@@ -113,11 +114,13 @@ def read_rows(
     return NewRows(found.X, found.offset, tuple(factors), sd, found.index)
 
 
-def _encoded(design: Design, data: Any, read: tuple[str, ...], kind: Kind) -> Any:
+def _encoded(
+    design: Design, data: Any, read: tuple[str, ...], anew: tuple[str, ...], kind: Kind
+) -> Any:
     """The rows in the model's columns; of a column that is missing the error says what it is for."""
     encoder = design.encoder
     try:
-        return encoder.encode(data, factors=read, residual=kind == "response")
+        return encoder.encode(data, factors=read, residual=kind == "response", anew=anew)
     except DataError as error:
         if error.code != "unknown-column":
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,25 @@ EXACT_FIT = 1e-6  # residual sd, in sds of the response, below which there is no
 
 
 @dataclass(frozen=True)
+class FactorPart:
+    """The labels of one column of a factor; ``a:b`` has two parts.
+
+    Attributes
+    ----------
+    column
+        The user's column.
+    labels
+        Its labels that have rows.
+    places
+        Shape (levels,): position in ``labels`` of each level's label.
+    """
+
+    column: str
+    labels: pd.Index[Any]
+    places: np.ndarray
+
+
+@dataclass(frozen=True)
 class Grouping:
     """Which row belongs to which level of a factor.
 
@@ -31,11 +50,14 @@ class Grouping:
         Labels of the levels, in category order, else sorted; only levels that have rows.
     codes
         Shape (n,): position in ``levels`` of each row.
+    parts
+        One for each of its columns where there are several, as in ``a:b``.
     """
 
     factor: str
     levels: pd.Index[Any]
     codes: np.ndarray
+    parts: tuple[FactorPart, ...] = ()
 
     @property
     def n_levels(self) -> int:
@@ -46,6 +68,14 @@ class Grouping:
     def n_rows(self) -> np.ndarray:
         """Shape (levels,): rows of each level."""
         return np.bincount(self.codes, minlength=len(self.levels))
+
+    def codes_of(self, places: Sequence[np.ndarray]) -> np.ndarray:
+        """Position of each pair of labels of the parts, given by their own positions; -1: none."""
+        sizes = [len(part.labels) for part in self.parts]
+        known = np.ravel_multi_index([part.places for part in self.parts], sizes)
+        asked = np.ravel_multi_index(tuple(np.maximum(p, 0) for p in places), sizes)
+        found = pd.Index(known).get_indexer(pd.Index(asked))
+        return np.asarray(np.where(np.min(places, axis=0) < 0, -1, found), dtype=np.intp)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from hierpool.core.findings import Finding
 from hierpool.data import rows
 from hierpool.data.calls import Factor, quote
 from hierpool.data.category_coding import CategoryCoding, Label, typed
+from hierpool.data.levels import levels_of
 
 MOST_CATEGORIES = 1000  # of one predictor; each is a dense column
 MOST_POLYNOMIALS = 20  # categories that are coded by polynomials: of more, digits are lost
@@ -31,7 +32,7 @@ def categories_of(column: pd.Series[Any], name: str) -> pd.Index[Any]:
     """The categories of a predictor in their order; an error where they are one or far too many."""
     if rows.kind_of(column) == "time":
         rows.to_numbers(column, name, "a predictor")
-    levels, _ = rows.levels_of(as_category(column), name)
+    levels, _ = levels_of(column, name)
     if len(levels) < 2:
         raise DataError(
             f"column {name!r} is {listed(levels)} in every row that is used, so it has no "
@@ -45,16 +46,6 @@ def categories_of(column: pd.Series[Any], name: str) -> pd.Index[Any]:
             "too-many-categories",
         )
     return levels
-
-
-def as_category(column: pd.Series[Any]) -> pd.Series[Any]:
-    """The column with labels as they are shown: whole numbers without a point."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return column
-    labels = rows.plain_labels(pd.Index(column))
-    if labels.dtype.kind == "f" and (labels == np.floor(labels)).all():
-        labels = labels.astype(np.int64)
-    return pd.Series(labels, index=column.index)
 
 
 def in_order(categories: pd.Index[Any], coding: CategoryCoding, name: str) -> pd.Index[Any]:

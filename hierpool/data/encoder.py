@@ -17,12 +17,14 @@ import pandas as pd
 from formulaic import Formula
 from formulaic.errors import DataMismatchWarning
 
+from hierpool.core.design import Grouping
 from hierpool.core.errors import DataError, listed
 from hierpool.core.estimable import Beyond
+from hierpool.core.label_matching import Place, as_known
+from hierpool.core.labels import plain_labels
 from hierpool.data import rows
 from hierpool.data.calls import Factor, FactorKind, quote
 from hierpool.data.categories import (
-    as_category,
     categories_of,
     in_order,
     made_contrasts,
@@ -30,6 +32,7 @@ from hierpool.data.categories import (
 from hierpool.data.category_coding import CategoryCoding
 from hierpool.data.functions import ELEMENTWISE, OFFSET
 from hierpool.data.grammar import Columns
+from hierpool.data.levels import read_levels
 from hierpool.data.span import Span
 from hierpool.data.written_numbers import check_no_written_numbers
 
@@ -67,10 +70,12 @@ class Source:
         column = frame[self.column]
         if self.categories is None:
             return rows.to_numbers(column, self.column, user)
-        codes = self.categories.get_indexer(rows.plain_labels(pd.Index(as_category(column))))
+        place = Place(self.column, frame.index)
+        labels = as_known(self.categories, plain_labels(pd.Index(column)), place)
+        codes = self.categories.get_indexer(labels)
         unseen = codes < 0
         if unseen.any():
-            names = listed(dict.fromkeys(column[unseen]))
+            names = listed(dict.fromkeys(labels[unseen]))
             raise DataError(
                 f"column {self.column!r} has categories that the model has not seen: {names} in "
                 f"{rows.rows_named(frame.index[unseen])}; it knows {listed(self.categories)}. "
@@ -242,7 +247,7 @@ class Encoder:
         What X is made of, piece by piece.
     groups
         Factor -> what its Z is made of.
-    levels
+    groupings
         Factor -> its levels.
     factor_columns
         Factor -> the user's columns it is made of.
@@ -255,7 +260,7 @@ class Encoder:
     sources: tuple[Source, ...]
     population: tuple[Piece, ...]
     groups: Mapping[str, tuple[Piece, ...]]
-    levels: Mapping[str, pd.Index[Any]]
+    groupings: Mapping[str, Grouping]
     factor_columns: Mapping[str, tuple[str, ...]]
     offsets: tuple[Piece, ...] = ()
     residual: tuple[rows.Role, str] | None = None
@@ -265,6 +270,7 @@ class Encoder:
         data: Any,
         factors: Literal["known", "none"] | Collection[str] = "known",
         residual: bool = False,
+        anew: Collection[str] = (),
     ) -> EncodedRows:
         """New rows in the model's columns, with the means, knots and categories it was made with.
 
@@ -278,10 +284,12 @@ class Encoder:
             of factors: the columns of these are read, and Z holds all.
         residual
             Whether the column of weights or known sds is read, in models that have one.
+        anew
+            Factors whose levels are none of the model's, whatever they are called.
         """
-        wanted = {"known": list(self.levels), "none": []}
+        wanted = {"known": list(self.groupings), "none": []}
         read = wanted[factors] if isinstance(factors, str) else factors
-        chosen = [f for f in self.levels if f in read]
+        chosen = [f for f in self.groupings if f in read]
         table = rows.read_frame(data)
         names = [s.column for s in self.sources]
         names += [c for f in chosen for c in self.factor_columns[f]]
@@ -293,8 +301,12 @@ class Encoder:
         X = join(self.population, own, frame.index)
         varying = {} if factors == "none" else self.groups
         Z = {f: join(p, own, frame.index) for f, p in varying.items()}
-        labels = {f: _labels(frame, self.factor_columns[f]) for f in chosen}
-        codes = {f: _codes(self.levels[f], labels[f], f) for f in chosen}
+        found = {
+            f: read_levels(self.groupings[f], self.factor_columns[f], frame, f in anew)
+            for f in chosen
+        }
+        codes = {f: c for f, (c, _) in found.items()}
+        labels = {f: v for f, (_, v) in found.items()}
         offset = join(self.offsets, own, frame.index).sum(axis=1)
         sd = rows.relative_sd(frame, *known) if known else 1.0
         beyond = _beyond(self.population[:1], own, frame.index)
@@ -318,28 +330,6 @@ def _check_complete(frame: pd.DataFrame) -> None:
                 "so nothing can be said about these rows. Fill them in or leave the rows out",
                 "missing-values",
             )
-
-
-def _labels(frame: pd.DataFrame, columns: Sequence[str]) -> pd.Index[Any]:
-    parts = [rows.plain_labels(pd.Index(frame[c])) for c in columns]
-    if len(parts) == 1:
-        return parts[0]
-    return pd.Index([":".join(map(str, pair)) for pair in zip(*parts, strict=True)], dtype=object)
-
-
-def _codes(levels: pd.Index[Any], labels: pd.Index[Any], factor: str) -> np.ndarray:
-    codes = levels.get_indexer(labels)
-    unseen = dict.fromkeys(labels[codes < 0])
-    written = {str(level): level for level in levels} if unseen else {}
-    for label in unseen:
-        if str(label) in written:
-            raise DataError(
-                f"the level {label!r} of {factor!r} is {type(label).__name__} here, and "
-                f"{type(written[str(label)]).__name__} in the model. Give the column the same "
-                "type",
-                "level-type",
-            )
-    return np.asarray(codes, dtype=np.intp)
 
 
 def join(pieces: Iterable[Piece], own: pd.DataFrame, labels: pd.Index[Any]) -> np.ndarray:

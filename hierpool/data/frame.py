@@ -32,6 +32,7 @@ from hierpool.data.encoder import (
 )
 from hierpool.data.formula import group_text, read_columns, read_offset, read_response
 from hierpool.data.grammar import Columns
+from hierpool.data.levels import make_grouping
 from hierpool.data.missing import drop_missing, told
 from hierpool.data.rows import read_frame
 from hierpool.data.span import Span, own_columns
@@ -91,7 +92,7 @@ def build_design(spec: Spec, data: Any) -> Design:
 
 def _build(table: _Table, data: Any) -> Design:
     spec, y = table.spec, _response(table)
-    groupings = {f: rows.make_grouping(table.frame, f, c) for f, c in table.made_of.items()}
+    groupings = {f: make_grouping(table.frame, f, c) for f, c in table.made_of.items()}
     _check_groups(spec, groupings)
     found = find_sources((*table.factors, *table.offsets), table.frame)
     _check_group_predictors(table, found)
@@ -174,7 +175,7 @@ def _encoder(
         sources,
         (Piece(whole, whole.kept), *(t.common for t in terms)),
         {f: tuple(t.piece for t in terms if t.term.factor == f) for f in _pooled(table.spec)},
-        {f: g.levels for f, g in groupings.items()},
+        groupings,
         table.made_of,
         residual=next(iter(_residual_columns(table.spec).items()), None),
     )

@@ -5,16 +5,14 @@ Columns are named in every message, and rows by the user's own index.
 
 from __future__ import annotations
 
-import math
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import narwhals.stable.v1 as nw
 import numpy as np
 import pandas as pd
 
-from hierpool.core.design import Grouping
 from hierpool.core.errors import DataError, listed, nearest
 from hierpool.core.findings import Finding
 from hierpool.data.calls import quote
@@ -76,6 +74,10 @@ def _to_pandas(column: nw.Series[Any]) -> pd.Series[Any]:
         return pd.Series(pd.Categorical(column.to_list(), categories=categories))
     if isinstance(column.dtype, nw.Categorical):
         return pd.Series(pd.Categorical(column.to_list()))
+    if column.dtype.is_integer() and column.null_count():  # numpy would make them floats
+        is_unsigned = column.dtype == nw.UInt64
+        whole = pd.UInt64Dtype() if is_unsigned else pd.Int64Dtype()
+        return pd.Series(column.to_list(), dtype=whole)
     if column.dtype.is_numeric() and not column.dtype.is_decimal():
         return pd.Series(column.to_numpy())
     return pd.Series(column.to_list(), dtype=object).infer_objects()
@@ -223,42 +225,6 @@ def _fail_not_number(column: pd.Series[Any], name: str, kind: Kind, role: str) -
     fail_not_number(column, name, role)
 
 
-def levels_of(column: pd.Series[Any], name: str) -> tuple[pd.Index[Any], np.ndarray]:
-    """Levels in category order, else sorted, and the position of each row's level."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        used = column.cat.remove_unused_categories()
-        return plain_labels(used.cat.categories), used.cat.codes.to_numpy(dtype=np.intp)
-    values = plain_labels(pd.Index(column))
-    try:
-        codes, levels = pd.factorize(values, sort=True)
-    except TypeError as error:
-        raise DataError(
-            f"the values of column {name!r} cannot be told apart and sorted ({error}). Make them "
-            f"text: data[{name!r}] = data[{name!r}].astype(str)",
-            "unusable-levels",
-        ) from error
-    return levels, codes.astype(np.intp)
-
-
-def plain_labels(labels: pd.Index[Any]) -> pd.Index[Any]:
-    """Labels as plain Python text, numpy numbers or Timestamps, whatever dtype carried them."""
-    if isinstance(labels.dtype, pd.CategoricalDtype):
-        labels = pd.Index(labels.astype(labels.dtype.categories.dtype))
-    if labels.dtype == object and pd.api.types.infer_dtype(labels) == "date":
-        return pd.DatetimeIndex(labels)
-    plain: list[tuple[Callable[[Any], bool], type]] = [
-        (pd.api.types.is_bool_dtype, bool),
-        (pd.api.types.is_integer_dtype, np.int64),
-        (pd.api.types.is_float_dtype, np.float64),
-        (pd.api.types.is_string_dtype, object),
-    ]
-    for is_such, dtype in plain:
-        if is_such(labels.dtype):
-            return pd.Index(labels.to_numpy(dtype=dtype), dtype=dtype)
-    unnamed: pd.Index[Any] = labels.rename(None)
-    return unnamed
-
-
 def unused_categories(frame: pd.DataFrame) -> tuple[Finding, ...]:
     """A note for each categorical column with categories that have no rows."""
     found = []
@@ -271,43 +237,6 @@ def unused_categories(frame: pd.DataFrame) -> tuple[Finding, ...]:
             text = f"{several} of {name!r} left out, for want of rows: {listed(unused)}"
             found.append(Finding("unused-categories", "note", text))
     return tuple(found)
-
-
-def make_grouping(frame: pd.DataFrame, factor: str, columns: Sequence[str]) -> Grouping:
-    """Rows to levels of a factor; an error where there is one level only."""
-    parts = [levels_of(frame[c], c) for c in columns]
-    levels, codes = parts[0] if len(parts) == 1 else _crossed(parts, factor)
-    if len(levels) < 2:
-        raise DataError(
-            f"the group {factor!r} has one level only, {listed(levels)}, so there is "
-            "nothing to compare or to pool. Choose a column that tells groups apart, or none",
-            "one-level",
-        )
-    return Grouping(factor, levels, codes)
-
-
-def _crossed(
-    parts: Sequence[tuple[pd.Index[Any], np.ndarray]], factor: str
-) -> tuple[pd.Index[Any], np.ndarray]:
-    """Levels of ``a:b``: each pair that has rows, called ``"a1:b1"``."""
-    sizes = [len(levels) for levels, _ in parts]
-    if math.prod(sizes) > np.iinfo(np.intp).max:
-        raise DataError(
-            f"{factor!r} crosses too many levels ({listed(sizes)}). Make one column of them first",
-            "unusable-levels",
-        )
-    flat = np.ravel_multi_index([codes for _, codes in parts], sizes)
-    present, codes = np.unique(flat, return_inverse=True)
-    places = np.unravel_index(present, sizes)
-    words = [[str(levels[i]) for i in at] for (levels, _), at in zip(parts, places, strict=True)]
-    labels = pd.Index([":".join(pair) for pair in zip(*words, strict=True)], dtype=object)
-    if not labels.is_unique:
-        raise DataError(
-            f"two levels of {factor!r} would both be called {labels[labels.duplicated()][0]!r}. "
-            "Take the colons out of the labels",
-            "unusable-levels",
-        )
-    return labels, codes.astype(np.intp)
 
 
 def check_factor_names(factors: Iterable[str]) -> None:

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hierpool.core.design import Design, Grouping
-from hierpool.core.errors import ArgumentError, listed, nearest
+from hierpool.core.errors import ArgumentError, listed
+from hierpool.core.label_matching import find_level
 from hierpool.show import lines as line
 from hierpool.show import selection
 from hierpool.show.layout import WIDTH, Picture, dress, settle, sheet, titled
@@ -146,13 +147,12 @@ def arrange(
 
 
 def _codes_of(levels: Sequence[object], grouping: Grouping) -> np.ndarray:
-    names = {str(level): k for k, level in reversed(list(enumerate(grouping.levels)))}
-    unknown = [v for v in levels if str(v) not in names]
-    if unknown or not len(levels):
-        missing = f"no level {unknown[0]!r}" if unknown else "levels=[] names none"
-        hint = nearest(unknown[0], names) if unknown else f"there are {listed(names)}"
-        raise ArgumentError(f"{missing} of {grouping.factor!r}: {hint}", "unknown-choice")
-    return np.array([names[str(v)] for v in levels])
+    if not len(levels):
+        raise ArgumentError(
+            f"levels=[] names none of {grouping.factor!r}: there are {listed(grouping.levels)}",
+            "unknown-choice",
+        )
+    return np.array([find_level(v, grouping) for v in levels])
 
 
 def _marks(

@@ -1,0 +1,118 @@
+"""Levels of factors and categories: found in the rows of a model, and in new rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpool.core.design import FactorPart, Grouping
+from hierpool.core.errors import DataError, listed
+from hierpool.core.label_matching import Place, as_known
+from hierpool.core.labels import plain_labels, shown_labels
+
+
+def levels_of(column: pd.Series[Any], name: str) -> tuple[pd.Index[Any], np.ndarray]:
+    """Levels in category order, else sorted, and the position of each row's level."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        used = column.cat.remove_unused_categories()
+        labels = shown_labels(plain_labels(used.cat.categories), name)
+        return labels, used.cat.codes.to_numpy(dtype=np.intp)
+    values = shown_labels(plain_labels(pd.Index(column)), name)
+    try:
+        codes, levels = pd.factorize(values, sort=True)
+    except TypeError as error:
+        raise DataError(
+            f"the values of column {name!r} cannot be told apart and sorted ({error}). Make them "
+            f"text: data[{name!r}] = data[{name!r}].astype(str)",
+            "unusable-levels",
+        ) from error
+    return levels, codes.astype(np.intp)
+
+
+def make_grouping(frame: pd.DataFrame, factor: str, columns: Sequence[str]) -> Grouping:
+    """Rows to levels of a factor; an error where there is one level only."""
+    parts = [levels_of(frame[c], c) for c in columns]
+    is_one = len(parts) == 1
+    grouping = Grouping(factor, *parts[0]) if is_one else _crossed(factor, columns, parts)
+    if grouping.n_levels < 2:
+        raise DataError(
+            f"the group {factor!r} has one level only, {listed(grouping.levels)}, so there is "
+            "nothing to compare or to pool. Choose a column that tells groups apart, or none",
+            "one-level",
+        )
+    return grouping
+
+
+def _crossed(
+    factor: str, columns: Sequence[str], parts: Sequence[tuple[pd.Index[Any], np.ndarray]]
+) -> Grouping:
+    """``a:b``: each pair that has rows is a level, called ``"a1:b1"``."""
+    sizes = [len(levels) for levels, _ in parts]
+    if math.prod(sizes) > np.iinfo(np.intp).max:
+        raise DataError(
+            f"{factor!r} crosses too many levels ({listed(sizes)}). Make one column of them first",
+            "unusable-levels",
+        )
+    flat = np.ravel_multi_index([codes for _, codes in parts], sizes)
+    present, codes = np.unique(flat, return_inverse=True)
+    places = np.unravel_index(present, sizes)
+    made_of = tuple(
+        FactorPart(column, labels, at)
+        for column, (labels, _), at in zip(columns, parts, places, strict=True)
+    )
+    names = _joined([p.labels[p.places] for p in made_of])
+    _check_told_apart(names, factor)
+    return Grouping(factor, names, codes.astype(np.intp), made_of)
+
+
+def _joined(parts: Sequence[pd.Index[Any]]) -> pd.Index[Any]:
+    words = [map(str, labels) for labels in parts]
+    return pd.Index([":".join(pair) for pair in zip(*words, strict=True)], dtype=object)
+
+
+def _check_told_apart(names: pd.Index[Any], factor: str) -> None:
+    if not names.is_unique:
+        raise DataError(
+            f"two levels of {factor!r} would both be called {names[names.duplicated()][0]!r}. "
+            "Take the colons out of the labels",
+            "unusable-levels",
+        )
+
+
+def read_levels(
+    grouping: Grouping, columns: Sequence[str], frame: pd.DataFrame, is_new: bool
+) -> tuple[np.ndarray, pd.Index[Any]]:
+    """Position of each new row's level in the model, -1 where it has none, and its label.
+
+    Parameters
+    ----------
+    grouping
+        Levels of the model.
+    columns
+        The columns that it is made of.
+    frame
+        The new rows.
+    is_new
+        Whether every level is another one than those of the model, whatever it is called.
+    """
+    known = [p.labels for p in grouping.parts] or [grouping.levels]
+    labels = [plain_labels(pd.Index(frame[c])) for c in columns]
+    if is_new:
+        return np.full(len(frame), -1), labels[0] if len(labels) == 1 else _joined(labels)
+    labels = [
+        as_known(levels, given, Place(name, frame.index))
+        for levels, given, name in zip(known, labels, columns, strict=True)
+    ]
+    places = [own.get_indexer(given) for own, given in zip(known, labels, strict=True)]
+    if len(columns) == 1:
+        return places[0].astype(np.intp), labels[0]
+    codes, names = grouping.codes_of(places), _joined(labels)
+    new = names[codes < 0]
+    if len(new):
+        pairs = pd.MultiIndex.from_arrays([given[codes < 0] for given in labels])
+        _check_told_apart(grouping.levels.append(new[~pairs.duplicated()]), grouping.factor)
+    return codes, names
