@@ -84,11 +84,11 @@ def as_known(known: pd.Index[Any], given: pd.Index[Any], place: Place) -> pd.Ind
     return given
 
 
-def find_label(label: object, known: pd.Index[Any], name: str) -> Any:
+def find_label(label: Any, known: pd.Index[Any], name: str) -> Any:
     """The model's label for one that the user typed."""
     if isinstance(label, Hashable) and not isinstance(label, tuple):
         given = as_known(known, plain_labels(pd.Index([label], dtype=object)), Place(name))
-        (at,) = known.get_indexer(given)
+        at = int(known.get_indexer(given)[0])
         if at >= 0:
             return known[at]
     raise ArgumentError(
@@ -96,18 +96,18 @@ def find_label(label: object, known: pd.Index[Any], name: str) -> Any:
     )
 
 
-def find_level(label: object, grouping: Grouping) -> int:
+def find_level(label: Any, grouping: Grouping) -> int:
     """Position of the level that the user typed; of ``a:b`` also as a pair of labels."""
     parts = grouping.parts
     if isinstance(label, tuple) and len(label) == len(parts):
         found = [find_label(v, p.labels, p.column) for v, p in zip(label, parts, strict=True)]
-        places = [p.labels.get_indexer([v]) for v, p in zip(found, parts, strict=True)]
+        places = [p.labels.get_indexer(pd.Index([v])) for v, p in zip(found, parts, strict=True)]
         (code,) = grouping.codes_of(places)
         if code >= 0:
             return int(code)
         label = ":".join(map(str, found))
     found = find_label(label, grouping.levels, grouping.factor)
-    (code,) = grouping.levels.get_indexer([found])
+    (code,) = grouping.levels.get_indexer(pd.Index([found]))
     return int(code)
 
 

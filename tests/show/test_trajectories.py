@@ -160,7 +160,7 @@ def test_levels_are_taken_by_name_in_the_order_given(growth, poolings):
     design, lines = design_of(data), poolings(data)
     figure = plots.trajectories(design, lines, levels=[7, "3"])
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["7", "3"]
-    with pytest.raises(ArgumentError, match=r"no level 99 of 'boar'"):
+    with pytest.raises(ArgumentError, match=r"'boar' has no level 99"):
         plots.trajectories(design, lines, levels=[99])
 
 
