@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import unicodedata
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,7 @@ from hierpool.core.labels import EXACT, Kind, check_no_true_beside_one, kind_of,
 
 _PLAIN_WHOLE = re.compile(r"0|-?[1-9][0-9]*")  # 308, and not 0308, 308.0 or 3e2
 _PLAIN_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))  # blanks of no width
 _MOST_REPLACED = 10
 _BAD = object()  # what stands for a label that cannot be read
 
@@ -281,4 +283,5 @@ def _check_spelling(known: pd.Index[Any], given: pd.Index[Any], place: Place) ->
 
 
 def _folded(text: str) -> str:
-    return "".join(text.split()).casefold()
+    seen = unicodedata.normalize("NFC", text).translate(_INVISIBLE)
+    return "".join(seen.split()).casefold()

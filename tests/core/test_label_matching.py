@@ -206,7 +206,14 @@ def test_advice_on_days_and_months_names_both_orders():
     assert "format='%m.%d.%Y') if the month does" in message
 
 
-SPELLED = {"308 ": "308", " a1": "A1", "A 1": "A1", "B c": "b c", "B\u00a0C": "b c"}
+SPELLED = {
+    "308 ": "308",
+    " a1": "A1",
+    "A 1": "A1",
+    "B c": "b c",
+    "B\u00a0C": "b c",
+    "A1\ufeff": "A1",
+}
 
 
 @pytest.mark.parametrize("new", SPELLED)
