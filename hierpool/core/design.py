@@ -242,8 +242,10 @@ class Design:
         """Sigma of a constant alone: sd(y), each row counted by its weight."""
         values = self.y_less_offset - self.y_less_offset.mean()
         weights = np.broadcast_to(self.relative_sd, values.shape) ** -2.0
+        weights = weights / weights.max()
         values = (values - np.average(values, weights=weights)) / self.relative_sd
-        return float(np.sqrt((values**2).sum() / (self.n - 1)))
+        with np.errstate(over="ignore"):  # infinite for known sds that are nothing beside it
+            return float(np.sqrt((values**2).sum() / (self.n - 1)))
 
     @cached_property
     def fingerprint(self) -> str:

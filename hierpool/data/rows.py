@@ -16,6 +16,7 @@ import pandas as pd
 from hierpool.core.errors import DataError, listed, nearest
 from hierpool.core.findings import Finding
 from hierpool.data.calls import quote
+from hierpool.data.column_types import objects, plain_type
 from hierpool.data.formula import split_factor
 from hierpool.data.written_numbers import fail_not_number
 
@@ -63,6 +64,11 @@ def read_frame(data: Any) -> pd.DataFrame:
             f"{type(data).__name__}. Write pandas.DataFrame(...) around it, with named columns",
             "not-a-table",
         ) from error
+    if nw.get_level(table) == "interchange":
+        raise DataError(
+            f"a {type(data).__name__} is not read as a table here. Write data.to_pandas()",
+            "not-a-table",
+        )
     eager = table.collect() if isinstance(table, nw.LazyFrame) else table
     return pd.DataFrame({name: _to_pandas(eager[name]) for name in eager.columns})
 
@@ -74,13 +80,16 @@ def _to_pandas(column: nw.Series[Any]) -> pd.Series[Any]:
         return pd.Series(pd.Categorical(column.to_list(), categories=categories))
     if isinstance(column.dtype, nw.Categorical):
         return pd.Series(pd.Categorical(column.to_list()))
-    if column.dtype.is_integer() and column.null_count():  # numpy would make them floats
+    exact = column.dtype.is_decimal() or isinstance(column.dtype, nw.Int128 | nw.UInt128)
+    if (
+        column.dtype.is_integer() and not exact and column.null_count()
+    ):  # numpy would make them floats
         is_unsigned = column.dtype == nw.UInt64
         whole = pd.UInt64Dtype() if is_unsigned else pd.Int64Dtype()
         return pd.Series(column.to_list(), dtype=whole)
-    if column.dtype.is_numeric() and not column.dtype.is_decimal():
+    if column.dtype.is_numeric() and not exact:
         return pd.Series(column.to_numpy())
-    return pd.Series(column.to_list(), dtype=object).infer_objects()
+    return objects(column.to_list())
 
 
 def select(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
@@ -105,7 +114,7 @@ def select(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
                 "is meant. Rename or drop the others",
                 "duplicated-column",
             )
-        chosen[name] = table.iloc[:, places[0]]
+        chosen[name] = plain_type(table.iloc[:, places[0]])
     return pd.DataFrame(chosen, index=table.index)
 
 
@@ -163,7 +172,10 @@ def to_numbers(column: pd.Series[Any], name: str, role: str) -> np.ndarray:
         _fail_not_number(column, name, kind, role)
     if isinstance(column.dtype, pd.SparseDtype):
         column = pd.Series(np.asarray(column), index=column.index)
-    values = column.to_numpy(dtype=float)
+    try:
+        values = column.to_numpy(dtype=float)
+    except OverflowError:  # a whole number of Python's that no float can hold
+        values = np.array([_as_float(value) for value in column])
     infinite = np.isinf(values)
     if infinite.any():
         raise DataError(
@@ -186,6 +198,13 @@ def check_magnitude(values: np.ndarray, name: str) -> None:
         f"products of such numbers do not fit a float. Change its unit: divide it by {unit}",
         "out-of-range",
     )
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf if value > 0 else -np.inf
 
 
 def to_positive(column: pd.Series[Any], name: str, role: Role) -> np.ndarray:
