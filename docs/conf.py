@@ -34,7 +34,7 @@ include_patterns = [
     "notebooks/*.ipynb",
     "notebooks/README.md",
     "benchmarks/*.md",
-    "hierpool/data/datasets/README.md",
+    "hierpool/datasets/README.md",
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",

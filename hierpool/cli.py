@@ -215,7 +215,7 @@ def datasets(
 
 def _table(file: Path, how: Mapping[str, str | None], labels: Sequence[str]) -> pd.DataFrame:
     """The table; what was assumed to read it is told on stderr."""
-    from hierpool.data.files import read_table
+    from hierpool.formula.files import read_table
 
     read = read_table(file, **how, labels=labels)
     if read.assumed:
@@ -224,7 +224,7 @@ def _table(file: Path, how: Mapping[str, str | None], labels: Sequence[str]) -> 
 
 
 def _stem(file: Path) -> str:
-    from hierpool.data.files import COMPRESSED
+    from hierpool.formula.files import COMPRESSED
 
     return Path(file.stem).stem if file.suffix.lower() in COMPRESSED else file.stem
 

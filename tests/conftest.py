@@ -70,12 +70,12 @@ class Fitted:
         return self.model.fit(engine="exact", seed=1, progress=False)
 
     @cached_property
-    def reml(self) -> hp.BlupFit:
+    def reml(self) -> hp.LikelihoodFit:
         """REML optimum; least squares for complete and no pooling."""
         return self.model.reml()
 
     @cached_property
-    def ml(self) -> hp.BlupFit:
+    def ml(self) -> hp.LikelihoodFit:
         """ML optimum; least squares for complete and no pooling."""
         return self.model.ml()
 

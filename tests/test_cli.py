@@ -130,7 +130,7 @@ def test_options_for_reading_reach_the_file(here, monkeypatch):
 
 def test_parquet_without_pyarrow_says_what_to_install(here, monkeypatch):
     Path("dyes.parquet").touch()
-    monkeypatch.setattr("hierpool.data.files.find_spec", lambda name: None)
+    monkeypatch.setattr("hierpool.formula.files.find_spec", lambda name: None)
     ran = run("study", "dyes.parquet", "Yield ~ 1", "-g", "Batch")
     assert_refused(ran, 'pip install "hierpool[parquet]"')
 

@@ -26,7 +26,7 @@ from .optima import (
 )
 
 
-def sum_of_leverages(fit: hp.BlupFit) -> float:
+def sum_of_leverages(fit: hp.LikelihoodFit) -> float:
     """Trace of the matrix that takes the response to the fitted values, at the fit's theta.
 
     Times sigma^2 its diagonal is the prediction error variance of the rows' expected values.
@@ -34,7 +34,7 @@ def sum_of_leverages(fit: hp.BlupFit) -> float:
     return float((fit.predict()["se"] ** 2).sum()) / sigma(fit) ** 2
 
 
-def both_machines(rows: pd.DataFrame) -> tuple[hp.BlupFit, hp.BlupFit]:
+def both_machines(rows: pd.DataFrame) -> tuple[hp.LikelihoodFit, hp.LikelihoodFit]:
     """Workers only, and machines within workers."""
     formulas = ("score ~ Machine + (1 | Worker)", "score ~ Machine + (1 | Worker/Machine)")
     first, second = (hp.Model(formula, rows).reml() for formula in formulas)

@@ -42,7 +42,7 @@ ALCOHOL = outside("alda_alcohol_use_1", prepare=years_from_14)
 GPA = outside("hox_gpa2long", prepare=students_by_number)
 
 
-def conditional_se_of_blups(fit: hp.BlupFit) -> float:
+def conditional_se_of_blups(fit: hp.LikelihoodFit) -> float:
     """Largest of lme4's conditional standard errors of the first five students."""
     return fit.random_effects(conditional=True)["se"].iloc[:5].max()
 

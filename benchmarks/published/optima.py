@@ -9,8 +9,8 @@ import pandas as pd
 
 import hierpool as hp
 
-Fit = Callable[[pd.DataFrame], hp.BlupFit]
-Reader = Callable[[hp.BlupFit], float]
+Fit = Callable[[pd.DataFrame], hp.LikelihoodFit]
+Reader = Callable[[hp.LikelihoodFit], float]
 
 
 def reml(formula: str) -> Fit:
@@ -29,24 +29,24 @@ def line_each(formula: str, group: str) -> Fit:
     return lambda rows: hp.no_pooling(formula, rows, group=group).reml()
 
 
-def of(k: int, read: Reader) -> Callable[[Sequence[hp.BlupFit]], float]:
+def of(k: int, read: Reader) -> Callable[[Sequence[hp.LikelihoodFit]], float]:
     """The same of one of several fits."""
     return lambda fits: read(fits[k])
 
 
-def loglik(fit: hp.BlupFit) -> float:
+def loglik(fit: hp.LikelihoodFit) -> float:
     return fit.loglik
 
 
-def deviance(fit: hp.BlupFit) -> float:
+def deviance(fit: hp.LikelihoodFit) -> float:
     return -2 * fit.loglik
 
 
-def aic(fit: hp.BlupFit) -> float:
+def aic(fit: hp.LikelihoodFit) -> float:
     return fit.aic
 
 
-def bic(fit: hp.BlupFit) -> float:
+def bic(fit: hp.LikelihoodFit) -> float:
     return fit.bic
 
 
@@ -76,15 +76,15 @@ def cov(factor: str, term: str, other: str) -> Reader:
     )
 
 
-def sigma(fit: hp.BlupFit) -> float:
+def sigma(fit: hp.LikelihoodFit) -> float:
     return sd("residual", "")(fit)
 
 
-def sigma2(fit: hp.BlupFit) -> float:
+def sigma2(fit: hp.LikelihoodFit) -> float:
     return sigma(fit) ** 2
 
 
-def icc(fit: hp.BlupFit) -> float:
+def icc(fit: hp.LikelihoodFit) -> float:
     return fit.icc()["icc"].iloc[0]
 
 
@@ -102,7 +102,7 @@ def log_normal_bound(factor: str, side: int) -> Reader:
     Pinheiro, Bates (2000), Mixed-Effects Models in S and S-PLUS, section 2.4.3.
     """
 
-    def read(fit: hp.BlupFit) -> float:
+    def read(fit: hp.LikelihoodFit) -> float:
         row = fit.variance_components().loc[(factor, "sd", "Intercept", "")]
         return row["estimate"] * np.exp(side * 1.959963985 * row["se"] / row["estimate"])
 

@@ -33,25 +33,25 @@ def category(*columns: str):
     return lambda rows: rows.assign(**{c: rows[c].astype(str).astype("category") for c in columns})
 
 
-def with_start(rows: pd.DataFrame) -> tuple[hp.BlupFit, hp.BlupFit]:
+def with_start(rows: pd.DataFrame) -> tuple[hp.LikelihoodFit, hp.LikelihoodFit]:
     """The fit, and least squares, where PROC MIXED begins."""
     mixed = hp.Model("distance ~ Sex + (1 | Subject)", rows).reml()
     return mixed, hp.complete_pooling("distance ~ Sex", rows).reml()
 
 
-def restricted_deviance(fit: hp.BlupFit) -> float:
+def restricted_deviance(fit: hp.LikelihoodFit) -> float:
     """-2 log restricted likelihood of least squares, whose own log-likelihood is not restricted."""
     n, p = fit.design.X.shape
     _, log_det = np.linalg.slogdet(fit.design.X.T @ fit.design.X)
     return (n - p) * (np.log(2 * np.pi * sigma2(fit)) + 1) + log_det
 
 
-def sas_aic(fit: hp.BlupFit) -> float:
+def sas_aic(fit: hp.LikelihoodFit) -> float:
     """As SAS counts under REML: parameters of the covariance only, here two."""
     return -2 * fit.loglik + 2 * 2
 
 
-def sas_bic(fit: hp.BlupFit) -> float:
+def sas_bic(fit: hp.LikelihoodFit) -> float:
     """As SAS counts: subjects, not rows."""
     return -2 * fit.loglik + 2 * np.log(len(fit.random_effects()))
 
@@ -61,7 +61,7 @@ def anova(column: str):
 
 
 BOND = outside("SAS_Bond", prepare=sas_metal)
-GAIN = outside("SAS_AvgDailyGain", prepare=category("Treatment"))
+MIN_IMPROVEMENT = outside("SAS_AvgDailyGain", prepare=category("Treatment"))
 SPLIT_PLOT = outside("sas_splitplot_stroup", prepare=category("A", "B"))
 DIVERS = outside("sas_descrtab2_orthodont_divers")
 
@@ -97,7 +97,7 @@ ANALYSES = (
         "sas_avgdailygain",
         "adg ~ InitWt + Treatment - 1 + (1|Block)",
         "ML",
-        GAIN,
+        MIN_IMPROVEMENT,
         ml("adg ~ 0 + Treatment + InitWt + (1 | Block)"),
         {
             "InitWt": beta("InitWt"),
@@ -112,7 +112,7 @@ ANALYSES = (
         "sas_avgdailygain",
         "adg ~ InitWt + Treatment + (1|Block)",
         "REML",
-        GAIN,
+        MIN_IMPROVEMENT,
         reml("adg ~ InitWt + Treatment + (1 | Block)"),
         {"REML criterion": deviance, "sd Block": sd("Block"), "sd Residual": sigma},
     ),

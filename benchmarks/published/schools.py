@@ -57,7 +57,7 @@ NEAR_SINGULAR = (
 )
 
 
-def with_and_without_interaction(rows: pd.DataFrame) -> tuple[hp.BlupFit, hp.BlupFit]:
+def with_and_without_interaction(rows: pd.DataFrame) -> tuple[hp.LikelihoodFit, hp.LikelihoodFit]:
     smaller = "popular ~ sex + extrav + texp + (extrav | class)"
     return hp.Model(FULL, rows).ml(), hp.Model(smaller, rows).ml()
 

@@ -64,7 +64,7 @@ def estimate(player: str):
     return lambda found: found.estimates[player]
 
 
-def pooled_schools(rows: pd.DataFrame) -> hp.BlupFit:
+def pooled_schools(rows: pd.DataFrame) -> hp.LikelihoodFit:
     return hp.complete_pooling("effect ~ 1", rows, known_se="se").reml()
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hierpool.answers import draws
-from hierpool.answers.choices import check_probability, is_posterior
-from hierpool.answers.compared import Compared, Of, read
+from hierpool.algebra.mixed_model_equations import Henderson
+from hierpool.answers import coefficient_draws
+from hierpool.answers.arguments import check_probability, is_posterior
+from hierpool.answers.contrast_spec import Compared, Of, read
 from hierpool.answers.estimates import estimates
-from hierpool.checks.diagnostics import summary
-from hierpool.core.henderson import Henderson
+from hierpool.draws.summary import summary
 
 
 def contrast(
@@ -32,7 +32,7 @@ def contrast(
     Parameters
     ----------
     fit
-        A ``PosteriorFit`` or a ``BlupFit``.
+        A ``PosteriorFit`` or a ``LikelihoodFit``.
     what
         **A group**, ``"Subject"``: its levels are compared, term by term. **A predictor**,
         ``"Machine"`` or ``"Days"``: expected values are compared where it has one value and
@@ -58,7 +58,7 @@ def contrast(
     DataFrame
         Index ``contrast``; for a group (factor, contrast, term). Of a posterior: ``mean``,
         ``median``, ``sd``, interval, and ``p_direction``, the probability of the sign that is more
-        probable. Of a BlupFit: ``estimate``, ``se``, normal interval; ``se`` is the root of the
+        probable. Of a LikelihoodFit: ``estimate``, ``se``, normal interval; ``se`` is the root of the
         joint prediction error variance (Henderson's equations), the standard deviations of the
         model taken for known.
     """
@@ -70,7 +70,7 @@ def contrast(
             _draws(fit, asked).reshape(*fit.n_draws, -1), dims=("chain", "draw", "contrast")
         )
         table = summary(values, diagnostics=False, prob=prob)
-        table["mean"] = draws.means(fit, asked.combinations) + asked.constant
+        table["mean"] = coefficient_draws.means(fit, asked.combinations) + asked.constant
         sides = [(s.mean(("chain", "draw"))).to_numpy() for s in (values > 0, values < 0)]
         table["p_direction"] = np.maximum(*sides)
     else:
@@ -84,12 +84,12 @@ def contrast(
 def _draws(fit: Any, asked: Compared) -> np.ndarray:
     """Shape (K, m): draws of the combinations."""
     t = asked.combinations
-    out = draws.beta_draws(fit) @ t.X.T + asked.constant
+    out = coefficient_draws.beta_draws(fit) @ t.X.T + asked.constant
     for group, part in zip(fit.design.groups, t.parts, strict=True):
         if not len(part.which):
             continue
         levels, place = np.unique(part.levels, return_inverse=True)
-        own = draws.level_draws(fit, group, levels)
+        own = coefficient_draws.level_draws(fit, group, levels)
         for e, i in enumerate(part.which):
             out[:, i] += own[:, place[e]] @ part.weights[e]
     return np.asarray(out)

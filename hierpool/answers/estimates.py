@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hierpool.answers.choices import check_probability
-from hierpool.answers.newrows import Kind, Levels, read_rows
-from hierpool.checks.diagnostics import normal_interval
-from hierpool.core.henderson import Henderson
+from hierpool.algebra.mixed_model_equations import Henderson
+from hierpool.answers.arguments import check_probability
+from hierpool.answers.new_data import Kind, Levels, read_rows
+from hierpool.draws.summary import normal_interval
 
 
 def predict(

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hierpool.answers import draws
-from hierpool.answers.choices import check_probability, check_seed
-from hierpool.answers.newrows import FactorRows, Kind, Levels, NewRows, read_rows
-from hierpool.checks.diagnostics import summary
+from hierpool.answers import coefficient_draws
+from hierpool.answers.arguments import check_probability, check_seed
+from hierpool.answers.new_data import FactorRows, Kind, Levels, NewRows, read_rows
 from hierpool.core.results import OBS_DIM, index_labels
+from hierpool.draws.summary import summary
 
 _BLOCK_NUMBERS = 4_000_000  # draws x rows at once
 
@@ -58,7 +58,7 @@ def predict(
     table = pd.concat(tables, ignore_index=True)
     table.index = pd.Index(np.concatenate(order))
     # new levels and residuals have the mean zero at each value of theta
-    mean = draws.means(fit, rows.combinations) + rows.offset
+    mean = coefficient_draws.means(fit, rows.combinations) + rows.offset
     return table.sort_index().assign(mean=mean).set_axis(rows.index, axis=0)
 
 
@@ -79,7 +79,9 @@ class _Asked:
         """Positions of some rows and their draws, shape (chains, draws, rows), block by block."""
         size = max(1, _BLOCK_NUMBERS // len(self._beta))
         order = np.arange(len(self.rows))
-        if not draws.keeps_levels(self.fit):  # rows of a level together, so that it is drawn once
+        if not coefficient_draws.keeps_levels(
+            self.fit
+        ):  # rows of a level together, so that it is drawn once
             order = np.argsort(self.rows.factors[0].codes, kind="stable")
         for start in range(0, len(order), size):
             which = order[start : start + size]
@@ -102,14 +104,16 @@ class _Asked:
                 variance = variance + np.square(np.einsum("nq,kqr->knr", Z, root)).sum(axis=2)
         if self.kind == "response":
             for at, i in enumerate(which):
-                noise = draws.own_generator(self.seed, "row", i).standard_normal(len(out))
+                noise = coefficient_draws.own_generator(self.seed, "row", i).standard_normal(
+                    len(out)
+                )
                 out[:, at] += noise * np.sqrt(variance[:, at])
         return out
 
     def _add_known(self, out: np.ndarray, factor: FactorRows, which: np.ndarray) -> None:
         at = np.flatnonzero(factor.is_known[which])
         levels, place = np.unique(factor.codes[which[at]], return_inverse=True)
-        own = draws.level_draws(self.fit, factor.group, levels)
+        own = coefficient_draws.level_draws(self.fit, factor.group, levels)
         for q, column in enumerate(factor.Z[which[at]].T):
             out[:, at] += own[:, place, q] * column
 
@@ -121,19 +125,19 @@ class _Asked:
         assert factor.labels is not None
         place, labels = pd.factorize(factor.labels[which[at]])
         for j, label in enumerate(labels):
-            own = draws.own_generator(self.seed, "level", name, label)
+            own = coefficient_draws.own_generator(self.seed, "level", name, label)
             u = np.einsum("kqr,kr->kq", root, own.standard_normal(root.shape[:2]))
             mine = at[place == j]
             out[:, mine] += u @ factor.Z[which[mine]].T
 
     @cached_property
     def _beta(self) -> np.ndarray:
-        return draws.beta_draws(self.fit)
+        return coefficient_draws.beta_draws(self.fit)
 
     @cached_property
     def _sigma(self) -> np.ndarray:
         if self.fit.design.has_sigma:
-            return draws.flat(self.fit, "sigma")
+            return coefficient_draws.flat(self.fit, "sigma")
         return np.ones(len(self._beta))
 
     @cached_property
@@ -141,7 +145,7 @@ class _Asked:
         """Roots of the covariances of the factors whose levels are drawn; empty for the others."""
         none = np.zeros((0, 0, 0))
         return tuple(
-            draws.spread_roots(self.fit, f.group)
+            coefficient_draws.spread_roots(self.fit, f.group)
             if f.levels not in ("known", "population")
             else none
             for f in self.rows.factors

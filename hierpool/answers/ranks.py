@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hierpool.answers import draws
-from hierpool.answers.choices import (
+from hierpool.answers import coefficient_draws
+from hierpool.answers.arguments import (
     check_probability,
     check_top,
     choose_group,
     choose_terms,
     is_posterior,
 )
-from hierpool.checks.diagnostics import summary
 from hierpool.core.design import GroupDesign
 from hierpool.core.errors import ArgumentError, listed
-from hierpool.core.tables import level_index
+from hierpool.core.results import level_index
+from hierpool.draws.summary import summary
 
 MOST_NUMBERS = 50_000_000  # draws x levels; above, every m-th draw is used
 _LEVELS_AT_ONCE = 4096
@@ -103,9 +103,9 @@ def _coefficients(fit: Any, group: GroupDesign, k: int) -> np.ndarray:
     out = np.empty((n_chains, -(-n_draws // step), J))
     for start in range(0, J, _LEVELS_AT_ONCE):
         some = np.arange(start, min(start + _LEVELS_AT_ONCE, J))
-        own = draws.level_draws(fit, group, some)[..., k].reshape(n_chains, n_draws, -1)
+        own = coefficient_draws.level_draws(fit, group, some)[..., k].reshape(n_chains, n_draws, -1)
         out[..., some] = own[:, ::step]
     if group.is_pooled and at >= 0:
-        beta = draws.beta_draws(fit)[:, at].reshape(n_chains, n_draws, 1)
+        beta = coefficient_draws.beta_draws(fit)[:, at].reshape(n_chains, n_draws, 1)
         out += beta[:, ::step]
     return out

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from hierpool.bayes.priors import ModelPriors
+from hierpool.algebra.covariance_root import sd_and_corr
+from hierpool.algebra.gaussian import BetaPrior
+from hierpool.algebra.marginal_model import MarginalModel
+from hierpool.algebra.moments import Coordinates
+from hierpool.algebra.one_factor import OneFactor
+from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.core.design import Design
-from hierpool.core.gaussian import BetaPrior
-from hierpool.core.integrated import Integrated
-from hierpool.core.integrated_one import IntegratedOne
-from hierpool.core.moments import Coordinates
-from hierpool.core.spread import sd_and_corr
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class ThetaMap:
     own_mean: np.ndarray
 
     @classmethod
-    def of(cls, priors: ModelPriors, coordinates: Coordinates) -> ThetaMap:
+    def from_priors(cls, priors: ModelPriors, coordinates: Coordinates) -> ThetaMap:
         """Map of a model whose coefficients have normal priors."""
         beta = _beta_prior(priors, coordinates)
         if not coordinates.zs:
@@ -96,7 +96,7 @@ class ThetaMap:
         into_working = coordinates.u_to_working @ into_user
         return cls(into_working, into_user, None, beta, np.zeros(len(into_user)))
 
-    def relative_factor(self, theta: Theta) -> np.ndarray:
+    def relative_covariance_factor(self, theta: Theta) -> np.ndarray:
         """Shape (K, q, q): Lambda in working coordinates."""
         if self.own_sd is not None:
             root = self.into_working * self.own_sd
@@ -121,15 +121,15 @@ def _beta_prior(priors: ModelPriors, coordinates: Coordinates) -> BetaPrior:
     return BetaPrior(mean, root.T @ root, block.n_flat)
 
 
-def integrate(design: Design, priors: ModelPriors) -> tuple[Integrated, ThetaMap]:
+def integrate(design: Design, priors: ModelPriors) -> tuple[MarginalModel, ThetaMap]:
     """A design with its coefficients integrated out under normal priors, and its map of theta."""
-    coordinates = Coordinates.of(design)
-    theta_map = ThetaMap.of(priors, coordinates)
-    integrated: Integrated
+    coordinates = Coordinates.from_design(design)
+    theta_map = ThetaMap.from_priors(priors, coordinates)
+    integrated: MarginalModel
     if len(design.groups) > 1:
-        from hierpool.core.integrated_many import IntegratedMany  # compiled loops of their own
+        from hierpool.algebra.several.model import SeveralFactors  # compiled loops of their own
 
-        integrated = IntegratedMany.of(design, coordinates, theta_map.beta)
+        integrated = SeveralFactors.from_design(design, coordinates, theta_map.beta)
     else:
-        integrated = IntegratedOne.of(design, coordinates, theta_map.beta, theta_map.own_mean)
+        integrated = OneFactor.from_design(design, coordinates, theta_map.beta, theta_map.own_mean)
     return integrated, theta_map

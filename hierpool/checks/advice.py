@@ -32,17 +32,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from hierpool.core.digits import short
 from hierpool.core.findings import Findings
 from hierpool.core.printable import one_line, printable
-from hierpool.core.words import capital, joined
+from hierpool.core.text import capital, joined, short
 
 Verdict = Literal["needed", "not needed", "undecided"]
 Kind = Literal["given", "simpler", "other zero", "richer"]
 
 NEEDED_BELOW = 0.01  # p of a likelihood ratio test
 NOT_NEEDED_ABOVE = 0.10
-APART = 4.0  # of elpd, below which a difference is no reason (Sivula et al. 2020)
+MIN_ELPD_DIFFERENCE = 4.0  # of elpd, below which a difference is no reason (Sivula et al. 2020)
 ERRORS = 2.0  # standard errors of a difference of elpd from which models are told apart
 UNDECIDED = "undecided"
 _WIDTH = 92  # of printed sentences
@@ -59,7 +58,7 @@ class Difference:
     @property
     def is_clear(self) -> bool:
         """Whether it tells the two apart."""
-        return abs(self.value) > max(APART, ERRORS * self.se)
+        return abs(self.value) > max(MIN_ELPD_DIFFERENCE, ERRORS * self.se)
 
     @property
     def is_for_larger(self) -> bool:
@@ -127,7 +126,7 @@ class Evidence:
         """The numbers as they stand in a sentence; sign -1 says them of the larger model."""
         words = []
         if not np.isnan(self.p):
-            words.append(f"likelihood ratio {short(self.statistic)}, p {said_p(self.p)}")
+            words.append(f"likelihood ratio {short(self.statistic)}, p {format_p(self.p)}")
         for difference, of in ((self.row, "a new row"), (self.group, f"a new {self.left_out}")):
             if difference is not None:
                 better = "higher" if sign * difference.value > 0 else "lower"
@@ -249,7 +248,7 @@ class Advice:
     candidates
         Models of the path that cannot be told apart, the largest first; one where it is decided.
     models, fits, blups
-        Formula -> Model, PosteriorFit, BlupFit: what was tried is fitted, ready to be used.
+        Formula -> Model, PosteriorFit, LikelihoodFit: what was tried is fitted, ready to be used.
     scores
         Formula -> ``"row"`` or a factor -> leave-one-out score that ``az.compare`` takes.
     findings
@@ -413,7 +412,7 @@ class Advice:
             values = table[column].to_numpy()
             shown[head] = ["" if np.isnan(v) else f"{v:.1f}" for v in values]
         shown["LR"] = ["" if np.isnan(v) else short(v) for v in table["statistic"]]
-        shown["p"] = ["" if np.isnan(v) else said_p(v).removeprefix("= ") for v in table["p"]]
+        shown["p"] = ["" if np.isnan(v) else format_p(v).removeprefix("= ") for v in table["p"]]
         shown["verdict"] = table["verdict"].to_numpy()
         return shown
 
@@ -426,6 +425,6 @@ class Advice:
         )
 
 
-def said_p(value: float) -> str:
+def format_p(value: float) -> str:
     """A p value as it stands behind the letter: ``"= 0.03"``, ``"< 0.0001"``."""
     return "< 0.0001" if value < 1e-4 else f"= {value:.2g}"

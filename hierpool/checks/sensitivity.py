@@ -24,10 +24,10 @@ from hierpool.core.printable import one_line, printable
 LIKELIHOOD = "likelihood"
 POWERS = (0.8, 1.25)  # between which the distance is measured, per doubling of the power
 HALF, TWICE = 0.5, 2.0  # powers at which the shift of the mean is reported
-MATTERS = 0.05  # distance per doubling from which a quantity counts as sensitive
+SENSITIVITY_LIMIT = 0.05  # distance per doubling from which a quantity counts as sensitive
 _TRUSTED_K = 0.7
 
-Scaled = Callable[[str, float], Mapping[str, np.ndarray] | None]
+RowsOverSd = Callable[[str, float], Mapping[str, np.ndarray] | None]
 """Component, power -> draws of every quantity under the scaled prior; None where impossible."""
 
 
@@ -55,12 +55,13 @@ class Sensitivity:
         """What moves, and whether the data speak against the prior or have little to say."""
         prior = self.table.drop(LIKELIHOOD, level="prior", errors="ignore")
         worst = prior["sensitivity"].groupby(level="quantity", sort=False).agg(["max", "idxmax"])
-        sensitive = worst[worst["max"] > MATTERS].sort_values("max", ascending=False)
+        sensitive = worst[worst["max"] > SENSITIVITY_LIMIT].sort_values("max", ascending=False)
         unknown = int(prior["sensitivity"].isna().any() and prior["sensitivity"].isna().sum())
         rest = f" {unknown} entries could not be had (NaN)." if unknown else ""
         if sensitive.empty:
             return (
-                f"No quantity is sensitive to a prior: none moves by {MATTERS} per doubling.{rest}"
+                f"No quantity is sensitive to a prior: none moves by {SENSITIVITY_LIMIT} per "
+                f"doubling.{rest}"
             )
         told = [
             self._told(str(quantity), key[0], most)
@@ -75,7 +76,7 @@ class Sensitivity:
         data = self.table["sensitivity"].get((LIKELIHOOD, quantity), np.nan)
         if np.isnan(data):
             return f"{text}."
-        if data > MATTERS:
+        if data > SENSITIVITY_LIMIT:
             return f"{text} and with the data: they pull apart, or the prior is informative."
         return f"{text}, and hardly with the data: they say little about it."
 
@@ -96,7 +97,7 @@ def sensitivity(
     formula: str,
     draws: Mapping[str, np.ndarray],
     log_densities: Mapping[str, np.ndarray],
-    scaled: Scaled,
+    scaled: RowsOverSd,
 ) -> Sensitivity:
     """Power-scale each prior, and the likelihood, of a posterior.
 
@@ -142,7 +143,7 @@ class _Scaled:
         return new, np.full(len(new), 1 / len(new))
 
 
-def _at(component: str, power: float, log_density: np.ndarray, scaled: Scaled) -> _Scaled:
+def _at(component: str, power: float, log_density: np.ndarray, scaled: RowsOverSd) -> _Scaled:
     log_ratio = (power - 1) * (log_density - log_density.max()).reshape(-1)
     if np.ptp(log_ratio) < 1e-12:
         return _Scaled(-np.inf, np.full(log_ratio.size, 1 / log_ratio.size), None)

@@ -33,7 +33,7 @@ class Coding:
     scales: np.ndarray
 
     @classmethod
-    def of(cls, columns: np.ndarray) -> Coding:
+    def from_columns(cls, columns: np.ndarray) -> Coding:
         """Coding that centres these columns, shape (n, k), where a constant is in their span."""
         constant = _constant(columns)
         is_constant = constant != 0

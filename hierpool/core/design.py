@@ -1,4 +1,4 @@
-"""Design: the labelled rows of a model. Made by ``hierpool.data.frame`` alone."""
+"""Design: the labelled rows of a model. Made by ``hierpool.formula.build`` alone."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ class Design:
     dropped
         Names of population columns that the rows cannot tell from those before them.
     encoder
-        Object that turns new data into the same columns (``hierpool.data.frame.Encoder``).
+        Object that turns new data into the same columns (``hierpool.formula.build.Encoder``).
     """
 
     spec: Spec

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
+from hierpool.algebra.covariance_root import sd_and_corr
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, DataError
-from hierpool.core.results import Estimate
-from hierpool.core.spread import sd_and_corr
-from hierpool.core.tables import pair_values
-from hierpool.reml import limits
+from hierpool.core.results import Estimate, pair_values
+from hierpool.reml import pooling_limits
 from hierpool.reml.criterion import Criterion, Method
 from hierpool.reml.estimate import (
     SNAP_GAIN,
@@ -101,12 +100,12 @@ class Refits:
     inverse: np.ndarray | None = None
 
     @classmethod
-    def of(cls, design: Design, estimate: Estimate, method: Method = "ML") -> Refits:
+    def from_estimate(cls, design: Design, estimate: Estimate, method: Method = "ML") -> Refits:
         """By the method of the fit; ``method`` is the likelihood of least squares."""
         if estimate.method == "least squares":
             return cls(design, method)
-        criterion = Criterion.of(design, estimate.method)
-        theta = criterion.theta_of(estimate.relative_factor)
+        criterion = Criterion.from_design(design, estimate.method)
+        theta = criterion.theta_of(estimate.relative_covariance_factor)
         values, vectors = np.linalg.eigh(hessian_at(criterion, theta))
         half = vectors / np.sqrt(np.maximum(np.abs(values), 1e-3 * np.abs(values).max(initial=1.0)))
         inverse = half @ half.T
@@ -119,7 +118,7 @@ class Refits:
             if self.start is None:
                 return _least_squares(changed, self.method)
             with np.errstate(all="ignore"):
-                return self._optimum(changed, Criterion.of(changed, self.method))
+                return self._optimum(changed, Criterion.from_design(changed, self.method))
         except DataError:  # a response that is fitted exactly
             return None
 
@@ -177,6 +176,6 @@ class Refits:
 
 def _least_squares(design: Design, method: Method) -> Refit:
     whole = design.spec.pooling == "complete"
-    e = limits.complete_pooling(design) if whole else limits.no_pooling(design)
+    e = pooling_limits.complete_pooling(design) if whole else pooling_limits.no_pooling(design)
     values = np.concatenate([e.beta, [e.sigma] if design.has_sigma else []])
-    return Refit(values, limits.restricted_loglik(design) if method == "REML" else e.loglik)
+    return Refit(values, pooling_limits.restricted_loglik(design) if method == "REML" else e.loglik)

@@ -25,10 +25,10 @@ from typing import Literal
 import numpy as np
 from scipy import linalg
 
+from hierpool.algebra.gaussian import LOG_2PI, Marginal
+from hierpool.algebra.moments import Coordinates, Moments
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design
-from hierpool.core.gaussian import LOG_2PI, Marginal
-from hierpool.core.moments import Coordinates, Moments
 from hierpool.reml.points import Algebra, Point, algebra
 
 Method = Literal["REML", "ML"]
@@ -62,14 +62,14 @@ class Criterion:
     has_sigma: bool = True
 
     @classmethod
-    def of(cls, design: Design, method: Method) -> Criterion:
+    def from_design(cls, design: Design, method: Method) -> Criterion:
         """Criterion of a partially pooled design."""
-        coordinates = Coordinates.of(design)
+        coordinates = Coordinates.from_design(design)
         solved = algebra(design, coordinates)
         codings, rows, cols, start = [], [], [], 0
         for group in design.groups:
             for block in group.blocks:
-                coding = Coding.of(group.Z[:, block.columns])
+                coding = Coding.from_columns(group.Z[:, block.columns])
                 correlated = block.covariance == "correlated"
                 codings.append((coding if correlated else coding.uncentred()).from_working)
                 r, c = np.tril_indices(block.size) if correlated else (np.arange(block.size),) * 2

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
+from hierpool.algebra.covariance_root import sd_and_corr
+from hierpool.algebra.identified import named, not_told_apart, usable
 from hierpool.core.design import EXACT_FIT, Design, GroupDesign, exact_fit
-from hierpool.core.identified import named, not_told_apart, usable
 from hierpool.core.results import Estimate, FactorEstimate, Status
-from hierpool.core.spread import sd_and_corr
 from hierpool.reml.criterion import Criterion, Method
 from hierpool.reml.points import Point
 
@@ -18,11 +18,14 @@ SINGULAR = 1e-4  # relative sd, per sd of its column, below which a direction ha
 SNAP_TO_BOUNDARY = 1e-2  # directions below this are tried at exactly zero
 SNAP_GAIN = 1e-7  # deviance a direction of variance must buy to be kept off zero
 GRADIENT_TOLERANCE = 1e-4  # largest gradient of the deviance (per unit theta) at an optimum
-ENOUGH = (1e-3, 1e-5)  # slopes that end quasi-Newton; the second where hardly a residual is left
+STOP_AT_SLOPE = (
+    1e-3,
+    1e-5,
+)  # slopes that end quasi-Newton; the second where hardly a residual is left
 NEARLY_EXACT = 1e-2  # share of the total sum of squares that is hardly a residual
 LOOSE = 1.0  # standard error of sigma, of sigma, beyond which there is no half a df to tell it by
 _TAKES_PART = 0.3  # share of a parameter in the flattest direction from which it is named
-NEAR = 1e-5  # moves of theta after which the Hessian is still the same
+SAME_HESSIAN_WITHIN = 1e-5  # moves of theta after which the Hessian is still the same
 _START_SCALES = np.array([0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
 
 
@@ -69,7 +72,7 @@ def estimate(design: Design, method: Method) -> Estimate:
     DataError
         The response is fitted exactly, so that no residual sd can be estimated.
     """
-    criterion = Criterion.of(design, method)
+    criterion = Criterion.from_design(design, method)
     with np.errstate(all="ignore"):  # a response that is fitted exactly is refused below
         optimum = minimise(criterion)
         point = criterion.at(optimum.theta)
@@ -97,7 +100,7 @@ def estimate(design: Design, method: Method) -> Estimate:
         fitted=design.y - point.residuals(),
         loglik=-optimum.deviance / 2,
         n_parameters=criterion.moments.p + len(optimum.theta) + design.has_sigma,
-        relative_factor=point.Lambda,
+        relative_covariance_factor=point.Lambda,
         status=status,
     )
 
@@ -136,7 +139,7 @@ def _tilted(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
 
 def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
     theta = start
-    for slope in ENOUGH:
+    for slope in STOP_AT_SLOPE:
         found = optimize.minimize(
             criterion.value_and_gradient,
             start,
@@ -153,7 +156,7 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
     for _ in range(5):
         if np.abs(gradient).max(initial=0.0) < 1e-9 or not np.isfinite(hessian).all():
             break
-        if np.abs(theta - at).max(initial=0.0) > NEAR:
+        if np.abs(theta - at).max(initial=0.0) > SAME_HESSIAN_WITHIN:
             hessian, at = hessian_at(criterion, theta), theta
         eigenvalues, vectors = np.linalg.eigh(hessian)
         damped = np.maximum(np.abs(eigenvalues), 1e-6 * max(1.0, np.abs(eigenvalues).max()))
@@ -162,7 +165,7 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
         if not trial_value <= value + 1e-9 or np.abs(trial_gradient).max() > np.abs(gradient).max():
             break
         theta, value, gradient = trial, trial_value, trial_gradient
-    if np.abs(theta - at).max(initial=0.0) > NEAR:
+    if np.abs(theta - at).max(initial=0.0) > SAME_HESSIAN_WITHIN:
         hessian = hessian_at(criterion, theta)
     return Optimum(theta, value, gradient, hessian, starts)
 

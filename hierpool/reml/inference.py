@@ -10,9 +10,8 @@ import pandas as pd
 
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, nearest
-from hierpool.core.results import Estimate
-from hierpool.core.tables import root_of_diagonal
-from hierpool.reml.ftests import FTest, Plain, Uncertainty, quantile, two_sided
+from hierpool.core.results import Estimate, root_of_diagonal
+from hierpool.reml.f_tests import FTest, Plain, Uncertainty, quantile, two_sided
 from hierpool.reml.kenward_roger import KenwardRoger
 from hierpool.reml.satterthwaite import Satterthwaite
 
@@ -71,8 +70,8 @@ def uncertainty(design: Design, estimate: Estimate, df: Df) -> Uncertainty:
     if df == "residual" or estimate.method == "least squares":
         return Plain(plain, residual_df(design, estimate))
     if df == "kenward-roger":
-        return KenwardRoger.of(design, estimate)
-    return Satterthwaite.of(design, estimate)
+        return KenwardRoger.from_estimate(design, estimate)
+    return Satterthwaite.from_estimate(design, estimate)
 
 
 def residual_df(design: Design, estimate: Estimate) -> float:

@@ -13,11 +13,10 @@ from scipy import special
 
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, HierpoolWarning, nearest
-from hierpool.core.results import Estimate
-from hierpool.core.tables import pair_values, root_of_diagonal, spread_index, spread_name
+from hierpool.core.results import Estimate, pair_values, root_of_diagonal, spread_index, spread_name
 from hierpool.reml import profiles
 from hierpool.reml.bootstrap import Each, Refit, Refits, seeds, simulate
-from hierpool.reml.ftests import quantile
+from hierpool.reml.f_tests import quantile
 from hierpool.reml.inference import bound_names, check_choice, residual_df
 
 IntervalMethod = Literal["profile", "bootstrap", "wald"]
@@ -91,7 +90,7 @@ def _chosen(names: list[str], chosen: Sequence[str] | None) -> list[str]:
 
 
 def _profile(design: Design, level: float, names: Sequence[str]) -> Bounds:
-    surface = profiles.Surface.of(design)
+    surface = profiles.Surface.from_design(design)
     cut = float(special.ndtri((1 + level) / 2)) ** 2
     return {
         held.name: profiles.interval(surface, held, cut)
@@ -123,7 +122,7 @@ def _bootstrap(
     design: Design, estimate: Estimate, level: float, simulations: Simulations
 ) -> tuple[Bounds, dict[str, object]]:
     seed, own = seeds(simulations.number, simulations.seed)
-    model = Refits.of(design, estimate)
+    model = Refits.from_estimate(design, estimate)
 
     def work(seed: np.random.SeedSequence) -> Refit | None:
         return model.to(simulate(design, estimate, seed))

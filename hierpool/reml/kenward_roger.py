@@ -31,8 +31,8 @@ from hierpool.core.design import Design
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.results import Estimate
 from hierpool.reml.criterion import Criterion
-from hierpool.reml.ftests import FTest
-from hierpool.reml.points import OneFactor, SeveralFactors
+from hierpool.reml.f_tests import FTest
+from hierpool.reml.points import OneFactorAlgebra, SeveralFactorsAlgebra
 
 LARGEST = 4000  # columns of several factors together: one dense block of that size squared
 _FLAT = 1e-10  # eigenvalue of the scaled information below which a direction is not identified
@@ -76,7 +76,7 @@ class _Alike:
     trace: float
 
     @classmethod
-    def of(cls, solved: OneFactor, basis: np.ndarray, T: np.ndarray) -> _Alike:
+    def from_point(cls, solved: OneFactorAlgebra, basis: np.ndarray, T: np.ndarray) -> _Alike:
         m = solved.moments
         A, C = basis.T @ m.A @ basis, basis.T @ m.C
         M = T.T @ A @ T + np.eye(len(T))
@@ -111,7 +111,7 @@ class _Dense:
     trace: float
 
     @classmethod
-    def of(cls, solved: SeveralFactors, basis: np.ndarray, T: np.ndarray) -> _Dense:
+    def from_point(cls, solved: SeveralFactorsAlgebra, basis: np.ndarray, T: np.ndarray) -> _Dense:
         rows = solved.rows
         shapes = tuple(zip(rows.n_levels, rows.q, strict=True))
         edges = np.cumsum([0, *rows.q])
@@ -198,7 +198,7 @@ class KenwardRoger:
     parameters: np.ndarray
 
     @classmethod
-    def of(cls, design: Design, estimate: Estimate) -> KenwardRoger:
+    def from_estimate(cls, design: Design, estimate: Estimate) -> KenwardRoger:
         """From a REML fit of a partially pooled design.
 
         Raises
@@ -207,13 +207,13 @@ class KenwardRoger:
             Several factors with too many levels, or a fit that is not REML.
         """
         _check(design, estimate)
-        criterion = Criterion.of(design, "REML")
-        T = criterion.matrix(criterion.theta_of(estimate.relative_factor))
+        criterion = Criterion.from_design(design, "REML")
+        T = criterion.matrix(criterion.theta_of(estimate.relative_covariance_factor))
         solved = criterion.algebra
         weighted: Weighted = (
-            _Alike.of(solved, criterion.basis, T)
-            if isinstance(solved, OneFactor)
-            else _Dense.of(_several(solved), criterion.basis, T)
+            _Alike.from_point(solved, criterion.basis, T)
+            if isinstance(solved, OneFactorAlgebra)
+            else _Dense.from_point(_several(solved), criterion.basis, T)
         )
         Phi = criterion.at(criterion.theta(T)).marginal.beta_covariance[0]
         K, P, Q = _products(weighted, _parameters(design, T), Phi, design.has_sigma)
@@ -279,8 +279,8 @@ def _check(design: Design, estimate: Estimate) -> None:
         )
 
 
-def _several(solved: object) -> SeveralFactors:
-    assert isinstance(solved, SeveralFactors)
+def _several(solved: object) -> SeveralFactorsAlgebra:
+    assert isinstance(solved, SeveralFactorsAlgebra)
     return solved
 
 

@@ -147,7 +147,7 @@ def _spans(columns: np.ndarray, others: np.ndarray) -> bool:
     """Whether the others are combinations of the columns, judged by their spread where centred."""
     if others.shape[1] == 0:
         return True
-    coding = Coding.of(columns)
+    coding = Coding.from_columns(columns)
     shift = np.zeros(others.shape[1])
     if coding.has_constant:
         columns, shift = columns - columns.mean(axis=0), others.mean(axis=0)

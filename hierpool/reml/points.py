@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from hierpool.algebra.gaussian import BetaPrior, Conditional, Marginal, condition
+from hierpool.algebra.moments import Coordinates, Moments, Rows, RowsOverSd
+from hierpool.algebra.several.plan import ManyRows
+from hierpool.algebra.triangular import solve_lower, solve_lower_transposed
 from hierpool.core.design import Design
-from hierpool.core.front_plan import ManyRows
-from hierpool.core.gaussian import BetaPrior, Conditional, Marginal, condition
-from hierpool.core.moments import Coordinates, Moments, Rows, Scaled
-from hierpool.core.triangular import solve_lower, solve_lower_transposed
 
 if TYPE_CHECKING:
-    from hierpool.core.fronts import Factored, Fronts
+    from hierpool.algebra.several.factorise import Factored, Fronts
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Algebra(Protocol):
     """A design whose population and level coefficients can be eliminated."""
 
     @property
-    def rows(self) -> Scaled:
+    def rows(self) -> RowsOverSd:
         """The rows, in working coordinates."""
 
     @property
@@ -89,16 +89,16 @@ class Algebra(Protocol):
 def algebra(design: Design, coordinates: Coordinates) -> Algebra:
     """The algebra that suits the number of factors."""
     if len(design.groups) == 1:
-        rows = Rows.of(design, coordinates)
-        return OneFactor(rows, Moments.of(rows))
-    from hierpool.core.fronts import Fronts  # compiled loops load when first needed
+        rows = Rows.from_design(design, coordinates)
+        return OneFactorAlgebra(rows, Moments.from_rows(rows))
+    from hierpool.algebra.several.factorise import Fronts  # compiled loops load when first needed
 
-    many = ManyRows.of(design, coordinates)
-    return SeveralFactors(many, Fronts.of(many))
+    many = ManyRows.from_design(design, coordinates)
+    return SeveralFactorsAlgebra(many, Fronts.from_rows(many))
 
 
 @dataclass(frozen=True)
-class OneFactor:
+class OneFactorAlgebra:
     """Level by level; levels with equal designs share a factorisation."""
 
     rows: Rows
@@ -120,7 +120,7 @@ class OneFactor:
 class OneFactorPoint:
     """One factor at one Lambda."""
 
-    algebra: OneFactor
+    algebra: OneFactorAlgebra
     Lambda: np.ndarray
     conditional: Conditional
 
@@ -174,7 +174,7 @@ class OneFactorPoint:
 
 
 @dataclass(frozen=True)
-class SeveralFactors:
+class SeveralFactorsAlgebra:
     """Front by front, with a dense block for the factors that are crossed."""
 
     rows: ManyRows
@@ -199,7 +199,7 @@ class SeveralFactors:
 class SeveralFactorsPoint:
     """Several factors at one Lambda."""
 
-    algebra: SeveralFactors
+    algebra: SeveralFactorsAlgebra
     Lambda: np.ndarray
     factored: Factored
 
@@ -207,7 +207,7 @@ class SeveralFactorsPoint:
     def marginal(self) -> Marginal:
         """The population's part."""
         m = self.algebra.moments
-        return Marginal.of(m, BetaPrior.flat(m.p), np.ones(1), *self.factored.sums)
+        return Marginal.from_sums(m, BetaPrior.flat(m.p), np.ones(1), *self.factored.sums)
 
     def gradient(
         self, is_reml: bool, beta: np.ndarray | None = None

@@ -25,10 +25,10 @@ from functools import cached_property
 import numpy as np
 from scipy import optimize
 
+from hierpool.algebra.gaussian import LOG_2PI
 from hierpool.core.design import Design
 from hierpool.core.errors import HierpoolWarning
-from hierpool.core.gaussian import LOG_2PI
-from hierpool.core.tables import pair_positions, spread_name
+from hierpool.core.results import pair_positions, spread_name
 from hierpool.reml.criterion import Criterion
 from hierpool.reml.estimate import lower_root, minimise, root_in_user_coding
 
@@ -111,9 +111,9 @@ class Surface:
     criterion: Criterion
 
     @classmethod
-    def of(cls, design: Design) -> Surface:
+    def from_design(cls, design: Design) -> Surface:
         """Of a partially pooled design."""
-        return cls(design, Criterion.of(design, "ML"))
+        return cls(design, Criterion.from_design(design, "ML"))
 
     @cached_property
     def theta(self) -> np.ndarray:

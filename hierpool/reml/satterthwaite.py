@@ -23,7 +23,7 @@ from hierpool.core.design import Design
 from hierpool.core.results import Estimate
 from hierpool.reml.criterion import Criterion
 from hierpool.reml.estimate import hessian_at, information_of
-from hierpool.reml.ftests import FTest
+from hierpool.reml.f_tests import FTest
 
 _FLAT = 1e-8  # eigenvalue of the scaled information below which a direction is not identified
 _EQUAL = 1e-8  # df nearer than this are one number
@@ -48,11 +48,11 @@ class Satterthwaite:
     parameters: np.ndarray
 
     @classmethod
-    def of(cls, design: Design, estimate: Estimate) -> Satterthwaite:
+    def from_estimate(cls, design: Design, estimate: Estimate) -> Satterthwaite:
         """From the curvature of the criterion that the fit minimised."""
         assert estimate.method != "least squares"
-        criterion = Criterion.of(design, estimate.method)
-        theta, sigma = criterion.theta_of(estimate.relative_factor), estimate.sigma
+        criterion = Criterion.from_design(design, estimate.method)
+        theta, sigma = criterion.theta_of(estimate.relative_covariance_factor), estimate.sigma
         hessian = hessian_at(criterion, theta)
         information = information_of(criterion, hessian, criterion.at(theta), sigma)
         gradient = sigma**2 * _gradient_by_theta(criterion, theta)

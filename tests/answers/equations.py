@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 import hierpool as hp
-from tests.agreement.dense import wide
+from tests.laws.dense import wide
 
 CROSSED = "diameter ~ 1 + (1 | plate) + (1 | sample)"
 
 
-def dense(blup: hp.BlupFit):
+def dense(blup: hp.LikelihoodFit):
     """Inverse of Henderson's equations (beta, then roots of all factors), and their columns."""
     d, e = blup.design, blup.estimate
     roots, blocks = [], []

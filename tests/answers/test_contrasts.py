@@ -21,7 +21,7 @@ def sexes(fitted):
     return fitted["orthodont_sex"]
 
 
-def joint(blup: hp.BlupFit) -> np.ndarray:
+def joint(blup: hp.LikelihoodFit) -> np.ndarray:
     """Error covariance of beta and every u, in the user's coding."""
     inverse, roots = dense(blup)
     p = len(blup.design.terms)

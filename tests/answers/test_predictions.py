@@ -346,7 +346,7 @@ def test_weights_known_sds_and_offsets_of_new_rows_are_used():
         reml.predict(new.assign(w=0.0), kind="response")
 
 
-def covers(model: Callable[[pd.DataFrame], hp.BlupFit], seed: int) -> np.ndarray:
+def covers(model: Callable[[pd.DataFrame], hp.LikelihoodFit], seed: int) -> np.ndarray:
     """Whether 80 % intervals of means and responses of known and new levels hold the truth."""
     rng = np.random.default_rng(seed)
     J, n = 50, 6
@@ -367,7 +367,7 @@ def covers(model: Callable[[pd.DataFrame], hp.BlupFit], seed: int) -> np.ndarray
 
 
 def test_intervals_cover_as_often_as_they_say():
-    def model(data: pd.DataFrame) -> hp.BlupFit:
+    def model(data: pd.DataFrame) -> hp.LikelihoodFit:
         return hp.Model("y ~ x + (1 | g)", data).reml()
 
     found = np.array([covers(model, seed) for seed in range(40)])
@@ -407,8 +407,8 @@ def test_long_tables_are_made_in_blocks(fitted, monkeypatch):
 
 def test_levels_that_are_not_stored_are_drawn_when_asked_for(fitted, monkeypatch):
     stored = fitted["radon_intercepts"].posterior
-    monkeypatch.setattr("hierpool.bayes.exact.LARGEST_STORED", 1)
-    monkeypatch.setattr("hierpool.core.integrated_one.LEVELS_PER_PASS", 64)
+    monkeypatch.setattr("hierpool.bayes.exact.engine.LARGEST_STORED", 1)
+    monkeypatch.setattr("hierpool.algebra.one_factor.LEVELS_PER_PASS", 64)
     fit = fitted["radon_intercepts"].model.fit("exact", seed=1, progress=False)
     assert fit.info["levels"] == "on request"
     found, expected = fit.predict_draws(), stored.predict_draws()

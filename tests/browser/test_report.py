@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hierpool.show.report.page import render
-from hierpool.show.report.parts import DataTable, Page, Section
+from hierpool.report.page import render
+from hierpool.report.parts import DataTable, Page, Section
 from tests.browser.conftest import HOSTILE, STUDIES
 
 pytestmark = pytest.mark.browser

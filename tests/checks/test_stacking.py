@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hierpool.checks.stacking import Stacking, _maximised, _quadratic_steps, stacking
+from hierpool.checks.accuracy.stacking import Stacking, _maximised, _quadratic_steps, stacking
 
 
 def scores(seed: int, n: int, K: int, spread: float, level: float) -> np.ndarray:

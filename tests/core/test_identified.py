@@ -8,8 +8,8 @@ import pytest
 from scipy import linalg
 
 import hierpool as hp
+from hierpool.algebra.identified import Variances, _columns, not_told_apart
 from hierpool.core.design import Design
-from hierpool.core.identified import Variances, _columns, not_told_apart
 
 
 def lines(n: int, J: int = 12, x: np.ndarray | None = None, seed: int = 1) -> pd.DataFrame:

@@ -20,8 +20,8 @@ import hierpool as hp
 from hierpool.core.errors import ArgumentError, DataError
 from hierpool.core.label_matching import Place, as_known, find_label, find_level
 from hierpool.core.labels import kind_of, plain_labels, shown_labels
-from hierpool.data.formula import parse
-from hierpool.data.frame import build_design
+from hierpool.formula.build import build_design
+from hierpool.formula.parse import parse
 
 DAYS = pd.to_datetime(["2024-01-02", "2024-02-01", "2024-03-05"])
 BERLIN = DAYS.tz_localize("Europe/Berlin")

@@ -87,12 +87,12 @@ LIMITED = """
 import resource, sys
 from importlib.util import find_spec
 from pathlib import Path
-sys.path.insert(0, "tests")
+sys.path.insert(0, "tests/fits")
 import pandas as pd
 import hierpool as hp
 from hierpool.core.errors import StorageError
 from hierpool.core.writing import write_text
-from hierpool.show.layout import sheet
+from hierpool.plots.sheet.layout import sheet
 from test_storage import made_up, table_by
 
 folder = Path(sys.argv[1])

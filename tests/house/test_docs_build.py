@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 import hierpool as hp
-from hierpool.studies import Study
+from hierpool.studies.study import Study
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 CLASSES = {
     "hierpool.Model": hp.Model,
     "hierpool.PosteriorFit": hp.PosteriorFit,
-    "hierpool.BlupFit": hp.BlupFit,
-    "hierpool.studies.Study": Study,
+    "hierpool.LikelihoodFit": hp.LikelihoodFit,
+    "hierpool.studies.study.Study": Study,
 }
 MODULES = {"hierpool.plots": hp.plots, "hierpool.datasets": hp.datasets}
 ELSEWHERE = re.compile(

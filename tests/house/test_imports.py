@@ -21,82 +21,18 @@ import hierpool as hp
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "hierpool"
 
-WINGS = ("data", "bayes", "reml", "checks")
-# Part of the package -> parts it may import besides itself (the table of the architecture page).
-# A part is a folder or a file at the top; the face, which every import loads, is open to joints.
-JOINTS = {"core", *WINGS, "answers", "show"}
-MAY_IMPORT: dict[str, set[str]] = {
-    "__init__": set(),
-    "core": set(),
-    **{wing: {"core"} for wing in WINGS},
-    "answers": {"core", "checks"},
-    "show": {"core", "checks"},
-    "fits": {*JOINTS, "storage"},
-    "models": {*JOINTS, "fits", "engines"},
-    "engines": {*JOINTS, "fits"},
-    "storage": {*JOINTS, "fits"},
-    "calibrating": {*JOINTS, "fits", "models", "engines"},
-    "trying": {*JOINTS, "fits", "models", "engines"},
-    "advising": {*JOINTS, "fits", "models", "engines", "trying"},
-    "answering": {*JOINTS, "fits"},
-    "reporting": {*JOINTS, "fits"},
-    "studies": {*JOINTS, "fits", "models", "answering", "advising", "reporting"},
-    "unfinished": {*JOINTS, "fits", "models"},
-    "checking": {*JOINTS, "fits", "models", "studies", "answering"},
-    "workflow": {
-        *JOINTS,
-        *("fits", "models", "engines", "storage", "calibrating"),
-        *("answering", "studies", "checking", "unfinished"),
-    },
-    "cli": {"workflow", "models", "storage", "data", "core"},
+# Part of the package (a folder, or a file at the top) -> its floor, as on the page on architecture.
+FLOORS = {
+    "core": 1,
+    **dict.fromkeys(("draws", "report", "datasets"), 2),
+    "algebra": 3,
+    **dict.fromkeys(("formula", "bayes", "reml", "checks", "answers"), 4),
+    **dict.fromkeys(("fits", "plots"), 5),
+    "model": 6,
+    **dict.fromkeys(("studies", "simulation"), 7),
+    "cli": 8,
 }
-CLI_READS = {
-    "data": ("hierpool.data.datasets", "hierpool.data.files"),
-    "core": ("hierpool.core.errors", "hierpool.core.printable", "hierpool.core.writing"),
-}  # and no more of these
-
-# Within core: printable -> errors -> spec -> {moments, design} -> {gaussian, results}
-CORE_FLOORS = {
-    "printable": -1,
-    "csv_text": 0,
-    "errors": 0,
-    "digits": 0,
-    "words": 0,
-    "findings": 0,
-    "triangular": 0,
-    "coding": 0,
-    "sweep": 0,
-    "compiled": 0,
-    "fast_math": 1,
-    "cores": 0,
-    "writing": 1,
-    "spread": 0,
-    "labels": 1,
-    "label_advice": 2,
-    "spec": 1,
-    "estimable": 1,
-    "design": 2,
-    "identified": 3,
-    "label_matching": 3,
-    "moments": 3,
-    "gaussian": 4,
-    "results": 4,
-    "tables": 4,
-    "partition": 4,
-    "kernels": 4,
-    "integrated": 5,
-    "integrated_one": 6,
-    "integrated_many": 12,
-    "held_out": 7,
-    "henderson": 8,
-    "front_plan": 4,
-    "front_columns": 5,
-    "front_kernels": 6,
-    "fronts": 7,
-    "front_draws": 8,
-    "front_rows": 7,
-    "front_leave_out": 8,
-}
+FACE = "__init__"  # defines nothing; where a module needs the version, it may ask the face
 
 SAMPLERS = ("pymc", "pytensor", "nutpie", "numpyro", "blackjax", "jax")
 # Where they are installed, ArviZ announces them to be loaded when needed, and scipy, which asks
@@ -104,23 +40,16 @@ SAMPLERS = ("pymc", "pytensor", "nutpie", "numpyro", "blackjax", "jax")
 ANNOUNCED = {"jax", "numpyro"}
 # Library -> where it may be imported: a folder ends in a slash.
 HEAVY: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(SAMPLERS, ("bayes/full.py", "bayes/sampling.py")),
-    "formulaic": ("data/categories.py", "data/encoder.py"),
-    "arviz": ("checks/", "show/"),
-    "arviz_stats": ("checks/", "show/"),
-    "arviz_base": ("checks/", "show/"),
-    "arviz_plots": ("checks/", "show/"),
-    "matplotlib": ("show/",),
-    "jinja2": ("show/report/",),
-    "numba": (
-        "core/compiled.py",
-        "core/kernels.py",
-        "core/front_columns.py",
-        "core/front_kernels.py",
-        "core/fast_math.py",
-        "core/front_rows.py",
-        "checks/psis.py",
+    **dict.fromkeys(SAMPLERS, ("bayes/nuts/", "bayes/priors/from_pymc_preliz.py")),
+    "formulaic": ("formula/",),
+    "narwhals": ("formula/",),
+    **dict.fromkeys(
+        ("arviz", "arviz_stats", "arviz_base", "arviz_plots"),
+        ("draws/", "checks/", "simulation/", "plots/"),
     ),
+    "matplotlib": ("plots/", "report/"),
+    "jinja2": ("report/",),
+    "numba": ("core/compiled.py", "algebra/", "draws/psis.py"),
 }
 # What importing the face must not load.
 NEVER_AT_IMPORT = ("pymc", "arviz", "matplotlib", "numba", "formulaic", "scipy", "pandas")
@@ -181,50 +110,43 @@ def module_of(path: str) -> str:
     return name.removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("path", trees())
-def test_every_file_imports_only_what_its_place_may(path):
-    here = part(module_of(path))
-    assert here in MAY_IMPORT, f"{here} is new: give it a line in the table, here and in the docs"
-    is_joint = here not in {*JOINTS, "__init__"}
-    allowed = MAY_IMPORT[here] | {here} | ({"__init__"} if is_joint else set())
-    broken = [name for name in ours(path) if part(name) not in allowed]
+def test_every_part_has_a_floor():
+    assert {part(module_of(path)) for path in trees()} - {FACE} == set(FLOORS)
+
+
+def test_no_file_imports_up_or_sideways():
+    broken = [
+        (path, name)
+        for path in trees()
+        if (here := part(module_of(path))) != FACE
+        for name in ours(path)
+        if part(name) not in {here, FACE} and FLOORS[part(name)] >= FLOORS[here]
+    ]
     assert broken == []
 
 
-def test_command_line_reads_bundled_tables_and_errors_and_no_more_of_their_folders():
-    inner = [name for name in ours("cli.py") if part(name) in CLI_READS]
-    assert [name for name in inner if not name.startswith(CLI_READS[part(name)])] == []
+def test_only_the_top_asks_the_face():
+    """``hierpool.__version__`` apart, which a saved fit, a report and the command line state."""
+    asking = {path for path in trees() if "hierpool" in imported(path)}
+    assert asking <= {"fits/storage.py", "studies/report.py", "cli.py"}
 
 
-@pytest.mark.parametrize("name", CORE_FLOORS)
-def test_core_is_built_floor_by_floor(name):
-    above = [
-        other
-        for other in (n.split(".")[-1] for n in ours(f"core/{name}.py"))
-        if CORE_FLOORS[other] >= CORE_FLOORS[name]
+def test_heavy_libraries_stand_behind_their_doors():
+    outside = [
+        (path, name)
+        for path in trees()
+        for name in imported(path)
+        if (doors := HEAVY.get(name.split(".")[0])) and not path.startswith(doors)
     ]
-    assert above == []
-
-
-def test_every_file_of_core_has_a_floor():
-    files = {Path(p).stem for p in trees() if p.startswith("core/")} - {"__init__"}
-    assert files == set(CORE_FLOORS)
-
-
-@pytest.mark.parametrize("library", HEAVY)
-def test_heavy_library_stands_behind_its_door(library):
-    users = [p for p in trees() if any(n.split(".")[0] == library for n in imported(p))]
-    outside = [p for p in users if not p.startswith(HEAVY[library])]
     assert outside == []
 
 
-# fit.save() is a method of what storage loads: the two know each other, once each.
-KNOWN_PAIR = ("hierpool.fits", "hierpool.storage")
+# fit.save() is a method of what storage loads: the two files of one folder know each other.
+KNOWN_PAIR = ("hierpool.fits.posterior", "hierpool.fits.storage")
 
 
 def test_there_is_no_import_circle():
     edges = {module_of(p): [n for n in ours(p) if n != "hierpool"] for p in trees()}
-    assert KNOWN_PAIR[1] in edges[KNOWN_PAIR[0]]
     edges[KNOWN_PAIR[0]].remove(KNOWN_PAIR[1])
     assert circle(edges) == []
 
@@ -315,13 +237,13 @@ def test_unknown_name_of_the_face_is_an_attribute_error():
 
 def test_no_public_function_bears_the_name_of_a_module_at_the_top():
     """With lazy loading the name would turn into the module."""
-    modules = {Path(p).parts[0].removesuffix(".py") for p in trees()} - {"__init__"}
+    modules = set(FLOORS)
     assert modules & (set(hp.__all__) - hp._MODULES) == set()
 
 
 def test_asking_for_a_submodule_does_not_hide_a_name():
-    for home in sorted(set(hp._HOME.values())):
-        importlib.import_module(home)
+    for path in trees():
+        importlib.import_module(module_of(path))
     assert all(getattr(hp, name) is not None for name in hp.__all__)
     assert callable(hp.compare)
     assert callable(hp.shrinkage)
@@ -340,12 +262,15 @@ def public(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
                     yield f"{node.name}.{inner.name}", inner
 
 
-@pytest.mark.parametrize("path", trees())
-def test_every_public_function_says_what_comes_back(path):
-    silent = [name for name, node in public(trees()[path]) if not ast.get_docstring(node)]
+def test_every_public_function_says_what_comes_back():
+    silent = [
+        (path, name)
+        for path, tree in trees().items()
+        for name, node in public(tree)
+        if not ast.get_docstring(node)
+    ]
     assert silent == []
 
 
-@pytest.mark.parametrize("path", trees())
-def test_every_file_says_what_it_is(path):
-    assert ast.get_docstring(trees()[path])
+def test_every_file_says_what_it_is():
+    assert [path for path, tree in trees().items() if not ast.get_docstring(tree)] == []

@@ -93,7 +93,7 @@ def test_an_error_about_a_fit_keeps_the_fit_when_pickled(table):
 
 def test_one_process_compiles_and_the_others_find_it(tmp_path):
     ask = (
-        "from hierpool.core import fast_math as f;"
+        "from hierpool.draws import psis as f;"
         "print(sum(f.exp_negative.stats.cache_misses.values()))"
     )
     asked = [

@@ -7,7 +7,7 @@ import pytest
 
 import hierpool as hp
 from hierpool.reml.criterion import Criterion, Method
-from tests.agreement.dense import restricted_log_density, wide
+from tests.laws.dense import restricted_log_density, wide
 
 MODELS = [
     "sleepstudy_intercepts",
@@ -23,7 +23,7 @@ METHODS = ["REML", "ML"]
 
 
 def criterion(fitted, name: str, method: Method) -> Criterion:
-    return Criterion.of(fitted[name].model.design, method)
+    return Criterion.from_design(fitted[name].model.design, method)
 
 
 def places(c: Criterion) -> np.ndarray:

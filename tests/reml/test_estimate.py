@@ -13,7 +13,7 @@ import hierpool as hp
 from hierpool.core.errors import DataError
 from hierpool.reml.criterion import Criterion
 from hierpool.reml.estimate import lower_root, minimise
-from tests.agreement.dense import restricted_log_density
+from tests.laws.dense import restricted_log_density
 
 SLOPES = "y ~ x + (x | g)"
 
@@ -65,7 +65,7 @@ def test_no_start_leads_below_our_optimum(method, seeds, starts):
     behind = {}
     for seed in seeds:
         sd = (47.0, 8.0) if seed % 2 else (30.0, 0.0)
-        criterion = Criterion.of(hp.Model(SLOPES, simulated(seed, sd=sd)).design, method)
+        criterion = Criterion.from_design(hp.Model(SLOPES, simulated(seed, sd=sd)).design, method)
         gap = minimise(criterion).deviance - best_of_many_starts(criterion, starts)
         if gap > 1e-6:
             behind[seed] = gap
@@ -74,7 +74,7 @@ def test_no_start_leads_below_our_optimum(method, seeds, starts):
 
 def test_optimum_is_flat_in_every_direction(fitted):
     for name in ("sleepstudy_slopes", "radon_slopes", "orthodont_sex", "machines_slopes"):
-        optimum = minimise(Criterion.of(fitted[name].model.design, "REML"))
+        optimum = minimise(Criterion.from_design(fitted[name].model.design, "REML"))
         assert np.abs(optimum.gradient).max() < 1e-6, name
         assert np.linalg.eigvalsh(optimum.hessian).min() > 0, name
 
@@ -120,7 +120,7 @@ def test_factor_of_two_levels_has_an_optimum():
     two = data[data["Subject"].isin(["308", "309"])]
     fit = hp.Model("Reaction ~ Days + (1 | Subject)", two).reml()
     assert fit.status.is_trustworthy
-    criterion = Criterion.of(fit.design, "REML")
+    criterion = Criterion.from_design(fit.design, "REML")
     grid = np.linspace(0, 30, 3001)[:, None]
     assert -2 * fit.loglik <= criterion.deviance(grid).min() + 1e-9
 

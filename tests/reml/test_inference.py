@@ -14,11 +14,11 @@ from scipy import stats
 
 import hierpool as hp
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
-from hierpool.data.contrasts import type_three
+from hierpool.formula.contrasts import type_three
 from hierpool.reml import kenward_roger
 from hierpool.reml.kenward_roger import KenwardRoger
 from hierpool.reml.satterthwaite import Satterthwaite
-from tests.agreement.dense import restricted_log_density, wide
+from tests.laws.dense import restricted_log_density, wide
 
 HERE = Path(__file__).parents[1] / "reference" / "lmerTest"
 NAMES = sorted(path.stem for path in HERE.glob("*.json"))
@@ -31,7 +31,7 @@ def reference(name: str) -> dict[str, Any]:
 
 
 @cache
-def fitted_as(name: str) -> hp.BlupFit:
+def fitted_as(name: str) -> hp.LikelihoodFit:
     ref = reference(name)
     return hp.Model(ref["formula"], hp.datasets.load(ref["dataset"])).reml()
 
@@ -59,7 +59,7 @@ def test_type_three_tests_are_those_of_lmertest(name, method):
 @pytest.mark.parametrize("name", NAMES)
 def test_adjusted_covariance_is_that_of_pbkrtest(name):
     fit, theirs = fitted_as(name), np.array(reference(name)["vcov_adjusted"])
-    ours = KenwardRoger.of(fit.design, fit.estimate).covariance
+    ours = KenwardRoger.from_estimate(fit.design, fit.estimate).covariance
     assert np.abs(ours - theirs).max() < 1e-3 * np.abs(theirs).max()
 
 
@@ -78,12 +78,12 @@ MODELS = {
 
 
 @cache
-def uneven(name: str) -> hp.BlupFit:
+def uneven(name: str) -> hp.LikelihoodFit:
     formula, more = MODELS[name]
     return hp.Model(formula, UNEVEN, **more).reml()
 
 
-def patterns(fit: hp.BlupFit) -> list[np.ndarray]:
+def patterns(fit: hp.LikelihoodFit) -> list[np.ndarray]:
     """dV/d gamma, (n, n), of every free entry of the covariances, and of sigma^2."""
     design, out = fit.design, []
     for group in design.groups:
@@ -99,7 +99,7 @@ def patterns(fit: hp.BlupFit) -> list[np.ndarray]:
     return [*out, residual] if design.has_sigma else out
 
 
-def dense_covariance(fit: hp.BlupFit) -> np.ndarray:
+def dense_covariance(fit: hp.LikelihoodFit) -> np.ndarray:
     """V, (n, n)."""
     design, e = fit.design, fit.estimate
     V = np.diag(np.broadcast_to(e.sigma * design.relative_sd, (design.n,)) ** 2)
@@ -132,7 +132,7 @@ def test_kenward_roger_is_the_paper_written_out_in_full(name):
     A = 2 * np.linalg.inv(information)
     m = range(len(G))
     U = sum(A[r, s] * (Q[r][s] - P[r] @ Phi @ P[s]) for r in m for s in m)
-    ours = KenwardRoger.of(fit.design, fit.estimate)
+    ours = KenwardRoger.from_estimate(fit.design, fit.estimate)
     np.testing.assert_allclose(ours.plain, Phi, rtol=1e-8)
     np.testing.assert_allclose(ours.covariance, Phi + 2 * Phi @ U @ Phi, rtol=1e-6)
     c = np.array([0.0, 1.0])
@@ -141,7 +141,7 @@ def test_kenward_roger_is_the_paper_written_out_in_full(name):
     assert df == pytest.approx(2 / (slopes @ A @ slopes), rel=1e-6)
 
 
-def free_entries(fit: hp.BlupFit) -> np.ndarray:
+def free_entries(fit: hp.LikelihoodFit) -> np.ndarray:
     """Entries of the one factor's covariance, in the order of ``patterns``."""
     own = fit.estimate.only
     return (own.corr * np.outer(own.sd, own.sd))[np.tril_indices(len(own.sd))]
@@ -285,7 +285,7 @@ def test_tests_of_a_shifted_predictor_are_the_same():
 
 def test_fit_that_failed_has_no_df():
     fit = fitted_as("sleepstudy__ri")
-    how = Satterthwaite.of(fit.design, fit.estimate)
+    how = Satterthwaite.from_estimate(fit.design, fit.estimate)
     broken = Satterthwaite(how.covariance * np.nan, how.gradient, how.parameters)
     assert np.isnan(broken.test(np.eye(2), fit.estimate.beta).den_df)
 

@@ -20,7 +20,7 @@ import hierpool as hp
 from hierpool.core.spec import GroupTerm, Spec
 from hierpool.reml.criterion import Criterion
 from hierpool.reml.estimate import minimise
-from tests.agreement.dense import restricted_log_density, wide
+from tests.laws.dense import restricted_log_density, wide
 from tests.reference.trim import has_one_factor, trimmed, unpack
 
 HERE = Path(__file__).parents[1] / "reference" / "lme4"
@@ -43,7 +43,7 @@ def model(name: str) -> hp.Model:
 
 
 @cache
-def blups(name: str, method: str) -> hp.BlupFit:
+def blups(name: str, method: str) -> hp.LikelihoodFit:
     return getattr(model(name), method.lower())()
 
 
@@ -62,20 +62,20 @@ def assert_of_largest(found: np.ndarray, expected: np.ndarray, tolerance: float 
     assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
 
 
-def assert_criterion(fit: hp.BlupFit, ref: dict[str, Any]) -> None:
+def assert_criterion(fit: hp.LikelihoodFit, ref: dict[str, Any]) -> None:
     assert fit.loglik == pytest.approx(ref["logLik"], abs=1e-6)
     assert fit.aic == pytest.approx(ref["AIC"], abs=2e-6)
     assert fit.bic == pytest.approx(ref["BIC"], abs=2e-6)
     assert fit.status.word == ("singular" if ref["is_singular"] else "converged")
 
 
-def assert_fixed_effects(fit: hp.BlupFit, ref: dict[str, Any]) -> None:
+def assert_fixed_effects(fit: hp.LikelihoodFit, ref: dict[str, Any]) -> None:
     fixed = fit.fixed_effects()
     assert_relative(fixed["estimate"], ref["fixef"])
     assert_relative(fixed["se"], ref["se_fixef"])
 
 
-def assert_spread(fit: hp.BlupFit, ref: dict[str, Any]) -> None:
+def assert_spread(fit: hp.LikelihoodFit, ref: dict[str, Any]) -> None:
     table = fit.variance_components()["estimate"]
     kind = table.index.get_level_values("parameter")
     sds = table[kind == "sd"]
@@ -86,7 +86,7 @@ def assert_spread(fit: hp.BlupFit, ref: dict[str, Any]) -> None:
     np.testing.assert_allclose(table[kind == "corr"], numbers(ref["corr"]), rtol=1e-4, atol=1e-5)
 
 
-def assert_levels(fit: hp.BlupFit, ref: dict[str, Any], levels: list[str]) -> None:
+def assert_levels(fit: hp.LikelihoodFit, ref: dict[str, Any], levels: list[str]) -> None:
     u = numbers(ref["blup"])
     table = fit.random_effects()
     assert table.index.get_level_values("level").unique().astype(str).tolist() == levels
@@ -163,7 +163,7 @@ def test_optimum_that_lme4_missed_is_higher_and_true(method):
             np.linalg.slogdet(2 * np.pi * V)[1] + residual @ np.linalg.solve(V, residual)
         )
     assert fit.loglik == pytest.approx(truth, abs=1e-8)
-    optimum = minimise(Criterion.of(design, method))
+    optimum = minimise(Criterion.from_design(design, method))
     assert -optimum.deviance / 2 == pytest.approx(fit.loglik, abs=1e-10)
     assert np.abs(optimum.gradient).max() < 1e-6
     assert np.linalg.eigvalsh(optimum.hessian).min() > 0

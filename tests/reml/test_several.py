@@ -12,7 +12,7 @@ import pytest
 
 import hierpool as hp
 from hierpool.reml.criterion import Criterion
-from tests.agreement.dense import restricted_log_density, wide
+from tests.laws.dense import restricted_log_density, wide
 from tests.reference.trim import has_several_factors, trimmed_several
 from tests.reml.test_reference import SHARED, table
 
@@ -33,7 +33,9 @@ def model(name: str) -> hp.Model:
     return hp.Model(ref["formula"], hp.datasets.load(ref["dataset"]))
 
 
-def assert_is_that_of_lme4(fit: hp.BlupFit, ref: dict[str, Any], loglik: float = 1e-6) -> None:
+def assert_is_that_of_lme4(
+    fit: hp.LikelihoodFit, ref: dict[str, Any], loglik: float = 1e-6
+) -> None:
     """Criterion, fixed effects, standard deviations, BLUPs and their variances."""
     assert fit.loglik == pytest.approx(ref["logLik"], abs=loglik)
     assert fit.aic == pytest.approx(ref["AIC"], abs=2 * loglik)
@@ -94,7 +96,7 @@ def test_full_reference_is_met(name, method):
 )
 def test_gradient_is_that_of_the_deviance(dataset, formula, method):
     design = hp.Model(formula, hp.datasets.load(dataset)).design
-    criterion = Criterion.of(design, method)
+    criterion = Criterion.from_design(design, method)
     k, h = len(criterion.free[0]), 1e-6
     theta = np.random.default_rng(1).normal(size=k)
     gradient = criterion.value_and_gradient(theta)[1]

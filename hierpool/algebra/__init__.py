@@ -1,0 +1,1 @@
+"""The algebra of a Gaussian model given theta: cross-products, factorisations, coefficients."""

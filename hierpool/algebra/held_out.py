@@ -1,0 +1,115 @@
+"""Density of held-out rows given the others, with one factor or none: for K-fold cross-validation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from hierpool.algebra.gaussian import LOG_2PI
+from hierpool.algebra.marginal_model import MarginalModel
+from hierpool.algebra.moments import Moments, Rows
+from hierpool.algebra.one_factor import OneFactor
+from hierpool.algebra.triangular import cholesky, log_det, solve_lower
+
+
+def density_of_sets(
+    whole: MarginalModel,
+    rest: MarginalModel,
+    sigma: np.ndarray,
+    Lambda: np.ndarray,
+    sets: list[np.ndarray],
+) -> np.ndarray:
+    """Joint log density of sets of held-out rows given the rows of ``rest`` and theta.
+
+    Parameters
+    ----------
+    whole, rest
+        The model of all rows, and less every row of the sets.
+    sigma, Lambda
+        Shapes (K,) and (K, Q, Q).
+    sets
+        Positions of rows: one row each, or all rows of one level each.
+
+    Returns
+    -------
+    array
+        Shape (sets, K).
+    """
+    if not isinstance(whole, OneFactor) or not isinstance(rest, OneFactor):
+        return by_evidence(whole, rest, sigma, Lambda, sets)
+    if all(len(rows) == 1 for rows in sets):
+        return of_rows(rest, sigma, Lambda, whole.rows.take(np.concatenate(sets)))
+    return np.stack([of_level(rest, sigma, Lambda, whole.rows.take(rows)) for rows in sets])
+
+
+def by_evidence(
+    whole: MarginalModel,
+    rest: MarginalModel,
+    sigma: np.ndarray,
+    Lambda: np.ndarray,
+    sets: list[np.ndarray],
+) -> np.ndarray:
+    """As ``density_of_sets`` for any model: differences of evidences, an evaluation a set."""
+    held = np.concatenate(sets)
+    before = rest.log_density(sigma, Lambda)
+    each = [whole.without(np.setdiff1d(held, own)).log_density(sigma, Lambda) for own in sets]
+    return np.stack(each) - before
+
+
+def of_rows(rest: OneFactor, sigma: np.ndarray, Lambda: np.ndarray, held: Rows) -> np.ndarray:
+    """Shape (rows, K): log density of each held-out row given the others and theta."""
+    n_levels = int(held.codes.max(initial=-1)) + 1
+    rest = replace(rest, moments=with_levels(rest.moments, n_levels))
+    m = rest.moments
+    per_draw = max(1, len(m.counts) * m.q * (m.q + m.p) + len(held.y) * (m.q + m.p + 2) * 2)
+    out = np.empty((len(held.y), len(sigma)))
+    for part in rest.blocks(len(sigma), per_draw):
+        leverage, residual = rest.condition(sigma[part], Lambda[part]).leverage(held)
+        variance = sigma[part, None] ** 2 * (1 + leverage)
+        out[:, part] = -0.5 * (LOG_2PI + np.log(variance) + residual**2 / variance).T
+    return out - held.log_sd[:, None]
+
+
+def of_level(rest: OneFactor, sigma: np.ndarray, Lambda: np.ndarray, level: Rows) -> np.ndarray:
+    """Shape (K,): joint log density of a new level's rows given the others and theta.
+
+    y ~ N(X beta, sigma^2 (I + W W')) with W = [Z Lambda, X R^-T]; worked through W'W, whose size
+    does not grow with the rows.
+    """
+    marginal = rest.marginal(sigma, Lambda)
+    K, n, p = len(sigma), len(level.y), level.X.shape[1]
+    residual = level.y - marginal.beta @ level.X.T
+    out = np.empty(K)
+    for part in rest.blocks(K, n * (p + level.Z.shape[1]) + 1):
+        through_u = level.Z @ Lambda[part]
+        x = np.broadcast_to(level.X.T, (len(through_u), p, n))
+        through_beta = np.swapaxes(solve_lower(marginal.R[part], x), 1, 2)
+        W = np.concatenate([through_u, through_beta], axis=2)
+        Wt = np.swapaxes(W, 1, 2)
+        L = cholesky(Wt @ W + np.eye(W.shape[2]))
+        half = solve_lower(L, Wt @ residual[part, :, None])[..., 0]
+        left = (residual[part] ** 2).sum(axis=1) - (half**2).sum(axis=1)
+        scale = sigma[part] ** 2
+        out[part] = -0.5 * (n * (LOG_2PI + np.log(scale)) + log_det(L) + left / scale)
+    return out - level.log_sd.sum()
+
+
+def with_levels(moments: Moments, n_levels: int) -> Moments:
+    """The same moments with levels at the end that have no rows."""
+    missing = n_levels - moments.n_levels
+    if missing <= 0 or not moments.q:
+        return moments
+    m, q, p = moments, moments.q, moments.p
+    width = m.b_root.shape[2]
+    return replace(
+        m,
+        A=np.concatenate([m.A, np.zeros((1, q, q))]),
+        C=np.concatenate([m.C, np.zeros((1, q, p))]),
+        b=np.concatenate([m.b, np.zeros((missing, q))]),
+        n_rows=np.concatenate([m.n_rows, np.zeros(missing, dtype=m.n_rows.dtype)]),
+        design_of=np.concatenate([m.design_of, np.full(missing, len(m.counts))]),
+        counts=np.append(m.counts, missing),
+        b_sum=np.concatenate([m.b_sum, np.zeros((1, q))]),
+        b_root=np.concatenate([m.b_root, np.zeros((1, q, width))]),
+    )

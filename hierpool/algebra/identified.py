@@ -1,0 +1,266 @@
+"""Which variances the rows of a design can tell apart, whatever the response.
+
+The covariance of the rows is linear in the residual variance and in the free entries of the
+factors' covariances: V = sigma^2 I + sum_k gamma_k M_k, with rows divided by their relative sds. The
+data, less what the fixed effects take up, tell the parameters apart if and only if the matrices
+P I P, P M_k P are linearly independent, with P the projection off the columns of X. This does not
+depend on the parameters' values, nor on the units of columns. It is read from the matrix of inner
+products tr(P M_k P M_l), which needs no array of rows times rows.
+
+References
+----------
+Demidenko (2013), Mixed Models, 2nd ed., section 3.15.
+Wang (2013), Stat. Probab. Lett. 83, 1161-1167.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import linalg
+
+from hierpool.core.coding import Coding
+from hierpool.core.design import Design, GroupDesign
+from hierpool.core.text import joined
+
+FLAT = 1e-9  # eigenvalue of the scaled inner products below which a direction changes nothing
+_PART = 1e-3  # share of a parameter in such a direction from which it takes part
+INTERCEPT = "Intercept"
+_LEAST_RANK = 1e-8  # singular value of X, of the largest, from which its direction counts
+
+
+class Component(NamedTuple):
+    """A free entry of a factor's covariance: positions of the factor and of its two columns."""
+
+    factor: int
+    row: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Variances:
+    """Inner products of what each variance parameter adds to the covariance of the rows.
+
+    Attributes
+    ----------
+    components
+        The free entries of the factors' covariances; the residual variance stands behind them
+        where it is unknown.
+    whole
+        Shape (m, m): tr(M_k M_l).
+    projected
+        Shape (m, m): tr(P M_k P M_l), what is left beside the fixed effects.
+    """
+
+    components: tuple[Component, ...]
+    whole: np.ndarray
+    projected: np.ndarray
+
+    @classmethod
+    def of(cls, design: Design) -> Variances:
+        """Those of a partially pooled design."""
+        rows = _Rows.of(design)
+        components = tuple(
+            Component(f, a, b)
+            for f, group in enumerate(design.groups)
+            for block in group.blocks
+            for a in range(block.start, block.stop)
+            for b in range(block.start if block.covariance == "correlated" else a, a + 1)
+        )
+        whole, projected = (rows.products(components, design.has_sigma, off) for off in (0, 1))
+        return cls(components, whole, projected)
+
+    def flat(self, which: list[int] | None = None) -> np.ndarray:
+        """Shape (directions, m): moves of the parameters that change nothing the rows show.
+
+        In units in which each parameter alone changes the covariance of the rows by one; of some
+        of the parameters where ``which`` names their positions.
+        """
+        chosen = np.arange(len(self.whole)) if which is None else np.array(which)
+        size = np.sqrt(np.diag(self.whole)[chosen])
+        size = np.where(size > 0, size, 1.0)
+        inner = self.projected[np.ix_(chosen, chosen)] / np.outer(size, size)
+        own = np.sqrt(np.maximum(np.diag(inner), 0.0))
+        gone = own < np.sqrt(FLAT)
+        scale = np.where(gone, 1.0, own)
+        values, vectors = np.linalg.eigh(inner / np.outer(scale, scale))
+        found = (vectors / scale[:, None]).T[values < FLAT]
+        return np.asarray(found / np.abs(found).max(axis=1, initial=1e-300)[:, None])
+
+    def taking_part(self) -> tuple[int, ...]:
+        """Positions of the parameters that cannot be told; none where the model is identified."""
+        found = np.abs(self.flat())
+        return tuple(int(k) for k in np.flatnonzero((found > _PART).any(axis=0)))
+
+    def leaves_covariance(self) -> bool:
+        """Whether every move that cannot be told leaves the whole covariance of the rows alone."""
+        size = np.sqrt(np.maximum(np.diag(self.whole), np.finfo(float).tiny))
+        moves = self.flat()
+        left = np.einsum("da,ab,db->d", moves, self.whole / np.outer(size, size), moves)
+        return bool((left < 1e3 * FLAT).all())
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Columns of each factor, in coordinates without units, and what X takes up of them.
+
+    ``X`` (n, r) is orthonormal; ``Z`` and ``codes`` have an entry a factor.
+    """
+
+    X: np.ndarray
+    Z: tuple[np.ndarray, ...]
+    codes: tuple[np.ndarray, ...]
+    n_levels: tuple[int, ...]
+
+    @classmethod
+    def of(cls, design: Design) -> _Rows:
+        sd = np.broadcast_to(design.relative_sd, (design.n,))[:, None]
+        unit = float(np.sqrt(np.mean(np.square(1 / sd))))
+        X = Coding.from_columns(design.X).work(design.X) / sd / unit
+        U, values, _ = linalg.svd(X, full_matrices=False)
+        X = U[:, values > _LEAST_RANK * values.max(initial=0.0)]
+        Z = tuple(_columns(group) / sd / unit for group in design.groups)
+        codes = tuple(group.grouping.codes for group in design.groups)
+        return cls(X, Z, codes, tuple(group.grouping.n_levels for group in design.groups))
+
+    def products(self, components: tuple[Component, ...], has_sigma: bool, off: int) -> np.ndarray:
+        """Inner products of all parameters; ``off`` = 1 with the columns of X projected off."""
+        m = len(components)
+        out = np.zeros((m + has_sigma, m + has_sigma))
+        blocks = {
+            (f, g): self._squares(f, g, off) for f in range(len(self.Z)) for g in range(f + 1)
+        }
+        for i, r in enumerate(components):
+            for j, s in enumerate(components[: i + 1]):
+                T = blocks[r.factor, s.factor]
+                turns = _entries(r), _entries(s)
+                out[i, j] = out[j, i] = sum(T[a, c, b, d] for a, b in turns[0] for c, d in turns[1])
+            if has_sigma:
+                own = self._diagonal(r.factor, off)
+                out[m, i] = out[i, m] = sum(own[a, b] for a, b in _entries(r))
+        if has_sigma:
+            out[m, m] = len(self.X) - off * self.X.shape[1]
+        return out
+
+    def _taken(self, f: int) -> np.ndarray:
+        """Shape (J, r, q): X'Z of each level."""
+        return _sums(self.codes[f], self.n_levels[f], self.X, self.Z[f])
+
+    def _diagonal(self, f: int, off: int) -> np.ndarray:
+        taken = self._taken(f)
+        return np.asarray(self.Z[f].T @ self.Z[f] - off * np.einsum("jra,jrb->ab", taken, taken))
+
+    def _squares(self, f: int, g: int, off: int) -> np.ndarray:
+        """Shape (q, s, q, s): [a, c, b, d] is the sum over pairs of levels of B[a, c] B[b, d].
+
+        B is Z_f'Z_g of two levels, with X projected off: sparse, less a product of low rank.
+        """
+        K = self.n_levels[g]
+        cells, place = np.unique(self.codes[f] * K + self.codes[g], return_inverse=True)
+        B = _sums(place, len(cells), self.Z[f], self.Z[g])
+        total = np.einsum("iac,ibd->acbd", B, B, optimize=True)
+        if not off:
+            return np.asarray(total)
+        mine, other = self._taken(f), self._taken(g)
+        low = np.einsum("ira,irc->iac", mine[cells // K], other[cells % K], optimize=True)
+        cross = np.einsum("iac,ibd->acbd", B, low, optimize=True)
+        one, two = (np.einsum("jra,jsb->rsab", t, t, optimize=True) for t in (mine, other))
+        both = np.einsum("rsab,rscd->acbd", one, two, optimize=True)
+        return np.asarray(total - cross - cross.transpose(2, 3, 0, 1) + both)
+
+
+def _columns(group: GroupDesign) -> np.ndarray:
+    """Columns of a factor, centred and scaled where its covariance leaves that free."""
+    out = np.empty_like(group.Z)
+    for block in group.blocks:
+        own = group.Z[:, block.columns]
+        coding = Coding.from_columns(own)
+        out[:, block.columns] = (
+            coding if block.covariance == "correlated" else coding.uncentred()
+        ).work(own)
+    return out
+
+
+def _entries(component: Component) -> list[tuple[int, int]]:
+    """The entries of the covariance that a parameter stands for."""
+    _, a, b = component
+    return [(a, b)] if a == b else [(a, b), (b, a)]
+
+
+def _sums(codes: np.ndarray, J: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Shape (J, l, r): sums over the rows of each level of the products of two sets of columns."""
+    out = np.empty((J, left.shape[1], right.shape[1]))
+    for a, column in enumerate(left.T):
+        for b, other in enumerate(right.T):
+            out[:, a, b] = np.bincount(codes, column * other, J)
+    return out
+
+
+def not_told_apart(design: Design) -> str:
+    """What the rows cannot tell of the variances, and what holds all the same; empty if nothing."""
+    if not any(group.is_pooled for group in design.groups):
+        return ""
+    variances = Variances.of(design)
+    taking_part = variances.taking_part()
+    if not taking_part:
+        return ""
+    residual = len(variances.components) in taking_part
+    factors = sorted(
+        {variances.components[k].factor for k in taking_part[: -1 if residual else None]}
+    )
+    what = named(design, residual, factors)
+    if variances.leaves_covariance():
+        held = usable(residual)
+        return f"{what} cannot be told apart. {held} {_advice(design, variances, factors)}".rstrip()
+    return (
+        f"the fixed effects leave nothing in the rows from which {what} could be estimated, and the "
+        "standard errors of these fixed effects depend on it: leave out the one or the other."
+    )
+
+
+def named(design: Design, residual: bool, factors: Sequence[int]) -> str:
+    """Words for the variances of some factors, and of the residual."""
+    groups = [design.groups[f] for f in factors]
+    parts = ["the residual"] if residual else []
+    parts += [
+        f"the {'variances' if len(g.terms) > 1 else 'variance'} of {g.factor}" for g in groups
+    ]
+    return joined(parts)
+
+
+def usable(residual: bool) -> str:
+    """What holds for every split of the variances, the residual one among them or not."""
+    if residual:
+        return (
+            "Fixed effects, their standard errors and the log-likelihood can be used; these "
+            "variances, BLUPs and fitted values cannot."
+        )
+    return (
+        "Fixed effects, their standard errors, the log-likelihood, the residual sd and fitted values "
+        "can be used; these variances and their BLUPs cannot."
+    )
+
+
+def _advice(design: Design, variances: Variances, factors: Sequence[int]) -> str:
+    """What to leave out so that the rest is identified; empty where neither way is enough."""
+    groups, every = design.groups, variances.components
+    residual = [] if len(every) == len(variances.whole) else [len(every)]
+    for f in (f for f in factors if len(groups[f].terms) == 1 and len(groups) > 1):
+        if not len(variances.flat([k for k, c in enumerate(every) if c.factor != f] + residual)):
+            (term,), name = groups[f].terms, groups[f].factor
+            out = f"({'1' if term == INTERCEPT else f'0 + {term}'} | {name})"
+            return f"Without {out} the model is identified."
+    whole = {f for f in factors if INTERCEPT in groups[f].terms}
+    place = {f: groups[f].terms.index(INTERCEPT) for f in whole}
+    kept = [
+        k
+        for k, c in enumerate(every)
+        if c.factor not in whole or {c.row, c.column} == {place[c.factor]}
+    ]
+    if not whole or len(variances.flat(kept + residual)):
+        return ""
+    simpler = joined([f"(1 | {groups[f].factor})" for f in sorted(whole)])
+    return f"With {simpler} and no slopes the model is identified."

@@ -1,0 +1,201 @@
+"""A design with its coefficients integrated out: what is left is a density of theta alone.
+
+Whoever has values of theta (the exact engine, NUTS, an optimum) gets from here the log density of
+the response, exact draws of every coefficient, and the density of each row given all others.
+``integrated_one`` answers for designs with one factor or none, ``integrated_many`` for several.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, Marginal
+from hierpool.algebra.moments import Coordinates, Moments, RowsOverSd
+from hierpool.core.design import Design, Grouping
+
+_BLOCK_NUMBERS = 4_000_000  # floats in one block of a computation over draws x rows or levels
+
+
+class LevelSums(NamedTuple):
+    """What the levels contribute at K values of theta, theta last.
+
+    Attributes
+    ----------
+    log_det
+        Shape (K,): log det of the levels' blocks of M.
+    GG, Gg
+        Shapes (p, p, K) and (p, K): sums of G'G and G'g, with g = L^-1 Lambda'b.
+    squared
+        Shape (K,): sum of g'g.
+    """
+
+    log_det: np.ndarray
+    GG: np.ndarray
+    Gg: np.ndarray
+    squared: np.ndarray
+
+    def at(self, which: np.ndarray) -> LevelSums:
+        """Those of some of the values of theta."""
+        return LevelSums(*(values[..., which] for values in self))
+
+    def followed_by(self, other: LevelSums) -> LevelSums:
+        """Those of further values of theta behind these."""
+        pairs = zip(self, other, strict=True)
+        return LevelSums(*(np.concatenate(pair, axis=-1) for pair in pairs))
+
+
+class MarginalModel(ABC):
+    """A design, its rows in working coordinates, and the priors of its coefficients.
+
+    Attributes
+    ----------
+    design
+        The rows as the user knows them.
+    coordinates
+        Working coordinates.
+    prior
+        Normal prior of the population coefficients, in working coordinates.
+    """
+
+    design: Design
+    coordinates: Coordinates
+    prior: BetaPrior
+
+    @property
+    @abstractmethod
+    def scaled_rows(self) -> RowsOverSd:
+        """The rows in working coordinates."""
+
+    @property
+    @abstractmethod
+    def totals(self) -> Moments:
+        """Cross-products of the population columns and the response."""
+
+    @property
+    @abstractmethod
+    def flops_per_theta(self) -> int:
+        """Rough number of operations of one evaluation."""
+
+    @property
+    @abstractmethod
+    def n_random_effects(self) -> int:
+        """Coefficients of levels, all factors together."""
+
+    @abstractmethod
+    def level_sums(self, Lambda: np.ndarray) -> LevelSums:
+        """What the levels contribute at K values of theta: all that depends on Lambda alone."""
+
+    @abstractmethod
+    def draw(
+        self,
+        sigma: np.ndarray,
+        Lambda: np.ndarray,
+        seed: int,
+        sums: LevelSums | None = None,
+        with_sums: bool = True,
+    ) -> dict[str, np.ndarray]:
+        """One exact draw of all coefficients for each of K values of theta, in the user's coding.
+
+        Keys ``beta`` (K, p), ``u_<factor>`` and ``coef_<factor>``; ``with_sums=False`` leaves the last
+        out where it is ``u`` plus the population's coefficients.
+        """
+
+    @abstractmethod
+    def mean_coefficients(self, sigma: np.ndarray, Lambda: np.ndarray) -> dict[str, np.ndarray]:
+        """Conditional means of all coefficients at K values of theta; keys as for the draws."""
+
+    @abstractmethod
+    def conditional_variances(
+        self, sigma: np.ndarray, Lambda: np.ndarray
+    ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Var(u | y, beta, theta) of the levels at K values of theta, in the user's coding.
+
+        For each factor the diagonals (K, U, q) of its different designs, and the design of each
+        level (J,).
+        """
+
+    @abstractmethod
+    def densities_by_row(
+        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray, marginal: Marginal
+    ) -> np.ndarray:
+        """Shape (rows, K): log p(y_i | y_-i, theta), every coefficient integrated out."""
+
+    @abstractmethod
+    def log_density_of_levels(
+        self, sigma: np.ndarray, Lambda: np.ndarray, grouping: Grouping
+    ) -> np.ndarray:
+        """Shape (J, K): log p(rows of a level, jointly, given all other rows and theta)."""
+
+    @abstractmethod
+    def prediction_of_rows(
+        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and sd of y_i given y_-i and theta, shapes (K, rows), in the user's units."""
+
+    @abstractmethod
+    def without(self, left_out: np.ndarray) -> Self:
+        """The same model less some rows (positions), with coordinates and priors as they are."""
+
+    def marginal(
+        self, sigma: np.ndarray, Lambda: np.ndarray, sums: LevelSums | None = None
+    ) -> Marginal:
+        """The population's part, levels eliminated, at K values of theta."""
+        s = self.level_sums(Lambda) if sums is None else sums
+        parts = s.log_det, np.moveaxis(s.GG, -1, 0), s.Gg.T, s.squared
+        return Marginal.from_sums(self.totals, self.prior, sigma, *parts)
+
+    def log_density(
+        self, sigma: np.ndarray, Lambda: np.ndarray, sums: LevelSums | None = None
+    ) -> np.ndarray:
+        """Shape (K,): log p(y | theta), every coefficient integrated out."""
+        from hierpool.algebra import one_factor_kernels
+
+        m, prior = self.totals, self.prior
+        df = m.n - (m.p if prior.is_flat else prior.n_flat)
+        return one_factor_kernels.log_density(
+            sigma,
+            self.level_sums(Lambda) if sums is None else sums,
+            m.XX,
+            m.Xy,
+            prior.precision,
+            prior.weighted_mean,
+            np.array([m.yy, prior.mean @ prior.weighted_mean]),
+            m.n - m.p,
+            -0.5 * (df * LOG_2PI - prior.log_det_precision) - m.log_sd,
+        )
+
+    def blocks(self, n_draws: int, per_draw: int) -> Iterator[slice]:
+        """Slices of the draws that keep one block of ``per_draw`` numbers a draw in bounds."""
+        step = max(1, _BLOCK_NUMBERS // max(per_draw, 1))
+        for start in range(0, n_draws, step):
+            yield slice(start, min(start + step, n_draws))
+
+    def log_density_of_rows(
+        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Shape (K, rows): log p(y_i | y_-i, theta), every coefficient integrated out."""
+        which = np.arange(self.design.n) if rows is None else np.asarray(rows)
+        marginal = self.marginal(sigma, Lambda)
+        return self.densities_by_row(sigma, Lambda, which, marginal).T
+
+    def draw_coefficients(
+        self, sigma: np.ndarray, Lambda: np.ndarray, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """One exact draw of all coefficients for each of K values of theta; keys as for ``draw``."""
+        return self.draw(sigma, Lambda, int(rng.integers(2**62)))
+
+    def _with_population(
+        self, beta: np.ndarray, u: tuple[np.ndarray, ...], with_sums: bool
+    ) -> dict[str, np.ndarray]:
+        """beta (K, p) and deviations (K, J_f, q_f), in the user's coding, by their names."""
+        out = {"beta": beta}
+        padded = np.concatenate([beta, np.zeros((len(beta), 1))], axis=1)
+        for group, own in zip(self.design.groups, u, strict=True):
+            out[f"u_{group.factor}"] = own
+            if with_sums:
+                out[f"coef_{group.factor}"] = own + padded[:, None, group.population]
+        return out

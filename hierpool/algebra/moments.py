@@ -1,0 +1,329 @@
+"""Moments: what the rows of a design amount to.
+
+Every likelihood of a Gaussian model needs the rows only through cross-products. They are taken in
+working coordinates: columns centred where a constant is in their span and scaled to sd 1, response
+shifted by its mean. Sums taken raw and centred afterwards would lose every digit at an offset of
+1e8.
+
+Symbols (working coordinates, factor with J levels and q columns, p population columns):
+    A  (J, q, q)  Z_j'Z_j        C  (J, q, p)  Z_j'X_j        b  (J, q)  Z_j'y_j
+    XX (p, p)     Xy (p,)        yy            n rows
+Design compression: levels with equal (A, C) share one factorisation. Of their b the sum and the
+R factor of the stacked rows are kept, never the Gram matrix (where a level has fewer rows than q
+the Gram loses eps / sigma^4).
+
+Weights: each row is divided by its residual sd in units of sigma (``Design.relative_sd``), here and
+nowhere else; from there on all residuals have the sd sigma. Densities of the rows so divided become
+those of the response by ``log_sd``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy import linalg
+
+from hierpool.core.coding import Coding, stable_mean
+from hierpool.core.design import Design, GroupDesign
+from hierpool.core.errors import UnsupportedModelError, listed
+
+_KEY_DIGITS = 11  # designs equal to this many digits of their largest entry are one design
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Working coordinates of a design: where its cross-products are taken.
+
+    Attributes
+    ----------
+    x
+        Coding of the population columns.
+    zs
+        Coding of each factor's columns, in the order of the design's groups.
+    y_shift
+        Subtracted from the response; 0 where no constant is in the span of any block.
+    """
+
+    x: Coding
+    zs: tuple[Coding, ...]
+    y_shift: float
+
+    @classmethod
+    def from_design(cls, design: Design) -> Coordinates:
+        """Coordinates for a design."""
+        x = Coding.from_columns(design.X)
+        zs = tuple(Coding.from_columns(group.Z) for group in design.groups)
+        own = zs[0] if zs and not design.groups[0].is_pooled else None
+        owner = x if x.has_constant else own
+        if owner is own and own is not None and own.has_constant and design.X.shape[1]:
+            # No pooling: the common columns are centred too; their means move to the intercepts.
+            means = stable_mean(design.X)
+            x = Coding(np.zeros_like(means), means, x.scales)
+        has_constant = owner is not None and owner.has_constant
+        return cls(x, zs, float(stable_mean(design.y_less_offset)) if has_constant else 0.0)
+
+    @property
+    def z(self) -> Coding | None:
+        """Coding of the one factor's columns; None without group terms."""
+        if len(self.zs) > 1:
+            raise ValueError("several factors have a coding each: use zs")
+        return self.zs[0] if self.zs else None
+
+    @property
+    def u_to_working(self) -> np.ndarray:
+        """Shape (Q, Q), block diagonal over the factors: working u from the user's."""
+        return linalg.block_diag(*(z.to_working for z in self.zs)) if self.zs else np.zeros((0, 0))
+
+    @property
+    def u_from_working(self) -> np.ndarray:
+        """Shape (Q, Q), block diagonal over the factors: the user's u from the working one."""
+        if not self.zs:
+            return np.zeros((0, 0))
+        return linalg.block_diag(*(z.from_working for z in self.zs))
+
+    def beta_to_user(self, beta: np.ndarray) -> np.ndarray:
+        """Population coefficients (..., p) in the user's coding."""
+        return beta @ self.x.from_working.T + self.y_shift * self.x.constant
+
+    def beta_from_user(self, beta: np.ndarray) -> np.ndarray:
+        """Population coefficients (..., p) in working coordinates."""
+        return (beta - self.y_shift * self.x.constant) @ self.x.to_working.T
+
+    def u_to_user(self, u: np.ndarray, beta: np.ndarray) -> np.ndarray:
+        """Level deviations (..., J, q), or own coefficients for no pooling, in the user's coding.
+
+        ``beta`` (..., p), in working coordinates, matters only where the constant is in Z alone.
+        """
+        assert self.z is not None
+        user = (u.reshape(-1, u.shape[-1]) @ self.z.from_working.T).reshape(u.shape)
+        return user + self.u_shift(beta)[..., None, :]
+
+    def u_shift(self, beta: np.ndarray) -> np.ndarray:
+        """Shape (..., q): what own coefficients in the user's coding have beside ``from_working`` u."""
+        assert self.z is not None
+        if self.x.has_constant:
+            return np.zeros((*beta.shape[:-1], len(self.z.constant)))
+        moved = self.y_shift - (beta / self.x.scales) @ self.x.means
+        return np.asarray(moved[..., None] * self.z.constant)
+
+
+def single_group(design: Design) -> GroupDesign | None:
+    """The design's one factor, None where it has none; an error where it has several."""
+    if len(design.groups) > 1:
+        names = listed(g.factor for g in design.groups)
+        raise UnsupportedModelError(
+            f"{design.spec.formula}: {len(design.groups)} grouping factors ({names}) in one model, "
+            "and this is about one. Keep the terms of one factor.",
+            "one-factor-only",
+        )
+    return design.groups[0] if design.groups else None
+
+
+class RowsOverSd:
+    """Rows that were divided by their residual sds: densities of theirs as those of the response."""
+
+    y: np.ndarray
+    sd: np.ndarray | float
+
+    @property
+    def log_sd(self) -> np.ndarray:
+        """Shape (n,): what log densities of the response are less than those of these rows."""
+        return np.broadcast_to(np.log(self.sd), self.y.shape)
+
+    def to_response_density(self, log_density: np.ndarray, which: Any = slice(None)) -> np.ndarray:
+        """Log densities (..., rows) of these rows as those of the response; changed in place."""
+        log_sd = self.log_sd[which]
+        if log_sd.any():
+            log_density -= log_sd
+        return log_density
+
+
+@dataclass(frozen=True)
+class Rows(RowsOverSd):
+    """The rows in working coordinates, each divided by its residual sd in units of sigma.
+
+    Attributes
+    ----------
+    y, X, Z
+        The rows so divided; the offset is off y. Z has no column without a factor.
+    codes
+        Level of each row; all zero without a factor.
+    sd
+        Shape (n,): what each row was divided by; the number 1 where nothing was.
+    """
+
+    y: np.ndarray
+    X: np.ndarray
+    Z: np.ndarray
+    codes: np.ndarray
+    sd: np.ndarray | float = 1.0
+
+    @classmethod
+    def from_design(cls, design: Design, coordinates: Coordinates) -> Rows:
+        """Rows of a design."""
+        group, sd = single_group(design), design.relative_sd
+        column = np.broadcast_to(sd, (design.n,))[:, None]
+        y = (design.y_less_offset - coordinates.y_shift) / sd
+        X = coordinates.x.work(design.X) / column
+        if group is None or coordinates.z is None:
+            return cls(y, X, np.zeros((design.n, 0)), np.zeros(design.n, dtype=np.intp), sd)
+        return cls(y, X, coordinates.z.work(group.Z) / column, group.grouping.codes, sd)
+
+    def take(self, which: np.ndarray) -> Rows:
+        """Some of the rows, by position."""
+        sd = np.broadcast_to(self.sd, self.y.shape)[which]
+        return Rows(self.y[which], self.X[which], self.Z[which], self.codes[which], sd)
+
+    def residuals(self, beta: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Shape (n,): residuals of the response at coefficients (p,) and (J, q)."""
+        left = self.y - self.X @ beta
+        if self.Z.shape[1]:
+            left = left - np.einsum("nq,nq->n", self.Z, u[self.codes])
+        return left * self.sd
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Cross-products of a design, with equal level designs compressed.
+
+    Attributes
+    ----------
+    n
+        Number of rows.
+    XX, Xy, yy
+        Totals, shapes (p, p), (p,), ().
+    A, C
+        Unique level designs, shapes (U, q, q) and (U, q, p).
+    b
+        Shape (J, q), one row a level.
+    n_rows
+        Shape (J,): rows of each level.
+    design_of
+        Shape (J,): which unique design each level has.
+    counts
+        Shape (U,): levels of each unique design.
+    b_sum, b_root
+        Shapes (U, q) and (U, q, r): sum of the b of a design's levels, and a root with
+        b_root b_root' = sum of b b'.
+    log_sd
+        Sum of the log residual sds of the rows in units of sigma: 0 without weights.
+    """
+
+    n: int
+    XX: np.ndarray
+    Xy: np.ndarray
+    yy: float
+    A: np.ndarray
+    C: np.ndarray
+    b: np.ndarray
+    n_rows: np.ndarray
+    design_of: np.ndarray
+    counts: np.ndarray
+    b_sum: np.ndarray
+    b_root: np.ndarray
+    log_sd: float = 0.0
+
+    @property
+    def p(self) -> int:
+        """Number of population columns."""
+        return len(self.Xy)
+
+    @property
+    def q(self) -> int:
+        """Number of the factor's columns."""
+        return int(self.b.shape[1])
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels; 0 without a factor."""
+        return len(self.b)
+
+    @cached_property
+    def columns(self) -> np.ndarray:
+        """Shape (U, q, p + 1 + r): C, b_sum and b_root side by side, as the kernels read them."""
+        parts = [self.C, self.b_sum[..., None], self.b_root]
+        return np.ascontiguousarray(np.concatenate(parts, axis=2))
+
+    @classmethod
+    def from_rows(cls, rows: Rows) -> Moments:
+        """Cross-products of rows in working coordinates."""
+        X, Z, y, codes = rows.X, rows.Z, rows.y, rows.codes
+        p, q = X.shape[1], Z.shape[1]
+        n_levels = int(codes.max()) + 1 if q and len(codes) else 0
+        products = by_level(Z, np.hstack([Z, X, y[:, None]]), codes, n_levels)
+        A, C, b = products[..., :q], products[..., q : q + p], products[..., -1]
+        n_rows = np.bincount(codes, minlength=n_levels) if q else np.zeros(0, dtype=np.intp)
+        precision = np.broadcast_to(rows.sd, y.shape) ** -2.0
+        total = np.bincount(codes, precision, n_levels) if q else np.zeros(0)
+        unique, design_of, counts = _unique_designs(A, C, total / np.maximum(n_rows, 1))
+        return cls(
+            n=len(y),
+            XX=X.T @ X,
+            Xy=X.T @ y,
+            yy=float(y @ y),
+            A=A[unique],
+            C=C[unique],
+            b=b,
+            n_rows=n_rows,
+            design_of=design_of,
+            counts=counts,
+            b_sum=_sum_by(b, design_of, len(unique)),
+            b_root=_roots(b, design_of, counts),
+            log_sd=float(rows.log_sd.sum()),
+        )
+
+    @classmethod
+    def from_design(cls, design: Design) -> Moments:
+        """Cross-products of a design, in its own working coordinates."""
+        return cls.from_rows(Rows.from_design(design, Coordinates.from_design(design)))
+
+
+def by_level(Z: np.ndarray, W: np.ndarray, codes: np.ndarray, n_levels: int) -> np.ndarray:
+    """Shape (J, q, w): Z_j'W_j for every level."""
+    out = np.empty((n_levels, Z.shape[1], W.shape[1]))
+    for k in range(Z.shape[1]):
+        for m in range(W.shape[1]):
+            out[:, k, m] = np.bincount(codes, weights=Z[:, k] * W[:, m], minlength=n_levels)
+    return out
+
+
+def _unique_designs(
+    A: np.ndarray, C: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First level of each unique (A, C), the design of each level, and the levels per design.
+
+    ``weight`` (J,) is the mean weight of a level's rows, which may differ by many powers of ten.
+    """
+    n_levels = len(A)
+    if n_levels == 0:
+        return np.zeros(0, np.intp), np.zeros(0, np.intp), np.zeros(0, np.intp)
+    weight = np.where(weight > 0, weight, 1.0)
+    flat = np.hstack([A.reshape(n_levels, -1), C.reshape(n_levels, -1)]) / weight[:, None]
+    flat = np.hstack([flat / max(np.abs(flat).max(), 1e-300), np.log(weight)[:, None]])
+    key = np.round(flat, _KEY_DIGITS) + 0.0
+    _, first, inverse, counts = np.unique(
+        key, axis=0, return_index=True, return_inverse=True, return_counts=True
+    )
+    return first, inverse.reshape(-1), counts
+
+
+def _sum_by(b: np.ndarray, design_of: np.ndarray, n_designs: int) -> np.ndarray:
+    """Shape (U, q): sums of the rows of b over the levels of each design."""
+    out = np.zeros((n_designs, b.shape[1]))
+    np.add.at(out, design_of, b)
+    return out
+
+
+def _roots(b: np.ndarray, design_of: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Shape (U, q, r): transposed R factors of the stacked b of each design, padded with zeros."""
+    q = b.shape[1]
+    width = int(min(counts.max(initial=0), q))
+    out = np.zeros((len(counts), q, width))
+    order = np.argsort(design_of, kind="stable")
+    for u, rows in enumerate(np.split(order, np.cumsum(counts)[:-1]) if len(counts) else []):
+        root = b[rows] if len(rows) <= q else np.linalg.qr(b[rows], mode="r")
+        out[u, :, : len(root)] = root.T
+    return out

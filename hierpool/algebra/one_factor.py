@@ -1,0 +1,274 @@
+"""Designs with one factor or none, their coefficients integrated out.
+
+Levels with equal cross-products share a factorisation; compiled loops run over levels and rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hierpool.algebra.gaussian import BetaPrior, Conditional, Marginal, condition
+from hierpool.algebra.marginal_model import LevelSums, MarginalModel
+from hierpool.algebra.moments import Coordinates, Moments, Rows, by_level, single_group
+from hierpool.core.design import Design, Grouping
+from hierpool.core.threads import over_pieces
+
+LEVELS_AT_ONCE = 64  # levels drawn with one seed
+LEVELS_PER_PASS = 4 * LEVELS_AT_ONCE  # levels drawn for a table when they are not stored
+
+
+@dataclass(frozen=True)
+class OneFactor(MarginalModel):
+    """Cross-products, rows and coefficient priors of a design with one factor or none.
+
+    Attributes
+    ----------
+    design, coordinates, prior
+        As in ``Integrated``.
+    rows
+        Rows in working coordinates; for no pooling less the prior mean of the own coefficients.
+    moments
+        Their cross-products.
+    own_mean
+        Shape (q,): prior mean of the own coefficients of no pooling; zero otherwise.
+    """
+
+    design: Design
+    coordinates: Coordinates
+    rows: Rows
+    moments: Moments
+    prior: BetaPrior
+    own_mean: np.ndarray
+
+    @classmethod
+    def from_design(
+        cls, design: Design, coordinates: Coordinates, prior: BetaPrior, own_mean: np.ndarray
+    ) -> OneFactor:
+        """Integrate the coefficients of a design out under these priors."""
+        rows = Rows.from_design(design, coordinates)
+        if own_mean.any():
+            rows = replace(rows, y=rows.y - rows.Z @ own_mean)
+        return cls(design, coordinates, rows, Moments.from_rows(rows), prior, own_mean)
+
+    @property
+    def scaled_rows(self) -> Rows:
+        """The rows in working coordinates."""
+        return self.rows
+
+    @property
+    def totals(self) -> Moments:
+        """Cross-products of the population columns and the response."""
+        return self.moments
+
+    @property
+    def flops_per_theta(self) -> int:
+        """Rough number of operations of one evaluation."""
+        m = self.moments
+        return len(m.counts) * (m.q + 1) ** 2
+
+    @property
+    def n_random_effects(self) -> int:
+        """Coefficients of the levels."""
+        return self.moments.n_levels * self.moments.q
+
+    def condition(self, sigma: np.ndarray, Lambda: np.ndarray) -> Conditional:
+        """Distribution of the coefficients at K values of theta: sigma (K,), Lambda (K, q, q).
+
+        In numpy, K x levels at once: for one value of theta or a few. The methods below are
+        compiled, and take any number.
+        """
+        return condition(self.moments, sigma, Lambda, self.prior)
+
+    def level_sums(self, Lambda: np.ndarray) -> LevelSums:
+        """What the levels contribute at K values of theta: all that depends on Lambda alone."""
+        from hierpool.algebra import one_factor_kernels  # numba loads when first needed
+
+        m = self.moments
+        return LevelSums(
+            *one_factor_kernels.level_sums(Lambda, m.A, m.columns, m.counts.astype(float), m.p)
+        )
+
+    def draw(
+        self,
+        sigma: np.ndarray,
+        Lambda: np.ndarray,
+        seed: int,
+        sums: LevelSums | None = None,
+        with_sums: bool = True,
+    ) -> dict[str, np.ndarray]:
+        """One exact draw of all coefficients for each of K values of theta, in the user's coding."""
+        beta = self.draw_beta(sigma, Lambda, seed, sums)
+        every = slice(0, self.moments.n_levels)
+        return self._levels(sigma, Lambda, beta, every, seed, with_sums)
+
+    def draw_beta(
+        self, sigma: np.ndarray, Lambda: np.ndarray, seed: int, sums: LevelSums | None = None
+    ) -> np.ndarray:
+        """Shape (K, p): the beta of ``draw``, in working coordinates."""
+        rng = np.random.default_rng(seed)
+        return self.marginal(sigma, Lambda, sums).draw_beta(rng)
+
+    def draw_levels(
+        self, sigma: np.ndarray, Lambda: np.ndarray, beta: np.ndarray, levels: slice, seed: int
+    ) -> dict[str, np.ndarray]:
+        """Coefficients of some levels given theta and ``beta`` (K, p), exact draws, user's coding.
+
+        Keys as for ``draw``. Given theta and beta the levels are independent, and the noise of
+        each run of ``LEVELS_AT_ONCE`` levels has a seed of its own: the same levels come out the
+        same whether they are drawn with the others or alone, so ``levels`` must begin at one of
+        its multiples.
+        """
+        return self._levels(sigma, Lambda, beta, levels, seed)
+
+    def level_runs(self) -> Iterator[slice]:
+        """The levels in runs of ``LEVELS_PER_PASS``."""
+        for start in range(0, self.moments.n_levels, LEVELS_PER_PASS):
+            yield slice(start, min(start + LEVELS_PER_PASS, self.moments.n_levels))
+
+    def mean_coefficients(self, sigma: np.ndarray, Lambda: np.ndarray) -> dict[str, np.ndarray]:
+        """Conditional means of all coefficients at K values of theta; keys as for the draws."""
+        beta = self.marginal(sigma, Lambda).beta
+        return self._levels(sigma, Lambda, beta, slice(0, self.moments.n_levels), None)
+
+    def _levels(
+        self,
+        sigma: np.ndarray,
+        Lambda: np.ndarray,
+        beta: np.ndarray,
+        levels: slice,
+        seed: int | None,
+        with_sums: bool = True,
+    ) -> dict[str, np.ndarray]:
+        """Draws, or conditional means without a seed; keys as for ``draw``."""
+        from hierpool.algebra import one_factor_kernels
+
+        m, z, group = self.moments, self.coordinates.z, single_group(self.design)
+        user_beta = self.coordinates.beta_to_user(beta)
+        out = {"beta": user_beta}
+        if group is None or z is None:
+            return out
+        shift = self.coordinates.u_shift(beta) + z.from_working @ self.own_mean
+        shape = (len(beta), levels.stop - levels.start, m.q)
+        first, second = np.empty(shape), np.zeros((0, 0, 0))
+        out[f"{'u' if group.is_pooled else 'coef'}_{group.factor}"] = first
+        if group.is_pooled and with_sums:
+            out[f"coef_{group.factor}"] = second = np.empty(shape)
+        population = _padded(user_beta)[:, group.population]
+
+        def run(start: int) -> None:
+            some = slice(start, min(start + LEVELS_AT_ONCE, levels.stop))
+            used, design_of = np.unique(m.design_of[some], return_inverse=True)
+            own = slice(some.start - levels.start, some.stop - levels.start)
+            rng = None if seed is None else np.random.default_rng([seed, start // LEVELS_AT_ONCE])
+            one_factor_kernels.level_coefficients(
+                Lambda,
+                beta,
+                m.A[used],
+                m.C[used],
+                m.b[some],
+                design_of,
+                sigma,
+                rng,
+                z.from_working,
+                shift,
+                population,
+                first[:, own],
+                second[:, own] if second.size else second,
+            )
+
+        over_pieces(run, range(levels.start, levels.stop, LEVELS_AT_ONCE))
+        return out
+
+    def conditional_variances(
+        self, sigma: np.ndarray, Lambda: np.ndarray
+    ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Var(u | y, beta, theta) of the levels, in the user's coding."""
+        m, z = self.moments, self.coordinates.z
+        if z is None:
+            return ()
+        parts = []
+        for part in self.blocks(len(sigma), 4 * len(m.counts) * m.q**2):
+            inner = self.condition(sigma[part], Lambda[part]).covariance_given_beta
+            to_user = z.from_working
+            parts.append(np.einsum("ka,nuab,kb->nuk", to_user, inner, to_user))
+        return ((np.concatenate(parts), m.design_of),)
+
+    def densities_by_row(
+        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray, marginal: Marginal
+    ) -> np.ndarray:
+        """Shape (rows, K): log p(y_i | y_-i, theta), every coefficient integrated out."""
+        from hierpool.algebra import one_factor_kernels
+
+        m, data = self.moments, self.rows
+        y, X, Z, codes = data.y[rows], data.X[rows], data.Z[rows], data.codes[rows]
+        A, C = (m.A, m.C) if m.q else (np.zeros((1, 0, 0)), np.zeros((1, 0, m.p)))
+        b = m.b if m.q else np.zeros((1, 0))
+        plan = one_factor_kernels.RowPlan.from_rows(X, Z, codes, m.design_of)
+        densities = one_factor_kernels.row_densities(
+            sigma, Lambda, marginal.R, marginal.beta, A, C, b, plan, y, X, Z
+        )
+        self.rows.to_response_density(densities.T, rows)
+        return densities
+
+    def log_density_of_levels(
+        self, sigma: np.ndarray, Lambda: np.ndarray, grouping: Grouping
+    ) -> np.ndarray:
+        """Shape (J, K): log p(rows of a level, jointly, given all other rows and theta).
+
+        ``grouping`` is the model's factor, or any factor of a model without group terms.
+        """
+        from hierpool.algebra import one_factor_kernels
+
+        m, data = self.moments, self.rows
+        marginal = self.marginal(sigma, Lambda)
+        codes, n_levels, p = grouping.codes, grouping.n_levels, m.p
+        products = by_level(data.X, np.hstack([data.X, data.y[:, None]]), codes, n_levels)
+        half = marginal.half[..., 0]
+        total = 0.5 * ((half**2).sum(axis=-1) / sigma**2 - marginal.log_det_population)
+        is_factor = m.q > 0
+        densities = one_factor_kernels.leave_level_out(
+            sigma,
+            Lambda,
+            marginal.R @ np.swapaxes(marginal.R, -1, -2),
+            marginal.s,
+            m.A[m.design_of] if is_factor else np.zeros((n_levels, 0, 0)),
+            m.C[m.design_of] if is_factor else np.zeros((n_levels, 0, p)),
+            m.b if is_factor else np.zeros((n_levels, 0)),
+            products[..., :p],
+            products[..., p],
+            np.bincount(codes, weights=data.y**2, minlength=n_levels),
+            grouping.n_rows,
+            total,
+        )
+        return densities - np.bincount(codes, data.log_sd, n_levels)[:, None]
+
+    def without(self, left_out: np.ndarray) -> OneFactor:
+        """The same model less some rows (positions), with coordinates and priors as they are."""
+        rows = self.rows.take(np.setdiff1d(np.arange(len(self.rows.y)), left_out))
+        return replace(self, rows=rows, moments=Moments.from_rows(rows))
+
+    def prediction_of_rows(
+        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and sd of y_i given y_-i and theta, shapes (K, rows), in the user's units."""
+        from hierpool.algebra import one_factor_kernels
+
+        m, data = self.moments, self.rows
+        which = np.arange(len(data.y)) if rows is None else np.asarray(rows)
+        y, X, Z, codes = data.y[which], data.X[which], data.Z[which], data.codes[which]
+        marginal = self.marginal(sigma, Lambda)
+        A, C = (m.A, m.C) if m.q else (np.zeros((1, 0, 0)), np.zeros((1, 0, m.p)))
+        plan = one_factor_kernels.RowPlan.from_rows(X, Z, codes, m.design_of)
+        mean, sd = one_factor_kernels.leave_one_out(
+            sigma, Lambda, marginal.R, marginal.beta, A, C, m.b, plan, y, X, Z
+        )
+        scale = np.broadcast_to(data.sd, data.y.shape)[which]
+        return self.design.y[which] - scale * (y - mean), scale * sd
+
+
+def _padded(beta: np.ndarray) -> np.ndarray:
+    """A column of zeros at the end, where -1 points."""
+    return np.concatenate([beta, np.zeros((len(beta), 1))], axis=1)

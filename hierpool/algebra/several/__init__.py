@@ -1,0 +1,1 @@
+"""Several factors: a plan of elimination, a sparse factorisation, and what reads it."""

@@ -1,0 +1,116 @@
+"""Where the variance of the response comes from: fixed effects, levels of each factor, residual.
+
+    fixed     sample variance of X beta over the rows
+    factor f  mean over the rows of z'Sigma_f z, z the row's columns (Johnson 2014)
+    residual  mean over the rows of the residual variance
+
+Marginal R2 is the share of the first, conditional R2 that of all but the last. An intraclass
+correlation is the share of a factor in what is random, at the mean of its columns (of slopes: for
+an average row); with an intercept alone the two means are one.
+
+References
+----------
+Nakagawa, Schielzeth (2013), Methods Ecol. Evol. 4, 133-142.
+Johnson (2014), Methods Ecol. Evol. 5, 944-946.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hierpool.algebra.moments import Coordinates
+from hierpool.core.design import Design
+
+FIXED, RESIDUAL = "fixed", "residual"
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Variances of K draws, or of one estimate with K = 1.
+
+    Attributes
+    ----------
+    factors
+        Their names.
+    fixed, residual
+        Shapes (K,).
+    levels, average
+        Shapes (K, factors): mean over the rows, and at the mean of the columns.
+    """
+
+    factors: tuple[str, ...]
+    fixed: np.ndarray
+    residual: np.ndarray
+    levels: np.ndarray
+    average: np.ndarray
+
+    @classmethod
+    def from_covariances(
+        cls,
+        design: Design,
+        beta: np.ndarray,
+        sigma: np.ndarray,
+        Sigmas: Sequence[np.ndarray],
+        Zs: Sequence[np.ndarray],
+    ) -> Partition:
+        """From beta (K, p), sigma (K,), and the covariances (K, q, q) of each factor.
+
+        Covariances and columns Z (n, q) of the factors are in one coding, whichever. No array has
+        draws times rows.
+        """
+        centred = design.X - design.X.mean(axis=0)
+        spread = centred.T @ centred / (design.n - 1)
+        levels, average = [], []
+        for Z, Sigma in zip(Zs, Sigmas, strict=True):
+            mean = Z.mean(axis=0)
+            levels.append(np.einsum("kab,ab->k", Sigma, Z.T @ Z / design.n))
+            average.append(np.einsum("kab,a,b->k", Sigma, mean, mean))
+        return cls(
+            tuple(g.factor for g in design.groups),
+            np.einsum("kp,pr,kr->k", beta, spread, beta),
+            sigma**2 * np.mean(np.square(design.relative_sd)),
+            np.array(levels).reshape(len(levels), len(sigma)).T,
+            np.array(average).reshape(len(average), len(sigma)).T,
+        )
+
+    @classmethod
+    def from_relative_factor(
+        cls, design: Design, beta: np.ndarray, sigma: np.ndarray, Lambda: np.ndarray
+    ) -> Partition:
+        """From relative factors (K, Q, Q): exact also where predictors are far from zero."""
+        codings = Coordinates.from_design(design).zs
+        scaled = sigma[:, None, None] * Lambda
+        blocks = [scaled[:, at, at] for at in design.group_columns]
+        Sigmas = [block @ np.swapaxes(block, 1, 2) for block in blocks]
+        Zs = [z.work(group.Z) for z, group in zip(codings, design.groups, strict=True)]
+        return cls.from_covariances(design, beta, sigma, Sigmas, Zs)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Fixed effects, factors, residual."""
+        return (FIXED, *self.factors, RESIDUAL)
+
+    @property
+    def variances(self) -> np.ndarray:
+        """Shape (K, parts): in the order of the names."""
+        return np.column_stack([self.fixed, self.levels, self.residual])
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Shape (K, parts): of the total."""
+        return self.variances / self.variances.sum(axis=1, keepdims=True)
+
+    @property
+    def r2(self) -> np.ndarray:
+        """Shape (K, 2): marginal, conditional."""
+        shares = self.shares
+        return np.column_stack([shares[:, 0], shares[:, :-1].sum(axis=1)])
+
+    @property
+    def icc(self) -> np.ndarray:
+        """Shape (K, factors)."""
+        total = self.average.sum(axis=1) + self.residual
+        return self.average / total[:, None]

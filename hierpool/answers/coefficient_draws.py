@@ -1,0 +1,77 @@
+"""Draws of a posterior as flat arrays, chains one after the other."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from hierpool.algebra.mixed_model_equations import Combinations
+from hierpool.algebra.one_factor import OneFactor
+from hierpool.core.design import GroupDesign
+
+
+def flat(fit: Any, name: str) -> np.ndarray:
+    """Shape (K, ...): draws of one variable."""
+    values = fit.variable(name).to_numpy()
+    return values.reshape(-1, *values.shape[2:])
+
+
+def beta_draws(fit: Any) -> np.ndarray:
+    """Shape (K, p): draws of the population coefficients."""
+    return flat(fit, "beta") if fit.design.terms else np.zeros((int(np.prod(fit.n_draws)), 0))
+
+
+def level_draws(fit: Any, group: GroupDesign, levels: np.ndarray) -> np.ndarray:
+    """Shape (K, levels, q): deviations of some levels (positions), own coefficients of no pooling.
+
+    Levels that are too many to keep are drawn when they are asked for, each the same every time.
+    """
+    name = f"{'u' if group.is_pooled else 'coef'}_{group.factor}"
+    stored = fit.draws["posterior"]
+    if name in stored:
+        values = stored[name].to_numpy()
+        return values.reshape(-1, *values.shape[2:])[:, levels]
+    algebra, theta, factor = fit.integrated, fit.theta, fit.relative_covariance_factor
+    assert isinstance(algebra, OneFactor)  # of several factors all levels are kept
+    beta = algebra.coordinates.beta_from_user(beta_draws(fit))
+    out = np.empty((len(theta), len(levels), len(group.terms)))
+    for run in algebra.level_runs():
+        inside = np.flatnonzero((levels >= run.start) & (levels < run.stop))
+        if len(inside):
+            seed = int(fit.info["seed"])
+            drawn = algebra.draw_levels(theta.sigma, factor, beta, run, seed)[name]
+            out[:, inside] = drawn[:, levels[inside] - run.start]
+    return out
+
+
+def means(fit: Any, asked: Combinations) -> np.ndarray:
+    """Shape (m,): posterior means of combinations of coefficients, as in ``fit.fitted()``."""
+    of = fit.posterior_means
+    out = asked.X @ of["beta"] if fit.design.terms else np.zeros(len(asked.X))
+    for group, part in zip(fit.design.groups, asked.parts, strict=True):
+        own = of[f"{'u' if group.is_pooled else 'coef'}_{group.factor}"][part.levels]
+        np.add.at(out, part.which, (part.weights * own).sum(axis=1))
+    return np.asarray(out)
+
+
+def keeps_levels(fit: Any) -> bool:
+    """Whether the levels' draws are stored."""
+    return fit.info.get("levels") != "on request"
+
+
+def spread_roots(fit: Any, group: GroupDesign) -> np.ndarray:
+    """Shape (K, q, q): roots of the covariance of a level's deviations, singular or not."""
+    sd = flat(fit, f"sd_{group.factor}")
+    if not group.has_correlation:
+        return sd[:, :, None] * np.eye(sd.shape[1])
+    values, vectors = np.linalg.eigh(flat(fit, f"corr_{group.factor}"))
+    return sd[:, :, None] * vectors * np.sqrt(np.maximum(values, 0.0))[:, None]
+
+
+def own_generator(seed: int, *names: object) -> np.random.Generator:
+    """Random numbers that belong to a name: the same whatever else is drawn, and in what order."""
+    text = "\0".join(map(str, names))
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return np.random.default_rng([seed, *np.frombuffer(digest, dtype=np.uint32).tolist()])

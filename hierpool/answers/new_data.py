@@ -1,0 +1,228 @@
+"""The rows that something is to be said about, and what their levels stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from hierpool.algebra.mixed_model_equations import Combinations, LevelPart
+from hierpool.core.design import Design, GroupDesign
+from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError, listed, nearest
+
+Levels = Literal["known", "new", "all new", "population", "average"]
+Kind = Literal["mean", "response"]
+_READ: tuple[Levels, ...] = ("known", "new", "all new")  # those that need the factor's column
+
+
+@dataclass(frozen=True)
+class FactorRows:
+    """The rows as one factor sees them.
+
+    Attributes
+    ----------
+    group
+        The factor.
+    levels
+        What the levels stand for.
+    Z
+        Shape (n, q).
+    codes
+        Shape (n,): position of the level where it is used as known, -1 elsewhere.
+    labels
+        Label of each row's level; None where it is not asked.
+    """
+
+    group: GroupDesign
+    levels: Levels
+    Z: np.ndarray
+    codes: np.ndarray
+    labels: pd.Index[Any] | None
+
+    @property
+    def is_known(self) -> np.ndarray:
+        """Shape (n,): rows whose level has coefficients in the fit."""
+        return self.codes >= 0
+
+    @property
+    def is_new(self) -> np.ndarray:
+        """Shape (n,): rows whose level is drawn anew, one draw for all rows of its label."""
+        return (self.codes < 0) & (self.levels in ("new", "all new"))
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """Rows in the columns of a model.
+
+    Attributes
+    ----------
+    X, offset
+        Shapes (n, p) and (n,).
+    factors
+        One entry a factor, in the order of the design's groups.
+    relative_sd
+        As in ``Design``.
+    index
+        The user's index.
+    """
+
+    X: np.ndarray
+    offset: np.ndarray
+    factors: tuple[FactorRows, ...]
+    relative_sd: np.ndarray
+    index: pd.Index[Any]
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    @property
+    def combinations(self) -> Combinations:
+        """What the fit has estimated of each row's expected value."""
+        parts = []
+        for f in self.factors:
+            which = np.flatnonzero(f.is_known)
+            parts.append(LevelPart(which, f.codes[which], f.Z[which]))
+        return Combinations(self.X, tuple(parts))
+
+
+def read_rows(
+    design: Design, data: Any, levels: Levels | Mapping[str, Levels], kind: Kind
+) -> NewRows:
+    """Rows of a table, or of the fit where it is None, checked."""
+    if kind not in get_args(Kind):
+        raise ArgumentError(
+            f"kind={kind!r}: choose 'mean', the expected value, or 'response', a new observation",
+            "unknown-choice",
+        )
+    words = _words(design, levels)
+    if data is None:
+        return _rows_of_fit(design, words)
+    read = tuple(f for f, word in words.items() if word in _READ)
+    anew = tuple(f for f, word in words.items() if word == "all new")
+    found = _encoded(design, data, read, anew, kind)
+    _check_estimable(design, found, words)
+    factors = []
+    for group in design.groups:
+        name = group.factor
+        codes, labels = found.codes.get(name), found.labels.get(name)
+        codes = np.full(len(found.X), -1) if codes is None else codes
+        factors.append(_factor_rows(group, words[name], found.Z[name], codes, labels, found.index))
+    sd = np.broadcast_to(found.relative_sd, len(found.X))
+    return NewRows(found.X, found.offset, tuple(factors), sd, found.index)
+
+
+def _encoded(
+    design: Design, data: Any, read: tuple[str, ...], anew: tuple[str, ...], kind: Kind
+) -> Any:
+    """The rows in the model's columns; of a column that is missing the error says what it is for."""
+    encoder = design.encoder
+    try:
+        return encoder.encode(data, factors=read, residual=kind == "response", anew=anew)
+    except DataError as error:
+        if error.code != "unknown-column":
+            raise
+        uses = {
+            column: f"It tells the levels of {f!r}; levels='population' does without it"
+            for f in read
+            for column in encoder.factor_columns[f]
+        }
+        if encoder.residual:
+            role, column = encoder.residual
+            uses[column] = f"The residual sd of a new row comes from it, {role}={column!r}"
+        use = next((u for c, u in uses.items() if f"column {c!r} is not" in error.message), None)
+        if use is None:
+            raise
+        raise DataError(f"{error.message}. {use}", "unknown-column") from None
+
+
+def _check_estimable(design: Design, found: Any, words: Mapping[str, Levels]) -> None:
+    """Raise where rows need columns that the model had to drop."""
+    labels, what = list(found.index), ("row", "rows")
+    out = "Leave these rows out; error.labels has all of them, for data.drop(error.labels)"
+    own = [g.factor for g in design.groups if not g.is_pooled]
+    for factor in own:  # no pooling: the columns of the population are those of the levels
+        found.varying_beyond[factor].check(labels, what, out)
+    found.beyond.check(labels, what, out)
+    for factor, word in words.items():
+        if word != "population":
+            hint = f"{out}, or ask for an average level of {factor!r}, levels='population'"
+            found.varying_beyond[factor].check(labels, what, hint)
+
+
+def _rows_of_fit(design: Design, words: Mapping[str, Levels]) -> NewRows:
+    factors = []
+    for group in design.groups:
+        codes, word = group.grouping.codes, words[group.factor]
+        labels = group.grouping.levels[codes] if word in _READ else None
+        factors.append(_factor_rows(group, word, group.Z, codes, labels, design.rows))
+    offset, sd = (np.broadcast_to(v, design.n) for v in (design.offset, design.relative_sd))
+    return NewRows(design.X, offset, tuple(factors), sd, design.rows)
+
+
+def _factor_rows(
+    group: GroupDesign,
+    word: Levels,
+    Z: np.ndarray,
+    codes: np.ndarray,
+    labels: pd.Index[Any] | None,
+    index: pd.Index[Any],
+) -> FactorRows:
+    unseen = codes < 0
+    if word == "known" and unseen.any():
+        _fail_unseen(group, labels[unseen] if labels is not None else [], index[unseen])
+    keeps = word in ("known", "new")
+    return FactorRows(group, word, Z, codes if keeps else np.full(len(Z), -1), labels)
+
+
+def _fail_unseen(group: GroupDesign, labels: Any, index: pd.Index[Any]) -> None:
+    names, factor = list(dict.fromkeys(labels)), group.factor
+    one = len(names) == 1
+    where = f"{'row' if len(index) == 1 else 'rows'} {listed(index)}"
+    said = (
+        f"{'level' if one else 'levels'} {listed(names)} of {factor!r} ({where}) "
+        f"{'is' if one else 'are'} not among the {group.grouping.n_levels} of the fit, so "
+        f"{'it has' if one else 'they have'} no coefficients. "
+    )
+    advice = (
+        "Write levels='new' to draw them from the distribution of the levels, or "
+        "levels='population' for an average level"
+        if group.is_pooled
+        else "No pooling knows of no other levels: leave these rows out, or pool partially with "
+        "hp.varying_slope"
+    )
+    raise DataError(said + advice, "unseen-level")
+
+
+def _words(design: Design, levels: Levels | Mapping[str, Levels]) -> dict[str, Levels]:
+    """What the levels of each factor stand for."""
+    names = [g.factor for g in design.groups]
+    if isinstance(levels, Mapping):
+        for name in levels:
+            if name not in names:
+                raise ArgumentError(
+                    f"levels= names {name!r}, and no coefficients vary over it in "
+                    f"{design.spec.formula}; {nearest(name, names)}",
+                    "unknown-choice",
+                )
+        words = {name: levels.get(name, "known") for name in names}
+    else:
+        words = dict.fromkeys(names, levels)
+    for word in words.values() if names or isinstance(levels, Mapping) else [levels]:
+        if word not in get_args(Levels):
+            raise ArgumentError(
+                f"levels={word!r}: choose one of {listed(get_args(Levels))}, or a dict with one "
+                "of them for a factor",
+                "unknown-choice",
+            )
+    for group in design.groups:
+        if not group.is_pooled and words[group.factor] != "known":
+            raise UnsupportedModelError(
+                f"levels={words[group.factor]!r}: no pooling has no distribution of the levels of "
+                f"{group.factor!r}, so it says nothing of a level that it has not seen, nor of an "
+                "average one. Keep levels='known', or pool partially with hp.varying_slope",
+                "no-random-effects",
+            )
+    return words

@@ -1,0 +1,117 @@
+"""Which engine runs, what is done when its verdict is bad, and how that is told."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from hierpool.bayes.priors.model_priors import ModelPriors
+from hierpool.bayes.run import EngineRun, JudgedRun, SamplerSettings, is_integrable
+from hierpool.core.design import Design
+from hierpool.core.errors import FitError, HierpoolWarning, UnsupportedModelError
+from hierpool.core.results import Status
+from hierpool.draws.summary import ESS_LIMIT, proposal_pareto_k, verdict
+
+Engine = Literal["auto", "exact", "nuts"]
+ENGINES: tuple[Engine, ...] = ("auto", "exact", "nuts")
+PARETO_K_LIMIT = 0.7
+RETRY_PROPOSAL_SCALE = 1.5  # scale of the starting proposals of the retry
+
+
+def run(
+    design: Design, priors: ModelPriors, engine: Engine, settings: SamplerSettings
+) -> JudgedRun:
+    """Draw with the engine asked for; ``auto`` falls back to NUTS, announced and recorded."""
+    if engine == "nuts":
+        return _nuts(design, priors, settings, "")
+    if not is_integrable(priors):
+        reason = "a coefficient has a prior that is not normal, so it cannot be integrated out"
+        if engine == "exact":
+            raise UnsupportedModelError(
+                f"the exact engine cannot take {design.spec.formula}: {reason}. "
+                "Use engine='nuts', or leave engine='auto'.",
+                "exact-needs-normal",
+            )
+        return _fallen_back(design, priors, settings, reason)
+    fitted = _exact(design, priors, settings)
+    if fitted.status.is_trustworthy or _is_short(settings):
+        return fitted
+    if engine == "exact":
+        raise FitError(
+            f"the exact engine's draws of {design.spec.formula} cannot be trusted after a retry: "
+            f"{fitted.status.sentence} They are in error.fit. Use engine='nuts', or leave engine='auto'.",
+            "exact-not-trusted",
+            fitted,
+        )
+    return _fallen_back(
+        design,
+        priors,
+        settings,
+        f"the exact engine's draws were not good enough ({fitted.status.sentence.rstrip('.')})",
+    )
+
+
+def _exact(design: Design, priors: ModelPriors, settings: SamplerSettings) -> JudgedRun:
+    from hierpool.bayes.exact import engine as exact
+
+    best: JudgedRun | None = None
+    for attempt, widen in enumerate((1.0, RETRY_PROPOSAL_SCALE, RETRY_PROPOSAL_SCALE)):
+        seed = settings.seed + attempt
+        run = exact.run(design, priors, replace(settings, seed=seed), widen)
+        best = _judged(run, {"attempts": attempt + 1})
+        if best.status.is_trustworthy or _is_short(settings):
+            break
+    assert best is not None
+    return best
+
+
+def _is_short(settings: SamplerSettings) -> bool:
+    """Whether too few draws were asked for to reach the ESS of a good verdict, whatever is tried."""
+    return settings.chains * settings.draws < 2.5 * ESS_LIMIT
+
+
+def _judged(run: EngineRun, more: Mapping[str, Any]) -> JudgedRun:
+    info = dict(run.info)
+    weights = info.pop("importance_log_weights")
+    k = proposal_pareto_k(weights)
+    status = verdict(run.tree, run.checked)
+    off = float(info.get("discrepancy", 0.0))
+    if not off < np.inf:
+        said = "a polynomial in place of the log posterior of theta was not close enough to it"
+        status = Status("doubtful", f"{said}; {status.sentence}")
+    elif k > PARETO_K_LIMIT:
+        status = Status("doubtful", f"Pareto k of the proposal is {k:.2f}; {status.sentence}")
+    return JudgedRun(run.tree, {**info, **more, "pareto_k": k}, status)
+
+
+def _nuts(design: Design, priors: ModelPriors, settings: SamplerSettings, reason: str) -> JudgedRun:
+    from hierpool.bayes.nuts import engine as nuts
+
+    run = nuts.run(design, priors, settings)
+    status = verdict(run.tree, run.checked)
+    if reason:
+        status = Status(status.word, f"{status.sentence} NUTS was used because {reason}.")
+    return JudgedRun(run.tree, {**run.info, "reason": reason}, status)
+
+
+def _fallen_back(
+    design: Design, priors: ModelPriors, settings: SamplerSettings, reason: str
+) -> JudgedRun:
+    warnings.warn(
+        f"{design.spec.formula} is sampled by NUTS: {reason}.", HierpoolWarning, stacklevel=4
+    )
+    return _nuts(design, priors, settings, reason)
+
+
+def fresh_seed() -> int:
+    """A seed from the system's entropy, to be recorded."""
+    return int(np.random.SeedSequence().generate_state(1)[0])
+
+
+def is_trusted(log_weights: np.ndarray) -> bool:
+    """Whether the Pareto k of importance weights is low enough to trust draws."""
+    return not proposal_pareto_k(log_weights) > PARETO_K_LIMIT

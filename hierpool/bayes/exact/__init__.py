@@ -1,0 +1,1 @@
+"""The exact engine: theta by independence sampling, coefficients integrated out."""

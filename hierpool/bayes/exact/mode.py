@@ -1,0 +1,119 @@
+"""Local maxima of the log posterior of theta, and its curvature there.
+
+One evaluation at many points costs little more than at one point, so that Newton's method from all
+starts at once, with Hessians by differences, needs the fewest calls. Where an evaluation is dear
+(``surrogate``) every point counts, and a quasi-Newton search from one start needs the fewest.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from scipy import optimize
+
+from hierpool.bayes.exact.target import LogDensity
+
+LARGEST_COORDINATE = 8.0  # largest absolute value of a standardised coordinate
+LEAST_CURVATURE = 0.5  # half of the prior's own: no posterior variance is taken for more than 2
+_H = 1e-3
+_ITERATIONS = 20
+_STOP_AT_STEP = 0.1  # step, in posterior sds, with which the search ends
+_SHARES = np.array([1.0, 0.5, 0.2, 0.05])  # of a Newton step that are tried
+_LONGEST = 2.0  # step in any coordinate
+
+
+def climb_all(
+    target: LogDensity, starts: np.ndarray, free: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Local maxima over the free coordinates from several starts, the others held.
+
+    Parameters
+    ----------
+    target
+        Log posterior.
+    starts, free
+        Shapes (S, d): where to start, and whether a coordinate may move.
+
+    Returns
+    -------
+    tuple
+        The maxima, shape (S, d); the log posterior there, (S,); scale matrices, (S, d, d): the
+        inverse of minus the Hessian over the free coordinates, the identity elsewhere.
+    """
+    z, lanes = starts.copy(), np.arange(len(starts))
+    for _ in range(_ITERATIONS):
+        values, gradient, hessian = _derivatives(target, z)
+        eigenvalues, vectors = _spectrum(hessian, free)
+        along = np.einsum("sij,si->sj", vectors, np.where(free, gradient, 0.0)) / eigenvalues
+        step = np.einsum("sij,sj->si", vectors, along)
+        if (np.abs(along) * np.sqrt(eigenvalues)).max() < _STOP_AT_STEP:
+            break
+        step *= np.minimum(1.0, _LONGEST / np.abs(step).max(axis=1, initial=1e-300))[:, None]
+        tried = np.clip(
+            z[:, None] + _SHARES[:, None] * step[:, None], -LARGEST_COORDINATE, LARGEST_COORDINATE
+        )
+        found = _finite(target(tried.reshape(-1, z.shape[1]))).reshape(len(z), -1)
+        best = found.argmax(axis=1)
+        better = found[lanes, best] > values
+        if not better.any():
+            break
+        z[better] = tried[lanes, best][better]
+    scale = np.einsum("sij,sj,skj->sik", vectors, 1 / eigenvalues, vectors)
+    return z, values, scale
+
+
+def _derivatives(target: LogDensity, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values (S,), gradients (S, d) and Hessians (S, d, d) by central differences."""
+    d = z.shape[1]
+    basis = _H * np.eye(d)
+    i, j = np.triu_indices(d, 1)
+    both = basis[i] + basis[j]
+    steps = np.concatenate([np.zeros((1, d)), basis, -basis, both, -both])
+    values = _finite(target((z[:, None] + steps).reshape(-1, d))).reshape(len(z), -1)
+    here, up, down, pairs, opposite = np.split(values, np.cumsum([1, d, d, len(i)]), axis=1)
+    single = up + down - 2 * here
+    hessian = np.zeros((len(z), d, d))
+    hessian[:, np.arange(d), np.arange(d)] = single
+    cross = (pairs + opposite - 2 * here - single[:, i] - single[:, j]) / 2
+    hessian[:, i, j] = hessian[:, j, i] = cross
+    return here[:, 0], (up - down) / (2 * _H), hessian / _H**2
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Values with a floor where theta is out of range."""
+    return np.maximum(np.nan_to_num(values, nan=-np.inf), -1e10)
+
+
+def _spectrum(hessian: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues (S, d), floored, and vectors (S, d, d) of minus the Hessian; identity where held."""
+    moves = free[:, :, None] & free[:, None, :]
+    eigenvalues, vectors = np.linalg.eigh(np.where(moves, -hessian, np.eye(free.shape[1])))
+    return np.maximum(eigenvalues, LEAST_CURVATURE), vectors
+
+
+def climb_dear(
+    target: LogDensity, start: np.ndarray, sds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Local maximum from one start, shape (d,), and the scale matrix there; in few evaluations.
+
+    ``sds`` are guesses of the posterior sds of the coordinates.
+    """
+    steps = 0.1 * _H * np.concatenate([np.zeros((1, len(start))), np.eye(len(start))])
+
+    def downhill(x: np.ndarray) -> tuple[float, np.ndarray]:
+        values = target(np.clip(x, -LARGEST_COORDINATE, LARGEST_COORDINATE) + steps)
+        if not np.isfinite(values).all():
+            return 1e10, np.zeros(len(x))
+        return -float(values[0]), -(values[1:] - values[0]) / (0.1 * _H)
+
+    options: dict[str, Any] = {
+        "maxiter": 60,
+        "gtol": 0.1 / sds.max(),
+        "hess_inv0": np.diag(sds**2),
+    }
+    found = optimize.minimize(downhill, start, jac=True, method="BFGS", options=cast(Any, options))
+    z = np.clip(found.x, -LARGEST_COORDINATE, LARGEST_COORDINATE)
+    _, _, hessian = _derivatives(target, z[None])
+    eigenvalues, vectors = _spectrum(hessian, np.ones((1, len(z)), dtype=bool))
+    return z, (vectors[0] / eigenvalues[0]) @ vectors[0].T

@@ -1,0 +1,112 @@
+"""The log posterior of theta in standardised coordinates.
+
+What samples theta sees a ``LogDensity``: the exact one, or a polynomial in its place where one
+evaluation is expensive (``surrogate``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from hierpool.algebra.marginal_model import LevelSums, MarginalModel
+from hierpool.bayes.exact.coordinates import PriorCoordinates
+from hierpool.bayes.priors.model_priors import ModelPriors
+from hierpool.bayes.theta import Theta, ThetaMap, integrate
+from hierpool.core.design import EXACT_FIT, Design
+
+
+class LogDensity(Protocol):
+    """Log posterior of theta, up to log p(y)."""
+
+    @property
+    def integrated(self) -> MarginalModel:
+        """The model with its coefficients integrated out."""
+
+    @property
+    def theta_map(self) -> ThetaMap:
+        """The way from theta to working coordinates and to the user's coding."""
+
+    @property
+    def coordinates(self) -> PriorCoordinates:
+        """Coordinates in which the prior of theta is standard normal."""
+
+    def at(self, z: np.ndarray) -> Evaluated:
+        """Everything at K points, shape (K, d)."""
+
+    def log_likelihood(self, z: np.ndarray) -> np.ndarray:
+        """Shape (K,): log p(y | theta(z))."""
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Shape (K,): log p(y | theta) + log p(z)."""
+
+
+@dataclass(frozen=True)
+class LogPosterior:
+    """Log posterior of theta in standardised coordinates, up to log p(y)."""
+
+    integrated: MarginalModel
+    theta_map: ThetaMap
+    coordinates: PriorCoordinates
+    sd_y: float
+
+    @classmethod
+    def from_design(cls, design: Design, priors: ModelPriors) -> LogPosterior:
+        """Target of a model whose coefficients have normal priors."""
+        return cls(
+            *integrate(design, priors), PriorCoordinates.from_priors(priors), design.largest_sigma
+        )
+
+    def at(self, z: np.ndarray) -> Evaluated:
+        """Everything at K points, shape (K, d); minus infinity where theta is out of range."""
+        theta = self.coordinates.theta(z)
+        factor = self.theta_map.relative_covariance_factor(theta)
+        sums = self.integrated.level_sums(factor)
+        with np.errstate(all="ignore"):
+            out = self.integrated.log_density(theta.sigma, factor, sums)
+        # below this the cross-products have no digits left, and their density is noise
+        out[~np.isfinite(out) | (theta.sigma < EXACT_FIT * self.sd_y)] = -np.inf
+        return Evaluated(theta, factor, sums, out)
+
+    def log_likelihood(self, z: np.ndarray) -> np.ndarray:
+        """Shape (K,): log p(y | theta(z))."""
+        return self.at(z).log_likelihood
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Shape (K,): log p(y | theta) + log p(z)."""
+        return self.log_likelihood(z) + log_normal(z)
+
+
+def log_normal(z: np.ndarray) -> np.ndarray:
+    """Shape (K,): log density of the prior, standard normal in these coordinates."""
+    return -0.5 * (np.einsum("kd,kd->k", z, z) + z.shape[1] * np.log(2 * np.pi))
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Values of theta with what has been worked out there, K of each."""
+
+    theta: Theta
+    factor: np.ndarray
+    sums: LevelSums | None
+    log_likelihood: np.ndarray
+
+    def __getitem__(self, which: np.ndarray) -> Evaluated:
+        return Evaluated(
+            self.theta[which],
+            self.factor[which],
+            None if self.sums is None else self.sums.at(which),
+            self.log_likelihood[which],
+        )
+
+    def followed_by(self, other: Evaluated) -> Evaluated:
+        """The values of both, these first."""
+        joined = np.concatenate
+        return Evaluated(
+            self.theta.followed_by(other.theta),
+            joined([self.factor, other.factor]),
+            self.sums.followed_by(other.sums) if self.sums and other.sums else None,
+            joined([self.log_likelihood, other.log_likelihood]),
+        )

@@ -1,0 +1,1 @@
+"""NUTS on the full model, by PyMC and the samplers that it knows."""

@@ -1,0 +1,476 @@
+"""The full model: every coefficient explicit, as an ordinary ``pymc.Model``.
+
+It is the definition that the exact engine is held against. Priors live in the coordinates of each
+block's ``Coding``, so the free variables do too. Where that coding is not the user's they are
+called ``<name>_centred`` (coefficients of centred columns) and ``<name>`` follows from them; where
+it is the user's, the free variable is ``<name>`` itself.
+
+Symbols (factor with J levels and q columns, p population columns):
+    B     (p, p)    user's population coefficients from those of the centred columns
+    T     (q, q)    the same for the factor's columns
+    root  (q, q)    D(sd) times the Cholesky factor of the correlation, centred columns
+    z     (J, q)    standard normals; u = T root z for each level
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+import xarray as xr
+from pymc.distributions.transforms import Interval, Transform
+from scipy import linalg
+
+from hierpool.algebra.moments import Coordinates
+from hierpool.bayes.priors.decov import Decov
+from hierpool.bayes.priors.model_priors import (
+    CoefficientPriors,
+    ModelPriors,
+    Prior,
+    VarianceComponentPriors,
+    default_priors,
+)
+from hierpool.bayes.theta import Theta
+from hierpool.core.coding import Coding
+from hierpool.core.design import Design, GroupDesign
+from hierpool.core.errors import ArgumentError, nearest
+from hierpool.core.results import OBS_DIM, RESPONSE, coords, row_labels
+
+Parameterization = Literal["noncentered", "centered"]
+PARAMETERIZATIONS: tuple[Parameterization, ...] = ("noncentered", "centered")
+
+_FAMILIES: dict[str, Any] = {
+    "Normal": pm.Normal,
+    "StudentT": pm.StudentT,
+    "Cauchy": pm.Cauchy,
+    "HalfNormal": pm.HalfNormal,
+    "HalfStudentT": pm.HalfStudentT,
+    "HalfCauchy": pm.HalfCauchy,
+    "Exponential": pm.Exponential,
+    "Gamma": pm.Gamma,
+    "InverseGamma": pm.InverseGamma,
+    "LogNormal": pm.LogNormal,
+    "Uniform": pm.Uniform,
+    "Flat": pm.Flat,
+    "MvNormal": pm.MvNormal,
+}
+_LOCATION_SCALE = {
+    "Normal": ("mu", "sigma"),
+    "StudentT": ("mu", "sigma"),
+    "Cauchy": ("alpha", "beta"),
+}
+
+
+class Standardized(Transform):
+    """Samplers see (value - location) / scale, so that where they start has no units.
+
+    They start within 1 of a typical value: far too far for a response in tonnes, far too near for
+    one in grams.
+    """
+
+    name = "standardized"
+
+    def __init__(self, location: np.ndarray, scale: np.ndarray, ndim_supp: int = 0) -> None:
+        self.location, self.scale, self.ndim_supp = location, scale, ndim_supp
+
+    def forward(self, value: Any, *inputs: Any) -> Any:
+        """Standardised value."""
+        return (value - self.location) / self.scale
+
+    def backward(self, value: Any, *inputs: Any) -> Any:
+        """Value on its own scale."""
+        return self.location + self.scale * value
+
+    def log_jac_det(self, value: Any, *inputs: Any) -> Any:
+        """Log scale, summed over the last axis of a multivariate value."""
+        jacobian = pt.zeros_like(value) + np.log(self.scale)
+        return jacobian.sum(axis=-1) if self.ndim_supp else jacobian
+
+
+def build(
+    design: Design, priors: ModelPriors, parameterization: Parameterization = "noncentered"
+) -> pm.Model:
+    """PyMC model of a design: ordinary, named, with every coefficient explicit.
+
+    Parameters
+    ----------
+    design
+        Rows and columns.
+    priors
+        Priors of every parameter, of any family.
+    parameterization
+        ``"noncentered"`` samples standard normals and scales them; ``"centered"`` samples the
+        deviations of the levels themselves, which is faster where every level has many rows.
+
+    Returns
+    -------
+    Model
+        Variables and dims as in the vocabulary: ``beta`` (term), ``u_<factor>`` and
+        ``coef_<factor>`` (<factor>, <factor>_term), ``sd_<factor>`` (<factor>_term),
+        ``corr_<factor>`` (<factor>_term, <factor>_term_bis), ``sigma`` unless the residual sds
+        are known, and the response ``y`` (obs) in the user's units.
+    """
+    if parameterization not in PARAMETERIZATIONS:
+        raise ArgumentError(
+            f"no parameterization {parameterization!r}: {nearest(parameterization, PARAMETERIZATIONS)}",
+            "unknown-parameterization",
+        )
+    with pm.Model(coords={OBS_DIM: row_labels(design), **coords(design)}) as model:
+        sigma: Any = 1.0
+        if priors.sigma is not None:
+            sigma = _each("sigma", [priors.sigma], (), ())
+        common, beta = _population(design, priors)
+        own: Any = 0.0
+        for group in design.groups:
+            if priors.own is not None:
+                own = _own(group, priors.own, beta, Coordinates.from_design(design).x)
+            else:
+                spread = priors.spread_of(group.factor)
+                own = own + _pooled(group, spread, beta, sigma, parameterization)
+        mean = common + own + np.zeros(design.n) + design.offset
+        sd = sigma * design.relative_sd
+        pm.Normal(RESPONSE, mu=mean, sigma=sd, observed=design.y, dims=OBS_DIM)
+    return model
+
+
+def _population(design: Design, priors: ModelPriors) -> tuple[Any, Any]:
+    """Contribution of the population columns to the mean, and beta in the user's coding."""
+    block = priors.population
+    if not design.terms:
+        return 0.0, np.zeros(0)
+    coding = block.coding
+    if priors.own is not None and not coding.has_constant:
+        coding = Coordinates.from_design(design).x
+    identity = _is_identity(coding.to_user)
+    name = "beta" if identity else "beta_centred"
+    typical = default_priors(design).population.priors if block.n_flat else ()
+    beta = centred = _each(name, block.priors, block.terms, ("term",), typical)
+    if not identity:
+        beta = pm.Deterministic("beta", pt.dot(coding.to_user, centred), dims="term")
+    return pt.dot(coding.centre(design.X), centred), beta
+
+
+def _own(group: GroupDesign, block: CoefficientPriors, beta: Any, common: Coding) -> Any:
+    """Contribution of each level's own coefficients (no pooling)."""
+    name, dims = f"coef_{group.factor}", (group.factor, f"{group.factor}_term")
+    T = block.coding.to_user
+    # Common columns without a constant of their own are centred too, at the cost of the intercepts.
+    moves = not common.has_constant and block.coding.has_constant and common.is_centred
+    if _is_identity(T) and not moves:
+        centred = _each(name, block.priors, block.terms, dims)
+    else:
+        centred = _each(f"{name}_centred", block.priors, block.terms, dims)
+        coef = pt.dot(centred, T.T)
+        if moves:
+            coef = coef - pt.dot(beta, common.means) * block.coding.constant
+        pm.Deterministic(name, coef, dims=dims)
+    return _by_row(group, block.coding.centre(group.Z), centred)
+
+
+def _pooled(
+    group: GroupDesign,
+    spread: Sequence[VarianceComponentPriors],
+    beta: Any,
+    sigma: Any,
+    parameterization: Parameterization,
+) -> Any:
+    """Contribution of the deviations of the levels (partial pooling)."""
+    factor, dims = group.factor, (group.factor, f"{group.factor}_term")
+    T = _to_user(spread)
+    root = _root(group, spread, T, sigma)
+    name = f"u_{factor}"
+    if parameterization == "noncentered":
+        z = pm.Normal(f"z_{factor}", 0.0, 1.0, dims=dims)
+        centred = pt.dot(z, root.T)
+        u = pm.Deterministic(name, pt.dot(centred, T.T), dims=dims)
+    elif _is_identity(T):
+        u = centred = _deviations(name, group, spread, root)
+    else:
+        centred = _deviations(f"{name}_centred", group, spread, root)
+        u = pm.Deterministic(name, pt.dot(centred, T.T), dims=dims)
+    pm.Deterministic(f"coef_{factor}", u + _population_part(group, beta), dims=dims)
+    Z = np.hstack([b.coding.centre(group.Z[:, b.columns]) for b in spread])
+    return _by_row(group, Z, centred)
+
+
+def _deviations(
+    name: str, group: GroupDesign, spread: Sequence[VarianceComponentPriors], root: Any
+) -> Any:
+    """Free deviations of the levels, for the centered parameterization."""
+    dims = (group.factor, f"{group.factor}_term")
+    if spread[0].decov is not None:  # in units of sigma, which is not known here
+        scale = np.ones(len(group.terms))
+    else:
+        priors = [prior for block in spread for prior in block.sd]
+        scale = np.array([float(prior.distribution.ppf(0.5)) for prior in priors])
+    zero = np.zeros(len(scale))
+    if group.has_correlation:
+        seen = Standardized(zero, scale, ndim_supp=1)
+        return pm.MvNormal(name, mu=zero, chol=root, dims=dims, transform=seen)
+    seen = Standardized(zero, scale)
+    return pm.Normal(name, 0.0, pt.diagonal(root), dims=dims, transform=seen)
+
+
+def _root(
+    group: GroupDesign, spread: Sequence[VarianceComponentPriors], T: np.ndarray, sigma: Any
+) -> Any:
+    """Free sds and correlations; gives their root in centred columns, names both for the user."""
+    factor, dim = group.factor, f"{group.factor}_term"
+    every = [prior for block in spread for prior in block.sd]
+    mapped = not _is_identity(T)
+    name = f"sd_{factor}{'_centred' * mapped}"
+    if spread[0].decov is not None:
+        sd = _relative_sds(name, spread, sigma, dim)
+    else:
+        sd = _each(name, every, group.terms, (dim,))
+    if not group.has_correlation:
+        return sd[:, None] * np.eye(len(every))
+    cholesky = _cholesky(factor, spread)
+    root = sd[:, None] * cholesky
+    user = cholesky
+    if mapped:
+        user = pt.dot(T, root)
+        user_sd = pm.Deterministic(f"sd_{factor}", pt.sqrt((user**2).sum(axis=-1)), dims=dim)
+        user = user / user_sd[:, None]
+    eye = np.eye(len(every))
+    corr = pt.dot(user, user.T) * (1 - eye) + eye
+    pm.Deterministic(f"corr_{factor}", corr, dims=(dim, f"{dim}_bis"))
+    return root
+
+
+def _relative_sds(
+    name: str, spread: Sequence[VarianceComponentPriors], sigma: Any, dim: str
+) -> Any:
+    """Sds with decov priors: of each block its size in units of sigma, and shares of its variance."""
+    parts, factor = [], spread[0].factor
+    for k, decov in enumerate(filter(None, map(Decov.from_block, spread))):
+        label, q = f"{factor}_{k}" if len(spread) > 1 else factor, decov.size
+        sizes = None if decov.is_joint else q
+        size = pm.Gamma(f"size_{label}", alpha=decov.shape, beta=1 / decov.scale, shape=sizes)
+        if decov.is_joint:
+            shares = pm.Dirichlet(f"shares_{label}", a=np.full(q, decov.concentration))
+            size = size * pt.sqrt(q * shares)
+        parts.append(sigma * size)
+    return pm.Deterministic(name, pt.concatenate(parts), dims=(dim,))
+
+
+def _cholesky(factor: str, spread: Sequence[VarianceComponentPriors]) -> Any:
+    """Cholesky factor of the correlation of centred columns, block diagonal, under LKJ priors.
+
+    By way of partial correlations, which are independent under an LKJ prior. PyMC's own LKJCorr
+    takes twice as long to compile and to evaluate, and before 6.4 its density is wrong for three
+    or more terms.
+    """
+    rows, columns, shape = _pairs(spread)
+    terms = [term for block in spread for term in block.terms]
+    pair = f"{factor}_pair"
+    pm.modelcontext(None).add_coord(
+        pair, [f"{terms[j]}, {terms[i]}" for i, j in zip(rows, columns, strict=True)]
+    )
+    partial = pm.CustomDist(
+        f"partial_corr_{factor}",
+        shape,
+        dist=_symmetric_beta,
+        class_name="LKJ",
+        dims=pair,
+        transform=Interval(-1.0, 1.0),
+    )
+    given = {(i, j): partial[k] for k, (i, j) in enumerate(zip(rows, columns, strict=True))}
+    entries = _factor_entries(given, len(terms), pt.sqrt)
+    return pt.stack([pt.stack([pt.as_tensor(x, dtype="float64") for x in row]) for row in entries])
+
+
+def _factor_entries(
+    partial: Mapping[tuple[int, int], Any], q: int, root: Callable[[Any], Any]
+) -> list[list[Any]]:
+    """Rows of the Cholesky factor of a correlation matrix, from partial correlations by place.
+
+    Entry by entry: for a handful of terms that compiles and runs faster than arrays do. The same
+    for the scalars of a model and for arrays of draws.
+    """
+    entries = []
+    for i in range(q):
+        left: Any = 1.0
+        row: list[Any] = [0.0] * q
+        for j in range(i):
+            if (i, j) in partial:
+                r = partial[i, j]
+                row[j] = r * left
+                left = left * root((1 - r) * (1 + r))
+        row[i] = left
+        entries.append(row)
+    return entries
+
+
+def _symmetric_beta(shape: Any, size: Any) -> Any:
+    """Beta(shape, shape) stretched to (-1, 1)."""
+    return 2 * pm.Beta.dist(shape, shape, size=size) - 1
+
+
+def _pairs(spread: Sequence[VarianceComponentPriors]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows and columns of the pairs of terms that correlate, and the beta shape of each.
+
+    The partial correlation of terms i and j < i of a block of k, given the terms before j, is
+    Beta(b, b) on (-1, 1) with b = eta + (k - 2 - j) / 2.
+
+    References
+    ----------
+    Lewandowski, Kurowicka, Joe (2009), J. Multivariate Analysis 100, 1989-2001, section 2.4.
+    """
+    found = [
+        (
+            block.columns.start + i,
+            block.columns.start + j,
+            block.eta + (len(block.terms) - 2 - j) / 2,
+        )
+        for block in spread
+        if block.eta is not None
+        for i in range(1, len(block.terms))
+        for j in range(i)
+    ]
+    rows, columns, shape = (np.array(part) for part in zip(*found, strict=True))
+    return rows, columns, shape
+
+
+def _population_part(group: GroupDesign, beta: Any) -> Any:
+    """Population coefficients of the factor's terms, 0 for those that have none."""
+    if (group.population < 0).all():
+        return np.zeros(len(group.terms))
+    if (group.population >= 0).all():
+        return beta[group.population]
+    return pt.switch(group.population >= 0, beta[np.maximum(group.population, 0)], 0.0)
+
+
+def _by_row(group: GroupDesign, Z: np.ndarray, coefficients: Any) -> Any:
+    """Shape (n,): the rows of Z times the coefficients of their levels."""
+    return (Z * coefficients[group.grouping.codes]).sum(axis=-1)
+
+
+def _to_user(spread: Sequence[VarianceComponentPriors]) -> np.ndarray:
+    """Shape (q, q): deviations in the user's coding from those of the blocks' own codings."""
+    return np.asarray(linalg.block_diag(*(block.coding.to_user for block in spread)))
+
+
+def _is_identity(matrix: np.ndarray) -> bool:
+    return bool(np.array_equal(matrix, np.eye(len(matrix))))
+
+
+def _each(
+    name: str,
+    priors: Sequence[Prior],
+    terms: Sequence[str],
+    dims: tuple[str, ...],
+    typical: Sequence[Prior] = (),
+) -> Any:
+    """One variable whose last dim runs over terms, each with its own prior.
+
+    One distribution where all priors are of one family, else one a term, stacked. ``typical``
+    says where values of flat priors may be looked for.
+    """
+    if priors[0].family == "MvNormal":
+        return _distribution(name, priors[0].family, priors[0].parameters, dims)
+    if not dims:
+        return _stated(name, priors[0], priors[0].parameters, ())
+    if len({(prior.family, prior.of) for prior in priors}) == 1:
+        return _stated(name, priors[0], _columns(priors), dims, _columns(typical))
+    parts = [
+        # A slash is a path to xarray's DataTree.
+        _stated(
+            f"{name}[{term.replace('/', '|')}]",
+            prior,
+            prior.parameters,
+            dims[:-1],
+            typical[k].parameters if typical else {},
+        )
+        for k, (term, prior) in enumerate(zip(terms, priors, strict=True))
+    ]
+    return pm.Deterministic(name, pt.stack(parts, axis=-1), dims=dims)
+
+
+def _stated(
+    name: str,
+    prior: Prior,
+    parameters: Mapping[str, Any],
+    dims: tuple[str, ...],
+    typical: Mapping[str, Any] | None = None,
+) -> Any:
+    """A variable with priors of one family; an sd follows from its variance or precision."""
+    if prior.of == "sd":
+        return _distribution(name, prior.family, parameters, dims, typical)
+    free = _distribution(f"{name}_{prior.of}", prior.family, parameters, dims)
+    sd = pt.sqrt(free if prior.of == "variance" else 1 / free)
+    return pm.Deterministic(name, sd, dims=dims or None)
+
+
+def _columns(priors: Sequence[Prior]) -> dict[str, np.ndarray]:
+    """Parameters of priors of one family, as arrays."""
+    names = priors[0].parameters if priors else ()
+    return {name: np.array([prior.parameters[name] for prior in priors]) for name in names}
+
+
+def _distribution(
+    name: str,
+    family: str,
+    parameters: Mapping[str, Any],
+    dims: tuple[str, ...] = (),
+    typical: Mapping[str, Any] | None = None,
+) -> Any:
+    """A variable of the model; coefficients are standardised for the sampler."""
+    # As arrays: PyTensor would take a plain 50.0 for a float32, and overflow on a plain int.
+    arrays = {key: np.asarray(value, dtype=float) for key, value in parameters.items()}
+    more: dict[str, Any] = {}
+    if family in _LOCATION_SCALE:
+        location, scale = (arrays[key] for key in _LOCATION_SCALE[family])
+        more["transform"] = Standardized(location, scale)
+    elif family == "MvNormal":
+        sd = np.sqrt(np.diag(arrays["cov"]))
+        more["transform"] = Standardized(arrays["mu"], sd, ndim_supp=1)
+    elif family == "Flat" and typical:
+        location, scale = np.asarray(typical["mu"]), np.asarray(typical["sigma"])
+        more |= {"transform": Standardized(location, scale), "initval": location}
+    return _FAMILIES[family](name, **arrays, dims=dims or None, **more)
+
+
+def theta_of(posterior: xr.Dataset, design: Design, priors: ModelPriors) -> Theta:
+    """Theta of every draw of a full model, in the coordinates of the priors.
+
+    Parameters
+    ----------
+    posterior
+        Draws of the model that ``build`` made, with all its variables.
+    design, priors
+        As given to ``build``.
+
+    Returns
+    -------
+    Theta
+        K = chains x draws values, all draws of the first chain first.
+    """
+    if priors.sigma is not None:
+        sigma = _flat(posterior, "sigma")
+    else:
+        sigma = np.ones(posterior.sizes["chain"] * posterior.sizes["draw"])
+    Q = design.group_columns[-1].stop if priors.spread else 0
+    sds, cholesky = np.zeros((len(sigma), Q)), np.zeros((len(sigma), Q, Q))
+    for group, at in zip(design.groups if Q else (), design.group_columns, strict=Q > 0):
+        name = f"sd_{group.factor}"
+        sds[:, at] = _flat(posterior, f"{name}_centred" if f"{name}_centred" in posterior else name)
+        given: dict[tuple[int, int], np.ndarray] = {}
+        if group.has_correlation:
+            partial = _flat(posterior, f"partial_corr_{group.factor}")
+            rows, columns, _ = _pairs(priors.spread_of(group.factor))
+            places = zip(rows, columns, strict=True)
+            given = {place: partial[:, k] for k, place in enumerate(places)}
+        for i, row in enumerate(_factor_entries(given, len(group.terms), np.sqrt)):
+            for j, entry in enumerate(row):
+                cholesky[:, at.start + i, at.start + j] = entry
+    return Theta(sigma, sds, cholesky)
+
+
+def _flat(posterior: xr.Dataset, name: str) -> np.ndarray:
+    """Draws of one variable, chain-major, shape (K, ...)."""
+    values = posterior[name].transpose("chain", "draw", ...).to_numpy()
+    return values.reshape(-1, *values.shape[2:])

@@ -1,0 +1,358 @@
+"""The user's own priors, by the names of parameters, terms and factors.
+
+A prior of the user's is on the user's own scale. It puts its whole block there: the defaults that
+remain in the block keep their numbers, but an intercept's is then stated where every other column
+is 0, and an sd or a correlation is that of the columns as they are.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from hierpool.bayes.priors.from_pymc_preliz import read
+from hierpool.bayes.priors.model_priors import (
+    CoefficientPriors,
+    ModelPriors,
+    Prior,
+    VarianceComponentPriors,
+)
+from hierpool.core.design import Design
+from hierpool.core.errors import HierpoolWarning, PriorError, listed, nearest
+
+Kind = Literal["sigma", "beta", "own", "sd", "corr", "factor"]
+FAR_TAIL_PROBABILITY = (
+    5.0  # sds from the mean of a column to 0 beyond which a default stated at 0 is warned of
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a name stands for: a kind of parameter, and its positions among the terms.
+
+    Positions of sds are among those of all factors side by side; ``factor`` says whose correlation
+    it is, or which factor as a whole.
+    """
+
+    kind: Kind
+    positions: tuple[int, ...] = ()
+    is_term: bool = False
+    factor: str = ""
+
+
+def names_of(priors: ModelPriors) -> dict[str, Target]:
+    """Every name that a prior can be given by, in the order of the printed table.
+
+    ``beta``, ``beta[Days]`` or ``Days``; ``coef_boar``, ``coef_boar[time]`` or ``time`` for no
+    pooling; ``sd_Subject``, ``sd_Subject[Days]``; ``corr_Subject``; ``Subject`` for either of
+    these; ``sigma``. A name that two things share means the first.
+    """
+    named: list[tuple[str, Target]] = []
+    if priors.population.terms:
+        named += _term_names("beta", "beta", priors.population.terms)
+    if priors.own is not None:
+        named += _term_names(f"coef_{priors.own_factor}", "own", priors.own.terms)
+    factors: list[tuple[str, Target]] = []
+    for factor in priors.factors:
+        blocks = [(b, at) for b, at in zip(priors.spread, priors.places(), strict=True)]
+        own = [(b, at) for b, at in blocks if b.factor == factor]
+        terms = [t for block, _ in own for t in block.terms]
+        sds = _term_names(f"sd_{factor}", "sd", terms, first=own[0][1].start)
+        named += [(name, target) for name, target in sds if name not in terms]
+        if any(block.eta is not None for block, _ in own):
+            named.append((f"corr_{factor}", Target("corr", factor=factor)))
+        positions = range(own[0][1].start, own[-1][1].stop)
+        factors.append((factor, Target("factor", tuple(positions), factor=factor)))
+    if priors.sigma is not None:
+        named.append(("sigma", Target("sigma")))
+    named += factors
+    return dict(reversed(named))
+
+
+def _term_names(
+    variable: str, kind: Kind, terms: Sequence[str], first: int = 0
+) -> list[tuple[str, Target]]:
+    positions = tuple(range(first, first + len(terms)))
+    each = [Target(kind, (k,), is_term=True) for k in positions]
+    return [
+        (variable, Target(kind, positions)),
+        *((f"{variable}[{t}]", target) for t, target in zip(terms, each, strict=True)),
+        *zip(terms, each, strict=True),
+    ]
+
+
+def with_user_priors(priors: ModelPriors, design: Design, given: Mapping[str, Any]) -> ModelPriors:
+    """The priors of a design with the user's in place of some of them.
+
+    Parameters
+    ----------
+    priors
+        The default priors of the design.
+    design
+        Its rows.
+    given
+        Name -> prior: hierpool's, PreliZ's or PyMC's. A term's own prior goes before one for the
+        whole of ``beta`` or ``sd_<factor>``, and that before one for the factor.
+
+    Raises
+    ------
+    PriorError
+        A name that the model has not, a prior of the wrong support, or one that is not proper.
+    """
+    check_names(given, [priors], design.spec.formula, dropped_names(design))
+    chosen = _Chosen.from_user(names_of(priors), given)
+    out = priors
+    if "sigma" in chosen.scalars:
+        out = replace(out, sigma=chosen.scalars["sigma"])
+    if chosen.terms["beta"]:
+        population = _coefficients(out.population, chosen.terms["beta"])
+        _check_flat(population, design)
+        _warn_of_zero("beta", population, chosen.terms["beta"], design.X)
+        out = replace(out, population=population)
+    if chosen.terms["own"] and out.own is not None:
+        own = _coefficients(out.own, chosen.terms["own"])
+        _warn_of_zero(f"coef_{out.own_factor}", own, chosen.terms["own"], design.groups[0].Z)
+        out = replace(out, own=own)
+    if chosen.terms["sd"] or any(name.startswith("corr") for name in chosen.scalars):
+        out = replace(out, spread=_spread(out, chosen, design))
+    return out
+
+
+def dropped_names(design: Design) -> frozenset[str]:
+    """Names that parameters would have if their columns had not been dropped."""
+    found = {name for t in design.dropped for name in (t, f"beta[{t}]")}
+    for group in design.groups:
+        variable = f"{'sd' if group.is_pooled else 'coef'}_{group.factor}"
+        found.update(name for t in group.dropped for name in (t, f"{variable}[{t}]"))
+    return frozenset(found)
+
+
+def check_names(
+    given: Mapping[str, Any],
+    known: Iterable[ModelPriors],
+    formula: str,
+    dropped: Collection[str] = (),
+) -> None:
+    """Raise where a name is in none of the models; ``dropped``: names of columns that are gone."""
+    if not isinstance(given, Mapping):
+        raise PriorError(
+            "priors= takes a dict by name: priors={'sigma': hp.Prior('HalfNormal', sigma=10)}",
+            "priors-by-name",
+        )
+    names = list(dict.fromkeys(name for priors in known for name in reversed(names_of(priors))))
+    for name in given:
+        if name in names:
+            continue
+        if name in dropped:
+            raise PriorError(
+                f"{name!r} is not estimable in {formula}: its column was dropped, because these "
+                "data do not tell it from the others. Leave its prior out, or the term it is "
+                "confounded with out of the formula; model.notices says which",
+                "not-estimable",
+            )
+        hint, choices = nearest(name, names), listed(names, most=len(names))
+        near = f"{hint} " if hint.startswith("did") else ""
+        raise PriorError(
+            f"{formula} has no parameter {name!r}: {near}The names are {choices}.",
+            "unknown-parameter",
+        )
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The user's priors: of sigma and the correlations, and by kind and position of the others."""
+
+    scalars: Mapping[str, Prior]
+    terms: Mapping[Kind, Mapping[int, Prior]]
+
+    @classmethod
+    def from_user(cls, names: Mapping[str, Target], given: Mapping[str, Any]) -> _Chosen:
+        scalars: dict[str, Prior] = {}
+        terms: dict[Kind, dict[int, Prior]] = {"beta": {}, "own": {}, "sd": {}}
+        by: dict[tuple[Kind, int], str] = {}
+        for name in sorted(given, key=lambda n: _rank(names[n])):
+            target = names[name]
+            for prior in _read(given[name], name, target):
+                kind = _checked(prior, name, target)
+                if kind == "corr" or kind == "sigma":
+                    scalars[f"corr_{target.factor}" if kind == "corr" else kind] = prior
+                    continue
+                _check_joint(prior, name, target, terms[kind])
+                for position in target.positions:
+                    other = by.get((kind, position), "")
+                    if target.is_term and other and names[other].is_term:
+                        raise PriorError(
+                            f"{other!r} and {name!r} are one parameter, and each has a prior: "
+                            "keep one.",
+                            "prior-given-twice",
+                        )
+                    terms[kind][position] = prior
+                    by[kind, position] = name
+        return cls(scalars, terms)
+
+
+def _rank(target: Target) -> int:
+    return 0 if target.kind == "factor" else 2 if target.is_term else 1
+
+
+def _read(value: Any, name: str, target: Target) -> tuple[Prior, ...]:
+    priors = read(value, name)
+    if len(priors) > 1 and target.kind != "factor":
+        raise PriorError(
+            f"LKJCholeskyCov is a prior of standard deviations and correlations together, and "
+            f"{name!r} is not both: give it to the factor by its name.",
+            "prior-of-two",
+        )
+    return priors
+
+
+def _checked(prior: Prior, name: str, target: Target) -> Kind:
+    """What a prior is for, after a check that it can be."""
+    kind = target.kind
+    if prior.family == "Decov" and kind != "factor":
+        raise PriorError(
+            f"the prior of {name!r} is {prior}, which is one of all standard deviations and "
+            "correlations of a factor: give it to the factor by its name.",
+            "support-of-prior",
+        )
+    if prior.family == "Decov":
+        return "sd"
+    if kind == "factor":
+        kind = "corr" if prior.family == "LKJ" else "sd"
+    if (kind == "corr") != (prior.family == "LKJ"):
+        what = "a correlation takes LKJ(eta)" if kind == "corr" else "LKJ is for correlations"
+        raise PriorError(f"the prior of {name!r} is {prior}: {what}.", "support-of-prior")
+    if kind not in {"sigma", "sd"} and prior.of != "sd":
+        raise PriorError(
+            f"the prior of {name!r} is {prior}, and {name} is not a standard deviation: leave out "
+            f"of={prior.of!r}.",
+            "support-of-prior",
+        )
+    if kind in {"sigma", "sd"} and prior.family == "Flat":
+        raise PriorError(
+            f"a flat prior of {name!r} is not proper, and the posterior need not be: give it a "
+            "distribution, e.g. hp.Prior('HalfStudentT', nu=4, sigma=...).",
+            "improper-prior",
+        )
+    if kind in {"sigma", "sd"} and not prior.is_positive:
+        raise PriorError(
+            f"the prior of {name!r} is {prior}, which allows negative values; {name} is a standard "
+            "deviation. Use HalfNormal, HalfStudentT, Exponential, Gamma, InverseGamma, LogNormal, "
+            "HalfCauchy or a Uniform from 0.",
+            "support-of-prior",
+        )
+    if kind == "own" and prior.family == "Flat":
+        raise PriorError(
+            f"a flat prior of {name!r}: a level whose rows cannot tell its coefficients would have "
+            "no proper posterior. Use hp.Prior('Normal', mu=..., sigma=...) with a large sigma.",
+            "improper-prior",
+        )
+    return kind
+
+
+def _check_joint(prior: Prior, name: str, target: Target, others: Mapping[int, Prior]) -> None:
+    joint = [p for p in others.values() if p.family == "MvNormal"]
+    if target.is_term and joint:
+        raise PriorError(
+            f"{name!r} has a prior of its own beside a joint one of all of beta: keep one.",
+            "prior-given-twice",
+        )
+    if prior.family != "MvNormal":
+        return
+    size, p = len(prior.parameters["mu"]), len(target.positions)
+    if target.kind != "beta" or target.is_term:
+        raise PriorError(
+            f"the prior of {name!r} is a joint one; it can be given to 'beta' only.",
+            "support-of-prior",
+        )
+    if size != p:
+        raise PriorError(f"MvNormal of size {size}, beta has {p} terms.", "prior-parameters")
+
+
+def _coefficients(block: CoefficientPriors, chosen: Mapping[int, Prior]) -> CoefficientPriors:
+    priors = tuple(chosen.get(k, prior) for k, prior in enumerate(block.priors))
+    return CoefficientPriors(block.coding.uncentred(), block.terms, priors)
+
+
+def _spread(
+    priors: ModelPriors, chosen: _Chosen, design: Design
+) -> tuple[VarianceComponentPriors, ...]:
+    out = []
+    for block, place in zip(priors.spread, priors.places(), strict=True):
+        start, size = place.start, len(block.sd)
+        own = {k - start: p for k, p in chosen.terms["sd"].items() if start <= k < start + size}
+        corr = chosen.scalars.get(f"corr_{block.factor}") if block.eta is not None else None
+        if not own and corr is None:
+            out.append(block)
+            continue
+        sd = tuple(own.get(k, prior) for k, prior in enumerate(block.sd))
+        eta = block.eta if corr is None else float(corr.parameters["eta"])
+        if corr is None and eta is not None and sd[0].family == "Decov":
+            eta = float(sd[0].parameters["regularization"])
+        out.append(replace(block, coding=block.coding.uncentred(), sd=sd, eta=eta))
+        if block.coding.is_centred:
+            columns = design.group(block.factor).Z[:, block.columns]
+            _warn_of_zero(f"sd_{block.factor}", out[-1], own, columns)
+    _check_decov(out, priors.sigma is not None)
+    return tuple(out)
+
+
+def _check_decov(blocks: Sequence[VarianceComponentPriors], has_sigma: bool) -> None:
+    for factor in dict.fromkeys(block.factor for block in blocks):
+        each = [p for block in blocks if block.factor == factor for p in block.sd]
+        joint = [p for p in each if p.family == "Decov"]
+        if joint and len(set(each)) > 1:
+            raise PriorError(
+                f"an sd of {factor!r} has a prior of its own beside {joint[0]}, which is one of "
+                "all of them: keep one.",
+                "prior-given-twice",
+            )
+        if joint and not has_sigma:
+            raise PriorError(
+                f"the prior of {factor!r} is {joint[0]}, in units of sigma, and this model has no "
+                "sigma: give its standard deviations priors in the response's units.",
+                "support-of-prior",
+            )
+
+
+def _check_flat(block: CoefficientPriors, design: Design) -> None:
+    flat = [k for k, prior in enumerate(block.priors) if prior.family == "Flat"]
+    if not flat:
+        return
+    X = design.X[:, flat]
+    scale = np.abs(X).max(axis=0)
+    if (scale == 0).any() or np.linalg.matrix_rank(X / scale) < len(flat):
+        names = listed(block.terms[k] for k in flat)
+        raise PriorError(
+            f"flat priors of {names}: the {design.n} rows cannot tell these {len(flat)} "
+            "coefficients apart, so the posterior would not be proper. Give them normal priors.",
+            "improper-prior",
+        )
+
+
+def _warn_of_zero(
+    variable: str,
+    block: CoefficientPriors | VarianceComponentPriors,
+    chosen: Mapping[int, Prior],
+    columns: np.ndarray,
+) -> None:
+    """Say it where the default of an intercept has come to hold far outside of the data."""
+    constant = block.coding.constant != 0
+    kept = [k for k in np.flatnonzero(constant) if k not in chosen]
+    if not kept:
+        return
+    away = np.where(constant, 0.0, np.abs(columns.mean(axis=0)) / block.coding.scales)
+    worst = int(np.argmax(away))
+    if away[worst] > FAR_TAIL_PROBABILITY:
+        intercept, term = block.terms[kept[0]], block.terms[worst]
+        warnings.warn(
+            f"{variable}[{intercept}] keeps its default prior, which now holds where {term} is 0: "
+            f"{away[worst]:.0f} sds from the mean of {term}, so that it says much about the slope "
+            f"too. Give {variable}[{intercept}] a prior as well, or centre {term}.",
+            HierpoolWarning,
+            stacklevel=5,
+        )

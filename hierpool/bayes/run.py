@@ -1,0 +1,120 @@
+"""What either engine hands back: the DataTree, how it was made, and what its verdict looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from hierpool.bayes.priors.model_priors import ModelPriors
+from hierpool.bayes.theta import Theta, ThetaMap
+from hierpool.core.design import Design
+from hierpool.core.results import Draws, Status, posterior_tree
+
+LARGEST_STORED = 50_000_000  # draws x deviations above which they are drawn when asked for
+LARGEST_SUMS = 10_000_000  # draws x coefficients above which coef_<factor> is summed when asked for
+LARGEST_DENSITIES = 10_000_000  # draws x rows above which log_likelihood is made when asked for
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerSettings:
+    """What a fit was asked for; ``sampler``, ``tune`` and ``target_accept`` concern NUTS only."""
+
+    draws: int
+    tune: int
+    chains: int
+    cores: int | None
+    seed: int
+    sampler: str
+    target_accept: float | None
+    progress: bool
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRun:
+    """Draws of one engine.
+
+    Attributes
+    ----------
+    tree
+        An ArviZ DataTree with a ``theta`` group beside the usual ones.
+    info
+        Engine, seed, versions, seconds and what else tells how it was made.
+    checked
+        Names of the variables whose R-hat and ESS decide on the draws.
+    """
+
+    tree: xr.DataTree
+    info: Mapping[str, Any]
+    checked: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRun:
+    """Draws with the verdict on them.
+
+    Attributes
+    ----------
+    tree
+        As in ``EngineRun``.
+    info
+        The same, with what the verdict measured.
+    status
+        Whether to trust the draws.
+    """
+
+    tree: xr.DataTree
+    info: Mapping[str, Any]
+    status: Status
+
+
+def variance_component_names(
+    design: Design, theta_map: ThetaMap, theta: Theta
+) -> dict[str, np.ndarray]:
+    """sigma, sds and correlations of theta in the user's coding, under the names of the vocabulary."""
+    out = {"sigma": theta.sigma} if design.has_sigma else {}
+    if theta_map.own_sd is not None:
+        return out
+    sd, corr = theta_map.user_spread(theta)
+    for group, at in zip(design.groups, design.group_columns, strict=True):
+        out[f"sd_{group.factor}"] = sd[:, at]
+        if group.has_correlation:
+            out[f"corr_{group.factor}"] = corr[:, at, at]
+    return out
+
+
+def make_tree(
+    design: Design,
+    variables: Mapping[str, np.ndarray],
+    theta: Theta,
+    stats: Mapping[str, np.ndarray],
+    chains: int,
+) -> xr.DataTree:
+    """DataTree from draws with all chains one after the other, shapes (K, ...)."""
+
+    def chained(values: np.ndarray) -> np.ndarray:
+        return values.reshape(chains, -1, *values.shape[1:])
+
+    parts = {"sigma": theta.sigma} if design.has_sigma else {}
+    if theta.sd.shape[1]:
+        parts |= {"sd": theta.sd, "corr_chol": theta.corr_chol}
+    draws = Draws(
+        variables={k: chained(v) for k, v in variables.items()},
+        theta={k: chained(v) for k, v in parts.items()},
+        sample_stats={k: chained(v) for k, v in stats.items()},
+    )
+    return posterior_tree(design, draws, {})
+
+
+def keeps_log_likelihood(design: Design, n_draws: int) -> bool:
+    """Whether the densities of all rows are few enough to keep."""
+    return n_draws * design.n <= LARGEST_DENSITIES
+
+
+def is_integrable(priors: ModelPriors) -> bool:
+    """Whether every coefficient has a normal prior, so that the algebra applies."""
+    return priors.population.is_normal and (priors.own is None or priors.own.is_normal)

@@ -1,0 +1,220 @@
+"""Parameters drawn from the priors of a model, and responses simulated from parameters.
+
+Everything is in the user's coding, so that draws of any engine can be set beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from scipy import linalg
+
+from hierpool.algebra.covariance_root import sd_and_corr
+from hierpool.algebra.moments import Coordinates
+from hierpool.algebra.triangular import solve_lower
+from hierpool.bayes.exact.coordinates import PriorCoordinates
+from hierpool.bayes.priors.model_priors import CoefficientPriors, ModelPriors
+from hierpool.bayes.theta import Theta
+from hierpool.core.design import Design
+from hierpool.core.errors import PriorError, listed
+from hierpool.core.results import (
+    OBS_DIM,
+    RESPONSE,
+    coords,
+    observed_data,
+    row_labels,
+    variable_dims,
+)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """One value of every parameter of a model, in the user's coding.
+
+    Attributes
+    ----------
+    beta
+        Shape (p,).
+    sigma
+        Residual sd; 1 where those of the rows are known.
+    spread_roots
+        For each pooled factor, shape (q, q): a root of the covariance of a level's deviations.
+    levels
+        For each factor, shape (J, q): deviations u of the levels; own coefficients for no pooling.
+    theta
+        sigma, sds and correlations in the coordinates of the priors; None where they were given
+        and not drawn.
+    """
+
+    beta: np.ndarray
+    sigma: float
+    spread_roots: tuple[np.ndarray, ...] = ()
+    levels: tuple[np.ndarray, ...] = ()
+    theta: Theta | None = None
+
+    def named(self, design: Design) -> dict[str, np.ndarray]:
+        """Name of each variable in the vocabulary -> its value."""
+        out: dict[str, np.ndarray] = {}
+        if design.has_sigma:
+            out["sigma"] = np.asarray(self.sigma)
+        if design.terms:
+            out["beta"] = self.beta
+        if design.groups and not design.groups[0].is_pooled:
+            return {**out, f"coef_{design.groups[0].factor}": self.levels[0]}
+        for group, root, u in zip(design.groups, self.spread_roots, self.levels, strict=True):
+            sd, corr = sd_and_corr(root)
+            population = np.append(self.beta, 0.0)[group.population]
+            out |= {f"sd_{group.factor}": sd, f"u_{group.factor}": u}
+            out[f"coef_{group.factor}"] = population + u
+            if group.has_correlation:
+                out[f"corr_{group.factor}"] = corr
+        return out
+
+
+def draw_parameters(design: Design, priors: ModelPriors, rng: np.random.Generator) -> Parameters:
+    """Every parameter drawn from its prior.
+
+    Raises
+    ------
+    PriorError
+        A flat prior, from which nothing can be drawn.
+    """
+    if not priors.is_proper:
+        block = priors.population
+        flat = [t for t, p in zip(block.terms, block.priors, strict=True) if p.family == "Flat"]
+        raise PriorError(
+            f"nothing can be drawn from the flat prior of {listed(flat)}: give it a distribution.",
+            "improper-prior",
+        )
+    coordinates = PriorCoordinates.from_priors(priors)
+    theta = coordinates.theta(rng.standard_normal((1, coordinates.size)))
+    sigma = float(theta.sigma[0])
+    block = priors.population
+    beta = block.coding.to_user @ _draw(block, 1, rng)[0]
+    if priors.own is not None:
+        n_levels = design.groups[0].grouping.n_levels
+        own = _draw(priors.own, n_levels, rng) @ priors.own.coding.to_user.T
+        common = Coordinates.from_design(design).x
+        if not common.has_constant:  # common columns are centred at the cost of the intercepts
+            own = own - (common.means @ beta) * priors.own.coding.constant
+        return Parameters(beta, sigma, (), (own,), theta)
+    if not design.groups:
+        return Parameters(beta, sigma, theta=theta)
+    whole = _roots_for_users(priors, theta)[0]
+    roots = tuple(whole[at, at] for at in design.group_columns)
+    return Parameters(beta, sigma, roots, _draw_levels(design, roots, rng), theta)
+
+
+def _roots_for_users(priors: ModelPriors, theta: Theta) -> np.ndarray:
+    """Shape (K, Q, Q): roots of the covariances of all factors' terms, in the user's coding."""
+    into_user = linalg.block_diag(*(b.coding.to_user for b in priors.spread))
+    return np.asarray(into_user @ (theta.sd[:, :, None] * theta.corr_chol))
+
+
+def draw_spreads(
+    design: Design, priors: ModelPriors, draws: int, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Standard deviations, correlations and sigma from their priors, by name, draws first."""
+    coordinates = PriorCoordinates.from_priors(priors)
+    theta = coordinates.theta(rng.standard_normal((draws, coordinates.size)))
+    out = {"sigma": theta.sigma} if design.has_sigma else {}
+    if not any(group.is_pooled for group in design.groups):
+        return out
+    whole = _roots_for_users(priors, theta)
+    for group, at in zip(design.groups, design.group_columns, strict=True):
+        sd, corr = sd_and_corr(whole[:, at, at])
+        out[f"sd_{group.factor}"] = sd
+        if group.has_correlation:
+            out[f"corr_{group.factor}"] = corr
+    return out
+
+
+def _draw_levels(
+    design: Design, roots: Sequence[np.ndarray], rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """Deviations of the levels of each factor, given roots of their covariances."""
+    return tuple(
+        rng.standard_normal((group.grouping.n_levels, len(root))) @ root.T
+        for group, root in zip(design.groups, roots, strict=True)
+    )
+
+
+def _draw(block: CoefficientPriors, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Shape (n, k): draws of a block's coefficients, in the coordinates of its coding."""
+    k = len(block.terms)
+    if k == 0:
+        return np.zeros((n, 0))
+    if block.is_normal:
+        noise = rng.standard_normal((k, n))
+        return np.asarray(block.mean + solve_lower(block.precision_root, noise).T)
+    columns = [p.distribution.ppf(rng.uniform(size=n)) for p in block.priors]
+    return np.stack(columns, axis=1)
+
+
+def at_parameters(design: Design, parameters: Parameters, rng: np.random.Generator) -> Parameters:
+    """The same population with its levels drawn anew (own coefficients of no pooling stay)."""
+    if not parameters.spread_roots:
+        return parameters
+    levels = _draw_levels(design, parameters.spread_roots, rng)
+    return Parameters(parameters.beta, parameters.sigma, parameters.spread_roots, levels)
+
+
+def simulate(design: Design, parameters: Parameters, rng: np.random.Generator) -> np.ndarray:
+    """Shape (n,): a response drawn at these parameters, in the rows of the design."""
+    mean = design.X @ parameters.beta + design.offset
+    for group, levels in zip(design.groups, parameters.levels, strict=True):
+        mean = mean + (group.Z * levels[group.grouping.codes]).sum(axis=1)
+    sd = parameters.sigma * design.relative_sd
+    return np.asarray(mean + sd * rng.standard_normal(design.n))
+
+
+def covariance_root(sd: np.ndarray, corr: np.ndarray) -> np.ndarray:
+    """Shape (q, q): a root of the covariance with these sds and correlations, singular or not."""
+    values, vectors = np.linalg.eigh(np.asarray(corr, dtype=float))
+    return np.asarray(sd)[:, None] * vectors * np.sqrt(np.maximum(values, 0.0))
+
+
+def prior_tree(design: Design, priors: ModelPriors, draws: int, seed: int) -> xr.DataTree:
+    """DataTree with the groups prior, prior_predictive and observed_data; one chain."""
+    rng = np.random.default_rng(seed)
+    drawn, responses = [], []
+    for _ in range(draws):
+        parameters = draw_parameters(design, priors, rng)
+        drawn.append(parameters.named(design))
+        responses.append(simulate(design, parameters, rng))
+    dims, labels = variable_dims(design), coords(design)
+    prior = {
+        name: (("chain", "draw", *dims[name]), np.stack([d[name] for d in drawn])[None])
+        for name in drawn[0]
+    }
+    used = {dim for name in prior for dim in dims[name]}
+    sampled = {"chain": [0], "draw": np.arange(draws)}
+    observed = {**sampled, OBS_DIM: row_labels(design)}
+    predicted = {RESPONSE: (("chain", "draw", OBS_DIM), np.stack(responses)[None])}
+    return xr.DataTree.from_dict(
+        {
+            "prior": xr.Dataset(
+                prior, {**sampled, **{k: v for k, v in labels.items() if k in used}}
+            ),
+            "prior_predictive": xr.Dataset(predicted, observed),
+            "observed_data": observed_data(design),
+        }
+    )
+
+
+def prior_spread(design: Design, priors: ModelPriors, draws: int, seed: int) -> xr.Dataset:
+    """Standard deviations, correlations and sigma from their priors; one chain."""
+    drawn = draw_spreads(design, priors, draws, np.random.default_rng(seed))
+    dims, labels = variable_dims(design), coords(design)
+    used = {dim for name in drawn for dim in dims[name]}
+    return xr.Dataset(
+        {name: (("chain", "draw", *dims[name]), values[None]) for name, values in drawn.items()},
+        {
+            "chain": [0],
+            "draw": np.arange(draws),
+            **{k: v for k, v in labels.items() if k in used},
+        },
+    )

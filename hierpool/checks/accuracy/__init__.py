@@ -1,0 +1,1 @@
+"""How well a fit predicts rows and groups that it has not seen."""

@@ -1,0 +1,117 @@
+"""Which model predicts best: the LOO table."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import arviz_stats as azs
+import numpy as np
+import pandas as pd
+
+from hierpool.checks.accuracy.stacking import stacking
+from hierpool.core.design import Design
+from hierpool.core.errors import ArgumentError, ComparisonError, HierpoolWarning, listed
+
+
+def compare(fits: Mapping[str, Any], by: str = "row") -> pd.DataFrame:
+    """LOO table of several fits, best first: the columns of ``az.compare``, unrounded.
+
+    Every coefficient is integrated out, and points that importance sampling cannot score are
+    scored exactly. ``table.attrs["question"]`` says which question the table answers. ``weight``
+    are our own stacking weights: those of ``az.compare`` stay where they start when the density of
+    a whole level is too small for a float.
+
+    Parameters
+    ----------
+    fits
+        Name -> ``PosteriorFit``, all of the same rows and the same response.
+    by
+        ``"row"``: which model predicts a new row of a known level best? ``"group"`` or a factor:
+        which predicts all rows of a new level best? There a model without pooling has only its
+        prior to go by, as by row for the only row of a level; the column ``note`` says so.
+
+    Raises
+    ------
+    ComparisonError
+        Fits of different rows, or of a differently transformed response; it says which.
+    """
+    check_comparable(fits)
+    scores = {name: fit.loo(by) for name, fit in fits.items()}
+    if len(scores) == 1:
+        raise ComparisonError(
+            "one fit alone cannot be compared: give two or more, or use fit.loo().", "one-fit"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of points that are scored exactly here
+        # pseudo-BMA needs no optimiser; its weights are replaced
+        table = pd.DataFrame(azs.compare(scores, method="pseudo-BMA", round_to="none"))
+    table["weight"] = _weights(scores).reindex(table.index)
+    notes = {name: _only_its_prior(fit.design, by) for name, fit in fits.items()}
+    if by != "row" or any(notes.values()):
+        table["note"] = [notes[str(name)] for name in table.index]
+    table.attrs["question"] = next(iter(scores.values())).question
+    return table
+
+
+def _weights(scores: Mapping[str, Any]) -> pd.Series:
+    """Stacking weights by name; a warning where better ones may exist."""
+    found = stacking(np.column_stack([np.ravel(score.elpd_i) for score in scores.values()]))
+    if not found.is_best:
+        bound = f"by up to {found.gap:.2g} of elpd" if np.isfinite(found.gap) else "by any amount"
+        warnings.warn(
+            f"the stacking weights are not the best ones: others may score better {bound}. Do not "
+            "use the column weight; elpd and its differences do not depend on it.",
+            HierpoolWarning,
+            stacklevel=3,
+        )
+    return pd.Series(found.weights, index=list(scores))
+
+
+def _only_its_prior(design: Design, by: str) -> str:
+    """What a model without pooling has nothing but its prior for; empty for the others."""
+    if design.spec.pooling != "none":
+        return ""
+    if by != "row":
+        return "a new level has its prior only"
+    single = sum(int((group.grouping.n_rows == 1).sum()) for group in design.groups)
+    return f"{single} left-out rows have the prior of their level only" if single else ""
+
+
+def check_comparable(fits: Any) -> None:
+    """Raise where the fits are not of the same rows and the same response."""
+    if not isinstance(fits, Mapping) or not fits:
+        raise ArgumentError(
+            "compare() takes a dict of fits by name: hp.compare({'pooled': fit_1, 'partial': fit_2})",
+            "fits-by-name",
+        )
+    for name, fit in fits.items():
+        if not hasattr(fit, "draws"):
+            raise ArgumentError(
+                f"{name!r} is a {type(fit).__name__}; compare() takes posterior fits: model.fit().",
+                "posterior-needed",
+            )
+    designs: dict[str, Design] = {name: fit.design for name, fit in fits.items()}
+    (first, one), *others = designs.items()
+    for name, other in others:
+        if one.spec.response != other.spec.response:
+            raise ComparisonError(
+                f"model {first!r} predicts {one.spec.response}, model {name!r} predicts "
+                f"{other.spec.response}: scores of different responses cannot be compared. "
+                "Fit both to the same response.",
+                "different-response",
+            )
+        if one.n != other.n:
+            only = one.rows.symmetric_difference(other.rows)
+            raise ComparisonError(
+                f"model {first!r} has {one.n} rows, model {name!r} has {other.n}; rows in one only: "
+                f"{listed(only.tolist())}. Fit both to the rows that both can use.",
+                "different-rows",
+            )
+        if one.fingerprint != other.fingerprint:
+            raise ComparisonError(
+                f"models {first!r} and {name!r} have {one.n} rows each, but not the same ones, not in "
+                f"the same order, or other values of {one.spec.response}. Fit both to one table.",
+                "different-rows",
+            )

@@ -1,0 +1,232 @@
+"""Each level predicted from all others: whether intervals for new levels hold what they promise.
+
+Given theta, the mean of a level's rows is normal with the mean of beta without that level, and the
+variance of a new level, its residuals and that beta. theta is weighted for the level being left out
+(Pareto-smoothed), as in leave-one-group-out.
+
+References
+----------
+Vehtari, Gelman, Gabry (2017), Stat. Comput. 27, 1413-1432.
+Marshall, Spiegelhalter (2007), Bayesian Anal. 2, 409-444 (cross-validatory predictive checks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from arviz_stats.base import array_stats
+from scipy import special, stats
+
+from hierpool.algebra.gaussian import condition
+from hierpool.algebra.moments import by_level, single_group
+from hierpool.algebra.triangular import solve_lower
+from hierpool.checks.accuracy import loo
+from hierpool.checks.residuals.null_residuals import WARN_BELOW_P
+from hierpool.core.design import Design, GroupDesign, Grouping
+from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from hierpool.core.findings import Finding
+
+DRAWS = 400  # of theta that are used
+_FEWEST = 100
+_NUMBERS = 4_000_000  # of rows and draws, where that leaves enough draws
+JUDGED = 0.8  # probability of the intervals that are counted
+_HALVINGS = 60  # of an interval that brackets a quantile
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """Mixtures of normals over draws of theta, shapes (items, K); weights sum to 1 a row."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+    weights: np.ndarray
+
+    def cdf(self, at: np.ndarray) -> np.ndarray:
+        """Shape (items,)."""
+        scaled = (at[:, None] - self.mean) / self.sd
+        return np.asarray((self.weights * special.ndtr(scaled)).sum(axis=1))
+
+    def quantile(self, p: float) -> np.ndarray:
+        """Shape (items,), by halving."""
+        low = (self.mean - 40 * self.sd).min(axis=1)
+        high = (self.mean + 40 * self.sd).max(axis=1)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            below = self.cdf(middle) < p
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        return np.asarray((low + high) / 2)
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and sd, shapes (items,)."""
+        mean = (self.weights * self.mean).sum(axis=1)
+        away = self.sd**2 + (self.mean - mean[:, None]) ** 2
+        return mean, np.sqrt((self.weights * away).sum(axis=1))
+
+
+def level_coverage(fit: Any, prob: float | None = None) -> pd.DataFrame:
+    """The table of ``PosteriorFit.level_coverage``."""
+    from arviz_base import rcParams
+
+    probability = float(rcParams["stats.ci_prob"] if prob is None else prob)
+    if not 0 < probability < 1:
+        raise ArgumentError(
+            f"prob={prob!r}: the probability of an interval lies between 0 and 1, e.g. 0.95.",
+            "bad-probability",
+        )
+    design: Design = fit.design
+    if design.spec.pooling == "none":
+        raise UnsupportedModelError(
+            f"{design.spec.formula}: no pooling says nothing of a new level. Ask partial or "
+            "complete pooling.",
+            "no-random-effects",
+        )
+    group = single_group(design)
+    grouping = loo.grouping_for(design, "group" if group is None else group.factor)
+    means, rows = _predictions(fit, group, grouping)
+    outside = (1 - probability) / 2
+    mean, sd = means.moments()
+    observed = np.bincount(grouping.codes, design.y) / grouping.n_rows
+    low, high = means.quantile(outside), means.quantile(1 - outside)
+    inside = np.abs(rows.cdf(design.y) - 0.5) <= 0.5 - outside
+    name = f"eti{100 * probability:g}"
+    columns = {
+        "n": grouping.n_rows,
+        "observed": observed,
+        "mean": mean,
+        "sd": sd,
+        f"{name}_lb": low,
+        f"{name}_ub": high,
+        "pit": means.cdf(observed),
+        "covered": (low <= observed) & (observed <= high),
+        "rows_covered": np.bincount(grouping.codes, inside) / grouping.n_rows,
+    }
+    index = pd.MultiIndex.from_product(
+        [[grouping.factor], grouping.levels], names=["factor", "level"]
+    )
+    return pd.DataFrame(columns, index=index)
+
+
+def _predictions(
+    fit: Any, group: GroupDesign | None, grouping: Grouping
+) -> tuple[_Predicted, _Predicted]:
+    """Means of the levels and single rows, each from all other levels."""
+    most = int(np.clip(_NUMBERS // fit.design.n, _FEWEST, DRAWS))
+    picks = np.unique(np.linspace(0, len(fit.theta) - 1, most).astype(int))
+    sigma, factor = fit.theta.sigma[picks], fit.relative_covariance_factor[picks]
+    density = fit.integrated.log_density_of_levels(sigma, factor, grouping)
+    log_weights = np.full(density.shape, -np.log(len(picks)))
+    if np.ptp(density, axis=1).any():  # else theta is empty, and every draw says the same
+        log_weights, _ = array_stats.psislw(density, r_eff=loo.relative_efficiency(fit))
+    weights = np.exp(log_weights)
+    at_mean, at_row = _Columns.from_fit(fit, group, grouping)
+    J, n, p = grouping.n_levels, fit.design.n, fit.integrated.totals.p
+    of_means, of_rows = [], []
+    for some in fit.integrated.blocks(len(picks), 4 * J * (p + 1) ** 2 + 4 * n * (p + 1)):
+        S, s = left_without_levels(fit.integrated, sigma[some], factor[some], grouping)
+        beta, inverse = np.linalg.solve(S, s[..., None])[..., 0], np.linalg.inv(S)
+        of_means.append(at_mean.predict(sigma[some], factor[some], beta, inverse))
+        of_rows.append(at_row.predict(sigma[some], factor[some], beta, inverse))
+    (mean, sd), (row_mean, row_sd) = (np.concatenate(m, axis=-1) for m in (of_means, of_rows))
+    means = _Predicted(mean, sd, weights)
+    return means, _Predicted(row_mean, row_sd, weights[grouping.codes])
+
+
+def left_without_levels(
+    integrated: Any, sigma: np.ndarray, factor: np.ndarray, grouping: Grouping
+) -> tuple[np.ndarray, np.ndarray]:
+    """Population part of M and its right-hand side without each level, (K, J, p, p), (K, J, p)."""
+    m, data = integrated.moments, integrated.rows
+    products = by_level(
+        data.X, np.hstack([data.X, data.y[:, None]]), grouping.codes, grouping.n_levels
+    )
+    own, right = products[None, ..., :-1], products[None, ..., -1]
+    at = condition(m, sigma, factor, integrated.prior) if m.q else None
+    marginal = integrated.marginal(sigma, factor)
+    if at is not None:
+        G = at.G[:, m.design_of]
+        lam_b = np.einsum("kab,ja->kjb", factor, m.b)
+        half = solve_lower(at.L[:, m.design_of], lam_b[..., None])[..., 0]
+        own = own - np.swapaxes(G, -1, -2) @ G
+        right = right - np.einsum("kjqp,kjq->kjp", G, half)
+    whole = marginal.R @ np.swapaxes(marginal.R, -1, -2)
+    return whole[:, None] - own, marginal.s[:, None] - right
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What is predicted: columns of the model in working coordinates, and their residual variance.
+
+    Attributes
+    ----------
+    x, z, shift, variance
+        Shapes (items, p), (items, q), (items,), (items,); variance in units of sigma^2.
+    level
+        Shape (items,): which level each is of.
+    """
+
+    x: np.ndarray
+    z: np.ndarray
+    shift: np.ndarray
+    variance: np.ndarray
+    level: np.ndarray
+
+    @classmethod
+    def from_fit(
+        cls, fit: Any, group: GroupDesign | None, grouping: Grouping
+    ) -> tuple[_Columns, _Columns]:
+        """Means of levels, and rows."""
+        design, coordinates, n = fit.design, fit.integrated.coordinates, fit.design.n
+        x = coordinates.x.work(design.X)
+        z = np.zeros((n, 0)) if group is None else coordinates.z.work(group.Z)
+        shift = np.broadcast_to(coordinates.y_shift + design.offset, (n,))
+        variance = np.broadcast_to(design.relative_sd, (n,)) ** 2.0
+        rows = cls(x, z, shift, variance, grouping.codes)
+        sums = by_level(
+            np.ones((n, 1)),
+            np.column_stack([x, z, shift, variance]),
+            grouping.codes,
+            grouping.n_levels,
+        )[:, 0]
+        each = sums / grouping.n_rows[:, None]
+        p, q = x.shape[1], z.shape[1]
+        levels = np.arange(grouping.n_levels)
+        spread = each[:, -1] / grouping.n_rows
+        return cls(each[:, :p], each[:, p : p + q], each[:, -2], spread, levels), rows
+
+    def predict(
+        self, sigma: np.ndarray, factor: np.ndarray, beta: np.ndarray, inverse: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Means and sds, shapes (items, K), given each level's beta (K, J, p) and S^-1."""
+        own, covariance = beta[:, self.level], inverse[:, self.level]
+        mean = np.einsum("ip,kip->ik", self.x, own) + self.shift[:, None]
+        from_beta = np.einsum("ip,kipr,ir->ik", self.x, covariance, self.x)
+        between = np.square(np.einsum("iq,kqr->ikr", self.z, factor)).sum(axis=-1)
+        return mean, sigma * np.sqrt(from_beta + between + self.variance[:, None])
+
+
+def judged(fit: Any, _: Any) -> Iterator[Finding]:
+    """Too many or too few levels outside the intervals that all other levels predict for them."""
+    design: Design = fit.design
+    is_asked = design.spec.pooling == "partial" and len(design.groups) == 1
+    if not is_asked or not fit.is_integrable or not fit.status.is_trustworthy:
+        return
+    table = level_coverage(fit, JUDGED)
+    n, covered = len(table), int(table["covered"].sum())
+    p = stats.binomtest(covered, n, JUDGED).pvalue
+    if p >= WARN_BELOW_P:
+        return
+    factor = table.index[0][0]
+    word = "narrow" if covered < JUDGED * n else "wide"
+    yield Finding(
+        "level-coverage",
+        "warning",
+        f"Of {n} levels of {factor}, each predicted from all others, {covered} have their mean "
+        f"within an interval of {100 * JUDGED:g} %, where {JUDGED * n:.0f} should (p = {p:.2g}).",
+        f"Intervals for a new level are too {word}: the levels are not spread as a normal "
+        "distribution around these fixed effects. fit.level_coverage() has all levels.",
+        evidence=table,
+    )

@@ -1,0 +1,285 @@
+"""Leave-one-out: by row and by group, coefficients integrated out, exact where PSIS cannot.
+
+Given theta the density of each row (or of all rows of a level, jointly) without itself is known in
+closed form, so importance sampling is over a handful of variance parameters only. Where its
+Pareto k is too high even so, theta is sampled anew without the point, through a ``refit``.
+
+References
+----------
+Vehtari, Gelman, Gabry (2017), Stat. Comput. 27, 1413-1432.
+Merkle, Furr, Rabe-Hesketh (2019), Psychometrika 84, 802-829 (marginal against conditional).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import arviz_stats as azs
+import numpy as np
+import xarray as xr
+from arviz_stats.utils import ELPDDataLOO
+
+from hierpool.core.design import Design, Grouping
+from hierpool.core.errors import ArgumentError, listed, nearest
+from hierpool.core.printable import printable
+from hierpool.core.results import OBS_DIM, row_labels
+
+MAX_SCORE_DROP = 0.5  # fall of a score from its plain log mean that needs a Pareto k to be believed
+_BLOCK_NUMBERS = 4_000_000  # densities held at once
+Refit = Callable[[np.ndarray], float]
+"""Positions of rows -> their exact joint log density given all other rows."""
+
+
+class ScoredLOO(ELPDDataLOO):
+    """ArviZ's ELPDData, with what was left out and how many points were scored exactly.
+
+    Attributes
+    ----------
+    question
+        What was left out: a new row of a known level, or all rows of a new level.
+    n_refitted
+        Points scored exactly; their ``pareto_k`` is NaN, since nothing was importance sampled.
+    n_left
+        Draws of theta that were not used because each is expensive (several factors, many
+        levels). 0: all were.
+    mcse
+        Monte Carlo standard error of ``elpd`` where not all draws of theta were used; NaN else.
+    """
+
+    question: str = ""
+    n_refitted: int = 0
+    n_left: int = 0
+    mcse: float = float("nan")
+
+    def __str__(self) -> str:
+        lines = [self.question, super().__str__()]
+        if self.n_refitted:
+            what = f"{self.n_refitted} of {self.n_data_points}"
+            lines.append(f"{what} scored exactly (Pareto k too high).")
+        if self.n_left:
+            total = self.n_samples + self.n_left
+            lines.append(
+                f"From {self.n_samples} of {total} draws of theta: Monte Carlo error {self.mcse:.2g}."
+            )
+        return printable("\n".join(lines))
+
+    __repr__ = __str__
+
+
+def leave_one_row_out(fit: Any, refit: Refit | None) -> ScoredLOO:
+    """Score of each row given all others, every coefficient integrated out.
+
+    Parameters
+    ----------
+    fit
+        A ``PosteriorFit`` that can be integrated.
+    refit
+        Exact score of a set of rows, for points with a high Pareto k; None leaves them.
+    """
+    from hierpool.draws import psis
+
+    used = _Used.from_fit(fit)
+    integrated, sigma, factor = fit.integrated, used.sigma, used.factor
+    n, r_eff = fit.design.n, used.efficiency
+    scores, kept = np.empty((n, 3)), _kept_densities(fit) if not used.n_left else None
+    influence = np.zeros(len(sigma))
+    marginal = integrated.marginal(sigma, factor)
+    codes = fit.design.groups[0].grouping.codes if fit.design.groups else np.zeros(n)
+    by_level = np.argsort(codes, kind="stable")
+    # of several factors every call factors every theta again: all rows at once
+    pieces = max(1, n * len(sigma) // _BLOCK_NUMBERS) if len(fit.design.groups) <= 1 else 1
+    for rows in np.array_split(by_level, pieces):
+        if kept is None:
+            density = integrated.densities_by_row(sigma, factor, rows, marginal)
+        else:
+            density = kept[:, rows].T
+        scores[rows] = np.stack(psis.leave_one_out(density, r_eff), axis=1)
+        if used.n_left:
+            influence += _influence(density)
+    points = [np.array([i]) for i in range(n)]
+    labels = {OBS_DIM: row_labels(fit.design)}
+    question = "a new row of a known level"
+    return used.said(_scored(scores, points, labels, question, used.n, used.may(refit)), influence)
+
+
+@dataclass(frozen=True)
+class _Used:
+    """The draws of theta that a score is made from: all, or as many as can be afforded."""
+
+    sigma: np.ndarray
+    factor: np.ndarray
+    n_left: int
+    efficiency: float
+
+    @classmethod
+    def from_fit(cls, fit: Any) -> _Used:
+        K, kept = len(fit.theta), fit.thinned_draws.ravel()
+        efficiency = relative_efficiency(fit)
+        if len(kept) < K:
+            efficiency = min(1.0, efficiency * K / len(kept))
+        return cls(
+            fit.theta.sigma[kept], fit.relative_covariance_factor[kept], K - len(kept), efficiency
+        )
+
+    @property
+    def n(self) -> int:
+        """How many."""
+        return len(self.sigma)
+
+    def may(self, refit: Refit | None) -> Refit | None:
+        """The refit, unless each would cost as much as the fit itself."""
+        return None if self.n_left else refit
+
+    def said(self, score: ScoredLOO, influence: np.ndarray) -> ScoredLOO:
+        """The score, with the Monte Carlo error that leaving draws out has brought."""
+        score.n_left = self.n_left
+        if self.n_left:
+            score.mcse = float(influence.std() / np.sqrt(self.n * self.efficiency))
+        return score
+
+
+def _influence(density: np.ndarray) -> np.ndarray:
+    """Shape (K,): what each draw does to the sum of the points' scores; density (points, K)."""
+    ratios = np.exp(density.min(axis=1, keepdims=True) - density)
+    return np.asarray((ratios / ratios.mean(axis=1, keepdims=True) - 1).sum(axis=0))
+
+
+def _kept_densities(fit: Any) -> np.ndarray | None:
+    """Shape (draws, n): the integrated densities where the fit holds them, None otherwise."""
+    group = fit.draws.children.get("log_likelihood")
+    if group is None or group.attrs.get("form") != "integrated":
+        return None
+    return np.asarray(group["y"].to_numpy()).reshape(-1, fit.design.n)
+
+
+def leave_one_group_out(fit: Any, grouping: Grouping, refit: Refit | None) -> ScoredLOO:
+    """Joint score of all rows of each level given all other levels."""
+    from hierpool.draws import psis
+
+    used = _Used.from_fit(fit)
+    density = fit.integrated.log_density_of_levels(used.sigma, used.factor, grouping)
+    scores = np.stack(psis.leave_one_out(density, used.efficiency), axis=1)
+    by_level = np.argsort(grouping.codes, kind="stable")
+    points = np.split(by_level, np.cumsum(grouping.n_rows)[:-1])
+    labels = {grouping.factor: [str(v) for v in grouping.levels]}
+    question = f"all rows of a new level of {grouping.factor}"
+    scored = _scored(scores, points, labels, question, used.n, used.may(refit))
+    return used.said(scored, _influence(density) if used.n_left else np.zeros(0))
+
+
+def leave_one_row_out_conditional(fit: Any) -> ScoredLOO:
+    """The usual score, p(y_i | coefficients, theta): for comparison; it flatters no pooling."""
+    from hierpool.draws import psis
+
+    values = fit.with_log_likelihood("conditional").datatree["log_likelihood"]["y"].to_numpy()
+    density = values.reshape(-1, fit.design.n).T
+    scores = np.stack(psis.leave_one_out(density, relative_efficiency(fit)), axis=1)
+    points = [np.array([i]) for i in range(fit.design.n)]
+    labels = {OBS_DIM: row_labels(fit.design)}
+    question = "a new row of a known level, by importance sampling of every coefficient"
+    return _scored(scores, points, labels, question, density.shape[1], None)
+
+
+def _scored(
+    scores: np.ndarray,
+    points: list[np.ndarray],
+    labels: dict[str, Any],
+    question: str,
+    n_draws: int,
+    refit: Refit | None,
+) -> ScoredLOO:
+    elpd, k, lppd = scores.T.copy()
+    good_k = min(1 - 1 / np.log10(n_draws), 0.7) if n_draws > 1 else 0.7
+    # No k: the tail is too uniform to fit, which is harmless, or one weight leaves the others at zero.
+    lost = np.isnan(k) & (lppd - elpd > MAX_SCORE_DROP)
+    bad = np.flatnonzero((k > good_k) | lost)
+    if refit is not None:
+        for i in bad:
+            elpd[i], k[i] = refit(points[i]), np.nan
+    n = len(elpd)
+    result = ScoredLOO(
+        elpd=float(elpd.sum()),
+        se=float(np.sqrt(n) * elpd.std(ddof=1)) if n > 1 else float("nan"),
+        p=float((lppd - elpd).sum()),
+        n_samples=n_draws,
+        n_data_points=n,
+        scale="log",
+        warning=bool(len(bad)) and refit is None,
+        good_k=good_k,
+        elpd_i=xr.DataArray(elpd, coords=labels, dims=list(labels), name="y"),
+        pareto_k=xr.DataArray(k, coords=labels, dims=list(labels), name="y"),
+    )
+    result.question = question
+    result.n_refitted = len(bad) if refit is not None else 0
+    return result
+
+
+def relative_efficiency(fit: Any) -> float:
+    """Mean effective share of the draws of theta, which is all the densities depend on."""
+    posterior = fit.draws["posterior"].to_dataset()
+    names = [v for v in posterior.data_vars if v == "sigma" or str(v).startswith("sd_")]
+    if not names:
+        return 1.0
+    ess = azs.ess(posterior[names], method="mean")
+    values = np.concatenate([np.atleast_1d(ess[v].to_numpy()).reshape(-1) for v in names])
+    chains, draws = fit.n_draws
+    return float(np.clip(np.nanmean(values) / (chains * draws), 1e-3, 1.5)) if chains > 1 else 1.0
+
+
+def grouping_for(design: Design, by: str) -> Grouping:
+    """The factor that ``by`` names; ``"group"`` for the only one there is.
+
+    Raises
+    ------
+    ArgumentError
+        No such factor, or several and ``"group"`` does not say which.
+    """
+    known = design.groupings
+    if by in known:
+        return known[by]
+    if by == "group" and len(known) == 1:
+        return next(iter(known.values()))
+    if by == "group" and not known:
+        raise ArgumentError(
+            f"{design.spec.formula} names no groups to leave out: pass group=... to the builder.",
+            "no-groups",
+        )
+    if by == "group":
+        raise ArgumentError(
+            f"by='group' could be any of {listed(known)}: name the one that is left out",
+            "unknown-choice",
+        )
+    raise ArgumentError(f"by={by!r}: {nearest(by, ['row', 'group', *known])}", "unknown-choice")
+
+
+def loo_pit(fit: Any, most: int | None = None) -> xr.DataArray:
+    """Probability integral transform of each row given all others, dims (obs,); uniform if calibrated.
+
+    The integrated predictive distribution of each row is normal given theta; its cdf at the row is
+    averaged over theta with Pareto-smoothed leave-one-out weights.
+    With ``most``, so many draws and weights as they are: fast, and enough to judge all rows together.
+    """
+    from arviz_stats.base import array_stats
+    from scipy import special
+
+    used = _Used.from_fit(fit)
+    picks = np.unique(np.linspace(0, used.n - 1, min(most or used.n, used.n)).astype(int))
+    integrated, sigma, factor = fit.integrated, used.sigma[picks], used.factor[picks]
+    n, r_eff = fit.design.n, used.efficiency
+    pit = np.empty(n)
+    pieces = max(1, 4 * n * len(sigma) // _BLOCK_NUMBERS) if len(fit.design.groups) <= 1 else 1
+    for rows in np.array_split(np.arange(n), pieces):
+        mean, sd = integrated.prediction_of_rows(sigma, factor, rows)
+        scaled = (fit.design.y[rows] - mean) / sd
+        density = -0.5 * scaled**2 - np.log(sd)
+        log_weights = np.full_like(density.T, -np.log(len(sigma)))
+        if most is not None:
+            log_weights = -density.T - special.logsumexp(-density.T, axis=1, keepdims=True)
+        elif np.ptp(density, axis=0).any():  # else theta is empty, and every draw says the same
+            log_weights, _ = array_stats.psislw(density.T, r_eff=r_eff)
+        pit[rows] = (np.exp(log_weights) * special.ndtr(scaled).T).sum(axis=1)
+    return xr.DataArray(
+        pit, coords={OBS_DIM: row_labels(fit.design)}, dims=[OBS_DIM], name="loo_pit"
+    )

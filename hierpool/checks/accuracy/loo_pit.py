@@ -1,0 +1,99 @@
+"""Whether leave-one-out predictions are calibrated: the distribution of their PITs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from hierpool.checks.accuracy import loo
+from hierpool.checks.residuals.every import can_judge
+from hierpool.checks.residuals.null_residuals import WARN_BELOW_P, Replicates
+from hierpool.checks.residuals.residual_maker import ResidualMaker
+from hierpool.core.findings import Finding
+
+DRAWS = 400  # of theta that are used
+MOST_ROWS = 10_000
+_PARTS = 10  # of the interval, in the evidence
+
+
+def judged(fit: Any, blup: Any) -> Iterator[Finding]:
+    """PITs of left-out rows that are not uniform.
+
+    Anderson and Darling's statistic. PITs of one level depend on each other, so its null is that
+    of PITs of responses simulated from the optimum (Student's t of each left-out row, standard
+    deviations held).
+
+    References
+    ----------
+    Gelfand, Dey, Chang (1992), in Bayesian Statistics 4, 147-167.
+    Anderson, Darling (1954), J. Am. Stat. Assoc. 49, 765-769.
+    """
+    if blup is None or not fit.is_integrable or not fit.status.is_trustworthy:
+        return
+    if not can_judge(blup) or fit.design.n > MOST_ROWS:
+        return
+    replicates = Replicates.from_residual_maker(ResidualMaker.from_fit(blup))
+    observed = loo.loo_pit(fit, DRAWS).to_numpy()[replicates.kept]
+    pit = np.column_stack([observed, of_left_out_rows(replicates)[:, 1:]])
+    judged = replicates.judge(distance(pit)[:, None], one_sided=True)
+    if judged.p >= WARN_BELOW_P:
+        return
+    edges = np.linspace(0, 1, _PARTS + 1)
+    counts = np.array([np.histogram(column, edges)[0] for column in pit.T])
+    table = pd.DataFrame(
+        {
+            "rows": counts[0],
+            "expected": counts[1:].mean(axis=0),
+            "expected_lb": np.quantile(counts[1:], 0.025, axis=0),
+            "expected_ub": np.quantile(counts[1:], 0.975, axis=0),
+        },
+        index=pd.Index(edges[:-1].round(1), name="pit_from"),
+    )
+    yield Finding(
+        "loo-pit",
+        "warning",
+        f"Predictions of left-out rows are not calibrated: {_shape(observed)} (p = "
+        f"{judged.p:.2g}).",
+        "Predictive intervals for new rows do not hold what they promise; the findings about "
+        "residuals say why, if there are any.",
+        evidence=table,
+    )
+
+
+def of_left_out_rows(replicates: Replicates) -> np.ndarray:
+    """Shape (rows kept, 1 + B): PITs of rows given all others, standard deviations held."""
+    d, maker = replicates.standardised, replicates.maker
+    if not maker.design.has_sigma:
+        return np.asarray(special.ndtr(d))
+    df = maker.df - 1
+    left = np.maximum(maker.df - d * d, np.finfo(float).tiny) / df
+    return np.asarray(special.stdtr(df, d / np.sqrt(left)))
+
+
+def distance(pit: np.ndarray) -> np.ndarray:
+    """Shape (m,): Anderson and Darling's statistic of columns (n, m) against uniform numbers."""
+    u = np.clip(np.sort(pit, axis=0), 1e-12, 1 - 1e-12)
+    n = len(u)
+    weights = (2 * np.arange(1, n + 1) - 1)[:, None]
+    return np.asarray(-n - (weights * (np.log(u) + np.log1p(-u[::-1]))).mean(axis=0))
+
+
+def _shape(pit: np.ndarray) -> str:
+    """What is wrong with PITs, in words."""
+    ends, middle = np.mean(np.abs(pit - 0.5) > 0.45), np.mean(np.abs(pit - 0.5) < 0.25)
+    if abs(middle - 0.5) >= abs(pit.mean() - 0.5):
+        word = "middle half" if middle > 0.5 else "outer quarters"
+        share = middle if middle > 0.5 else 1 - middle
+        return (
+            f"{100 * share:.0f} % of the rows, not half, fall in the {word} of their distributions"
+        )
+    side = "above" if pit.mean() > 0.5 else "below"
+    share = np.mean(pit > 0.5) if side == "above" else np.mean(pit < 0.5)
+    return (
+        f"{100 * share:.0f} % of the rows fall {side} the middle of their distributions, and "
+        f"{100 * ends:.0f} %, not 10 %, in their outermost twentieths"
+    )

@@ -1,0 +1,140 @@
+"""Predictive checks: statistics of the response beside those that a model expects.
+
+References
+----------
+Gelman, Meng, Stern (1996), Stat. Sinica 6, 733-807 (posterior predictive checks).
+Marshall, Spiegelhalter (2003), Stat. Med. 22, 1649-1660; Bayarri, Castellanos (2007), Stat. Sci.
+22, 322-343 (levels drawn anew: a level's own estimate hides that the level does not fit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hierpool.checks.accuracy.level_statistics import Statistics
+from hierpool.checks.residuals.null_residuals import SEED, WARN_BELOW_P
+from hierpool.core.design import Design
+from hierpool.core.errors import ArgumentError
+from hierpool.core.findings import Finding
+
+REPLICATES = 1000
+_NUMBERS = 8_000_000  # of replicated rows, where that leaves enough replicates
+_FEWEST = 200
+
+By = Literal["data", "level"]
+
+
+def predictive_check(
+    fit: Any, levels: str = "new", by: str = "data", seed: int | None = None
+) -> pd.DataFrame:
+    """The table of ``PosteriorFit.predictive_check``."""
+    for name, value, choices in (
+        ("levels", levels, ("new", "known")),
+        ("by", by, ("data", "level")),
+    ):
+        if value not in choices:
+            raise ArgumentError(
+                f"{name}={value!r}: choose {choices[0]!r} or {choices[1]!r}", "unknown-choice"
+            )
+    if by == "level" and not fit.design.groupings:
+        raise ArgumentError(
+            f"{fit.design.spec.formula} names no groups: pass group=... to the builder.",
+            "no-groups",
+        )
+    drawn = replicate(fit, levels == "new", SEED if seed is None else seed)
+    return beside(fit.design, drawn, by)
+
+
+def replicate(fit: Any, is_new: bool, seed: int) -> np.ndarray:
+    """Shape (n, m): responses drawn from the posterior, with new levels or those of the fit."""
+    design: Design = fit.design
+    total = int(np.prod(fit.n_draws))
+    m = min(total, int(np.clip(_NUMBERS // design.n, _FEWEST, REPLICATES)))
+    picks = np.linspace(0, total - 1, m).astype(int)
+    rng = np.random.default_rng(seed)
+
+    def draws(name: str) -> np.ndarray:
+        values = fit.variable(name).to_numpy()
+        return np.asarray(values.reshape(total, *values.shape[2:])[picks])
+
+    offset = np.broadcast_to(design.offset, (design.n,))[:, None]
+    y = offset + (design.X @ draws("beta").T if design.terms else np.zeros((design.n, m)))
+    for group in design.groups:
+        if group.is_pooled and is_new:
+            u = _new_levels(fit, group, draws, rng)
+        else:
+            u = draws(f"{'u' if group.is_pooled else 'coef'}_{group.factor}")
+        for k in range(len(group.terms)):
+            y += group.Z[:, k, None] * u[:, group.grouping.codes, k].T
+    sd = np.broadcast_to(design.relative_sd, (design.n,))[:, None]
+    sigma = draws("sigma") if design.has_sigma else 1.0
+    return np.asarray(y + sd * sigma * rng.standard_normal(y.shape))
+
+
+def _new_levels(fit: Any, group: Any, draws: Any, rng: np.random.Generator) -> np.ndarray:
+    """Shape (m, J, q): deviations of new levels, a covariance a draw."""
+    sd = draws(f"sd_{group.factor}")
+    z = rng.standard_normal((len(sd), group.grouping.n_levels, sd.shape[1]))
+    if group.has_correlation:
+        values, vectors = np.linalg.eigh(draws(f"corr_{group.factor}"))
+        root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None]
+        z = z @ np.swapaxes(root, 1, 2)
+    return np.asarray(z * sd[:, None])
+
+
+def beside(design: Design, drawn: np.ndarray, by: str) -> pd.DataFrame:
+    """Statistics of the response beside those of drawn responses (n, m)."""
+    from hierpool.draws.summary import summary
+
+    statistics = Statistics(design)
+    make = statistics.by_level if by == "level" else statistics.whole
+    made = make(np.column_stack([design.y, drawn]))
+    values = made.to_numpy()
+    observed, simulated = values[:, 0], values[:, 1:]
+    named = xr.DataArray(simulated.T[None], dims=("chain", "draw", "quantity"))
+    with np.errstate(all="ignore"):
+        table = summary(named, diagnostics=False).set_index(made.index)
+        above = (simulated > observed[:, None]) + 0.5 * (simulated == observed[:, None])
+    table.insert(0, "observed", observed)
+    table["p"] = np.where(np.isnan(observed), np.nan, above.mean(axis=1))
+    return table
+
+
+def judged(fit: Any, _: Any) -> Iterator[Finding]:
+    """A statistic of the levels that replicated responses hardly ever show.
+
+    The largest of all statistics, each in sds of its replicates, is judged by the same of the
+    replicates. Since the same data made the posterior it is a cautious judgement.
+    """
+    design: Design = fit.design
+    if design.spec.pooling == "none" or not fit.status.is_trustworthy or not design.groupings:
+        return
+    drawn = replicate(fit, True, SEED)
+    values = Statistics(design).whole(np.column_stack([design.y, drawn]))
+    simulated = values.to_numpy()[:, 1:]
+    sd = simulated.std(axis=1, keepdims=True)
+    z = (values.to_numpy() - simulated.mean(axis=1, keepdims=True)) / np.where(sd > 0, sd, np.inf)
+    largest = np.abs(z).max(axis=0)
+    p = (1 + (largest[1:] >= largest[0]).sum()) / len(largest)
+    if p >= WARN_BELOW_P:
+        return
+    k = int(np.abs(z[:, 0]).argmax())
+    factor, statistic = values.index.tolist()[k]
+    low, high = np.quantile(simulated[k], [0.025, 0.975])
+    observed = float(values.to_numpy()[k, 0])
+    of = "" if factor == "rows" else f" of {factor}"
+    yield Finding(
+        "predictive-check",
+        "warning",
+        f"The {statistic}{of} is {observed:.3g} in the data; responses drawn from the "
+        f"posterior, with new levels, have {low:.3g} to {high:.3g} (95 %; p = {p:.2g} for all "
+        "statistics together).",
+        "The model does not make data like these: do not use it for what depends on this feature. "
+        "fit.predictive_check() has all statistics.",
+        evidence=beside(design, drawn, "data"),
+    )

@@ -1,0 +1,1 @@
+"""Findings of rows, responses, draws, variances and comparisons, in sentences."""

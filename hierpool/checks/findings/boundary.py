@@ -1,0 +1,267 @@
+"""Standard deviations and correlations on the edge, and those that the prior decides.
+
+The optimum and the posterior are told together: where REML says zero, the posterior says how much of
+it lies near zero. Standard deviations are compared with the residual one in the units of the
+response: that of a slope is multiplied by the spread of its column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from hierpool.algebra.identified import not_told_apart
+from hierpool.checks.sensitivity import sensitivity
+from hierpool.core.design import Design
+from hierpool.core.findings import Finding
+from hierpool.core.results import pair_positions
+from hierpool.core.text import capital, joined, short
+
+SMALL_SD_RATIO = 0.1  # residual sds below which levels are as good as alike in a term
+NOT_EXCLUDED = 0.05  # posterior probability from which something is not excluded
+NEAR_ONE_CORRELATION = 0.9  # size of a correlation from which it is next to one
+MORE_THAN_DATA = 0.5  # posterior variance, of the prior's, from which the prior says more
+FAR_OUT = 0.01  # prior probability beyond the posterior median from which the two disagree
+_INSIDE = 1e-12  # probabilities are kept this far from 0 and 1
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Draws of one standard deviation in the coordinates of its prior.
+
+    Attributes
+    ----------
+    factor, term
+        Whose it is.
+    prior
+        With ``distribution.cdf``.
+    sd, relative
+        Shape (K,): the draws, and what they contribute to the response in residual sds.
+    """
+
+    factor: str
+    term: str
+    prior: Any
+    sd: np.ndarray
+    relative: np.ndarray
+
+    @property
+    def share_small(self) -> float:
+        """Posterior probability of next to nothing."""
+        return float((self.relative < SMALL_SD_RATIO).mean())
+
+    @property
+    def name(self) -> str:
+        """Words for a sentence."""
+        return f"the sd of {self.term} between levels of {self.factor}"
+
+
+def spreads(fit: Any) -> list[Spread]:
+    """Every standard deviation of a posterior; none unless it pools partially."""
+    found = []
+    noise = fit.theta.sigma * np.sqrt(np.mean(np.square(fit.design.relative_sd)))
+    for block, place in zip(fit.priors.spread, fit.priors.places(), strict=True):
+        Z = fit.design.group(block.factor).Z[:, block.columns]
+        for k, (term, prior) in enumerate(zip(block.terms, block.sd, strict=True)):
+            centred = block.coding.has_constant
+            size = block.coding.scales[k] if centred else np.sqrt((Z[:, k] ** 2).mean())
+            sd = fit.theta.sd[:, place.start + k]
+            found.append(Spread(block.factor, term, prior, sd, sd * size / noise))
+    return found
+
+
+def singular(blup: Any) -> Iterator[Finding]:
+    """An optimum on the boundary, without a posterior beside it."""
+    if blup.status.word == "singular":
+        meaning = (
+            "BLUPs, standard errors and tests take that for certain. Look at the posterior, "
+            "model.fit(), or at a model without it."
+        )
+        yield Finding("singular-reml", "warning", capital(blup.status.sentence), meaning)
+
+
+def unidentified(blup: Any) -> Iterator[Finding]:
+    """Variances that an optimum cannot tell apart, without a posterior beside it."""
+    if blup.status.word == "not identified":
+        yield _unidentified(f"{capital(blup.status.sentence)}")
+
+
+def unidentified_rows(design: Design) -> Iterator[Finding]:
+    """Variances that these rows cannot tell apart, whatever the response."""
+    if text := not_told_apart(design):
+        yield _unidentified(capital(text))
+
+
+def unidentified_posterior(fit: Any, blup: Any) -> Iterator[Finding]:
+    """Variances that the rows cannot tell apart, and how much of their posterior is prior."""
+    known = blup is None or blup.status.word != "not identified"
+    text = not_told_apart(fit.design) if known else blup.status.sentence
+    if not text:
+        return
+    left = _left_of_priors(fit)
+    shares = joined([f"{_percent(share)} for {name}" for name, share in left.items()])
+    prior = (
+        f" The posterior has this much of the prior's variance left: {shares}." if shares else ""
+    )
+    table = pd.DataFrame({"variance_left": left}).rename_axis("quantity")
+    yield _unidentified(f"{capital(text)}{prior}", table)
+
+
+def _unidentified(text: str, evidence: pd.DataFrame | None = None) -> Finding:
+    meaning = (
+        "How the variation is split, and with it BLUPs, shrinkage, the ICC and predictions of known "
+        "levels, comes from the prior or from where a search ended, not from the data."
+    )
+    return Finding("not-identified", "warning", text, meaning, evidence=evidence)
+
+
+def _left_of_priors(fit: Any) -> dict[str, float]:
+    """Variance of each sd's posterior on the scale on which its prior is standard normal."""
+    draws = {s.name: (s.prior, s.sd) for s in spreads(fit)}
+    if fit.design.has_sigma:
+        draws["the residual sd"] = (fit.priors.sigma, fit.theta.sigma)
+    return {
+        name: float(_on_normal_scale(prior, sd).var())
+        for name, (prior, sd) in draws.items()
+        if getattr(prior, "distribution", None) is not None
+    }
+
+
+def _on_normal_scale(prior: Any, sd: np.ndarray) -> np.ndarray:
+    """Draws of an sd as quantiles of a standard normal that has the place of its prior."""
+    below = prior.distribution.cdf(sd)
+    return np.asarray(special.ndtri(np.clip(below, _INSIDE, 1 - _INSIDE)))
+
+
+def boundary(fit: Any, blup: Any) -> Iterator[Finding]:
+    """An optimum on the boundary or a variance that may be zero: optimum and posterior together."""
+    every = spreads(fit)
+    small = [s for s in every if s.share_small >= NOT_EXCLUDED]
+    share = [f"{_percent(s.share_small)} to {s.name}" for s in small]
+    if blup is not None and blup.status.word == "singular":
+        posterior = (
+            f"The posterior gives {joined(share)} being under a tenth of the residual sd."
+            if small
+            else "The posterior gives next to nothing to an sd under a tenth of the residual one."
+        )
+        meaning = (
+            "BLUPs, their standard errors and REML tests take the boundary for certain, the "
+            "posterior does not: prefer it for levels and predictions, or compare with a model "
+            "without the term."
+        )
+        text = f"{capital(blup.status.sentence)} {posterior}"
+        yield Finding("singular-reml", "warning", text, meaning, evidence=_table(fit, every, blup))
+        return
+    if small:
+        text = (
+            f"The posterior gives {joined(share)} being under a tenth of the residual sd: levels may "
+            "be alike there."
+        )
+        meaning = (
+            "A model without the term may predict as well; hp.compare says whether it does. "
+            "Keeping it does little harm to the posterior."
+        )
+        yield Finding(
+            "variance-near-zero", "note", text, meaning, evidence=_table(fit, every, blup)
+        )
+
+
+def correlations(fit: Any, blup: Any) -> Iterator[Finding]:
+    """A correlation that is next to one in most of the posterior."""
+    for group in fit.design.groups:
+        if not group.has_correlation:
+            continue
+        draws = fit.variable(f"corr_{group.factor}").to_numpy()
+        for i, j in pair_positions(group):
+            values = draws[..., i, j].ravel()
+            if (share := float((np.abs(values) > NEAR_ONE_CORRELATION).mean())) > 0.5:
+                sign = "1" if np.median(values) > 0 else "-1"
+                text = (
+                    f"The correlation of {group.terms[i]} and {group.terms[j]} between levels of "
+                    f"{group.factor} is next to {sign}: {_percent(share)} of the posterior lies "
+                    f"beyond {NEAR_ONE_CORRELATION:g}."
+                )
+                meaning = (
+                    "Levels differ along one line only: one of the two terms, or another zero of "
+                    f"{group.terms[j]}, may say the same with fewer parameters."
+                )
+                yield Finding("correlation-near-one", "warning", text, meaning)
+
+
+def priors(fit: Any, blup: Any) -> Iterator[Finding]:
+    """Standard deviations that the prior decides, or that the prior stands in the way of.
+
+    On the scale on which its prior is standard normal, the posterior of an sd has half the prior's
+    variance where prior and data say equally much (Schad, Betancourt, Vasishth 2021, Psychol.
+    Methods 26, 103-126: posterior contraction). A prior that gives 1 % to what lies beyond the
+    posterior median disagrees with the data (Box 1980, J. R. Stat. Soc. A 143, 383-430).
+    """
+    for spread in spreads(fit):
+        if spread.prior.distribution is None:
+            continue  # decov is a prior of all sds together
+        below = spread.prior.distribution.cdf(spread.sd)
+        if (left := float(_on_normal_scale(spread.prior, spread.sd).var())) > MORE_THAN_DATA:
+            text = (
+                f"{capital(spread.name)} has {_percent(left)} of its prior's variance left (on "
+                f"the scale where the prior is normal): the prior {spread.prior} says more of it "
+                "than the data."
+            )
+            meaning = (
+                "How far levels are pulled, and how wide predictions of new levels are, rests on "
+                "the prior: say so, or give a prior that you can defend. hp.sensitivity(fit) says "
+                "what else moves."
+            )
+            yield Finding(
+                "prior-dominates", "warning", text, meaning, evidence=_scaled(fit, spread)
+            )
+        beyond = 1 - float(np.median(below))
+        if beyond < FAR_OUT:
+            text = (
+                f"{capital(spread.name)} has its posterior median, {short(np.median(spread.sd))}, "
+                f"where its prior {spread.prior} puts {100 * beyond:.2g} %: prior and data "
+                "disagree."
+            )
+            meaning = (
+                "The estimate is a compromise between the two: check the units of the prior, or "
+                "widen it."
+            )
+            yield Finding(
+                "prior-against-data", "warning", text, meaning, evidence=_scaled(fit, spread)
+            )
+
+
+def _scaled(fit: Any, spread: Spread) -> pd.DataFrame:
+    """What the prior's power moves: the rows of ``hp.sensitivity`` for this sd and this prior."""
+    name = f"sd_{spread.factor}[{spread.term}]"
+    draws = spread.sd.reshape(fit.n_draws)
+    density = spread.prior.log_density_as_stated(draws)
+    found = sensitivity("", {name: draws}, {f"prior of {name}": density}, lambda *_: None)
+    return found.table.drop(columns="refitted")
+
+
+def _table(fit: Any, every: list[Spread], blup: Any) -> pd.DataFrame:
+    """Optimum and posterior of each sd, in the user's coding, and the probability of next to none."""
+    rows = []
+    for spread in every:
+        group = fit.design.group(spread.factor)
+        k = group.terms.index(spread.term)
+        draws = fit.variable(f"sd_{spread.factor}").to_numpy()[..., k]
+        rows.append(
+            {
+                "factor": spread.factor,
+                "term": spread.term,
+                "optimum": np.nan if blup is None else blup.estimate.of(spread.factor).sd[k],
+                "median": np.median(draws),
+                "p_small": spread.share_small,
+            }
+        )
+    return pd.DataFrame(rows).set_index(["factor", "term"])
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

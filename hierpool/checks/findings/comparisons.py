@@ -1,0 +1,85 @@
+"""Whether fits can be compared, and what the comparison is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpool.checks.accuracy.compare import check_comparable
+from hierpool.core.errors import ComparisonError
+from hierpool.core.findings import Finding
+from hierpool.core.text import sentence
+
+FEW_ROWS = 100  # below which the error of a difference of elpd is rough (Sivula et al. 2020)
+LARGE_GAP = 0.5  # between posterior mean and BLUP, in posterior sds
+
+
+def scores(fits: Mapping[str, Any], said: Iterable[str]) -> Iterator[Finding]:
+    """What was said while the scores were made, and how rough their errors are.
+
+    References
+    ----------
+    Sivula, Magnusson, Matamoros, Vehtari (2020), arXiv:2008.10296.
+    """
+    told = {str(fit.info.get("reason")) for fit in fits.values() if fit.info.get("reason")}
+    for text in dict.fromkeys(said):
+        if not any(reason in text for reason in told):
+            yield Finding("comparison", "warning", sentence(text))
+    n = next(iter(fits.values())).design.n
+    if n < FEW_ROWS:
+        text = f"With {n} rows the standard errors of differences in elpd are rough."
+        meaning = "A difference has to be larger than its error says to count."
+        yield Finding("few-rows", "note", text, meaning)
+
+
+def not_comparable(fits: Mapping[str, Any]) -> Iterator[Finding]:
+    """Fits of different rows or responses."""
+    try:
+        check_comparable(fits)
+    except ComparisonError as error:
+        meaning = "Neither elpd nor likelihoods of these fits can be set against each other."
+        yield Finding("not-comparable", "problem", sentence(error.message), meaning)
+
+
+def posterior_and_blups(table: pd.DataFrame) -> Iterator[Finding]:
+    """The widest gap between posterior mean and BLUP, where it is wide: of ``hp.compare_blups``."""
+    gap = (table["difference"].abs() / table["posterior_sd"]).dropna()
+    if len(gap) and gap.max() > LARGE_GAP:
+        worst: Any = gap.idxmax()
+        factor, level, term = worst
+        text = (
+            f"Posterior means and BLUPs differ by up to {gap.max():.2f} posterior sds "
+            f"({term} of {factor} {level})."
+        )
+        meaning = (
+            "Estimates of levels depend on which of the two is used; hp.compare_blups(fit, reml) says "
+            "how much of it is due to the prior of the fixed effects, and how much to the standard "
+            "deviations."
+        )
+        worst_first = table.loc[gap.sort_values(ascending=False).index[:10]]
+        yield Finding("posterior-differs-from-blups", "note", text, meaning, evidence=worst_first)
+
+
+def cost_of_dropping(larger: Any, smaller: Any, name: str, factor: str) -> str:
+    """What predicting whole left-out levels loses with the smaller model, in a sentence.
+
+    Parameters
+    ----------
+    larger, smaller
+        Scores of leaving out each level of one factor: ``fit.loo(factor)``.
+    name
+        Of the smaller model.
+    factor
+        Whose levels were left out.
+    """
+    differences = np.asarray(larger.elpd_i) - np.asarray(smaller.elpd_i)
+    lost = float(differences.sum())
+    error = float(np.sqrt(len(differences)) * differences.std())  # as in the table of az.compare
+    way = "lower" if lost > 0 else "higher"
+    return (
+        f"Without it ({name}) the elpd of left-out levels of {factor} is {way} by {abs(lost):.1f}, "
+        f"standard error {error:.1f}."
+    )

@@ -1,0 +1,1 @@
+"""What a fit says of each group: shrinkage, and posterior means beside BLUPs."""

@@ -1,0 +1,122 @@
+"""Posterior means set against BLUPs, and why they differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hierpool.core.design import Design, GroupDesign
+from hierpool.core.errors import ArgumentError, ComparisonError, UnsupportedModelError
+from hierpool.core.results import FactorEstimate, level_index
+from hierpool.draws.summary import monte_carlo_error
+
+
+def compare_blups(fit: Any, reml: Any) -> pd.DataFrame:
+    """Posterior means of the levels' deviations beside their BLUPs.
+
+    The difference splits exactly in two, with theta_hat the optimum of ``reml``:
+    ``from_beta_prior`` = E[u | y, theta_hat, prior on beta] - BLUP, and
+    ``from_theta`` = E[u | y] - E[u | y, theta_hat, prior on beta]: the prior on the standard
+    deviations and correlations and their uncertainty together.
+
+    Parameters
+    ----------
+    fit
+        A partially pooled ``PosteriorFit``.
+    reml
+        The ``LikelihoodFit`` of the same model: ``model.reml()`` or ``model.ml()``.
+
+    Returns
+    -------
+    DataFrame
+        Index (factor, level, term); columns ``posterior_mean`` (the average of the conditional
+        means over the draws of theta), ``posterior_sd``, ``mcse`` (Monte Carlo error of
+        ``posterior_mean``), ``blup``, ``blup_se`` (root of the prediction error variance),
+        ``difference``, ``from_beta_prior``, ``from_theta``.
+
+    Raises
+    ------
+    ComparisonError
+        The two are not fits of the same model to the same rows.
+    UnsupportedModelError
+        The model does not pool partially.
+    """
+    if not hasattr(fit, "draws") or not hasattr(reml, "estimate"):
+        raise ArgumentError(
+            f"compare_blups(fit, reml) takes model.fit() and model.reml(), in this order; given: "
+            f"{type(fit).__name__}, {type(reml).__name__}.",
+            "posterior-needed",
+        )
+    design: Design = fit.design
+    _check_same(design, reml.design)
+    if not design.groups or not design.groups[0].is_pooled:
+        raise UnsupportedModelError(
+            f"{design.spec.formula} does not pool partially: it has no BLUPs. "
+            "Fit varying_intercept(...) or varying_slope(...).",
+            "no-random-effects",
+        )
+    estimate, means = reml.estimate, fit.conditional_means()
+    with_prior = fit.integrated.mean_coefficients(
+        np.array([estimate.sigma]), estimate.relative_covariance_factor[None]
+    )
+    tables = []
+    for group in design.groups:
+        name = f"u_{group.factor}"
+        tables.append(
+            _beside(
+                group,
+                fit.thinned_draws.shape,
+                means[name],
+                fit.variable(name).to_numpy(),
+                with_prior[name][0],
+                estimate.of(group.factor),
+            )
+        )
+    return pd.concat(tables)
+
+
+def _beside(
+    group: GroupDesign,
+    n_draws: tuple[int, ...],
+    draws: np.ndarray,
+    own_draws: np.ndarray,
+    with_prior: np.ndarray,
+    estimate: FactorEstimate,
+) -> pd.DataFrame:
+    """The table of one factor: conditional means (K, J, q), draws, and the estimate."""
+    chained = xr.DataArray(
+        draws.reshape(*n_draws, *draws.shape[1:]), dims=("chain", "draw", "level", "term")
+    )
+    mean, blup = draws.mean(axis=0), estimate.u
+    pev = np.diagonal(estimate.u_pev, axis1=1, axis2=2)
+    columns = {
+        "posterior_mean": mean,
+        "posterior_sd": own_draws.std(axis=(0, 1), ddof=1),
+        "mcse": monte_carlo_error(chained),
+        "blup": blup,
+        "blup_se": np.sqrt(pev),
+        "difference": mean - blup,
+        "from_beta_prior": with_prior - blup,
+        "from_theta": mean - with_prior,
+    }
+    index = level_index(group)
+    return pd.DataFrame({k: np.asarray(v).reshape(-1) for k, v in columns.items()}, index=index)
+
+
+def _check_same(one: Design, other: Design) -> None:
+    if one.fingerprint != other.fingerprint:
+        raise ComparisonError(
+            f"the posterior has {one.n} rows of {one.spec.response}, the BLUPs {other.n} rows of "
+            f"{other.spec.response}, or their values differ: fit both from one model, "
+            "model.fit() and model.reml().",
+            "different-rows",
+        )
+    if one.spec != other.spec:
+        raise ComparisonError(
+            f"the posterior is of {one.spec.formula}, the BLUPs of {other.spec.formula}: "
+            "fit both from one model, model.fit() and model.reml().",
+            "different-models",
+        )

@@ -1,0 +1,183 @@
+"""How far each level was pulled, and towards what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import arviz_stats as azs
+import numpy as np
+import pandas as pd
+import xarray as xr
+from arviz_base import rcParams
+
+from hierpool.algebra.moments import Coordinates, Moments, Rows
+from hierpool.algebra.sweep import own_least_squares
+from hierpool.core.design import Block, Design, GroupDesign
+from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from hierpool.core.results import FactorEstimate, level_index
+
+SOME_DRAWS = 200  # draws of theta from which pooling factors of several factors are made
+
+
+def shrinkage(fit: Any) -> pd.DataFrame:
+    """Own estimate, partially pooled estimate and pooling factor of each level and term.
+
+    Parameters
+    ----------
+    fit
+        A partially pooled ``PosteriorFit`` (posterior means, pooling factor with interval), or
+        ``LikelihoodFit`` (BLUPs, pooling factor at the optimum).
+
+    Returns
+    -------
+    DataFrame
+        Index (factor, level, term). ``n``: rows of the level. ``no_pooling``: least squares on the
+        level's own rows, less the terms that do not vary; NaN where the rows cannot tell it.
+        ``partial_pooling``: the fit's coefficient. ``population``: the fit's own beta, which it is
+        pulled towards (0 for a term without one). ``complete_pooling``: the one-line fit of the
+        same columns. ``pooling_factor``: Var(u | y, theta, beta) / Var(u), in [0, 1]: 0 keeps the
+        level's own estimate, 1 is complete pooling. Interval as ArviZ's rcParams say.
+
+    References
+    ----------
+    Gelman and Pardoe (2006), Technometrics 48, 241-251.
+    """
+    if not hasattr(fit, "draws") and not hasattr(fit, "estimate"):
+        raise ArgumentError(
+            f"shrinkage() takes a fit, model.fit() or model.reml(); given: {type(fit).__name__}.",
+            "fit-needed",
+        )
+    design: Design = fit.design
+    if not design.groups or not design.groups[0].is_pooled:
+        raise UnsupportedModelError(
+            f"{design.spec.formula} does not pool partially, so nothing is shrunk. "
+            "Fit varying_intercept(...) or varying_slope(...).",
+            "no-shrinkage",
+        )
+    if hasattr(fit, "draws"):
+        means = fit.posterior_means
+        factors = _factor_draws(fit)
+    else:
+        e = fit.estimate
+        means = {"beta": e.beta} | {f"u_{f.factor}": f.u for f in e.factors}
+        factors = [_at_optimum(f) for f in e.factors]
+    one_line, tables = one_line_fit(design), []
+    for group, pooled in zip(design.groups, factors, strict=True):
+        own = own_estimates(design, group, means)
+        tables.append(_table(group, means, own, one_line, pooled))
+    return pd.concat(tables)
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    """Pooling factors of one factor's levels: draws (chains, draws, U, q), and the design of each."""
+
+    draws: np.ndarray
+    design_of: np.ndarray
+    has_interval: bool
+
+
+def _table(
+    group: GroupDesign,
+    means: Mapping[str, np.ndarray],
+    own: np.ndarray,
+    one_line: np.ndarray,
+    pooled: _Pooled,
+) -> pd.DataFrame:
+    u, population = means[f"u_{group.factor}"], _at_terms(means["beta"], group, fill=0.0)
+    n_levels, index = len(u), level_index(group)
+    table = pd.DataFrame(
+        {
+            "n": np.repeat(group.grouping.n_rows, u.shape[1]),
+            "no_pooling": own.reshape(-1),
+            "partial_pooling": (population + u).reshape(-1),
+            "population": np.tile(population, n_levels),
+            "complete_pooling": np.tile(_at_terms(one_line, group, fill=np.nan), n_levels),
+            "pooling_factor": pooled.draws.mean(axis=(0, 1))[pooled.design_of].reshape(-1),
+        },
+        index=index,
+    )
+    return table.join(_interval(pooled, index)) if pooled.has_interval else table
+
+
+def own_estimates(
+    design: Design, group: GroupDesign, means: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Shape (J, q): least squares of each level's rows on the group columns, user's coding.
+
+    The terms that do not vary, and other factors, are taken off at ``means`` ("beta" and
+    "u_<factor>") first; NaN where the rows of a level cannot tell a coefficient.
+    """
+    fixed = np.setdiff1d(np.arange(len(design.terms)), group.population)
+    others = [g for g in design.groups if g is not group]
+    y = design.y - design.X[:, fixed] @ means["beta"][fixed]
+    for other in others:
+        u = means[f"u_{other.factor}"][other.grouping.codes]
+        y = y - np.einsum("nq,nq->n", other.Z, u)
+    own_blocks = replace(group, blocks=(Block(0, len(group.terms), "none"),))
+    none = np.zeros((design.n, 0))
+    alone = replace(design, y=y, X=none, terms=(), groups=(own_blocks,))
+    coordinates = Coordinates.from_design(alone)
+    moments = Moments.from_rows(Rows.from_design(alone, coordinates))
+    own = own_least_squares(moments.A[moments.design_of], moments.b)
+    user = coordinates.u_to_user(np.nan_to_num(own)[None], np.zeros((1, 0)))[0]
+    return np.where(np.isnan(own), np.nan, user)
+
+
+def one_line_fit(design: Design) -> np.ndarray:
+    """Shape (p,): least squares of all rows on the population columns, user's coding."""
+    one_line = replace(design, groups=())
+    coordinates = Coordinates.from_design(one_line)
+    rows = Rows.from_design(one_line, coordinates)
+    return coordinates.beta_to_user(np.linalg.lstsq(rows.X, rows.y)[0])
+
+
+def _at_terms(beta: np.ndarray, group: GroupDesign, fill: float) -> np.ndarray:
+    """Shape (q,): the population coefficients of the group's terms, ``fill`` where there is none."""
+    return np.append(beta, fill)[group.population]
+
+
+def _factor_draws(fit: Any) -> list[_Pooled]:
+    """Pooling factors of every factor at the draws of theta; at some of them where that is dear."""
+    design, algebra = fit.design, fit.integrated
+    kept = fit.thinned_draws
+    if len(design.groups) > 1:
+        kept = kept[:, :: max(1, kept.size // SOME_DRAWS)]
+    sigma, Lambda = fit.theta.sigma[kept.ravel()], fit.relative_covariance_factor[kept.ravel()]
+    to_user = algebra.coordinates.u_from_working
+    total = ((to_user @ Lambda * sigma[:, None, None]) ** 2).sum(axis=-1)
+    out = []
+    found = algebra.conditional_variances(sigma, Lambda)
+    for (left, design_of), at in zip(found, design.group_columns, strict=True):
+        share = _share(left, total[:, None, at])
+        out.append(_Pooled(share.reshape(*kept.shape, *share.shape[1:]), design_of, True))
+    return out
+
+
+def _at_optimum(e: FactorEstimate) -> _Pooled:
+    share = _share(np.diagonal(e.u_condvar, axis1=-2, axis2=-1), e.sd**2)
+    return _Pooled(share[None, None], np.arange(len(share)), False)
+
+
+def _share(left: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """condVar_kk / Sigma_kk; 1 where Sigma_kk is zero."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(total > 0, np.clip(left / total, 0.0, 1.0), 1.0)
+
+
+def _interval(pooled: _Pooled, levels: pd.MultiIndex) -> pd.DataFrame:
+    kind, probability = rcParams["stats.ci_kind"], float(rcParams["stats.ci_prob"])
+    data = xr.Dataset({"v": (("chain", "draw", "design", "term"), pooled.draws)})
+    bounds = (azs.hdi if kind == "hdi" else azs.eti)(data, prob=probability)["v"]
+    percent = f"{100 * probability:g}"
+    return pd.DataFrame(
+        {
+            f"pooling_factor_{kind}{percent}_{label}": bounds.sel(ci_bound=bound)
+            .to_numpy()[pooled.design_of]
+            .reshape(-1)
+            for bound, label in (("lower", "lb"), ("upper", "ub"))
+        },
+        index=levels,
+    )

@@ -1,0 +1,1 @@
+"""What the residuals of a fit say, beside those of simulated responses."""

@@ -1,0 +1,103 @@
+"""Residuals of a level that resemble their neighbours in time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from hierpool.checks.residuals.null_residuals import WARN_BELOW_P, Replicates
+from hierpool.core.design import Design, Grouping
+from hierpool.core.findings import Finding
+
+_NAMES = re.compile(
+    r"(?<![a-z])"  # wage and dosage are no times
+    r"(time|day|week|month|year|age|hour|minute|visit|date|session|trial|occasion|wave|period)",
+    re.IGNORECASE,
+)
+_DISTINCT = 0.9  # of the levels with several rows have no time twice
+_SHARED = 0.5  # values over rows below which levels were observed at common times
+
+
+def over_time(replicates: Replicates) -> Iterator[Finding]:
+    """Residuals of neighbouring rows of a level that are alike, or alternate.
+
+    The statistic is the sum of products of neighbours: the score of an AR(1) correlation at zero.
+    Residuals of short levels alternate by themselves, since a level's own line runs through them;
+    simulated responses say how much of it to expect.
+
+    References
+    ----------
+    Jones (1993), Longitudinal Data with Serial Correlation, chapter 3.
+    """
+    design = replicates.maker.design
+    for factor, grouping in design.groupings.items():
+        name = time_of(design, grouping)
+        if name is None:
+            continue
+        first, second = neighbours(design, grouping, name)
+        if not len(first):
+            continue
+        e = replicates.residuals
+        judged = replicates.judge((e[first] * e[second]).sum(axis=0)[:, None])
+        if judged.p >= WARN_BELOW_P:
+            continue
+        rho = float(np.clip(judged.excess[0] / judged.variance[0], -1, 1))
+        word = "resemble each other" if rho > 0 else "alternate"
+        yield Finding(
+            "autocorrelation",
+            "warning",
+            f"Residuals that follow each other in {name} within {factor} {word}: their correlation "
+            f"is about {rho:.2g}, after what lines fitted to {np.median(grouping.n_rows):g} rows a "
+            f"level do to residuals (p = {judged.p:.2g}).",
+            "The rows of a level say less than they seem to: standard errors are too small for "
+            f"what does not vary over levels, and the sd of slopes on {name} may be inflated. This "
+            "package has no serial correlation; nlme, glmmTMB and brms do.",
+            evidence=_by_lag(replicates, grouping, name),
+        )
+        return
+
+
+def time_of(design: Design, grouping: Grouping) -> str | None:
+    """The predictor that orders the rows of a level: a time by its name, or common to the levels."""
+    found = []
+    for name in design.predictors:
+        column = design.frame[name]
+        if name in design.groupings or pd.api.types.is_bool_dtype(column):
+            continue
+        if not pd.api.types.is_numeric_dtype(column):
+            continue
+        each = pd.Series(column.to_numpy()).groupby(grouping.codes)
+        several = each.size() > 1
+        if not several.any() or column.nunique() < 3:
+            continue
+        if (each.nunique() == each.size())[several].mean() < _DISTINCT:
+            continue
+        named, shared = bool(_NAMES.search(name)), column.nunique() <= _SHARED * len(column)
+        if named or shared:
+            found.append((not named, name))
+    return min(found)[1] if found else None
+
+
+def neighbours(design: Design, grouping: Grouping, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of rows and of those that follow them in the same level."""
+    time = design.frame[name].to_numpy(dtype=float)
+    order = np.lexsort((time, grouping.codes))
+    same = (np.diff(grouping.codes[order]) == 0) & (np.diff(time[order]) > 0)
+    return order[:-1][same], order[1:][same]
+
+
+def _by_lag(replicates: Replicates, grouping: Grouping, name: str) -> pd.DataFrame:
+    """Correlation of residuals by the number of rows between them, beside what was to be expected."""
+    design, e = replicates.maker.design, replicates.residuals
+    time = design.frame[name].to_numpy(dtype=float)
+    order = np.lexsort((time, grouping.codes))
+    codes, rows = grouping.codes[order], []
+    for lag in range(1, min(4, int(grouping.n_rows.max()))):
+        same = codes[lag:] == codes[:-lag]
+        products = e[order[lag:][same]] * e[order[:-lag][same]]
+        r = products.mean(axis=0) / (e**2).mean(axis=0)
+        rows.append([lag, int(same.sum()), r[0], r[1:].mean()])
+    return pd.DataFrame(rows, columns=["lag", "pairs", "correlation", "expected"]).set_index("lag")

@@ -1,0 +1,277 @@
+"""What a fit would be without each of its levels: case deletion, read off the cross-products.
+
+The standard deviations and correlations stay at the optimum, so nothing is fitted again. With
+S = X'V^-1 X, and S_j, s_j what the rows of level j add to S and to X'V^-1 y,
+
+    beta without j  =  beta - (S - S_j)^-1 (s_j - S_j beta)
+
+Of a model's only factor S_j = X_j'V_j^-1 X_j. Rows J that share levels of other factors with rows that
+stay have, with X~ = V^-1 X and e = V^-1 (y - X beta),
+
+    S_J = X~_J' [V^-1]_JJ^-1 X~_J        s_J - S_J beta = X~_J' [V^-1]_JJ^-1 e_J
+
+The variance of the shift is that of beta without j less that of beta: what is expected of a level
+with this design. A shift that is large and not larger than that is no sign of anything wrong.
+
+References
+----------
+Cook (1977), Technometrics 19, 15-18.  Belsley, Kuh, Welsch (1980), Regression Diagnostics, 2.1.
+Christensen, Pearson, Johnson (1992), Technometrics 34, 38-45.
+Demidenko, Stukel (2005), Stat. Med. 24, 893-909.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import linalg, stats
+
+from hierpool.algebra.moments import by_level, single_group
+from hierpool.checks.residuals.residual_maker import ResidualMaker
+from hierpool.core.design import Grouping
+from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from hierpool.core.findings import Finding
+
+LARGE_SHIFT = 1.0  # standard errors (Belsley, Kuh, Welsch 1980, section 2.1, absolute cutoff)
+SURPRISING_SHIFT_PROBABILITY = (
+    0.01  # probability, all levels and terms together, below which a shift surprises
+)
+_ESTIMABLE = 1e-8  # part of S left without a level, below which a coefficient is lost
+
+
+@dataclass(frozen=True)
+class _Deleted:
+    """One level at a time left out; terms in the user's coding.
+
+    Attributes
+    ----------
+    shift, variance
+        Shapes (J, p): beta less beta without the level, and the variance of that, in the units of
+        beta; NaN where the other levels cannot tell the coefficient.
+    cook, mdffits
+        Shape (J,).
+    """
+
+    shift: np.ndarray
+    variance: np.ndarray
+    cook: np.ndarray
+    mdffits: np.ndarray
+
+
+def influence(fit: Any, by: str = "group") -> pd.DataFrame:
+    """How far the fixed effects move when a level is left out, for every level.
+
+    Of REML and ML fits the standard deviations are held where they are: the numbers say what the
+    rows of a level do to the coefficients, not what they do to the variances. Of a posterior,
+    draws of theta are weighted for the level left out, and both are told. Neither costs a fit.
+
+    Parameters
+    ----------
+    fit
+        A ``LikelihoodFit``: ``model.reml()`` or ``model.ml()``, partially or completely pooled; or a
+        ``PosteriorFit`` with one factor.
+    by
+        Name of the factor; ``"group"`` where there is one.
+
+    Returns
+    -------
+    DataFrame
+        Index (factor, level). ``n``: its rows. ``shift[<term>]``: coefficient less what it is
+        without the level, in standard errors of the fit (DFBETAS); NaN where the other levels
+        cannot tell it. ``cook``: Cook's distance, the shift of all coefficients together in the
+        metric of the fit, over their number. ``mdffits``: the same in the metric of the fit without
+        the level. ``largest``: largest shift in absolute value. ``p``: probability of a shift as
+        unusual as the most unusual of the level's, given its design, in a model that holds; times
+        the number of levels and terms, and at most 1.
+
+        Of a posterior: ``n``; ``pareto_k``, above 0.7 the row is rough; and for each fixed effect,
+        standard deviation and sigma ``mean[...]``, ``without[...]`` and ``shift[...]``, their
+        difference in posterior sds.
+
+    Raises
+    ------
+    ArgumentError
+        Not a fit, or a factor that is not there.
+    UnsupportedModelError
+        No pooling, whose levels share nothing that one could move; a fit without coefficients; a
+        posterior of several factors.
+
+    References
+    ----------
+    Cook (1977), Technometrics 19, 15-18.
+    Belsley, Kuh, Welsch (1980), Regression Diagnostics, section 2.1.
+    Demidenko, Stukel (2005), Stat. Med. 24, 893-909.
+
+    Examples
+    --------
+    >>> import hierpool as hp
+    >>> sleep = hp.datasets.load("sleepstudy")
+    >>> table = hp.influence(hp.Model("Reaction ~ Days + (Days | Subject)", sleep).reml())
+    >>> print(table["cook"].idxmax()[1])
+    309
+    """
+    from hierpool.checks.accuracy.loo import grouping_for
+
+    is_posterior = hasattr(fit, "draws")
+    if not is_posterior and not hasattr(fit, "estimate"):
+        raise ArgumentError(
+            f"influence() takes a fit, model.reml() or model.fit(); given: {type(fit).__name__}.",
+            "fit-needed",
+        )
+    if fit.design.spec.pooling == "none" or not fit.design.terms:
+        raise UnsupportedModelError(
+            f"{fit.design.spec.formula}: there are no common coefficients that a level could move. "
+            "Ask this of partial pooling, hp.varying_slope(...).reml().",
+            "no-common-coefficients",
+        )
+    grouping = grouping_for(fit.design, by)
+    if is_posterior:
+        from hierpool.checks.accuracy.level_influence_on_variances import without_each_level
+
+        single_group(fit.design)
+        return without_each_level(fit, grouping)
+    return table(ResidualMaker.from_fit(fit), grouping)
+
+
+def table(maker: ResidualMaker, grouping: Grouping) -> pd.DataFrame:
+    """The table of ``influence``."""
+    left = _without_levels(maker, grouping)
+    se = np.sqrt(_beta_variance(maker))
+    shift = left.shift / se
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z = np.abs(left.shift) / np.sqrt(left.variance)
+    p = 2 * _tail(maker, np.nanmax(np.where(left.variance > 0, z, 0.0), axis=1, initial=0.0))
+    columns: dict[str, np.ndarray] = {"n": grouping.n_rows}
+    columns |= {f"shift[{t}]": shift[:, k] for k, t in enumerate(maker.design.terms)}
+    columns |= {"cook": left.cook, "mdffits": left.mdffits}
+    columns["largest"] = np.nanmax(np.abs(shift), axis=1, initial=0.0)
+    columns["p"] = np.minimum(1.0, p * shift.size)
+    index = pd.MultiIndex.from_product(
+        [[grouping.factor], grouping.levels], names=["factor", "level"]
+    )
+    return pd.DataFrame(columns, index=index)
+
+
+def _tail(maker: ResidualMaker, z: np.ndarray) -> np.ndarray:
+    """P(larger than z), with sigma estimated without the direction of z where it is estimated."""
+    if not maker.design.has_sigma:
+        return np.asarray(stats.norm.sf(z))
+    z, df = z / maker.sigma, maker.df - 1
+    left = np.maximum(maker.df - z**2, 1e-12)
+    return np.asarray(stats.t.sf(z * np.sqrt(df / left), df))
+
+
+def _beta_variance(maker: ResidualMaker) -> np.ndarray:
+    """Shape (p,): squared standard errors of the coefficients."""
+    X, B = maker.rows.X, maker.coordinates.x.from_working
+    S = X.T @ maker.whiten(X)
+    inverse = linalg.pinvh(S)
+    return np.asarray(maker.sigma**2 * np.einsum("ka,ab,kb->k", B, inverse, B))
+
+
+def _without_levels(maker: ResidualMaker, grouping: Grouping) -> _Deleted:
+    groups = maker.design.groups
+    if not groups or (len(groups) == 1 and groups[0].factor == grouping.factor):
+        return _by_cross_products(maker, grouping)
+    return _by_rows(maker, grouping)
+
+
+def _by_cross_products(maker: ResidualMaker, grouping: Grouping) -> _Deleted:
+    """Levels of the only factor, whose rows are independent of all others."""
+    X, y, codes, J = maker.rows.X, maker.rows.y, grouping.codes, grouping.n_levels
+    whitened = maker.whiten(X)
+    S, beta = X.T @ whitened, _beta(maker)
+    parts = by_level(whitened, np.hstack([X, y[:, None]]), codes, J)
+    own, right = (parts[..., :-1] + np.swapaxes(parts[..., :-1], 1, 2)) / 2, parts[..., -1]
+    return _deleted(maker, S, own, right - own @ beta)
+
+
+def _beta(maker: ResidualMaker) -> np.ndarray:
+    X, y = maker.rows.X, maker.rows.y
+    whitened = maker.whiten(X)
+    return np.asarray(linalg.pinvh(X.T @ whitened) @ (whitened.T @ y))
+
+
+def _by_rows(maker: ResidualMaker, grouping: Grouping) -> _Deleted:
+    """Rows that share levels of other factors with rows that stay."""
+    X, J, p = maker.rows.X, grouping.n_levels, maker.rows.p
+    whitened, e = maker.whiten(X), maker.observed
+    S = X.T @ whitened
+    own, score = np.empty((J, p, p)), np.empty((J, p))
+    order = np.argsort(grouping.codes, kind="stable")
+    for j, rows in enumerate(np.split(order, np.cumsum(grouping.n_rows)[:-1])):
+        chosen = np.zeros((maker.n, len(rows)))
+        chosen[rows, np.arange(len(rows))] = 1.0
+        inner = maker.whiten(chosen)[rows]
+        half = np.linalg.solve(inner, whitened[rows])
+        own[j] = whitened[rows].T @ half
+        score[j] = half.T @ e[rows]
+    return _deleted(maker, S, own, score)
+
+
+def _deleted(maker: ResidualMaker, S: np.ndarray, own: np.ndarray, score: np.ndarray) -> _Deleted:
+    """From S (p, p), what each level adds to it (J, p, p), and its part of the score at beta (J, p)."""
+    B = maker.coordinates.x.from_working
+    rest = S - own
+    root = np.sqrt(np.diag(S))
+    lost = np.linalg.eigvalsh(rest / np.outer(root, root))[:, 0] < _ESTIMABLE
+    rest[lost] = np.nan
+    with np.errstate(invalid="ignore"):
+        inverse = np.linalg.inv(np.where(np.isnan(rest), S, rest))
+    inverse[lost] = np.nan
+    moved = np.einsum("jab,jb->ja", inverse, score)
+    whole = linalg.pinvh(S)
+    variance = np.einsum("ka,jab,kb->jk", B, inverse - whole, B)
+    p, sigma2 = len(S), maker.sigma**2
+    return _Deleted(
+        moved @ B.T,
+        np.maximum(variance, 0.0),
+        np.einsum("ja,ab,jb->j", moved, S, moved) / (p * sigma2),
+        np.einsum("ja,jab,jb->j", moved, rest, moved) / (p * sigma2),
+    )
+
+
+def influential_levels(maker: ResidualMaker) -> Iterator[Finding]:
+    """Levels without which a coefficient would be another, by more than their design explains."""
+    if not maker.design.terms:
+        return
+    for grouping in maker.design.groupings.values():
+        found = table(maker, grouping)
+        moving = found[found["largest"] >= LARGE_SHIFT].sort_values("largest", ascending=False)
+        surprising = moving[moving["p"] < SURPRISING_SHIFT_PROBABILITY]
+        if len(surprising):
+            yield Finding(
+                "influential-level",
+                "warning",
+                f"{_said(maker, surprising)} By its design alone a shift like this is rare "
+                f"(p = {surprising['p'].min():.2g}).",
+                "Look at its rows, and report the coefficient with and without it.",
+                evidence=surprising,
+            )
+        elif len(moving):
+            yield Finding(
+                "influential-design",
+                "note",
+                f"{_said(maker, moving)} Its rows are no surprise: few levels, or few like it, "
+                "carry that coefficient.",
+                evidence=moving,
+            )
+
+
+def _said(maker: ResidualMaker, moving: pd.DataFrame) -> str:
+    """One sentence about the level that moves most, with the number of the others."""
+    factor, level = moving.index[0]
+    terms = maker.design.terms
+    shifts = moving[[f"shift[{t}]" for t in terms]].iloc[0].to_numpy()
+    k = int(np.nanargmax(np.abs(shifts)))
+    beta = maker.coordinates.beta_to_user(_beta(maker))[k]
+    without = beta - shifts[k] * np.sqrt(_beta_variance(maker)[k])
+    others = f", and {len(moving) - 1} more do the like" if len(moving) > 1 else ""
+    return (
+        f"Without {factor} {level} the coefficient of {terms[k]} would be {without:.3g} instead of "
+        f"{beta:.3g}, {abs(shifts[k]):.1f} standard errors away (standard deviations held){others}."
+    )

@@ -1,1 +1,0 @@
-"""Makes the nouns: text and tables become a Spec and a Design."""

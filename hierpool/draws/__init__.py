@@ -1,0 +1,1 @@
+"""Summaries of draws, of whatever they are: convergence, densities, ranks, PSIS."""

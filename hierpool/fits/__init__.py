@@ -1,0 +1,1 @@
+"""What the user holds: a posterior, or an optimum of REML, ML or least squares."""

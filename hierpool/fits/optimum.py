@@ -1,0 +1,367 @@
+"""LikelihoodFit: estimates, standard errors and BLUPs of REML, ML or least squares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from hierpool.algebra.variance_partition import Partition
+from hierpool.core.design import Design
+from hierpool.core.errors import UnsupportedModelError
+from hierpool.core.printable import one_line, printable
+from hierpool.core.results import (
+    Estimate,
+    Status,
+    level_table,
+    pair_values,
+    root_of_diagonal,
+    spread_index,
+)
+from hierpool.core.threads import in_threads
+from hierpool.fits.shared import (
+    R2_INDEX,
+    any_groups,
+    as_html,
+    check_has_parts,
+    pooled_groups,
+    printed_tables,
+    size_in_words,
+    titled_tables,
+)
+from hierpool.formula.contrasts import type_three
+from hierpool.reml import inference, intervals
+
+if TYPE_CHECKING:
+    from hierpool.answers.new_data import Kind, Levels
+
+
+@dataclass(frozen=True, repr=False)
+class LikelihoodFit:
+    """A REML, ML or least-squares fit: estimates, standard errors and BLUPs.
+
+    Attributes
+    ----------
+    design
+        The rows that were fitted.
+    estimate
+        Every number, as plain arrays in the user's coding.
+    """
+
+    design: Design
+    estimate: Estimate
+
+    @property
+    def method(self) -> str:
+        """Which fit it is: "REML", "ML" or "least squares"."""
+        return self.estimate.method
+
+    @property
+    def status(self) -> Status:
+        """Whether to trust it; ``singular`` is an optimum on the boundary, not a failure."""
+        return self.estimate.status
+
+    @property
+    def loglik(self) -> float:
+        """Log-likelihood; the restricted one, in the user's coding, for REML."""
+        return self.estimate.loglik
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, -2 loglik + 2 parameters."""
+        return -2 * self.loglik + 2 * self.estimate.n_parameters
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion, -2 loglik + log(rows) parameters, as lme4 counts them."""
+        return -2 * self.loglik + float(np.log(self.design.n)) * self.estimate.n_parameters
+
+    def fixed_effects(
+        self, df: inference.Df = "satterthwaite", level: float = 0.95
+    ) -> pd.DataFrame:
+        """Population coefficients: ``estimate``, ``se``, ``df``, ``t``, ``p`` and an interval.
+
+        Parameters
+        ----------
+        df
+            ``"satterthwaite"``: as lmerTest, from the curvature of the criterion. A variance that
+            is estimated as zero counts as known. ``"kenward-roger"``: as pbkrtest, for REML fits
+            only; standard errors are adjusted upwards too. ``"residual"``: rows less coefficients,
+            too many wherever levels differ. ``"normal"``: infinite, and the column is called
+            ``z``. Least squares has its residual df, whichever is asked; where residual sds are
+            known and nothing else is estimated, df are infinite.
+        level
+            Probability of the interval, columns ``ci95_lb`` and ``ci95_ub``.
+
+        Raises
+        ------
+        UnsupportedModelError
+            Kenward and Roger's method for a fit that is not REML, or with several factors that
+            have more than 4,000 coefficients of levels.
+
+        References
+        ----------
+        Kuznetsova, Brockhoff, Christensen (2017), J. Stat. Softw. 82(13).
+        Kenward, Roger (1997), Biometrics 53, 983-997.
+        """
+        return inference.coefficients(self.design, self.estimate, df, level)
+
+    def anova(self, df: inference.Df = "satterthwaite") -> pd.DataFrame:
+        """Type III F tests of the terms of the formula: ``num_df``, ``den_df``, ``F``, ``p``.
+
+        A term is tested at the unweighted average over the categories that it interacts with, and
+        where numeric predictors that it interacts with are zero (centre those): so it does not
+        matter which category comes first. With empty cells or collinear columns the part of the
+        hypothesis that is estimable is tested: ``num_df`` counts it, and where it is 0 the rest is
+        NaN.
+
+        Parameters
+        ----------
+        df
+            As in ``fixed_effects``.
+        """
+        if self.design.spec.pooling == "none":
+            raise UnsupportedModelError(
+                "no pooling has no terms to test: each level has coefficients of its own. Test "
+                "them under partial pooling, hp.varying_slope(...).reml().anova().",
+                "no-terms",
+            )
+        return inference.anova(self.design, self.estimate, type_three(self.design), df)
+
+    def confint(
+        self,
+        method: intervals.IntervalMethod = "profile",
+        level: float = 0.95,
+        *,
+        quantities: Sequence[str] | None = None,
+        simulations: int = 500,
+        seed: int | None = None,
+        cores: int | None = None,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """Intervals of fixed effects, standard deviations and correlations.
+
+        Index ``quantity`` (``beta[Days]``, ``sd_Subject[Days]``, ``sigma``), columns ``estimate``
+        (of this fit), ``ci95_lb``, ``ci95_ub``. ``attrs`` of the table says how it was made.
+
+        Parameters
+        ----------
+        method
+            ``"profile"``: profile likelihood of ML, also for a REML fit, as lme4 does. An interval
+            of a standard deviation begins at 0, and one of a correlation ends at -1 or 1, where
+            the likelihood cannot exclude it. ``"bootstrap"``: percentiles of refits to responses
+            simulated from this fit. ``"wald"``: estimate and standard error, of the fixed effects
+            only, since those of standard deviations are far from normal. Least squares has its
+            exact intervals (t, chi-squared) in place of profile and Wald.
+        level
+            Probability of the intervals.
+        quantities
+            Names of the rows that are wanted; None for all. A profile takes some twenty fits a row.
+        simulations, seed, cores, progress
+            Of the bootstrap. ``attrs`` holds the seed, and counts the refits that failed.
+
+        References
+        ----------
+        Bates, Maechler, Bolker, Walker (2015), J. Stat. Softw. 67(1), section 5.
+        """
+        each = partial(in_threads, what="bootstrap", cores=cores, progress=progress)
+        how = intervals.Simulations(simulations, seed, each)
+        return intervals.confidence_intervals(
+            self.design, self.estimate, method, level, quantities, how
+        )
+
+    def random_effects(self, conditional: bool = False) -> pd.DataFrame:
+        """BLUPs of the levels: index (factor, level, term), columns ``estimate``, ``se``.
+
+        Parameters
+        ----------
+        conditional
+            False: ``se`` is the root of Henderson's prediction error variance Var(u_hat - u).
+            True: the root of Var(u | y, theta, beta), lme4's condVar, which takes the fixed
+            effects for known.
+
+        References
+        ----------
+        Henderson (1975), Biometrics 31, 423-447.
+        """
+        tables = []
+        for group in pooled_groups(self.design, "random effects"):
+            e = self.estimate.of(group.factor)
+            se = root_of_diagonal(e.u_condvar if conditional else e.u_pev)
+            tables.append(level_table(group, {"estimate": e.u, "se": se}))
+        return pd.concat(tables)
+
+    blup = random_effects
+
+    def coefficients(self) -> pd.DataFrame:
+        """Coefficients of each level (fixed plus random): columns ``estimate``, ``se``.
+
+        With several factors those of a level of one factor where the others are at their average.
+        NaN where the rows of a level cannot tell a coefficient (no pooling only).
+        """
+        tables = []
+        for group in any_groups(self.design, "coefficients"):
+            e = self.estimate.of(group.factor)
+            se = root_of_diagonal(e.coef_covariance)
+            tables.append(level_table(group, {"estimate": e.coef, "se": se}))
+        return pd.concat(tables)
+
+    def coefficient_moments(self, factor: str) -> tuple[np.ndarray, np.ndarray]:
+        """Estimates (J, q) and error covariances (J, q, q) of the coefficients of each level."""
+        e = self.estimate.of(factor)
+        return e.coef, e.coef_covariance
+
+    def variance_components(self) -> pd.DataFrame:
+        """Standard deviations and correlations, the residual sd last unless those are known.
+
+        Index (factor, parameter, term, term_bis), columns ``estimate``, ``se``; ``se`` from the
+        observed information, NaN on the boundary, where it means nothing.
+        """
+        e, table = self.estimate, spread_index(self.design)
+        estimate: list[float] = []
+        se: list[float] = []
+        for group in self.design.groups:
+            if group.is_pooled:
+                own = e.of(group.factor)
+                estimate += [*own.sd, *pair_values(group, own.corr)]
+                se += [*own.sd_se, *pair_values(group, own.corr_se)]
+        if self.design.has_sigma:
+            estimate, se = [*estimate, e.sigma], [*se, e.sigma_se]
+        table["estimate"], table["se"] = np.array(estimate), np.array(se)
+        return table
+
+    def icc(self) -> pd.DataFrame:
+        """Intraclass correlations: index ``factor``, column ``icc``.
+
+        A factor's share of what is random: its variance over the sum of all factors' and the
+        residual one. With slopes it is stated at the mean of the columns that vary. Of a factor
+        that is nested in another it is the share beyond the other's. Residual variances that
+        differ over rows are averaged.
+        """
+        factors = [g.factor for g in pooled_groups(self.design, "intraclass correlations")]
+        index = pd.Index(factors, name="factor")
+        return pd.DataFrame({"icc": self._partition.icc[0]}, index=index)
+
+    def r2(self) -> pd.DataFrame:
+        """Marginal and conditional R2: what fixed effects explain, and with the levels too.
+
+        Index ``r2`` (``marginal``, ``conditional``), column ``r2``.
+
+        References
+        ----------
+        Nakagawa, Schielzeth (2013), Methods Ecol. Evol. 4, 133-142.
+        Johnson (2014), Methods Ecol. Evol. 5, 944-946 (with slopes).
+        """
+        return pd.DataFrame({"r2": self._partition.r2[0]}, index=R2_INDEX)
+
+    def variance_partition(self) -> pd.DataFrame:
+        """Where the variance comes from: ``variance`` and ``share`` of fixed effects, factors, residual.
+
+        The variance of a factor with slopes is the mean over the rows of z'Sigma z.
+        """
+        parts = self._partition
+        columns = {"variance": parts.variances[0], "share": parts.shares[0]}
+        return pd.DataFrame(columns, index=pd.Index(parts.names, name="part"))
+
+    @property
+    def _partition(self) -> Partition:
+        check_has_parts(self.design)
+        e = self.estimate
+        return Partition.from_relative_factor(
+            self.design, e.beta[None], np.array([e.sigma]), e.relative_covariance_factor[None]
+        )
+
+    def principal_components(self) -> pd.DataFrame:
+        """Principal components of each factor's covariance in units of sigma^2, largest first.
+
+        Index (factor, component); columns ``sd`` (relative to sigma, as in lme4's rePCA), ``share``
+        of the factor's variance, and the weight of each term. A component without variance is
+        what makes a fit singular: the combination of terms that does not vary between levels.
+        """
+        tables = []
+        for group in pooled_groups(self.design, "principal components"):
+            e = self.estimate.of(group.factor)
+            covariance = np.nan_to_num(e.corr) * np.outer(e.sd, e.sd) / self.estimate.sigma**2
+            values, vectors = np.linalg.eigh(covariance)
+            values = np.maximum(values[::-1], 0.0)
+            index = pd.MultiIndex.from_product(
+                [[group.factor], np.arange(1, len(values) + 1)], names=["factor", "component"]
+            )
+            table = pd.DataFrame(vectors[:, ::-1].T, index=index, columns=list(group.terms))
+            table.insert(0, "sd", np.sqrt(values))
+            table.insert(1, "share", values / max(values.sum(), np.finfo(float).tiny))
+            tables.append(table)
+        return pd.concat(tables)
+
+    def fitted(self) -> pd.Series:
+        """Fitted values of the rows, with the user's index."""
+        return pd.Series(self.estimate.fitted, index=self.design.rows, name="fitted")
+
+    def residuals(self) -> pd.Series:
+        """Response minus fitted values, with the user's index."""
+        values = self.design.y - self.estimate.fitted
+        return pd.Series(values, index=self.design.rows, name="residual")
+
+    def predict(
+        self,
+        new_data: Any = None,
+        *,
+        levels: Levels | Mapping[str, Levels] = "known",
+        kind: Kind = "mean",
+        prob: float | None = None,
+    ) -> pd.DataFrame:
+        """Predictions for new rows, or for those of the fit.
+
+        Parameters
+        ----------
+        new_data
+            A table with the predictors and, unless ``levels`` says otherwise, the groups; other
+            columns are ignored. None: the rows of the fit.
+        levels
+            What the levels of the groups stand for: one word, or a dict with a word for a factor.
+            ``"known"``: levels of the fit, with their BLUPs. ``"new"``: those the fit does not
+            know are new levels, with an estimate of zero and the variance between levels.
+            ``"all new"``: so are those it knows. ``"population"``: an average level, whose
+            deviation is zero. ``"average"``: no level in particular; the mean over the levels,
+            and a response from any of them.
+        kind
+            ``"mean"``: the expected value. ``"response"``: a new observation, residual included
+            (with weights or known_se their column is read).
+        prob
+            Probability of the interval; None: that of ArviZ's rcParams.
+
+        Returns
+        -------
+        DataFrame
+            With the index of ``new_data``: ``estimate``, ``se``, bounds of the normal interval.
+            ``se`` is the root of the prediction error variance: fixed effects and BLUPs are
+            estimated jointly (Henderson's equations), the standard deviations of the model are
+            taken for known. NaN where no pooling cannot tell.
+        """
+        from hierpool.answers.estimates import predict
+
+        return predict(self, new_data, levels, kind, prob)
+
+    @property
+    def _titled_tables(self) -> dict[str, pd.DataFrame]:
+        return titled_tables(
+            self.fixed_effects(df="normal")[["estimate", "se"]], self.variance_components()
+        )
+
+    def __repr__(self) -> str:
+        e = self.estimate
+        lines = [
+            f"LikelihoodFit {self.status}",
+            f"{self.design.spec.formula}   {e.method}, {size_in_words(self.design)}",
+            f"log-likelihood {e.loglik:.4f}, AIC {self.aic:.2f}, BIC {self.bic:.2f}",
+        ]
+        return printable(
+            "\n".join([*map(one_line, lines), "", *printed_tables(self._titled_tables)])
+        )
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self).split("\n\n", 1)[0], self._titled_tables)

@@ -1,0 +1,728 @@
+"""PosteriorFit: draws from a posterior, and every question that can be put to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hierpool.algebra.marginal_model import MarginalModel
+from hierpool.algebra.one_factor import OneFactor
+from hierpool.algebra.variance_partition import Partition
+from hierpool.bayes.priors.model_priors import ModelPriors
+from hierpool.bayes.run import JudgedRun
+from hierpool.bayes.theta import Theta, ThetaMap, integrate
+from hierpool.core.design import Design, GroupDesign
+from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from hierpool.core.printable import one_line, printable
+from hierpool.core.results import (
+    OBS_DIM,
+    Status,
+    level_index,
+    pair_positions,
+    row_labels,
+    spread_index,
+    spread_name,
+)
+from hierpool.fits.shared import (
+    R2_INDEX,
+    any_groups,
+    as_html,
+    check_has_parts,
+    pooled_groups,
+    printed_tables,
+    size_in_words,
+    titled_tables,
+)
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from hierpool.answers.new_data import Kind, Levels
+
+
+AFFORDABLE = 4e10  # operations that a question to a posterior may take
+ALWAYS_THIN_BELOW_FLOPS = (
+    1e10  # and those that a table of means may take, before it is made of draws alone
+)
+
+
+@dataclass(frozen=True, repr=False)
+class PosteriorFit:
+    """Draws from the posterior of a model, checked.
+
+    Attributes
+    ----------
+    design, priors
+        What was fitted.
+    draws
+        What ``datatree`` holds, as far as it has been needed.
+    status
+        Whether to trust it: one word, one sentence.
+    info
+        How it was made: engine, why, sampler, seed, versions, seconds.
+    """
+
+    design: Design
+    priors: ModelPriors
+    draws: xr.DataTree
+    status: Status
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_run(cls, design: Design, priors: ModelPriors, run: JudgedRun) -> PosteriorFit:
+        """The fit of a model that an engine has drawn."""
+        return cls(design, priors, run.tree, run.status, run.info)
+
+    @cached_property
+    def datatree(self) -> xr.DataTree:
+        """An ordinary ArviZ DataTree.
+
+        Groups posterior, sample_stats, observed_data, constant_data, log_likelihood; ``theta``
+        holds the parameters in the coordinates of their priors. ``log_likelihood`` is the density
+        of each row given all others and theta, coefficients integrated out, so that ``az.loo`` and
+        ``az.compare`` are right on it; it is made at the first look.
+        """
+        if self.info.get("log_likelihood") == "stored" and (
+            "log_likelihood" not in self.draws.children
+        ):
+            values = self.integrated.log_density_of_rows(
+                self.theta.sigma, self.relative_covariance_factor
+            )
+            group = self._row_group(values, {"form": "integrated"})
+            self.draws["log_likelihood"] = xr.DataTree(group)
+        return self.draws
+
+    @cached_property
+    def _algebra(self) -> tuple[MarginalModel, ThetaMap]:
+        if not self.is_integrable:
+            raise UnsupportedModelError(
+                "the coefficients of this model have a prior that is not normal, so they cannot be "
+                "integrated out; use the draws in fit.datatree.",
+                "not-integrable",
+            )
+        return integrate(self.design, self.priors)
+
+    @property
+    def is_integrable(self) -> bool:
+        """Whether every coefficient has a normal prior, so that the algebra applies."""
+        own = self.priors.own
+        return self.priors.population.is_normal and (own is None or own.is_normal)
+
+    @property
+    def integrated(self) -> MarginalModel:
+        """The model with its coefficients integrated out, for checks that start from theta."""
+        return self._algebra[0]
+
+    @cached_property
+    def theta(self) -> Theta:
+        """The draws of theta in the coordinates of their priors, chains one after the other."""
+        group = self.draws["theta"].to_dataset()
+        flat = {str(k): v.to_numpy().reshape(-1, *v.shape[2:]) for k, v in group.data_vars.items()}
+        K = int(np.prod(self.n_draws))
+        return Theta(
+            flat.get("sigma", np.ones(K)),
+            flat.get("sd", np.zeros((K, 0))),
+            flat.get("corr_chol", np.zeros((K, 0, 0))),
+        )
+
+    @property
+    def relative_covariance_factor(self) -> np.ndarray:
+        """Shape (draws, q, q): Lambda of every draw, in working coordinates."""
+        return self._algebra[1].relative_covariance_factor(self.theta)
+
+    @property
+    def n_draws(self) -> tuple[int, int]:
+        """Chains and draws per chain."""
+        sizes = self.draws["posterior"].sizes
+        return sizes["chain"], sizes["draw"]
+
+    def conditional_means(self) -> dict[str, np.ndarray]:
+        """E[coefficients | y, theta] of every draw of theta: ``beta``, ``u``, ``coef``.
+
+        Shapes (draws, p), (draws, J, q): averaged, they are posterior means with far less Monte
+        Carlo error than the mean of the coefficients' own draws.
+        """
+        used = self.thinned_draws.ravel()
+        return self.integrated.mean_coefficients(
+            self.theta.sigma[used], self.relative_covariance_factor[used]
+        )
+
+    @cached_property
+    def posterior_means(self) -> dict[str, np.ndarray]:
+        """Means of all coefficients: ``beta`` (p,), ``u_<factor>``, ``coef_<factor>`` (J, q).
+
+        The one set of means that every table, prediction and contrast uses: averages of the
+        conditional means over the draws of theta. Where the coefficients cannot be integrated out,
+        or with several factors working at every draw is too expensive, averages of the
+        coefficients' own draws; with one factor every so-many-th draw of theta has to do there.
+        """
+        K = int(np.prod(self.n_draws))
+        step = 1
+        if self.is_integrable:
+            step = max(
+                1,
+                int(np.ceil(self.integrated.flops_per_theta * float(K) / ALWAYS_THIN_BELOW_FLOPS)),
+            )
+        if self.is_integrable and (step == 1 or len(self.design.groups) < 2):
+            means = self._averages(np.arange(0, K, step))
+        else:
+            means = {k: v.mean(axis=0) for k, v in self._coefficient_draws().items()}
+        padded = np.append(means.get("beta", np.zeros(0)), 0.0)
+        for group in self.design.groups:
+            if group.is_pooled:
+                u = means[f"u_{group.factor}"]
+                means[f"coef_{group.factor}"] = u + padded[group.population]
+        return means
+
+    def _averages(self, used: np.ndarray) -> dict[str, np.ndarray]:
+        """Averages of the conditional means at some draws of theta, a block of draws at a time."""
+        algebra, sigma, factor = (
+            self.integrated,
+            self.theta.sigma[used],
+            self.relative_covariance_factor[used],
+        )
+        sums: dict[str, np.ndarray] = {}
+        for some in algebra.blocks(
+            len(used), 2 * algebra.n_random_effects + len(self.design.terms)
+        ):
+            for k, v in algebra.mean_coefficients(sigma[some], factor[some]).items():
+                sums[k] = sums.get(k, np.zeros(v.shape[1:])) + v.sum(axis=0)
+        return {k: v / len(used) for k, v in sums.items()}
+
+    @cached_property
+    def thinned_draws(self) -> np.ndarray:
+        """Shape (chains, draws used): positions of the draws of theta that later questions use.
+
+        All of them, unless working at one theta is so expensive (several factors, thousands of
+        levels) that every so-many-th has to do.
+        """
+        chains, draws = self.n_draws
+        every = np.arange(chains * draws).reshape(chains, draws)
+        total = float(self.integrated.flops_per_theta) * chains * draws
+        return every[:, :: max(1, int(np.ceil(total / AFFORDABLE)))]
+
+    def fixed_effects(self) -> pd.DataFrame:
+        """Population coefficients: index ``term``; mean, median, sd, interval, ESS, R-hat."""
+        from hierpool.draws.summary import summary
+
+        index = pd.Index(self.design.terms, name="term")
+        if not len(index):
+            return pd.DataFrame(index=index)
+        table = summary(self.variable("beta"))
+        return table.assign(mean=self.posterior_means["beta"]).set_index(index)
+
+    def random_effects(self, diagnostics: bool = True) -> pd.DataFrame:
+        """Deviations of the levels from the population: index (factor, level, term)."""
+        groups = pooled_groups(self.design, "random effects")
+        return pd.concat([self._level_summary(g, "u", diagnostics) for g in groups])
+
+    def coefficients(self, diagnostics: bool = True) -> pd.DataFrame:
+        """Coefficients of each level: index (factor, level, term).
+
+        With several factors those of a level of one factor where the others are at their average.
+        """
+        groups = any_groups(self.design, "coefficients")
+        return pd.concat([self._level_summary(g, "coef", diagnostics) for g in groups])
+
+    def coefficient_moments(self, factor: str) -> tuple[np.ndarray, np.ndarray]:
+        """Means (J, q) and covariances (J, q, q) of the coefficients of each level of a factor."""
+        name, K = f"coef_{factor}", int(np.prod(self.n_draws))
+        drawn = [self.variable(name).to_numpy()] if self._has(name) else []
+        parts = drawn or (run[name] for run in self._runs_of_levels())
+        covariances = []
+        for values in parts:
+            flat = values.reshape(K, *values.shape[2:])
+            off = flat - flat.mean(axis=0)
+            covariances.append(np.einsum("kjq,kjr->jqr", off, off, optimize=True) / (K - 1))
+        return self.posterior_means[name], np.concatenate(covariances)
+
+    def _level_summary(self, group: GroupDesign, key: str, diagnostics: bool) -> pd.DataFrame:
+        from hierpool.draws.summary import summary
+
+        name = f"{key}_{group.factor}"
+        if self._has(name):
+            table = summary(self.variable(name), diagnostics)
+        else:
+            dims = ("chain", "draw", "level", "term")
+            runs = (xr.DataArray(drawn[name], dims=dims) for drawn in self._runs_of_levels())
+            table = pd.concat([summary(run, diagnostics) for run in runs], ignore_index=True)
+        return table.assign(mean=self.posterior_means[name].ravel()).set_index(level_index(group))
+
+    def _runs_of_levels(self) -> Iterator[dict[str, np.ndarray]]:
+        """Coefficients that are too many to store, some levels at a time, (chains, draws, J, q)."""
+        algebra, theta, factor = self.integrated, self.theta, self.relative_covariance_factor
+        assert isinstance(algebra, OneFactor)  # of several factors all levels are kept
+        beta = np.zeros((len(theta), 0))
+        if self.design.terms:
+            user = self.variable("beta").to_numpy().reshape(len(theta), -1)
+            beta = algebra.coordinates.beta_from_user(user)
+        for levels in algebra.level_runs():
+            drawn = algebra.draw_levels(theta.sigma, factor, beta, levels, int(self.info["seed"]))
+            yield {
+                k: v.reshape(*self.n_draws, *v.shape[1:]) for k, v in drawn.items() if k != "beta"
+            }
+
+    def variance_components(self) -> pd.DataFrame:
+        """Standard deviations and correlations, the residual sd last unless those are known.
+
+        Index (factor, parameter, term, term_bis).
+        """
+        from hierpool.draws.summary import summary
+
+        index = spread_index(self.design).index
+        parts = []
+        for group in self.design.groups:
+            if not group.is_pooled:
+                continue
+            parts.append(summary(self.variable(f"sd_{group.factor}")))
+            if group.has_correlation:
+                every = self.variable(f"corr_{group.factor}")
+                for i, j in pair_positions(group):
+                    parts.append(summary(every[..., i, j]))
+        if self.design.has_sigma:
+            parts.append(summary(self.variable("sigma")))
+        if not parts:
+            return pd.DataFrame(index=index)
+        return pd.concat(parts, ignore_index=True).set_index(index)
+
+    def prior_spread(self, draws: int = 20_000, seed: int = 0) -> xr.Dataset:
+        """Standard deviations, correlations and sigma drawn from their priors, named as in the posterior.
+
+        In the user's coding, where they have no formula of their own: the sd of an intercept at
+        zero mixes the priors of the intercept at the mean and of the slope.
+        """
+        from hierpool.bayes.simulate import prior_spread
+
+        return prior_spread(self.design, self.priors, draws, seed)
+
+    def icc(self) -> pd.DataFrame:
+        """Intraclass correlations of each draw, summarised: index ``factor``.
+
+        As ``LikelihoodFit.icc``: a factor's share of what is random, at the mean of its columns.
+        """
+        factors = [g.factor for g in pooled_groups(self.design, "intraclass correlations")]
+        return self._summarised(self._partition.icc, pd.Index(factors, name="factor"))
+
+    def r2(self) -> pd.DataFrame:
+        """Marginal and conditional R2 of each draw, summarised; as ``LikelihoodFit.r2``."""
+        return self._summarised(self._partition.r2, R2_INDEX)
+
+    def variance_partition(self) -> pd.DataFrame:
+        """Shares of fixed effects, factors and residual in the variance, of each draw, summarised."""
+        parts = self._partition
+        return self._summarised(parts.shares, pd.Index(parts.names, name="part"))
+
+    @property
+    def _partition(self) -> Partition:
+        check_has_parts(self.design)
+        K = int(np.prod(self.n_draws))
+
+        def draws(name: str) -> np.ndarray:
+            values = self.variable(name).to_numpy()
+            return values.reshape(K, *values.shape[2:])
+
+        beta = draws("beta") if self.design.terms else np.zeros((K, 0))
+        if self.is_integrable:
+            return Partition.from_relative_factor(
+                self.design, beta, self.theta.sigma, self.relative_covariance_factor
+            )
+        sigma = draws("sigma") if self.design.has_sigma else np.ones(K)
+        Sigmas = []
+        for group in self.design.groups:
+            sd = draws(f"sd_{group.factor}")
+            name = f"corr_{group.factor}"
+            corr = draws(name) if group.has_correlation else np.eye(len(group.terms))
+            Sigmas.append(corr * sd[:, :, None] * sd[:, None, :])
+        return Partition.from_covariances(
+            self.design, beta, sigma, Sigmas, [g.Z for g in self.design.groups]
+        )
+
+    def _summarised(self, values: np.ndarray, index: pd.Index[Any]) -> pd.DataFrame:
+        """Mean, median, sd and interval of draws (K, quantities)."""
+        from hierpool.draws.summary import summary
+
+        shaped = values.reshape(*self.n_draws, -1)
+        named = xr.DataArray(shaped, dims=("chain", "draw", "quantity"))
+        return summary(named, diagnostics=False).set_index(index)
+
+    def summary(self) -> pd.DataFrame:
+        """Fixed effects, standard deviations and correlations in one table, one row a quantity."""
+        fixed = self.fixed_effects()
+        fixed.index = pd.Index([f"beta[{t}]" for t in fixed.index])
+        spread = self.variance_components()
+        spread.index = pd.Index([spread_name(*key) for key in spread.index])
+        return pd.concat([fixed, spread]).rename_axis("quantity")
+
+    def _has(self, name: str) -> bool:
+        stored = self.draws["posterior"]
+        return name in stored or f"u_{name.removeprefix('coef_')}" in stored
+
+    def variable(self, name: str) -> xr.DataArray:
+        """Draws of one variable of the posterior, dims (chain, draw, ...).
+
+        ``coef_<factor>`` is made from ``u_<factor>`` and ``beta`` where it is too large to keep.
+        """
+        posterior = self.draws["posterior"].to_dataset()
+        if name in posterior or not name.startswith("coef_"):
+            return posterior[name]
+        group = self.design.group(name.removeprefix("coef_"))
+        u = posterior[f"u_{group.factor}"]
+        padded = np.zeros((*u.shape[:2], len(self.design.terms) + 1))
+        if self.design.terms:
+            padded[..., :-1] = posterior["beta"].to_numpy()
+        return (u + padded[:, :, None, group.population]).rename(name)
+
+    def fitted(self) -> pd.Series:
+        """Posterior means of the rows' expected values, with the user's index."""
+        return pd.Series(
+            _expected(self.design, self.posterior_means), index=self.design.rows, name="fitted"
+        )
+
+    def residuals(self) -> pd.Series:
+        """Response minus fitted values, with the user's index."""
+        values = self.design.y - self.fitted().to_numpy()
+        return pd.Series(values, index=self.design.rows, name="residual")
+
+    def _coefficient_draws(self) -> dict[str, np.ndarray]:
+        posterior = self.draws["posterior"]
+        names = ["beta"] if self.design.terms else []
+        for group in self.design.groups:
+            names.append(f"{'u' if group.is_pooled else 'coef'}_{group.factor}")
+        out = {}
+        for name in names:
+            if name in posterior:
+                values = posterior[name]
+                out[name] = values.to_numpy().reshape(-1, *values.shape[2:])
+        if self.info.get("levels") == "on request":
+            runs = list(self._runs_of_levels())
+            for key in runs[0]:
+                every = np.concatenate([r[key] for r in runs], axis=2)
+                out[key] = every.reshape(-1, *every.shape[2:])
+        return out
+
+    def predict(
+        self,
+        new_data: Any = None,
+        *,
+        levels: Levels | Mapping[str, Levels] = "known",
+        kind: Kind = "mean",
+        prob: float | None = None,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Predictions for new rows, or for those of the fit.
+
+        Parameters
+        ----------
+        new_data
+            A table with the predictors and, unless ``levels`` says otherwise, the groups; other
+            columns are ignored. None: the rows of the fit.
+        levels
+            What the levels of the groups stand for: one word, or a dict with a word for a factor.
+            ``"known"``: levels of the fit, with their own coefficients. ``"new"``: those the fit
+            does not know are drawn anew from the distribution of the levels, one draw for all
+            rows of a level and each draw of the posterior. ``"all new"``: so are those it knows.
+            ``"population"``: an average level, whose deviation is zero. ``"average"``: no level
+            in particular; the mean over the levels, and a response from any of them.
+        kind
+            ``"mean"``: the expected value. ``"response"``: a new observation, residual included
+            (with weights or known_se their column is read).
+        prob
+            Probability of the interval; None: that of ArviZ's rcParams.
+        seed
+            Of new levels and residuals; None: that of the fit. A new level has the same draws
+            whatever stands in the other rows.
+
+        Returns
+        -------
+        DataFrame
+            With the index of ``new_data``: ``mean``, ``median``, ``sd``, and the interval, named
+            as in ``fixed_effects()``. ``mean`` is that of the conditional means, as in
+            ``fitted()``: it has less Monte Carlo error than the mean of ``predict_draws()``.
+        """
+        from hierpool.answers.predictions import predict
+
+        return predict(self, new_data, levels, kind, prob, seed)
+
+    def predict_draws(
+        self,
+        new_data: Any = None,
+        *,
+        levels: Levels | Mapping[str, Levels] = "known",
+        kind: Kind = "mean",
+        seed: int | None = None,
+    ) -> xr.DataArray:
+        """What ``predict`` sums up: draws with dims (chain, draw, obs); arguments as there."""
+        from hierpool.answers.predictions import predict_draws
+
+        return predict_draws(self, new_data, levels, kind, seed)
+
+    def posterior_predictive(self, seed: int | None = None) -> PosteriorFit:
+        """The fit with a ``posterior_predictive`` group: one replicated response a draw."""
+        rng = np.random.default_rng(seed)
+        draws = self._coefficient_draws()
+        expected = _expected(self.design, draws)
+        noise = rng.standard_normal(expected.shape) * self._residual_sd
+        return self._with_group("posterior_predictive", expected + noise)
+
+    def with_log_likelihood(self, form: Literal["integrated", "conditional"]) -> PosteriorFit:
+        """The fit with its ``log_likelihood`` group in another form.
+
+        ``"integrated"``: the density of a row given all others and theta, which ``az.loo`` should
+        read. ``"conditional"``: that given coefficients and theta, which ``az.loo_pit``,
+        ``az.loo_expectations`` and ``az.psense`` pair with the coefficient draws; PSIS on it
+        flatters no pooling.
+        """
+        if form == "integrated":
+            values = self.integrated.log_density_of_rows(
+                self.theta.sigma, self.relative_covariance_factor
+            )
+        elif form == "conditional":
+            sd = self._residual_sd
+            scaled = (self.design.y - _expected(self.design, self._coefficient_draws())) / sd
+            values = -0.5 * np.log(2 * np.pi) - np.log(sd) - 0.5 * scaled**2
+        else:
+            raise ArgumentError(
+                f"form={form!r}: choose 'integrated' or 'conditional'", "unknown-choice"
+            )
+        return self._with_group("log_likelihood", values, {"form": form})
+
+    @property
+    def _residual_sd(self) -> np.ndarray:
+        """Shape (draws, n), or (draws, 1) where the rows are alike."""
+        return np.asarray(self.theta.sigma[:, None] * self.design.relative_sd)
+
+    def _with_group(
+        self, name: str, values: np.ndarray, attrs: Mapping[str, str] | None = None
+    ) -> PosteriorFit:
+        tree = (self.draws if name == "log_likelihood" else self.datatree).copy()
+        tree[name] = xr.DataTree(self._row_group(values, attrs or {}))
+        return PosteriorFit(self.design, self.priors, tree, self.status, self.info)
+
+    def _row_group(self, values: np.ndarray, attrs: Mapping[str, str]) -> xr.Dataset:
+        """Draws of one number a row, shape (draws, n), with their labels."""
+        chains, draws = self.n_draws
+        labels = {
+            "chain": np.arange(chains),
+            "draw": np.arange(draws),
+            OBS_DIM: row_labels(self.design),
+        }
+        dims = ("chain", "draw", OBS_DIM)
+        return xr.Dataset({"y": (dims, values.reshape(chains, draws, -1))}, labels, attrs)
+
+    def loo(
+        self,
+        by: str = "row",
+        form: Literal["integrated", "conditional"] = "integrated",
+        *,
+        exact: bool = True,
+    ) -> Any:
+        """Leave-one-out score: an ``ELPDData`` that ``az.compare`` takes.
+
+        Parameters
+        ----------
+        by
+            ``"row"``: each row given all others (a new row of a known level). ``"group"`` or the
+            name of a factor: all rows of a level, jointly, given all other levels (a new level).
+        form
+            ``"integrated"``: every coefficient integrated out. ``"conditional"``: the usual one,
+            for comparison, by row only; it flatters no pooling.
+        exact
+            Score the points whose Pareto k is too high exactly, by sampling theta without them.
+
+        Raises
+        ------
+        ArgumentError
+            An unknown choice.
+        UnsupportedModelError
+            The coefficients cannot be integrated out.
+        """
+        from hierpool.checks.accuracy import loo
+
+        if form == "conditional" and by == "row":
+            return loo.leave_one_row_out_conditional(self)
+        if form != "integrated":
+            raise ArgumentError(
+                f"form={form!r} with by={by!r}: choose 'integrated', or 'conditional' by row",
+                "unknown-choice",
+            )
+        refit = self._score_exactly if exact else None
+        if by == "row":
+            return loo.leave_one_row_out(self, refit)
+        return loo.leave_one_group_out(self, loo.grouping_for(self.design, by), refit)
+
+    def _score_exactly(self, rows: np.ndarray) -> float:
+        from hierpool.bayes.exact.leave_out import joint_log_density
+
+        seed = int(self.info.get("seed", 0))
+        return joint_log_density(self.design, self.priors, rows, seed).log_density
+
+    def kfold(
+        self,
+        k: int = 10,
+        by: str | None = None,
+        *,
+        seed: int | None = None,
+        progress: bool = True,
+    ) -> Any:
+        """K-fold cross-validation: an ``ELPDData`` that ``az.compare`` takes.
+
+        theta is drawn anew without each fold, in parallel threads, every coefficient integrated
+        out.
+
+        Parameters
+        ----------
+        k
+            Number of folds.
+        by
+            None: rows in folds at random, each scored given the other folds. ``"group"`` or the
+            name of a factor: whole levels in folds, the rows of each scored jointly, so that it
+            compares with ``loo(by="group")``.
+        seed
+            Of the folds and of the draws; None: the same folds for every model of these rows.
+        progress
+            Show a bar on anything over a second.
+        """
+        from hierpool.bayes.exact.refit_with_priors import theta_without
+        from hierpool.checks.accuracy.kfold import kfold
+        from hierpool.draws.summary import proposal_pareto_k
+
+        def refit(
+            rows: np.ndarray, seed: int
+        ) -> tuple[MarginalModel, np.ndarray, np.ndarray, bool]:
+            return theta_without(
+                self.design,
+                self.priors,
+                rows,
+                chains=4,
+                draws=500,
+                seed=seed,
+                judge=lambda weights: not proposal_pareto_k(weights) > 0.7,
+            )
+
+        return kfold(self, k, by, seed, refit, progress)
+
+    def loo_pit(self) -> xr.DataArray:
+        """Probability integral transform of each row given all others; uniform if calibrated."""
+        from hierpool.checks.accuracy import loo
+
+        return loo.loo_pit(self)
+
+    def predictive_check(
+        self,
+        levels: Literal["new", "known"] = "new",
+        by: Literal["data", "level"] = "data",
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Statistics of the response beside those of responses that the posterior predicts.
+
+        Index (factor, statistic), or (factor, level, statistic). ``observed``; ``mean``,
+        ``median``, ``sd`` and interval of the replicated ones; ``p``, the share of these that is
+        larger: near 0 or 1 the model does not make data like these. The statistics: spread and
+        extremes of level means and of slopes within levels, spread within levels, correlation of
+        neighbours in time, extremes of rows; of a level its mean, its sd and its slopes.
+
+        Parameters
+        ----------
+        levels
+            ``"new"``: the levels are drawn anew from their distribution, so that it is judged as
+            well (mixed predictive). ``"known"``: the levels of the fit with their own coefficients
+            (posterior predictive); since these were fitted to the same rows, p says little of the
+            levels and stays near one half. No pooling has no distribution of levels: they are
+            always the known ones.
+        by
+            ``"data"``: statistics of all rows. ``"level"``: of each level.
+        seed
+            Of new levels and residuals; None: always the same.
+
+        References
+        ----------
+        Gelman, Meng, Stern (1996), Stat. Sinica 6, 733-807.
+        Marshall, Spiegelhalter (2003), Stat. Med. 22, 1649-1660 (mixed predictive).
+        """
+        from hierpool.checks.accuracy import replicated
+
+        return replicated.predictive_check(self, levels, by, seed)
+
+    def level_coverage(self, prob: float | None = None) -> pd.DataFrame:
+        """Each level predicted from all others, beside what it is.
+
+        Index (factor, level). ``n``: its rows. ``observed``: mean of its response. ``mean``,
+        ``sd`` and interval of that mean as all other levels predict it for a new level with such
+        rows. ``pit``: where the observed mean is in that distribution, 0 to 1, uniform if
+        calibrated. ``covered``: whether the interval holds it. ``rows_covered``: share of its
+        rows that lie within intervals for a single row. Nothing is fitted again: draws of theta
+        are weighted for each level left out.
+
+        Parameters
+        ----------
+        prob
+            Probability of the intervals; None: that of ArviZ's rcParams.
+
+        Raises
+        ------
+        UnsupportedModelError
+            No pooling, which says nothing of a new level, or several factors.
+        """
+        from hierpool.checks.accuracy import level_coverage
+
+        return level_coverage.level_coverage(self, prob)
+
+    @property
+    def log_marginal_likelihood(self) -> tuple[float, float]:
+        """log p(y) and its Monte Carlo standard error (exact engine only)."""
+        if "log_marginal_likelihood" not in self.info:
+            raise UnsupportedModelError(
+                "NUTS does not give the marginal likelihood; fit with engine='exact'.",
+                "no-marginal-likelihood",
+            )
+        if not self.priors.is_proper:
+            raise UnsupportedModelError(
+                "a flat prior has no scale, so the marginal likelihood has none: give each "
+                "coefficient a proper prior.",
+                "no-marginal-likelihood",
+            )
+        value = self.info["log_marginal_likelihood"]
+        return float(value), float(self.info["log_marginal_likelihood_error"])
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write everything to one NetCDF file (or a Zarr folder, by the suffix ``.zarr``)."""
+        from hierpool.fits.storage import save_fit
+
+        save_fit(self, path)
+
+    @property
+    def _titled_tables(self) -> dict[str, pd.DataFrame]:
+        return titled_tables(self.fixed_effects(), self.variance_components())
+
+    def __repr__(self) -> str:
+        chains, draws = self.n_draws
+        lines = [
+            f"PosteriorFit {self.status}",
+            f"{self.design.spec.formula}   {self.info.get('engine', '')}, {size_in_words(self.design)}, "
+            f"{chains} x {draws} draws",
+        ]
+        absent = [k for k in ("log_likelihood", "levels") if self.info.get(k) == "on request"]
+        if absent:
+            lines.append(f"too large to keep, made when asked for: {', '.join(absent)}")
+        return printable(
+            "\n".join([*map(one_line, lines), "", *printed_tables(self._titled_tables)])
+        )
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self).split("\n\n", 1)[0], self._titled_tables)
+
+
+def _expected(design: Design, coefficients: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Expected response (..., n) from coefficients in the user's coding, leading dims kept."""
+    beta = coefficients.get("beta")
+    out = 0.0 if beta is None else np.einsum("np,...p->...n", design.X, beta)
+    for group in design.groups:
+        levels = coefficients[f"{'u' if group.is_pooled else 'coef'}_{group.factor}"]
+        out = out + np.einsum("nq,...nq->...n", group.Z, levels[..., group.grouping.codes, :])
+    return np.asarray(out + design.offset)

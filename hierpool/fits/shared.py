@@ -1,0 +1,89 @@
+"""What posteriors and optima share: their printed form, and errors where there are no groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from hierpool.core.design import Design, GroupDesign
+from hierpool.core.errors import UnsupportedModelError
+from hierpool.core.printable import printable
+
+if TYPE_CHECKING:
+    pass
+
+
+R2_INDEX = pd.Index(["marginal", "conditional"], name="r2")
+
+
+def pooled_groups(design: Design, what: str) -> tuple[GroupDesign, ...]:
+    """The groups with a distribution of coefficients; an error where there are none."""
+    groups = any_groups(design, what)
+    if not groups[0].is_pooled:
+        raise UnsupportedModelError(
+            f"no pooling has no {what}: its levels share no distribution to deviate from. "
+            "Use coefficients().",
+            "no-random-effects",
+        )
+    return groups
+
+
+def check_has_parts(design: Design) -> None:
+    """Raise where there is no distribution of groups whose variance could be a part."""
+    if design.spec.pooling == "none":
+        raise UnsupportedModelError(
+            "no pooling has no variance of levels: its levels share no distribution. Ask this of "
+            "partial pooling, hp.varying_slope(...).",
+            "no-random-effects",
+        )
+
+
+def any_groups(design: Design, what: str) -> tuple[GroupDesign, ...]:
+    """The groups that coefficients vary over; an error where there are none."""
+    if not design.groups:
+        raise UnsupportedModelError(
+            f"complete pooling has no {what} of levels: one line stands for all. Use fixed_effects().",
+            "no-levels",
+        )
+    return design.groups
+
+
+def size_in_words(design: Design) -> str:
+    """Rows, groups and weights of a design, in words."""
+    groups = ", ".join(f"{g.n_levels} levels of {f}" for f, g in design.groupings.items())
+    known = {"weights": design.spec.weights, "known_se": design.spec.known_se}
+    named = ", ".join(f"{word} {column}" for word, column in known.items() if column)
+    return ", ".join(filter(None, [f"{design.n} rows", groups, named]))
+
+
+def titled_tables(fixed: pd.DataFrame, spread: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The tables of a printed fit, those without rows left out."""
+    tables = {"Fixed effects": fixed, "Standard deviations and correlations": spread}
+    return {title: table for title, table in tables.items() if len(table)}
+
+
+def printed_tables(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Lines of the tables with their titles."""
+    out = []
+    with pd.option_context("display.width", 110, "display.max_columns", 20):
+        for title, table in tables.items():
+            out += [title, table.to_string(float_format=short_number), ""]
+    return out[:-1]
+
+
+def short_number(value: float) -> str:
+    """A number of a printed table."""
+    return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.0f}"
+
+
+def as_html(head: str, tables: Mapping[str, pd.DataFrame]) -> str:
+    """The printed form as HTML: the lines of the head, then the tables."""
+    from html import escape
+
+    lines = [escape(line) for line in head.splitlines()]
+    parts = [
+        f"<h4>{escape(t)}</h4>{df.to_html(float_format=short_number)}" for t, df in tables.items()
+    ]
+    return printable("<p>" + "<br>".join(lines) + "</p>" + "".join(parts))

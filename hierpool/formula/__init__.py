@@ -1,0 +1,1 @@
+"""A formula and a table to the rows and columns of a model."""

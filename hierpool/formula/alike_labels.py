@@ -1,0 +1,61 @@
+"""Labels that differ in case, blanks or invisible characters only: perhaps one label typed twice."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from hierpool.core.findings import Finding
+from hierpool.formula.tables import kind_of
+
+_INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
+_WAYS: tuple[tuple[str, Callable[[str], str]], ...] = (  # from the least change to the greatest
+    (".str.strip()", str.strip),
+    (".str.casefold()", str.casefold),
+    (".str.strip().str.casefold()", lambda label: label.strip().casefold()),
+    (
+        ".str.normalize('NFKC').str.split().str.join(' ').str.casefold()",
+        lambda label: " ".join(unicodedata.normalize("NFKC", label).split()).casefold(),
+    ),
+)
+
+
+def alike_labels(frame: pd.DataFrame) -> tuple[Finding, ...]:
+    """A warning for each column of text or categories with such labels."""
+    found = []
+    for name, column in frame.items():
+        if kind_of(column) not in ("text", "category"):
+            continue
+        labels = pd.Series(column.unique()).astype(object)
+        labels = labels[labels.map(lambda label: isinstance(label, str))]
+        alike = [list(same) for _, same in labels.groupby(labels.map(_bare)) if len(same) > 1]
+        if alike:
+            found.append(_finding(str(name), alike, labels))
+    return tuple(found)
+
+
+def _bare(label: str) -> str:
+    """The label without what the eye passes over."""
+    text = unicodedata.normalize("NFKC", label).translate(_INVISIBLE)
+    return " ".join(text.split()).casefold()
+
+
+def _finding(name: str, alike: list[list[str]], labels: pd.Series[Any]) -> Finding:
+    pairs = [" and ".join(map(repr, sorted(same))) for same in alike]
+    more = f" and {len(pairs) - 6} more" if len(pairs) > 6 else ""
+    wanted = len(labels) - sum(len(same) - 1 for same in alike)
+    typed = f"data[{name!r}]"
+    ways = [way for way, mend in _WAYS if labels.map(mend).nunique() == wanted]
+    advice = f"write {typed} = {typed}{ways[0]}" if ways else "give them one spelling in the data"
+    one = len(pairs) == 1
+    return Finding(
+        "labels-alike",
+        "warning",
+        f"{len(pairs)} {'label' if one else 'labels'} of {name!r} {'is' if one else 'are'} spelled in "
+        f"several ways that differ only in case, blanks or invisible characters: "
+        f"{'; '.join(pairs[:6])}{more}. Each spelling counts as its own; if they mean the same, "
+        f"{advice}",
+    )

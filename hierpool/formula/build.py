@@ -1,0 +1,527 @@
+"""Spec and table to Design: labelled rows, checked, with a notice of all that happened to them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpool.core.design import EXACT_FIT, Block, Design, GroupDesign, Grouping
+from hierpool.core.errors import DataError, listed
+from hierpool.core.findings import Finding
+from hierpool.core.spec import GroupTerm, Spec
+from hierpool.core.text import joined
+from hierpool.formula import tables
+from hierpool.formula.aliasing import Span, own_columns
+from hierpool.formula.alike_labels import alike_labels
+from hierpool.formula.categories import ordered_notices
+from hierpool.formula.encoder import (
+    EncodedRows,
+    Encoder,
+    Encoding,
+    Piece,
+    Source,
+    find_sources,
+    join,
+    learn,
+    model_frame,
+)
+from hierpool.formula.function_calls import Factor
+from hierpool.formula.grammar import Columns
+from hierpool.formula.levels import make_grouping
+from hierpool.formula.missing import drop_missing, told
+from hierpool.formula.parse import group_text, read_columns, read_offset, read_response
+from hierpool.formula.tables import read_frame
+from hierpool.formula.terms import MOST_COLUMNS, count_columns, terms_of
+from hierpool.formula.written_numbers import check_no_unit_row
+
+__all__ = ["EncodedRows", "Encoder", "build_design", "read_frame"]
+SPLINES = ("cr(", "cc(", "cs(")  # they sum to a constant
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The rows that are used, and what their columns are made of."""
+
+    spec: Spec
+    frame: pd.DataFrame
+    response: Factor
+    offsets: tuple[Factor, ...]
+    sides: Mapping[str, Columns]
+    made_of: Mapping[str, tuple[str, ...]]
+    notices: tuple[Finding, ...]
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """Every factor of the right-hand side that makes columns, each once."""
+        return tuple(dict.fromkeys(f for side in self.sides.values() for f in side.factors))
+
+    @property
+    def predictors(self) -> tuple[str, ...]:
+        """The user's columns that they and the offsets need, each once."""
+        return tuple(dict.fromkeys(c for f in (*self.factors, *self.offsets) for c in f.columns))
+
+
+@dataclass(frozen=True)
+class _TermColumns:
+    """Columns of one group term, after no pooling has put the common ones aside."""
+
+    term: GroupTerm
+    piece: Piece
+    Z: np.ndarray
+    common: Piece
+    notices: tuple[Finding, ...]
+
+
+def build_design(spec: Spec, data: Any) -> Design:
+    """The rows of a model as labelled columns of numbers.
+
+    Rows with a missing value in any column of the model are left out and counted in a notice;
+    so are categories without rows. Columns are called as formulaic calls them: ``"Intercept"``,
+    ``"Days"``, ``"Sex[T.Female]"``. Text and categories are coded against their first category
+    (category order, else sorted); booleans are 0 and 1.
+    """
+    table = _read(spec, data)
+    with told(table.notices):
+        return _build(table, data)
+
+
+def _build(table: _Table, data: Any) -> Design:
+    spec, y = table.spec, _response(table)
+    groupings = {f: make_grouping(table.frame, f, c) for f, c in table.made_of.items()}
+    _check_groups(spec, groupings)
+    found = find_sources((*table.factors, *table.offsets), table.frame)
+    _check_group_predictors(table, found)
+    sources = tuple({s.key: s for several in found.values() for s in several}.values())
+    _check_size(table, found)
+    own = model_frame(table.frame, sources)
+    index = table.frame.index
+    learned = {text: learn(side, found, own, index) for text, side in table.sides.items()}
+    for text, (encoding, columns) in learned.items():
+        is_population = text == spec.population or spec.pooling == "none"
+        where = "" if is_population else " among the columns that vary"
+        learned[text] = _estimable(encoding, columns, where, spec), columns
+    terms = [_term_columns(t, *learned[t.columns], groupings, table) for t in spec.groups]
+    encoder = _encoder(table, sources, learned[spec.population][0], terms, groupings)
+    encoder = replace(encoder, offsets=tuple(_offset(f, found, own) for f in table.offsets))
+    names = tuple(n for piece in encoder.population for n in piece.names)
+    made = {id(encoding): columns for encoding, columns in learned.values()}
+    parts = [made[id(piece.encoding)][:, list(piece.columns)] for piece in encoder.population]
+    X = np.concatenate([np.zeros((len(own), 0)), *parts], axis=1)
+    groups = tuple(_group(groupings[f], terms, X, names) for f in _pooled(spec))
+    _check_distinct(groups)
+    design = Design(
+        spec=spec,
+        y=y,
+        X=X,
+        terms=names,
+        groups=groups,
+        groupings=groupings,
+        rows=index,
+        frame=table.frame,
+        predictors=table.predictors,
+        notices=(
+            *table.notices,
+            *_dropped(learned, terms, spec),
+            *ordered_notices(table.factors, table.frame),
+            *(n for t in terms for n in t.notices),
+        ),
+        weights=_positive(table, "weights"),
+        known_se=_positive(table, "known_se"),
+        offset=join(encoder.offsets, own, index).sum(axis=1) if spec.offsets else 0.0,
+        label=_label(data),
+        dropped=encoder.population[0].encoding.dropped,
+        encoder=encoder,
+    )
+    _check_response(design)
+    return replace(design, notices=(*design.notices, *_group_notices(design)))
+
+
+def _check_size(table: _Table, found: Mapping[Factor, Sequence[Source]]) -> None:
+    """Raise where a side of the formula makes far too many columns; nothing is made yet."""
+    categories = {
+        factor: len(source.labels)
+        for factor, sources in found.items()
+        for source in sources
+        if source.categories is not None
+    }
+    for text, side in table.sides.items():
+        made = count_columns(terms_of(side.pieces), side.has_constant, categories)
+        if made > MOST_COLUMNS:
+            several = sorted(categories, key=lambda f: -categories[f])[:3]
+            largest = ", ".join(f"{f.text} has {categories[f]:,} categories" for f in several)
+            raise DataError(
+                f"{text!r} makes {made:,} columns; {MOST_COLUMNS:,} are the most"
+                f"{largest and f' ({largest})'}. Leave out interactions, or let categories of many "
+                "levels vary: (1 | a:b)",
+                "too-many-columns",
+            )
+
+
+def _encoder(
+    table: _Table,
+    sources: tuple[Source, ...],
+    whole: Encoding,
+    terms: Iterable[_TermColumns],
+    groupings: Mapping[str, Grouping],
+) -> Encoder:
+    """What makes the same columns again from new data."""
+    terms = list(terms)
+    return Encoder(
+        sources,
+        (Piece(whole, whole.kept), *(t.common for t in terms)),
+        {f: tuple(t.piece for t in terms if t.term.factor == f) for f in _pooled(table.spec)},
+        groupings,
+        table.made_of,
+        residual=next(iter(_residual_columns(table.spec).items()), None),
+    )
+
+
+def _pooled(spec: Spec) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(t.factor for t in spec.groups))
+
+
+def _label(data: Any) -> str:
+    own = data.attrs.get("hierpool", {}) if isinstance(data, pd.DataFrame) else {}
+    return str(own.get("label", "")) if isinstance(own, Mapping) else ""
+
+
+def _read(spec: Spec, data: Any) -> _Table:
+    """The complete rows of the columns that the model needs."""
+    whole = tables.read_frame(data)
+    response = read_response(spec.response)
+    texts = dict.fromkeys([spec.population, *(t.columns for t in spec.groups)])
+    sides = {text: read_columns(text) for text in texts}
+    made_of = {f: tables.factor_columns(f, whole) for f in spec.factors}
+    offsets = tuple(read_offset(text) for text in spec.offsets)
+    table = _Table(spec, whole, response, offsets, sides, made_of, ())
+    group_columns = [c for columns in made_of.values() for c in columns]
+    residual = _residual_columns(spec).values()
+    wanted = dict.fromkeys([*response.columns, *table.predictors, *residual, *group_columns])
+    selected = tables.select(whole, wanted)
+    tables.check_factor_names(spec.factors)
+    numeric = [f for f in (response, *table.factors, *offsets) if f.kind != "category"]
+    check_no_unit_row(selected, [*(c for f in numeric for c in f.columns), *residual])
+    frame, dropped = drop_missing(selected, group_columns)
+    notices = (*dropped, *tables.unused_categories(frame), *alike_labels(frame))
+    return replace(table, frame=frame, notices=notices)
+
+
+def _positive(table: _Table, role: tables.Role) -> np.ndarray | None:
+    """The column of weights or of known sds, shape (n,); None without one."""
+    name = _residual_columns(table.spec).get(role)
+    return None if name is None else tables.to_positive(table.frame[name], name, role)
+
+
+def _residual_columns(spec: Spec) -> dict[tables.Role, str]:
+    """What is known of the residual sds -> its column."""
+    both: dict[tables.Role, str | None] = {"weights": spec.weights, "known_se": spec.known_se}
+    return {role: name for role, name in both.items() if name is not None}
+
+
+def _check_response(design: Design) -> None:
+    """Raise where there is nothing to explain, or where nothing is left to chance.
+
+    Of known sds that are too small the sums over the rows would hold no digits.
+    """
+    y, spec = design.y_less_offset, design.spec
+    if (y == y[0]).all():
+        less = f", less {' and '.join(spec.offsets)}," if spec.offsets else ""
+        raise DataError(
+            f"the response {spec.response!r}{less} is {y[0]:.15g} in each of the {len(y)} rows, so "
+            "there is nothing to explain. Check the column and the rows with missing values",
+            "constant-response",
+        )
+    if not design.has_sigma and design.largest_sigma > 0.1 / EXACT_FIT:
+        typical = design.sd_y / design.largest_sigma
+        raise DataError(
+            f"the residual sds in {spec.known_se!r} are typically {typical:.2g}, less than a "
+            f"hundred-thousandth of the sd of {spec.response} ({design.sd_y:.2g}): nothing would "
+            "be left to chance. Check the unit of the column",
+            "known-se-too-small",
+        )
+
+
+def _offset(factor: Factor, found: Mapping[Factor, list[Source]], own: pd.DataFrame) -> Piece:
+    """What makes the one column of an offset."""
+    return Piece(learn(Columns(False, (" + ", factor)), found, own, own.index)[0], (0,))
+
+
+def _response(table: _Table) -> np.ndarray:
+    """The response as numbers, shape (n,)."""
+    factor, frame = table.response, table.frame
+    for name in factor.columns:
+        if tables.kind_of(frame[name]) == "boolean":
+            raise DataError(
+                f"column {name!r} is true or false, and the response must be a number. "
+                f"To treat it as 0 and 1, write data[{name!r}] = data[{name!r}].astype(float)",
+                "boolean-response",
+            )
+        tables.to_numbers(frame[name], name, "the response")
+    found = find_sources([factor], frame)
+    own = model_frame(frame, found[factor])
+    _, y = learn(Columns(False, (" + ", factor)), found, own, frame.index)
+    if y.shape[1] != 1:
+        raise DataError(
+            f"the response {factor.text!r} makes {y.shape[1]} columns, and a model has one. Write "
+            "a column or a function with one value for each row",
+            "many-responses",
+        )
+    return y[:, 0]
+
+
+def _check_groups(spec: Spec, groupings: Mapping[str, Grouping]) -> None:
+    for factor in _pooled(spec):
+        n = len(groupings[factor].codes)
+        if groupings[factor].n_levels >= n and spec.known_se is None:
+            raise DataError(
+                f"the group {factor!r} has as many levels as there are rows ({n}), so what is the "
+                "level's and what is the residual cannot be told apart. Choose a group with "
+                "several rows in some levels, or leave it out; with standard errors of the rows "
+                "that are known, pass known_se=",
+                "levels-equal-rows",
+            )
+
+
+def _check_distinct(groups: Sequence[GroupDesign]) -> None:
+    """Raise where two factors divide the rows alike and the same column varies over both."""
+    for one, other in itertools.combinations(groups, 2):
+        both = [t for t in one.terms if t in other.terms]
+        J = one.grouping.n_levels
+        if not both or other.grouping.n_levels != J:
+            continue
+        pairs = np.unique(one.grouping.codes * J + other.grouping.codes)
+        if len(pairs) == J:
+            raise DataError(
+                f"{one.factor!r} and {other.factor!r} divide the rows into the same groups, and "
+                f"{listed(both)} varies over both: only the sum of the two variances can be told. "
+                "Keep one of the two",
+                "same-groups",
+            )
+
+
+def _check_group_predictors(table: _Table, found: Mapping[Factor, Iterable[Source]]) -> None:
+    """Raise where a group is a categorical predictor too."""
+    groups = {table.made_of[f] for f in _pooled(table.spec)}
+    for sources in found.values():
+        for source in sources:
+            if source.categories is not None and (source.column,) in groups:
+                raise DataError(
+                    f"{source.column!r} stands as a predictor with a coefficient for each level "
+                    "and as a group whose levels vary; the two say the same and cannot be told "
+                    "apart. Keep one of them",
+                    "group-as-predictor",
+                )
+
+
+def _estimable(encoding: Encoding, X: np.ndarray, where: str, spec: Spec) -> Encoding:
+    """The encoding with what its rows can tell; an error where nothing is left to estimate."""
+    names, span = encoding.names, Span.of(X)
+    twice = [n for i, n in enumerate(names) if n in names[:i]]
+    if twice:
+        raise DataError(
+            f"two columns{where} would both be called {twice[0]!r}. Rename the column in the data",
+            "repeated-term",
+        )
+    if names and not span.kept:
+        raise DataError(
+            f"{names[0]!r}{where} is 0 in every row that is used, so it has no coefficient to "
+            "estimate, and nothing else stands there. Leave it out of the formula",
+            "constant-predictor",
+        )
+    n = len(span.kept)
+    if len(X) < n + (spec.known_se is None):
+        raise DataError(
+            f"there are {len(X)} rows and {n} coefficients{where} "
+            f"({listed(names[k] for k in span.kept)}); no row is left to tell the residual. Use "
+            "fewer predictors or more rows",
+            "too-few-rows",
+        )
+    return replace(encoding, span=span)
+
+
+def _dropped(
+    learned: Mapping[str, tuple[Encoding, np.ndarray]], terms: Iterable[_TermColumns], spec: Spec
+) -> Iterator[Finding]:
+    """Say which columns are dropped, and why, of the population and of each bar."""
+    population, pooled = learned[spec.population][0], spec.pooling != "none"
+    found = [("the fixed effects", spec.population, population)] if pooled else []
+    for part in terms:
+        place = group_text(part.term) if pooled else "the formula"
+        found.append((place, part.term.columns, part.piece.encoding))
+    alike: dict[tuple[str, tuple[str, ...]], list[tuple[str, Encoding]]] = {}
+    for place, text, encoding in found:
+        if encoding.dropped:
+            alike.setdefault((text, encoding.dropped), []).append((place, encoding))
+    for (text, _), several in alike.items():
+        yield _dropped_columns([place for place, _ in several], several[0][1], learned[text][1])
+
+
+def _dropped_columns(places: list[str], encoding: Encoding, X: np.ndarray) -> Finding:
+    span, names = encoding.span, encoding.names
+    assert span is not None
+    causes: dict[str, list[str]] = {}
+    for k, parts in zip(span.dropped, span.made_of, strict=True):
+        others = [names[i] for i in parts]
+        causes.setdefault(_cause(X[:, k], others), []).append(names[k])
+    told = "; ".join(f"{listed(cause)} {why}" for why, cause in causes.items())
+    n, one = len(span.dropped), len(span.dropped) == 1
+    text = (
+        f"{n} {'column' if one else 'columns'} of {joined(places)} cannot be estimated from "
+        f"these data and {'is' if one else 'are'} dropped: {told}"
+    )
+    meaning = (
+        "Fitted values do not change. Coefficients that stay are those with the dropped ones "
+        "at zero; predictions and contrasts that need a dropped column are refused as not "
+        "estimable."
+    )
+    if any(name.startswith(SPLINES) for name in encoding.dropped):
+        meaning += " Beside a constant, write constraints='center' in the spline."
+    return Finding("columns-dropped", "warning", text, meaning)
+
+
+def _cause(column: np.ndarray, parts: list[str]) -> str:
+    """Why a column is dropped, in words."""
+    if (column == column[0]).all():
+        return f"({column[0]:.15g} in every row)"
+    shown = [name for name in parts if name != "Intercept"] or parts
+    return f"(a combination of {listed(shown)})"
+
+
+def _term_columns(
+    term: GroupTerm,
+    encoding: Encoding,
+    Z: np.ndarray,
+    groupings: Mapping[str, Grouping],
+    table: _Table,
+) -> _TermColumns:
+    """One group term; for no pooling, columns that no level can have as its own stay common."""
+    whole = encoding
+    if term.covariance == "uncorrelated":
+        encoding = replace(encoding, span=Span.of_multiples(Z))
+    every = encoding.kept
+    grouping = groupings[term.factor]
+    within = own_columns(Z[:, every], grouping.codes, grouping.n_levels)
+    own = tuple(every[k] for k in within.columns)
+    chosen = own if term.covariance == "none" else every
+    common = Piece(whole, tuple(k for k in every if k not in chosen))
+    notices: list[Finding] = []
+    if term.covariance == "none":
+        if common.columns:
+            notices.append(_stay_common(common, term))
+        untold = zip(own, within.told.T, strict=True)
+        several = grouping.n_rows > 1
+        notices += [
+            _from_prior(grouping.levels[~told & several], encoding.names[k], term)
+            for k, told in untold
+            if (~told & several).any()
+        ]
+    else:
+        notices += [
+            _constant_within(encoding.names[k], term)
+            for k in every
+            if encoding.names[k] != "Intercept" and _is_constant_within(Z[:, k], grouping)
+        ]
+        if term.covariance == "uncorrelated":
+            notices += _diagonal_factors(encoding, term)
+    piece = Piece(encoding, chosen)
+    return _TermColumns(term, piece, Z[:, list(chosen)], common, tuple(notices))
+
+
+def _diagonal_factors(encoding: Encoding, term: GroupTerm) -> list[Finding]:
+    """Say it where ``||`` stands beside a category, which other programs read otherwise."""
+    several = [text for text, columns in encoding.terms if len(columns) > 1]
+    if not several:
+        return []
+    text = (
+        f"{group_text(term)}: no two coefficients correlate, those of {listed(several)} neither; "
+        "lme4 1.1 reads || so that the coefficients of one category keep their correlations"
+    )
+    return [Finding("diagonal-categories", "note", text)]
+
+
+def _is_constant_within(column: np.ndarray, grouping: Grouping) -> bool:
+    """Whether a column that is no constant has one value in each level."""
+    first = np.zeros(grouping.n_levels)
+    first[grouping.codes] = column
+    return bool((column == first[grouping.codes]).all() and (column != column[0]).any())
+
+
+def _stay_common(common: Piece, term: GroupTerm) -> Finding:
+    one = len(common.names) == 1
+    text = (
+        f"{listed(common.names)} {'says' if one else 'say'} nothing new within a level of "
+        f"{term.factor!r}, so {'it keeps' if one else 'each keeps'} one common coefficient"
+    )
+    return Finding("common-coefficient", "note", text)
+
+
+def _from_prior(levels: pd.Index[Any], column: str, term: GroupTerm) -> Finding:
+    one = len(levels) == 1
+    text = (
+        f"{len(levels)} {'level' if one else 'levels'} of {term.factor!r} with several rows "
+        f"{'does' if one else 'do'} not tell {'its' if one else 'their'} own coefficient of "
+        f"{column!r}, which comes from its prior alone: {listed(levels)}"
+    )
+    return Finding("own-from-prior", "warning", text)
+
+
+def _constant_within(column: str, term: GroupTerm) -> Finding:
+    text = (
+        f"{column!r} does not vary within any level of {term.factor!r}: in {group_text(term)} its "
+        "random effect changes how much levels differ from each other, not a slope within them"
+    )
+    return Finding("constant-within-levels", "note", text)
+
+
+def _group(
+    grouping: Grouping, terms: Iterable[_TermColumns], X: np.ndarray, population: tuple[str, ...]
+) -> GroupDesign:
+    """All columns that vary over one factor, a block for each term of the formula."""
+    names: list[str] = []
+    blocks: list[Block] = []
+    own = [t for t in terms if t.term.factor == grouping.factor]
+    for part in own:
+        twice = [n for n in part.piece.names if n in names]
+        if twice:
+            raise DataError(
+                f"{twice[0]!r} varies twice over {grouping.factor!r}, in "
+                f"{' + '.join(group_text(t.term) for t in own)}; two standard deviations for one "
+                "column cannot be told apart. Keep one, e.g. (x | g), or (1 | g) + (0 + x | g)",
+                "repeated-group-column",
+            )
+        blocks.append(Block(len(names), len(names) + len(part.piece.names), part.term.covariance))
+        names += part.piece.names
+    Z = np.concatenate([t.Z for t in own], axis=1)
+    places = np.array([_place(n, Z[:, k], X, population) for k, n in enumerate(names)], dtype=int)
+    dropped = tuple(dict.fromkeys(n for t in own for n in t.piece.encoding.dropped))
+    return GroupDesign(grouping, tuple(names), Z, tuple(blocks), places, dropped)
+
+
+def _place(name: str, column: np.ndarray, X: np.ndarray, population: tuple[str, ...]) -> int:
+    """Position of the same column in X, or -1."""
+    at = population.index(name) if name in population else -1
+    return at if at >= 0 and np.array_equal(X[:, at], column) else -1
+
+
+def _group_notices(design: Design) -> tuple[Finding, ...]:
+    found = []
+    for group in design.groups:
+        single = group.grouping.levels[group.grouping.n_rows == 1]
+        n_levels, factor = group.grouping.n_levels, group.factor
+        if len(single) and design.has_sigma:
+            have = "has" if len(single) == 1 else "have"
+            text = f"{len(single)} of {n_levels} levels of {factor!r} {have} one row: "
+            found.append(Finding("levels-with-one-row", "note", text + listed(single)))
+        n_effects = n_levels * len(group.terms)
+        if n_effects >= design.n and design.has_sigma:
+            text = (
+                f"{factor!r} has {n_effects} coefficients ({n_levels} levels, {len(group.terms)} "
+                f"each) for {design.n} rows: their spread and the residual are told apart weakly"
+            )
+            found.append(Finding("many-coefficients", "warning", text))
+    return tuple(found)

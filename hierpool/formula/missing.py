@@ -1,0 +1,75 @@
+"""Rows with missing values: left out, counted, and named in every error that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
+
+from hierpool.core.errors import DataError
+from hierpool.core.findings import Finding
+from hierpool.formula.tables import kind_of, rows_named
+
+_MERGED = 0.5  # share of empty cells from which a column may come from merged cells
+
+
+def drop_missing(
+    frame: pd.DataFrame, factors: Iterable[str]
+) -> tuple[pd.DataFrame, tuple[Finding, ...]]:
+    """Rows without a missing value, and one Finding that counts the others for each column."""
+    missing = frame.isna()
+    incomplete = missing.any(axis=1).to_numpy()
+    if not incomplete.any():
+        return frame, ()
+    groups = set(factors)
+    for name, column in frame.items():
+        if name in groups or kind_of(column) in ("text", "category"):
+            _check_not_merged(column, str(name), name in groups)
+    counts = ", ".join(
+        f"{count} in {'group ' if name in groups else ''}{name!r}"
+        for name, count in missing.sum().items()
+        if count
+    )
+    dropped = int(incomplete.sum())
+    if dropped == len(frame):
+        raise DataError(
+            f"no row is left: each of the {dropped} rows has a missing value ({counts}). Fill "
+            "them in, or leave the emptiest column out of the formula",
+            "no-rows",
+        )
+    text = (
+        f"{dropped} of {len(frame)} rows left out because of missing values: {counts} "
+        f"({rows_named(frame.index[incomplete])})"
+    )
+    return frame.loc[~incomplete], (Finding("rows-dropped", "warning", text),)
+
+
+def _check_not_merged(column: pd.Series[Any], name: str, is_group: bool) -> None:
+    """Raise where labels stand in the first row of each block only, as from merged cells."""
+    there = column.notna().to_numpy()
+    if not there[0] or there.sum() < 2 or (~there).mean() < _MERGED:
+        return
+    followed = ~there[1:][there[:-1]]  # whether an empty cell comes after each label
+    if not (followed.all() or (column[there].is_unique and followed.mean() > _MERGED)):
+        return
+    raise DataError(
+        f"{int((~there).sum())} of {len(column)} rows have no {'group ' if is_group else ''}"
+        f"{name!r}: it stands in the first row of each block, as if from merged cells of a "
+        f"spreadsheet. Fill it down: data[{name!r}] = data[{name!r}].ffill(). If these rows do "
+        f"lack it, leave them out yourself: data = data.dropna(subset=[{name!r}])",
+        "merged-cells",
+    )
+
+
+@contextmanager
+def told(notices: Iterable[Finding]) -> Iterator[None]:
+    """Say in each DataError raised inside which rows had been left out before."""
+    try:
+        yield
+    except DataError as error:
+        for notice in notices:
+            if notice.code == "rows-dropped":
+                error.add(f"Note: {notice.text}")
+        raise

@@ -1,0 +1,138 @@
+"""Text to Spec: our own reading of a formula, bars included.
+
+Every error draws a caret under the character to blame. What stands left of a bar, or outside
+the bars, is only checked and written in one way here; ``hierpool.formula.encoder`` turns it into
+columns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from hierpool.core.errors import ArgumentError, FormulaError
+from hierpool.core.spec import GroupTerm, Spec
+from hierpool.formula.function_calls import Factor, quote
+from hierpool.formula.grammar import Columns, reader_of
+
+
+def parse(text: str) -> Spec:
+    """What a formula in lme4's notation asks for.
+
+    ``(x | g)``: constant and x vary over the levels of g, with a correlation; ``(x || g)``:
+    without; ``(0 + x | g)``: x alone. ``(1 | a/b)`` is ``(1 | a) + (1 | a:b)``. ``offset(x)``: x is
+    added as it is, without a coefficient.
+
+    Examples
+    --------
+    >>> spec = parse("volume ~ time + (time|boar)")
+    >>> spec.formula, spec.population, spec.groups[0].columns
+    ('volume ~ time + (time | boar)', '1 + time', '1 + time')
+    """
+    reader = reader_of(text)
+    tildes = [i for i, t in enumerate(reader.tokens) if t.text == "~"]
+    if not tildes:
+        raise FormulaError(
+            f"there is no ~ in the formula {reader.text!r}",
+            "missing-tilde",
+            reader.text,
+            hint="write the response, a ~ and the predictors: y ~ x + (x | g)",
+        )
+    if len(tildes) > 1:
+        reader.fail("a formula has one ~, this is the second", "two-tildes", tildes[1])
+    at = tildes[0]
+    response = reader.response(0, at)
+    population, groups = reader.right(at)
+    for i in range(at + 1, len(reader.tokens)):
+        if reader.tokens[i].factor == response:
+            reader.fail(
+                f"the response {response.text!r} is among its own predictors",
+                "response-as-predictor",
+                i,
+                "leave it out on the right of the ~",
+            )
+    return make_spec(response.text, population, groups)
+
+
+def make_spec(response: str, population: Columns, groups: Iterable[GroupTerm] = ()) -> Spec:
+    """A Spec whose formula is written from its parts, so that equal models read the same."""
+    terms, offsets = tuple(groups), tuple(f.text for f in population.offsets)
+    written = [population.short, *offsets, *(group_text(t) for t in terms)]
+    formula = f"{response} ~ {' + '.join(written)}"
+    return Spec(formula, response, population.text, terms, offsets=offsets)
+
+
+def with_residuals(spec: Spec, weights: str | None, known_se: str | None) -> Spec:
+    """The spec with a column of weights, or one of known residual sds; None leaves what it has.
+
+    Raises
+    ------
+    ArgumentError
+        Both are given, or what is given is no name of a column.
+    """
+    given: dict[str, object] = {"weights": weights, "known_se": known_se}
+    for word, name in given.items():
+        if name is not None and not (isinstance(name, str) and name.strip()):
+            what = repr(name) if isinstance(name, str) else f"a {type(name).__name__}"
+            raise ArgumentError(
+                f"{word} must be the name of a column; this is {what}. Put the numbers into the "
+                f"data: data['w'] = ..., {word}='w'",
+                "not-a-column-name",
+            )
+    if weights is not None and known_se is not None:
+        raise ArgumentError(
+            f"weights={weights!r} and known_se={known_se!r}: weights share out a residual sd that "
+            "is estimated, and with known_se there is none to estimate. Keep one of them",
+            "weights-and-known-se",
+        )
+    return replace(spec, weights=weights or spec.weights, known_se=known_se or spec.known_se)
+
+
+def group_text(term: GroupTerm) -> str:
+    """One group term in lme4's notation: ``"(time | boar)"``."""
+    bar = "||" if term.covariance == "uncorrelated" else "|"
+    return f"({term.columns.removeprefix('1 + ')} {bar} {factor_text(term.factor)})"
+
+
+def factor_text(factor: str) -> str:
+    """A factor as it must be typed right of a bar."""
+    return factor if ":" in factor and _is_interaction(factor) else quote(factor)
+
+
+def split_factor(factor: str) -> tuple[str, ...]:
+    """The columns of a factor: ``"a:b"`` has two, ``"a"`` one.
+
+    Examples
+    --------
+    >>> split_factor("batch:`my cask`")
+    ('batch', 'my cask')
+    """
+    parts = re.findall(r"`[^`]*`|[^:`]+", factor)
+    return tuple(p.strip("`") for p in parts) if _is_interaction(factor) else (factor,)
+
+
+def _is_interaction(factor: str) -> bool:
+    parts = re.split(r":(?=(?:[^`]*`[^`]*`)*[^`]*$)", factor)
+    return len(parts) > 1 and all(p.isidentifier() or re.fullmatch("`[^`]+`", p) for p in parts)
+
+
+def read_columns(text: str) -> Columns:
+    """The columns that ``"1 + Days"`` and the like ask for; no ~ and no bar may stand in it."""
+    reader = reader_of(text)
+    columns, groups = reader.side(0, len(reader.tokens))
+    if groups:
+        reader.fail_bar_here()
+    return columns
+
+
+def read_offset(text: str) -> Factor:
+    """The factor that ``"offset(log(n))"`` is."""
+    (offset,) = read_columns(text).offsets
+    return offset
+
+
+def read_response(text: str) -> Factor:
+    """The factor left of the ~."""
+    reader = reader_of(text)
+    return reader.response(0, len(reader.tokens))

@@ -1,0 +1,289 @@
+"""Rows of a table: read from any data frame, cleaned, checked and counted.
+
+Columns are named in every message, and rows by the user's own index.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import narwhals.stable.v1 as nw
+import numpy as np
+import pandas as pd
+
+from hierpool.core.errors import DataError, listed, nearest
+from hierpool.core.findings import Finding
+from hierpool.formula.column_types import objects, plain_type
+from hierpool.formula.function_calls import quote
+from hierpool.formula.parse import split_factor
+from hierpool.formula.written_numbers import fail_not_number
+
+Kind = Literal["number", "boolean", "text", "category", "time", "mixed"]
+Role = Literal["weights", "known_se"]
+LEAST, LARGEST = 1e-50, 1e50  # between which the largest value of a column has to lie
+_OBJECTS: dict[str, Kind] = {
+    "string": "text",
+    "boolean": "boolean",
+    "integer": "number",
+    "floating": "number",
+    "mixed-integer-float": "number",
+    "decimal": "number",
+    "empty": "number",
+    "datetime": "time",
+    "datetime64": "time",
+    "date": "time",
+    "timedelta": "time",
+    "period": "time",
+}
+
+
+def read_frame(data: Any) -> pd.DataFrame:
+    """The table as a pandas DataFrame; the user's own object is never changed.
+
+    Takes pandas, polars, pyarrow and whatever else narwhals reads (lazy tables are collected),
+    and a dict of columns. An Enum of polars keeps its order; its Categorical does not.
+    """
+    if isinstance(data, pd.DataFrame):
+        return data
+    if isinstance(data, Mapping):
+        try:
+            return pd.DataFrame(dict(data))
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"this dict is not a table: {error}. Give each name a column of one length: "
+                "{'y': [1.0, 2.0], 'g': ['a', 'b']}",
+                "not-a-table",
+            ) from error
+    try:
+        table = nw.from_native(data)
+    except TypeError as error:
+        raise DataError(
+            f"data must be a table (pandas, polars, pyarrow, or a dict of columns); this is a "
+            f"{type(data).__name__}. Write pandas.DataFrame(...) around it, with named columns",
+            "not-a-table",
+        ) from error
+    if nw.get_level(table) == "interchange":
+        raise DataError(
+            f"a {type(data).__name__} is not read as a table here. Write data.to_pandas()",
+            "not-a-table",
+        )
+    eager = table.collect() if isinstance(table, nw.LazyFrame) else table
+    return pd.DataFrame({name: _to_pandas(eager[name]) for name in eager.columns})
+
+
+def _to_pandas(column: nw.Series[Any]) -> pd.Series[Any]:
+    """One column of another library, with plain dtypes."""
+    if isinstance(column.dtype, nw.Enum):
+        categories = column.cat.get_categories().to_list()
+        return pd.Series(pd.Categorical(column.to_list(), categories=categories))
+    if isinstance(column.dtype, nw.Categorical):
+        return pd.Series(pd.Categorical(column.to_list()))
+    exact = column.dtype.is_decimal() or isinstance(column.dtype, nw.Int128 | nw.UInt128)
+    if (
+        column.dtype.is_integer() and not exact and column.null_count()
+    ):  # numpy would make them floats
+        is_unsigned = column.dtype == nw.UInt64
+        whole = pd.UInt64Dtype() if is_unsigned else pd.Int64Dtype()
+        return pd.Series(column.to_list(), dtype=whole)
+    if column.dtype.is_numeric() and not exact:
+        return pd.Series(column.to_numpy())
+    return objects(column.to_list())
+
+
+def select(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    """The named columns, under their names as text, with the user's index."""
+    if table.columns.nlevels > 1:
+        raise DataError(
+            f"the columns of the data have {table.columns.nlevels} levels of names, and a formula "
+            "names a column by one. Write data.columns = ['_'.join(c) for c in data.columns]",
+            "columns-with-levels",
+        )
+    if len(table) == 0:
+        raise DataError("the data have no rows. Pass a table with rows", "no-rows")
+    written = [str(c) for c in table.columns]
+    chosen: dict[str, pd.Series[Any]] = {}
+    for name in names:
+        places = [i for i, w in enumerate(written) if w == name]
+        if not places:
+            _fail_unknown(name, table, written)
+        if len(places) > 1:
+            raise DataError(
+                f"{len(places)} columns of the data are called {name!r}, so it is not clear which "
+                "is meant. Rename or drop the others",
+                "duplicated-column",
+            )
+        chosen[name] = plain_type(table.iloc[:, places[0]])
+    return pd.DataFrame(chosen, index=table.index)
+
+
+def _fail_unknown(name: str, table: pd.DataFrame, written: Sequence[str]) -> None:
+    if name in [str(n) for n in table.index.names if n is not None]:
+        advice = "it is in the index: pass data.reset_index()"
+    elif alike := [w for w in written if _folded(w) == _folded(name)]:
+        advice = (
+            f"{alike[0]!r} looks the same and is written with other characters. Write "
+            f"data = data.rename(columns={{{alike[0]!r}: {name!r}}})"
+        )
+    else:
+        advice = nearest(name, written)
+    raise DataError(f"column {name!r} is not in the data; {advice}", "unknown-column")
+
+
+def _folded(name: str) -> str:
+    """A name less what cannot be seen: how its letters are composed, blanks at its ends."""
+    return unicodedata.normalize("NFKC", name).strip()
+
+
+def factor_columns(factor: str, table: pd.DataFrame) -> tuple[str, ...]:
+    """Columns that a factor is made of: itself, or ``a`` and ``b`` for ``a:b``."""
+    return (factor,) if factor in [str(c) for c in table.columns] else split_factor(factor)
+
+
+def kind_of(column: pd.Series[Any]) -> Kind:
+    """What a column holds, whatever its dtype."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return "category"
+    if pd.api.types.is_bool_dtype(dtype):
+        return "boolean"
+    if pd.api.types.is_complex_dtype(dtype):
+        return "mixed"
+    if pd.api.types.is_numeric_dtype(dtype):
+        return "number"
+    if pd.api.types.is_datetime64_any_dtype(dtype) or isinstance(dtype, pd.PeriodDtype):
+        return "time"
+    if pd.api.types.is_timedelta64_dtype(dtype):
+        return "time"
+    return _OBJECTS.get(pd.api.types.infer_dtype(column, skipna=True), "mixed")
+
+
+def rows_named(labels: Iterable[object]) -> str:
+    """Words for some rows: ``"rows 5, 17, 23 and 9 more"``."""
+    every = list(labels)
+    return f"{'row' if len(every) == 1 else 'rows'} {listed(every)}"
+
+
+def to_numbers(column: pd.Series[Any], name: str, role: str) -> np.ndarray:
+    """The column as floats; an error where it holds no numbers or infinite ones."""
+    kind = kind_of(column)
+    if kind not in ("number", "boolean"):
+        _fail_not_number(column, name, kind, role)
+    if isinstance(column.dtype, pd.SparseDtype):
+        column = pd.Series(np.asarray(column), index=column.index)
+    try:
+        values = column.to_numpy(dtype=float)
+    except OverflowError:  # a whole number of Python's that no float can hold
+        values = np.array([_as_float(value) for value in column])
+    infinite = np.isinf(values)
+    if infinite.any():
+        raise DataError(
+            f"column {name!r} is infinite in {rows_named(column.index[infinite])}; a model needs "
+            "finite numbers. Correct these values, or make them missing to leave the rows out",
+            "infinite-values",
+        )
+    return values
+
+
+def check_magnitude(values: np.ndarray, name: str) -> None:
+    """Raise where the largest of some numbers is so far from one that products of them are lost."""
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest == 0 or LEAST <= largest <= LARGEST:
+        return
+    unit = f"1e{int(np.floor(np.log10(largest)))}"
+    far = "large" if largest > LARGEST else "small"
+    raise DataError(
+        f"the values of {name!r} are too {far} to calculate with: the largest is {largest:.2g}, and "
+        f"products of such numbers do not fit a float. Change its unit: divide it by {unit}",
+        "out-of-range",
+    )
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf if value > 0 else -np.inf
+
+
+def to_positive(column: pd.Series[Any], name: str, role: Role) -> np.ndarray:
+    """The column of weights or of known residual sds, shape (n,); an error where one is not positive."""
+    values = to_numbers(column, name, role)
+    check_magnitude(values, name)
+    bad = values <= 0
+    if bad.any():
+        means = (
+            "the residual variance of a row is sigma^2 / weight"
+            if role == "weights"
+            else "it is the residual sd of a row"
+        )
+        raise DataError(
+            f"column {name!r} is 0 or negative in {rows_named(column.index[bad])}, and as "
+            f"{role} it must be positive: {means}. Correct these values, or make them missing to "
+            "leave the rows out",
+            "not-positive",
+        )
+    return values
+
+
+def relative_sd(frame: pd.DataFrame, role: Role, name: str) -> np.ndarray:
+    """Shape (n,): residual sd of each row in units of sigma, from weights or known sds."""
+    values = to_positive(frame[name], name, role)
+    return values if role == "known_se" else 1 / np.sqrt(values)
+
+
+def _fail_not_number(column: pd.Series[Any], name: str, kind: Kind, role: str) -> None:
+    if kind == "time":
+        typed = f"data[{name!r}]"
+        raise DataError(
+            f"column {name!r} holds dates or times, and {role} must be a number. Make one, e.g. "
+            f"data['days'] = ({typed} - {typed}.min()).dt.days, and use it",
+            "time-not-number",
+        )
+    fail_not_number(column, name, role)
+
+
+def unused_categories(frame: pd.DataFrame) -> tuple[Finding, ...]:
+    """A note for each categorical column with categories that have no rows."""
+    found = []
+    for name, column in frame.items():
+        if not isinstance(column.dtype, pd.CategoricalDtype):
+            continue
+        unused = list(column.cat.categories.difference(pd.Index(column.unique()), sort=False))
+        if unused:
+            several = f"{len(unused)} categories" if len(unused) > 1 else "one category"
+            text = f"{several} of {name!r} left out, for want of rows: {listed(unused)}"
+            found.append(Finding("unused-categories", "note", text))
+    return tuple(found)
+
+
+def check_factor_names(factors: Iterable[str]) -> None:
+    """Raise where a factor's name is, or makes, a name that the results need for something else."""
+    owner = {
+        "beta": "the coefficients that are common to all",
+        "sigma": "the residual sd",
+        "term": "the names of the coefficients",
+        "chain": "the chains",
+        "draw": "the draws",
+        "obs": "the rows",
+    }
+    for factor in factors:
+        made = [factor, f"{factor}_term", f"{factor}_term_bis"]
+        made += [f"{v}_{factor}" for v in ("u", "coef", "sd", "corr")]
+        clash = next((name for name in made if name in owner), None)
+        if clash is None and "/" not in factor:
+            owner |= dict.fromkeys(made, f"the group {factor!r}")
+            continue
+        why = (
+            f"it would make the name {clash!r}, which stands for {owner[clash]}"
+            if clash
+            else "a / separates the parts of a path where results are stored"
+        )
+        new = f"{factor.replace('/', '_')}{'_group' if clash else ''}"
+        raise DataError(
+            f"the group cannot be called {factor!r} in the results: {why}. Rename the column, "
+            f"data = data.rename(columns={{{factor!r}: {new!r}}}), and write {quote(new)} in the "
+            "formula",
+            "reserved-name",
+        )

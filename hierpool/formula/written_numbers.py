@@ -1,0 +1,253 @@
+"""Numbers and dates that came as text: found at once, with what to type to read them.
+
+A spreadsheet makes text of a whole column for one stray cell, a decimal comma, a percent sign or a
+second row of headings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from hierpool.core.errors import DataError, listed
+from hierpool.formula.function_calls import quote
+
+_NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_THOUSANDS = r"[-+]?[1-9][0-9]{0,2},[0-9]{3}"  # or a number with three decimals
+_ISO = r"[0-9]{4}-[0-9]{2}-[0-9]{2}.*"
+_DATES = (  # formats in which dates are written; several may fit
+    *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d"),
+    *("%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y"),
+)
+_MISSING = {"", "na", "n/a", "nan", "null", "none", "nil", "missing", "unknown", "?", "-", ".", "*"}
+
+
+class _Step(NamedTuple):
+    """One way in which a number is written, and what undoes it."""
+
+    called: str
+    written: str
+    never: str
+    undone: tuple[tuple[str, str, bool], ...]
+
+
+_STEPS = (
+    _Step("blanks around them", r"\s.*|.*\s", "", ((r"^\s+|\s+$", "", True),)),
+    _Step("minus signs that are no hyphens", r"−.*", "", (("−", "-", False),)),
+    _Step("percent signs", r".*[0-9]\s*%", "", ((r"\s*%$", "", True),)),
+    _Step(
+        "thousands parted by blanks or apostrophes",
+        r"[-+]?[0-9]{1,3}(?:[\s'’][0-9]{3})+(?:[.,][0-9]+)?",
+        "",
+        ((r"(?<=[0-9])[\s'’](?=[0-9]{3})", "", True),),
+    ),
+    _Step(
+        "decimal commas and points between thousands",
+        r"[-+]?[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+",
+        r"[-+]?[0-9]*\.(?:[0-9]{1,2}|[0-9]{4,})",
+        ((".", "", False), (",", ".", False)),
+    ),
+    _Step(
+        "commas between thousands",
+        r"[-+]?[0-9]{1,3}(?:,[0-9]{3})+\.[0-9]+|[-+]?[0-9]{1,3}(?:,[0-9]{3}){2,}",
+        r"[-+]?[0-9]*,(?:[0-9]{1,2}|[0-9]{4,})",
+        ((",", "", False),),
+    ),
+    _Step("decimal commas", r"[-+]?[0-9]*,[0-9]+", "", ((",", ".", False),)),
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a column of text can be read as numbers.
+
+    Attributes
+    ----------
+    column
+        The cells as they are, none missing.
+    is_number
+        Whether the cell can be read, shape (n,).
+    typed
+        What the user types for the text that ``pandas.to_numeric`` can read.
+    called
+        What else is written in the cells, such as "decimal commas".
+    ambiguous
+        Whether the commas can also stand between thousands.
+    """
+
+    column: pd.Series[Any]
+    is_number: pd.Series[bool]
+    typed: str
+    called: tuple[str, ...]
+    ambiguous: bool
+
+    @classmethod
+    def of(cls, column: pd.Series[Any], name: str) -> Reading:
+        """Undo what is written around the numbers, and see how many there are."""
+        column = column.astype(object)
+        codes, different = pd.factorize(column.map(str).astype(object))
+        text = pd.Series(different, dtype=object)
+        all_text = column.map(lambda cell: isinstance(cell, str)).all()
+        typed = f"data[{name!r}]{'' if all_text else '.astype(str)'}"
+        called: list[str] = []
+        ambiguous = False
+        for step in _STEPS:
+            if not _any(text, step.written) or (step.never and _any(text, step.never)):
+                continue
+            called.append(step.called)
+            ambiguous = step.called == "decimal commas" and _parts_thousands(text)
+            for old, new, regex in step.undone:
+                text = text.str.replace(old, new, regex=regex)
+                typed += f".str.replace({old!r}, {new!r}{', regex=True' if regex else ''})"
+        found = text.str.fullmatch(_NUMBER).to_numpy(dtype=bool)[codes]
+        is_number = pd.Series(found, index=column.index)
+        return cls(
+            column, is_number, typed if called else f"data[{name!r}]", tuple(called), ambiguous
+        )
+
+    @property
+    def is_mostly_numbers(self) -> bool:
+        """Whether more than half of the cells are numbers."""
+        return bool(self.is_number.mean() > 0.5)
+
+    @property
+    def stray(self) -> pd.Series[Any]:
+        """The cells that are no numbers."""
+        return self.column[~self.is_number]
+
+    def advice(self, name: str) -> str:
+        """What the column holds, and what to type."""
+        n, stray = len(self.column), self.stray
+        how = f" with {' and '.join(self.called)}" if self.called else ""
+        how += " (or with commas between thousands)" if self.ambiguous else ""
+        examples = listed(dict.fromkeys(self.column[self.is_number].map(_shown)), 3)
+        if not len(stray):
+            return f"all {n} cells are numbers{how}, e.g. {examples}. Write {self._typed(name)}"
+        cells = f"{listed(list(dict.fromkeys(stray.map(_shown)))[:3])} in {_rows(stray.index)}"
+        one = len(stray) == 1
+        return (
+            f"{n - len(stray)} of {n} cells are numbers{how}, and {cells} "
+            f"{'is' if one else 'are'} not. Correct {'this cell' if one else 'these cells'}, or make "
+            f"{'it' if one else 'them'} missing: {self._typed(name, ', errors=' + repr('coerce'))}"
+        )
+
+    def _typed(self, name: str, errors: str = "") -> str:
+        ways = [self.typed]
+        if self.ambiguous:
+            ways.append(self.typed.replace("(',', '.')", "(',', '')"))
+        return " or, for thousands, ".join(
+            f"data[{name!r}] = pandas.to_numeric({way}{errors})" for way in ways
+        )
+
+
+def _any(text: pd.Series[Any], pattern: str) -> bool:
+    return bool(text.str.fullmatch(pattern).any())
+
+
+def _parts_thousands(text: pd.Series[Any]) -> bool:
+    """Whether each comma may stand between thousands."""
+    return bool(text[text.str.contains(",", regex=False)].str.fullmatch(_THOUSANDS).all())
+
+
+def _rows(labels: Iterable[object]) -> str:
+    every = list(labels)
+    return f"{'row' if len(every) == 1 else 'rows'} {listed(every)}"
+
+
+def check_no_written_numbers(column: pd.Series[Any], name: str) -> None:
+    """Raise where a column of text that stands as a predictor holds mostly numbers, or dates."""
+    reading = Reading.of(column, name)
+    categories = f"write C({quote(name)}) in the formula where categories are meant"
+    why = "As categories, each different cell would get a coefficient"
+    if reading.is_mostly_numbers:
+        raise DataError(
+            f"column {name!r} is text, but {reading.advice(name)}. {why}; {categories}",
+            "text-not-number",
+        )
+    dates = _dates_advice(reading.column, name)
+    if dates:
+        raise DataError(f"column {name!r} is text that {dates}. {why}; {categories}", "text-dates")
+
+
+def fail_not_number(column: pd.Series[Any], name: str, role: str) -> None:
+    """Raise for text or categories where a number must stand."""
+    reading = Reading.of(column, name)
+    dates = "" if reading.is_mostly_numbers else _dates_advice(reading.column, name)
+    if dates:
+        raise DataError(
+            f"column {name!r} is text that {dates}; {role} must be a number", "text-dates"
+        )
+    said = (
+        reading.advice(name)
+        if reading.is_mostly_numbers
+        else f"it holds e.g. {listed(list(dict.fromkeys(map(_shown, reading.column)))[:3])}"
+    )
+    raise DataError(
+        f"column {name!r} is text or categories, and {role} must be a number: {said}",
+        "text-not-number",
+    )
+
+
+def _shown(cell: Any) -> Any:
+    """A cell as text that can stand in a dict."""
+    return cell if isinstance(cell, str) else str(cell)
+
+
+def _dates_advice(column: pd.Series[Any], name: str) -> str:
+    """What to type for text that holds mostly dates; empty where it does not."""
+    text = column.map(str).astype(object)
+    written = text[text.str.contains(r"[0-9]{2}", regex=True)]
+    if len(written) <= len(text) / 2:
+        return ""
+    iso = text.str.fullmatch(_ISO)
+    if iso.mean() > 0.5:
+        fits, parsed = ["ISO8601"], pd.to_datetime(text, format="ISO8601", errors="coerce").notna()
+    else:
+        sample = written.drop_duplicates()
+        share = {f: pd.to_datetime(sample, format=f, errors="coerce").notna() for f in _DATES}
+        best = max(found.mean() for found in share.values())
+        fits = [f for f, found in share.items() if found.mean() == best > 0.5]
+        if not fits:
+            return ""
+        parsed = pd.to_datetime(text, format=fits[0], errors="coerce").notna()
+    errors = "" if parsed.all() else ", errors='coerce'"
+    typed = f"data[{name!r}]"
+    which = fits[0] if len(fits) == 1 else "..."
+    said = f" (the format is one of {listed(fits)})" if len(fits) > 1 else ""
+    return (
+        f"holds dates, e.g. {listed(list(dict.fromkeys(text))[:2])}. Make a number of them: "
+        f"{typed} = pandas.to_datetime({typed}, format={which!r}{errors}){said}, then "
+        f"data['days'] = ({typed} - {typed}.min()).dt.days, and use days"
+    )
+
+
+def check_no_unit_row(frame: pd.DataFrame, names: Iterable[str]) -> None:
+    """Raise where the first row holds units instead of numbers in the named columns."""
+    units: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        first, cells = frame[name].iloc[0], frame[name].dropna()
+        if not isinstance(first, str) or len(cells) < 3 or not _is_unit(first):
+            continue
+        is_number = Reading.of(cells, name).is_number.to_numpy()
+        if is_number[1:].all() and not is_number[0]:
+            units[name] = first
+    if not units:
+        return
+    held = ", ".join(f"{unit!r} in {name!r}" for name, unit in units.items())
+    plain = all(not Reading.of(frame[name].iloc[1:].dropna(), name).called for name in units)
+    types = "{" + ", ".join(f"{name!r}: float" for name in units) + "}"
+    types = f".astype({types})" if plain else ""
+    raise DataError(
+        f"{_rows(frame.index[:1])} holds {held}, above numbers: it looks like a second heading "
+        f"with units. Leave it out: data = data.iloc[1:]{types}, or read the file with "
+        "skiprows=[1]",
+        "unit-row",
+    )
+
+
+def _is_unit(cell: str) -> bool:
+    return cell.strip().casefold() not in _MISSING and not re.match(r"\s*[-+]?[.,]?[0-9]", cell)

@@ -1,0 +1,491 @@
+"""The builders, the Model that each returns, and the ladder of poolings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from hierpool.bayes.choose import Engine
+from hierpool.bayes.priors.from_user import check_names, dropped_names, names_of, with_user_priors
+from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
+from hierpool.bayes.run import JudgedRun, SamplerSettings
+from hierpool.core.coding import Coding
+from hierpool.core.design import Design
+from hierpool.core.errors import ArgumentError, FitError, listed, nearest
+from hierpool.core.findings import Finding
+from hierpool.core.printable import one_line
+from hierpool.core.spec import Spec
+from hierpool.fits.optimum import LikelihoodFit
+from hierpool.fits.posterior import PosteriorFit
+from hierpool.formula import pooling
+from hierpool.formula.build import build_design, read_frame
+from hierpool.formula.parse import parse, with_residuals
+from hierpool.reml import estimate, pooling_limits
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pymc
+    import xarray as xr
+
+_ENGINES = ("auto", "exact", "nuts")
+_SAMPLERS = ("nutpie", "pymc", "numpyro", "blackjax")
+_LEAST = {"tune": 0, "seed": 0, "draws": 4}  # R-hat and ESS are not defined for fewer draws
+_PYMC_NAMES = {
+    "random_seed": "seed",
+    "nuts_sampler": "sampler",
+    "progressbar": "progress",
+    "njobs": "cores",
+    "nuts": "options",
+    "n_draws": "draws",
+    "samples": "draws",
+    "num_samples": "draws",
+    "warmup": "tune",
+    "num_warmup": "tune",
+    "iter": "draws",
+    "adapt_delta": "target_accept",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Model:
+    """A model of grouped data: rows, columns and priors, ready to be fitted.
+
+    Parameters
+    ----------
+    formula
+        In lme4's notation, e.g. ``"Reaction ~ Days + (Days | Subject)"``. ``offset(x)`` is added
+        to the expected value as it is, without a coefficient.
+    data
+        A pandas DataFrame, or any table that narwhals can read (polars, pyarrow, ...).
+    priors
+        Name -> prior, in place of defaults: ``{"sigma": hp.Prior("HalfNormal", sigma=10)}``. Names
+        are those of the printed table, of a term (``"Days"``), of ``"beta"``, ``"sd_<factor>"``,
+        ``"coef_<factor>"`` as a whole, or of a factor. A PreliZ distribution or a PyMC variable
+        (``pm.HalfNormal.dist(10)``) serves as well. A prior is on the scale of the data as they
+        are, and puts the priors of its whole block there.
+    weights
+        Column of weights, as lme4 and SAS mean them: the residual variance of a row is
+        sigma^2 / weight, and sigma is estimated. It says how precise a row is, not how often it
+        stands there.
+    known_se
+        Column of standard errors: the residual sd of each row is known, as in a meta-analysis,
+        and there is no sigma, nor a prior of it. Defaults of the other priors are as ever, scaled
+        by the sd of the response. Groups may then have one row a level.
+
+    Attributes
+    ----------
+    design
+        The rows and columns.
+    priors
+        A table that prints: each prior with its meaning in the response's units.
+
+    Raises
+    ------
+    FormulaError
+        The formula cannot be read; a caret shows where.
+    DataError
+        The data cannot be used with this formula; the message says what to change.
+    PriorError
+        A prior that is misnamed, improper or of the wrong support.
+    """
+
+    design: Design
+    priors: ModelPriors
+
+    def __init__(
+        self,
+        formula: str | Spec,
+        data: Any,
+        priors: Mapping[str, Any] | None = None,
+        *,
+        weights: str | None = None,
+        known_se: str | None = None,
+    ) -> None:
+        spec = formula if isinstance(formula, Spec) else parse(formula)
+        spec = with_residuals(spec, weights, known_se)
+        self._set(build_design(spec, data), priors)
+
+    def _set(self, design: Design, priors: Mapping[str, Any] | None) -> None:
+        chosen = default_priors(design)
+        if priors is not None:
+            chosen = with_user_priors(chosen, design, priors)
+        object.__setattr__(self, "design", design)
+        object.__setattr__(self, "priors", chosen)
+
+    def with_priors(self, priors: Mapping[str, Any]) -> Model:
+        """The same model with these priors, and defaults for all others."""
+        model = object.__new__(Model)
+        model._set(self.design, priors)
+        return model
+
+    @property
+    def formula(self) -> str:
+        """The formula, in lme4's notation."""
+        return self.design.spec.formula
+
+    @property
+    def notices(self) -> tuple[Finding, ...]:
+        """What happened to the data on the way: rows left out, unused categories, common terms."""
+        return self.design.notices
+
+    def to_pymc(
+        self, parameterization: Literal["noncentered", "centered"] = "noncentered"
+    ) -> pymc.Model:
+        """An ordinary ``pymc.Model`` of the same model, every coefficient explicit.
+
+        Parameters
+        ----------
+        parameterization
+            ``"noncentered"``: standard normals scaled by the sds, safe where levels have few rows.
+            ``"centered"``: the deviations themselves, faster where levels have many rows.
+        """
+        from hierpool.bayes.nuts import pymc_model
+
+        return pymc_model.build(self.design, self.priors, parameterization)
+
+    def fit(
+        self,
+        engine: Literal["auto", "exact", "nuts"] = "auto",
+        *,
+        draws: int = 1000,
+        tune: int = 1000,
+        chains: int = 4,
+        cores: int | None = None,
+        seed: int | None = None,
+        sampler: str = "nutpie",
+        target_accept: float | None = None,
+        progress: bool = True,
+        options: Mapping[str, Any] | None = None,
+        **unknown: Any,
+    ) -> PosteriorFit:
+        """Draw from the posterior.
+
+        Parameters
+        ----------
+        engine
+            ``"exact"``: coefficients integrated out, theta drawn by independence sampling, in
+            milliseconds; raises an error that carries the fit where its draws cannot be trusted.
+            ``"nuts"``: NUTS on the full PyMC model. ``"auto"``: exact where the model allows it,
+            NUTS otherwise or after a bad verdict, announced and recorded.
+        draws, tune, chains
+            Draws and warm-up draws of each chain, and number of chains.
+        cores
+            Processes or threads to use; None for as many as there are, at most one a chain.
+        seed
+            The same seed gives the same draws on one machine and version. None: a fresh seed,
+            recorded in ``fit.info``.
+        sampler
+            ``"nutpie"``, ``"pymc"``, ``"numpyro"`` or ``"blackjax"``; for NUTS only.
+        target_accept
+            Acceptance that NUTS aims for; None for the sampler's own default.
+        progress
+            Show a bar on anything over a second.
+        options
+            What only this sampler knows, passed on after a check of the names.
+
+        Raises
+        ------
+        ArgumentError
+            An unknown argument or choice.
+        FitError
+            ``engine="exact"`` and draws that cannot be trusted; ``error.fit`` has them.
+        MissingPackageError
+            The sampler's package is not installed.
+        """
+        _check_arguments(
+            unknown, engine, draws=draws, tune=tune, chains=chains, cores=cores, seed=seed
+        )
+        if sampler not in _SAMPLERS:
+            raise ArgumentError(
+                f"no sampler {sampler!r}: {nearest(sampler, _SAMPLERS)}", "unknown-sampler"
+            )
+        if target_accept is not None and not 0 < target_accept < 1:
+            raise ArgumentError(
+                f"target_accept={target_accept!r} must be between 0 and 1, e.g. 0.9",
+                "sampler-argument",
+            )
+        from hierpool.bayes import choose
+
+        settings = SamplerSettings(
+            draws,
+            tune,
+            chains,
+            cores,
+            choose.fresh_seed() if seed is None else seed,
+            sampler,
+            target_accept,
+            progress,
+            dict(options or {}),
+        )
+        return fitted(self.design, self.priors, engine, settings)
+
+    def prior_predictive(self, draws: int = 500, seed: int | None = None) -> xr.DataTree:
+        """Draws from the priors and the responses they predict, before the data are looked at.
+
+        Returns
+        -------
+        DataTree
+            Groups ``prior`` (variables as in a posterior), ``prior_predictive`` (``y``, dims
+            chain, draw, obs) and ``observed_data``: what ``az.plot_ppc_dist`` and others read.
+        """
+        from hierpool.bayes import choose
+        from hierpool.bayes.simulate import prior_tree
+
+        _check_arguments({}, "auto", draws=draws, seed=seed)
+        return prior_tree(
+            self.design, self.priors, draws, choose.fresh_seed() if seed is None else seed
+        )
+
+    def prior_check(self, draws: int = 500, seed: int | None = None) -> pd.DataFrame:
+        """What the priors expect of the data, in the response's units, beside the data.
+
+        Index (factor, statistic): spread and extremes of level means and of slopes within levels,
+        spread within levels, extremes of rows. ``observed``; ``mean``, ``median``, ``sd`` and
+        interval of responses drawn from the priors; ``p``, the share of these that is larger. Near
+        0 or 1 the priors hardly allow for the data; medians far above the data are vague.
+        """
+        from hierpool.checks.accuracy import replicated
+
+        drawn = self.prior_predictive(draws, 0 if seed is None else seed)
+        responses = drawn["prior_predictive"]["y"].to_numpy()[0].T
+        return replicated.beside(self.design, responses, "data")
+
+    def reml(self) -> LikelihoodFit:
+        """REML fit with BLUPs; least squares for complete and no pooling, its limits."""
+        return optimum(self.design, "REML")
+
+    def ml(self) -> LikelihoodFit:
+        """Maximum-likelihood fit with BLUPs; least squares for complete and no pooling."""
+        return optimum(self.design, "ML")
+
+    @cached_property
+    def _sizes(self) -> str:
+        lines = [f"rows    {self.design.n} of {self.design.label or 'the data'}"]
+        for factor, grouping in self.design.groupings.items():
+            rows = grouping.n_rows
+            lines.append(
+                f"levels  {grouping.n_levels} of {factor}, rows per level "
+                f"min {rows.min()}, median {np.median(rows):g}, max {rows.max()}"
+            )
+        spec = self.design.spec
+        if spec.weights:
+            lines.append(f"weights {spec.weights}: residual variance sigma^2 / {spec.weights}")
+        if spec.known_se:
+            lines.append(f"residual sd known: {spec.known_se}")
+        return "\n".join(map(one_line, lines))
+
+    def __repr__(self) -> str:
+        pooled = {
+            "complete": "complete pooling",
+            "none": "no pooling",
+            "partial": "partial pooling",
+        }
+        head = one_line(f"Model {self.formula}   ({pooled[self.design.spec.pooling]})")
+        notices = [str(f) for f in self.notices]
+        return "\n".join([head, self._sizes, *notices, "priors", repr(self.priors)])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        head = "<br>".join(escape(line) for line in repr(self).split("\npriors\n")[0].splitlines())
+        return f"<p>{head}</p>{self.priors._repr_html_()}"
+
+
+def optimum(design: Design, method: Literal["REML", "ML"]) -> LikelihoodFit:
+    """REML or ML fit of a design; least squares for complete and no pooling, the limits of both."""
+    pooled = design.spec.pooling
+    if pooled == "complete":
+        return LikelihoodFit(design, pooling_limits.complete_pooling(design))
+    if pooled == "none":
+        return LikelihoodFit(design, pooling_limits.no_pooling(design))
+    return LikelihoodFit(design, estimate.estimate(design, method))
+
+
+def fitted(
+    design: Design, priors: ModelPriors, engine: Engine, settings: SamplerSettings
+) -> PosteriorFit:
+    """The posterior of a design under these priors; a FitError carries it as well."""
+    from hierpool.bayes import choose
+
+    try:
+        return PosteriorFit.from_run(design, priors, choose.run(design, priors, engine, settings))
+    except FitError as error:
+        if isinstance(error.fit, JudgedRun):
+            error.fit = PosteriorFit.from_run(design, priors, error.fit)
+        raise
+
+
+def complete_pooling(
+    formula: str,
+    data: Any,
+    group: str | None = None,
+    *,
+    priors: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    known_se: str | None = None,
+) -> Model:
+    """One line for all rows: ``y ~ x``.
+
+    Parameters
+    ----------
+    formula
+        Without bars, e.g. ``"volume ~ time"``.
+    data
+        A DataFrame.
+    group
+        Only names the levels, so that fits can be compared level by level.
+    priors, weights, known_se
+        As in ``Model``.
+    """
+    spec = pooling.question(formula, weights, known_se)
+    return Model(pooling.complete_pooling_spec(spec, group), data, priors)
+
+
+def no_pooling(
+    formula: str,
+    data: Any,
+    group: str,
+    *,
+    priors: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    known_se: str | None = None,
+) -> Model:
+    """A line for each level: own coefficients, one residual sd, wide independent priors.
+
+    Predictors that are constant within levels keep one common coefficient, and are named.
+    ``priors``, ``weights`` and ``known_se`` are as in ``Model``.
+    """
+    spec = pooling.question(formula, weights, known_se)
+    return Model(pooling.no_pooling_spec(spec, group), data, priors)
+
+
+def varying_intercept(
+    formula: str,
+    data: Any,
+    group: str,
+    *,
+    priors: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    known_se: str | None = None,
+) -> Model:
+    """Levels differ by their intercept: ``y ~ x + (1 | g)``.
+
+    ``priors``, ``weights`` and ``known_se`` are as in ``Model``.
+    """
+    spec = pooling.question(formula, weights, known_se)
+    return Model(pooling.varying_intercept_spec(spec, group), data, priors)
+
+
+def varying_slope(
+    formula: str,
+    data: Any,
+    group: str,
+    slopes: str | Sequence[str] | None = None,
+    *,
+    correlated: bool = True,
+    intercept: bool = True,
+    priors: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    known_se: str | None = None,
+) -> Model:
+    """Levels differ by intercept and slopes: ``y ~ x + (x | g)``.
+
+    Parameters
+    ----------
+    formula, data, group
+        As in the other builders.
+    slopes
+        The terms whose coefficients vary; default: those that vary within levels.
+    correlated
+        False: ``(x || g)``, no correlation between intercept and slopes.
+    intercept
+        False: ``(0 + x | g)``, the levels share one intercept.
+    priors, weights, known_se
+        As in ``Model``.
+    """
+    frame = read_frame(data)
+    spec = pooling.question(formula, weights, known_se)
+    spec = pooling.varying_slope_spec(spec, frame, group, slopes, correlated, intercept)
+    return Model(spec, frame, priors)
+
+
+def pooling_ladder(
+    formula: str,
+    data: Any,
+    group: str,
+    *,
+    priors: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    known_se: str | None = None,
+) -> dict[str, Model]:
+    """The models from one line for all to a line each, name -> Model, in this order.
+
+    ``complete_pooling``, ``varying_intercept``, ``varying_slope_only``,
+    ``varying_slope_uncorrelated``, ``varying_slope``, ``no_pooling``. Without a predictor that
+    varies within levels the three rungs with slopes are left out. Each rung takes those of
+    ``priors`` whose names it has. ``weights`` and ``known_se`` are as in ``Model``.
+    """
+    frame, spec = read_frame(data), pooling.question(formula, weights, known_se)
+
+    def slopes(correlated: bool = True, intercept: bool = True) -> Model:
+        made = pooling.varying_slope_spec(spec, frame, group, None, correlated, intercept)
+        return Model(made, frame)
+
+    ladder = {
+        "complete_pooling": Model(pooling.complete_pooling_spec(spec, group), frame),
+        "varying_intercept": Model(pooling.varying_intercept_spec(spec, group), frame),
+    }
+    if pooling.slopes_that_vary(spec, frame, group):
+        slopes_only = slopes(intercept=False)
+        if not Coding.from_columns(slopes_only.design.groups[0].Z).has_constant:
+            ladder["varying_slope_only"] = slopes_only
+        ladder["varying_slope_uncorrelated"] = slopes(correlated=False)
+        ladder["varying_slope"] = slopes()
+    ladder["no_pooling"] = Model(pooling.no_pooling_spec(spec, group), frame)
+    if priors is None:
+        return ladder
+    dropped = frozenset().union(*(dropped_names(m.design) for m in ladder.values()))
+    every = [model.priors for model in ladder.values()]
+    check_names(priors, every, f"the ladder of {formula}", dropped)
+    return {name: model.with_priors(_known(priors, model)) for name, model in ladder.items()}
+
+
+def _known(priors: Mapping[str, Any], model: Model) -> dict[str, Any]:
+    names = names_of(model.priors)
+    return {name: prior for name, prior in priors.items() if name in names}
+
+
+def _check_arguments(unknown: Mapping[str, Any], engine: str, **counts: Any) -> None:
+    for name in unknown:
+        known = [
+            "draws",
+            "tune",
+            "chains",
+            "cores",
+            "seed",
+            "sampler",
+            "target_accept",
+            "progress",
+            "options",
+        ]
+        hint = (
+            f"did you mean {_PYMC_NAMES[name]!r}?" if name in _PYMC_NAMES else nearest(name, known)
+        )
+        raise ArgumentError(f"fit() has no argument {name!r}: {hint}", "unknown-argument")
+    if engine not in _ENGINES:
+        raise ArgumentError(
+            f"engine={engine!r}: choose one of {listed(_ENGINES)}", "unknown-choice"
+        )
+    for name, value in counts.items():
+        if value is None:
+            continue
+        least = _LEAST.get(name, 1)
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole or value < least:
+            raise ArgumentError(
+                f"{name}={value!r} must be a whole number of at least {least}", "bad-count"
+            )

@@ -1,0 +1,139 @@
+"""Case deletion: how far the fixed effects move when a level is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hierpool.core.errors import ArgumentError, DataError, listed
+from hierpool.plots.sheet import lines as line
+from hierpool.plots.sheet.layout import Picture, settle, sheet, titled
+from hierpool.plots.sheet.level_rows import LevelRows, add_panels, guide, level_rows
+from hierpool.plots.sheet.style import NONE, PARTIAL, RULE, styled
+from hierpool.plots.sheet.tables import rounded, some
+
+_MOST = 30
+_MOST_TERMS = 4
+_LARGE = 1.0  # standard errors, as in hp.check
+_RARE = 0.01
+_COOK = "Cook's distance"
+
+
+def influence(
+    table: Any, *, factor: str | None = None, most: int = _MOST, response: str = "", label: str = ""
+) -> Figure:
+    """Levels whose absence would move the fixed effects most: a panel a coefficient, and Cook's distance.
+
+    Each bar is the coefficient less what it is without the level, in standard errors.
+
+    Parameters
+    ----------
+    table
+        ``hp.influence(reml)``; or the REML, ML or least-squares fit.
+    factor
+        Whose levels are left out, where ``table`` is a fit; default the first.
+    most
+        How many levels to show, the most influential first.
+    response, label
+        Names of the response and of the data for the title; a fit knows its own.
+
+    Raises
+    ------
+    ArgumentError
+        A posterior, or no such factor.
+    DataError
+        A table that ``hp.influence`` did not make.
+    UnsupportedModelError
+        A model without levels, or without common coefficients.
+    """
+    if not isinstance(table, pd.DataFrame):
+        from hierpool.checks.residuals.influence import influence as influences
+
+        fit = table
+        line.check_drawable(fit, "design", "influence(model.reml())")
+        table = influences(fit, line.choose_grouping(fit.design, factor).factor)
+        response, label = response or fit.design.spec.response, label or fit.design.label
+    if "pareto_k" in table.columns:
+        raise ArgumentError(
+            "this picture shows the influence on a REML, ML or least-squares fit, with Cook's "
+            "distance; a posterior's is the table hp.influence(fit). Write "
+            "hp.plots.influence(model.reml()).",
+            "cannot-be-drawn",
+        )
+    shifts = [c for c in table.columns if str(c).startswith("shift[")]
+    missing = [c for c in ("cook", "largest") if c not in table.columns]
+    if missing or not shifts or not len(table):
+        raise DataError(
+            f"this table has {listed(table.columns, most=20)}, and no influence of levels: pass "
+            "hp.influence(reml), or the fit.",
+            "unknown-column",
+        )
+    with styled():
+        figure = _draw(table, shifts, most, response, label)
+        settle(figure)
+    return figure
+
+
+def _draw(
+    table: pd.DataFrame, shifts: Sequence[str], most: int, response: str, label: str
+) -> Picture:
+    factor = table.index.get_level_values("factor")[0]
+    order = np.argsort(-table["largest"].to_numpy(), kind="stable")[:most]
+    shown, columns = table.iloc[order], shifts[:_MOST_TERMS]
+    rows = level_rows(list(shown.index.get_level_values("level")), len(columns) + 1)
+    titles = [*(c.removeprefix("shift[").removesuffix("]") for c in columns), _COOK]
+    of = f" of {response}" if response else ""
+    figure = sheet(
+        titled(f"What leaving out a level of {factor} does to the coefficients{of}", label),
+        rows.height + 0.5,
+        caption=_caption(table, shown, len(shifts) - len(columns)),
+        x_label="shift, in standard errors of the coefficient; Cook's distance",
+    )
+    (panels,) = add_panels(figure, rows, titles)
+    guide(panels, rows, rows.blocks[0])
+    odd = (shown["p"] < _RARE).to_numpy() if "p" in shown else np.zeros(len(shown), dtype=bool)
+    for ax, column in zip(panels, [*columns, "cook"], strict=True):
+        _draw_panel(ax, shown[column].to_numpy(dtype=float), odd, rows)
+    reach = max(1.1 * float(np.nanmax(np.abs(shown[list(columns)].to_numpy()))), 1.1 * _LARGE)
+    for ax in panels[:-1]:
+        ax.set_xlim(-reach, reach)
+        for side in (-_LARGE, _LARGE):
+            ax.axvline(side, color=NONE.color, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
+    panels[-1].set_xlim(left=0)
+    return figure
+
+
+def _draw_panel(ax: Axes, values: np.ndarray, odd: np.ndarray, rows: LevelRows) -> None:
+    heights = -np.arange(len(values), dtype=float)
+    ax.axvline(0, color=RULE, linewidth=0.7, zorder=1)
+    for chosen, look in ((~odd, PARTIAL), (odd, NONE)):
+        at, long = heights[chosen], np.nan_to_num(values[chosen])
+        ax.hlines(at, 0, long, color=look.color, linewidth=1.6 * rows.thickness, zorder=2)
+        ax.plot(values[chosen], at, zorder=3, **look.dots(4.0 * max(rows.thickness, 0.5)))
+
+
+def _caption(table: pd.DataFrame, shown: pd.DataFrame, left_out: int) -> str:
+    words = []
+    if len(shown) < len(table):
+        words.append(f"The {len(shown)} of {len(table)} levels that move a coefficient most.")
+    first = shown.iloc[0]
+    name = first.name[-1] if isinstance(first.name, tuple) else first.name
+    words.append(
+        f"Coefficient less what it is without the level; most: {rounded(float(first['largest']))} "
+        f"standard errors ({some([name])}). Dashed: one standard error."
+    )
+    if "p" in table:
+        odd = table.index[table["p"] < _RARE].get_level_values("level")
+        words.append(
+            f"Rings: more than a level with such rows would do by chance ({some(odd)})."
+            if len(odd)
+            else "No level moves them more than one with such rows would by chance."
+        )
+    if left_out:
+        words.append(f"{left_out} more coefficients are in the table.")
+    return " ".join(words)

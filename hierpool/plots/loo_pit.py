@@ -1,0 +1,144 @@
+"""Leave-one-out probability integral transforms: whether predictions of rows are calibrated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import stats
+
+from hierpool.core.errors import DataError
+from hierpool.draws.uniformity import BAND, UniformRanks, uniform_ranks
+from hierpool.plots.sheet import lines as line
+from hierpool.plots.sheet.layout import WIDTH, dress, settle, sheet, titled, write_axis_labels
+from hierpool.plots.sheet.style import FAINT, NONE, PARTIAL, RULE, styled
+
+_POINTS = 99  # at which the distribution is compared with the uniform one
+_HEIGHT = 2.3
+_RARE = 0.01
+
+
+def loo_pit(fit: Any, *, response: str = "", label: str = "") -> Figure:
+    """Where each row falls in the distribution predicted for it from all others.
+
+    Left, the share of rows below each probability, less that probability: a line that leaves the
+    band is not calibrated. The band is that of independent rows; those of one level depend on each
+    other and stay closer to zero, which ``hp.check`` takes account of. Right, the same as a
+    histogram. A heap in the middle: predictions too wide, or residuals with heavy tails; heaps at
+    both ends: too narrow; a slope: predicted too low or high.
+
+    Parameters
+    ----------
+    fit
+        A posterior; or ``fit.loo_pit()``, or other probabilities that should be uniform.
+    response, label
+        Names of the response and of the data for the title; a fit knows its own.
+
+    Raises
+    ------
+    DataError
+        Values that are no probabilities.
+    UnsupportedModelError
+        A fit that has no draws, or whose coefficients cannot be integrated out.
+    """
+    if isinstance(fit, (xr.DataArray, pd.Series, np.ndarray, list)):
+        values = np.asarray(fit, dtype=float).ravel()
+    else:
+        line.check_has_draws(fit, "loo_pit(fit)")
+        response, label = response or fit.design.spec.response, label or fit.design.label
+        values = fit.loo_pit().to_numpy()
+    known = values[np.isfinite(values)]
+    if not len(known) or known.min() < -1e-9 or known.max() > 1 + 1e-9:
+        raise DataError(
+            "loo_pit() shows probabilities between 0 and 1; pass the fit, or fit.loo_pit().",
+            "not-probabilities",
+        )
+    with styled():
+        return _draw(np.clip(known, 0, 1), len(values) - len(known), response, label)
+
+
+def _draw(values: np.ndarray, n_missing: int, response: str, label: str) -> Figure:
+    ranks = np.minimum((values * (_POINTS + 1)).astype(int), _POINTS)
+    uniform = uniform_ranks(len(values), _POINTS)
+    p = uniform.p_value(uniform.closeness(ranks))
+    of = f" of {response}" if response else ""
+    figure = sheet(
+        titled(f"Are the predictions{of} calibrated?", label),
+        _HEIGHT,
+        caption=_caption(values, p, n_missing),
+    )
+    left, right = figure.subplots(1, 2)
+    _draw_difference(left, ranks, uniform, p)
+    _draw_histogram(right, values, p)
+    settle(figure)
+    return figure
+
+
+def _draw_difference(ax: Axes, ranks: np.ndarray, uniform: UniformRanks, p: float) -> None:
+    dress(ax)
+    band = uniform.band()
+    at = band["rank"].to_numpy() / (_POINTS + 1)
+    below = np.bincount(ranks, minlength=_POINTS + 1).cumsum()[:-1] / len(ranks)
+    ax.fill_between(at, band["lower"] - at, band["upper"] - at, color=FAINT, linewidth=0, zorder=1)
+    ax.axhline(0, color=RULE, linewidth=0.6, zorder=2)
+    ax.step(at, below - at, where="mid", color=_color(p), linewidth=1.2, zorder=3)
+    ax.set_xlim(0, 1)
+    words = "share of rows, less its target"
+    write_axis_labels(ax, "probability predicted for less", words, WIDTH / 2, 0.8 * _HEIGHT)
+
+
+def _color(p: float) -> str:
+    return PARTIAL.color if p >= _RARE else NONE.color
+
+
+def _draw_histogram(ax: Axes, values: np.ndarray, p: float) -> None:
+    dress(ax)
+    n = len(values)
+    bins = int(np.clip(n // 10, 4, 20))
+    low, high = (float(stats.binom.ppf(q, n, 1 / bins)) for q in (_RARE / 2, 1 - _RARE / 2))
+    ax.axhspan(low, high, color=FAINT, linewidth=0, zorder=1)
+    ax.axhline(n / bins, color=RULE, linewidth=0.6, zorder=2)
+    counts, edges = np.histogram(values, bins, (0, 1))
+    ax.stairs(counts, edges, color=_color(p), linewidth=1.2, zorder=3)
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, 1.1 * max(counts.max(), high))
+    write_axis_labels(ax, "probability predicted for less", "rows", WIDTH / 2, 0.8 * _HEIGHT)
+
+
+def _caption(values: np.ndarray, p: float, n_missing: int) -> str:
+    words = [
+        f"Each of {len(values)} rows, predicted from all others. Grey: where independent values "
+        f"are in {100 * BAND:.0f} % of samples, on the left the whole line, on the right each bar. "
+        "Rows of one level depend on each other and stay closer to zero; hp.check takes account of it."
+    ]
+    if p >= _RARE:
+        words.append("The line stays inside.")
+    else:
+        rare = "p < 0.001" if p < 0.001 else f"p = {p:.1g}"
+        words.append(f"The line leaves the band ({rare}): {_shape(values)}.")
+    if n_missing:
+        words.append(f"{n_missing} rows have no value.")
+    return " ".join(words)
+
+
+def _shape(values: np.ndarray) -> str:
+    """In which way the values are not uniform, the plainest way first."""
+    n = len(values)
+    lean = (values.mean() - 0.5) * np.sqrt(12 * n)
+    spread = (((values - 0.5) ** 2).mean() * 12 - 1) * np.sqrt(
+        n / 0.8
+    )  # var of 12 (u - 1/2)^2: 4/5
+    if abs(lean) > max(abs(spread), 3):
+        return f"rows lie {'higher' if lean > 0 else 'lower'} than predicted"
+    if spread > 3:
+        return "rows lie outside more often than predicted, predictions are too narrow"
+    if spread < -3:
+        return (
+            "most rows lie nearer to the middle than predicted, as with predictions that are too "
+            "wide, or residuals with heavy tails"
+        )
+    return "the shape of the residuals is not the predicted one"

@@ -1,0 +1,1 @@
+"""Layout, style, texts and lines that the pictures share."""

@@ -1,0 +1,134 @@
+"""Levels one under the other: how many to a column, how far apart, which of them named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
+
+from hierpool.plots.sheet.layout import EDGE, WIDTH, dress
+from hierpool.plots.sheet.style import FAINT, INK, PANEL, TINY
+from hierpool.plots.sheet.texts import elided, elided_apart, text_width
+
+_CLOSEST = 0.125  # inches between named rows: 7 points and the accents of capitals
+_ONE_COLUMN = 75
+_TWO_COLUMNS = 150
+_TALLEST = 9.0  # inches of a page where not every level is named
+
+
+@dataclass(frozen=True)
+class LevelRows:
+    """Levels one under the other, from the top, in one or two columns.
+
+    Attributes
+    ----------
+    names
+        What to write beside each row; empty for a row without a name.
+    blocks
+        The rows of each column.
+    pitch
+        Inches between rows.
+    """
+
+    names: tuple[str, ...]
+    blocks: tuple[range, ...]
+    pitch: float
+
+    @property
+    def height(self) -> float:
+        """Inches that the rows need, with half a row above and below."""
+        return self.pitch * len(self.blocks[0])
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether rows are too close for a name each."""
+        return self.pitch < _CLOSEST
+
+    @property
+    def n_named(self) -> int:
+        """How many rows have a name."""
+        return sum(1 for name in self.names if name)
+
+    @property
+    def thickness(self) -> float:
+        """Factor for lines and markers: 1 where there is room, less in crowded rows."""
+        return float(np.clip(self.pitch / _CLOSEST, 0.25, 1.0))
+
+    @property
+    def note(self) -> str:
+        """A sentence on rows without a name; empty where all have one."""
+        if self.n_named == len(self.names):
+            return ""
+        return f"{self.n_named} of {len(self.names)} levels are named."
+
+    def positions(self, block: range) -> np.ndarray:
+        """Heights of a column's rows: 0 for the first, -1 for the second."""
+        return -np.arange(len(block), dtype=float)
+
+
+def level_rows(levels: Sequence[object], n_panels: int) -> LevelRows:
+    """Rows for levels in their order from the top, ``n_panels`` panels beside each other.
+
+    A page holds 75 named rows. Up to 150 levels stand in two columns, or in one long column where
+    there are more than two panels; above that the rows close up and some of them are named.
+    """
+    count = len(levels)
+    two = _ONE_COLUMN < count <= _TWO_COLUMNS and n_panels <= 2
+    first = -(-count // 2) if two else count
+    blocks = (range(first), range(first, count)) if two else (range(count),)
+    width = 1.5 if len(blocks) == 1 else 0.9
+    if count > _TWO_COLUMNS:
+        pitch = _TALLEST / count
+        named = np.linspace(0, count - 1, int(_TALLEST / 0.15)).round().astype(int)
+        shown = dict(zip(named, elided_apart([levels[k] for k in named], width, TINY), strict=True))
+        return LevelRows(tuple(shown.get(k, "") for k in range(count)), blocks, pitch)
+    pitch = float(np.clip(4.5 / first, _CLOSEST, 0.24))
+    return LevelRows(tuple(elided_apart(levels, width, TINY)), blocks, pitch)
+
+
+def add_panels(figure: Figure, rows: LevelRows, titles: Sequence[str]) -> list[list[Axes]]:
+    """Panels of each column of rows: a list of columns, each with one panel a title."""
+    wide = len(titles) * len(rows.blocks)
+    grid: GridSpec = figure.add_gridspec(1, wide)
+    beside = max(text_width(name, TINY) for name in rows.names)
+    width = (WIDTH - 2 * EDGE - len(rows.blocks) * (beside + 0.1)) / wide - 0.1
+    columns: list[list[Axes]] = []
+    for b, block in enumerate(rows.blocks):
+        panels: list[Axes] = []
+        for t, title in enumerate(titles):
+            left = panels[0] if panels else None
+            above = columns[0][t] if columns else None
+            ax = figure.add_subplot(grid[0, b * len(titles) + t], sharey=left, sharex=above)
+            dress(ax)
+            ax.set_title(elided(title, width, PANEL), loc="left", fontsize=PANEL, color=INK, pad=3)
+            ax.spines["left"].set_visible(False)
+            panels.append(ax)
+        _name_rows(panels[0], rows, block)
+        columns.append(panels)
+    return columns
+
+
+def _name_rows(ax: Axes, rows: LevelRows, block: range) -> None:
+    """Names left of the panel; as plain texts, which matplotlib draws much faster than ticks."""
+    beside: dict[str, Any] = {"size": TINY, "color": INK, "ha": "right", "va": "center"}
+    for row, height in zip(block, rows.positions(block), strict=True):
+        if rows.names[row]:
+            ax.text(-0.01, height, rows.names[row], transform=ax.get_yaxis_transform(), **beside)
+    ax.set_yticks([])
+    ax.set_ylim(-len(rows.blocks[0]) + 0.4, 0.6)
+
+
+def guide(panels: Sequence[Axes], rows: LevelRows, block: range) -> None:
+    """Faint lines that lead the eye along the rows, where they are not crowded."""
+    if rows.is_crowded:
+        return
+    for ax in panels:
+        ax.hlines(
+            rows.positions(block), 0, 1, transform=ax.get_yaxis_transform(), color=FAINT,
+            linewidth=0.35, zorder=0.5,
+        )  # fmt: skip

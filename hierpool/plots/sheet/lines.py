@@ -1,0 +1,348 @@
+"""Lines of the levels: what a set of coefficients says over a grid of one predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+
+from hierpool.core.design import Design, Grouping
+from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError, listed, nearest
+from hierpool.plots.sheet.style import POOLINGS
+
+_VALUES = ("value", "estimate", "mean")
+GRID = 41
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A fit of ``hierpool.fits.posterior``, as far as a picture needs it."""
+
+    @property
+    def design(self) -> Design:
+        """The rows that were fitted."""
+
+    def fixed_effects(self) -> pd.DataFrame:
+        """Population coefficients."""
+
+    def coefficients(self) -> pd.DataFrame:
+        """Coefficients of the levels."""
+
+
+@runtime_checkable
+class Drawn(Fitted, Protocol):
+    """A fit that has draws, whose means need no diagnostics."""
+
+    def variable(self, name: str) -> Any:
+        """Draws of one variable, dims (chain, draw, ...)."""
+
+
+Table = pd.DataFrame | pd.Series
+Source = Table | tuple[Table | None, Table]
+
+
+@dataclass(frozen=True)
+class Abscissa:
+    """What the panels of levels are drawn over.
+
+    Attributes
+    ----------
+    name
+        Its label.
+    kind
+        ``"number"`` or ``"category"``: a predictor; ``"order"``: the rows of a level in order.
+    values
+        Shape (n,): position of each row.
+    grid
+        Values of the predictor at which lines are evaluated.
+    positions
+        Their positions on the axis.
+    """
+
+    name: str
+    kind: Literal["number", "category", "order"]
+    values: np.ndarray
+    grid: np.ndarray
+    positions: np.ndarray
+
+
+def check_has_draws(fit: object, call: str) -> None:
+    """Raise where a picture of a posterior is given something else.
+
+    Parameters
+    ----------
+    fit
+        What the user passed.
+    call
+        How the function is called, for the message: ``"standard_deviations(fit, reml)"``.
+    """
+    if isinstance(fit, Drawn):
+        return
+    raise UnsupportedModelError(
+        f"this picture shows a posterior, and a {type(fit).__name__} has no draws: call "
+        f"hp.plots.{call} with fit = model.fit().",
+        "no-draws",
+    )
+
+
+def check_drawable(given: object, needs: str, call: str) -> None:
+    """Raise where a picture is given what it cannot be drawn from.
+
+    Parameters
+    ----------
+    given
+        What the user passed.
+    needs
+        Name of an attribute that what can be drawn has.
+    call
+        How the function is called, for the message: ``"residuals(model.fit())"``.
+    """
+    if not hasattr(given, needs):
+        raise ArgumentError(
+            f"this picture cannot be drawn from a {type(given).__name__}: write hp.plots.{call}.",
+            "cannot-be-drawn",
+        )
+
+
+def check_fits_by_name(fits: object, call: str) -> None:
+    """Raise where a picture of several fits is given anything but a dict of them."""
+    if not isinstance(fits, Mapping):
+        raise ArgumentError(
+            f"this picture shows fits by name, not a {type(fits).__name__}: write "
+            f"hp.plots.{call} with fits = {{'pooled': fit_1, 'partial': fit_2}}.",
+            "fits-by-name",
+        )
+    for name, fit in fits.items():
+        if not isinstance(fit, Fitted):
+            raise ArgumentError(
+                f"{name!r} is a {type(fit).__name__}, and this picture shows fits: model.fit() or "
+                "model.reml().",
+                "fit-needed",
+            )
+
+
+def of_fits(fits: Mapping[str, Fitted]) -> tuple[Design, dict[str, Source]]:
+    """Design and lines of the last fit of each pooling, the partially pooled one's design first."""
+    last = {f"{fit.design.spec.pooling}_pooling": fit for fit in fits.values()}
+    last = {{"none_pooling": "no_pooling"}.get(k, k): fit for k, fit in last.items()}
+    if not last:
+        raise ArgumentError(
+            "the dict of fits is empty, so there is nothing to draw: put fits into it by name, "
+            "{'partial': model.fit()}",
+            "fits-by-name",
+        )
+    first = next(
+        last[k] for k in ("partial_pooling", "no_pooling", "complete_pooling") if k in last
+    )
+    return first.design, {name: _of_fit(fit) for name, fit in last.items()}
+
+
+def _of_fit(fit: Fitted) -> Source:
+    if not isinstance(fit, Drawn):
+        own = fit.coefficients() if fit.design.groups else None
+        return (own, fit.fixed_effects())
+
+    def mean(name: str) -> np.ndarray:
+        return np.asarray(fit.variable(name).mean(("chain", "draw")).to_numpy())
+
+    fixed = pd.Series(
+        mean("beta") if fit.design.terms else [],
+        index=pd.Index(fit.design.terms, name="term"),
+        dtype=float,
+    )
+    parts = []
+    for group in fit.design.groups:
+        values = mean(f"coef_{group.factor}").reshape(-1)
+        keys: list[Any] = [[group.factor], group.grouping.levels, group.terms]
+        index = pd.MultiIndex.from_product(keys, names=["factor", "level", "term"])
+        parts.append(pd.Series(values, index=index))
+    return (pd.concat(parts) if parts else None, fixed)
+
+
+def level_coefficients(source: Source, design: Design, grouping: Grouping) -> pd.DataFrame:
+    """Coefficients of every term for every level: levels x terms.
+
+    A level's own coefficient comes first, the common one where it has none; a common one that is
+    NaN says nothing that the levels' own do not, and counts as 0. ``source`` is a table over
+    (factor, level, term), one over term, or a pair of both.
+    """
+    own, fixed = source if isinstance(source, tuple) else (source, None)
+    if own is not None and own.index.nlevels == 1:
+        own, fixed = None, own
+    table = pd.DataFrame(index=grouping.levels)
+    if fixed is not None:
+        for term, value in _values(fixed).items():
+            table[term] = 0.0 if own is not None and np.isnan(value) else float(value)
+    if own is not None:
+        flat = _values(own)
+        flat = flat[flat.index.get_level_values(0) == grouping.factor].droplevel(0)
+        wide = flat.unstack()
+        for term in wide.columns:
+            table[term] = wide[term].reindex(grouping.levels).to_numpy(dtype=float)
+    missing = [t for t in design.terms if t not in table.columns]
+    if missing:
+        raise ArgumentError(
+            f"a line needs a coefficient for each term, and has none for {listed(missing)}. "
+            "Give a pair for terms that do not vary: (fit.coefficients(), fit.fixed_effects())",
+            "unknown-choice",
+        )
+    return table
+
+
+def _values(table: Table) -> pd.Series:
+    if isinstance(table, pd.Series):
+        return table
+    name = next((c for c in _VALUES if c in table.columns), None)
+    if name is None and table.shape[1] != 1:
+        raise DataError(
+            f"a table of coefficients has a column {listed(_VALUES)}; this one has "
+            f"{listed(table.columns)}. Choose one: table[['mean']]",
+            "unknown-column",
+        )
+    return table[name] if name else table.iloc[:, 0]
+
+
+def check_names(lines: Mapping[str, Any]) -> None:
+    """Raise where a line is not one of the three poolings."""
+    for name in lines:
+        if name not in POOLINGS:
+            raise ArgumentError(f"no line {name!r}: {nearest(name, POOLINGS)}", "unknown-choice")
+
+
+def choose_grouping(design: Design, factor: str | None) -> Grouping:
+    """The factor whose levels get a panel each: the one asked for, else the first."""
+    if not design.groupings:
+        raise UnsupportedModelError(
+            f"{design.spec.formula} names no levels to draw. Use complete_pooling(..., group=...).",
+            "no-levels",
+        )
+    if factor is None:
+        return next(iter(design.groupings.values()))
+    if factor not in design.groupings:
+        raise ArgumentError(
+            f"no factor {factor!r}: {nearest(factor, design.groupings)}", "unknown-choice"
+        )
+    return design.groupings[factor]
+
+
+def choose_abscissa(design: Design, grouping: Grouping, x: str | None) -> Abscissa:
+    """The predictor asked for, else the first number or else category that varies within levels.
+
+    Without one the rows of each level are drawn in their order.
+    """
+    if x is not None and x not in design.predictors:
+        raise ArgumentError(
+            f"no predictor {x!r}: {nearest(x, design.predictors)}", "unknown-choice"
+        )
+    names = [x] if x is not None else varying(design, grouping)
+    numbers = [n for n in names if is_number(design, n)]
+    if numbers:
+        values = design.frame[numbers[0]].to_numpy(dtype=float)
+        grid = np.linspace(values.min(), values.max(), GRID)
+        return Abscissa(numbers[0], "number", values, grid, grid)
+    if names:
+        codes, categories = pd.factorize(design.frame[names[0]], sort=True)
+        labels = np.array(list(categories), dtype=object)
+        return Abscissa(names[0], "category", codes.astype(float), labels, np.arange(len(labels)))
+    order = pd.Series(grouping.codes).groupby(grouping.codes).cumcount().to_numpy(dtype=float) + 1
+    ends = np.array([0.5, float(order.max()) + 0.5])
+    return Abscissa(f"row within {grouping.factor}", "order", order, ends, ends)
+
+
+def varying(design: Design, grouping: Grouping) -> list[str]:
+    """Predictors that vary within levels of the factor."""
+    frame = design.frame
+    names = [n for n in design.predictors if n in frame.columns]
+    return [n for n in names if frame[n].groupby(grouping.codes).nunique().max() > 1]
+
+
+def is_number(design: Design, name: str) -> bool:
+    """Whether a predictor is a number, and is used as one."""
+    column = design.frame[name]
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return False
+    sources = design.encoder.sources if design.encoder is not None else ()
+    return all(s.categories is None for s in sources if s.column == name)
+
+
+def typical_rows(design: Design, grouping: Grouping) -> pd.DataFrame:
+    """One row a level: numbers at the level's mean, all else at its commonest value."""
+    first = np.unique(grouping.codes, return_index=True)[1]
+    typical = design.frame.iloc[first].reset_index(drop=True)
+    for name in varying(design, grouping):
+        by_level = design.frame[name].reset_index(drop=True).groupby(grouping.codes)
+        if is_number(design, name):
+            typical[name] = by_level.mean().to_numpy(dtype=float)
+        else:
+            commonest = by_level.agg(lambda column: column.mode().iloc[0])
+            typical[name] = commonest.astype(design.frame[name].dtype).to_numpy()
+    return typical
+
+
+def evaluate(
+    design: Design,
+    grouping: Grouping,
+    abscissa: Abscissa,
+    lines: Mapping[str, pd.DataFrame],
+    codes: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Height of each line, shape (chosen levels, grid); NaN where a level has no such line.
+
+    NaN too where the line would need columns that the model had to drop.
+
+    Parameters
+    ----------
+    design, grouping, abscissa
+        What is drawn.
+    lines
+        Name -> levels x terms.
+    codes
+        Positions of the chosen levels.
+    """
+    m = len(abscissa.grid)
+    frame = typical_rows(design, grouping).iloc[np.repeat(codes, m)].reset_index(drop=True)
+    if abscissa.kind != "order":
+        dtype = float if abscissa.kind == "number" else design.frame[abscissa.name].dtype
+        frame[abscissa.name] = pd.Series(np.tile(abscissa.grid, len(codes))).astype(dtype)
+    encoded = design.encoder.encode(frame)
+    columns = encoded_columns(design, encoded)
+    heights = {
+        name: _height(columns, table.iloc[np.repeat(codes, m)]) for name, table in lines.items()
+    }
+    estimable = encoded.beyond.is_estimable
+    for own in encoded.varying_beyond.values():
+        estimable = estimable & own.is_estimable
+    offset = np.where(estimable, encoded.offset, np.nan)
+    return {name: (v + offset).reshape(len(codes), m) for name, v in heights.items()}
+
+
+def encoded_columns(design: Design, encoded: Any) -> dict[str, np.ndarray]:
+    """Term -> its column for new rows, from the population's columns, else from a group's."""
+    columns = dict(zip(design.terms, encoded.X.T, strict=True))
+    for group in design.groups:
+        for term, values in zip(group.terms, encoded.Z[group.factor].T, strict=True):
+            columns.setdefault(term, values)
+    return columns
+
+
+def _height(columns: Mapping[str, np.ndarray], coefficients: pd.DataFrame) -> np.ndarray:
+    _check_terms(coefficients.columns, columns)
+    height = np.zeros(len(coefficients))
+    for term in coefficients.columns:
+        column = columns[term]
+        # A coefficient that the rows cannot tell does no harm where its column is zero.
+        height += np.where(column == 0, 0.0, column * coefficients[term].to_numpy(dtype=float))
+    return height
+
+
+def _check_terms(terms: Iterable[str], columns: Mapping[str, np.ndarray]) -> None:
+    for term in terms:
+        if term not in columns:
+            raise ArgumentError(
+                f"a line has a coefficient for {term!r}, and the model has no such column: "
+                f"{nearest(term, columns)}",
+                "unknown-choice",
+            )

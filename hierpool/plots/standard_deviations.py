@@ -1,0 +1,195 @@
+"""Standard deviations and correlations: prior, posterior and REML estimate beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hierpool.core.design import Design
+from hierpool.core.errors import ArgumentError, UnsupportedModelError, nearest
+from hierpool.plots.beliefs import MOST, draw_beliefs, read_belief
+from hierpool.plots.sheet import lines as line
+from hierpool.plots.sheet.layout import titled
+from hierpool.plots.sheet.tables import Interval, find_interval
+
+_RESIDUAL = "residual"
+_LEANS = 0.1  # mean of a correlation's prior from which it is explained
+Key = tuple[str, str, str, str]
+
+
+class Posterior(Protocol):
+    """A posterior, as far as these pictures need it."""
+
+    @property
+    def design(self) -> Design:
+        """The rows that were fitted."""
+
+    def variance_components(self) -> pd.DataFrame:
+        """Standard deviations and correlations, with an interval."""
+
+    def prior_spread(self) -> Any:
+        """Draws of the same from their priors, by variable."""
+
+    def variable(self, name: str) -> Any:
+        """Draws of one variable, dims (chain, draw, ...)."""
+
+
+class Optimum(Protocol):
+    """A REML, ML or least-squares fit."""
+
+    @property
+    def method(self) -> str:
+        """Its name."""
+
+    def variance_components(self) -> pd.DataFrame:
+        """Standard deviations and correlations, column ``estimate``."""
+
+
+def standard_deviations(
+    fit: Posterior, reml: Optimum | None = None, *, factor: str | None = None
+) -> Figure:
+    """Prior and posterior of every standard deviation and of sigma, with the REML estimate.
+
+    A panel each, at most nine. A posterior that looks like its prior is one on which the data say
+    little, whatever its interval; a REML estimate of zero beside a posterior well away from zero
+    is the usual case of few levels.
+
+    Parameters
+    ----------
+    fit
+        A posterior.
+    reml
+        The REML or ML fit of the same model, whose estimates are marked.
+    factor
+        Show the standard deviations of this factor only, and sigma. Default: of all.
+
+    Raises
+    ------
+    ArgumentError
+        No such factor.
+    UnsupportedModelError
+        Nothing to show: no pooling or complete pooling with known residual sds.
+    """
+    line.check_has_draws(fit, "standard_deviations(fit, reml)")
+    design = fit.design
+    keys = [k for k in _keys(fit, factor) if k[1] == "sd"]
+    if not keys:
+        raise UnsupportedModelError(
+            f"{design.spec.formula} has no standard deviation to estimate: its levels share no "
+            "distribution, and its residual sds are known. Ask this of partial pooling, "
+            "hp.varying_intercept(...).",
+            "no-random-effects",
+        )
+    title = titled(f"How much {design.spec.response} varies: prior and posterior", design.label)
+    return _draw(fit, reml, keys, title)
+
+
+def correlations(
+    fit: Posterior, reml: Optimum | None = None, *, factor: str | None = None
+) -> Figure:
+    """Prior and posterior of each correlation between coefficients of levels, with the REML estimate.
+
+    A panel each, at most nine. The prior is drawn in the user's own coding: a flat prior at the
+    mean of the predictors need not be flat where they are zero.
+
+    Parameters
+    ----------
+    fit
+        A posterior.
+    reml
+        The REML or ML fit of the same model.
+    factor
+        Show the correlations of this factor only. Default: of all.
+
+    Raises
+    ------
+    ArgumentError
+        No such factor.
+    UnsupportedModelError
+        The model has no correlation.
+    """
+    line.check_has_draws(fit, "correlations(fit, reml)")
+    design = fit.design
+    keys = [k for k in _keys(fit, factor) if k[1] == "corr"]
+    if not keys:
+        raise UnsupportedModelError(
+            f"{design.spec.formula} has no correlation: no two coefficients vary together over "
+            "levels. Draw its standard deviations, hp.plots.standard_deviations(fit), or fit a "
+            "model that has one, e.g. y ~ x + (x | g).",
+            "no-correlation",
+        )
+    title = titled("Correlation of coefficients over levels: prior and posterior", design.label)
+    return _draw(fit, reml, keys, title)
+
+
+def _keys(fit: Posterior, factor: str | None) -> list[Key]:
+    keys: list[Any] = list(fit.variance_components().index)
+    if factor is None:
+        return keys
+    factors = list(dict.fromkeys(k[0] for k in keys if k[0] != _RESIDUAL))
+    if factor not in factors:
+        raise ArgumentError(f"no factor {factor!r}: {nearest(factor, factors)}", "unknown-choice")
+    return [k for k in keys if k[0] in (factor, _RESIDUAL)]
+
+
+def _draw(fit: Posterior, reml: Optimum | None, keys: list[Key], title: str) -> Figure:
+    table, prior = fit.variance_components(), fit.prior_spread()
+    interval = find_interval(table.columns) or Interval("mean", "mean", "mean", 0.0)
+    estimates = pd.Series(dtype=float) if reml is None else reml.variance_components()["estimate"]
+    rows = dict(zip(table.index, table.to_dict("records"), strict=True))
+    beliefs = [
+        read_belief(
+            key,
+            rows[key],
+            interval,
+            name=_name(key),
+            unit=_unit(fit.design, key),
+            prior=_draws_of(prior, fit.design, key),
+            posterior=_draws_of(fit, fit.design, key),
+            estimate=float(estimates.get(key, np.nan)),
+        )
+        for key in keys[:MOST]
+    ]
+    left = len(keys) - len(beliefs)
+    note = f"{len(beliefs)} of {len(keys)}; choose a factor with factor=. " if left else ""
+    if any(b.bounds[0] < 0 and abs(b.prior.mean()) > _LEANS for b in beliefs):
+        note += (
+            "A prior that leans to one side is flat where the predictors are at their means; an "
+            "intercept at zero, far from there, is tied to the slopes before any data."
+        )
+    return draw_beliefs(beliefs, title, interval, reml.method if reml is not None else "", note)
+
+
+def _name(key: Key) -> str:
+    factor, parameter, term, other = key
+    if factor == _RESIDUAL:
+        return "residual sd (sigma)"
+    return f"{term} and {other}, {factor}" if parameter == "corr" else f"sd of {term}, {factor}"
+
+
+def _unit(design: Design, key: Key) -> str:
+    """What one unit of the panel's axis is."""
+    factor, parameter, term, _ = key
+    response = design.spec.response
+    if parameter == "corr":
+        return "correlation"
+    per = term if factor != _RESIDUAL and term in design.frame.columns else ""
+    return f"{response} per {per}" if per and line.is_number(design, per) else response
+
+
+def _draws_of(source: Any, design: Design, key: Key) -> np.ndarray:
+    """Draws of one number, flat, of a posterior or of a Dataset of priors."""
+    factor, parameter, term, other = key
+    name: Hashable = "sigma" if factor == _RESIDUAL else f"{parameter}_{factor}"
+    values = (source.variable(name) if hasattr(source, "variable") else source[name]).to_numpy()
+    if factor == _RESIDUAL:
+        return np.asarray(values.ravel())
+    terms = design.group(factor).terms
+    at: tuple[Any, ...] = (..., terms.index(term))
+    if parameter == "corr":
+        at = (*at, terms.index(other))
+    return np.asarray(values[at].ravel())

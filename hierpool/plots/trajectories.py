@@ -1,0 +1,328 @@
+"""A panel for each level: its rows, and what complete, no and partial pooling say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hierpool.core.design import Design, Grouping
+from hierpool.core.errors import ArgumentError, listed
+from hierpool.core.label_matching import find_level
+from hierpool.plots import selection
+from hierpool.plots.sheet import lines as line
+from hierpool.plots.sheet.layout import WIDTH, Picture, dress, settle, sheet, titled
+from hierpool.plots.sheet.style import INK, MUTED, PANEL, POOLINGS, TINY, styled
+from hierpool.plots.sheet.tables import some
+from hierpool.plots.sheet.texts import elided, elided_apart, text_width
+
+_MOST_COLUMNS = 6
+# Dots over the solid line: both are seen where they coincide.
+_LAYERS = {"complete_pooling": 2.0, "partial_pooling": 2.2, "no_pooling": 2.4}
+# Side by side over a category: the rows, then the estimates.
+_DODGE = {"rows": -0.2, "complete_pooling": -0.02, "partial_pooling": 0.12, "no_pooling": 0.26}
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Everything that the panels show.
+
+    Attributes
+    ----------
+    design, grouping, abscissa
+        What is drawn, of which factor, over what.
+    codes
+        Positions of the levels that get a panel, in order.
+    places
+        Shape (n,): where each row stands along the panel, ties set apart.
+    reasons
+        Why each was taken; empty where all are shown or the user chose.
+    heights
+        Name of a pooling -> shape (panels, grid).
+    """
+
+    design: Design
+    grouping: Grouping
+    abscissa: line.Abscissa
+    codes: np.ndarray
+    places: np.ndarray
+    reasons: Mapping[int, str] = field(default_factory=dict)
+    heights: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether all levels have the same number of rows."""
+        return len(set(self.grouping.n_rows)) == 1
+
+    def without_own_line(self) -> list[object]:
+        """Levels on show whose rows cannot tell a line of their own."""
+        own = self.heights.get("no_pooling")
+        if own is None:
+            return []
+        unknown = np.isnan(own).any(axis=1)
+        return list(self.grouping.levels[self.codes[unknown]])
+
+
+def trajectories(
+    design: Design | Mapping[str, line.Fitted],
+    lines: Mapping[str, line.Source] | None = None,
+    *,
+    factor: str | None = None,
+    x: str | None = None,
+    levels: Sequence[object] | None = None,
+    most: int = 24,
+    label: str | None = None,
+) -> Figure:
+    """A panel for each level: data, and the lines of complete, no and partial pooling.
+
+    Parameters
+    ----------
+    design
+        The rows; or, without ``lines``, fits by name: the last of each pooling is drawn.
+    lines
+        ``"complete_pooling"``, ``"no_pooling"``, ``"partial_pooling"`` -> coefficients: a table
+        over (factor, level, term), one over term, or a pair of both for models in which some
+        terms do not vary, ``(fit.coefficients(), fit.fixed_effects())``. Any may be left out.
+    factor
+        Whose levels get a panel; default the first.
+    x
+        Predictor along the panels; default the first number that varies within levels, else the
+        first category that does, else the order of the rows. Other predictors are held at the
+        level's mean, or its commonest value.
+    levels
+        Levels to show, by name. Default: all, or a selection of ``most`` that the panels and
+        the caption explain.
+    most
+        Largest number of panels that is drawn unasked.
+    label
+        Name of the data for the title; default the design's own.
+
+    Raises
+    ------
+    ArgumentError
+        An unknown factor, predictor, level or line.
+    """
+    if not isinstance(design, Design):
+        line.check_fits_by_name(design, "trajectories(fits)")
+        design, lines = line.of_fits(design)
+    with styled():
+        panels = arrange(design, lines or {}, factor, x, levels, most)
+        figure = _draw(panels, design.label if label is None else label)
+        settle(figure)
+    return figure
+
+
+def arrange(
+    design: Design,
+    lines: Mapping[str, line.Source],
+    factor: str | None,
+    x: str | None,
+    levels: Sequence[object] | None,
+    most: int,
+) -> Panels:
+    """Choose the levels and evaluate their lines."""
+    line.check_names(lines)
+    grouping = line.choose_grouping(design, factor)
+    abscissa = line.choose_abscissa(design, grouping, x)
+    tables = {k: line.level_coefficients(v, design, grouping) for k, v in lines.items()}
+    reasons: dict[int, str] = {}
+    if levels is not None:
+        codes = _codes_of(levels, grouping)
+    elif grouping.n_levels <= most:
+        codes = np.arange(grouping.n_levels)
+    else:
+        every = line.evaluate(design, grouping, abscissa, tables, np.arange(grouping.n_levels))
+        reasons = selection.choose(*_marks(every, design, grouping), grouping.n_rows, most)
+        codes = np.array(list(reasons))
+    heights = line.evaluate(design, grouping, abscissa, tables, codes)
+    places = set_apart(abscissa.values, grouping.codes)
+    if abscissa.kind == "category":
+        places = abscissa.values + _DODGE["rows"] + 0.4 * (places - abscissa.values)
+    return Panels(design, grouping, abscissa, codes, places, reasons, heights)
+
+
+def _codes_of(levels: Sequence[object], grouping: Grouping) -> np.ndarray:
+    if not len(levels):
+        raise ArgumentError(
+            f"levels=[] names none of {grouping.factor!r}: there are {listed(grouping.levels)}",
+            "unknown-choice",
+        )
+    return np.array([find_level(v, grouping) for v in levels])
+
+
+def _marks(
+    heights: Mapping[str, np.ndarray], design: Design, grouping: Grouping
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far each level was pulled, and where it lies."""
+    own, pooled = heights.get("no_pooling"), heights.get("partial_pooling")
+    mean = np.bincount(grouping.codes, design.y) / grouping.n_rows
+    if own is None or pooled is None:
+        return np.full(grouping.n_levels, np.nan), mean if pooled is None else pooled.mean(axis=1)
+    return np.abs(own - pooled).mean(axis=1), pooled.mean(axis=1)
+
+
+def _draw(panels: Panels, label: str) -> Picture:
+    count = len(panels.codes)
+    n_columns = _columns(count)
+    n_rows = -(-count // n_columns)
+    width = (WIDTH - 0.7) / n_columns
+    names = _titles(panels, width - 0.08)
+    n_lines = max(len(name.split("\n")) for name in names)
+    height = min(max(0.85 * width, 0.95), 2.6) + 0.2 * n_lines
+    present = [name for name in POOLINGS if name in panels.heights]
+    over, by = panels.abscissa.name, panels.grouping.factor
+    response = panels.design.spec.response
+    against = "" if panels.abscissa.kind == "order" else f" against {over},"
+    over_categories = panels.abscissa.kind == "category"
+    figure = sheet(
+        titled(f"{response}{against} by {by}", label),
+        n_rows * height + 0.3,
+        caption=_caption(panels),
+        legend=[POOLINGS[name].handle(over_categories) for name in present],
+        x_label=over,
+        y_label=response,
+    )
+    grid = figure.add_gridspec(n_rows, n_columns)
+    for k, name in enumerate(names):
+        ax = figure.add_subplot(grid[divmod(k, n_columns)])
+        _draw_panel(ax, panels, k)
+        _write_title(ax, name, n_lines > 1)
+        ax.tick_params(labelleft=k % n_columns == 0, labelbottom=k + n_columns >= count)
+    _set_limits(figure.axes, panels, width)
+    return figure
+
+
+def _columns(count: int) -> int:
+    """Columns of panels: a page wide at most, with the fewest panels missing in the last row."""
+    if count <= 3:
+        return count
+    wide = min(int(np.ceil(np.sqrt(1.6 * count))), _MOST_COLUMNS)
+    return min(range(wide, max(wide - 2, 1), -1), key=lambda c: -count % c)
+
+
+def _titles(panels: Panels, width: float) -> list[str]:
+    """Name of each level; under it its rows, if levels differ in them, and why it was taken."""
+    names = elided_apart(list(panels.grouping.levels[panels.codes]), width, PANEL)
+    rows = panels.grouping.n_rows[panels.codes]
+    counts = ["" if panels.is_balanced else f"n = {n}" for n in rows]
+    reasons = [panels.reasons.get(int(k), "").replace(selection.SPREAD, "") for k in panels.codes]
+    tails = [", ".join(filter(None, pair)) for pair in zip(counts, reasons, strict=True)]
+    return [
+        f"{name}\n{elided(tail, width, TINY)}" if tail else name
+        for name, tail in zip(names, tails, strict=True)
+    ]
+
+
+def _write_title(ax: Axes, title: str, has_second_line: bool) -> None:
+    """The name above the panel; its rows and why it was taken, if said, smaller under it."""
+    name, _, reason = title.partition("\n")
+    style: dict[str, Any] = {"loc": "left", "fontsize": PANEL, "color": INK}
+    ax.set_title(name, pad=12.5 if has_second_line else 3, **style)
+    if reason:
+        ax.annotate(
+            reason, (0, 1), (0, 2.5), xycoords="axes fraction", textcoords="offset points",
+            size=TINY, color=MUTED, ha="left", va="bottom",
+        )  # fmt: skip
+
+
+def _draw_panel(ax: Axes, panels: Panels, k: int) -> None:
+    abscissa = panels.abscissa
+    rows = panels.grouping.codes == panels.codes[k]
+    dress(ax, whole_x=bool(np.all(abscissa.values == abscissa.values.round())))
+    many = panels.grouping.n_rows.max() > 40
+    ax.plot(
+        panels.places[rows],
+        panels.design.y[rows],
+        linestyle="none",
+        marker="o",
+        markersize=2.4 if many else 3.0,
+        color=MUTED,
+        alpha=0.6 if many else 0.8,
+        markeredgewidth=0,
+        zorder=1.5,
+    )
+    for name, heights in panels.heights.items():
+        along, style = abscissa.positions, POOLINGS[name].line
+        if abscissa.kind == "category":
+            along, style = along + _DODGE[name], POOLINGS[name].both(4.0)
+        ax.plot(along, heights[k], zorder=_LAYERS[name], **style)
+
+
+def set_apart(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Values with small shifts for rows of one level that share a value; shape as values.
+
+    The shifts follow the golden ratio: the same in every run, and without a pattern that the order
+    of the rows could be mistaken for. Nothing moves where there are more than 12 values.
+    """
+    distinct = np.unique(values)
+    if not 1 < len(distinct) <= 12:
+        return values
+    ties = pd.Series(values).groupby([codes, values])
+    place, size = ties.cumcount().to_numpy(dtype=float), ties.transform("size").to_numpy()
+    width = np.minimum(0.12 * (size - 1), 0.5) * np.diff(distinct).min()
+    shift = np.where(size <= 3, place / np.maximum(size - 1, 1), (place * 0.618034) % 1.0)
+    return np.asarray(values + (shift - 0.5) * width)
+
+
+def _set_limits(axes: Sequence[Axes], panels: Panels, width: float) -> None:
+    """One range for all panels: rows and pooled lines count, a level's own line may leave it.
+
+    Set on each, since axes that share it take longer to draw.
+    """
+    shown = np.isin(panels.grouping.codes, panels.codes)
+    parts = [panels.design.y[shown]]
+    parts += [v.ravel() for name, v in panels.heights.items() if name != "no_pooling"]
+    reach = np.concatenate(parts)
+    low, high = float(np.nanmin(reach)), float(np.nanmax(reach))
+    pad = 0.06 * (high - low) or 1.0
+    along = [panels.abscissa.positions.astype(float), panels.places[shown]]
+    left, right = float(np.concatenate(along).min()), float(np.concatenate(along).max())
+    margin = {"number": 0.05 * (right - left) or 1.0, "category": 0.3, "order": 0.0}
+    aside = margin[panels.abscissa.kind]
+    for ax in axes:
+        ax.set_ylim(low - pad, high + pad)
+        ax.set_xlim(left - aside, right + aside)
+    if panels.abscissa.kind == "category":
+        _name_categories(axes, panels, width)
+
+
+def _name_categories(axes: Sequence[Axes], panels: Panels, width: float) -> None:
+    """Ticks named after categories: level where they fit, else upright, else every second, ..."""
+    names: list[object] = list(panels.abscissa.grid)
+    room = (width - 0.3) / len(names)
+    upright = max(text_width(str(name), TINY) for name in names) > 0.9 * room
+    every = max(1, int(np.ceil(0.14 / room))) if upright else 1
+    ticks = panels.abscissa.positions[::every]
+    words = elided_apart(list(names[::every]), 0.9 if upright else room, TINY)
+    for ax in axes:
+        ax.set_xticks(ticks, words, rotation=90 if upright else 0)
+
+
+def _caption(panels: Panels) -> str:
+    total, factor = panels.grouping.n_levels, panels.grouping.factor
+    words = []
+    if panels.reasons:
+        chosen = selection.in_words(panels.reasons)
+        words.append(f"{len(panels.codes)} of {total} levels of {factor}: {chosen}.")
+    elif len(panels.codes) < total:
+        words.append(f"{len(panels.codes)} of {total} levels of {factor}, chosen by name.")
+    if panels.is_balanced:
+        words.append(f"{panels.grouping.n_rows[0]} rows a level.")
+    if held := _held(panels):
+        words.append(f"Held at the level's mean or commonest value: {', '.join(held)}.")
+    unknown = panels.without_own_line()
+    if len(unknown) == len(panels.codes):
+        words.append("Rows cannot tell any level a line of its own.")
+    elif unknown:
+        words.append(f"No line of their own, their rows cannot tell it: {some(unknown)}.")
+    return " ".join(words)
+
+
+def _held(panels: Panels) -> Iterable[str]:
+    varying = line.varying(panels.design, panels.grouping)
+    return [name for name in varying if name != panels.abscissa.name]

@@ -1,0 +1,182 @@
+"""Least squares as the two limits of the group variance: zero (one line) and infinity (a line each).
+
+Complete pooling is the algebra of ``core.gaussian`` without levels. No pooling lets the variance
+of the levels go to infinity: each level's block A_j of the normal equations is solved by itself,
+and what is common to all is estimated from what the levels leave over. A coefficient that the
+rows cannot tell (one row, one value of the predictor, a predictor that is constant within levels)
+is NaN, never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, condition
+from hierpool.algebra.moments import Coordinates, Moments, Rows, single_group
+from hierpool.algebra.sweep import SweptLevels, swept_inverse
+from hierpool.core.design import EXACT_FIT, Design, exact_fit
+from hierpool.core.errors import DataError
+from hierpool.core.results import Estimate, FactorEstimate, Status
+
+
+def complete_pooling(design: Design) -> Estimate:
+    """Ordinary least squares on all rows; log-likelihood by ML."""
+    coordinates = Coordinates.from_design(design)
+    rows = Rows.from_design(design, coordinates)
+    no_levels = replace(rows, Z=np.zeros((design.n, 0)), codes=np.zeros(design.n, np.intp))
+    moments = Moments.from_rows(no_levels)
+    df = design.n - moments.p
+    first = condition(moments, np.ones(1), np.zeros((1, 0, 0)), BetaPrior.flat(moments.p))
+    residual = no_levels.residuals(first.beta[0], np.zeros((0, 0)))
+    ss = float(np.square(residual / rows.sd).sum())
+    sigma = _sigma(design, ss, df)
+    x = coordinates.x
+    return _estimate(
+        beta=coordinates.beta_to_user(first.beta)[0],
+        beta_covariance=sigma**2
+        * x.from_working
+        @ first.marginal.beta_covariance[0]
+        @ x.from_working.T,
+        sigma=sigma,
+        sigma_is_known=not design.has_sigma,
+        df=df,
+        fitted=design.y - residual,
+        loglik=_ml_loglik(design, ss, moments.log_sd),
+        n_parameters=moments.p + design.has_sigma,
+        sentence="least squares on all rows, one line for all levels.",
+    )
+
+
+def restricted_loglik(design: Design) -> float:
+    """REML log-likelihood of complete pooling, in the user's coding."""
+    coordinates = Coordinates.from_design(design)
+    rows = Rows.from_design(replace(design, groups=()), replace(coordinates, zs=()))
+    moments = Moments.from_rows(rows)
+    at = condition(moments, np.ones(1), np.zeros((1, 0, 0)), BetaPrior.flat(moments.p)).marginal
+    df = design.n - moments.p
+    ss = float(np.square(rows.residuals(at.beta[0], np.zeros((0, 0))) / rows.sd).sum())
+    residual = df * (1 + float(np.log(ss / df))) if design.has_sigma else ss
+    log_dets = float(at.log_det_population[0]) + 2 * float(np.log(coordinates.x.scales).sum())
+    return -0.5 * (df * LOG_2PI + residual + log_dets) - moments.log_sd
+
+
+def no_pooling(design: Design) -> Estimate:
+    """Least squares with own coefficients per level, common ones for what does not vary.
+
+    A common column that is constant within levels is aliased with the levels' intercepts: NaN.
+    """
+    group = single_group(design)
+    assert group is not None
+    coordinates = Coordinates.from_design(design)
+    rows = Rows.from_design(design, coordinates)
+    m = Moments.from_rows(rows)
+    z, x = coordinates.z, coordinates.x
+    assert z is not None
+    swept = SweptLevels.from_cross_products(m.A[m.design_of])
+    C = m.C[m.design_of]
+    left = m.XX - np.einsum("jap,jab,jbr->pr", C, swept.inverse, C)
+    right = m.Xy - np.einsum("jap,jab,jb->p", C, swept.inverse, m.b)
+    beta_inverse, estimable = swept_inverse(left, np.diag(m.XX))
+    beta = beta_inverse @ right
+    own = np.einsum("jab,jb->ja", swept.inverse, m.b - C @ beta)
+    residual = rows.residuals(beta, own)
+    ss = float(np.square(residual / rows.sd).sum())
+    rank = int(swept.is_estimable.sum() + estimable.sum())
+    df = design.n - rank
+    sigma = _sigma(design, ss, df)
+    through = swept.inverse @ C
+    covariance = swept.inverse + through @ beta_inverse @ np.swapaxes(through, -1, -2)
+    to_user = z.from_working
+    coef = own @ to_user.T + _moved(coordinates, beta)
+    # a level with one value of x keeps its mean as intercept, as R's lm does: only the slope is NaN
+    missing = ~swept.is_estimable
+    coef_covariance = sigma**2 * to_user @ covariance @ to_user.T
+    coef_covariance[missing[:, :, None] | missing[:, None, :]] = np.nan
+    unknown = ~estimable
+    beta_covariance = sigma**2 * x.from_working @ beta_inverse @ x.from_working.T
+    beta_covariance[unknown[:, None] | unknown] = np.nan
+    none1, none2 = np.zeros(0), np.zeros((0, 0))
+    none3 = np.zeros((0, 0, 0))
+    own_lines = FactorEstimate(
+        factor=group.factor,
+        sd=none1,
+        sd_se=none1,
+        corr=none2,
+        corr_se=none2,
+        u=np.zeros((0, group.Z.shape[1])),
+        coef=np.where(missing, np.nan, coef),
+        u_pev=none3,
+        u_condvar=none3,
+        coef_covariance=coef_covariance,
+    )
+    return _estimate(
+        beta=np.where(estimable, x.from_working @ beta, np.nan),
+        beta_covariance=beta_covariance,
+        sigma=sigma,
+        sigma_is_known=not design.has_sigma,
+        df=df,
+        fitted=design.y - residual,
+        loglik=_ml_loglik(design, ss, m.log_sd),
+        n_parameters=rank + design.has_sigma,
+        sentence=f"least squares, {rank - int(estimable.sum())} own coefficients for "
+        f"{group.grouping.n_levels} levels of {group.factor}.",
+        factors=(own_lines,),
+    )
+
+
+def _moved(coordinates: Coordinates, beta: np.ndarray) -> np.ndarray:
+    assert coordinates.z is not None
+    moved = coordinates.y_shift - (beta / coordinates.x.scales) @ coordinates.x.means
+    return moved * coordinates.z.constant
+
+
+def _sigma(design: Design, ss: float, df: int) -> float:
+    if not design.has_sigma:
+        return 1.0
+    if df <= 0:
+        raise DataError(
+            f"{design.spec.formula}: as many coefficients as rows ({design.n}), so least squares "
+            "leaves nothing to estimate a residual sd from. Use partial pooling.",
+            "no-residual-df",
+        )
+    sigma = float(np.sqrt(ss / df))
+    if not sigma > EXACT_FIT * design.largest_sigma:
+        raise exact_fit(design, sigma)
+    return sigma
+
+
+def _ml_loglik(design: Design, ss: float, log_sd: float) -> float:
+    n = design.n
+    if design.has_sigma:
+        ss = n * (1 + float(np.log(max(ss, np.finfo(float).tiny) / n)))
+    return -0.5 * (n * LOG_2PI + ss) - log_sd
+
+
+def _estimate(
+    *,
+    beta: np.ndarray,
+    beta_covariance: np.ndarray,
+    sigma: float,
+    df: int,
+    fitted: np.ndarray,
+    sigma_is_known: bool,
+    loglik: float,
+    n_parameters: int,
+    sentence: str,
+    factors: tuple[FactorEstimate, ...] = (),
+) -> Estimate:
+    return Estimate(
+        method="least squares",
+        beta=beta,
+        beta_covariance=beta_covariance,
+        sigma=sigma,
+        sigma_se=np.nan if sigma_is_known else sigma / np.sqrt(2 * df),
+        factors=factors,
+        fitted=fitted,
+        loglik=loglik,
+        n_parameters=n_parameters,
+        relative_covariance_factor=np.zeros((0, 0)),
+        status=Status("converged", sentence),
+    )

@@ -1,0 +1,185 @@
+"""A paragraph on methods to paste into a paper, its references, and how to do it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from hierpool.core.design import Design
+from hierpool.report.parts import DataTable, Listing, Prose, Section
+
+REFERENCES = {
+    "gelman-hill": "Gelman A, Hill J (2007). Data Analysis Using Regression and "
+    "Multilevel/Hierarchical Models. Cambridge University Press.",
+    "henderson": "Henderson CR (1975). Best linear unbiased estimation and prediction under a "
+    "selection model. Biometrics 31, 423-447.",
+    "reml": "Patterson HD, Thompson R (1971). Recovery of inter-block information when block "
+    "sizes are unequal. Biometrika 58, 545-554.",
+    "lkj": "Lewandowski D, Kurowicka D, Joe H (2009). Generating random correlation matrices "
+    "based on vines and extended onion method. J. Multivar. Anal. 100, 1989-2001.",
+    "loo": "Vehtari A, Gelman A, Gabry J (2017). Practical Bayesian model evaluation using "
+    "leave-one-out cross-validation and WAIC. Stat. Comput. 27, 1413-1432.",
+    "psis": "Vehtari A, Simpson D, Gelman A, Yao Y, Gabry J (2024). Pareto smoothed importance "
+    "sampling. J. Mach. Learn. Res. 25(72), 1-58.",
+    "elpd": "Sivula T, Magnusson M, Matamoros AA, Vehtari A (2020). Uncertainty in Bayesian "
+    "leave-one-out cross-validation based model comparison. arXiv:2008.10296.",
+    "rhat": "Vehtari A, Gelman A, Simpson D, Carpenter B, Bürkner PC (2021). Rank-normalization, "
+    "folding, and localization: an improved R-hat for assessing convergence of MCMC. Bayesian "
+    "Anal. 16, 667-718.",
+    "nuts": "Hoffman MD, Gelman A (2014). The No-U-Turn sampler. J. Mach. Learn. Res. 15, "
+    "1593-1623.",
+    "pymc": "Abril-Pla O, Andreani V, Carroll C, et al. (2023). PyMC: a modern, and comprehensive "
+    "probabilistic programming framework in Python. PeerJ Comput. Sci. 9, e1516.",
+}
+_CITED = {
+    "gelman-hill": "Gelman and Hill 2007", "henderson": "Henderson 1975",
+    "reml": "Patterson and Thompson 1971", "lkj": "Lewandowski et al. 2009",
+    "loo": "Vehtari et al. 2017", "psis": "Vehtari et al. 2024", "elpd": "Sivula et al. 2020",
+    "rhat": "Vehtari et al. 2021", "nuts": "Hoffman and Gelman 2014",
+    "pymc": "Abril-Pla et al. 2023",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the paragraph on methods is written from.
+
+    Attributes
+    ----------
+    design
+        Of the partially pooled model.
+    group
+        The grouping factor.
+    models
+        Names of the models that were compared.
+    recommended, partial
+        The model that was recommended, and the one that the tables of levels are about.
+    engines
+        Names of the engines that made the posteriors: ``"exact"``, ``"nuts"``.
+    chains, draws
+        Of each fit.
+    seed
+        Of all of them.
+    interval
+        Kind and size of the intervals, e.g. ``"89 % equal-tailed"``.
+    versions
+        Package -> version.
+    """
+
+    design: Design
+    group: str
+    models: Sequence[str]
+    recommended: str
+    partial: str
+    engines: Sequence[str]
+    chains: int
+    draws: int
+    seed: int
+    interval: str
+    versions: Mapping[str, str]
+
+
+def methods(facts: Facts) -> Section:
+    """The paragraph and its references."""
+    cited: list[str] = []
+    paragraph = " ".join(
+        [*_models(facts, cited), *_posterior(facts, cited), *_scores(facts, cited)]
+    )
+    references = "\n".join(REFERENCES[key] for key in sorted(cited, key=_CITED.__getitem__))
+    lead = "To paste into a paper, and to change as you see fit: it says what was done here."
+    return Section(
+        "methods",
+        "Methods",
+        [
+            Prose([lead]),
+            Listing("Methods paragraph", paragraph, is_code=False),
+            Listing("References", references, is_code=False),
+        ],
+    )
+
+
+def _cite(keys: str, cited: list[str]) -> str:
+    named = keys.split()
+    cited += [key for key in named if key not in cited]
+    return f"({'; '.join(_CITED[key] for key in named)})"
+
+
+def _models(facts: Facts, cited: list[str]) -> list[str]:
+    spec, design = facts.design.spec, facts.design
+    predictors = [name for name in design.predictors if name != facts.group]
+    on = f" on {', '.join(predictors)}" if predictors else ""
+    out = [
+        f"We analysed {design.n} observations of {spec.response} in "
+        f"{design.groupings[facts.group].n_levels} levels of {facts.group} with "
+        f"{len(facts.models)} Gaussian regression models{on}, from complete through partial to no "
+        f"pooling of the levels {_cite('gelman-hill', cited)}.",
+        f"Results for single levels are from the model {facts.partial} ({spec.formula}).",
+    ]
+    if spec.weights:
+        out.append(f"Residual variances were inversely proportional to {spec.weights}.")
+    if spec.known_se:
+        out.append(f"Residual standard deviations were taken as known ({spec.known_se}).")
+    return out
+
+
+def _posterior(facts: Facts, cited: list[str]) -> list[str]:
+    sds = "standard deviations had half-Student-t priors with 4 degrees of freedom"
+    corr = ""
+    if any(group.has_correlation for group in facts.design.groups):
+        corr = f", and correlations a uniform one {_cite('lkj', cited)}"
+    out = [
+        f"Unless other priors are listed, coefficients had wide normal priors and {sds}, both "
+        f"scaled by the data{corr}.",
+    ]
+    draws = f"{facts.chains} chains of {facts.draws} draws"
+    if "exact" in facts.engines:
+        out.append(
+            "Coefficients were integrated out analytically, variance parameters were drawn from "
+            "their marginal posterior by an adapted independence sampler, and coefficients then "
+            f"from their conditional normal distribution ({draws})."
+        )
+    if "nuts" in facts.engines:
+        which = "All models" if list(facts.engines) == ["nuts"] else "Other models"
+        out.append(f"{which} were sampled by NUTS in PyMC {_cite('nuts pymc', cited)} ({draws}).")
+    out.append(f"Convergence was judged by rank-normalised R-hat and ESS {_cite('rhat', cited)}.")
+    out.append(
+        f"Intervals are {facts.interval}. REML estimates {_cite('reml', cited)} and best linear "
+        f"unbiased predictions {_cite('henderson', cited)} are given beside the posterior."
+    )
+    return out
+
+
+def _scores(facts: Facts, cited: list[str]) -> list[str]:
+    packages = ", ".join(f"{name} {version}" for name, version in facts.versions.items())
+    return [
+        "Models were compared by the expected log predictive density of left-out observations and "
+        "of left-out levels, with all coefficients integrated out, by Pareto-smoothed importance "
+        f"sampling {_cite('loo psis', cited)}, and exactly where that was unreliable.",
+        "Differences below 4, or within two standard errors, were not taken to tell models apart "
+        f"{_cite('elpd', cited)}; the simplest model within one standard error of the best, or "
+        f"within 4, was preferred, here {facts.recommended}.",
+        f"Software: {packages}.",
+    ]
+
+
+def reproduce(code: str, shell: str, facts: Facts) -> Section:
+    """Code, seed and versions that give the same numbers again."""
+    versions = pd.DataFrame(
+        {"version": list(facts.versions.values())},
+        index=pd.Index(list(facts.versions), name="package"),
+    )
+    text = (
+        f"The same table, seed ({facts.seed}) and versions give the same draws on one kind of "
+        "machine. The fingerprint of the rows and the response that were used is "
+        f"{facts.design.fingerprint}: compare it with study.design.fingerprint."
+    )
+    listings = [Listing("Python", code)]
+    if shell:
+        listings.append(Listing("Command line", shell))
+    return Section(
+        "reproduce",
+        "How to reproduce this",
+        [Prose([text]), *listings, DataTable("versions", "Versions", versions, shown=30)],
+    )

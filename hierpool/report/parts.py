@@ -1,0 +1,200 @@
+"""What a report is made of: sections of sentences, tables, pictures and texts to copy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from hierpool.core.findings import Finding
+from hierpool.report.columns import meaning
+
+
+@dataclass(frozen=True)
+class Prose:
+    """Paragraphs.
+
+    Attributes
+    ----------
+    paragraphs
+        Plain text, each its own; or marked-up text that is known to be safe.
+    is_answer
+        Whether it is set large, as what the reader came for.
+    """
+
+    template: ClassVar[str] = "prose"
+    paragraphs: Sequence[str | Markup]
+    is_answer: bool = False
+
+
+@dataclass(frozen=True)
+class DataTable:
+    """A table that can be sorted, and downloaded at full precision.
+
+    Attributes
+    ----------
+    name
+        Of the file that it is downloaded as, without its suffix; one a page.
+    title
+        Its caption.
+    frame
+        The numbers; index levels that have a name become the first columns.
+    note
+        A sentence under the caption.
+    digits
+        Column -> decimals to show; other numbers show four digits that matter.
+    shown
+        Rows that are shown before the reader asks for all.
+    meanings
+        Column -> what it means here, where that is not what it means elsewhere.
+    """
+
+    template: ClassVar[str] = "table"
+    name: str
+    title: str
+    frame: pd.DataFrame
+    note: str = ""
+    digits: Mapping[str, int] = field(default_factory=dict)
+    shown: int = 12
+    meanings: Mapping[str, str] = field(default_factory=dict)
+
+    def meaning(self, name: str) -> str:
+        """What a column means; empty where its name has to do."""
+        return self.meanings.get(name, meaning(name))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, with what it shows in words.
+
+    Attributes
+    ----------
+    name
+        Unlike that of any other picture of the page.
+    title
+        What it shows, also for those who cannot see it.
+    figure
+        The figure itself; drawn as SVG.
+    note
+        A sentence on how to read it.
+    """
+
+    template: ClassVar[str] = "picture"
+    name: str
+    title: str
+    figure: Figure
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A text to copy: code, or a paragraph for a paper.
+
+    Attributes
+    ----------
+    title
+        What it is.
+    text
+        The text, line breaks kept.
+    note
+        What to know before using it.
+    is_code
+        Set in a fixed-width font where it is.
+    """
+
+    template: ClassVar[str] = "listing"
+    title: str
+    text: str
+    note: str = ""
+    is_code: bool = True
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """Findings with their severity, their meaning and their evidence; folded if there are many.
+
+    Attributes
+    ----------
+    findings
+        The worst first.
+    nothing
+        What is said where there are none.
+    """
+
+    template: ClassVar[str] = "doubts"
+    findings: Sequence[Finding]
+    nothing: str
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """One model: what it assumes, in words and symbols, and how other programs write it.
+
+    Attributes
+    ----------
+    name
+        Of the model in the study.
+    words
+        One sentence on what it assumes.
+    equations
+        Lines of mathematics, marked up.
+    listings
+        The same for other programs.
+    is_chosen
+        Whether the report goes on with this one.
+    """
+
+    template: ClassVar[str] = "model"
+    name: str
+    words: str
+    equations: Sequence[Markup]
+    listings: Sequence[Listing]
+    is_chosen: bool = False
+
+
+Part = Prose | DataTable | Picture | Listing | Doubts | ModelCard
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it.
+
+    Attributes
+    ----------
+    key
+        Its anchor.
+    title
+        Its heading.
+    parts
+        In the order of reading.
+    """
+
+    key: str
+    title: str
+    parts: Sequence[Part]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A whole report.
+
+    Attributes
+    ----------
+    title
+        Of the window and the page.
+    subtitle
+        One line on data and size.
+    sections
+        In the order of reading, the answer first.
+    foot
+        One line on how the page was made.
+    """
+
+    title: str
+    subtitle: str
+    sections: Sequence[Section]
+    foot: str

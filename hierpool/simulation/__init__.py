@@ -1,0 +1,1 @@
+"""What simulates data and fits again: calibration, recovery, sensitivity."""

@@ -1,0 +1,1 @@
+"""What hp.study, hp.check and hp.advise do."""

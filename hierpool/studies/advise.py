@@ -1,0 +1,422 @@
+"""advise(): what may be taken from a model, what it lacks, and what either costs.
+
+``checks.advice`` judges; here the models are made, fitted and scored for it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from hierpool.bayes import choose
+from hierpool.bayes.priors.model_priors import default_priors
+from hierpool.checks.advice import NEEDED_BELOW, Advice, Step, candidates, format_p
+from hierpool.checks.residuals.every import judged
+from hierpool.core.design import Design
+from hierpool.core.errors import ArgumentError, HierpoolWarning
+from hierpool.core.findings import Findings
+from hierpool.core.spec import GroupTerm
+from hierpool.fits.optimum import LikelihoodFit
+from hierpool.fits.posterior import PosteriorFit
+from hierpool.formula import neighbours, pooling
+from hierpool.formula.function_calls import quote
+from hierpool.formula.parse import factor_text, split_factor
+from hierpool.model import Model
+from hierpool.studies.candidates import (
+    CandidateFit,
+    CandidateSet,
+    Change,
+    compared,
+    likelihood_ratio,
+    model_of,
+)
+
+DRAWS = 500  # of each chain of the models that are tried
+MOST_STEPS = 12
+MOST_TRIED = 6  # predictors that are looked at for what is missing
+INTERCEPT = "Intercept"
+WHOLE = "the whole of "
+ASKED_BELOW = 0.05  # p from which an addition is tried that a finding asks for
+_VARIANCES = (
+    "hierpool estimates one residual variance (weights must be known): nlme (varIdent, varPower), "
+    "glmmTMB (dispformula) and brms (sigma ~ ...) estimate several."
+)
+ELSEWHERE = {
+    "unequal-variance": _VARIANCES,
+    "unequal-variance-of-levels": _VARIANCES,
+    "autocorrelation": "hierpool takes residuals for independent: nlme (corAR1), glmmTMB (ar1) and "
+    "brms (ar) estimate how one goes on in the next.",
+}
+
+
+@runtime_checkable
+class Studied(Protocol):
+    """A study: fits of several poolings of one question, by name."""
+
+    @property
+    def partial(self) -> str:
+        """Name of the partially pooled model that the study speaks of."""
+        ...
+
+    @property
+    def models(self) -> Mapping[str, Model]:
+        """Name -> model."""
+        ...
+
+    @property
+    def fits(self) -> Mapping[str, PosteriorFit]:
+        """Name -> posterior."""
+        ...
+
+
+def advise(
+    about: PosteriorFit | LikelihoodFit | Model | Studied,
+    *,
+    draws: int = DRAWS,
+    seed: int | None = None,
+) -> Advice:
+    """What may be taken from a model and what it lacks: proposals with their costs.
+
+    The path goes down from the model that is given: first correlations (with the predictors
+    centred, because ``||`` depends on where zero is), then the term that adds least to the
+    variance of the fitted response, a slope before its intercept, until the factor is gone. Each
+    model is fitted, and compared with the one above it by leave-one-out (a new row, a new level)
+    and by a likelihood ratio test. A step whose p is below 0.01 is needed, one whose p is above
+    0.1 is not, unless leave-one-out says clearly otherwise; all else is undecided.
+
+    Then what the rows ask for is tried: a square of a predictor, a slope that varies, the means
+    of a predictor over the levels. Of k such additions one has to have a p below 0.01 / k to be
+    shown, or to be asked for by ``hp.check``. Where residuals ask for what hierpool does not have,
+    unequal variances or autocorrelation, it is said who has it. Nothing that you hold is changed:
+    the fits of what was tried are in the answer.
+
+    Parameters
+    ----------
+    about
+        A fit, a model (it is fitted here), or a study (its richest partially pooled model).
+    draws
+        Draws of each of 4 chains of the models that are fitted here.
+    seed
+        Of these fits; None: that of the fit or study, or a fresh one for a model.
+
+    Returns
+    -------
+    Advice
+        Prints its sentence and its table. ``recommended`` is a formula or ``"undecided"``,
+        ``proposals`` are models to consider.
+
+    Notes
+    -----
+    With several factors one step is tried, the one that costs least; ask again from there.
+
+    Raises
+    ------
+    ArgumentError
+        Something else than a fit, a model or a study.
+
+    References
+    ----------
+    Barr, Levy, Scheepers, Tily (2013), J. Mem. Lang. 68, 255-278.
+    Matuschek, Kliegl, Vasishth, Baayen, Bates (2017), J. Mem. Lang. 94, 305-315.
+
+    Examples
+    --------
+    >>> import hierpool as hp
+    >>> dyes = hp.datasets.load("Dyestuff2")
+    >>> hp.advise(hp.Model("Yield ~ 1 + (1 | Batch)", dyes), seed=1).recommended
+    'Yield ~ 1'
+    """
+    model, known, own = _given(about)
+    seed = seed if seed is not None else own if own is not None else choose.fresh_seed()
+    bench = CandidateSet(model, draws, seed, known)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HierpoolWarning)
+        given = bench.tried(model.design)
+        path = [Step(given.name, "given"), *_path(bench, given)]
+        findings = Findings(judged(given.blup))
+        tried = _richer(bench, given, set(findings.codes))
+        richer = sorted(tried, key=lambda step: step.gain, reverse=True)
+    found = [*path, *richer]
+    return Advice(
+        formula=given.name,
+        label=model.design.label,
+        seed=seed,
+        steps=tuple(found),
+        candidates=candidates([step for step in path if step.kind != "other zero"]),
+        models={s.name: bench.every[s.name].model for s in found},
+        fits={s.name: f for s in found if (f := bench.every[s.name].fit) is not None},
+        blups={s.name: bench.every[s.name].blup for s in found},
+        scores={s.name: bench.every[s.name].scores for s in found},
+        findings=findings,
+        notes=(*_notes(bench, given, found), *_elsewhere(findings)),
+    )
+
+
+def _given(about: Any) -> tuple[Model, dict[str, PosteriorFit], int | None]:
+    """The model to start from, fits that are there already by formula, and their seed."""
+    if isinstance(about, Model):
+        return about, {}, None
+    if isinstance(about, PosteriorFit):
+        model = model_of(about.design, about.priors)
+        return model, {model.formula: about}, int(about.info.get("seed", 0))
+    if isinstance(about, LikelihoodFit):
+        return model_of(about.design, default_priors(about.design)), {}, None
+    if isinstance(about, Studied):
+        pooled = [m for m in about.models.values() if m.design.spec.pooling == "partial"]
+        fits = {about.models[name].formula: fit for name, fit in about.fits.items()}
+        return pooled[-1], fits, int(fits[pooled[-1].formula].info.get("seed", 0))
+    raise ArgumentError(
+        f"advise() takes a fit, a model or a study; given: {type(about).__name__}. "
+        "Write hp.advise(model.fit())",
+        "advice-needs-model",
+    )
+
+
+def _path(bench: CandidateSet, given: CandidateFit) -> Iterator[Step]:
+    """Steps down from the given model; with several factors only the first."""
+    here = given
+    several = len(given.design.groups) > 1
+    for _ in range(1 if several else MOST_STEPS):
+        found: list[Step] = []
+        for option in _next(bench, here):
+            with bench.skipping(option.spec):
+                found.append(compared(bench.tried(bench.design(option.spec)), here, option))
+        if not found:
+            return
+        chosen = _chosen(found)
+        for step in found:
+            yield step if step is chosen else replace(step, kind="other zero")
+        here = bench.every[chosen.name]
+
+
+def _chosen(found: list[Step]) -> Step:
+    """The accepted way, centred, unless only another zero does without the correlation."""
+    first, *others = found
+    if first.verdict == "not needed":
+        return first
+    return next((step for step in others if step.verdict == "not needed"), first)
+
+
+def _next(bench: CandidateSet, here: CandidateFit) -> list[Change]:
+    """What can be taken from a model next, the accepted way first."""
+    design = here.design
+    if design.spec.pooling == "none":
+        return [_pooled(design)]
+    added = _contributions(here)
+    factors = sorted(
+        (g.factor for g in design.groups),
+        key=lambda f: sum(v for (own, _), v in added.items() if own == f),
+    )
+    for factor in factors:
+        if design.group(factor).has_correlation:
+            return _without_correlation(design, factor)
+    can_go = [
+        (factor, term)
+        for factor in factors
+        if not any(set(split_factor(factor)) < set(split_factor(f)) for f in factors)
+        for term in neighbours.droppable(neighbours.varying_terms(design, factor))
+    ]
+    if not can_go:
+        return []
+    factor, term = min(can_go, key=lambda pair: added[pair])
+    spec = neighbours.without_term(design, factor, term, bench.given.design.spec.population)
+    total = sum(added.values()) + _fixed_variance(here)
+    words = _words(design, factor, term)
+    share = added[factor, term] / total if total > 0 else np.nan
+    return [Change(spec, words, factor=factor, share=share)]
+
+
+def _pooled(design: Design) -> Change:
+    """Partial pooling in place of none."""
+    (term,) = design.spec.groups
+    right = " + ".join([term.columns, *design.spec.offsets])
+    plain = pooling.question(
+        f"{design.spec.response} ~ {right}", design.spec.weights, design.spec.known_se
+    )
+    varying = pooling.slopes_that_vary(plain, design.frame, term.factor)
+    if varying:
+        spec = pooling.varying_slope_spec(plain, design.frame, term.factor)
+    else:
+        spec = pooling.varying_intercept_spec(plain, term.factor)
+    return Change(spec, f"coefficients of each {term.factor} that share nothing")
+
+
+def _without_correlation(design: Design, factor: str) -> list[Change]:
+    """The model without the correlation: centred, and as it is coded if that is another model."""
+    equal = neighbours.with_equal_categories(design, factor)
+    if equal is not None:
+        (bar,) = (b for b in design.spec.groups if b.factor == factor)
+        inner = bar.columns.split(" + ")[-1]
+        return [Change(equal, f"separate variances and correlations of each {inner}")]
+    terms = [t.text for t in neighbours.varying_terms(design, factor)]
+    named = [INTERCEPT if t == neighbours.CONSTANT else t for t in terms]
+    what = f"the correlation of {' and '.join(map(_plain, named))}"
+    if len(terms) > 2:
+        what = f"the correlations of the terms over {factor}"
+    spec, moved = neighbours.centred(design, factor)
+    spec = neighbours.without_correlation(spec, factor)
+    if not moved:
+        return [Change(spec, what, factor=factor)]
+    names = ", ".join(moved)
+    as_coded = neighbours.without_correlation(design.spec, factor)
+    return [
+        Change(spec, f"{what} at the mean of {names}", factor=factor),
+        Change(as_coded, f"{what} where {names} is 0", factor=factor),
+    ]
+
+
+def _plain(text: str) -> str:
+    """A centred term by the name of what is centred."""
+    return text.removeprefix("center(").removesuffix(")") if text.startswith("center(") else text
+
+
+def _words(design: Design, factor: str, term: neighbours.VaryingTerm) -> str:
+    """What a term is, in words."""
+    if term.is_constant:
+        alone = len(design.group(factor).terms) == 1
+        return f"{WHOLE}{factor}" if alone else f"the intercepts of {factor}"
+    if term.text in neighbours.categories(design):
+        return f"the differences of {term.text} over {factor}"
+    return f"the slope of {_plain(term.text)} over {factor}"
+
+
+def _contributions(tried: CandidateFit) -> dict[tuple[str, neighbours.VaryingTerm], float]:
+    """What each varying term adds to the variance of the fitted response, mean over the rows."""
+    out = {}
+    for group in tried.design.groups:
+        if tried.fit is not None:
+            sd = tried.fit.variable(f"sd_{group.factor}").to_numpy()
+            variances = np.square(sd).mean(axis=(0, 1))
+        else:
+            variances = np.square(tried.blup.estimate.of(group.factor).sd)
+        each = variances * np.square(group.Z).mean(axis=0)
+        for term in neighbours.varying_terms(tried.design, group.factor):
+            out[group.factor, term] = float(each[list(term.columns)].sum())
+    return out
+
+
+def _fixed_variance(tried: CandidateFit) -> float:
+    return float(np.var(tried.design.X @ tried.blup.estimate.beta, ddof=1))
+
+
+def _richer(bench: CandidateSet, given: CandidateFit, codes: set[str]) -> list[Step]:
+    """What the rows ask for: tested first, then fitted and scored where the test is clear.
+
+    Clear among all that is tried (Bonferroni), unless a finding, which counts its own, asks for it.
+    """
+    found: list[Step] = []
+    if given.design.spec.pooling == "none":
+        return found
+    additions = list(_additions(bench, given))
+    for change in additions:
+        with bench.skipping(change.spec):
+            design = bench.design(change.spec, change.frame)
+            if _size(design) <= _size(given.design):  # its column was dropped: nothing new
+                continue
+            larger = model_of(design, bench.priors(design))
+            same = design.terms == given.design.terms
+            pair = (given.blup, larger.reml()) if same else (given.ml, larger.ml())
+            enough = ASKED_BELOW if change.code in codes else NEEDED_BELOW / len(additions)
+            if likelihood_ratio(*pair)[2] < enough:
+                found.append(compared(bench.tried(design), given, change))
+    return found
+
+
+def _size(design: Design) -> int:
+    """Number of columns of the population and of all groups."""
+    return len(design.terms) + sum(len(g.terms) for g in design.groups)
+
+
+def _additions(bench: CandidateSet, given: CandidateFit) -> Iterator[Change]:
+    """A square, a slope that varies, the means over levels, of each number in the formula."""
+    design, spec = given.design, given.design.spec
+    if not spec.groups and spec.grouping:
+        term = GroupTerm("1", spec.grouping)
+        made = replace(neighbours.with_groups(spec, (term,)), grouping=None)
+        why = f"rows of one {spec.grouping} are more alike than those of several."
+        yield Change(made, f"(1 | {factor_text(spec.grouping)})", "richer", why)
+    for column in neighbours.lone_numbers(design)[:MOST_TRIED]:
+        if square := neighbours.square_of(design, column):
+            why = f"{spec.response} is not a straight line in {column}."
+            made = neighbours.with_column(spec, square)
+            yield Change(made, square, "richer", why, code="curvature")
+        for factor in (g.factor for g in design.groups):
+            if ":" not in factor and neighbours.varies_within(design, column, factor):
+                yield from _of_factor(design, column, factor)
+
+
+def _of_factor(design: Design, column: str, factor: str) -> Iterator[Change]:
+    """A slope of a column that varies over a factor, and its means over the levels."""
+    name, spec = quote(column), design.spec
+    used = [t.text for t in neighbours.varying_terms(design, factor)]
+    if name not in used and f"center({name})" not in used:
+        made = neighbours.with_slope(spec, factor, name)
+        why = f"levels of {factor} differ in it."
+        if made is not None:
+            yield Change(made, f"the slope of {column} over {factor}", "richer", why, factor=factor)
+    means = neighbours.level_means(design, column, factor)
+    if means is not None:
+        mean, frame = means
+        why = (
+            f"levels of {factor} with a higher {column} differ by more or less than rows within a "
+            f"level do, data[{mean!r}] = data.groupby({factor!r})[{column!r}].transform('mean')."
+        )
+        made = neighbours.with_column(spec, quote(mean))
+        yield Change(made, mean, "richer", why, frame, factor, code="contextual-effect")
+
+
+def _notes(bench: CandidateSet, given: CandidateFit, path: list[Step]) -> Iterator[str]:
+    """What else to know."""
+    status = given.blup.status
+    if status.word in {"singular", "not identified"}:
+        yield f"REML of the given model is {status}"
+    zeros = [s for s in path if " at the mean of " in s.change or s.kind == "other zero"]
+    if zeros:
+        word = {"needed": "is needed", "not needed": "is not needed", "undecided": "may be needed"}
+        said = [f"{s.change} {word[s.verdict]} (p {format_p(s.evidence.p)})" for s in zeros]
+        yield (
+            "(x || g) says that intercept and slope are uncorrelated where x is 0, so it is another "
+            f"model for each zero: {', '.join(said)}. The predictor was centred first, and its own "
+            "zero tried beside it."
+        )
+    whole = [s for s in path if s.change.startswith(WHOLE) and s.verdict != "needed"]
+    for factor in (s.change.removeprefix(WHOLE) for s in whole):
+        yield (
+            f"If {factor} belongs to how the data were collected, it may stay whatever a test says: "
+            f"without it rows of one {factor} count as independent."
+        )
+    if sum(s.kind == "richer" for s in path) > 1:
+        yield (
+            "What is missing was tried one at a time, and one thing can look like another: take the "
+            "first, and ask again."
+        )
+    for formula, why in bench.skipped.items():
+        yield f"{formula} could not be tried: {why}."
+    if len(given.design.groups) > 1:
+        yield "With several factors only the next step was tried; ask again from there."
+    if given.fit is None:
+        yield (
+            "There are no leave-one-out scores: this model's priors are not normal, or it is too "
+            "large to be fitted several times here. The verdicts rest on the likelihood ratios."
+        )
+    if bench.has_own_priors:
+        yield (
+            "Your priors were kept where a model has the same term in the same coding; all others "
+            "are defaults."
+        )
+
+
+def _elsewhere(findings: Findings) -> Iterator[str]:
+    """What residuals ask for and hierpool does not have, and who does."""
+    for who in dict.fromkeys(ELSEWHERE.values()):
+        asked = [
+            finding.text
+            for finding in findings
+            if ELSEWHERE.get(finding.code) == who and finding.severity != "note"
+        ]
+        if asked:
+            yield " ".join([*asked, who])

@@ -1,0 +1,259 @@
+"""Models tried beside a given one: fitted, scored by leave-one-out, tested, compared.
+
+``advise`` says which are tried, ``checks.advice`` what to think of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from hierpool.bayes.exact.engine import SURROGATE_ABOVE_FLOPS
+from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
+from hierpool.bayes.run import SamplerSettings, is_integrable
+from hierpool.bayes.theta import integrate
+from hierpool.checks.advice import Difference, Evidence, Kind, Step
+from hierpool.core.design import Design
+from hierpool.core.errors import ComparisonError, FitError, HierpoolError, UnsupportedModelError
+from hierpool.core.spec import Spec
+from hierpool.fits.optimum import LikelihoodFit
+from hierpool.fits.posterior import PosteriorFit
+from hierpool.formula.build import build_design
+from hierpool.model import Model, fitted
+from hierpool.reml import likelihood_ratio as ratio
+from hierpool.reml import nesting
+from hierpool.reml.criterion import Method
+
+CHAINS = 4  # of the models that are tried
+
+
+def model_of(design: Design, priors: ModelPriors) -> Model:
+    """The model of a design with these priors."""
+    model = object.__new__(Model)
+    object.__setattr__(model, "design", design)
+    object.__setattr__(model, "priors", priors)
+    return model
+
+
+@dataclass(frozen=True)
+class CandidateFit:
+    """A model with its fits; without a posterior where that cannot be had here.
+
+    ``scores`` grows as they are asked for: ``"row"``, and the factors that were left out.
+    """
+
+    model: Model
+    blup: LikelihoodFit
+    fit: PosteriorFit | None
+    scores: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its formula."""
+        return self.model.formula
+
+    @property
+    def design(self) -> Design:
+        """Its rows and columns."""
+        return self.model.design
+
+    @cached_property
+    def ml(self) -> LikelihoodFit:
+        """Its ML fit, for tests of fixed effects."""
+        return self.model.ml()
+
+    def score(self, by: str) -> Any:
+        """Leave-one-out by row or by a factor; None where that is no question it can answer."""
+        if self.fit is None or (by != "row" and self.design.spec.pooling == "none"):
+            return None
+        if by not in self.scores:
+            self.scores[by] = self.fit.loo(by=by)
+        return self.scores[by]
+
+
+@dataclass
+class CandidateSet:
+    """Fits and scores models of one table, each once.
+
+    Attributes
+    ----------
+    given
+        The model that advice is asked on.
+    draws, seed
+        Of the fits that are made here.
+    known
+        Formula -> a fit that is there already.
+    every
+        Formula -> what was tried.
+    skipped
+        Formula -> why it could not be tried.
+    """
+
+    given: Model
+    draws: int
+    seed: int
+    known: Mapping[str, PosteriorFit]
+    every: dict[str, CandidateFit] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def skipping(self, spec: Spec) -> Iterator[None]:
+        """A candidate that cannot be had is left out, and why is kept."""
+        try:
+            yield
+        except HierpoolError as error:
+            self.skipped[spec.formula] = error.message.split(". ")[0].rstrip(".")
+
+    def design(self, spec: Spec, frame: pd.DataFrame | None = None) -> Design:
+        """The rows of the given model in the columns of another."""
+        made = build_design(spec, self.given.design.frame if frame is None else frame)
+        return replace(made, label=self.given.design.label)
+
+    def tried(self, design: Design) -> CandidateFit:
+        """A model fitted by REML and, where it can be afforded, with its posterior."""
+        name = design.spec.formula
+        if name not in self.every:
+            model = model_of(design, self.priors(design))
+            self.every[name] = CandidateFit(model, model.reml(), self._posterior(model))
+        return self.every[name]
+
+    def priors(self, design: Design) -> ModelPriors:
+        """Default priors, with those of the given model in their place where it has its own."""
+        given, own = self.given.design, self.given.priors
+        if design is given:
+            return own
+        chosen = default_priors(design)
+        if not self.has_own_priors:
+            return chosen
+        same = design.terms == given.terms and np.array_equal(design.X, given.X)
+        blocks = {(b.factor, b.terms, b.eta is None): b for b in own.spread}
+        spread = tuple(blocks.get((b.factor, b.terms, b.eta is None), b) for b in chosen.spread)
+        population = own.population if same else chosen.population
+        return replace(chosen, sigma=own.sigma, population=population, spread=spread)
+
+    @property
+    def has_own_priors(self) -> bool:
+        """Whether the given model has priors that are no defaults."""
+
+        def known(priors: ModelPriors) -> Any:
+            spread = [(b.sd, b.eta) for b in priors.spread]
+            return priors.sigma, priors.population.priors, spread
+
+        return bool(known(self.given.priors) != known(default_priors(self.given.design)))
+
+    def _posterior(self, model: Model) -> PosteriorFit | None:
+        if found := self.known.get(model.formula):
+            return found if found.is_integrable else None
+        if not is_integrable(model.priors) or not self.can_afford(model):
+            return None
+        settings = SamplerSettings(self.draws, 0, CHAINS, None, self.seed, "", None, False, {})
+        try:
+            return fitted(model.design, model.priors, "exact", settings)
+        except FitError as error:  # its status is in the fit
+            return error.fit if isinstance(error.fit, PosteriorFit) else None
+
+    def can_afford(self, model: Model) -> bool:
+        """Whether a posterior and its scores take seconds and not minutes."""
+        return integrate(model.design, model.priors)[0].flops_per_theta <= SURROGATE_ABOVE_FLOPS
+
+
+def _left_out(one: Design, other: Design, changed: str) -> str:
+    """The factor whose levels both models can be asked to predict, the changed one if it may be."""
+    both = [f for f in one.groupings if f in other.groupings]
+    return changed if changed in both else next(iter(both), "")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A model to try, and what it changes."""
+
+    spec: Spec
+    words: str
+    kind: Kind = "simpler"
+    why: str = ""
+    frame: pd.DataFrame | None = None
+    factor: str = ""
+    share: float = np.nan
+    code: str = ""  # of the finding that asks for it
+
+
+def compared(other: CandidateFit, here: CandidateFit, change: Change) -> Step:
+    """A model beside the one that it is compared with."""
+    richer = change.kind == "richer"
+    smaller, larger = (here, other) if richer else (other, here)
+    test = likelihood_ratio(smaller.blup, larger.blup)
+    shift, shifted = _shift(smaller, larger)
+    factor = _left_out(smaller.design, larger.design, change.factor)
+    evidence = Evidence(
+        *test,
+        row=_difference(smaller, larger, "row"),
+        group=_difference(smaller, larger, factor) if factor else None,
+        left_out=factor,
+        share=change.share,
+        shift=shift,
+        shifted=shifted,
+    )
+    return Step(other.name, change.kind, change.words, here.name, evidence, change.why)
+
+
+def likelihood_ratio(
+    smaller: LikelihoodFit, larger: LikelihoodFit
+) -> tuple[float, float, float, str]:
+    """Statistic, df, p and the null distribution in words; nothing is simulated.
+
+    With several variances at once a chi-squared with all df is taken, which is too strict to the
+    larger model. NaN where no test is to be had.
+    """
+    pair = (smaller.design, smaller.estimate), (larger.design, larger.estimate)
+    try:
+        step = nesting.step(smaller.design, larger.design)
+        if step.weights is not None:
+            test = ratio.likelihood_ratio(*pair, ratio.Simulating("auto", 0, None, _never))
+            return test.statistic, test.df, test.p, test.null
+        df, why = step.df, ", an upper bound of p"
+    except UnsupportedModelError:
+        return np.nan, np.nan, np.nan, ""
+    except ComparisonError:
+        # Equal variances and covariances: a linear restriction inside the larger model.
+        df, why = larger.estimate.n_parameters - smaller.estimate.n_parameters, ""
+        if df < 1 or len(smaller.design.groups) <= len(larger.design.groups):
+            return np.nan, np.nan, np.nan, ""
+    method: Method = "ML" if larger.method == "ML" else "REML"
+    logliks = [ratio.loglik_by(fit, method) for fit in pair]
+    statistic = max(2 * (logliks[1] - logliks[0]), 0.0)
+    return statistic, df, float(special.chdtrc(df, statistic)), f"chi-squared with {df} df{why}"
+
+
+def _never(*_: Any) -> Any:
+    raise AssertionError("nothing is simulated here")
+
+
+def _difference(smaller: CandidateFit, larger: CandidateFit, by: str) -> Difference | None:
+    """elpd of the smaller model less that of the larger, by the points that are left out."""
+    one, other = smaller.score(by), larger.score(by)
+    if one is None or other is None:
+        return None
+    each = one.elpd_i.to_numpy() - other.elpd_i.to_numpy()
+    return Difference(float(each.sum()), float(np.sqrt(len(each)) * each.std()))
+
+
+def _shift(smaller: CandidateFit, larger: CandidateFit) -> tuple[float, str]:
+    """Largest change of a fixed effect in its standard errors in the larger model, and its name.
+
+    In the coding of the larger model; NaN where the fixed effects are not the same.
+    """
+    X, terms, e = larger.design.X, larger.design.terms, larger.blup.estimate
+    if not terms or smaller.design.X.shape != X.shape:
+        return np.nan, ""
+    size = np.linalg.norm(X, axis=0)
+    moved, *_ = np.linalg.lstsq(X / size, smaller.design.X @ smaller.blup.estimate.beta)
+    change = np.abs(moved / size - e.beta) / np.sqrt(np.diag(e.beta_covariance))
+    at = int(np.argmax(change))
+    return float(change[at]), terms[at]

@@ -1,0 +1,238 @@
+"""hp.check: what to distrust in data, a model, a fit or a study, in sentences.
+
+The judgements are files of ``checks/``. Here they are listed, and given what they judge.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from hierpool.checks.accuracy import (
+    level_coverage,
+    level_influence_on_variances,
+    loo_pit,
+    replicated,
+)
+from hierpool.checks.findings import boundary, comparisons, convergence, response, rows
+from hierpool.checks.residuals import every as residuals
+from hierpool.core.design import Design
+from hierpool.core.errors import ArgumentError, DataError, HierpoolWarning
+from hierpool.core.findings import Finding, Findings
+from hierpool.fits.optimum import LikelihoodFit
+from hierpool.fits.posterior import PosteriorFit
+from hierpool.model import Model, optimum
+from hierpool.studies.sentences import INTERCEPT
+from hierpool.studies.study import Study
+
+OfDesign = Callable[[Design], Iterator[Finding]]
+OfOptimum = Callable[[LikelihoodFit], Iterator[Finding]]
+OfPosterior = Callable[[PosteriorFit, LikelihoodFit | None], Iterator[Finding]]
+
+BEFORE: tuple[OfDesign, ...] = (
+    rows.few_levels,
+    rows.thin_levels,
+    rows.slopes_of_few_levels,
+    rows.far_from_zero,
+    rows.collinear,
+    rows.imbalance,
+    response.not_gaussian,
+)
+"""Judgements of rows, levels and columns; no fit is needed."""
+OF_OPTIMUM: tuple[OfOptimum, ...] = (
+    convergence.optimum,
+    residuals.judged,
+)
+"""Judgements of a REML, ML or least-squares fit; of a posterior they see its REML optimum."""
+ALONE: tuple[OfOptimum, ...] = (boundary.singular, boundary.unidentified)
+"""Judgements of an optimum that has no posterior beside it."""
+OF_POSTERIOR: tuple[OfPosterior, ...] = (
+    convergence.draws,
+    boundary.unidentified_posterior,
+    boundary.boundary,
+    boundary.correlations,
+    boundary.priors,
+    loo_pit.judged,
+    level_coverage.judged,
+    replicated.judged,
+    level_influence_on_variances.on_rows,
+    level_influence_on_variances.on_levels,
+)
+"""Judgements of a posterior and its REML optimum, None where there is none."""
+
+
+def check(
+    subject: Model | PosteriorFit | LikelihoodFit | Study | Mapping[str, PosteriorFit],
+) -> Findings:
+    """What to distrust, in sentences, the worst first.
+
+    Parameters
+    ----------
+    subject
+        A ``Model``: what can be said before fitting. A fit: that, and how well it holds; of a
+        posterior the REML optimum of the same model is looked at too. A ``Study``: its partially
+        pooled model in depth, the others lightly, and their comparison. A dict of fits: whether
+        they can be compared, and each of them.
+
+    Returns
+    -------
+    Findings
+        Each with a code, a severity, a sentence, what it means, and its evidence. They print;
+        ``.table`` is a DataFrame. What a check cannot judge, it says nothing about.
+
+    Examples
+    --------
+    >>> import hierpool as hp
+    >>> sleep = hp.datasets.load("sleepstudy")
+    >>> hp.check(hp.Model("Reaction ~ Days + (Days | Subject)", sleep))
+    Nothing found.
+    """
+    if isinstance(subject, Study):
+        return subject.findings
+    if isinstance(subject, Model):
+        before_fitting = boundary.unidentified_rows(subject.design)
+        return Findings([*of_design(subject.design), *before_fitting])
+    if isinstance(subject, LikelihoodFit):
+        return Findings([*of_design(subject.design), *_of_optimum(subject, ALONE)])
+    if isinstance(subject, PosteriorFit):
+        return Findings([*of_design(subject.design), *of_fit(subject)])
+    if _is_posteriors(subject):
+        return Findings(_of_several(subject))
+    raise ArgumentError(
+        f"check() takes a model, a fit, a study or a dict of posteriors; given: "
+        f"{type(subject).__name__}.",
+        "fit-needed",
+    )
+
+
+def _is_posteriors(subject: Any) -> bool:
+    """Whether it is a dict of posteriors, whatever the annotation promises."""
+    return isinstance(subject, Mapping) and all(
+        isinstance(fit, PosteriorFit) for fit in subject.values()
+    )
+
+
+def of_design(design: Design) -> Iterator[Finding]:
+    """Notices made while the rows were read, and what can be said before fitting."""
+    for notice in design.notices:
+        yield replace(notice, text=f"{notice.text.rstrip('.')}.")
+    for judge in BEFORE:
+        yield from judge(design)
+
+
+def of_fit(fit: PosteriorFit, blup: LikelihoodFit | None = None) -> Iterator[Finding]:
+    """What the draws, and the optimum of the same model, say; ``blup`` where it is at hand."""
+    blup = optimum_of(fit.design) if blup is None else blup
+    for judge in OF_POSTERIOR:
+        yield from judge(fit, blup)
+    if blup is not None:
+        yield from _of_optimum(blup)
+
+
+def _of_optimum(blup: LikelihoodFit, more: tuple[OfOptimum, ...] = ()) -> Iterator[Finding]:
+    for judge in (*OF_OPTIMUM, *more):
+        yield from judge(blup)
+
+
+def optimum_of(design: Design) -> LikelihoodFit | None:
+    """REML or least squares of a design; None where no row is left to estimate sigma from."""
+    try:
+        return optimum(design, "REML")
+    except DataError:
+        return None
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Every rung of a study, fitted: name -> Model, PosteriorFit, LikelihoodFit.
+
+    Attributes
+    ----------
+    models, fits, blups
+        By name of the rung; ``blups`` without those that cannot be had.
+    partial
+        The rung that is looked at in depth.
+    """
+
+    models: Mapping[str, Model]
+    fits: Mapping[str, PosteriorFit]
+    blups: Mapping[str, LikelihoodFit]
+    partial: str
+
+
+def of_ladder(ladder: Ladder, beside: pd.DataFrame) -> Iterator[Finding]:
+    """Findings of the rungs of a study; ``beside`` is ``hp.compare_blups`` of the partial one."""
+    yield from _notices(ladder.models)
+    for judge in BEFORE:
+        yield from judge(ladder.models[ladder.partial].design)
+    for name, fit in ladder.fits.items():
+        blup = ladder.blups.get(name)
+        if name == ladder.partial:
+            found = itertools.chain(of_fit(fit, blup), comparisons.posterior_and_blups(beside))
+        else:
+            of_blup = (
+                () if blup is None else (convergence.optimum(blup), boundary.unidentified(blup))
+            )
+            found = itertools.chain(convergence.draws(fit, blup), *of_blup)
+        for finding in found:
+            yield replace(_with_cost(finding, ladder), about=name)
+
+
+def _with_cost(finding: Finding, ladder: Ladder) -> Finding:
+    """A finding about a variance on the edge, with what leaving it out would cost."""
+    smaller = _without(finding, ladder)
+    if smaller is None:
+        return finding
+    factor = ladder.models[ladder.partial].design.groups[0].factor
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HierpoolWarning)  # it stands for a rough comparison
+        scores = [ladder.fits[name].loo(factor, exact=False) for name in (ladder.partial, smaller)]
+    cost = comparisons.cost_of_dropping(scores[0], scores[1], smaller, factor)
+    return replace(finding, text=f"{finding.text} {cost}")
+
+
+def _without(finding: Finding, ladder: Ladder) -> str | None:
+    """The rung without what the finding doubts; None where the ladder has none."""
+    if finding.code not in {"singular-reml", "variance-near-zero"} or finding.evidence is None:
+        return None
+    share = finding.evidence["p_small"].droplevel("factor")
+    doubted = str(share.idxmax())
+    if len(share) == 1:
+        smaller = "complete_pooling"
+    elif share[doubted] < boundary.NOT_EXCLUDED:
+        smaller = "varying_slope_uncorrelated"
+    else:
+        smaller = "varying_slope_only" if doubted == INTERCEPT else "varying_intercept"
+    fitted = smaller in ladder.fits and smaller != ladder.partial
+    return smaller if fitted and ladder.fits[smaller].is_integrable else None
+
+
+def of_scores(
+    fits: Mapping[str, PosteriorFit], said: Iterable[warnings.WarningMessage]
+) -> Iterator[Finding]:
+    """Findings of a comparison, from what was said while it was made."""
+    return comparisons.scores(fits, [str(warning.message) for warning in said])
+
+
+def _notices(models: Mapping[str, Model]) -> Iterator[Finding]:
+    """Notices of the designs, each once, with the models that it concerns unless it is all."""
+    seen: dict[Finding, list[str]] = {}
+    for name, model in models.items():
+        for notice in model.notices:
+            seen.setdefault(notice, []).append(name)
+    for notice, names in seen.items():
+        others = [name for name in models if name not in names]
+        where = f" (in all but {others[0]})" if len(others) == 1 else f" (in {', '.join(names)})"
+        yield replace(notice, text=f"{notice.text}{where if others else ''}.")
+
+
+def _of_several(fits: Mapping[str, PosteriorFit]) -> Iterator[Finding]:
+    yield from comparisons.not_comparable(fits)
+    for name, fit in fits.items():
+        for finding in itertools.chain(of_design(fit.design), of_fit(fit)):
+            yield replace(finding, about=name)

@@ -1,0 +1,248 @@
+"""What a study hands to its report: tables, figures, sentences and facts, as plain things."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import date
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from hierpool import datasets, plots
+from hierpool.core.errors import HierpoolError, HierpoolWarning, UnsupportedModelError
+from hierpool.core.writing import check_file, make_folder, write_file
+from hierpool.report import sections
+from hierpool.report.methods import Facts, methods, reproduce
+from hierpool.report.page import render
+from hierpool.report.parts import Page, Section
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from hierpool.studies.study import Study
+
+PACKAGES = ("hierpool", "numpy", "scipy", "pandas", "arviz", "xarray", "formulaic", "matplotlib")
+_CENTRAL = (0.5, 0.8, 0.9, 0.95)
+_DEFAULTS = {"engine": "auto", "draws": 1000, "chains": 4, "progress": True}
+
+
+def write_report(study: Study, path: str | PathLike[str]) -> Path:
+    """Write the page of a study to a file; gives the path back."""
+    make_folder(Path(path).parent)
+    file = check_file(path)  # before the work
+    return write_file(file, render(page_of(study)).encode("utf-8", errors="replace"))
+
+
+def page_of(study: Study) -> Page:
+    """The report of a study, not yet written as HTML."""
+    label = f"{study.label}: " if study.label else ""
+    n_levels = study.design.groupings[study.group].n_levels
+    facts, figures = _facts(study), _figures(study)
+    today = date.today().isoformat()
+    return Page(
+        title=f"{label}{study.formula} by {study.group}",
+        subtitle=f"{study.design.n} rows, {n_levels} levels of {study.group}, "
+        f"{len(study.fits)} models, seed {study.seed}",
+        sections=[
+            *_beginning(study, figures),
+            *_middle(study, figures),
+            *_end(study, figures, facts),
+        ],
+        foot=f"Written by hierpool {facts.versions['hierpool']} on {today}. This file is complete: "
+        "it fetches nothing and sends nothing.",
+    )
+
+
+def _beginning(study: Study, figures: Mapping[str, Figure]) -> list[Section]:
+    designs = {name: model.design for name, model in study.models.items()}
+    return [
+        sections.question(study.design, study.group, study.formula),
+        sections.answer(study.answer.splitlines()),
+        sections.distrust(study.findings),
+        sections.data(study.design, study.group, study.findings),
+        sections.models(
+            designs, study.partial, study.models[study.partial].priors.table(), figures
+        ),
+    ]
+
+
+def _middle(study: Study, figures: Mapping[str, Figure]) -> list[Section]:
+    tables = study.tables()
+    return [
+        sections.poolings(tables["fixed_effects"], tables["variance_components"], figures),
+        sections.blups(study.compare_blups, figures, study.partial),
+        sections.shrinkage(study.shrinkage, figures, study.partial),
+        sections.comparison(study.comparison, study.comparison_by_group, study.group, figures),
+    ]
+
+
+def _end(study: Study, figures: Mapping[str, Figure], facts: Facts) -> list[Section]:
+    code, shell = _code(study)
+    parts = [
+        sections.findings(study.findings),
+        _advice(study),
+        _checks(study, figures),
+        methods(facts),
+        reproduce(code, shell, facts),
+    ]
+    return [part for part in parts if part is not None]
+
+
+def _figures(study: Study) -> dict[str, Figure]:
+    """The pictures of the study, and those that a page has room for besides."""
+    posterior, blup = study.fits[study.partial], study.blups.get(study.partial)
+    (group,) = posterior.design.groups
+    asked: dict[str, Callable[[], Figure]] = {
+        "posterior_predictive": lambda: plots.posterior_predictive(posterior),
+        "prior_predictive": lambda: plots.prior_predictive(study.models[study.partial]),
+    }
+    if blup is not None:
+        asked["influence"] = lambda: plots.influence(blup, factor=study.group)
+    if len(group.terms) > 1:
+        asked["level_coefficients"] = lambda: plots.level_coefficients(posterior)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # the tables have the name
+        made = study.figures()
+        for name, draw in asked.items():
+            with suppress(UnsupportedModelError):
+                made[name] = draw()
+    return made
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """Our own warnings, to be written into the report, once it is over."""
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield said
+    ours = [w for w in caught if issubclass(w.category, HierpoolWarning)]
+    said += dict.fromkeys(f"{str(w.message).rstrip('.')}." for w in ours)
+
+
+def _advice(study: Study) -> Section | None:
+    """What may go and what is missing; nothing where these models cannot be asked."""
+    with _heard() as said:
+        try:
+            found = study.advice
+        except UnsupportedModelError:
+            return None
+        except HierpoolError as error:
+            return sections.no_advice(error.message)
+    return sections.advice([found.sentence, *found.notes, *said], found.table, {})
+
+
+def _checks(study: Study, figures: Mapping[str, Figure]) -> Section:
+    """Whether data like these could come from the partially pooled model."""
+    fit = study.fits[study.partial]
+    tables: dict[str, pd.DataFrame] = {}
+    if "loo_pit" in figures:  # the study leaves it out where it would take long
+        pit = fit.loo_pit().to_numpy()
+        tables["Rows within the central interval of their own prediction"] = central_shares(pit)
+        with suppress(UnsupportedModelError):
+            tables["Each level predicted from all others"] = fit.level_coverage()
+    simulated = "Features of the data beside those of data that the model simulates, new levels"
+    tables[simulated] = fit.predictive_check()
+    return sections.checks(study.partial, tables, figures, has_rows="loo_pit" in figures)
+
+
+def central_shares(pit: np.ndarray) -> pd.DataFrame:
+    """Share of rows within central intervals of their leave-one-out predictions, beside the nominal.
+
+    ``se`` takes rows for independent.
+
+    Parameters
+    ----------
+    pit
+        Shape (n,): probability integral transform of each row.
+    """
+    nominal = np.array(_CENTRAL)
+    inside = np.abs(pit[:, None] - 0.5) <= nominal / 2
+    index = pd.Index([f"{100 * p:g} %" for p in nominal], name="interval")
+    columns = {
+        "expected": nominal,
+        "share": inside.mean(axis=0),
+        "se": np.sqrt(nominal * (1 - nominal) / len(pit)),
+    }
+    return pd.DataFrame(columns, index=index)
+
+
+def _facts(study: Study) -> Facts:
+    fit = study.fits[study.partial]
+    chains, draws = fit.n_draws
+    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
+    versions |= {name: version(name) for name in PACKAGES}
+    for each in study.fits.values():
+        versions |= each.info.get("versions", {})
+    return Facts(
+        design=study.design,
+        group=study.group,
+        models=list(study.models),
+        recommended=study.recommended,
+        partial=study.partial,
+        engines=sorted({str(each.info.get("engine", "exact")) for each in study.fits.values()}),
+        chains=chains,
+        draws=draws,
+        seed=study.seed,
+        interval=_interval(study.tables()["fixed_effects"].columns),
+        versions=versions,
+    )
+
+
+def _interval(columns: Iterable[object]) -> str:
+    lower = next(str(c) for c in columns if str(c).endswith("_lb"))
+    kind = "equal-tailed" if lower.startswith("eti") else "highest-density"
+    percent = "".join(c for c in lower if c.isdigit() or c == ".")
+    return f"{percent} % {kind}"
+
+
+def _code(study: Study) -> tuple[str, str]:
+    """Python and shell that make the same report."""
+    given = {k: v for k, v in study.arguments.items() if v != _DEFAULTS.get(k)}
+    spec = study.design.spec
+    given |= {k: v for k in ("weights", "known_se") if (v := getattr(spec, k))}
+    bundled = study.label.removesuffix(" (simulated)")
+    if bundled in datasets.names():
+        load, file = f"hp.datasets.load({bundled!r})", f"{bundled}.csv"
+    elif study.label.endswith((".csv", ".tsv")):
+        load, file = f"pd.read_csv({study.label!r})", study.label
+    else:
+        load, file = "...  # your table", "FILE"
+    call = "".join(f", {name}={value!r}" for name, value in given.items())
+    lines = [
+        *(["import pandas as pd"] if "pd." in load else []),
+        "import hierpool as hp",
+        "",
+        f"data = {load}",
+        f"study = hp.study({_quoted(study.formula)}, data, group={_quoted(study.group)}, "
+        f"seed={study.seed}{call})",
+        "print(study)",
+        'study.report("report.html")',
+    ]
+    return "\n".join(lines), _shell(study, file, given)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _shell(study: Study, file: str, given: Mapping[str, Any]) -> str:
+    """The command that does the same; empty where it has no options for what was given."""
+    options = {"engine", "draws", "chains", "weights", "known_se"}
+    if set(given) - options - {"progress"}:
+        return ""
+    words = ["hierpool", "study", file, study.formula, "--group", study.group]
+    words += ["--seed", str(study.seed), "--report", "report.html"]
+    for name, value in given.items():
+        if name in options:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)

@@ -1,0 +1,267 @@
+"""study(): fits every pooling of one question, compares them, and says what came out."""
+
+from __future__ import annotations
+
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import pandas as pd
+
+from hierpool.bayes.choose import fresh_seed
+from hierpool.checks.accuracy.compare import compare
+from hierpool.checks.levels.blups import compare_blups
+from hierpool.checks.levels.shrinkage import shrinkage
+from hierpool.core.errors import (
+    ArgumentError,
+    DataError,
+    FitError,
+    FormulaError,
+    HierpoolWarning,
+    StudyInterrupted,
+    UnsupportedModelError,
+    listed,
+)
+from hierpool.core.findings import Finding, Findings
+from hierpool.core.printable import one_line
+from hierpool.core.text import sentence
+from hierpool.core.threads import is_watched
+from hierpool.fits.optimum import LikelihoodFit
+from hierpool.fits.posterior import PosteriorFit
+from hierpool.formula.build import read_frame
+from hierpool.formula.parse import parse
+from hierpool.model import Model, pooling_ladder
+from hierpool.studies import check
+from hierpool.studies.sentences import (
+    says_best,
+    says_best_for_levels,
+    says_population,
+    says_shrinkage,
+    simplest_of_the_best,
+)
+from hierpool.studies.study import Study
+from hierpool.studies.unfinished import UnfinishedStudy
+
+
+def study(
+    formula: str,
+    data: Any,
+    group: str | None = None,
+    *,
+    seed: int | None = None,
+    engine: Literal["auto", "exact", "nuts"] = "auto",
+    draws: int = 1000,
+    chains: int = 4,
+    progress: bool = True,
+    weights: str | None = None,
+    known_se: str | None = None,
+    **fit_arguments: Any,
+) -> Study:
+    """Fit every pooling of one question, compare them, and say what came out.
+
+    Parameters
+    ----------
+    formula
+        Without bars, e.g. ``"volume ~ time"``; the ladder adds them.
+    data
+        A DataFrame, or any table that narwhals can read.
+    group
+        Column that names the groups, e.g. ``"boar"``.
+    seed
+        The same seed gives the same study on one machine and version. None: a fresh one, kept in
+        ``study.seed``.
+    engine, draws, chains
+        As in ``Model.fit``. A fit that ``engine="exact"`` cannot vouch for is kept and stands
+        among the findings.
+    progress
+        Show a bar on stderr if it takes over a second.
+    weights, known_se
+        As in ``Model``.
+    **fit_arguments
+        ``tune``, ``cores``, ``sampler``, ``target_accept``, ``options``, as in ``Model.fit``.
+
+    Raises
+    ------
+    ArgumentError
+        No group, or an argument that ``Model.fit`` does not take.
+    FormulaError
+        The formula cannot be read, or it has bars.
+    DataError
+        The data cannot be used with this formula.
+    StudyInterrupted
+        A KeyboardInterrupt, once a model has been fitted; ``error.study.fits`` holds the fits, and
+        ``error.study.save(folder)`` writes them.
+
+    Examples
+    --------
+    >>> import hierpool as hp
+    >>> boars = hp.datasets.load("boars")
+    >>> answer = hp.study("volume ~ time", boars, group="boar", seed=1)  # doctest: +SKIP
+    """
+    frame = read_frame(data)
+    name = _check_question(formula, frame, group)
+    seed = fresh_seed() if seed is None else seed
+    arguments = {"engine": engine, "draws": draws, "chains": chains, "seed": seed, **fit_arguments}
+    models = pooling_ladder(formula, frame, name, weights=weights, known_se=known_se)
+    fits: dict[str, PosteriorFit] = {}
+    try:
+        return _study(formula, name, models, arguments, progress, fits)
+    except KeyboardInterrupt as stop:
+        if not fits:
+            raise
+        label = next(iter(models.values())).design.label
+        kept = UnfinishedStudy(parse(formula).formula, name, label, seed, models, fits)
+        raise StudyInterrupted(kept) from stop
+
+
+def _study(
+    formula: str,
+    name: str,
+    models: Mapping[str, Model],
+    arguments: Mapping[str, Any],
+    progress: bool,
+    fits: dict[str, PosteriorFit],
+) -> Study:
+    """The study of a ladder; ``fits`` is filled as it goes, so that an interrupt loses none."""
+    with _bar(len(models) + 1, progress) as begin, _heard() as said:
+        for rung, model in models.items():
+            begin(rung)
+            fits[rung] = _fitted(model, arguments)
+        blups, impossible = _optima(models)
+        begin("comparison")
+        comparison, by_group = compare(fits), _compared_by_group(fits)
+    recommended = simplest_of_the_best(comparison, models)
+    pooled = [rung for rung, model in models.items() if model.design.spec.pooling == "partial"]
+    partial = recommended if recommended in pooled else simplest_of_the_best(comparison, pooled)
+    pulled, beside = shrinkage(fits[partial]), compare_blups(fits[partial], blups[partial])
+    best = says_best(comparison, recommended)
+    if by_group is not None:
+        best = f"{best.removesuffix('.')}; {says_best_for_levels(by_group, name)}"
+    sentences = [
+        says_population(fits, partial),
+        best,
+        says_shrinkage(pulled, fits[partial].design, partial),
+    ]
+    ladder = check.Ladder(models, fits, blups, partial)
+    found = [*check.of_ladder(ladder, beside), *impossible]
+    return Study(
+        formula=parse(formula).formula,
+        group=name,
+        label=models[partial].design.label,
+        seed=arguments["seed"],
+        models=models,
+        fits=fits,
+        blups=blups,
+        comparison=comparison,
+        comparison_by_group=by_group,
+        recommended=recommended,
+        partial=partial,
+        shrinkage=pulled,
+        compare_blups=beside,
+        findings=Findings([*found, *check.of_scores(fits, said)]),
+        answer="\n".join(map(one_line, sentences)),
+        arguments={k: v for k, v in arguments.items() if k != "seed"},
+    )
+
+
+def _check_question(formula: str, frame: pd.DataFrame, group: str | None) -> str:
+    spec = parse(formula)
+    if spec.groups:
+        plain = f"{spec.response} ~ {spec.without_bars.removeprefix('1 + ')}"
+        bare = re.sub(r"`[^`]*`", lambda quoted: "_" * len(quoted[0]), formula)
+        raise FormulaError(
+            "study() fits a ladder of models and adds the bars itself",
+            "bar-in-study",
+            formula,
+            bare.find("|"),
+            hint=f"write study({plain!r}, data, group={spec.factors[0]!r}), or fit this one model "
+            f"with hp.Model({spec.formula!r}, data).fit()",
+        )
+    if group is None:
+        others = [c for c in frame.columns if not re.search(rf"\b{re.escape(str(c))}\b", formula)]
+        columns = f" The columns left are {listed(others)}." if others else ""
+        raise ArgumentError(
+            "study() needs the column that names the groups. "
+            f"Write study({formula!r}, data, group=...).{columns}",
+            "group-missing",
+        )
+    return group
+
+
+def _fitted(model: Model, arguments: Mapping[str, Any]) -> PosteriorFit:
+    try:
+        return model.fit(progress=False, **arguments)
+    except FitError as error:
+        if error.fit is None:
+            raise
+        return error.fit  # its status is among the findings
+
+
+def _optima(models: Mapping[str, Model]) -> tuple[dict[str, LikelihoodFit], list[Finding]]:
+    """REML or least squares of every model, and what cannot be had: no pooling without spare rows."""
+    found: dict[str, LikelihoodFit] = {}
+    missing = []
+    for rung, model in models.items():
+        try:
+            found[rung] = model.reml()
+        except DataError as error:
+            if error.code != "no-residual-df":
+                raise
+            text = sentence(f"least squares is left out: {error.message}")
+            missing.append(Finding("no-least-squares", "warning", text, about=rung))
+    return found, missing
+
+
+def _compared_by_group(fits: Mapping[str, PosteriorFit]) -> pd.DataFrame | None:
+    """Scores of left-out levels; None where coefficients cannot be integrated out."""
+    try:
+        return compare(fits, by="group")
+    except UnsupportedModelError as error:
+        if error.code != "not-integrable":
+            raise
+        return None
+
+
+@contextmanager
+def _heard() -> Iterator[list[warnings.WarningMessage]]:
+    """Our own warnings as they come, to stand among the findings; others go where they went."""
+    said: list[warnings.WarningMessage] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", HierpoolWarning)
+        yield said
+    for warning in caught:
+        if issubclass(warning.category, HierpoolWarning):
+            said.append(warning)
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+
+
+@contextmanager
+def _bar(steps: int, shown: bool) -> Iterator[Callable[[str], None]]:
+    """Gives what is to be called as each step begins; a bar comes up on stderr after a second."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    bar = Progress(console=console, transient=True, disable=not (shown and is_watched(console)))
+    task = bar.add_task("", total=steps)
+    begun: list[str] = []
+
+    def begin(name: str) -> None:
+        bar.update(task, description=name, completed=len(begun))
+        begun.append(name)
+
+    timer = threading.Timer(1.0, bar.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield begin
+    finally:
+        timer.cancel()
+        timer.join()
+        bar.stop()

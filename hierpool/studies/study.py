@@ -1,0 +1,286 @@
+"""Study: every pooling of one question, compared; answered first, then doubted, then in tables."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from hierpool.checks.advice import Advice
+from hierpool.core.csv_text import csv_bytes
+from hierpool.core.design import Design
+from hierpool.core.findings import Findings
+from hierpool.core.printable import one_line, printable
+from hierpool.core.text import number
+from hierpool.core.writing import make_folder, write_file, write_text
+from hierpool.fits.optimum import LikelihoodFit
+from hierpool.fits.posterior import PosteriorFit
+from hierpool.model import Model
+from hierpool.studies.advise import advise
+from hierpool.studies.sentences import bounds, most_pulled, pulled_term
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTH = 92  # of printed sentences
+NO_DOUBT = (
+    "Nothing to distrust was found in the data, the draws, the REML fits, the residuals or the "
+    "comparison."
+)
+MOST_PREDICTED = 2000  # rows whose predictions are drawn unasked: a millisecond or two each
+MOST_ROWS = 8  # of the printed table of the most shrunk levels
+_PULLED = ["n", "no_pooling", "partial_pooling", "population", "pooling_factor"]
+
+
+@dataclass(frozen=True, repr=False)
+class Study:
+    """Every pooling of one question, compared. Prints the answer, its doubts and the tables.
+
+    Attributes
+    ----------
+    formula, group, label, seed
+        What was asked, of what, and the seed that repeats it.
+    models, fits, blups
+        Name of the rung of the ladder -> Model, PosteriorFit, LikelihoodFit (REML, or least squares).
+    comparison
+        Leave-one-out table of all rungs, best first: the columns of ``az.compare``. Which predicts
+        a new row of a known level?
+    comparison_by_group
+        The same with whole levels left out: which predicts the rows of a new level? None where a
+        coefficient's prior is not normal, so that it cannot be integrated out.
+    recommended
+        The simplest model within one standard error of the best one, or within 4 of elpd.
+    partial
+        The same among the partially pooled models; what follows is about this one.
+    shrinkage
+        How far each level was pulled: the table of ``hp.shrinkage``.
+    compare_blups
+        Posterior means beside BLUPs: the table of ``hp.compare_blups``.
+    findings
+        What to distrust, the worst first.
+    answer
+        The answer in plain sentences.
+    arguments
+        What else ``hp.study`` was given: ``engine``, ``draws``, ``chains`` and others of ``fit``.
+
+    References
+    ----------
+    Sivula, Magnusson, Matamoros, Vehtari (2020), arXiv:2008.10296 (when differences of elpd can
+    be told apart).  Breiman, Friedman, Olshen, Stone (1984), Classification and Regression Trees,
+    section 3.4.3 (the rule of one standard error).
+    """
+
+    formula: str
+    group: str
+    label: str
+    seed: int
+    models: Mapping[str, Model]
+    fits: Mapping[str, PosteriorFit]
+    blups: Mapping[str, LikelihoodFit]
+    comparison: pd.DataFrame
+    comparison_by_group: pd.DataFrame | None
+    recommended: str
+    partial: str
+    shrinkage: pd.DataFrame
+    compare_blups: pd.DataFrame
+    findings: Findings
+    answer: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def design(self) -> Design:
+        """Rows and columns of the partially pooled model."""
+        return self.fits[self.partial].design
+
+    @property
+    def is_well_behaved(self) -> bool:
+        """Whether nothing worse than a note was found."""
+        return self.findings.worst in {None, "note"}
+
+    @property
+    def headline(self) -> str:
+        """What was asked, of which data, and their size."""
+        of = f"{self.label}: " if self.label else ""
+        n_levels = self.design.groupings[self.group].n_levels
+        return f"{of}{self.formula}, {self.design.n} rows, {n_levels} levels of {self.group}"
+
+    @cached_property
+    def advice(self) -> Advice:
+        """What may be taken from the richest of the models, and what it lacks: ``hp.advise``.
+
+        Made when it is first asked for, in a second or two.
+        """
+        return advise(self)
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Every table at full precision, by name."""
+        return {name: table.copy() for name, table in self._tables.items()}
+
+    @cached_property
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        scores = {"comparison": self.comparison, "comparison_by_group": self.comparison_by_group}
+        return {
+            **{name: table for name, table in scores.items() if table is not None},
+            "fixed_effects": _beside(self.fits, self.blups, "fixed_effects"),
+            "variance_components": _beside(self.fits, self.blups, "variance_components"),
+            "shrinkage": self.shrinkage,
+            "compare_blups": self.compare_blups,
+            "findings": self.findings.table,
+        }
+
+    def figures(self) -> dict[str, Figure]:
+        """Every picture, by name; calibration of predictions for at most 2,000 rows.
+
+        ``hp.plots`` has more, of the fits in ``study.fits``.
+        """
+        from hierpool import plots
+
+        posterior, blup = self.fits[self.partial], self.blups[self.partial]
+        shown = ("complete_pooling", "no_pooling", self.partial)
+        of: dict[str, Any] = {"response": self.design.spec.response, "label": self.label}
+        pictures = {
+            "trajectories": plots.trajectories({name: self.fits[name] for name in shown}),
+            "shrinkage": plots.shrinkage(self.shrinkage, **of),
+            "caterpillar": plots.caterpillar(
+                posterior.random_effects(diagnostics=False), blup.random_effects(), **of
+            ),
+            "posterior_against_blup": plots.posterior_against_blup(self.compare_blups, **of),
+            "comparison": plots.comparison(self.comparison, **of),
+            "standard_deviations": plots.standard_deviations(posterior, blup),
+            "variance_partition": plots.variance_partition(posterior, blup),
+            "residuals": plots.residuals(posterior),
+        }
+        if self.comparison_by_group is not None:
+            both = (self.comparison, self.comparison_by_group)
+            pictures["ladder"] = plots.ladder(
+                *both, order=list(self.models), group=self.group, **of
+            )
+        if posterior.is_integrable and self.design.n <= MOST_PREDICTED:
+            pictures["loo_pit"] = plots.loo_pit(posterior)
+        return pictures
+
+    def save(self, folder: str | PathLike[str]) -> Path:
+        """Write ``tables/*.csv``, ``figures/*.png`` and ``summary.txt``; gives the folder back.
+
+        The folder is made where it is missing; files of these names in it are replaced, each when
+        its successor is complete. In the CSV a text that begins with ``=``, ``+``, ``-`` or ``@``
+        has an apostrophe in front, so that no spreadsheet runs it; numbers are never changed.
+
+        Raises
+        ------
+        StorageError
+            The folder or a file in it cannot be written.
+        """
+        root, tables, figures = (
+            make_folder(Path(folder) / part) for part in ("", "tables", "figures")
+        )
+        write_text(root / "summary.txt", f"{self}\n")
+        for name, table in self.tables().items():
+            write_file(tables / f"{name}.csv", csv_bytes(table, index=name != "findings"))
+        for name, figure in self.figures().items():
+            figure.savefig(figures / f"{name}.png", dpi=150)
+        return root
+
+    def report(self, path: str | PathLike[str]) -> Path:
+        """Write one HTML page that a colleague can read without Python; gives its path back.
+
+        It holds the answer, what to distrust, the models, every table (to sort, and to download
+        as CSV) and picture, a paragraph on methods, and how to do it again. It needs no network.
+        A page that is there is replaced when the new one is complete.
+
+        Raises
+        ------
+        StorageError
+            The file cannot be written.
+        """
+        from hierpool.studies.report import write_report
+
+        return write_report(self, path)
+
+    def __repr__(self) -> str:
+        lines = [one_line(self.headline), ""]
+        lines += [line for text in self.answer.splitlines() for line in textwrap.wrap(text, WIDTH)]
+        lines += ["", self._titled("What to distrust")]
+        if self.is_well_behaved:
+            lines += textwrap.wrap(NO_DOUBT, WIDTH, initial_indent="  ", subsequent_indent="  ")
+        lines += self.findings.lines("  ", brief=True)
+        for title, table in self._shown_tables().items():
+            lines += ["", title, _text(table)]
+        return printable("\n".join(lines))
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        answer = "".join(f"<p>{escape(text)}</p>" for text in self.answer.splitlines())
+        doubts = f"<p>{NO_DOUBT}</p>" if self.is_well_behaved else ""
+        doubts += self.findings._repr_html_() if self.findings else ""
+        tables = "".join(
+            f"<h4>{escape(title)}</h4>{table.to_html(float_format=number, na_rep='')}"
+            for title, table in self._shown_tables().items()
+        )
+        return printable(
+            f"<h3>{escape(self.headline)}</h3>{answer}"
+            f"<h4>{escape(self._titled('What to distrust'))}</h4>{doubts}{tables}"
+        )
+
+    def _titled(self, text: str) -> str:
+        return one_line(f"{text} — {self.label}" if self.label else text)
+
+    def _shown_tables(self) -> dict[str, pd.DataFrame]:
+        fixed, spread = self._tables["fixed_effects"], self._tables["variance_components"]
+        beside = ["sd", *bounds(fixed), "method", "estimate", "se"]
+        rungs = [n for n in ("complete_pooling", self.partial) if n in fixed.index.unique("model")]
+        term = pulled_term(self.design)
+        pulled = self.shrinkage.loc[most_pulled(self.shrinkage, term).index[:MOST_ROWS]]
+        shown = {
+            "Predicting a left-out row (higher elpd is better)": _scores(self.comparison),
+            **self._shown_by_group(),
+            "Fixed effects: posterior, and REML or least squares": (
+                fixed[fixed.index.isin(rungs, level="model")][["mean", *beside]]
+            ),
+            f"Standard deviations and correlations of {self.partial}: posterior, and REML": (
+                spread.xs(self.partial, level="model")[["mean", "median", *beside]]
+            ),
+            f"Levels pulled furthest by {self.partial}": pulled[_PULLED],
+        }
+        if self.is_well_behaved:  # the answer names those pulled furthest
+            del shown[f"Levels pulled furthest by {self.partial}"]
+        return {self._titled(title): pd.DataFrame(table) for title, table in shown.items()}
+
+    def _shown_by_group(self) -> dict[str, pd.DataFrame]:
+        table = self.comparison_by_group
+        if table is None:
+            return {}
+        shown = _scores(table).assign(note=table["note"])
+        return {f"Predicting all rows of a left-out level of {self.group}": shown}
+
+
+def _beside(
+    fits: Mapping[str, PosteriorFit], blups: Mapping[str, LikelihoodFit], method: str
+) -> pd.DataFrame:
+    """A table of every posterior with that of its REML or least-squares fit on its right."""
+    parts = {}
+    for name, fit in fits.items():
+        posterior = getattr(fit, method)()
+        if len(posterior) and name in blups:
+            plain = {"df": "normal"} if method == "fixed_effects" else {}  # no df are shown
+            other = getattr(blups[name], method)(**plain).assign(method=blups[name].method)
+            parts[name] = posterior.join(other[["method", "estimate", "se"]])
+    return pd.concat(parts, names=["model"])
+
+
+def _scores(comparison: pd.DataFrame) -> pd.DataFrame:
+    """The comparison with the digits that its standard errors leave, as text."""
+    digits = {"elpd": 1, "se": 1, "elpd_diff": 1, "dse": 1, "weight": 2, "p": 1}
+    return pd.DataFrame({c: comparison[c].map(f"{{:.{k}f}}".format) for c, k in digits.items()})
+
+
+def _text(table: pd.DataFrame) -> str:
+    with pd.option_context("display.width", 120, "display.max_columns", 20):
+        return table.to_string(float_format=number, na_rep="")

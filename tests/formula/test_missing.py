@@ -1,0 +1,73 @@
+"""Rows that were left out are named in every later error, and merged cells are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hierpool.core.errors import DataError
+from hierpool.formula.build import build_design
+from hierpool.formula.parse import parse
+
+N = 24
+NOISE = np.random.default_rng(20).normal(size=N)
+
+
+def table(**columns) -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {"y": NOISE, "x": np.tile([0.0, 1, 2, 3], 6), "g": np.repeat(list("fedcba"), 4)}
+    )
+    return frame.assign(**columns)
+
+
+def raised(formula, data):
+    with pytest.raises(DataError) as caught:
+        build_design(parse(formula), data)
+    return caught.value
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + (1 | g)", "y ~ x + g", "y ~ x + (1 | g/x)"])
+def test_merged_cells_are_known_and_the_advice_fills_them(formula):
+    data = table()
+    data["g"] = data["g"].where(~data["g"].duplicated())
+    error = raised(formula, data)
+    assert error.code == "merged-cells"
+    assert "18 of 24 rows have no" in error.message
+    scope = {"data": data.copy()}
+    exec("data['g'] = data['g'].ffill()", scope)
+    assert "data['g'] = data['g'].ffill()" in error.message
+    assert build_design(parse("y ~ x + (1 | g)"), scope["data"]).groupings["g"].n_levels == 6
+    assert "data = data.dropna(subset=['g'])" in error.message
+
+
+def test_merged_numbers_of_groups_are_known_too():
+    ids = pd.Series(np.repeat(np.arange(300.0, 306), 4))
+    assert raised("y ~ x + (1 | g)", table(g=ids.where(~ids.duplicated()))).code == "merged-cells"
+
+
+def test_labels_missing_here_and_there_are_no_merged_cells():
+    rng = np.random.default_rng(3)
+    data = table(g=table()["g"].where(rng.random(N) < 0.5))
+    assert build_design(parse("y ~ 1 + (1 | g)"), data).n == data["g"].notna().sum()
+
+
+LATER = {
+    "few": ("y ~ x + k + m", {"k": NOISE**2, "m": NOISE**3}, "too-few-rows"),
+    "levels": ("y ~ 1 + (1 | w)", {"w": np.arange(N)}, "levels-equal-rows"),
+    "text": ("y ~ log(g)", {}, "text-not-number"),
+    "infinite": ("y ~ w", {"w": np.inf}, "infinite-values"),
+    "response": ("w ~ x", {"w": 1.5}, "constant-response"),
+}
+
+
+@pytest.mark.parametrize("case", LATER)
+def test_later_errors_name_the_rows_left_out(case):
+    formula, columns, code = LATER[case]
+    data = table(**columns).assign(x=table()["x"].where(np.arange(N) < 4), w2=1)
+    if "x" not in formula:
+        formula += " + x" if "|" not in formula else " + (1 | w) + x"
+    error = raised(formula.replace("(1 | w) + (1 | w)", "(1 | w)"), data)
+    assert "Note: 20 of 24 rows left out because of missing values: 20 in 'x'" in error.message
+    assert str(error).endswith(f"  [{error.code}]")
+    assert error.code == code

@@ -1,0 +1,70 @@
+"""Small designs in working coordinates, by name, and values of theta to try on them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hierpool.algebra.gaussian import BetaPrior
+from hierpool.algebra.moments import Rows
+from tests.laws.dense import Dense
+
+
+def _rows(seed: int, sizes: list[int], p: int, q: int, *, grid: bool = False) -> Rows:
+    """Rows with a constant in X and Z where they have columns, other columns random or on a grid."""
+    rng = np.random.default_rng(seed)
+    n = sum(sizes)
+    codes = np.repeat(np.arange(len(sizes)), sizes)
+    within = np.concatenate([np.arange(k) for k in sizes])
+    x = within - 1.5 if grid else rng.normal(size=n)
+    columns = np.column_stack([np.ones(n), x, x**2, rng.normal(size=n)])
+    y = 3 + 2 * x + rng.normal(size=len(sizes))[codes] + rng.normal(size=n)
+    order = rng.permutation(n)  # rows of a level need not stand together
+    X = columns[order, :p]
+    return Rows(y[order], X, columns[order, :q], codes[order] if q else np.zeros(n, np.intp))
+
+
+def _own_with_common_columns() -> Rows:
+    rows = _rows(7, [5, 4, 6, 5], 4, 2)
+    return Rows(rows.y, rows.X[:, 2:], rows.Z, rows.codes)
+
+
+DESIGNS: dict[str, Rows] = {
+    "balanced_intercepts": _rows(1, [4] * 6, 2, 1, grid=True),
+    "balanced_slopes": _rows(2, [4] * 6, 2, 2, grid=True),
+    "unbalanced_slopes": _rows(3, [1, 7, 2, 5, 3], 2, 2),
+    "some_designs_shared": _rows(4, [4, 3, 4, 3, 4, 2], 3, 2, grid=True),
+    "fewer_rows_than_columns": _rows(5, [1, 2, 2, 1, 3, 2, 1], 2, 3),
+    "population_richer_than_levels": _rows(6, [3, 4, 5, 3], 4, 1),
+    "own_with_common_columns": _own_with_common_columns(),
+    "own_alone": _rows(8, [4, 5, 3], 0, 2),
+    "no_levels": _rows(9, [12], 3, 0),
+    "two_levels": _rows(10, [5, 6], 2, 2),
+}
+
+
+def thetas(q: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """sigma (5,) and Lambda (5, q, q): full, diagonal, of rank one, zero, and large."""
+    rng = np.random.default_rng([seed, q])
+    full = np.tril(rng.normal(size=(q, q)))
+    rank_one = np.outer(rng.normal(size=q), np.eye(q)[0]) if q else full
+    diagonal = np.diag(rng.uniform(0.2, 2, q))
+    Lambda = np.stack([full, diagonal, rank_one, np.zeros((q, q)), 1e3 * full + np.eye(q)])
+    return np.array([0.7, 1.3, 1.0, 0.4, 2.0]), Lambda
+
+
+def prior(p: int, kind: str) -> BetaPrior:
+    """A flat prior of beta, or a proper one with correlated coefficients."""
+    if kind == "flat":
+        return BetaPrior.flat(p)
+    rng = np.random.default_rng(p)
+    root = rng.normal(size=(p, p)) + 2 * np.eye(p)
+    return BetaPrior(rng.normal(size=p), root @ root.T)
+
+
+def dense(rows: Rows, sigma: float, Lambda: np.ndarray, beta: BetaPrior) -> Dense:
+    """The judge of one design at one theta."""
+    n_levels = int(rows.codes.max()) + 1
+    Sigma = sigma**2 * Lambda @ Lambda.T
+    return Dense(
+        rows.y, rows.X, rows.Z, rows.codes, n_levels, sigma, Sigma, beta.mean, beta.precision
+    )

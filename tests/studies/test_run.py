@@ -1,0 +1,427 @@
+"""study() answers first, says what to distrust, and keeps every number behind it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import hierpool as hp
+from hierpool.core.errors import ArgumentError, DataError, FormulaError
+from hierpool.core.findings import Finding, Findings
+from hierpool.core.text import number
+from hierpool.studies import check, sentences
+from hierpool.studies import run as workflow
+
+RUNGS = [
+    "complete_pooling",
+    "varying_intercept",
+    "varying_slope_only",
+    "varying_slope_uncorrelated",
+    "varying_slope",
+    "no_pooling",
+]
+QUICK = {"engine": "exact", "draws": 100, "chains": 2, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def sleep() -> workflow.Study:
+    return hp.study("Reaction ~ Days", hp.datasets.load("sleepstudy"), group="Subject", seed=1)
+
+
+@pytest.fixture(scope="module")
+def dyes() -> workflow.Study:
+    return hp.study("Yield ~ 1", hp.datasets.load("Dyestuff2"), group="Batch", seed=1)
+
+
+@pytest.fixture(scope="module")
+def hasty() -> workflow.Study:
+    """A hundred draws of two chains: too few to be trusted."""
+    return hp.study("Yield ~ 1", hp.datasets.load("Dyestuff2"), group="Batch", **QUICK)
+
+
+def scores(**models: tuple[float, float]) -> pd.DataFrame:
+    """A comparison of models by name: elpd behind the best, and its standard error."""
+    table = pd.DataFrame(models, index=["behind", "dse"]).T
+    return pd.DataFrame(
+        {"elpd": -100 - table["behind"], "elpd_diff": -table["behind"], "dse": table["dse"]}
+    ).sort_values("elpd", ascending=False)
+
+
+def test_every_rung_is_fitted_both_ways_and_compared(sleep):
+    assert list(sleep.models) == list(sleep.fits) == list(sleep.blups) == RUNGS
+    assert set(sleep.comparison.index) == set(RUNGS)
+    pd.testing.assert_frame_equal(sleep.comparison, hp.compare(sleep.fits))
+    pd.testing.assert_frame_equal(sleep.comparison_by_group, hp.compare(sleep.fits, by="group"))
+
+
+def test_slopes_that_plainly_vary_are_recommended(sleep):
+    assert sleep.recommended == sleep.partial == "varying_slope_uncorrelated"
+
+
+def test_tables_are_about_the_partially_pooled_model(sleep):
+    fit, blup = sleep.fits[sleep.partial], sleep.blups[sleep.partial]
+    pd.testing.assert_frame_equal(sleep.shrinkage, hp.shrinkage(fit))
+    pd.testing.assert_frame_equal(sleep.compare_blups, hp.compare_blups(fit, blup))
+
+
+def test_tables_have_full_precision_and_reml_beside_the_posterior(sleep):
+    fixed = sleep.tables()["fixed_effects"]
+    row = fixed.loc[("varying_slope", "Days")]
+    assert row["mean"] == sleep.fits["varying_slope"].fixed_effects().loc["Days", "mean"]
+    assert row["method"] == "REML"
+    assert row["estimate"] == pytest.approx(10.46729, abs=1e-5)  # lme4
+    assert fixed.loc[("complete_pooling", "Days"), "method"] == "least squares"
+    spread = sleep.tables()["variance_components"].loc["varying_slope"]
+    assert spread.loc[("Subject", "sd", "Days", ""), "estimate"] == pytest.approx(5.922, abs=1e-3)
+
+
+def test_tables_can_be_changed_without_changing_the_study(sleep):
+    table = sleep.tables()["fixed_effects"]
+    table["mean"] = 0.0
+    assert (sleep.tables()["fixed_effects"]["mean"] != 0).all()
+
+
+def test_printed_study_leads_with_the_answer_then_its_doubts_then_tables(sleep):
+    text = str(sleep)
+    parts = [
+        "sleepstudy: Reaction ~ Days, 180 rows, 18 levels of Subject",
+        "Per unit of Days, Reaction changes by",
+        "Left-out rows are predicted best by",
+        "What to distrust",
+        "Predicting a left-out row",
+        "Fixed effects",
+        "Standard deviations and correlations",
+        "Levels pulled furthest",
+    ]
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    assert places[0] == 0
+
+
+def test_answer_gives_the_slope_of_each_pooling_in_the_responses_units(sleep):
+    first = sleep.answer.splitlines()[0]
+    for name, words in [("complete_pooling", "complete"), (sleep.partial, "partial")]:
+        slope = sleep.fits[name].fixed_effects().loc["Days", "mean"]
+        assert f"{slope:.1f} [" in first
+        assert f"] under {words} pooling" in first
+    assert "on average under no pooling, where single levels of Subject range from" in first
+    assert "(89 % intervals in brackets)" in first
+
+
+def test_answer_names_who_was_pulled_furthest_from_where_to_where(sleep):
+    last = sleep.answer.splitlines()[-1]
+    rows = sleep.shrinkage.xs("Days", level="term").droplevel("factor")
+    furthest = (rows["partial_pooling"] - rows["no_pooling"]).abs().idxmax()
+    moved = rows.loc[furthest]
+    start, end = (f"{moved[c]:.3g}" for c in ("no_pooling", "partial_pooling"))
+    assert last.startswith(f"{sleep.partial} pulls each level's own coefficient of Days towards 10")
+    assert f"furthest Subject {furthest} from {start} to {end}" in last
+
+
+def test_a_clear_winner_is_recommended():
+    table = scores(varying_slope=(0, 0), varying_intercept=(30, 6), complete_pooling=(90, 12))
+    assert sentences.simplest_of_the_best(table, RUNGS) == "varying_slope"
+    assert sentences.says_best(table, "varying_slope") == (
+        "Left-out rows are predicted best by varying_slope, which is recommended; next is "
+        "varying_intercept (elpd lower by 30.0, standard error 6.0)."
+    )
+
+
+def test_of_models_that_predict_alike_the_simplest_is_recommended():
+    table = scores(varying_slope=(0, 0), varying_intercept=(3.9, 0.2), complete_pooling=(50, 9))
+    assert sentences.simplest_of_the_best(table, RUNGS) == "varying_intercept"
+    assert sentences.says_best(table, "varying_intercept") == (
+        "Left-out rows are predicted best by varying_slope, but varying_intercept (elpd lower by "
+        "3.9, standard error 0.2) cannot be told apart from it: varying_intercept is recommended, "
+        "the simplest within one standard error of the best, or 4 of elpd."
+    )
+
+
+@pytest.mark.parametrize(
+    ("behind", "error", "recommended", "told_apart"),
+    [
+        (3.9, 0.1, "complete_pooling", False),
+        (4.1, 4.2, "complete_pooling", False),
+        (23.5, 12.3, "varying_slope", False),  # sleepstudy with one slope for all
+        (4.1, 2.0, "varying_slope", True),
+    ],
+)
+def test_one_standard_error_recommends_and_two_tell_apart(behind, error, recommended, told_apart):
+    table = scores(varying_slope=(0, 0), complete_pooling=(behind, error))
+    assert sentences.simplest_of_the_best(table, RUNGS) == recommended
+    assert ("cannot be told apart" not in sentences.says_best(table, recommended)) == told_apart
+
+
+def test_best_for_left_out_levels_has_more_than_a_prior_to_go_by():
+    table = scores(varying_slope=(0, 0), varying_intercept=(1.5, 2.0), no_pooling=(30, 9))
+    table["note"] = ["", "", "a new level has its prior only"]
+    assert sentences.says_best_for_levels(table, "boar") == (
+        "all rows of a left-out level of boar are predicted best by varying_slope, from which "
+        "varying_intercept (elpd lower by 1.5, standard error 2.0) cannot be told apart."
+    )
+    table["note"] = table["note"].to_numpy()[::-1]
+    assert sentences.says_best_for_levels(table, "boar") == (
+        "all rows of a left-out level of boar are predicted best by varying_intercept among the "
+        "models that have more than a prior to go by."
+    )
+
+
+def test_complete_pooling_can_be_recommended_and_shrinkage_is_still_shown(dyes):
+    assert (dyes.recommended, dyes.partial) == ("complete_pooling", "varying_intercept")
+    assert "complete_pooling is recommended" in dyes.answer
+    assert dyes.answer.splitlines()[-1].startswith("varying_intercept pulls each level's own")
+
+
+def test_without_a_predictor_the_intercept_is_the_answer(dyes):
+    assert list(dyes.models) == ["complete_pooling", "varying_intercept", "no_pooling"]
+    assert dyes.answer.startswith("The intercept of Yield is 5.6")
+
+
+def test_singular_reml_is_distrusted(dyes):
+    (finding,) = [f for f in dyes.findings if f.code == "singular-reml"]
+    assert finding.severity == "warning"
+    assert finding.about == "varying_intercept"
+    assert finding.text.startswith("The REML optimum is on the boundary: ")
+    assert "sd of Intercept between levels of Batch is estimated as zero" in finding.text
+
+
+def test_what_dropping_a_doubted_variance_costs_is_told_with_its_error(dyes):
+    (finding,) = dyes.findings.of("singular-reml")
+    scores = [dyes.fits[n].loo("Batch").elpd_i for n in ("varying_intercept", "complete_pooling")]
+    lost = np.asarray(scores[0]) - np.asarray(scores[1])
+    way = "lower" if lost.sum() > 0 else "higher"
+    assert (
+        f"Without it (complete_pooling) the elpd of left-out levels of Batch is {way} by "
+        f"{abs(lost.sum()):.1f}, standard error {np.sqrt(6) * lost.std():.1f}." in finding.text
+    )
+
+
+def test_label_of_simulated_data_is_in_every_headline(dyes):
+    assert str(dyes).startswith("Dyestuff2 (simulated): ")
+    titles = [*dyes._shown_tables(), dyes._titled("What to distrust")]
+    assert all(title.endswith("Dyestuff2 (simulated)") for title in titles)
+    assert all(title in str(dyes) for title in titles)
+
+
+def test_a_study_without_warnings_says_so_and_stays_short(sleep):
+    quiet = replace(sleep, findings=Findings([Finding("few-rows", "note", "Few.", "Mind it.")]))
+    after = str(quiet).split("What to distrust — sleepstudy\n")[1].split("\n\n")[0]
+    assert after.startswith("  Nothing to distrust was found in the data, the draws, the REML fits")
+    assert after.endswith("comparison.\n  note: Few.")
+    assert "pulled furthest" not in str(quiet)
+    assert len(str(quiet)) < len(str(sleep))
+
+
+def test_the_answer_has_three_sentences(sleep, dyes):
+    for study in (sleep, dyes):
+        assert [line.count(". ") for line in study.answer.splitlines()] == [0, 0, 0]
+
+
+def test_a_doubt_is_printed_with_what_it_means_below_it(sleep):
+    (finding, *_) = sleep.findings
+    lines = str(sleep).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith(f"  {finding.severity}: "))
+    meaning = next(line for line in lines[at:] if line.startswith("      "))
+    assert finding.meaning.startswith(meaning.strip())
+
+
+def test_doubtful_draws_are_kept_and_said_first(hasty):
+    assert {f.status.word for f in hasty.fits.values()} == {"doubtful"}
+    assert [f.severity for f in hasty.findings[:3]] == ["problem"] * 3
+    assert hasty.findings[0].about == "complete_pooling"
+    assert "ESS falls to" in hasty.findings[0].text
+
+
+def test_worst_findings_come_first(hasty):
+    order = ["problem", "warning", "note"]
+    severities = [f.severity for f in hasty.findings]
+    assert severities == sorted(severities, key=order.index)
+
+
+def test_few_rows_and_few_levels_are_noted():
+    data = pd.DataFrame({"y": np.arange(12) % 5 + 0.5, "g": list("abc") * 4})
+    codes = {f.code for f in hp.study("y ~ 1", data, group="g", **QUICK).findings}
+    assert {"few-rows", "few-levels"} <= codes
+
+
+def test_notice_of_some_models_names_them():
+    data = hp.datasets.load("Dyestuff2").assign(plant=lambda d: d["Batch"].isin(["A", "B"]) + 0.0)
+    done = hp.study("Yield ~ plant", data, group="Batch", **QUICK)
+    (common,) = [f for f in done.findings if f.code == "common-coefficient"]
+    assert common.text.endswith("(in no_pooling).")
+    assert done.answer.splitlines()[0].endswith(
+        "; no pooling cannot tell, as plant says nothing new within a level of Batch."
+    )
+    assert "under no pooling" not in done.answer
+
+
+def test_a_slope_that_others_interact_with_is_told_with_where_it_holds():
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"who": np.repeat(list("abcdefghi"), 4), "pain": np.tile(range(4), 9)})
+    data["arm"] = rng.choice(["drug", "placebo"], 36)
+    data["age"] = rng.normal(size=36)
+    data["y"] = rng.normal(size=36) + data["pain"] * (data["arm"] == "drug")
+    answer = hp.study("y ~ pain * arm", data, group="who", **QUICK).answer
+    assert answer.startswith("Per unit of pain, where arm is drug, y changes by")
+    assert "on average under no pooling" in answer
+    design = hp.varying_slope("y ~ pain * arm + pain:age", data, group="who").design
+    assert sentences.where(design, "pain") == ", where arm is drug and age is 0"
+    assert sentences.where(design, "age") == ", where pain is 0"
+    assert sentences.where(design, "Intercept") == ""
+
+
+def test_a_slope_beside_its_square_is_told_as_that_at_zero():
+    bent = hp.Model("Reaction ~ Days + I(Days ** 2)", hp.datasets.load("sleepstudy")).design
+    assert sentences.where(bent, "Days") == ", where Days is 0"
+    assert sentences.where(bent, "I(Days ** 2)") == ""
+
+
+def test_no_pooling_does_not_answer_for_a_slope_that_its_prior_divides():
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame({"who": np.repeat(list("abcdefgh"), 4), "week": np.tile(range(4), 8)})
+    data["arm"] = np.where(data["who"] < "e", "drug A", "placebo")
+    data["y"] = rng.normal(size=32) + data["week"] * np.repeat([-9, -2, 2, 9, -7, 0, 4, 11], 4)
+    first, _, last = hp.study("y ~ week * arm", data, group="who", **QUICK).answer.splitlines()
+    assert first.endswith("week:arm[T.placebo] says nothing new within a level of who.")
+    assert "on average" not in first
+    assert "coefficient of week, where arm is drug A, towards" in last
+
+
+def test_rows_left_out_are_told_once():
+    data = hp.datasets.load("Dyestuff2")
+    data.loc[[0, 7], "Yield"] = np.nan
+    done = hp.study("Yield ~ 1", data, group="Batch", **QUICK)
+    (dropped,) = [f for f in done.findings if f.code == "rows-dropped"]
+    assert dropped.text.startswith("2 of 30 rows left out")
+    assert done.headline == "Dyestuff2 (simulated): Yield ~ 1, 28 rows, 6 levels of Batch"
+
+
+def test_a_high_pareto_k_stands_among_the_findings(dyes):
+    said = _Said("rows whose Pareto k is too high for importance sampling: no_pooling (3)")
+    finding, _ = check.of_scores(dyes.fits, [said])
+    assert (finding.code, finding.severity) == ("comparison", "warning")
+    assert "no_pooling (3)" in finding.text
+
+
+class _Said:
+    """What `warnings` records of one warning."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+
+def test_one_seed_is_one_study(hasty):
+    again = hp.study("Yield ~ 1", hp.datasets.load("Dyestuff2"), group="Batch", **QUICK)
+    pd.testing.assert_frame_equal(again.comparison, hasty.comparison)
+    assert again.answer == hasty.answer
+    assert again.seed == 1
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+
+
+def test_html_escapes_every_name(dyes):
+    evil = "<script>alert(1)</script>"
+    shrinkage = dyes.shrinkage.rename(index={"A": evil, "Batch": evil})
+    finding = Finding("x", "note", evil)
+    marked = replace(
+        dyes,
+        label=evil,
+        answer=evil,
+        formula=evil,
+        shrinkage=shrinkage,
+        findings=Findings([finding]),
+    )
+    html = marked._repr_html_()
+    page = _Tags()
+    page.feed(html)
+    assert "script" not in page.tags
+    assert html.count("&lt;script&gt;") >= 7
+
+
+def test_save_writes_tables_figures_and_summary(dyes, tmp_path):
+    folder = dyes.save(tmp_path / "deep" / "dyes")
+    assert (folder / "summary.txt").read_text(encoding="utf-8") == f"{dyes}\n"
+    assert {p.stem for p in (folder / "tables").glob("*.csv")} == set(dyes.tables())
+    pictures = {p.stem: p.read_bytes()[:4] for p in (folder / "figures").iterdir()}
+    assert set(pictures) == {
+        "trajectories",
+        "shrinkage",
+        "caterpillar",
+        "posterior_against_blup",
+        "comparison",
+        "standard_deviations",
+        "variance_partition",
+        "residuals",
+        "loo_pit",
+        "ladder",
+    }
+    assert set(pictures.values()) == {b"\x89PNG"}
+    back = pd.read_csv(folder / "tables" / "shrinkage.csv")
+    np.testing.assert_array_equal(back["partial_pooling"], dyes.shrinkage["partial_pooling"])
+    assert back["level"].tolist() == list("ABCDEF")
+
+
+def test_no_group_is_an_error_that_says_how_to_pass_it():
+    data = hp.datasets.load("sleepstudy")
+    with pytest.raises(ArgumentError, match=r"group=\.\.\..*The columns left are 'Subject'"):
+        hp.study("Reaction ~ Days", data)
+
+
+def test_bar_in_the_formula_points_at_the_bar_and_at_model():
+    with pytest.raises(FormulaError) as caught:
+        hp.study("Reaction ~ Days + (Days | Subject)", hp.datasets.load("sleepstudy"))
+    assert caught.value.position == "Reaction ~ Days + (Days | Subject)".index("|")
+    assert "hp.Model('Reaction ~ Days + (Days | Subject)', data).fit()" in str(caught.value)
+    assert "study('Reaction ~ Days', data, group='Subject')" in str(caught.value)
+
+
+def test_unknown_group_and_argument_are_named():
+    data = hp.datasets.load("sleepstudy")
+    with pytest.raises(DataError, match="did you mean 'Subject'"):
+        hp.study("Reaction ~ Days", data, group="subject")
+    with pytest.raises(ArgumentError, match=r"random_seed.*did you mean 'seed'"):
+        hp.study("Reaction ~ Days", data, group="Subject", random_seed=1)
+
+
+def test_bar_is_silent_without_an_audience(capsys):
+    with workflow._bar(2, True) as begin:
+        begin("one")
+        begin("two")
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (1234.5678, "1235"),
+        (-0.012345, "-0.01235"),
+        (12.0, "12.00"),
+        (3.2e-7, "3.200e-07"),
+        (float("nan"), "nan"),
+    ],
+)
+def test_numbers_keep_four_digits_that_matter(value, text):
+    assert number(value) == text
+
+
+def test_a_saturated_rung_loses_its_least_squares_and_no_more():
+    data = pd.DataFrame(
+        {"g": list("aabbcc"), "x": [1.0, 2, 1, 2, 1, 3], "y": [2.0, 3, 4, 4.5, 1, 2]}
+    )
+    study = hp.study("y ~ x", data, group="g", seed=1, progress=False)
+    assert "no_pooling" in study.fits
+    assert "no_pooling" not in study.blups
+    assert "no-least-squares" in {finding.code for finding in study.findings}
+    assert "Least squares is left out" in " ".join(repr(study).split())
