@@ -41,7 +41,9 @@ def check_probability(prob: object) -> None:
 def check_seed(seed: object) -> int:
     """The seed as an integer; an error where it cannot be one."""
     if not _is_whole(seed) or seed < 0:
-        raise ArgumentError(f"seed={seed!r} must be a whole number of at least 0", "bad-count")
+        plain = seed is None or isinstance(seed, (int, float, str))
+        given = repr(seed) if plain else f"<{type(seed).__name__}>"
+        raise ArgumentError(f"seed={given} must be a whole number of at least 0", "bad-count")
     return int(seed)
 
 

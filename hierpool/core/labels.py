@@ -109,6 +109,12 @@ def shown_labels(labels: pd.Index[Any], column: str) -> pd.Index[Any]:
     return labels
 
 
+def as_shown(column: pd.Series[Any], name: str) -> pd.Series[Any]:
+    """A column of labels as they are shown: 308 also where a missing cell made the column floats."""
+    labels = shown_labels(plain_labels(pd.Index(column)), name)
+    return pd.Series(labels, index=column.index)
+
+
 def check_no_true_beside_one(labels: pd.Index[Any], column: str) -> None:
     """Raise where labels are both numbers and True or False, which are equal to 1 and 0."""
     numbers = [v for v in labels if isinstance(v, (bool, np.bool_, int, float, np.number))]

@@ -464,7 +464,9 @@ class PosteriorFit:
 
     def posterior_predictive(self, seed: int | None = None) -> PosteriorFit:
         """The fit with a ``posterior_predictive`` group: one replicated response a draw."""
-        rng = np.random.default_rng(seed)
+        from hierpool.answers.arguments import check_seed
+
+        rng = np.random.default_rng(None if seed is None else check_seed(seed))
         draws = self._coefficient_draws()
         expected = _expected(self.design, draws)
         noise = rng.standard_normal(expected.shape) * self._residual_sd

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from hierpool.core.design import Design
 from hierpool.core.errors import listed
 from hierpool.core.findings import Finding, Findings
+from hierpool.core.labels import as_shown
 from hierpool.core.text import joined, sentence
 from hierpool.report.notation import equations
 from hierpool.report.parts import (
@@ -106,7 +107,11 @@ def _columns(design: Design, group: str) -> pd.DataFrame:
         of_numbers = (
             [values.min(), values.median(), values.max()] if values is not None else [np.nan] * 3
         )
-        what = "" if is_number else listed(column.drop_duplicates().tolist(), most=4)
+        what = (
+            ""
+            if is_number
+            else listed(as_shown(column.drop_duplicates(), str(name)).tolist(), most=4)
+        )
         rows.append([str(name), role, column.nunique(), *of_numbers, what])
     names = ["column", "role", "distinct values", "minimum", "median", "maximum", "categories"]
     return pd.DataFrame(rows, columns=names).set_index("column")

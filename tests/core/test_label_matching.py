@@ -19,9 +19,11 @@ import pytest
 import hierpool as hp
 from hierpool.core.errors import ArgumentError, DataError
 from hierpool.core.label_matching import Place, as_known, find_label, find_level
-from hierpool.core.labels import kind_of, plain_labels, shown_labels
+from hierpool.core.labels import as_shown, kind_of, plain_labels, shown_labels
 from hierpool.formula.build import build_design
 from hierpool.formula.parse import parse
+from hierpool.plots.sheet.lines import choose_abscissa
+from hierpool.report.sections import _columns
 
 DAYS = pd.to_datetime(["2024-01-02", "2024-02-01", "2024-03-05"])
 BERLIN = DAYS.tz_localize("Europe/Berlin")
@@ -347,3 +349,21 @@ def test_every_fit_reads_ids_alike(holes, kind, tmp_path):
     named = hp.contrast(fit, {("g", "308", "Intercept"): 1, ("g", 7.0, "Intercept"): -1})
     np.testing.assert_allclose(named.to_numpy(), contrast.to_numpy())
     assert "308.0" not in f"{fit}{hp.ranks(fit) if kind != 'reml' else ''}{fit.coefficients()}"
+
+
+@pytest.mark.parametrize("with_a_hole", [False, True])
+def test_findings_and_pictures_call_ids_and_doses_by_whole_numbers(with_a_hole):
+    data = table([307, 308, 309, 310], dose=lambda d: np.arange(len(d)) // 4 % 3 + 1)
+    data.loc[10, "y"] += 20
+    if with_a_hole:
+        data.loc[2, ["g", "dose"]] = np.nan
+    fit = hp.Model("y ~ x + C(dose) + (1 | g)", data).reml()
+    row = next(f for f in hp.check(fit) if f.code == "outlying-row")
+    assert f"Row 10 of g {data['g'][10]:.0f} has" in row.text
+    grouping = fit.design.groupings["g"]
+    assert list(choose_abscissa(fit.design, grouping, "dose").grid) == [1, 2, 3]
+    shown = [str(v) for v in choose_abscissa(fit.design, grouping, "dose").grid]
+    assert shown == ["1", "2", "3"]
+    assert as_shown(fit.design.frame["dose"], "dose").astype(str).unique().tolist() == shown
+    categories = _columns(fit.design, "g").loc[["g", "dose"], "categories"]
+    assert sorted(categories["g"].split(", ")) == ["307", "308", "309", "310"]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from hierpool.checks.residuals.null_residuals import WARN_BELOW_P, Replicates, by_level_sums
 from hierpool.core.findings import Finding
+from hierpool.core.labels import as_shown
 
 MOST_CATEGORIES = 20  # of a predictor whose categories are compared
 FITTED = "the fitted values"
@@ -120,7 +121,7 @@ def _predictors(replicates: Replicates) -> Iterator[tuple[str, np.ndarray | pd.S
         if pd.api.types.is_numeric_dtype(column) and column.nunique() > 2:
             yield name, column.to_numpy(dtype=float)
         elif 2 <= column.nunique() <= MOST_CATEGORIES:
-            yield name, column.astype(str)
+            yield name, as_shown(column, name).astype(str)
 
 
 def _correlations(x: np.ndarray, size: np.ndarray) -> np.ndarray:

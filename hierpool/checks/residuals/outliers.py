@@ -112,8 +112,8 @@ def outlying_rows(maker: ResidualMaker) -> Iterator[Finding]:
     found = table[table["p"] < WARN_BELOW_P]
     if not len(found):
         return
-    first = found.iloc[0]
-    of = " of " + ", ".join(f"{f} {first[f]}" for f in maker.design.groupings)
+    first = found.iloc[0]  # a row is of one type: its labels would be floats
+    of = " of " + ", ".join(f"{f} {found[f].iloc[0]}" for f in maker.design.groupings)
     others = f" {len(found) - 1} more rows are like it." if len(found) > 1 else ""
     yield Finding(
         "outlying-row",

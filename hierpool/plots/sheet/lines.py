@@ -11,6 +11,7 @@ import pandas as pd
 
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError, listed, nearest
+from hierpool.core.labels import as_shown
 from hierpool.plots.sheet.style import POOLINGS
 
 _VALUES = ("value", "estimate", "mean")
@@ -245,7 +246,8 @@ def choose_abscissa(design: Design, grouping: Grouping, x: str | None) -> Abscis
         return Abscissa(numbers[0], "number", values, grid, grid)
     if names:
         codes, categories = pd.factorize(design.frame[names[0]], sort=True)
-        labels = np.array(list(categories), dtype=object)
+        shown = as_shown(pd.Series(categories), names[0])
+        labels = np.array(list(shown), dtype=object)
         return Abscissa(names[0], "category", codes.astype(float), labels, np.arange(len(labels)))
     order = pd.Series(grouping.codes).groupby(grouping.codes).cumcount().to_numpy(dtype=float) + 1
     ends = np.array([0.5, float(order.max()) + 0.5])
