@@ -40,6 +40,8 @@ def plain_labels(labels: pd.Index[Any]) -> pd.Index[Any]:
         labels = pd.Index(labels.astype(labels.dtype.categories.dtype))
     if isinstance(labels.dtype, pd.ArrowDtype):
         labels = pd.Index(labels.to_numpy(dtype=object), dtype=object)
+    if isinstance(labels, pd.MultiIndex):  # pandas makes one of tuples
+        return pd.Index(list(labels), dtype=object, tupleize_cols=False)
     if labels.dtype == object:
         labels = _from_objects(labels)
     dtype = labels.dtype
@@ -61,7 +63,9 @@ def _from_objects(labels: pd.Index[Any]) -> pd.Index[Any]:
     if holds == "date":
         return pd.DatetimeIndex(labels)
     if holds == "decimal":
-        return pd.Index([int(v) if v == v.to_integral_value() else float(v) for v in labels])
+        finite = all(v.is_finite() for v in labels)
+        whole = [finite and v == v.to_integral_value() for v in labels]
+        return pd.Index([int(v) if w else float(v) for v, w in zip(labels, whole, strict=True)])
     return labels.infer_objects()
 
 

@@ -142,3 +142,12 @@ def test_a_batch_of_arrow_is_told_what_to_write():
     with pytest.raises(DataError, match=r"data\.to_pandas\(\)"):
         read_frame(batch)
     assert len(read_frame(batch.to_pandas())) == N
+
+
+@pytest.mark.parametrize("formula", ["y ~ C(w)", "y ~ z + (1 | w)"])
+def test_tuples_and_infinite_decimals_are_labels(formula):
+    pairs = [(int(k), 1) for k in DOSES]
+    decimals = [decimal.Decimal("Infinity") if k == 4 else decimal.Decimal(int(k)) for k in DOSES]
+    assert build_design(parse(formula), table(cells(pairs))).n == N
+    assert build_design(parse(formula), table(cells(decimals))).n == N
+    assert build_design(parse(formula), table(pd.Categorical(cells(pairs)))).n == N
