@@ -35,6 +35,7 @@ class Coding:
     @classmethod
     def from_columns(cls, columns: np.ndarray) -> Coding:
         """Coding that centres these columns, shape (n, k), where a constant is in their span."""
+        columns = np.asfortranarray(columns)  # a column at a time: sums over rows are then fast
         constant = _constant(columns)
         is_constant = constant != 0
         average = stable_mean(columns)

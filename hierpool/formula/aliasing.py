@@ -106,6 +106,7 @@ class Span:
     @classmethod
     def of(cls, X: np.ndarray) -> Span:
         """The span of columns (n, k), in their order."""
+        X = np.asfortranarray(X)
         kept = _independent(X)
         dropped = [k for k in range(X.shape[1]) if k not in set(kept)]
         if not dropped:
@@ -226,6 +227,7 @@ def _size(X: np.ndarray, centre: bool) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 def _comparable(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Columns centred where a constant is in their span, with sd 1; and each one's rounding."""
+    X = np.asfortranarray(X)
     means, scales, noise = _size(X, Coding.from_columns(X).has_constant)
     fixed = (X[:1] == X).all(axis=0)
     return np.where(fixed, X, X - means) / scales, noise

@@ -31,7 +31,9 @@ def alike_labels(frame: pd.DataFrame) -> tuple[Finding, ...]:
             continue
         labels = pd.Series(column.unique()).astype(object)
         labels = labels[labels.map(lambda label: isinstance(label, str))]
-        alike = [list(same) for _, same in labels.groupby(labels.map(_bare)) if len(same) > 1]
+        bare = labels.map(_bare)
+        twice = bare.duplicated(keep=False)  # of very many labels hardly any are: no loop over all
+        alike = [list(same) for _, same in labels[twice].groupby(bare[twice])]
         if alike:
             found.append(_finding(str(name), alike, labels))
     return tuple(found)
@@ -39,6 +41,8 @@ def alike_labels(frame: pd.DataFrame) -> tuple[Finding, ...]:
 
 def _bare(label: str) -> str:
     """The label without what the eye passes over."""
+    if label.isascii():
+        return " ".join(label.split()).casefold()
     text = unicodedata.normalize("NFKC", label).translate(_INVISIBLE)
     return " ".join(text.split()).casefold()
 
