@@ -16,6 +16,10 @@ _RENAMED |= {"np.log2": "log2", "np.log10": "log10", "np.log1p": "log1p", "C": "
 _RENAMED |= {"bs": "splines::bs", "standardize": "scale"}
 _SCALED_BY_R = {"center": "scale({}, scale = FALSE)"}
 _OPERATORS_OF_R = {"**": "^", "//": "%/%", "%": "%%"}
+_CONTRASTS_OF_R = {"SAS": "contr.SAS", "Sum": "contr.sum", "Helmert": "contr.helmert"}
+_CONTRASTS_OF_R |= {"Poly": "contr.poly", "Diff": "MASS::contr.sdif"}
+_BY_ORDER = re.compile(r"^C\(.*?, (?:SAS|Sum|Helmert|Poly|Diff)\b(?!.*levels=)")
+_QUOTED = re.compile(r"`[^`]*`|'[^']*'|\"[^\"]*\"")
 _NOT_IN_R = ("cr", "cc", "cs")
 _SAS_FUNCTIONS = ("I", "log", "log2", "log10", "exp", "sqrt", "abs", "log1p")
 _CALL = re.compile(r"(?P<function>(?:np\.)?[A-Za-z_]\w*)\(")
@@ -179,19 +183,46 @@ def _r(text: str) -> str:
     """Columns of a formula in R's spelling: functions, powers, the comparison signs."""
     text, names = _masked(text.removeprefix("1 + ") if text != "1" else text)
     text = re.sub(r"\*\*|//|%", lambda m: _OPERATORS_OF_R[m[0]], text)
+    names = [n if n[0] == "`" else n.replace("\\", "\\\\") for n in names]
     for match in reversed(list(_CALL.finditer(text))):
         name, start, stop = match["function"], match.start(), _closing(text, match.end() - 1)
         inside = text[match.end() : stop - 1]
+        if name == "C":
+            text = text[:start] + _category_of_r(inside) + text[stop:]
+            continue
         written = _SCALED_BY_R.get(name, f"{_RENAMED.get(name, name)}({{}})").format(inside)
         text = text[:start] + written + text[stop:]
-    return re.sub("\0(\\d+)\0", lambda m: names[int(m[1])], text)
+    text = re.sub(r"=\s*(True|False)\b", lambda m: f"={m[1].upper()}", text)
+    return _unmasked(text.replace("[", "c(").replace("]", ")"), names)
+
+
+def _category_of_r(inside: str) -> str:
+    """What stands in ``C(...)``, names and labels masked, as R codes it."""
+    column, _, rest = inside.partition(", ")
+    order = re.search(r"levels=\[(.*)\]$", rest)
+    given = f"factor({column}, levels = c({order[1]}))" if order else f"factor({column})"
+    coding = re.match(r"(Treatment|SAS|Sum|Helmert|Poly|Diff)(?:\((.*?)\))?", rest)
+    if coding is None or (coding[1] == "Treatment" and not coding[2]):
+        return given
+    if coding[1] == "Treatment":
+        reference = coding[2] if coding[2].startswith("\0") else f'"{coding[2]}"'
+        return f"relevel({given}, ref = {reference})"
+    scores = re.fullmatch(r"scores=\[(.*)\]", coding[2] or "")
+    if scores:
+        n = scores[1].count(",") + 1
+        return f"C({given}, contr.poly({n}, scores = c({scores[1]})))"
+    return f"C({given}, {_CONTRASTS_OF_R[coding[1]]})"
 
 
 def _masked(text: str) -> tuple[str, list[str]]:
-    """The text with a number for each name in backticks, which may hold anything; and the names."""
-    names = re.findall(r"`[^`]*`", text)
+    """The text with a number for each name or label in quotes, which may hold anything; and those."""
+    names = _QUOTED.findall(text)
     numbers = itertools.count()
-    return re.sub(r"`[^`]*`", lambda _: f"\0{next(numbers)}\0", text), names
+    return _QUOTED.sub(lambda _: f"\0{next(numbers)}\0", text), names
+
+
+def _unmasked(text: str, names: Sequence[str]) -> str:
+    return re.sub("\0(\\d+)\0", lambda m: names[int(m[1])], text)
 
 
 def _closing(text: str, start: int) -> int:
@@ -222,6 +253,12 @@ def _r_notes(wording: Wording) -> Iterator[str]:
             f"{', '.join(missing)}() makes columns that base R has no equal for; make them first, "
             "or use mgcv."
         )
+    terms = [*wording.population, *(t for own in wording.groups for t in own)]
+    if any(_BY_ORDER.match(_masked(piece)[0]) for term in terms for piece in _pieces(term)):
+        yield (
+            "The coding depends on the order of the categories; where R sorts them in another way, "
+            "give the order: factor(x, levels = c(...))."
+        )
     if "bs" in used or "poly" in used:
         yield "The columns of splines and polynomials may be coded otherwise; the fit is the same."
 
@@ -246,7 +283,7 @@ def _double_bar_notes(wording: Wording) -> Iterator[str]:
 
 def _categories_in(terms: Sequence[str], categories: Collection[str]) -> list[str]:
     """Terms that hold a category."""
-    return [t for t in terms if any(_is_category(p, categories) for p in t.split(":"))]
+    return [t for t in terms if any(_is_category(p, categories) for p in _pieces(t))]
 
 
 def _is_category(piece: str, categories: Collection[str]) -> bool:
@@ -357,8 +394,15 @@ class _SasSheet:
                 self.classes.append(self.name(text))
             return self.name(text)
         if text.startswith("C("):
-            column = self.name(text[2:-1].split(",")[0])
+            masked, names = _masked(text[2:-1])
+            typed, _, coding = masked.partition(", ")
+            column = self.name(_unmasked(typed, names))
             self.classes.append(column)
+            if coding:
+                self.notes.append(
+                    f"CLASS codes {column} in its own way: the coefficients are not those of "
+                    f"{text}, and the fit is the same."
+                )
             return column
         name = made_as or f"x{len(self.made) + len(self.unmade) + 1}"
         known = all(f.removeprefix("np.") in _SAS_FUNCTIONS for f in _functions(text))
@@ -394,12 +438,13 @@ def _starting(term: GroupTerm, q: int) -> Iterator[int]:
 
 
 def _pieces(term: str) -> list[str]:
-    """Pieces of an interaction; a colon within a call does not part them."""
+    """Pieces of an interaction; a colon within a call, a name or a label does not part them."""
+    masked, names = _masked(term)
     out, depth = [""], 0
-    for char in term:
+    for char in masked:
         depth += {"(": 1, ")": -1}.get(char, 0)
         if char == ":" and depth == 0:
             out.append("")
         else:
             out[-1] += char
-    return out
+    return [_unmasked(piece, names) for piece in out]

@@ -193,3 +193,36 @@ def test_what_stays_common_without_pooling_is_said(table):
     assert "size says nothing new within levels" in " ".join(lme4(wording).notes)
     assert "y ~ 0 + g + g:x + size" in brms(wording).code
     assert "model y = g x*g size / noint solution;" in proc_mixed(wording).code
+
+
+OF_R = {
+    "C(h)": "factor(h)",
+    "C(h, Treatment)": "factor(h)",
+    "C(h, Treatment('q'))": "relevel(factor(h), ref = 'q')",
+    "C(k, Treatment(2))": 'relevel(factor(k), ref = "2")',
+    "C(h, Sum)": "C(factor(h), contr.sum)",
+    "C(h, Helmert)": "C(factor(h), contr.helmert)",
+    "C(h, SAS)": "C(factor(h), contr.SAS)",
+    "C(h, Diff)": "C(factor(h), MASS::contr.sdif)",
+    "C(h, Poly, levels=['q', 'p'])": "C(factor(h, levels = c('q', 'p')), contr.poly)",
+    "C(k, Poly(scores=[1, 2, 4]))": "C(factor(k), contr.poly(3, scores = c(1, 2, 4)))",
+    "C(odd, levels=['a:b % (', 'c//'])": "factor(odd, levels = c('a:b % (', 'c//'))",
+    "poly(x, 2, raw=True)": "poly(x, 2, raw=TRUE)",
+    "bs(x, knots=[1, 2])": "splines::bs(x, knots=c(1, 2))",
+}
+
+
+@pytest.mark.parametrize("text", OF_R)
+def test_codings_and_arguments_are_spelt_as_r_does(text, table):
+    data = table.assign(k=np.tile([1, 2, 3], 10), odd=np.tile(["a:b % (", "c//"], 15))
+    wording = words(hp.Model(f"y ~ {text} + (1 | g)", data))
+    for program in (lme4, brms):
+        assert f"(y ~ {OF_R[text]} + (1 | g), data" in program(wording).code
+    by_order = any("depends on the order" in note for note in lme4(wording).notes)
+    assert by_order == ("contr." in OF_R[text] and "levels" not in text)
+
+
+def test_sas_says_that_it_codes_categories_in_its_own_way(table):
+    sas = proc_mixed(words(hp.Model("y ~ C(h, Sum) * x + (1 | g)", table)))
+    assert "  class g h;" in sas.code
+    assert "not those of C(h, Sum), and the fit is the same" in " ".join(sas.notes)
