@@ -15,7 +15,7 @@ from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.bayes.run import JudgedRun, SamplerSettings
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design
-from hierpool.core.errors import ArgumentError, FitError, listed, nearest
+from hierpool.core.errors import ArgumentError, DataError, FitError, listed, nearest
 from hierpool.core.findings import Finding
 from hierpool.core.printable import one_line
 from hierpool.core.spec import Spec
@@ -296,8 +296,21 @@ class Model:
 
 
 def optimum(design: Design, method: Literal["REML", "ML"]) -> LikelihoodFit:
-    """REML or ML fit of a design; least squares for complete and no pooling, the limits of both."""
+    """REML or ML fit of a design; least squares for complete and no pooling, the limits of both.
+
+    Raises
+    ------
+    DataError
+        More coefficients than rows: known residual sds leave a posterior, and nothing to maximise.
+    """
     pooled = design.spec.pooling
+    if len(design.terms) > design.n:
+        raise DataError(
+            f"there are {design.n} rows and {len(design.terms)} coefficients in "
+            f"{design.spec.formula}: least squares, REML and ML cannot tell them apart. With "
+            f"known_se={design.spec.known_se!r} and proper priors the posterior can: model.fit()",
+            "no-residual-df",
+        )
     if pooled == "complete":
         return LikelihoodFit(design, pooling_limits.complete_pooling(design))
     if pooled == "none":

@@ -319,8 +319,13 @@ def _check_group_predictors(table: _Table, found: Mapping[Factor, Iterable[Sourc
 
 
 def _estimable(encoding: Encoding, X: np.ndarray, where: str, spec: Spec) -> Encoding:
-    """The encoding with what its rows can tell; an error where nothing is left to estimate."""
-    names, span = encoding.names, Span.of(X)
+    """The encoding with what its rows can tell; an error where nothing is left to estimate.
+
+    More columns than rows all stay where residual sds are known: their posterior is proper.
+    """
+    names = encoding.names
+    is_wide = spec.known_se is not None and len(X) < len(names)
+    span = Span(tuple(range(len(names)))) if is_wide else Span.of(X)
     twice = [n for i, n in enumerate(names) if n in names[:i]]
     if twice:
         raise DataError(
@@ -334,7 +339,7 @@ def _estimable(encoding: Encoding, X: np.ndarray, where: str, spec: Spec) -> Enc
             "constant-predictor",
         )
     n = len(span.kept)
-    if len(X) < n + (spec.known_se is None):
+    if spec.known_se is None and len(X) < n + 1:
         raise DataError(
             f"there are {len(X)} rows and {n} coefficients{where} "
             f"({listed(names[k] for k in span.kept)}); no row is left to tell the residual. Use "

@@ -303,3 +303,40 @@ def test_nuts_agrees(ladder, fits, rung):
             continue
         error = np.sqrt(a["sd"] ** 2 / a["ess_bulk"] + b["sd"] ** 2 / b["ess_bulk"])
         assert ((a["mean"] - b["mean"]) / error).abs().max() < 5
+
+
+def wide() -> pd.DataFrame:
+    """Six rows and eight predictors."""
+    rng = np.random.default_rng(4)
+    columns = {f"x{k}": rng.normal(size=6) for k in range(8)}
+    return pd.DataFrame({"y": rng.normal(size=6), "se": np.linspace(0.3, 0.8, 6), **columns})
+
+
+WIDE = "y ~ " + " + ".join(f"x{k}" for k in range(8))
+
+
+def test_more_coefficients_than_rows_have_the_posterior_of_the_dense_formula():
+    data, sd = wide(), 1.5
+    names = ["Intercept", *(f"x{k}" for k in range(8))]
+    priors = {name: hp.Prior("Normal", mu=0.2, sigma=sd) for name in names}
+    model = hp.Model(WIDE, data, priors, known_se="se")
+    assert model.design.terms == tuple(names)
+    fit = model.fit("exact", seed=1, draws=4000, progress=False)
+    X = np.column_stack([np.ones(6), data[[*names[1:]]]])
+    precision = X.T @ (X / data["se"].to_numpy()[:, None] ** 2) + np.eye(9) / sd**2
+    covariance = np.linalg.inv(precision)
+    mean = covariance @ (X.T @ (data["y"] / data["se"] ** 2).to_numpy() + 0.2 / sd**2)
+    table = fit.fixed_effects()
+    np.testing.assert_allclose(table["mean"], mean, rtol=1e-8)
+    np.testing.assert_allclose(table["sd"], np.sqrt(np.diag(covariance)), rtol=0.04)
+    evidence = normal_log_density(
+        data["y"].to_numpy(), X @ np.full(9, 0.2), np.diag(data["se"] ** 2) + sd**2 * X @ X.T
+    )
+    assert fit.log_marginal_likelihood[0] == pytest.approx(evidence, abs=1e-8)
+
+
+@pytest.mark.parametrize("method", ["reml", "ml"])
+def test_more_coefficients_than_rows_are_refused_where_something_is_maximised(method):
+    with pytest.raises(HierpoolError, match="6 rows and 9 coefficients") as caught:
+        getattr(hp.Model(WIDE, wide(), known_se="se"), method)()
+    assert caught.value.code == "no-residual-df"
