@@ -6,7 +6,7 @@ Columns are named in every message, and rows by the user's own index.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import narwhals.stable.v1 as nw
@@ -79,11 +79,12 @@ def _to_pandas(column: nw.Series[Any]) -> pd.Series[Any]:
         categories = column.cat.get_categories().to_list()
         return pd.Series(pd.Categorical(column.to_list(), categories=categories))
     if isinstance(column.dtype, nw.Categorical):
-        return pd.Series(pd.Categorical(column.to_list()))
+        cells = column.to_list()
+        are_labels = all(cell is None or isinstance(cell, Hashable) for cell in cells)
+        return pd.Series(pd.Categorical(cells)) if are_labels else objects(cells)
     exact = column.dtype.is_decimal() or isinstance(column.dtype, nw.Int128 | nw.UInt128)
-    if (
-        column.dtype.is_integer() and not exact and column.null_count()
-    ):  # numpy would make them floats
+    is_whole = column.dtype.is_integer() and not exact
+    if is_whole and column.null_count():  # numpy would make them floats
         is_unsigned = column.dtype == nw.UInt64
         whole = pd.UInt64Dtype() if is_unsigned else pd.Int64Dtype()
         return pd.Series(column.to_list(), dtype=whole)

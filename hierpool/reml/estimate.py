@@ -147,7 +147,8 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
             method="BFGS",
             options={"gtol": slope, "maxiter": 500},
         )
-        theta = np.asarray(found.x)
+        # Where the columns fit the response exactly a step may end in no number at all.
+        theta = np.asarray(found.x) if np.isfinite(found.x).all() else start
         left = criterion.algebra.marginal(criterion.factor(theta[None])).penalized_ss[0]
         if left > NEARLY_EXACT * criterion.moments.yy:
             break

@@ -108,5 +108,5 @@ def check_honest(reml: Any) -> None:
 
 def check_printable(text: str) -> None:
     """No character that acts on a terminal or hides."""
-    bad = {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c != "\n"}
+    bad = {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t"}
     assert not bad, f"{bad} in {text!r}"

@@ -98,7 +98,8 @@ class HalfT:
             return np.where(z > 0, self.isf(above), self.ppf(below))
         cosine = np.sqrt(above * (1 + below))
         third = np.arctan2(below, cosine) / 3
-        scaled = np.sqrt(8 / cosine * np.sin(2 * third)) * np.sqrt(np.sin(third))
+        with np.errstate(divide="ignore"):  # infinite where the upper tail has no number left
+            scaled = np.sqrt(8 / cosine * np.sin(2 * third)) * np.sqrt(np.sin(third))
         return np.asarray(self.sigma * scaled)
 
 
