@@ -85,7 +85,7 @@ def _worked(formula: str, table: Any, depth: int) -> str:
     if depth >= 2:
         fit = model.fit(draws=50, chains=2, seed=1, progress=False, engine="exact")
         check_printable(repr(fit))
-        assert np.isfinite(fit.loo().elpd)
+        assert np.isfinite(fit.loo(exact=False).elpd)
         with tempfile.TemporaryDirectory() as folder:
             fit.save(Path(folder) / "fit.nc")
             back = hp.load_fit(Path(folder) / "fit.nc")
