@@ -7,57 +7,57 @@ the user's columns, from which the design is built again on loading.
 
 from __future__ import annotations
 
-import datetime
 import json
+import os
 import re
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
-from decimal import Decimal
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib.metadata import version
 from importlib.util import find_spec
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import msgspec
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from hierpool import __version__
-from hierpool.bayes.priors.model_priors import (
-    CoefficientPriors,
-    ModelPriors,
-    Prior,
-    VarianceComponentPriors,
-)
-from hierpool.core.coding import Coding
 from hierpool.core.design import Design
-from hierpool.core.errors import ArgumentError, DataError, MissingPackageError, StorageError, listed
-from hierpool.core.findings import Finding
-from hierpool.core.results import OBS_DIM, RESPONSE, Status
-from hierpool.core.spec import GroupTerm, Spec
+from hierpool.core.errors import (
+    ArgumentError,
+    DataError,
+    HierpoolError,
+    MissingPackageError,
+    StorageError,
+    listed,
+)
+from hierpool.core.results import OBS_DIM, RESPONSE
 from hierpool.core.writing import check_file, check_folder, write_file, write_folder
 from hierpool.fits.posterior import PosteriorFit
+from hierpool.fits.stored_checks import check_draws, check_priors
+from hierpool.fits.stored_columns import pack_checked, unpack
+from hierpool.fits.stored_document import check_document
+from hierpool.fits.stored_files import (
+    Unlike,
+    check_hdf5,
+    check_seal,
+    check_zarr,
+    read_files,
+    sealed,
+    sealed_zarr,
+)
+from hierpool.fits.stored_groups import attributes, odd_texts, restored, writable
+from hierpool.fits.stored_values import decode, encode
 from hierpool.formula.build import build_design
 
+ZARR_FROM = (3, 1)
 FORMAT = 1  # of the group ``hierpool``; goes up when an older hierpool could not read it
 OWN_GROUP = "hierpool"
 NETCDF, ZARR = (".nc", ".nc4"), ".zarr"
 _OF_ZARR = re.compile(r"zarr\.json|\.z(group|array|attrs|metadata)|c|[0-9]+(\.[0-9]+)*|\.DS_Store")
-_TAG = "@"
-_NOUNS: dict[str, Any] = {
-    noun.__name__: noun
-    for noun in (
-        Spec,
-        GroupTerm,
-        Finding,
-        Status,
-        Prior,
-        Coding,
-        CoefficientPriors,
-        VarianceComponentPriors,
-        ModelPriors,
-    )
-}
 
 
 def save_fit(fit: PosteriorFit, path: str | PathLike[str]) -> None:
@@ -90,9 +90,62 @@ def save_fit(fit: PosteriorFit, path: str | PathLike[str]) -> None:
     tree = _as_tree(fit)
     # In memory: HDF5 itself writing to a disk that is full ends the process.
     if target.suffix == ZARR:
-        write_folder(target, _zarr_files(tree))
+        files = _encoded(lambda: sealed_zarr(_zarr_files(tree)))
+        _check_kept(tree, lambda: _open_zarr(files), target)
+        write_folder(target, files)
     else:
-        write_file(target, tree.to_netcdf(engine="h5netcdf"))
+        content = _encoded(lambda: sealed(tree.to_netcdf(engine="h5netcdf")))
+        _check_kept(tree, lambda: _open_netcdf(content), target)
+        write_file(target, content)
+
+
+def _encoded[T](encoding: Callable[[], T]) -> T:
+    """What is made; an error of the library that makes it is one of ours."""
+    try:
+        return encoding()
+    except (ValueError, TypeError) as error:
+        raise _not_kept(_first_line(error)) from error
+
+
+def _check_kept(tree: xr.DataTree, opening: Callable[[], xr.DataTree], target: Path) -> None:
+    """Raise where the fit does not come back from its encoding; nothing is written yet.
+
+    Document, columns, labels and the form of the draws are compared. The draws are not read.
+    """
+    try:
+        with opening() as back:
+            again = _as_tree(_as_fit(back, target))
+            changed = [node.path for node in tree.subtree if not _is_alike(node, again)]
+    except Exception as error:
+        raise _not_kept(
+            error.message if isinstance(error, HierpoolError) else _first_line(error)
+        ) from error
+    if changed:
+        raise _not_kept(f"{listed(changed)} would be read differently")
+
+
+def _is_alike(node: xr.DataTree, others: xr.DataTree) -> bool:
+    """Whether a group is the same in the other tree, but for the values of draws."""
+    paths = {other.path: other for other in others.subtree}
+    if node.path not in paths:
+        return False
+    one, other = (each.to_dataset(inherit=False) for each in (node, paths[node.path]))
+    if node.path.split("/")[1] == OWN_GROUP:
+        return bool(one.identical(other))
+    forms = [
+        {k: (v.dims, v.shape, v.dtype.kind) for k, v in d.data_vars.items()} for d in (one, other)
+    ]
+    return forms[0] == forms[1] and bool(
+        one.coords.to_dataset().identical(other.coords.to_dataset())
+    )
+
+
+def _not_kept(reason: str) -> StorageError:
+    return StorageError(
+        f"the fit was not saved, as it would not come back from the file as it is: {reason}. "
+        "Fit with columns of plain numbers and text.",
+        "not-kept",
+    )
 
 
 def _zarr_files(tree: xr.DataTree) -> dict[str, bytes]:
@@ -110,8 +163,9 @@ def load_fit(path: str | PathLike[str]) -> PosteriorFit:
 
     Raises
     ------
-    DataError
-        There is no such file, it is not a fit of hierpool, or a newer hierpool wrote it.
+    StorageError
+        There is no such file, it is not a fit of hierpool or a damaged one, or a newer hierpool
+        wrote it.
     MissingPackageError
         The package for this kind of file is not installed.
     """
@@ -151,33 +205,84 @@ def _check_packages(zarr: bool) -> None:
     if missing:
         raise MissingPackageError(
             f"{kind} needs the package {' and '.join(missing)}, which is not installed. "
-            f"Type: pip install {' '.join(missing)}",
+            f"Type: pip install {'"hierpool[zarr]"' if zarr else ' '.join(missing)}",
+            "missing-package",
+        )
+    if zarr and _version_of("zarr") < ZARR_FROM:
+        raise MissingPackageError(
+            f"a Zarr folder needs zarr {'.'.join(map(str, ZARR_FROM))} or later, and {version('zarr')} "
+            'is installed. Type: pip install -U "hierpool[zarr]"',
             "missing-package",
         )
 
 
+def _version_of(package: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version(package))[:2])
+
+
 def _read_tree(source: Path) -> xr.DataTree:
-    if not source.exists():
-        raise DataError(f"there is no file {str(source)!r}.", "no-such-file")
-    is_zarr = source.is_dir()
-    _check_packages(is_zarr)
-    options: dict[str, Any] = {"consolidated": False} if is_zarr else {}
+    """Everything in memory; whatever a library says of a file of another kind is a StorageError."""
     try:
-        with xr.open_datatree(source, engine="zarr" if is_zarr else "h5netcdf", **options) as tree:
-            return tree.load()
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            f"{str(source)!r} cannot be read as {'a Zarr folder' if is_zarr else 'a NetCDF file'}: "
-            "it is another kind of file, or cut short. Fits are written with fit.save(path).",
-            "not-a-fit",
+        if not source.exists():
+            raise StorageError(f"there is no file {str(source)!r}.", "no-such-file")
+        is_zarr = source.is_dir()
+        _check_packages(is_zarr)
+        content = read_files(source) if is_zarr else source.read_bytes()
+    except (OSError, ValueError) as error:
+        if isinstance(error, StorageError):
+            raise
+        if isinstance(error, Unlike):
+            raise _not_a_fit(source, "a Zarr folder", error) from error
+        reason = (
+            os.strerror(error.errno).lower()
+            if isinstance(error, OSError) and error.errno
+            else error
+        )
+        raise StorageError(
+            f"{str(source)!r} cannot be read: {reason}.", "unreadable-file"
         ) from error
+    try:
+        with _open_netcdf(content) if isinstance(content, bytes) else _open_zarr(content) as tree:
+            return tree.load()
+    except Exception as error:  # of HDF5, zarr, xarray: there is no list of what they raise
+        raise _not_a_fit(source, "a Zarr folder" if is_zarr else "a NetCDF file", error) from error
+
+
+def _open_netcdf(content: bytes) -> xr.DataTree:
+    check_seal(content)
+    check_hdf5(content)
+    return xr.open_datatree(BytesIO(content), engine="h5netcdf")
+
+
+def _open_zarr(files: Mapping[str, bytes]) -> xr.DataTree:
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.storage import MemoryStore
+
+    check_zarr(files)
+    buffer = default_buffer_prototype().buffer
+    store: Any = MemoryStore({name: buffer.from_bytes(part) for name, part in files.items()})
+    return xr.open_datatree(store, engine="zarr", consolidated=False, zarr_format=3)
+
+
+def _not_a_fit(source: Path, kind: str, error: Exception) -> StorageError:
+    """Told by what is unlike our files, where that was seen before reading it."""
+    ours = isinstance(error, (Unlike, msgspec.ValidationError))
+    why = f": {error}" if ours else ": it is another kind of file, or cut short"
+    return StorageError(
+        f"{str(source)!r} cannot be read as {kind} of hierpool{why}. "
+        "Fits are written with fit.save(path).",
+        "not-a-fit",
+    )
 
 
 def _as_tree(fit: PosteriorFit) -> xr.DataTree:
     """Everything as one tree that NetCDF and Zarr can hold."""
     design, rows = fit.design, fit.design.rows
-    columns = {name: _pack(design.frame[name], f"column {name!r}") for name in design.frame}
-    labels = [_pack(pd.Series(rows.get_level_values(k)), "the index") for k in range(rows.nlevels)]
+    columns = {name: pack_checked(design.frame[name], f"column {name!r}") for name in design.frame}
+    labels = [
+        pack_checked(pd.Series(rows.get_level_values(k)), "the index") for k in range(rows.nlevels)
+    ]
+    nodes = sorted(fit.datatree.subtree, key=lambda node: node.path)
     document = {
         "spec": design.spec,
         "label": design.label,
@@ -185,15 +290,19 @@ def _as_tree(fit: PosteriorFit) -> xr.DataTree:
         "priors": fit.priors,
         "status": fit.status,
         "info": dict(fit.info),
-        "attrs": {node.path: _attrs(node) for node in fit.datatree.subtree},
+        "attrs": {node.path: attributes(node) for node in nodes},
         "columns": [(name, about) for name, (about, _) in columns.items()],
         "index": (list(rows.names), [about for about, _ in labels]),
         "range": (rows.start, rows.stop, rows.step) if isinstance(rows, pd.RangeIndex) else None,
+        "texts": {node.path: odd_texts(node) for node in nodes},
     }
     packed = {f"column_{k}": values for k, (_, values) in enumerate(columns.values())}
     packed |= {f"index_{k}": values for k, (_, values) in enumerate(labels)}
-    text = json.dumps(_encode(document), ensure_ascii=False, allow_nan=False)
-    groups = {node.path: _writable(node) for node in fit.datatree.subtree}
+    try:
+        text = json.dumps(encode(document), allow_nan=False)
+    except TypeError as error:
+        raise _not_kept(str(error)) from error
+    groups = {node.path: writable(node) for node in fit.datatree.subtree}
     about = {"format": FORMAT, "version": __version__}
     groups[f"/{OWN_GROUP}"] = xr.Dataset({"document": ((), text)}, attrs=about)
     groups[f"/{OWN_GROUP}/frame"] = xr.Dataset({k: ("row", v) for k, v in packed.items()})
@@ -204,66 +313,65 @@ def _as_fit(tree: xr.DataTree, source: Path) -> PosteriorFit:
     """The fit that ``_as_tree`` was given."""
     own = tree.children.get(OWN_GROUP)
     if own is None or "format" not in own.attrs:
-        raise DataError(
+        raise StorageError(
             f"{source} holds the groups {listed(tree.children)} and no fit of hierpool. "
             "Read it with az.from_netcdf(path), or write fits with fit.save(path).",
             "not-a-fit",
         )
+    try:
+        _check_format(own, source)
+        document = _read_document(own["document"].item())
+        design = _design(document, own["frame"].to_dataset(), source)
+        datatree = restored(tree, OWN_GROUP, document["attrs"], document.get("texts", {}))
+        _check_design(design, datatree, source)
+        check_draws(design, datatree)
+        check_priors(design, document["priors"])
+    except (StorageError, MissingPackageError):
+        raise
+    except Exception as error:  # whatever is in it: nothing of a damaged file is used
+        raise _damaged(source, error) from error
+    return PosteriorFit(design, document["priors"], datatree, document["status"], document["info"])
+
+
+def _check_format(own: xr.DataTree, source: Path) -> None:
     if int(own.attrs["format"]) > FORMAT:
-        raise DataError(
+        raise StorageError(
             f"{source} was written by hierpool {own.attrs.get('version', 'unknown')} (format "
             f"{own.attrs['format']}); this is hierpool {__version__}, which reads formats up to "
             f"{FORMAT}. Type: pip install -U hierpool",
             "newer-format",
         )
-    document = _decode(json.loads(own["document"].item()))
-    design = _design(document, own["frame"].to_dataset(), source)
-    datatree = _datatree(tree, document["attrs"])
-    _check_design(design, datatree, source)
-    return PosteriorFit(design, document["priors"], datatree, document["status"], document["info"])
 
 
-def _attrs(node: xr.DataTree) -> dict[str, dict[str, Any]]:
-    """Attributes of a group, under ``""``, and of its variables; JSON keeps what NetCDF cannot."""
-    every = {"": node.attrs, **{str(k): v.attrs for k, v in node.variables.items()}}
-    return {name: dict(attrs) for name, attrs in every.items() if attrs}
+def _read_document(text: str) -> dict[str, Any]:
+    plain = json.loads(text, parse_constant=_no_constant)
+    check_document(plain)
+    return dict(decode(plain))
 
 
-def _writable(node: xr.DataTree) -> xr.Dataset:
-    """A group's variables with text as fixed-width text and the attributes that NetCDF takes."""
-    data = node.to_dataset(inherit=False).drop_encoding()
-    text = {k: v.astype(str) for k, v in data.variables.items() if v.dtype.kind in "OT"}
-    data = data.assign({k: v for k, v in text.items() if k not in data.coords})
-    data = data.assign_coords({k: v for k, v in text.items() if k in data.coords})
-    data.attrs = _plain(data.attrs)
-    for variable in data.variables.values():
-        variable.attrs = _plain(variable.attrs)
-    return data
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} stands where a number should")
 
 
-def _plain(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
-    return {k: v for k, v in attrs.items() if type(v) in (str, int, float)}
+def _first_line(error: Exception) -> str:
+    text = error.message if isinstance(error, HierpoolError) else str(error)
+    return text.strip().partition("\n")[0][:200].rstrip(".") or type(error).__name__
 
 
-def _datatree(tree: xr.DataTree, attrs: Mapping[str, Mapping[str, Any]]) -> xr.DataTree:
-    """The groups as they were, without our own."""
-    groups = {
-        node.path: node.to_dataset(inherit=False).drop_encoding()
-        for node in tree.subtree
-        if node.path.split("/")[1] != OWN_GROUP
-    }
-    for path, own in attrs.items():
-        for name, values in own.items():
-            item: Any = groups[path].variables[name] if name else groups[path]
-            item.attrs = dict(values)
-    return xr.DataTree.from_dict(groups)
+def _damaged(source: Path, error: Exception) -> StorageError:
+    said = _first_line(error)
+    return StorageError(
+        f"{str(source)!r} was changed or damaged after it was saved, and is not used: {said}. "
+        "Take a copy of it, or fit again.",
+        "damaged-fit",
+    )
 
 
 def _design(document: Mapping[str, Any], packed: xr.Dataset, source: Path) -> Design:
     """The design, built again from the stored columns."""
     names, labels = document["index"]
     levels = [
-        pd.Index(_unpack(about, packed[f"index_{k}"].to_numpy())) for k, about in enumerate(labels)
+        pd.Index(unpack(about, packed[f"index_{k}"].to_numpy())) for k, about in enumerate(labels)
     ]
     index: pd.Index[Any]
     if document["range"] is not None:
@@ -275,7 +383,7 @@ def _design(document: Mapping[str, Any], packed: xr.Dataset, source: Path) -> De
         index = pd.MultiIndex.from_arrays(levels, names=names)
     frame = pd.DataFrame(
         {
-            name: _unpack(about, packed[f"column_{k}"].to_numpy())
+            name: unpack(about, packed[f"column_{k}"].to_numpy())
             for k, (name, about) in enumerate(document["columns"])
         }
     ).set_axis(index, axis=0)
@@ -302,130 +410,9 @@ def _check_design(design: Design, datatree: xr.DataTree, source: Path) -> None:
         raise _changed(source, f"the response {design.spec.response} has other values ({OBS_DIM})")
 
 
-def _changed(source: Path, what: str) -> DataError:
-    return DataError(
+def _changed(source: Path, what: str) -> StorageError:
+    return StorageError(
         f"{source}: this hierpool, {__version__}, reads the stored data differently from the one "
         f"that made the fit; {what}. Read the draws with az.from_netcdf(path), or fit again.",
         "design-changed",
     )
-
-
-def _pack(column: pd.Series[Any], what: str) -> tuple[dict[str, Any], np.ndarray]:
-    """A column as numbers, and what is needed to read them: see ``_unpack``."""
-    dtype = column.dtype
-    about: dict[str, Any] = {"kind": "numbers", "dtype": str(dtype)}
-    if isinstance(dtype, pd.CategoricalDtype):
-        inner, values = _pack(pd.Series(dtype.categories), what)
-        about |= {"kind": "categories", "ordered": bool(dtype.ordered)}
-        about |= {"inner": inner, "values": values.tolist()}
-        return about, column.cat.codes.to_numpy(dtype=np.int64)
-    if isinstance(dtype, pd.PeriodDtype):
-        about["kind"] = "periods"
-        return about, np.asarray(pd.PeriodIndex(column).asi8)
-    if dtype.kind in ("m", "M") and not isinstance(dtype, pd.ArrowDtype):
-        return about, np.asarray(pd.Index(column).asi8)
-    if pd.api.types.is_bool_dtype(dtype) and not column.isna().any():
-        return about, column.to_numpy(dtype=np.int8)
-    if pd.api.types.is_numeric_dtype(dtype):
-        if isinstance(dtype, np.dtype) and dtype.itemsize > 2:
-            return about, column.to_numpy()
-        if not column.isna().any():
-            whole = pd.api.types.is_integer_dtype(dtype)
-            return about, np.asarray(column, dtype=np.int64 if whole else np.float64)
-    codes, labels = pd.factorize(column.astype(object))
-    about |= {"kind": "labels", "labels": [_label(v, what) for v in labels]}
-    return about, codes.astype(np.int64)
-
-
-def _unpack(about: Mapping[str, Any], values: np.ndarray) -> pd.Series[Any]:
-    """The column that ``_pack`` packed."""
-    kind, dtype = about["kind"], about["dtype"]
-    if kind == "categories":
-        stored = np.array(about["values"])
-        categories = pd.Index(_unpack(about["inner"], stored))
-        chosen = pd.Categorical.from_codes(values, categories, ordered=about["ordered"])
-        return pd.Series(chosen)
-    if kind == "periods":
-        return pd.Series(pd.arrays.PeriodArray(values, pd.PeriodDtype(dtype)))
-    if kind == "labels":
-        labels = np.empty(len(about["labels"]) + 1, dtype=object)
-        labels[:-1] = about["labels"]
-        labels[-1] = None  # code -1
-        return pd.Series(labels[values], dtype=object).astype(dtype)
-    return pd.Series(values).astype(dtype)
-
-
-def _label(value: Any, what: str) -> Any:
-    try:
-        _encode(value)
-    except TypeError as error:
-        raise DataError(
-            f"{what} holds a {type(value).__name__}, {value!r}, which no file can keep. "
-            "Make it text, .astype(str), before fitting.",
-            "label-not-storable",
-        ) from error
-    return value
-
-
-def _encode(value: Any) -> Any:
-    """Plain data of JSON; tuples, nouns, arrays and dates become objects with a tag."""
-    if value is None or isinstance(value, (bool, str)):
-        return value if value is None or isinstance(value, bool) else str(value)
-    if isinstance(value, np.datetime64):
-        value = pd.Timestamp(value)
-    elif isinstance(value, np.generic):
-        return _encode(value.item())
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return value if np.isfinite(value) else {_TAG: "float", "value": str(value)}
-    if isinstance(value, list):
-        return [_encode(v) for v in value]
-    if isinstance(value, Mapping):
-        if _TAG not in value and all(isinstance(k, str) for k in value):
-            return {str(k): _encode(v) for k, v in value.items()}
-        return {_TAG: "dict", "value": [[_encode(k), _encode(v)] for k, v in value.items()]}
-    if is_dataclass(value) and type(value).__name__ in _NOUNS:
-        inside = {f.name: _encode(getattr(value, f.name)) for f in fields(value)}
-        return {_TAG: type(value).__name__, **inside}
-    for name, (kind, write, _) in _OTHERS.items():
-        if isinstance(value, kind):
-            return {_TAG: name, "value": _encode(write(value))}
-    raise TypeError(f"{type(value).__name__} {value!r} cannot be written as JSON")
-
-
-def _decode(value: Any) -> Any:
-    """What ``_encode`` was given."""
-    if isinstance(value, list):
-        return [_decode(v) for v in value]
-    if not isinstance(value, dict):
-        return value
-    inside = {k: _decode(v) for k, v in value.items() if k != _TAG}
-    if _TAG not in value:
-        return inside
-    name = value[_TAG]
-    if name == "Prior":
-        return Prior(inside["family"], of=inside.get("of", "sd"), **inside["parameters"])
-    return _NOUNS[name](**inside) if name in _NOUNS else _OTHERS[name][2](inside["value"])
-
-
-# Tag -> type, what of it is written, how it is read again. A Timestamp is a datetime is a date.
-_OTHERS: dict[str, tuple[Any, Any, Any]] = {
-    "float": (float, str, float),
-    "dict": (dict, dict.items, dict),
-    "tuple": (tuple, list, tuple),
-    "slice": (slice, lambda s: [s.start, s.stop, s.step], lambda v: slice(*v)),
-    "array": (np.ndarray, lambda a: [str(a.dtype), a.tolist()], lambda v: np.array(v[1], v[0])),
-    "timestamp": (pd.Timestamp, str, pd.Timestamp),
-    "datetime": (datetime.datetime, datetime.datetime.isoformat, datetime.datetime.fromisoformat),
-    "date": (datetime.date, datetime.date.isoformat, datetime.date.fromisoformat),
-    "time": (datetime.time, datetime.time.isoformat, datetime.time.fromisoformat),
-    "timedelta": (pd.Timedelta, pd.Timedelta.isoformat, pd.Timedelta),
-    "duration": (
-        datetime.timedelta,
-        lambda d: d.total_seconds(),
-        lambda s: datetime.timedelta(0, s),
-    ),
-    "decimal": (Decimal, str, Decimal),
-    "interval": (pd.Interval, lambda i: [i.left, i.right, i.closed], lambda v: pd.Interval(*v)),
-}

@@ -1,0 +1,56 @@
+"""Whether what was read fits together: draws and priors are those of a model of the design."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import xarray as xr
+
+from hierpool.bayes.priors.model_priors import (
+    CoefficientPriors,
+    ModelPriors,
+    VarianceComponentPriors,
+    default_priors,
+)
+from hierpool.core.design import Design
+from hierpool.core.results import variable_dims
+
+
+def check_draws(design: Design, datatree: xr.DataTree) -> None:
+    """Raise where the draws are not those of a model of this design."""
+    posterior = datatree["posterior"]
+    n_theta = sum(len(group.terms) for group in design.groups if group.is_pooled)
+    theta = {"sigma": (), "sd": (n_theta,), "corr_chol": (n_theta, n_theta)}
+    sampled = (posterior.sizes["chain"], posterior.sizes["draw"])
+    for name, dims in variable_dims(design).items():
+        if name.startswith("corr_") and name not in posterior.data_vars:
+            continue
+        variable: Any = posterior[name]
+        if variable.dims != ("chain", "draw", *dims) or variable.dtype.kind != "f":
+            raise ValueError(f"draws of {name!r} with dims {variable.dims}")
+    for key, variable in datatree["theta"].data_vars.items():
+        name = str(key)
+        if variable.shape != (*sampled, *theta[name]) or variable.dtype.kind != "f":
+            raise ValueError(f"theta of shape {variable.shape} in {name!r}")
+    for key, variable in datatree["sample_stats"].data_vars.items():
+        if variable.shape[:2] != sampled:
+            raise ValueError(f"sample_stats of shape {variable.shape} in {str(key)!r}")
+
+
+def check_priors(design: Design, priors: ModelPriors) -> None:
+    """Raise where the priors are not of the parameters that a model of this design has."""
+    if _parameters(priors) != _parameters(default_priors(design)):
+        raise ValueError("the priors are of other parameters than the model has")
+
+
+def _parameters(priors: ModelPriors) -> list[Any]:
+    """What the priors are about, whatever they say."""
+    coefficients = [block for block in (priors.population, priors.own) if block is not None]
+    for block in coefficients:
+        if len(block.priors) != len(block.terms):
+            raise ValueError(f"{len(block.priors)} priors of {len(block.terms)} coefficients")
+    blocks: list[CoefficientPriors | VarianceComponentPriors] = [*coefficients, *priors.spread]
+    spread = [(b.factor, b.columns, len(b.sd)) for b in priors.spread]
+    shapes = [a.shape for b in blocks for a in (b.coding.constant, b.coding.means, b.coding.scales)]
+    terms = [block.terms for block in blocks]
+    return [priors.sigma is None, priors.own_factor, spread, shapes, terms]

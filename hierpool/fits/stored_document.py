@@ -1,0 +1,202 @@
+"""The document of a saved fit as it stands in JSON: what must be there, and of which type.
+
+Every class is an object of the document. What the user or an engine put in (labels of rows,
+``info``, attributes) is free; everything else is as it is here, or the document is damaged.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from hierpool.core.findings import Severity
+from hierpool.core.results import Word
+from hierpool.core.spec import Covariance
+
+_DEEPEST = 64  # lists and objects in each other
+
+# What a column's type may be called. Others, text of fixed width among them, could be of any size.
+_NUMBER = r"[u]?int(8|16|32|64)|float(16|32|64)|bool|U?Int(8|16|32|64)|Float(32|64)|boolean"
+_OBJECT = r"object|str|string|string\[(python|pyarrow)\]|category"
+_TIME = r"(datetime64|timedelta64)\[(s|ms|us|ns)(, [\w/+:.-]+)?\]|period\[[\w-]+\]"
+_INTERVAL = r"interval(\[[\w\[\], /+:.-]+\])?"
+_ARROW = r"[\w(), \[\]<>=:/+.-]+\[pyarrow\]"
+DTYPE = rf"^({_NUMBER}|{_OBJECT}|{_TIME}|{_INTERVAL}|{_ARROW})$"
+_Dtype = Annotated[str, Meta(pattern=DTYPE, max_length=200)]
+
+
+class _Strict(Struct, forbid_unknown_fields=True, tag_field="@"):
+    pass
+
+
+class _Tuple[T](_Strict, tag="tuple"):
+    value: list[T]
+
+
+class _Special(_Strict, tag="float"):
+    value: Literal["nan", "inf", "-inf"]
+
+
+_Number = float | _Special
+
+
+class _Array(_Strict, tag="array"):
+    value: tuple[Literal["float64", "int64", "bool"], list[_Number | bool]]
+
+
+class _Slice(_Strict, tag="slice"):
+    value: tuple[Annotated[int, Meta(ge=0)], Annotated[int, Meta(ge=0)], None]
+
+
+class _GroupTerm(_Strict, tag="GroupTerm"):
+    columns: str
+    factor: str
+    covariance: Covariance
+
+
+class _Spec(_Strict, tag="Spec"):
+    formula: str
+    response: str
+    population: str
+    groups: _Tuple[_GroupTerm]
+    grouping: str | None
+    offsets: _Tuple[str]
+    weights: str | None
+    known_se: str | None
+
+
+class _Finding(_Strict, tag="Finding"):
+    code: str
+    severity: Severity
+    text: str
+    meaning: str = ""
+    about: str = ""
+    evidence: None = None
+
+
+class _Status(_Strict, tag="Status"):
+    word: Word
+    sentence: str
+
+
+class _Prior(_Strict, tag="Prior"):
+    family: str
+    parameters: dict[str, Any]
+    of: str = "sd"
+
+
+class _Coding(_Strict, tag="Coding"):
+    constant: _Array
+    means: _Array
+    scales: _Array
+
+
+class _CoefficientPriors(_Strict, tag="CoefficientPriors"):
+    coding: _Coding
+    terms: _Tuple[str]
+    priors: _Tuple[_Prior]
+
+
+class _SpreadPriors(_Strict, tag="SpreadPriors"):
+    factor: str
+    coding: _Coding
+    terms: _Tuple[str]
+    columns: _Slice
+    sd: _Tuple[_Prior]
+    eta: float | None
+
+
+class _NewlyNamed(_SpreadPriors, tag="VarianceComponentPriors"):
+    """The same under the name of its class."""
+
+
+class _ModelPriors(_Strict, tag="ModelPriors"):
+    response: str
+    sigma: _Prior | None
+    population: _CoefficientPriors
+    spread: _Tuple[_SpreadPriors | _NewlyNamed]
+    own: _CoefficientPriors | None
+    own_factor: str
+    weights: str
+
+
+class _Numbers(_Strict, tag_field="kind", tag="numbers"):
+    dtype: _Dtype
+
+
+class _Periods(_Strict, tag_field="kind", tag="periods"):
+    dtype: _Dtype
+
+
+class _Labels(_Strict, tag_field="kind", tag="labels"):
+    dtype: _Dtype
+    labels: list[Any]
+
+
+class _Categories(_Strict, tag_field="kind", tag="categories"):
+    dtype: Literal["category"]
+    ordered: bool
+    inner: _Numbers | _Periods | _Labels
+    values: list[Any]
+
+
+_Column = _Numbers | _Periods | _Labels | _Categories
+
+
+class _NamedColumn(_Strict, tag="tuple"):
+    value: tuple[str, _Column]
+
+
+class _Index(_Strict, tag="tuple"):
+    value: tuple[list[Any], Annotated[list[_Column], Meta(min_length=1)]]
+
+
+class _Range(_Strict, tag="tuple"):
+    value: tuple[int, int, int]
+
+
+class _Document(Struct, forbid_unknown_fields=True):
+    spec: _Spec
+    label: str
+    notices: _Tuple[_Finding]
+    priors: _ModelPriors
+    status: _Status
+    info: dict[str, Any]
+    attrs: dict[str, dict[str, dict[str, Any]]]
+    columns: Annotated[list[_NamedColumn], Meta(min_length=1)]
+    index: _Index
+    range: _Range | None
+    texts: dict[str, dict[str, list[str]]] = {}
+
+
+def check_column(about: object) -> None:
+    """Raise where what is said of a column is not as ``check_document`` wants it."""
+    msgspec.convert(about, _Column)
+
+
+def check_document(document: object) -> None:
+    """Raise where a document is not as ``save`` writes it.
+
+    Raises
+    ------
+    ValueError
+        Says where, as a path within the document, and what stands there.
+    """
+    _check_depth(document)
+    msgspec.convert(document, _Document)
+
+
+def _check_depth(document: object) -> None:
+    inside = [document]
+    for _ in range(_DEEPEST):
+        inside = [
+            inner
+            for outer in inside
+            if isinstance(outer, (list, dict))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not inside:
+            return
+    raise ValueError(f"its parts are nested more than {_DEEPEST} deep")
