@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from hierpool.core.errors import DataError
+
+_HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair
 _RARE = (  # types of arrow that pandas holds and cannot compute with
     *("list", "large_list", "fixed_size_list", "struct", "map", "run_end_encoded", "halffloat"),
     *("string_view", "binary_view", "month_day_nano_interval"),
@@ -31,3 +35,23 @@ def objects(cells: Any, index: pd.Index[Any] | None = None) -> pd.Series[Any]:
     for place, cell in enumerate(cells):
         made[place] = cell
     return pd.Series(made, index=index, dtype=object).infer_objects()
+
+
+def check_text(column: pd.Series[Any], name: str) -> None:
+    """Raise where a cell holds half of a surrogate pair, which pandas' own text type cannot hold."""
+    of_categories = isinstance(column.dtype, pd.CategoricalDtype)
+    cells = column.cat.categories if of_categories else column
+    if cells.dtype != object and not isinstance(cells.dtype, pd.StringDtype):
+        return
+    if isinstance(cells.dtype, pd.StringDtype) and cells.dtype.storage == "pyarrow":
+        return
+    broken = (c for c in cells if isinstance(c, str) and not c.isascii() and _HALF.search(c))
+    first = next(broken, None)
+    if first is not None:
+        raise DataError(
+            f"column {name!r} holds {first!r}, in which there is half of a character: no file and no "
+            "text type can hold that. It comes from a file that was read in another encoding than "
+            f"it was written in. Read it again in the right one, or put question marks there: "
+            f"data[{name!r}] = data[{name!r}].str.encode('utf-8', 'replace').str.decode('utf-8')",
+            "broken-text",
+        )

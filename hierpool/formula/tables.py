@@ -15,7 +15,7 @@ import pandas as pd
 
 from hierpool.core.errors import DataError, listed, nearest
 from hierpool.core.findings import Finding
-from hierpool.formula.column_types import objects, plain_type
+from hierpool.formula.column_types import check_text, objects, plain_type
 from hierpool.formula.function_calls import quote
 from hierpool.formula.parse import split_factor
 from hierpool.formula.written_numbers import fail_not_number
@@ -116,6 +116,7 @@ def select(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
                 "duplicated-column",
             )
         chosen[name] = plain_type(table.iloc[:, places[0]])
+        check_text(chosen[name], name)
     return pd.DataFrame(chosen, index=table.index)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import re
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+import hierpool as hp
 from hierpool.core.errors import DataError
 from hierpool.formula.build import build_design, read_frame
 from hierpool.formula.parse import parse
@@ -151,3 +153,21 @@ def test_tuples_and_infinite_decimals_are_labels(formula):
     assert build_design(parse(formula), table(cells(pairs))).n == N
     assert build_design(parse(formula), table(cells(decimals))).n == N
     assert build_design(parse(formula), table(pd.Categorical(cells(pairs)))).n == N
+
+
+@pytest.mark.parametrize("dtype", [object, "category"])
+def test_half_of_a_character_is_named_and_the_advice_works(dtype):
+    data = pd.DataFrame({"y": np.arange(12.0) ** 2 % 7})
+    labels = [v for v in ("a", "\ud800b", "c") for _ in range(4)]
+    column = pd.Series(labels, dtype=object)
+    if dtype == "category":
+        kinds = pd.Index(["a", "\ud800b", "c"], dtype=object)
+        column = pd.Series(pd.Categorical.from_codes(np.repeat([0, 1, 2], 4), kinds))
+    data["g"] = column
+    with pytest.raises(DataError, match=r"column 'g' holds '\\ud800b'") as caught:
+        hp.varying_intercept("y ~ 1", data, group="g")
+    assert caught.value.code == "broken-text"
+    advice = re.search(r"data\['g'\] = .*\('utf-8'\)", caught.value.message)
+    exec(advice[0], {"data": data})
+    levels = hp.varying_intercept("y ~ 1", data, group="g").design.groups[0].grouping.levels
+    assert sorted(levels) == ["?b", "a", "c"]
