@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-GAP = 1e-4  # elpd that other weights may still gain where these count as the best
+GAP = 1e-2  # elpd that other weights may still gain where these count as the best: none is told
+_GOAL = 1e-4  # the same, at which the search ends
 _STEPS = 20_000  # of expectation maximisation
 
 
@@ -56,7 +57,10 @@ def stacking(log_densities: np.ndarray) -> Stacking:
     if not len(densities):
         return Stacking(np.full(K, 1 / K), np.inf)
     found = _quadratic_steps(densities)
-    return found if found.is_best else _maximised(densities, found.weights)
+    if found.gap <= _GOAL:
+        return found
+    other = _maximised(densities, found.weights)
+    return min(found, other, key=lambda one: one.gap)
 
 
 def _slopes(densities: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -98,6 +102,6 @@ def _maximised(densities: np.ndarray, start: np.ndarray) -> Stacking:
     for step in range(_STEPS):
         weights = weights * _slopes(densities, weights)
         weights = weights / weights.sum()
-        if step % 50 == 0 and _judged(densities, weights).is_best:
+        if step % 50 == 0 and _judged(densities, weights).gap <= _GOAL:
             break
     return _judged(densities, weights)
