@@ -139,7 +139,7 @@ WRITTEN = [
 
 
 def drawn(model: hp.Model) -> hp.PosteriorFit:
-    return model.fit(engine="exact", draws=250, seed=2, progress=False)
+    return model.fit(engine="exact", draws=1000, seed=2, progress=False)
 
 
 @cache
