@@ -74,6 +74,7 @@ def interrupted(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @posix
+@pytest.mark.slow
 def test_interrupted_study_keeps_its_fits_and_the_session_goes_on(tmp_path):
     ran = interrupted(SESSION, tmp_path)
     assert "interrupted after 2 of 3 models: complete_pooling and varying_intercept" in ran.stderr
@@ -88,6 +89,7 @@ def test_interrupted_study_keeps_its_fits_and_the_session_goes_on(tmp_path):
 
 
 @posix
+@pytest.mark.slow
 def test_interrupted_command_writes_what_was_done_and_names_it(tmp_path):
     hp.datasets.load("Dyestuff").to_csv(tmp_path / "dyes.csv", index=False)
     old = tmp_path / "dyes-hierpool" / "figures" / "old.png"

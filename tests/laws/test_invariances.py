@@ -195,12 +195,11 @@ def test_a_posterior_does_not_depend_on_how_the_table_is_written(name):
     same_shrinkage(fit, wanted, telling, DRAWN_AGAIN)
     score, due = fit.loo(), wanted.loo()
     rows = np.argsort(telling.rows())
-    np.testing.assert_allclose(
-        np.asarray(score.elpd_i)[rows] + np.log(abs(telling.scale)),
-        due.elpd_i,
-        rtol=0,
-        atol=EVIDENCE,
-    )
+    found = np.asarray(score.elpd_i)[rows] + np.log(abs(telling.scale))
+    k = np.maximum(np.asarray(score.pareto_k)[rows], np.asarray(due.pareto_k))
+    # The outlying row has k = .67 and a Monte Carlo error of .06 at these draws: -6.74 and -6.61 in
+    # two tellings, -6.65 to -6.69 in both with twenty times the draws, -6.66 without the row.
+    assert (np.abs(found - np.asarray(due.elpd_i)) < EVIDENCE * np.where(k > 0.4, 2, 1)).all()
 
 
 @pytest.mark.parametrize("method", ["reml", "ml", "posterior"])
