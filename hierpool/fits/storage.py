@@ -345,6 +345,7 @@ def _check_format(own: xr.DataTree, source: Path) -> None:
 
 def _read_document(text: str) -> dict[str, Any]:
     plain = json.loads(text, parse_constant=_no_constant)
+    json.dumps(plain, ensure_ascii=False).encode()  # an error where a text has half a character
     check_document(plain)
     return dict(decode(plain))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from hierpool.bayes.priors.model_priors import (
@@ -12,6 +13,7 @@ from hierpool.bayes.priors.model_priors import (
     VarianceComponentPriors,
     default_priors,
 )
+from hierpool.core.coding import Coding
 from hierpool.core.design import Design
 from hierpool.core.results import variable_dims
 
@@ -39,8 +41,25 @@ def check_draws(design: Design, datatree: xr.DataTree) -> None:
 
 def check_priors(design: Design, priors: ModelPriors) -> None:
     """Raise where the priors are not of the parameters that a model of this design has."""
-    if _parameters(priors) != _parameters(default_priors(design)):
+    default = default_priors(design)
+    if _parameters(priors) != _parameters(default):
         raise ValueError("the priors are of other parameters than the model has")
+    for block, due in zip(_blocks(priors), _blocks(default), strict=True):
+        if not _is_of(block.coding, due.coding):
+            raise ValueError("the priors are of columns that are coded otherwise")
+
+
+def _is_of(coding: Coding, due: Coding) -> bool:
+    """Whether it is the coding of the same columns, centred or on the user's own scale."""
+    pairs = [(coding.constant, due.constant), (coding.scales, due.scales)]
+    if coding.means.any():
+        pairs.append((coding.means, due.means))
+    return all(np.allclose(one, other, rtol=1e-6) for one, other in pairs)
+
+
+def _blocks(priors: ModelPriors) -> list[CoefficientPriors | VarianceComponentPriors]:
+    coefficients = [block for block in (priors.population, priors.own) if block is not None]
+    return [*coefficients, *priors.spread]
 
 
 def _parameters(priors: ModelPriors) -> list[Any]:
@@ -49,7 +68,7 @@ def _parameters(priors: ModelPriors) -> list[Any]:
     for block in coefficients:
         if len(block.priors) != len(block.terms):
             raise ValueError(f"{len(block.priors)} priors of {len(block.terms)} coefficients")
-    blocks: list[CoefficientPriors | VarianceComponentPriors] = [*coefficients, *priors.spread]
+    blocks = _blocks(priors)
     spread = [(b.factor, b.columns, len(b.sd)) for b in priors.spread]
     shapes = [a.shape for b in blocks for a in (b.coding.constant, b.coding.means, b.coding.scales)]
     terms = [block.terms for block in blocks]
