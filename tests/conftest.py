@@ -12,8 +12,18 @@ import matplotlib as mpl
 import pytest
 
 import hierpool as hp
+from tests.support import cases
 
 mpl.use("Agg")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--case", default="", help="of tests of many cases, run those with this text")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    cases.only = config.getoption("--case")
+
 
 Builder = Callable[[object], hp.Model]
 

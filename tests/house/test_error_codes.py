@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,8 +14,9 @@ import pytest
 
 import hierpool as hp
 from hierpool.core.errors import HierpoolError
+from tests.house.sources import ROOT, trees
+from tests.support.cases import each
 
-ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "errors.md"
 FINDINGS = "Findings"  # the section of the page whose codes are those of findings
 PARAGRAPH = re.compile(r"^### (?P<code>\S+)\n(?P<body>.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
@@ -33,13 +33,7 @@ class Paragraph:
     info: str
 
 
-@cache
-def trees() -> dict[Path, ast.Module]:
-    files = sorted((ROOT / "hierpool").rglob("*.py"))
-    return {file: ast.parse(file.read_text(encoding="utf-8")) for file in files}
-
-
-def every(kind: type[Any]) -> Iterator[tuple[Path, Any]]:
+def every(kind: type[Any]) -> Iterator[tuple[str, Any]]:
     for file, tree in trees().items():
         for node in ast.walk(tree):
             if isinstance(node, kind):
@@ -83,7 +77,7 @@ def raised() -> dict[str, str]:
         name = getattr(call.func, "id", None) or getattr(call.func, "attr", None)
         if name in positions():
             value = _argument(call, positions()[name])
-            where = f"{file.relative_to(ROOT)}:{call.lineno}"
+            where = f"{file}:{call.lineno}"
             if isinstance(value, ast.Constant):
                 out[value.value] = where
             else:  # a helper that hands on what it was given
@@ -152,17 +146,16 @@ def test_reading_finds_codes_behind_helpers():
     assert {"bar-in-call", "two-tildes", "design-changed", "missing-tilde"} <= set(raised())
 
 
-@pytest.mark.parametrize("paragraph", of_errors(), ids=lambda p: p.code)
-def test_paragraph_has_words_and_an_example(paragraph):
-    assert len(paragraph.words) > 20
-    assert paragraph.info in {"", "no-run"}
-    if paragraph.info:
-        assert "not run" in paragraph.words, "say why the example is not run"
+def test_every_paragraph_has_words_and_an_example():
+    thin = {p.code for p in of_errors() if len(p.words) <= 20 or p.info not in {"", "no-run"}}
+    assert thin == set()
+    unexplained = {p.code for p in of_errors() if p.info and "not run" not in p.words}
+    assert unexplained == set(), "say why the example is not run"
 
 
-@pytest.mark.parametrize("paragraph", [p for p in of_errors() if not p.info], ids=lambda p: p.code)
+@each("paragraph", [p for p in of_errors() if not p.info], ids=lambda p: p.code)
 @pytest.mark.filterwarnings("ignore::hierpool.core.errors.HierpoolWarning")
-def test_example_raises_its_code(paragraph, tmp_path, monkeypatch):
+def test_every_example_raises_its_code(paragraph, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"hp": hp, "pd": pd, "boars": hp.datasets.load("boars")}
     with pytest.raises(HierpoolError) as caught:
@@ -171,6 +164,7 @@ def test_example_raises_its_code(paragraph, tmp_path, monkeypatch):
     assert str(caught.value).endswith(f"[{paragraph.code}]")
 
 
-@pytest.mark.parametrize("paragraph", [p for p in of_errors() if p.info], ids=lambda p: p.code)
-def test_example_that_is_not_run_is_python(paragraph):
-    ast.parse(paragraph.example)
+def test_every_example_that_is_not_run_is_python():
+    for paragraph in of_errors():
+        if paragraph.info:
+            ast.parse(paragraph.example, paragraph.code)

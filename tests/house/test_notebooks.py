@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.cases import each
 from tools.run_notebooks import MOST_KILOBYTES, as_text, complaints, text_of, tidy
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +20,7 @@ FOLDER = ROOT / "notebooks"
 NAMES = sorted(path.name for path in FOLDER.glob("*.ipynb"))
 MACHINE = re.compile(r"/(?:root|work|tmp|home|Users|usr|opt|var)/|[A-Z]:\\|\bat 0x[0-9a-f]+")
 
-each = pytest.mark.parametrize("name", NAMES)
+each_notebook = each("name", NAMES)
 
 
 def read(name: str) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def outputs(notebook: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.notebooks
-@each
+@pytest.mark.parametrize("name", NAMES)
 def test_notebook_runs_without_an_error_a_warning_or_a_word_on_stderr(name):
     pytest.importorskip("nbclient")
     import matplotlib.font_manager  # noqa: F401  its cache is built here, not in the notebook's kernel
@@ -57,7 +58,7 @@ def test_readme_names_every_notebook_and_no_other():
     assert sorted(re.findall(r"\]\((\w+\.ipynb)\)", readme)) == NAMES
 
 
-@each
+@each_notebook
 def test_first_cell_is_a_title_and_the_question(name):
     first = read(name)["cells"][0]
     text = "".join(first["source"])
@@ -66,7 +67,7 @@ def test_first_cell_is_a_title_and_the_question(name):
     assert "?" in text
 
 
-@each
+@each_notebook
 def test_notebook_is_committed_with_its_outputs(name):
     notebook = read(name)
     shown = [kind for output in outputs(notebook) for kind in output.get("data", {})]
@@ -77,7 +78,7 @@ def test_notebook_is_committed_with_its_outputs(name):
     assert complaints(notebook) == []
 
 
-@each
+@each_notebook
 def test_outputs_say_nothing_of_a_machine(name):
     notebook = read(name)
     texts = [text_of(output) for output in outputs(notebook)]
@@ -85,7 +86,7 @@ def test_outputs_say_nothing_of_a_machine(name):
     assert [match[0] for text in texts for match in MACHINE.finditer(text)] == []
 
 
-@each
+@each_notebook
 def test_notebook_is_tidy_and_small(name):
     text = (FOLDER / name).read_text(encoding="utf-8")
     assert text == as_text(tidy(read(name))), "run `make notebooks`"
@@ -99,7 +100,7 @@ def cell(*found: dict[str, Any]) -> dict[str, Any]:
     return {"cells": [made | {"outputs": list(found)}]}
 
 
-@pytest.mark.parametrize(
+@each(
     "output",
     [
         {"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": []},
