@@ -45,8 +45,10 @@ def check_text(column: pd.Series[Any], name: str) -> None:
         return
     if isinstance(cells.dtype, pd.StringDtype) and cells.dtype.storage == "pyarrow":
         return
-    broken = (c for c in cells if isinstance(c, str) and not c.isascii() and _HALF.search(c))
-    first = next(broken, None)
+    words = [cell for cell in cells.to_numpy(dtype=object) if isinstance(cell, str)]
+    if all(map(str.isascii, words)):
+        return
+    first = next((word for word in words if not word.isascii() and _HALF.search(word)), None)
     if first is not None:
         raise DataError(
             f"column {name!r} holds {first!r}, in which there is half of a character: no file and no "

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from hierpool.core.errors import DataError, listed
@@ -69,6 +70,8 @@ class Reading:
     ----------
     column
         The cells as they are, none missing.
+    codes, different
+        The different cells as text, and the position among them of each cell, shape (n,).
     is_number
         Whether the cell can be read, shape (n,).
     typed
@@ -80,6 +83,8 @@ class Reading:
     """
 
     column: pd.Series[Any]
+    codes: np.ndarray
+    different: pd.Series[Any]
     is_number: pd.Series[bool]
     typed: str
     called: tuple[str, ...]
@@ -88,10 +93,9 @@ class Reading:
     @classmethod
     def of(cls, column: pd.Series[Any], name: str) -> Reading:
         """Undo what is written around the numbers, and see how many there are."""
-        column = column.astype(object)
-        codes, different = pd.factorize(column.map(str).astype(object))
-        text = pd.Series(different, dtype=object)
-        all_text = column.map(lambda cell: isinstance(cell, str)).all()
+        all_text = pd.api.types.infer_dtype(column, skipna=False) == "string"
+        codes, labels = pd.factorize(column if all_text else column.astype(object).map(str))
+        text = different = pd.Series(np.asarray(labels, dtype=object), dtype=object)
         typed = f"data[{name!r}]{'' if all_text else '.astype(str)'}"
         called: list[str] = []
         ambiguous = False
@@ -105,9 +109,8 @@ class Reading:
                 typed += f".str.replace({old!r}, {new!r}{', regex=True' if regex else ''})"
         found = text.str.fullmatch(_NUMBER).to_numpy(dtype=bool)[codes]
         is_number = pd.Series(found, index=column.index)
-        return cls(
-            column, is_number, typed if called else f"data[{name!r}]", tuple(called), ambiguous
-        )
+        typed = typed if called else f"data[{name!r}]"
+        return cls(column, codes, different, is_number, typed, tuple(called), ambiguous)
 
     @property
     def is_mostly_numbers(self) -> bool:
@@ -117,14 +120,15 @@ class Reading:
     @property
     def stray(self) -> pd.Series[Any]:
         """The cells that are no numbers."""
-        return self.column[~self.is_number]
+        return self.column[~self.is_number].astype(object)
 
     def advice(self, name: str) -> str:
         """What the column holds, and what to type."""
         n, stray = len(self.column), self.stray
         how = f" with {' and '.join(self.called)}" if self.called else ""
         how += " (or with commas between thousands)" if self.ambiguous else ""
-        examples = listed(dict.fromkeys(self.column[self.is_number].map(_shown)), 3)
+        numbers = self.column[self.is_number].astype(object)
+        examples = listed(dict.fromkeys(numbers.map(_shown)), 3)
         if not len(stray):
             return f"all {n} cells are numbers{how}, e.g. {examples}. Write {self._typed(name)}"
         cells = f"{listed(list(dict.fromkeys(stray.map(_shown)))[:3])} in {_rows(stray.index)}"
@@ -168,7 +172,7 @@ def check_no_written_numbers(column: pd.Series[Any], name: str) -> None:
             f"column {name!r} is text, but {reading.advice(name)}. {why}; {categories}",
             "text-not-number",
         )
-    dates = _dates_advice(reading.column, name)
+    dates = _dates_advice(reading, name)
     if dates:
         raise DataError(f"column {name!r} is text that {dates}. {why}; {categories}", "text-dates")
 
@@ -176,7 +180,7 @@ def check_no_written_numbers(column: pd.Series[Any], name: str) -> None:
 def fail_not_number(column: pd.Series[Any], name: str, role: str) -> None:
     """Raise for text or categories where a number must stand."""
     reading = Reading.of(column, name)
-    dates = "" if reading.is_mostly_numbers else _dates_advice(reading.column, name)
+    dates = "" if reading.is_mostly_numbers else _dates_advice(reading, name)
     if dates:
         raise DataError(
             f"column {name!r} is text that {dates}; {role} must be a number", "text-dates"
@@ -184,7 +188,7 @@ def fail_not_number(column: pd.Series[Any], name: str, role: str) -> None:
     said = (
         reading.advice(name)
         if reading.is_mostly_numbers
-        else f"it holds e.g. {listed(list(dict.fromkeys(map(_shown, reading.column)))[:3])}"
+        else f"it holds e.g. {listed(list(dict.fromkeys(map(_shown, reading.column.astype(object))))[:3])}"
     )
     raise DataError(
         f"column {name!r} is text or categories, and {role} must be a number: {said}",
@@ -197,12 +201,14 @@ def _shown(cell: Any) -> Any:
     return cell if isinstance(cell, str) else str(cell)
 
 
-def _dates_advice(column: pd.Series[Any], name: str) -> str:
+def _dates_advice(reading: Reading, name: str) -> str:
     """What to type for text that holds mostly dates; empty where it does not."""
-    text = column.map(str).astype(object)
-    written = text[text.str.contains(r"[0-9]{2}", regex=True)]
-    if len(written) <= len(text) / 2:
+    has_digits = reading.different.str.contains(r"[0-9]{2}", regex=True).to_numpy(dtype=bool)
+    is_written = has_digits[reading.codes]
+    if is_written.mean() <= 0.5:
         return ""
+    text = reading.different.take(reading.codes).set_axis(reading.column.index)
+    written = text[is_written]
     iso = text.str.fullmatch(_ISO)
     if iso.mean() > 0.5:
         fits, parsed = ["ISO8601"], pd.to_datetime(text, format="ISO8601", errors="coerce").notna()
@@ -229,8 +235,11 @@ def check_no_unit_row(frame: pd.DataFrame, names: Iterable[str]) -> None:
     """Raise where the first row holds units instead of numbers in the named columns."""
     units: dict[str, str] = {}
     for name in dict.fromkeys(names):
-        first, cells = frame[name].iloc[0], frame[name].dropna()
-        if not isinstance(first, str) or len(cells) < 3 or not _is_unit(first):
+        first = frame[name].iloc[0]
+        if not isinstance(first, str) or not _is_unit(first):
+            continue
+        cells = frame[name].dropna()
+        if len(cells) < 3:
             continue
         is_number = Reading.of(cells, name).is_number.to_numpy()
         if is_number[1:].all() and not is_number[0]:
