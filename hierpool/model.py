@@ -272,10 +272,11 @@ class Model:
                 f"min {rows.min()}, median {np.median(rows):g}, max {rows.max()}"
             )
         spec = self.design.spec
-        if spec.weights:
-            lines.append(f"weights {spec.weights}: residual variance sigma^2 / {spec.weights}")
-        if spec.known_se:
-            lines.append(f"residual sd known: {spec.known_se}")
+        column = spec.residual.column
+        if spec.residual.structure == "weights":
+            lines.append(f"weights {column}: residual variance sigma^2 / {column}")
+        if spec.residual.structure == "known_se":
+            lines.append(f"residual sd known: {column}")
         return "\n".join(map(one_line, lines))
 
     def __repr__(self) -> str:
@@ -308,7 +309,7 @@ def optimum(design: Design, method: Literal["REML", "ML"]) -> LikelihoodFit:
         raise DataError(
             f"there are {design.n} rows and {len(design.terms)} coefficients in "
             f"{design.spec.formula}: least squares, REML and ML cannot tell them apart. With "
-            f"known_se={design.spec.known_se!r} and proper priors the posterior can: model.fit()",
+            f"known_se={design.spec.residual.column!r} and proper priors the posterior can: model.fit()",
             "no-residual-df",
         )
     if pooled == "complete":

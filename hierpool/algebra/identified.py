@@ -70,7 +70,9 @@ class Variances:
             for a in range(block.start, block.stop)
             for b in range(block.start if block.covariance == "correlated" else a, a + 1)
         )
-        whole, projected = (rows.products(components, design.has_sigma, off) for off in (0, 1))
+        whole, projected = (
+            rows.products(components, design.residual.has_sigma, off) for off in (0, 1)
+        )
         return cls(components, whole, projected)
 
     def flat(self, which: list[int] | None = None) -> np.ndarray:
@@ -117,7 +119,7 @@ class _Rows:
 
     @classmethod
     def of(cls, design: Design) -> _Rows:
-        sd = np.broadcast_to(design.relative_sd, (design.n,))[:, None]
+        sd = design.residual.relative_sds(design.n)[:, None]
         unit = float(np.sqrt(np.mean(np.square(1 / sd))))
         X = Coding.from_columns(design.X).work(design.X) / sd / unit
         U, values, _ = linalg.svd(X, full_matrices=False)

@@ -12,7 +12,7 @@ Design compression: levels with equal (A, C) share one factorisation. Of their b
 R factor of the stacked rows are kept, never the Gram matrix (where a level has fewer rows than q
 the Gram loses eps / sigma^4).
 
-Weights: each row is divided by its residual sd in units of sigma (``Design.relative_sd``), here and
+Weights: each row is divided by its residual sd in units of sigma (``Residual.relative_sd``), here and
 nowhere else; from there on all residuals have the sd sigma. Densities of the rows so divided become
 those of the response by ``log_sd``.
 """
@@ -164,8 +164,8 @@ class Rows(RowsOverSd):
     @classmethod
     def from_design(cls, design: Design, coordinates: Coordinates) -> Rows:
         """Rows of a design."""
-        group, sd = single_group(design), design.relative_sd
-        column = np.broadcast_to(sd, (design.n,))[:, None]
+        group, sd = single_group(design), design.residual.relative_sd
+        column = design.residual.relative_sds(design.n)[:, None]
         y = (design.y_less_offset - coordinates.y_shift) / sd
         X = coordinates.x.work(design.X) / column
         if group is None or coordinates.z is None:

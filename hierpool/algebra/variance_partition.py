@@ -71,7 +71,7 @@ class Partition:
         return cls(
             tuple(g.factor for g in design.groups),
             np.einsum("kp,pr,kr->k", beta, spread, beta),
-            sigma**2 * np.mean(np.square(design.relative_sd)),
+            sigma**2 * design.residual.mean_square,
             np.array(levels).reshape(len(levels), len(sigma)).T,
             np.array(average).reshape(len(average), len(sigma)).T,
         )

@@ -31,7 +31,7 @@ def predict(
         if is_drawn.any():
             variance[is_drawn] += equations.between(k, factor.Z[is_drawn])
     if kind == "response":
-        variance = variance + np.square(fit.estimate.sigma * rows.relative_sd)
+        variance = variance + np.square(rows.residual.sd(fit.estimate.sigma))
     estimate = np.where(np.isnan(variance), np.nan, equations.value(combinations) + rows.offset)
     return estimates(estimate, np.sqrt(variance), prob).set_axis(rows.index, axis=0)
 

@@ -12,6 +12,7 @@ import pandas as pd
 from hierpool.algebra.mixed_model_equations import Combinations, LevelPart
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError, listed, nearest
+from hierpool.core.residual import Residual
 
 Levels = Literal["known", "new", "all new", "population", "average"]
 Kind = Literal["mean", "response"]
@@ -63,8 +64,8 @@ class NewRows:
         Shapes (n, p) and (n,).
     factors
         One entry a factor, in the order of the design's groups.
-    relative_sd
-        As in ``Design``.
+    residual
+        How the rows vary about their means.
     index
         The user's index.
     """
@@ -72,7 +73,7 @@ class NewRows:
     X: np.ndarray
     offset: np.ndarray
     factors: tuple[FactorRows, ...]
-    relative_sd: np.ndarray
+    residual: Residual
     index: pd.Index[Any]
 
     def __len__(self) -> int:
@@ -110,8 +111,7 @@ def read_rows(
         codes, labels = found.codes.get(name), found.labels.get(name)
         codes = np.full(len(found.X), -1) if codes is None else codes
         factors.append(_factor_rows(group, words[name], found.Z[name], codes, labels, found.index))
-    sd = np.broadcast_to(found.relative_sd, len(found.X))
-    return NewRows(found.X, found.offset, tuple(factors), sd, found.index)
+    return NewRows(found.X, found.offset, tuple(factors), found.residual, found.index)
 
 
 def _encoded(
@@ -129,8 +129,7 @@ def _encoded(
             for f in read
             for column in encoder.factor_columns[f]
         }
-        if encoder.residual:
-            role, column = encoder.residual
+        for role, column in encoder.residual.arguments.items():
             uses[column] = f"The residual sd of a new row comes from it, {role}={column!r}"
         use = next((u for c, u in uses.items() if f"column {c!r} is not" in error.message), None)
         if use is None:
@@ -158,8 +157,8 @@ def _rows_of_fit(design: Design, words: Mapping[str, Levels]) -> NewRows:
         codes, word = group.grouping.codes, words[group.factor]
         labels = group.grouping.levels[codes] if word in _READ else None
         factors.append(_factor_rows(group, word, group.Z, codes, labels, design.rows))
-    offset, sd = (np.broadcast_to(v, design.n) for v in (design.offset, design.relative_sd))
-    return NewRows(design.X, offset, tuple(factors), sd, design.rows)
+    offset = np.broadcast_to(design.offset, design.n)
+    return NewRows(design.X, offset, tuple(factors), design.residual, design.rows)
 
 
 def _factor_rows(

@@ -93,7 +93,7 @@ class _Asked:
         out = self._beta @ rows.X[which].T + rows.offset[which]
         variance = np.zeros((1, len(which)))
         if self.kind == "response":
-            variance = np.square(self._sigma[:, None] * rows.relative_sd[which])
+            variance = np.square(rows.residual.sd(self._sigma, which))
         for factor, root in zip(rows.factors, self._roots, strict=True):
             Z = factor.Z[which]
             if factor.is_known.any():
@@ -136,7 +136,7 @@ class _Asked:
 
     @cached_property
     def _sigma(self) -> np.ndarray:
-        if self.fit.design.has_sigma:
+        if self.fit.design.residual.has_sigma:
             return coefficient_draws.flat(self.fit, "sigma")
         return np.ones(len(self._beta))
 

@@ -76,7 +76,7 @@ def variance_component_names(
     design: Design, theta_map: ThetaMap, theta: Theta
 ) -> dict[str, np.ndarray]:
     """sigma, sds and correlations of theta in the user's coding, under the names of the vocabulary."""
-    out = {"sigma": theta.sigma} if design.has_sigma else {}
+    out = {"sigma": theta.sigma} if design.residual.has_sigma else {}
     if theta_map.own_sd is not None:
         return out
     sd, corr = theta_map.user_spread(theta)
@@ -99,7 +99,7 @@ def make_tree(
     def chained(values: np.ndarray) -> np.ndarray:
         return values.reshape(chains, -1, *values.shape[1:])
 
-    parts = {"sigma": theta.sigma} if design.has_sigma else {}
+    parts = {"sigma": theta.sigma} if design.residual.has_sigma else {}
     if theta.sd.shape[1]:
         parts |= {"sd": theta.sd, "corr_chol": theta.corr_chol}
     draws = Draws(

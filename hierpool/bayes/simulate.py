@@ -58,7 +58,7 @@ class Parameters:
     def named(self, design: Design) -> dict[str, np.ndarray]:
         """Name of each variable in the vocabulary -> its value."""
         out: dict[str, np.ndarray] = {}
-        if design.has_sigma:
+        if design.residual.has_sigma:
             out["sigma"] = np.asarray(self.sigma)
         if design.terms:
             out["beta"] = self.beta
@@ -120,7 +120,7 @@ def draw_spreads(
     """Standard deviations, correlations and sigma from their priors, by name, draws first."""
     coordinates = PriorCoordinates.from_priors(priors)
     theta = coordinates.theta(rng.standard_normal((draws, coordinates.size)))
-    out = {"sigma": theta.sigma} if design.has_sigma else {}
+    out = {"sigma": theta.sigma} if design.residual.has_sigma else {}
     if not any(group.is_pooled for group in design.groups):
         return out
     whole = _roots_for_users(priors, theta)
@@ -167,7 +167,7 @@ def simulate(design: Design, parameters: Parameters, rng: np.random.Generator) -
     mean = design.X @ parameters.beta + design.offset
     for group, levels in zip(design.groups, parameters.levels, strict=True):
         mean = mean + (group.Z * levels[group.grouping.codes]).sum(axis=1)
-    sd = parameters.sigma * design.relative_sd
+    sd = design.residual.sd(parameters.sigma)
     return np.asarray(mean + sd * rng.standard_normal(design.n))
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from hierpool.core.errors import DataError
 from hierpool.core.findings import Finding
+from hierpool.core.residual import EQUAL_ROWS, Residual
 from hierpool.core.spec import Covariance, Spec
 
 EXACT_FIT = 1e-6  # residual sd, in sds of the response, below which there is nothing to estimate
@@ -176,10 +177,8 @@ class Design:
         offsets last.
     notices
         What happened on the way: rows dropped, unused categories, predictors that stay common.
-    weights
-        Shape (n,): the residual variance of row i is sigma^2 / weights[i]. None: all are sigma^2.
-    known_se
-        Shape (n,): residual sds where they are known, and there is no sigma. None otherwise.
+    residual
+        How the rows vary about their means.
     offset
         Shape (n,): added to the linear predictor of each row; the number 0 where nothing is.
     label
@@ -200,8 +199,7 @@ class Design:
     frame: pd.DataFrame
     predictors: tuple[str, ...]
     notices: tuple[Finding, ...] = ()
-    weights: np.ndarray | None = None
-    known_se: np.ndarray | None = None
+    residual: Residual = EQUAL_ROWS
     offset: np.ndarray | float = 0.0
     label: str = ""
     dropped: tuple[str, ...] = ()
@@ -211,21 +209,6 @@ class Design:
     def n(self) -> int:
         """Number of rows."""
         return len(self.y)
-
-    @property
-    def has_sigma(self) -> bool:
-        """Whether there is a residual sd to estimate; not where those of the rows are known."""
-        return self.known_se is None
-
-    @cached_property
-    def relative_sd(self) -> np.ndarray | float:
-        """Shape (n,): residual sd of each row in units of sigma; the number 1 where all are alike.
-
-        1 / sqrt(weights); known sds themselves, with sigma = 1.
-        """
-        if self.known_se is not None:
-            return self.known_se
-        return 1.0 if self.weights is None else 1 / np.sqrt(self.weights)
 
     @property
     def y_less_offset(self) -> np.ndarray:
@@ -240,12 +223,7 @@ class Design:
     @cached_property
     def largest_sigma(self) -> float:
         """Sigma of a constant alone: sd(y), each row counted by its weight."""
-        values = self.y_less_offset - self.y_less_offset.mean()
-        weights = np.broadcast_to(self.relative_sd, values.shape) ** -2.0
-        weights = weights / weights.max()
-        values = (values - np.average(values, weights=weights)) / self.relative_sd
-        with np.errstate(over="ignore"):  # infinite for known sds that are nothing beside it
-            return float(np.sqrt((values**2).sum() / (self.n - 1)))
+        return self.residual.sd_of_constant(self.y_less_offset)
 
     @cached_property
     def fingerprint(self) -> str:

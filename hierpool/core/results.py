@@ -141,7 +141,7 @@ class Draws:
 
 def variable_dims(design: Design) -> dict[str, tuple[str, ...]]:
     """Dims of every variable that a model of this design can have, chain and draw left out."""
-    dims: dict[str, tuple[str, ...]] = {"sigma": ()} if design.has_sigma else {}
+    dims: dict[str, tuple[str, ...]] = {"sigma": ()} if design.residual.has_sigma else {}
     if design.terms:
         dims["beta"] = ("term",)
     for g in design.groups:
@@ -244,9 +244,9 @@ def constant_data(design: Design) -> xr.Dataset:
         if pd.api.types.is_numeric_dtype(column):
             data.setdefault(_stored(name), ((OBS_DIM,), column.to_numpy(dtype=float)))
     added = {"offset": design.offset}
-    residual = {design.spec.weights: design.weights, design.spec.known_se: design.known_se}
+    residual = {design.residual.term.column: design.residual.values}
     for label, values in [*residual.items(), *added.items()]:
-        if label is not None and isinstance(values, np.ndarray):
+        if isinstance(values, np.ndarray):
             data.setdefault(_stored(label), ((OBS_DIM,), values))
     return xr.Dataset(data, {OBS_DIM: row_labels(design)})
 
@@ -301,7 +301,7 @@ def spread_index(design: Design) -> pd.DataFrame:
         f, terms = group.factor, group.terms
         keys += [(f, "sd", t, "") for t in terms]
         keys += [(f, "corr", terms[j], terms[i]) for i, j in pair_positions(group)]
-    if design.has_sigma:
+    if design.residual.has_sigma:
         keys.append(("residual", "sd", "", ""))
     names = ["factor", "parameter", "term", "term_bis"]
     return pd.DataFrame(index=pd.MultiIndex.from_tuples(keys, names=names))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Covariance = Literal["correlated", "uncorrelated", "none"]
+ResidualStructure = Literal["independent", "weights", "known_se"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,37 @@ class GroupTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class ResidualTerm:
+    """What was asked of the residuals.
+
+    Attributes
+    ----------
+    structure
+        ``"independent"``: all rows have the residual sd sigma. ``"weights"``: the residual variance
+        of a row is sigma^2 / weight. ``"known_se"``: each row's residual sd is known, and there is
+        no sigma.
+    column
+        The user's column of weights or known sds; empty where there is none.
+    """
+
+    structure: ResidualStructure = "independent"
+    column: str = ""
+
+    @property
+    def has_sigma(self) -> bool:
+        """Whether there is a residual sd to estimate."""
+        return self.structure != "known_se"
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """The argument that asks for it: ``{"weights": "w"}``; empty for independent rows."""
+        return {self.structure: self.column} if self.column else {}
+
+
+INDEPENDENT = ResidualTerm()
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """What was asked: response, population columns, group terms.
 
@@ -52,8 +84,8 @@ class Spec:
         Factor that only names the levels (complete pooling with ``group=``); None otherwise.
     offsets
         What is added to the linear predictor as it is, as text: ``"offset(log(n))"``.
-    weights, known_se
-        Column of the weights, and column of the known residual sds; at most one of them.
+    residual
+        How the rows vary about their means.
     """
 
     formula: str
@@ -62,8 +94,7 @@ class Spec:
     groups: tuple[GroupTerm, ...] = ()
     grouping: str | None = None
     offsets: tuple[str, ...] = ()
-    weights: str | None = None
-    known_se: str | None = None
+    residual: ResidualTerm = INDEPENDENT
 
     @property
     def factors(self) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def scalars(
         for j in own:
             for k, t in enumerate(terms):
                 out[f"coef_{f}[{names[j]}, {t}]"] = variables[f"coef_{f}"][..., j, k]
-    return {**out, "sigma": variables["sigma"]} if design.has_sigma else out
+    return {**out, "sigma": variables["sigma"]} if design.residual.has_sigma else out
 
 
 def telling_levels(design: Design) -> np.ndarray:

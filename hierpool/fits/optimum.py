@@ -229,7 +229,7 @@ class LikelihoodFit:
                 own = e.of(group.factor)
                 estimate += [*own.sd, *pair_values(group, own.corr)]
                 se += [*own.sd_se, *pair_values(group, own.corr_se)]
-        if self.design.has_sigma:
+        if self.design.residual.has_sigma:
             estimate, se = [*estimate, e.sigma], [*se, e.sigma_se]
         table["estimate"], table["se"] = np.array(estimate), np.array(se)
         return table

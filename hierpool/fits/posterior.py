@@ -285,7 +285,7 @@ class PosteriorFit:
                 every = self.variable(f"corr_{group.factor}")
                 for i, j in pair_positions(group):
                     parts.append(summary(every[..., i, j]))
-        if self.design.has_sigma:
+        if self.design.residual.has_sigma:
             parts.append(summary(self.variable("sigma")))
         if not parts:
             return pd.DataFrame(index=index)
@@ -332,7 +332,7 @@ class PosteriorFit:
             return Partition.from_relative_factor(
                 self.design, beta, self.theta.sigma, self.relative_covariance_factor
             )
-        sigma = draws("sigma") if self.design.has_sigma else np.ones(K)
+        sigma = draws("sigma") if self.design.residual.has_sigma else np.ones(K)
         Sigmas = []
         for group in self.design.groups:
             sd = draws(f"sd_{group.factor}")
@@ -497,7 +497,7 @@ class PosteriorFit:
     @property
     def _residual_sd(self) -> np.ndarray:
         """Shape (draws, n), or (draws, 1) where the rows are alike."""
-        return np.asarray(self.theta.sigma[:, None] * self.design.relative_sd)
+        return self.design.residual.sd(self.theta.sigma)
 
     def _with_group(
         self, name: str, values: np.ndarray, attrs: Mapping[str, str] | None = None

@@ -53,8 +53,8 @@ def any_groups(design: Design, what: str) -> tuple[GroupDesign, ...]:
 def size_in_words(design: Design) -> str:
     """Rows, groups and weights of a design, in words."""
     groups = ", ".join(f"{g.n_levels} levels of {f}" for f, g in design.groupings.items())
-    known = {"weights": design.spec.weights, "known_se": design.spec.known_se}
-    named = ", ".join(f"{word} {column}" for word, column in known.items() if column)
+    known = design.spec.residual.arguments
+    named = ", ".join(f"{word} {column}" for word, column in known.items())
     return ", ".join(filter(None, [f"{design.n} rows", groups, named]))
 
 

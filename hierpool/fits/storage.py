@@ -54,7 +54,7 @@ from hierpool.fits.stored_values import decode, encode
 from hierpool.formula.build import build_design
 
 ZARR_FROM = (3, 1)
-FORMAT = 1  # of the group ``hierpool``; goes up when an older hierpool could not read it
+FORMAT = 2  # of the group ``hierpool``; goes up when what is written changes
 OWN_GROUP = "hierpool"
 NETCDF, ZARR = (".nc", ".nc4"), ".zarr"
 _OF_ZARR = re.compile(r"zarr\.json|\.z(group|array|attrs|metadata)|c|[0-9]+(\.[0-9]+)*|\.DS_Store")
@@ -334,12 +334,19 @@ def _as_fit(tree: xr.DataTree, source: Path) -> PosteriorFit:
 
 
 def _check_format(own: xr.DataTree, source: Path) -> None:
-    if int(own.attrs["format"]) > FORMAT:
+    found = int(own.attrs["format"])
+    by = f"{source} was written by hierpool {own.attrs.get('version', 'unknown')} (format {found})"
+    if found > FORMAT:
         raise StorageError(
-            f"{source} was written by hierpool {own.attrs.get('version', 'unknown')} (format "
-            f"{own.attrs['format']}); this is hierpool {__version__}, which reads formats up to "
-            f"{FORMAT}. Type: pip install -U hierpool",
+            f"{by}; this is hierpool {__version__}, which reads format {FORMAT}. "
+            "Type: pip install -U hierpool",
             "newer-format",
+        )
+    if found < FORMAT:
+        raise StorageError(
+            f"{by}, which is too old for hierpool {__version__} (format {FORMAT}): fit the model "
+            "again, and save that fit.",
+            "older-format",
         )
 
 

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from hierpool.core.findings import Severity
 from hierpool.core.results import Word
-from hierpool.core.spec import Covariance
+from hierpool.core.spec import Covariance, ResidualStructure
 
 _DEEPEST = 64  # lists and objects in each other
 
@@ -56,6 +56,11 @@ class _GroupTerm(_Strict, tag="GroupTerm"):
     covariance: Covariance
 
 
+class _ResidualTerm(_Strict, tag="ResidualTerm"):
+    structure: ResidualStructure
+    column: str
+
+
 class _Spec(_Strict, tag="Spec"):
     formula: str
     response: str
@@ -63,8 +68,7 @@ class _Spec(_Strict, tag="Spec"):
     groups: _Tuple[_GroupTerm]
     grouping: str | None
     offsets: _Tuple[str]
-    weights: str | None
-    known_se: str | None
+    residual: _ResidualTerm
 
 
 class _Finding(_Strict, tag="Finding"):
@@ -99,7 +103,7 @@ class _CoefficientPriors(_Strict, tag="CoefficientPriors"):
     priors: _Tuple[_Prior]
 
 
-class _SpreadPriors(_Strict, tag="SpreadPriors"):
+class _VarianceComponentPriors(_Strict, tag="VarianceComponentPriors"):
     factor: str
     coding: _Coding
     terms: _Tuple[str]
@@ -108,15 +112,11 @@ class _SpreadPriors(_Strict, tag="SpreadPriors"):
     eta: float | None
 
 
-class _NewlyNamed(_SpreadPriors, tag="VarianceComponentPriors"):
-    """The same under the name of its class."""
-
-
 class _ModelPriors(_Strict, tag="ModelPriors"):
     response: str
     sigma: _Prior | None
     population: _CoefficientPriors
-    spread: _Tuple[_SpreadPriors | _NewlyNamed]
+    spread: _Tuple[_VarianceComponentPriors]
     own: _CoefficientPriors | None
     own_factor: str
     weights: str

@@ -21,16 +21,26 @@ from hierpool.bayes.priors.model_priors import (
 from hierpool.core.coding import Coding
 from hierpool.core.findings import Finding
 from hierpool.core.results import Status
-from hierpool.core.spec import GroupTerm, Spec
+from hierpool.core.spec import GroupTerm, ResidualTerm, Spec
 
 _TAG = "@"
 _OF_ARRAY = re.compile(r"u?int\d\d?|float\d\d|bool|object|<U\d{1,4}")  # "S9999999999" fills memory
 _NOUNS: dict[str, Any] = {
     noun.__name__: noun
-    for noun in (Spec, GroupTerm, Finding, Status, Prior, Coding, CoefficientPriors, ModelPriors)
-} | {"SpreadPriors": VarianceComponentPriors}
+    for noun in (
+        Spec,
+        GroupTerm,
+        ResidualTerm,
+        Finding,
+        Status,
+        Prior,
+        Coding,
+        CoefficientPriors,
+        VarianceComponentPriors,
+        ModelPriors,
+    )
+}
 _NAMES = {noun: name for name, noun in _NOUNS.items()}
-_NOUNS["VarianceComponentPriors"] = VarianceComponentPriors  # so called in some files
 
 
 def encode(value: Any) -> Any:

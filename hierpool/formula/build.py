@@ -130,8 +130,7 @@ def _build(table: _Table, data: Any) -> Design:
             *ordered_notices(table.factors, table.frame),
             *(n for t in terms for n in t.notices),
         ),
-        weights=_positive(table, "weights"),
-        known_se=_positive(table, "known_se"),
+        residual=tables.residual(table.frame, spec.residual),
         offset=join(encoder.offsets, own, index).sum(axis=1) if spec.offsets else 0.0,
         label=_label(data),
         dropped=encoder.population[0].encoding.dropped,
@@ -177,7 +176,7 @@ def _encoder(
         {f: tuple(t.piece for t in terms if t.term.factor == f) for f in _pooled(table.spec)},
         groupings,
         table.made_of,
-        residual=next(iter(_residual_columns(table.spec).items()), None),
+        residual=table.spec.residual,
     )
 
 
@@ -200,7 +199,7 @@ def _read(spec: Spec, data: Any) -> _Table:
     offsets = tuple(read_offset(text) for text in spec.offsets)
     table = _Table(spec, whole, response, offsets, sides, made_of, ())
     group_columns = [c for columns in made_of.values() for c in columns]
-    residual = _residual_columns(spec).values()
+    residual = spec.residual.arguments.values()
     wanted = dict.fromkeys([*response.columns, *table.predictors, *residual, *group_columns])
     selected = tables.select(whole, wanted)
     tables.check_factor_names(spec.factors)
@@ -209,18 +208,6 @@ def _read(spec: Spec, data: Any) -> _Table:
     frame, dropped = drop_missing(selected, group_columns)
     notices = (*dropped, *tables.unused_categories(frame), *alike_labels(frame))
     return replace(table, frame=frame, notices=notices)
-
-
-def _positive(table: _Table, role: tables.Role) -> np.ndarray | None:
-    """The column of weights or of known sds, shape (n,); None without one."""
-    name = _residual_columns(table.spec).get(role)
-    return None if name is None else tables.to_positive(table.frame[name], name, role)
-
-
-def _residual_columns(spec: Spec) -> dict[tables.Role, str]:
-    """What is known of the residual sds -> its column."""
-    both: dict[tables.Role, str | None] = {"weights": spec.weights, "known_se": spec.known_se}
-    return {role: name for role, name in both.items() if name is not None}
 
 
 def _check_response(design: Design) -> None:
@@ -236,10 +223,10 @@ def _check_response(design: Design) -> None:
             "there is nothing to explain. Check the column and the rows with missing values",
             "constant-response",
         )
-    if not design.has_sigma and design.largest_sigma > 0.1 / EXACT_FIT:
+    if not design.residual.has_sigma and design.largest_sigma > 0.1 / EXACT_FIT:
         typical = design.sd_y / design.largest_sigma
         raise DataError(
-            f"the residual sds in {spec.known_se!r} are typically {typical:.2g}, less than a "
+            f"the residual sds in {spec.residual.column!r} are typically {typical:.2g}, less than a "
             f"hundred-thousandth of the sd of {spec.response} ({design.sd_y:.2g}): nothing would "
             "be left to chance. Check the unit of the column",
             "known-se-too-small",
@@ -277,7 +264,7 @@ def _response(table: _Table) -> np.ndarray:
 def _check_groups(spec: Spec, groupings: Mapping[str, Grouping]) -> None:
     for factor in _pooled(spec):
         n = len(groupings[factor].codes)
-        if groupings[factor].n_levels >= n and spec.known_se is None:
+        if groupings[factor].n_levels >= n and spec.residual.has_sigma:
             raise DataError(
                 f"the group {factor!r} has as many levels as there are rows ({n}), so what is the "
                 "level's and what is the residual cannot be told apart. Choose a group with "
@@ -324,7 +311,7 @@ def _estimable(encoding: Encoding, X: np.ndarray, where: str, spec: Spec) -> Enc
     More columns than rows all stay where residual sds are known: their posterior is proper.
     """
     names = encoding.names
-    is_wide = spec.known_se is not None and len(X) < len(names)
+    is_wide = not spec.residual.has_sigma and len(X) < len(names)
     span = Span(tuple(range(len(names)))) if is_wide else Span.of(X)
     twice = [n for i, n in enumerate(names) if n in names[:i]]
     if twice:
@@ -339,7 +326,7 @@ def _estimable(encoding: Encoding, X: np.ndarray, where: str, spec: Spec) -> Enc
             "constant-predictor",
         )
     n = len(span.kept)
-    if spec.known_se is None and len(X) < n + 1:
+    if spec.residual.has_sigma and len(X) < n + 1:
         raise DataError(
             f"there are {len(X)} rows and {n} coefficients{where} "
             f"({listed(names[k] for k in span.kept)}); no row is left to tell the residual. Use "
@@ -518,12 +505,12 @@ def _group_notices(design: Design) -> tuple[Finding, ...]:
     for group in design.groups:
         single = group.grouping.levels[group.grouping.n_rows == 1]
         n_levels, factor = group.grouping.n_levels, group.factor
-        if len(single) and design.has_sigma:
+        if len(single) and design.residual.has_sigma:
             have = "has" if len(single) == 1 else "have"
             text = f"{len(single)} of {n_levels} levels of {factor!r} {have} one row: "
             found.append(Finding("levels-with-one-row", "note", text + listed(single)))
         n_effects = n_levels * len(group.terms)
-        if n_effects >= design.n and design.has_sigma:
+        if n_effects >= design.n and design.residual.has_sigma:
             text = (
                 f"{factor!r} has {n_effects} coefficients ({n_levels} levels, {len(group.terms)} "
                 f"each) for {design.n} rows: their spread and the residual are told apart weakly"

@@ -22,6 +22,8 @@ from hierpool.core.errors import DataError, listed
 from hierpool.core.estimable import Beyond
 from hierpool.core.label_matching import Place, as_known
 from hierpool.core.labels import plain_labels
+from hierpool.core.residual import Residual
+from hierpool.core.spec import INDEPENDENT, ResidualTerm
 from hierpool.formula import tables
 from hierpool.formula.aliasing import Span
 from hierpool.formula.categories import categories_of, in_order, made_contrasts
@@ -212,8 +214,8 @@ class EncodedRows:
         The user's index of the rows.
     offset
         Shape (n,): added to the linear predictor of each row.
-    relative_sd
-        As in ``Design``; the number 1 where it was not asked for.
+    residual
+        How the rows vary about their means; equal where it was not asked for.
     beyond
         What the rows need of columns that the population had to drop.
     varying_beyond
@@ -226,7 +228,7 @@ class EncodedRows:
     labels: Mapping[str, pd.Index[Any]]
     index: pd.Index[Any]
     offset: np.ndarray
-    relative_sd: np.ndarray | float
+    residual: Residual
     beyond: Beyond
     varying_beyond: Mapping[str, Beyond]
 
@@ -250,7 +252,7 @@ class Encoder:
     offsets
         What is added to the linear predictor, one column each.
     residual
-        What is known of the residual sds, and its column: ``("weights", "w")``; None for nothing.
+        How the rows vary about their means.
     """
 
     sources: tuple[Source, ...]
@@ -259,7 +261,7 @@ class Encoder:
     groupings: Mapping[str, Grouping]
     factor_columns: Mapping[str, tuple[str, ...]]
     offsets: tuple[Piece, ...] = ()
-    residual: tuple[tables.Role, str] | None = None
+    residual: ResidualTerm = INDEPENDENT
 
     def encode(
         self,
@@ -289,8 +291,8 @@ class Encoder:
         table = tables.read_frame(data)
         names = [s.column for s in self.sources]
         names += [c for f in chosen for c in self.factor_columns[f]]
-        known = self.residual if residual else None
-        names += [known[1]] if known else []
+        term = self.residual if residual else INDEPENDENT
+        names += list(term.arguments.values())
         frame = tables.select(table, dict.fromkeys(names))
         _check_complete(frame)
         own = model_frame(frame, self.sources)
@@ -304,10 +306,10 @@ class Encoder:
         codes = {f: c for f, (c, _) in found.items()}
         labels = {f: v for f, (_, v) in found.items()}
         offset = join(self.offsets, own, frame.index).sum(axis=1)
-        sd = tables.relative_sd(frame, *known) if known else 1.0
+        varied = tables.residual(frame, term)
         beyond = _beyond(self.population[:1], own, frame.index)
         missed = {f: _beyond(p, own, frame.index) for f, p in varying.items()}
-        return EncodedRows(X, Z, codes, labels, frame.index, offset, sd, beyond, missed)
+        return EncodedRows(X, Z, codes, labels, frame.index, offset, varied, beyond, missed)
 
     def sum_coded(self, frame: pd.DataFrame) -> np.ndarray:
         """The first piece of the population with categories that sum to zero, shape (n, p).

@@ -16,7 +16,7 @@ import pandas as pd
 from hierpool.core.design import Design
 from hierpool.core.spec import Covariance, GroupTerm, Spec
 from hierpool.formula.function_calls import Factor, parts_of, quote
-from hierpool.formula.parse import make_spec, parse, read_columns, split_factor, with_residuals
+from hierpool.formula.parse import make_spec, parse, read_columns, split_factor
 
 CONSTANT = "1"
 CENTRED = 1e-6  # mean of a column, in its sds, up to which it counts as centred
@@ -125,7 +125,7 @@ def with_equal_categories(design: Design, factor: str) -> Spec | None:
         return None
     cells = pd.DataFrame({"g": design.groupings[factor].codes})
     cells["c"] = design.frame[factors[0].columns[0]].astype(str).to_numpy()
-    if design.has_sigma and not cells.duplicated().any():
+    if design.residual.has_sigma and not cells.duplicated().any():
         return None
     both = f"{quote(factor)}:{quote(factors[0].columns[0])}"
     (inner,) = parse(f"y ~ (1 | {both})").groups
@@ -247,6 +247,4 @@ def _means(design: Design, column: str, codes: np.ndarray) -> np.ndarray:
 def _made(spec: Spec, groups: Iterable[GroupTerm], population: str | None = None) -> Spec:
     right = " + ".join([population or spec.population, *spec.offsets])
     made = make_spec(spec.response, read_columns(right), tuple(groups))
-    if spec.grouping is not None:
-        made = replace(made, grouping=spec.grouping)
-    return with_residuals(made, spec.weights, spec.known_se)
+    return replace(made, grouping=spec.grouping, residual=spec.residual)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from hierpool.core.errors import ArgumentError, FormulaError
-from hierpool.core.spec import GroupTerm, Spec
+from hierpool.core.spec import GroupTerm, ResidualStructure, ResidualTerm, Spec
 from hierpool.formula.function_calls import Factor, quote
 from hierpool.formula.grammar import Columns, reader_of
 
@@ -71,22 +72,24 @@ def with_residuals(spec: Spec, weights: str | None, known_se: str | None) -> Spe
     ArgumentError
         Both are given, or what is given is no name of a column.
     """
-    given: dict[str, object] = {"weights": weights, "known_se": known_se}
+    both: dict[ResidualStructure, Any] = {"weights": weights, "known_se": known_se}
+    given = {word: name for word, name in both.items() if name is not None}
     for word, name in given.items():
-        if name is not None and not (isinstance(name, str) and name.strip()):
+        if not (isinstance(name, str) and name.strip()):
             what = repr(name) if isinstance(name, str) else f"a {type(name).__name__}"
             raise ArgumentError(
                 f"{word} must be the name of a column; this is {what}. Put the numbers into the "
                 f"data: data['w'] = ..., {word}='w'",
                 "not-a-column-name",
             )
-    if weights is not None and known_se is not None:
+    if len(given) > 1:
         raise ArgumentError(
             f"weights={weights!r} and known_se={known_se!r}: weights share out a residual sd that "
             "is estimated, and with known_se there is none to estimate. Keep one of them",
             "weights-and-known-se",
         )
-    return replace(spec, weights=weights or spec.weights, known_se=known_se or spec.known_se)
+    terms = [ResidualTerm(word, name) for word, name in given.items()]
+    return replace(spec, residual=terms[0]) if terms else spec
 
 
 def group_text(term: GroupTerm) -> str:

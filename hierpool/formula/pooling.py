@@ -108,7 +108,7 @@ def _group_name(group: object) -> str:
 
 def _with_term(spec: Spec, term: GroupTerm) -> Spec:
     made = make_spec(spec.response, read_columns(spec.without_bars), (term,))
-    return with_residuals(made, spec.weights, spec.known_se)
+    return replace(made, residual=spec.residual)
 
 
 def _terms(spec: Spec, data: Any, group: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -15,13 +15,14 @@ import pandas as pd
 
 from hierpool.core.errors import DataError, listed, nearest
 from hierpool.core.findings import Finding
+from hierpool.core.residual import Residual
+from hierpool.core.spec import ResidualStructure, ResidualTerm
 from hierpool.formula.column_types import check_text, objects, plain_type
 from hierpool.formula.function_calls import quote
 from hierpool.formula.parse import split_factor
 from hierpool.formula.written_numbers import fail_not_number
 
 Kind = Literal["number", "boolean", "text", "category", "time", "mixed"]
-Role = Literal["weights", "known_se"]
 LEAST, LARGEST = 1e-50, 1e50  # between which the largest value of a column has to lie
 _OBJECTS: dict[str, Kind] = {
     "string": "text",
@@ -209,7 +210,7 @@ def _as_float(value: Any) -> float:
         return np.inf if value > 0 else -np.inf
 
 
-def to_positive(column: pd.Series[Any], name: str, role: Role) -> np.ndarray:
+def to_positive(column: pd.Series[Any], name: str, role: ResidualStructure) -> np.ndarray:
     """The column of weights or of known residual sds, shape (n,); an error where one is not positive."""
     values = to_numbers(column, name, role)
     check_magnitude(values, name)
@@ -229,10 +230,11 @@ def to_positive(column: pd.Series[Any], name: str, role: Role) -> np.ndarray:
     return values
 
 
-def relative_sd(frame: pd.DataFrame, role: Role, name: str) -> np.ndarray:
-    """Shape (n,): residual sd of each row in units of sigma, from weights or known sds."""
-    values = to_positive(frame[name], name, role)
-    return values if role == "known_se" else 1 / np.sqrt(values)
+def residual(frame: pd.DataFrame, term: ResidualTerm) -> Residual:
+    """How the rows of a table vary about their means."""
+    if not term.column:
+        return Residual(term)
+    return Residual(term, to_positive(frame[term.column], term.column, term.structure))
 
 
 def _fail_not_number(column: pd.Series[Any], name: str, kind: Kind, role: str) -> None:

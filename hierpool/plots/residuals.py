@@ -67,7 +67,7 @@ class Residuals:
     @property
     def is_weighted(self) -> bool:
         """Whether rows have residual sds of their own."""
-        return np.ndim(self.design.relative_sd) > 0
+        return self.design.residual.varies
 
 
 def residuals(fit: Any, *, factor: str | None = None, x: str | None = None) -> Figure:
@@ -101,7 +101,7 @@ def residuals(fit: Any, *, factor: str | None = None, x: str | None = None) -> F
     places, joined = abscissa.values, _is_joined(grouping, abscissa)
     if not joined:
         places = places + 0.6 * (set_apart(places, np.zeros(design.n)) - places)
-    values = fit.residuals().to_numpy() / design.relative_sd
+    values = design.residual.whiten(fit.residuals().to_numpy())
     shown = Residuals(design, grouping, abscissa, places, values, _sigma(fit), joined)
     with styled():
         return _draw(shown)
@@ -125,7 +125,7 @@ def _is_joined(grouping: Grouping, abscissa: line.Abscissa) -> bool:
 
 
 def _sigma(fit: Any) -> float:
-    if not fit.design.has_sigma:
+    if not fit.design.residual.has_sigma:
         return 1.0
     row = fit.variance_components().loc["residual"].iloc[0]
     return float(row["mean" if "mean" in row.index else "estimate"])

@@ -78,7 +78,7 @@ def simulate(design: Design, estimate: Estimate, seed: np.random.SeedSequence) -
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         u = rng.standard_normal((group.grouping.n_levels, len(root))) @ root.T
         y = y + np.einsum("nq,nq->n", group.Z, u[group.grouping.codes])
-    return y + estimate.sigma * design.relative_sd * rng.standard_normal(design.n)
+    return y + design.residual.sd(estimate.sigma) * rng.standard_normal(design.n)
 
 
 @dataclass(frozen=True)
@@ -128,13 +128,13 @@ class Refits:
             return None
         at = criterion.at(theta).marginal
         ss = max(float(at.penalized_ss[0]), 0.0)
-        sigma = float(np.sqrt(ss / criterion.df)) if design.has_sigma else 1.0
+        sigma = float(np.sqrt(ss / criterion.df)) if design.residual.has_sigma else 1.0
         root = root_in_user_coding(criterion, theta) * sigma
         values = [*criterion.coordinates.beta_to_user(at.beta)[0]]
         for group, columns in zip(design.groups, design.group_columns, strict=True):
             sd, corr = sd_and_corr(root[columns, columns], undefined=np.nan)
             values += [*sd, *pair_values(group, corr)]
-        values += [sigma] if design.has_sigma else []
+        values += [sigma] if design.residual.has_sigma else []
         return Refit(np.array(values), -deviance / 2)
 
     def _near(self, criterion: Criterion) -> tuple[np.ndarray, float] | None:
@@ -177,5 +177,5 @@ class Refits:
 def _least_squares(design: Design, method: Method) -> Refit:
     whole = design.spec.pooling == "complete"
     e = pooling_limits.complete_pooling(design) if whole else pooling_limits.no_pooling(design)
-    values = np.concatenate([e.beta, [e.sigma] if design.has_sigma else []])
+    values = np.concatenate([e.beta, [e.sigma] if design.residual.has_sigma else []])
     return Refit(values, pooling_limits.restricted_loglik(design) if method == "REML" else e.loglik)

@@ -80,7 +80,7 @@ class Criterion:
         # theta 1 is an sd of the typical residual's size, whatever the unit of weights or known sds
         unit = 1 / np.sqrt(np.mean(np.square(1 / np.asarray(solved.rows.sd))))
         basis = coordinates.u_to_working @ linalg.block_diag(*codings) * unit
-        return cls(solved, coordinates, basis, free, method, design.has_sigma)
+        return cls(solved, coordinates, basis, free, method, design.residual.has_sigma)
 
     @property
     def moments(self) -> Moments:

@@ -77,13 +77,13 @@ def estimate(design: Design, method: Method) -> Estimate:
         optimum = minimise(criterion)
         point = criterion.at(optimum.theta)
     sigma = 1.0
-    if design.has_sigma:
+    if design.residual.has_sigma:
         sigma = float(np.sqrt(max(point.marginal.penalized_ss[0], 0.0) / criterion.df))
         if not sigma > EXACT_FIT * design.largest_sigma:
             raise exact_fit(design, sigma)
     status = _status(criterion, optimum, design)
     spread = _spread_standard_errors(criterion, optimum, point, sigma)
-    if status.word == "converged" and design.has_sigma and not spread[-1] <= LOOSE * sigma:
+    if status.word == "converged" and design.residual.has_sigma and not spread[-1] <= LOOSE * sigma:
         status = _hardly_told_apart(criterion, optimum, point, sigma, design)
     if status.word != "converged":
         spread = np.full_like(spread, np.nan)
@@ -95,11 +95,11 @@ def estimate(design: Design, method: Method) -> Estimate:
         beta=beta,
         beta_covariance=sigma**2 * covariance,
         sigma=sigma,
-        sigma_se=spread[-1] if design.has_sigma else np.nan,
+        sigma_se=spread[-1] if design.residual.has_sigma else np.nan,
         factors=_factors(criterion, optimum, point, design, beta, sigma, spread),
         fitted=design.y - point.residuals(),
         loglik=-optimum.deviance / 2,
-        n_parameters=criterion.moments.p + len(optimum.theta) + design.has_sigma,
+        n_parameters=criterion.moments.p + len(optimum.theta) + design.residual.has_sigma,
         relative_covariance_factor=point.Lambda,
         status=status,
     )

@@ -76,7 +76,7 @@ def uncertainty(design: Design, estimate: Estimate, df: Df) -> Uncertainty:
 
 def residual_df(design: Design, estimate: Estimate) -> float:
     """Rows less coefficients; infinite where the residual sds are known."""
-    if not design.has_sigma:
+    if not design.residual.has_sigma:
         return np.inf
     is_least_squares = estimate.method == "least squares"
     rank = estimate.n_parameters - 1 if is_least_squares else len(estimate.beta)

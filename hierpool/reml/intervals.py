@@ -76,7 +76,7 @@ def _estimates(design: Design, estimate: Estimate) -> dict[str, float]:
         if group.is_pooled:
             own = estimate.of(group.factor)
             values += [*own.sd, *pair_values(group, own.corr)]
-    values += [estimate.sigma] if design.has_sigma else []
+    values += [estimate.sigma] if design.residual.has_sigma else []
     return dict(zip(names, map(float, values), strict=True))
 
 
@@ -111,7 +111,7 @@ def _exact(design: Design, estimate: Estimate, level: float) -> Bounds:
     half = float(quantile(level, np.array(df))) * root_of_diagonal(estimate.beta_covariance)
     ends = zip(design.terms, estimate.beta - half, estimate.beta + half, strict=True)
     found = {f"beta[{term}]": (float(low), float(high)) for term, low, high in ends}
-    if design.has_sigma:
+    if design.residual.has_sigma:
         tails = np.array([(1 - level) / 2, (1 + level) / 2])
         low, high = estimate.sigma * np.sqrt(df / special.chdtri(df, tails))
         found["sigma"] = (float(low), float(high))

@@ -216,7 +216,7 @@ class KenwardRoger:
             else _Dense.from_point(_several(solved), criterion.basis, T)
         )
         Phi = criterion.at(criterion.theta(T)).marginal.beta_covariance[0]
-        K, P, Q = _products(weighted, _parameters(design, T), Phi, design.has_sigma)
+        K, P, Q = _products(weighted, _parameters(design, T), Phi, design.residual.has_sigma)
         information = (
             K - 2 * np.einsum("ab,rsba->rs", Phi, Q) + np.einsum("rab,sba->rs", Phi @ P, Phi @ P)
         )

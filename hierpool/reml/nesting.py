@@ -174,8 +174,8 @@ def _check_rows(smaller: Design, larger: Design) -> None:
             f"other values of {one.response}. Fit both to one table.",
             "different-rows",
         )
-    if smaller.has_sigma != larger.has_sigma or not np.all(
-        smaller.relative_sd == larger.relative_sd
+    if smaller.residual.has_sigma != larger.residual.has_sigma or not np.all(
+        smaller.residual.relative_sd == larger.residual.relative_sd
     ):
         _refuse(smaller, larger, "their weights or known residual sds differ")
     if not np.allclose(smaller.offset, larger.offset, rtol=1e-12, atol=0):

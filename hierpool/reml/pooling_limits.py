@@ -40,11 +40,11 @@ def complete_pooling(design: Design) -> Estimate:
         @ first.marginal.beta_covariance[0]
         @ x.from_working.T,
         sigma=sigma,
-        sigma_is_known=not design.has_sigma,
+        sigma_is_known=not design.residual.has_sigma,
         df=df,
         fitted=design.y - residual,
         loglik=_ml_loglik(design, ss, moments.log_sd),
-        n_parameters=moments.p + design.has_sigma,
+        n_parameters=moments.p + design.residual.has_sigma,
         sentence="least squares on all rows, one line for all levels.",
     )
 
@@ -57,7 +57,7 @@ def restricted_loglik(design: Design) -> float:
     at = condition(moments, np.ones(1), np.zeros((1, 0, 0)), BetaPrior.flat(moments.p)).marginal
     df = design.n - moments.p
     ss = float(np.square(rows.residuals(at.beta[0], np.zeros((0, 0))) / rows.sd).sum())
-    residual = df * (1 + float(np.log(ss / df))) if design.has_sigma else ss
+    residual = df * (1 + float(np.log(ss / df))) if design.residual.has_sigma else ss
     log_dets = float(at.log_det_population[0]) + 2 * float(np.log(coordinates.x.scales).sum())
     return -0.5 * (df * LOG_2PI + residual + log_dets) - moments.log_sd
 
@@ -115,11 +115,11 @@ def no_pooling(design: Design) -> Estimate:
         beta=np.where(estimable, x.from_working @ beta, np.nan),
         beta_covariance=beta_covariance,
         sigma=sigma,
-        sigma_is_known=not design.has_sigma,
+        sigma_is_known=not design.residual.has_sigma,
         df=df,
         fitted=design.y - residual,
         loglik=_ml_loglik(design, ss, m.log_sd),
-        n_parameters=rank + design.has_sigma,
+        n_parameters=rank + design.residual.has_sigma,
         sentence=f"least squares, {rank - int(estimable.sum())} own coefficients for "
         f"{group.grouping.n_levels} levels of {group.factor}.",
         factors=(own_lines,),
@@ -133,7 +133,7 @@ def _moved(coordinates: Coordinates, beta: np.ndarray) -> np.ndarray:
 
 
 def _sigma(design: Design, ss: float, df: int) -> float:
-    if not design.has_sigma:
+    if not design.residual.has_sigma:
         return 1.0
     if df <= 0:
         raise DataError(
@@ -149,7 +149,7 @@ def _sigma(design: Design, ss: float, df: int) -> float:
 
 def _ml_loglik(design: Design, ss: float, log_sd: float) -> float:
     n = design.n
-    if design.has_sigma:
+    if design.residual.has_sigma:
         ss = n * (1 + float(np.log(max(ss, np.finfo(float).tiny) / n)))
     return -0.5 * (n * LOG_2PI + ss) - log_sd
 

@@ -56,7 +56,7 @@ class Satterthwaite:
         hessian = hessian_at(criterion, theta)
         information = information_of(criterion, hessian, criterion.at(theta), sigma)
         gradient = sigma**2 * _gradient_by_theta(criterion, theta)
-        if design.has_sigma:
+        if design.residual.has_sigma:
             gradient = np.concatenate([gradient, 2 * estimate.beta_covariance[None]])
         else:
             information = information[:-1, :-1]

@@ -117,10 +117,10 @@ def _models(facts: Facts, cited: list[str]) -> list[str]:
         f"pooling of the levels {_cite('gelman-hill', cited)}.",
         f"Results for single levels are from the model {facts.partial} ({spec.formula}).",
     ]
-    if spec.weights:
-        out.append(f"Residual variances were inversely proportional to {spec.weights}.")
-    if spec.known_se:
-        out.append(f"Residual standard deviations were taken as known ({spec.known_se}).")
+    if spec.residual.structure == "weights":
+        out.append(f"Residual variances were inversely proportional to {spec.residual.column}.")
+    if spec.residual.structure == "known_se":
+        out.append(f"Residual standard deviations were taken as known ({spec.residual.column}).")
     return out
 
 

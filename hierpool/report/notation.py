@@ -170,14 +170,15 @@ class _Writer:
         design = self.design
         left = symbol("varepsilon", self.row)
         variance = symbol("sigma", "", "2")
-        if design.spec.weights:
-            weight = named(design.spec.weights, self.row)
+        term = design.spec.residual
+        if term.structure == "weights":
+            weight = named(term.column, self.row)
             variance = Line(
                 Markup("{} / {}").format(variance.html, weight.html),
                 f"{variance.latex} / {weight.latex}",
             )
-        if design.spec.known_se:
-            known = named(design.spec.known_se, self.row)
+        if term.structure == "known_se":
+            known = named(term.column, self.row)
             variance = Line(known.html + Markup("<sup>2</sup>"), f"({known.latex})^2")
         return _equal(left, "~", _normal("0", variance))
 

@@ -95,7 +95,8 @@ def data(design: Design, group: str, notices: Sequence[Finding]) -> Section:
 
 def _columns(design: Design, group: str) -> pd.DataFrame:
     """One row for each column of the user's that is used."""
-    roles = {design.spec.weights: "weights", design.spec.known_se: "known standard errors"}
+    words = {"weights": "weights", "known_se": "known standard errors"}
+    roles = {column: words[word] for word, column in design.spec.residual.arguments.items()}
     rows = []
     for name in design.frame.columns:
         column = design.frame[name]

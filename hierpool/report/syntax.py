@@ -98,9 +98,9 @@ def translate(wording: Wording) -> tuple[Written, Written, Written]:
 def lme4(wording: Wording) -> Written:
     """R code for lme4; for ``lm`` and ``lmList`` where there is no pooling to estimate."""
     spec, notes = wording.spec, [*_r_notes(wording)]
-    weights = f", weights = {spec.weights}" if spec.weights else ""
+    weights = f", weights = {spec.residual.column}" if spec.residual.structure == "weights" else ""
     right = _r(spec.without_bars)
-    if spec.known_se:
+    if spec.residual.structure == "known_se":
         notes.append(
             "lme4 always estimates a residual standard deviation, so this model has no equal "
             "there; the code fits another one. metafor's rma.mv takes known standard errors."
@@ -128,8 +128,8 @@ def brms(wording: Wording) -> Written:
     spec, notes = wording.spec, [*_r_notes(wording)]
     right = _r(spec.without_bars)
     left = _r(spec.response)
-    if spec.known_se:
-        left += f" | se({spec.known_se})"
+    if spec.residual.structure == "known_se":
+        left += f" | se({spec.residual.column})"
     if spec.pooling == "none":
         (term, own) = next(iter(wording.bars))
         each = [term.factor if t == "1" else f"{term.factor}:{_r(t)}" for t in own]
@@ -141,8 +141,8 @@ def brms(wording: Wording) -> Written:
         )
     bars = [_r_bar(term) for term, _ in wording.bars if spec.pooling == "partial"]
     formula = f"{left} ~ {' + '.join([right, *bars])}"
-    if spec.weights:
-        formula = f"bf({formula},\n       sigma ~ 1 + offset(-0.5 * log({spec.weights})))"
+    if spec.residual.structure == "weights":
+        formula = f"bf({formula},\n       sigma ~ 1 + offset(-0.5 * log({spec.residual.column})))"
         notes.append(
             "brms's own weights() multiplies the log-likelihood of a row. Residual variances of "
             "sigma^2 / weight, as here, are written as a formula for sigma."
@@ -163,7 +163,7 @@ def proc_mixed(wording: Wording) -> Written:
     lines = [
         "proc mixed data=fitted method=reml;" if sheet.made else "proc mixed data=data method=reml;"
     ]
-    if spec.known_se:
+    if spec.residual.structure == "known_se":
         lines[0] = lines[0].replace("method=reml", "method=reml noprofile")
     if classes:
         lines.append(f"  class {' '.join(dict.fromkeys(classes))};")
@@ -373,11 +373,11 @@ class _SasSheet:
     def residual(self) -> list[str]:
         """Statements on weights and known standard errors."""
         spec = self.wording.spec
-        if spec.weights:
-            return [f"  weight {self.name(spec.weights)};"]
-        if not spec.known_se:
+        if spec.residual.structure == "weights":
+            return [f"  weight {self.name(spec.residual.column)};"]
+        if spec.residual.structure != "known_se":
             return []
-        self.made["precision"] = f"1 / {self.name(spec.known_se)}**2"
+        self.made["precision"] = f"1 / {self.name(spec.residual.column)}**2"
         start = [value for term, own in self.wording.bars for value in _starting(term, len(own))]
         values = " ".join(f"({v})" for v in [*start, 1])
         self.notes.append("The residual variance is held at 1; the weights carry the known ones.")

@@ -311,7 +311,7 @@ def _parameters_at(model: Model, at: Any) -> tuple[prior_draws.Parameters | None
             corr = posterior[f"corr_{group.factor}"].to_numpy()
         found.append(prior_draws.covariance_root(sd, corr))
     beta = posterior["beta"].to_numpy() if "beta" in posterior else np.zeros(0)
-    sigma = float(posterior["sigma"]) if model.design.has_sigma else 1.0
+    sigma = float(posterior["sigma"]) if model.design.residual.has_sigma else 1.0
     return prior_draws.Parameters(beta, sigma, tuple(found)), "its posterior means"
 
 
@@ -320,7 +320,7 @@ def _estimators(model: Model) -> dict[str, Estimator]:
     design = model.design
     group = design.groups[0]
     spec = design.spec
-    columns = question(f"{spec.response} ~ {spec.without_bars}", spec.weights, spec.known_se)
+    columns = replace(question(f"{spec.response} ~ {spec.without_bars}"), residual=spec.residual)
     complete = _sibling(design, complete_pooling_spec(columns, group.factor))
     own = _sibling(design, no_pooling_spec(columns, group.factor))
     common = ModelPriors(model.priors.response, model.priors.sigma, model.priors.population)

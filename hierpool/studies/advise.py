@@ -234,9 +234,8 @@ def _pooled(design: Design) -> Change:
     """Partial pooling in place of none."""
     (term,) = design.spec.groups
     right = " + ".join([term.columns, *design.spec.offsets])
-    plain = pooling.question(
-        f"{design.spec.response} ~ {right}", design.spec.weights, design.spec.known_se
-    )
+    question = pooling.question(f"{design.spec.response} ~ {right}")
+    plain = replace(question, residual=design.spec.residual)
     varying = pooling.slopes_that_vary(plain, design.frame, term.factor)
     if varying:
         spec = pooling.varying_slope_spec(plain, design.frame, term.factor)

@@ -209,7 +209,7 @@ def _code(study: Study) -> tuple[str, str]:
     """Python and shell that make the same report."""
     given = {k: v for k, v in study.arguments.items() if v != _DEFAULTS.get(k)}
     spec = study.design.spec
-    given |= {k: v for k in ("weights", "known_se") if (v := getattr(spec, k))}
+    given |= spec.residual.arguments
     bundled = study.label.removesuffix(" (simulated)")
     if bundled in datasets.names():
         load, file = f"hp.datasets.load({bundled!r})", f"{bundled}.csv"

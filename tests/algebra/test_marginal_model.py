@@ -94,7 +94,7 @@ def judge(model: hp.Model, theta: Theta) -> Dense:
     """
     design, priors = model.design, model.priors
     X, mean, precision = design.X, *stated(priors.population)
-    sigma, sd, nothing = float(theta.sigma[0]), design.relative_sd, np.zeros((design.n, 0))
+    sigma, sd, nothing = float(theta.sigma[0]), design.residual.relative_sd, np.zeros((design.n, 0))
     y, none = design.y - design.offset, np.zeros((0, 0))
     if not design.groups:
         codes = np.zeros(design.n, int)

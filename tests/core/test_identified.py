@@ -27,7 +27,7 @@ def lines(n: int, J: int = 12, x: np.ndarray | None = None, seed: int = 1) -> pd
 def dense(design: Design) -> tuple[np.ndarray, np.ndarray]:
     """Inner products of the same matrices, written out."""
     n = design.n
-    sd = np.broadcast_to(design.relative_sd, (n,))[:, None]
+    sd = np.broadcast_to(design.residual.relative_sd, (n,))[:, None]
     unit = np.sqrt(np.mean(1 / sd**2))
     Q = linalg.orth(design.X / sd)
     P, every = np.eye(n) - Q @ Q.T, []
@@ -39,7 +39,7 @@ def dense(design: Design) -> tuple[np.ndarray, np.ndarray]:
                 for b in range(block.start if block.covariance == "correlated" else a, a + 1):
                     M = np.outer(Z[:, a], Z[:, b]) * same
                     every.append(M if a == b else M + M.T)
-    every += [np.eye(n)] if design.has_sigma else []
+    every += [np.eye(n)] if design.residual.has_sigma else []
     whole = [[np.trace(A @ B) for A in every] for B in every]
     return np.array(whole), np.array([[np.trace(P @ A @ P @ B) for A in every] for B in every])
 

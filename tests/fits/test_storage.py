@@ -401,7 +401,7 @@ def test_file_of_a_newer_hierpool_is_refused_with_its_version(sleep, tmp_path):
     with h5netcdf.File(tmp_path / "fit.nc", "a") as file:
         file["hierpool"].attrs["format"] = storage.FORMAT + 1
         file["hierpool"].attrs["version"] = "9.0"
-    with pytest.raises(DataError, match=r"hierpool 9\.0 \(format 2\).*pip install -U hierpool"):
+    with pytest.raises(DataError, match=r"hierpool 9\.0 \(format 3\).*pip install -U hierpool"):
         hp.load_fit(tmp_path / "fit.nc")
 
 

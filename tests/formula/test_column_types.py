@@ -74,7 +74,7 @@ def test_numbers_of_any_type_are_numbers_in_every_place(case):
     np.testing.assert_array_equal(build_design(parse("y ~ log(w)"), data).X[:, 1], np.log(wanted))
     np.testing.assert_array_equal(build_design(parse("y ~ z + offset(w)"), data).offset, wanted)
     found = build_design(with_residuals(parse("y ~ z"), "w", None), data)
-    np.testing.assert_array_equal(found.weights, wanted)
+    np.testing.assert_array_equal(found.residual.values, wanted)
     for formula in ["y ~ C(w)", "y ~ z + (1 | w)", "y ~ z + (1 | h:w)"]:
         assert build_design(parse(formula), data).n == len(wanted)
     levels = build_design(parse("y ~ z + (1 | w)"), data).groupings["w"].levels

@@ -61,7 +61,7 @@ def test_rows_without_a_value_are_left_out_and_named(data, role):
     model = hp.varying_slope("y ~ x", missing, "g", **{role: "w"})
     assert model.design.n == 29
     assert "1 of 30 rows left out because of missing values: 1 in 'w' (row 4)" in str(model)
-    np.testing.assert_array_equal(getattr(model.design, role), data["w"].drop(4))
+    np.testing.assert_array_equal(model.design.residual.values, data["w"].drop(4))
 
 
 def test_integers_nullable_numbers_and_polars_are_taken(data):
@@ -69,7 +69,7 @@ def test_integers_nullable_numbers_and_polars_are_taken(data):
     whole = data.assign(w=np.arange(1, 31))
     for table in (whole, whole.astype({"w": "Int64"}), pl.from_pandas(whole)):
         model = hp.varying_slope("y ~ x", table, "g", weights="w")
-        np.testing.assert_array_equal(model.design.weights, np.arange(1.0, 31.0))
+        np.testing.assert_array_equal(model.design.residual.values, np.arange(1.0, 31.0))
 
 
 def test_known_sds_that_leave_nothing_to_chance_are_refused(data):
@@ -98,7 +98,7 @@ def test_every_builder_takes_them(data):
             *hp.pooling_ladder("y ~ x", data, "g", **{role: "w"}).values(),
         ]
         for model in models:
-            np.testing.assert_array_equal(getattr(model.design, role), data["w"])
+            np.testing.assert_array_equal(model.design.residual.values, data["w"])
             assert getattr(model.with_priors({}).design.spec, role) == "w"
 
 

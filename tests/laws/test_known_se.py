@@ -235,7 +235,7 @@ def test_files_hold_fits_without_sigma(fits, tmp_path):
     for name, fit in fits.items():
         fit.save(tmp_path / f"{name}.nc")
         again = hp.load_fit(tmp_path / f"{name}.nc")
-        np.testing.assert_array_equal(again.design.known_se, SE)
+        np.testing.assert_array_equal(again.design.residual.values, SE)
         assert again.priors.sigma is None
         assert again.loo().elpd == fit.loo().elpd
         assert repr(again) == repr(fit)

@@ -47,7 +47,7 @@ def covariance(blup: hp.LikelihoodFit) -> np.ndarray:
     Sigma = e.only.corr * np.outer(e.only.sd, e.only.sd)
     Z = wide(group.Z, group.grouping.codes, group.grouping.n_levels)
     return Z @ linalg.block_diag(*[Sigma] * group.grouping.n_levels) @ Z.T + e.sigma**2 * np.diag(
-        1 / d.weights
+        1 / d.residual.values
     )
 
 
@@ -80,11 +80,11 @@ def test_blups_and_their_errors_are_those_of_hendersons_equations(reml):
     (group,) = d.groups
     J, p = group.grouping.n_levels, d.X.shape[1]
     T = np.hstack([d.X, wide(group.Z, group.grouping.codes, J)])
-    left = T.T @ (T * d.weights[:, None]) / e.sigma**2
+    left = T.T @ (T * d.residual.values[:, None]) / e.sigma**2
     Sigma = e.only.corr * np.outer(e.only.sd, e.only.sd)
     left[p:, p:] += linalg.block_diag(*[np.linalg.inv(Sigma)] * J)
     inverse = np.linalg.inv(left)
-    solved = inverse @ (T.T @ (d.weights * d.y)) / e.sigma**2
+    solved = inverse @ (T.T @ (d.residual.values * d.y)) / e.sigma**2
     np.testing.assert_allclose(e.beta, solved[:p], rtol=1e-8)
     np.testing.assert_allclose(e.only.u.ravel(), solved[p:], rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(e.beta_covariance, inverse[:p, :p], rtol=1e-7)
@@ -203,7 +203,7 @@ def test_conditional_density_is_normal_with_the_weighted_variance(fit):
     draws = fit.datatree["posterior"].isel(chain=0, draw=0)
     coef, (group,) = draws[f"coef_{GROUP}"].to_numpy(), fit.design.groups
     mean = (group.Z * coef[group.grouping.codes]).sum(axis=1)
-    sd = float(draws["sigma"]) / np.sqrt(fit.design.weights)
+    sd = float(draws["sigma"]) / np.sqrt(fit.design.residual.values)
     found = fit.with_log_likelihood("conditional").datatree["log_likelihood"]["y"][0, 0]
     np.testing.assert_allclose(found, stats.norm(mean, sd).logpdf(fit.design.y), rtol=1e-9)
 
@@ -211,7 +211,7 @@ def test_conditional_density_is_normal_with_the_weighted_variance(fit):
 def test_replicated_responses_spread_by_their_weights(fit):
     replicated = fit.posterior_predictive(seed=1).datatree["posterior_predictive"]["y"]
     away = replicated.to_numpy().reshape(-1, fit.design.n) - fit.fitted().to_numpy()
-    noise = (fit.theta.sigma**2).mean() / fit.design.weights
+    noise = (fit.theta.sigma**2).mean() / fit.design.residual.values
     level = fit.datatree["posterior"][f"coef_{GROUP}"].to_numpy().reshape(4000, -1, 2)
     (group,) = fit.design.groups
     expected = (group.Z * level[:, group.grouping.codes]).sum(axis=2)
@@ -254,7 +254,7 @@ def test_differences_from_blups_add_up(fit, reml):
 def test_fit_comes_back_from_its_file(fit, tmp_path):
     fit.save(tmp_path / "fit.nc")
     again = hp.load_fit(tmp_path / "fit.nc")
-    np.testing.assert_array_equal(again.design.weights, fit.design.weights)
+    np.testing.assert_array_equal(again.design.residual.values, fit.design.residual.values)
     assert again.loo().elpd == fit.loo().elpd
     xr.testing.assert_identical(
         again.datatree["constant_data"].to_dataset(), fit.datatree["constant_data"].to_dataset()

@@ -95,14 +95,14 @@ def patterns(fit: hp.LikelihoodFit) -> list[np.ndarray]:
                     E = np.zeros((len(group.terms),) * 2)
                     E[a, b] = E[b, a] = 1
                     out.append(Z @ np.kron(np.eye(group.grouping.n_levels), E) @ Z.T)
-    residual = np.diag(np.broadcast_to(design.relative_sd, (design.n,)) ** 2)
-    return [*out, residual] if design.has_sigma else out
+    residual = np.diag(np.broadcast_to(design.residual.relative_sd, (design.n,)) ** 2)
+    return [*out, residual] if design.residual.has_sigma else out
 
 
 def dense_covariance(fit: hp.LikelihoodFit) -> np.ndarray:
     """V, (n, n)."""
     design, e = fit.design, fit.estimate
-    V = np.diag(np.broadcast_to(e.sigma * design.relative_sd, (design.n,)) ** 2)
+    V = np.diag(np.broadcast_to(e.sigma * design.residual.relative_sd, (design.n,)) ** 2)
     for group in design.groups:
         own = e.of(group.factor)
         Sigma = np.nan_to_num(own.corr) * np.outer(own.sd, own.sd)
@@ -154,7 +154,7 @@ def test_satterthwaite_is_its_formula_on_the_dense_restricted_density(name):
     design, G = fit.design, patterns(fit)
     V = dense_covariance(fit)
     basis = np.array([g.ravel() for g in G]).T
-    here = np.linalg.lstsq(basis, V.ravel())[0] if design.has_sigma else free_entries(fit)
+    here = np.linalg.lstsq(basis, V.ravel())[0] if design.residual.has_sigma else free_entries(fit)
     known = V - (basis @ here).reshape(V.shape)  # nothing, or the known residual variances
 
     def covariance(gamma: np.ndarray) -> np.ndarray:

@@ -182,7 +182,9 @@ def test_simulated_responses_have_the_moments_of_the_model(name):
     _, own = bootstrap.seeds(1500, 1)
     y = np.array([bootstrap.simulate(fit.design, fit.estimate, s) for s in own])
     mean = fit.design.X @ fit.estimate.beta
-    V = np.diag((fit.estimate.sigma * np.broadcast_to(fit.design.relative_sd, mean.shape)) ** 2)
+    V = np.diag(
+        (fit.estimate.sigma * np.broadcast_to(fit.design.residual.relative_sd, mean.shape)) ** 2
+    )
     for group in fit.design.groups:
         e = fit.estimate.of(group.factor)
         Sigma = np.nan_to_num(e.corr) * np.outer(e.sd, e.sd)

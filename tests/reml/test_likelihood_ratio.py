@@ -117,8 +117,8 @@ def test_random_effects_are_compared_by_reml_with_the_mixture():
 def test_restricted_likelihood_of_one_line_is_the_dense_one(more):
     design = hp.Model("Reaction ~ Days * x", SLEEP, **more).design
     X, y = design.X, design.y
-    V = np.diag(np.broadcast_to(design.relative_sd, y.shape) ** 2)
-    if design.has_sigma:
+    V = np.diag(np.broadcast_to(design.residual.relative_sd, y.shape) ** 2)
+    if design.residual.has_sigma:
         V *= hp.Model("Reaction ~ Days * x", SLEEP, **more).reml().estimate.sigma ** 2
     dense = restricted_log_density(y, X, V)
     assert pooling_limits.restricted_loglik(design) == pytest.approx(dense, abs=1e-7 * abs(dense))

@@ -57,8 +57,8 @@ class ManyRows(RowsOverSd):
     @classmethod
     def from_design(cls, design: Design, coordinates: Coordinates) -> ManyRows:
         """Rows of a design."""
-        sd = design.relative_sd
-        column = np.broadcast_to(sd, (design.n,))[:, None]
+        sd = design.residual.relative_sd
+        column = design.residual.relative_sds(design.n)[:, None]
         groups = design.groups
         return cls(
             (design.y_less_offset - coordinates.y_shift) / sd,

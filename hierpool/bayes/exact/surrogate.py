@@ -265,7 +265,7 @@ def _guessed_sds(target: LogPosterior, z: np.ndarray) -> np.ndarray:
     The log of an sd that is estimated from N independent values has the sd 1 / sqrt(2 N).
     """
     design, coordinates, h = target.integrated.design, target.coordinates, 1e-3
-    behind = [design.n] if design.has_sigma else []
+    behind = [design.n] if design.residual.has_sigma else []
     for group in design.groups:
         behind += [group.grouping.n_levels] * len(group.terms)
     d, n_sds = coordinates.size, len(behind)

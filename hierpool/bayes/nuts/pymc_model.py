@@ -131,7 +131,7 @@ def build(
                 spread = priors.spread_of(group.factor)
                 own = own + _pooled(group, spread, beta, sigma, parameterization)
         mean = common + own + np.zeros(design.n) + design.offset
-        sd = sigma * design.relative_sd
+        sd = sigma * design.residual.relative_sd
         pm.Normal(RESPONSE, mu=mean, sigma=sd, observed=design.y, dims=OBS_DIM)
     return model
 

@@ -446,9 +446,9 @@ def default_priors(design: Design) -> ModelPriors:
     population = _coefficients(coordinates.x, design.terms, mean_y, sd_y)
     priors = ModelPriors(
         spec.response,
-        sigma if design.has_sigma else None,
+        sigma if design.residual.has_sigma else None,
         population,
-        weights=spec.weights or "",
+        weights=spec.residual.arguments.get("weights", ""),
     )
     if groups and not groups[0].is_pooled:
         own = _coefficients(coordinates.zs[0], groups[0].terms, mean_y, sd_y)

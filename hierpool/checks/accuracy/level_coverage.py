@@ -183,7 +183,7 @@ class _Columns:
         x = coordinates.x.work(design.X)
         z = np.zeros((n, 0)) if group is None else coordinates.z.work(group.Z)
         shift = np.broadcast_to(coordinates.y_shift + design.offset, (n,))
-        variance = np.broadcast_to(design.relative_sd, (n,)) ** 2.0
+        variance = design.residual.relative_sds(n) ** 2.0
         rows = cls(x, z, shift, variance, grouping.codes)
         sums = by_level(
             np.ones((n, 1)),

@@ -149,7 +149,7 @@ def _spread(fit: Any) -> dict[str, np.ndarray]:
         values = fit.variable(f"sd_{group.factor}").to_numpy()
         for k, term in enumerate(group.terms):
             out[spread_name(group.factor, "sd", term, "")] = values[..., k].reshape(-1)
-    if fit.design.has_sigma:
+    if fit.design.residual.has_sigma:
         out["sigma"] = fit.variable("sigma").to_numpy().reshape(-1)
     return out
 

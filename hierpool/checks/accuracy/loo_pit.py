@@ -67,7 +67,7 @@ def judged(fit: Any, blup: Any) -> Iterator[Finding]:
 def of_left_out_rows(replicates: Replicates) -> np.ndarray:
     """Shape (rows kept, 1 + B): PITs of rows given all others, standard deviations held."""
     d, maker = replicates.standardised, replicates.maker
-    if not maker.design.has_sigma:
+    if not maker.design.residual.has_sigma:
         return np.asarray(special.ndtr(d))
     df = maker.df - 1
     left = np.maximum(maker.df - d * d, np.finfo(float).tiny) / df

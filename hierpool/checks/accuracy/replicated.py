@@ -71,8 +71,8 @@ def replicate(fit: Any, is_new: bool, seed: int) -> np.ndarray:
             u = draws(f"{'u' if group.is_pooled else 'coef'}_{group.factor}")
         for k in range(len(group.terms)):
             y += group.Z[:, k, None] * u[:, group.grouping.codes, k].T
-    sd = np.broadcast_to(design.relative_sd, (design.n,))[:, None]
-    sigma = draws("sigma") if design.has_sigma else 1.0
+    sd = design.residual.relative_sds(design.n)[:, None]
+    sigma = draws("sigma") if design.residual.has_sigma else 1.0
     return np.asarray(y + sd * sigma * rng.standard_normal(y.shape))
 
 

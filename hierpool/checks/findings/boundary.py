@@ -64,7 +64,7 @@ class Spread:
 def spreads(fit: Any) -> list[Spread]:
     """Every standard deviation of a posterior; none unless it pools partially."""
     found = []
-    noise = fit.theta.sigma * np.sqrt(np.mean(np.square(fit.design.relative_sd)))
+    noise = fit.theta.sigma * np.sqrt(fit.design.residual.mean_square)
     for block, place in zip(fit.priors.spread, fit.priors.places(), strict=True):
         Z = fit.design.group(block.factor).Z[:, block.columns]
         for k, (term, prior) in enumerate(zip(block.terms, block.sd, strict=True)):
@@ -123,7 +123,7 @@ def _unidentified(text: str, evidence: pd.DataFrame | None = None) -> Finding:
 def _left_of_priors(fit: Any) -> dict[str, float]:
     """Variance of each sd's posterior on the scale on which its prior is standard normal."""
     draws = {s.name: (s.prior, s.sd) for s in spreads(fit)}
-    if fit.design.has_sigma:
+    if fit.design.residual.has_sigma:
         draws["the residual sd"] = (fit.priors.sigma, fit.theta.sigma)
     return {
         name: float(_on_normal_scale(prior, sd).var())

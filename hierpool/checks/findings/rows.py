@@ -39,7 +39,7 @@ def few_levels(design: Design) -> Iterator[Finding]:
 
 def thin_levels(design: Design) -> Iterator[Finding]:
     """Levels with fewer rows than coefficients that vary."""
-    if not design.has_sigma:
+    if not design.residual.has_sigma:
         return
     for group in design.groups:
         q, grouping = len(group.terms), group.grouping

@@ -158,7 +158,7 @@ def table(maker: ResidualMaker, grouping: Grouping) -> pd.DataFrame:
 
 def _tail(maker: ResidualMaker, z: np.ndarray) -> np.ndarray:
     """P(larger than z), with sigma estimated without the direction of z where it is estimated."""
-    if not maker.design.has_sigma:
+    if not maker.design.residual.has_sigma:
         return np.asarray(stats.norm.sf(z))
     z, df = z / maker.sigma, maker.df - 1
     left = np.maximum(maker.df - z**2, 1e-12)

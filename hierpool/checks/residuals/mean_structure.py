@@ -159,7 +159,7 @@ def scored(
     score = np.where(new, C.T @ maker.observed, 0.0)
     kept = np.where(new, kept, 1.0)
     squared = score**2 / kept
-    if maker.design.has_sigma:
+    if maker.design.residual.has_sigma:
         left = np.maximum(maker.squares - squared, np.finfo(float).tiny) / (maker.df - 1)
         t = np.sign(score) * np.sqrt(squared / left)
         p = 2 * stats.t.sf(np.abs(t), maker.df - 1)

@@ -81,7 +81,7 @@ class Replicates:
         made = maker.simulate(np.random.default_rng(SEED), m)
         e = np.column_stack([maker.observed, maker.residuals(made)])
         sigma = np.ones(m + 1)
-        if maker.design.has_sigma:
+        if maker.design.residual.has_sigma:
             squares = np.append(maker.squares, np.einsum("nb,nb->b", made, e[:, 1:]))
             sigma = np.sqrt(squares / maker.df)
         observed = maker.design.y - maker.rows.sd * maker.observed

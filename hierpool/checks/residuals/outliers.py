@@ -54,7 +54,7 @@ def _student(
     maker: ResidualMaker, z: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | float]:
     """Two-sided p, t and sigma^2 without the direction, of directions z of the residuals."""
-    if not maker.design.has_sigma:
+    if not maker.design.residual.has_sigma:
         return 2 * stats.norm.sf(np.abs(z)), z, 1.0
     df = maker.df - 1
     sigma2 = np.maximum(maker.squares - z**2, np.finfo(float).tiny) / df
@@ -98,7 +98,7 @@ def _fisher(
 ) -> tuple[np.ndarray, np.ndarray]:
     """F and its p for sums of squares of the residuals in so many directions."""
     own = np.maximum(df, 1)
-    if not maker.design.has_sigma:
+    if not maker.design.residual.has_sigma:
         return squares / own, stats.chi2.sf(squares, own)
     rest = np.maximum(maker.df - own, 1)
     left = np.maximum(maker.squares - squares, np.finfo(float).tiny) / rest
@@ -185,7 +185,11 @@ def _factor_without(maker: ResidualMaker, level: int) -> np.ndarray:
         except np.linalg.LinAlgError:  # the others cannot tell some coefficient
             return maker.factor
         squares = at.penalized_ss
-        fit = (moments.n - moments.p) * np.log(squares) if maker.design.has_sigma else squares
+        fit = (
+            (moments.n - moments.p) * np.log(squares)
+            if maker.design.residual.has_sigma
+            else squares
+        )
         deviance = at.log_det_levels + at.log_det_population + fit
         if not np.isfinite(deviance).all():
             return maker.factor

@@ -152,7 +152,7 @@ class ResidualMaker:
     @property
     def sigma(self) -> float:
         """REML's residual sd at this Lambda; 1 where those of the rows are known."""
-        return float(np.sqrt(self.squares / self.df)) if self.design.has_sigma else 1.0
+        return float(np.sqrt(self.squares / self.df)) if self.design.residual.has_sigma else 1.0
 
     @cached_property
     def diagonal(self) -> np.ndarray:

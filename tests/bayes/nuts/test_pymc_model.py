@@ -140,7 +140,7 @@ def log_conditional(p: Points, theta: Theta) -> tuple[np.ndarray, np.ndarray]:
     """log p(beta, u | theta, y) as one dense normal, and the Jacobian of the free variables."""
     X, beta = population(p)
     d, block = p.design, p.priors.population
-    sd = np.broadcast_to(d.relative_sd, d.y.shape)
+    sd = d.residual.relative_sds(len(d.y))
     T, m0, c = X, block.mean, beta
     precision0 = [block.precision_root.T @ block.precision_root] * N_POINTS
     jacobian = np.zeros(N_POINTS)

@@ -19,14 +19,14 @@ def covariance(fit):
     for group, at, z in zip(design.groups, design.group_columns, coordinates.zs, strict=True):
         root = z.from_working @ fit.estimate.relative_covariance_factor[at, at]
         same = group.grouping.codes[:, None] == group.grouping.codes
-        sd = np.broadcast_to(design.relative_sd, (design.n,))[:, None]
+        sd = np.broadcast_to(design.residual.relative_sd, (design.n,))[:, None]
         half = group.Z @ root / sd
         V += same * (half @ half.T)
     return V
 
 
 def rows(fit):
-    sd = np.broadcast_to(fit.design.relative_sd, (fit.design.n,))
+    sd = np.broadcast_to(fit.design.residual.relative_sd, (fit.design.n,))
     return fit.design.X / sd[:, None], fit.design.y_less_offset / sd
 
 
