@@ -99,7 +99,7 @@ def test_every_builder_takes_them(data):
         ]
         for model in models:
             np.testing.assert_array_equal(model.design.residual.values, data["w"])
-            assert getattr(model.with_priors({}).design.spec, role) == "w"
+            assert model.with_priors({}).design.spec.residual.arguments == {role: "w"}
 
 
 def test_model_says_what_is_known_of_its_rows(data):
