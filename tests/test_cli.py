@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import hierpool as hp
 from hierpool import cli
+from tests.support.cases import each
 
 QUICK = ["--engine", "exact", "--draws", "100", "--chains", "2", "--seed", "1"]
 
@@ -135,7 +136,7 @@ def test_parquet_without_pyarrow_says_what_to_install(here, monkeypatch):
     assert_refused(ran, 'pip install "hierpool[parquet]"')
 
 
-@pytest.mark.parametrize(
+@each(
     ("arguments", "words"),
     [
         (["dye.csv", "Yield ~ 1", "-g", "Batch"], ["no file 'dye.csv'", "did you mean 'dyes.csv'"]),

@@ -9,6 +9,7 @@ import pytest
 import hierpool as hp
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from tests.answers.equations import CROSSED, dense
+from tests.support.cases import each
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ def test_interaction_is_averaged_over_the_rows_or_held(sexes):
 # --- bad input -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("arguments", "code", "words"),
     [
         (("Subjct",), "unknown-choice", "did you mean 'Subject'"),

@@ -11,6 +11,7 @@ import pytest
 import hierpool as hp
 from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError
 from tests.answers.equations import CROSSED, dense, new_columns
+from tests.support.cases import each
 
 SLOPES = "Reaction ~ Days + (Days | Subject)"
 EVERY = ["sleepstudy_complete", "sleepstudy_intercepts", "sleepstudy_slopes"]
@@ -415,7 +416,7 @@ def test_levels_that_are_not_stored_are_drawn_when_asked_for(fitted, monkeypatch
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize(
+@each(
     ("columns", "arguments", "code", "words"),
     [
         ({}, {}, "unseen-level", r"levels '999', '777' of 'Subject' \(rows 9, 4, 1\).*'new'"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hierpool.core.coding import Coding
+from tests.support.cases import each
 
 X1 = np.array([0.0, 1, 2, 3, 0, 1, 2, 3, 1])
 ONE = np.ones_like(X1)
@@ -28,7 +29,7 @@ SPANS = {
 }
 
 
-@pytest.mark.parametrize("name", COLUMNS)
+@each("name", COLUMNS)
 def test_maps_are_inverse_to_each_other(name):
     coding = Coding.from_columns(COLUMNS[name])
     eye = np.eye(COLUMNS[name].shape[1])
@@ -36,7 +37,7 @@ def test_maps_are_inverse_to_each_other(name):
     np.testing.assert_allclose(coding.from_working @ coding.to_working, eye, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", COLUMNS)
+@each("name", COLUMNS)
 def test_constant_is_found_where_it_is_in_the_span(name):
     coding, columns = Coding.from_columns(COLUMNS[name]), COLUMNS[name]
     assert coding.has_constant is SPANS[name]
@@ -44,7 +45,7 @@ def test_constant_is_found_where_it_is_in_the_span(name):
         np.testing.assert_allclose(columns @ coding.constant, 1.0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", COLUMNS)
+@each("name", COLUMNS)
 def test_user_coefficients_predict_what_working_ones_do(name):
     coding, columns = Coding.from_columns(COLUMNS[name]), COLUMNS[name]
     working = np.random.default_rng(1).normal(size=columns.shape[1])
@@ -67,8 +68,8 @@ def test_columns_without_a_constant_are_scaled_and_stay_where_they_are():
     np.testing.assert_allclose(worked[:, 0], X1 / X1.std(ddof=1), rtol=1e-14)
 
 
-@pytest.mark.parametrize("offset", [100.0, 1e6, 2.0**30])
-@pytest.mark.parametrize("unit", [1.0, 1000.0, 2.0**-10])
+@each("offset", [100.0, 1e6, 2.0**30])
+@each("unit", [1.0, 1000.0, 2.0**-10])
 def test_working_columns_do_not_know_offset_and_unit(offset, unit):
     columns = COLUMNS["constant_and_slope"]
     recoded = np.column_stack([ONE, unit * (X1 + offset)])

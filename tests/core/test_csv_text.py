@@ -7,19 +7,17 @@ import io
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from hierpool.core.csv_text import csv_bytes
+from tests.support.cases import each
 
 
 def cells(table: pd.DataFrame, index: bool = True) -> list[list[str]]:
     return list(csv.reader(io.StringIO(csv_bytes(table, index).decode("utf-8"), newline="")))
 
 
-@pytest.mark.parametrize(
-    "name", ["=1+1", "+a", "-a", "@SUM(A1)", "\t=1", "\r=1", "=cmd|' /C calc'!A0", "＝1", "-1+2"]
-)
-@pytest.mark.parametrize("dtype", ["text", "category"])
+@each("name", ["=1+1", "+a", "-a", "@SUM(A1)", "\t=1", "\r=1", "=cmd|' /C calc'!A0", "＝1", "-1+2"])
+@each("dtype", ["text", "category"])
 def test_text_that_a_spreadsheet_would_run_gets_an_apostrophe_wherever_it_stands(name, dtype):
     table = pd.DataFrame(
         {

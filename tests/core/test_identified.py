@@ -10,6 +10,7 @@ from scipy import linalg
 import hierpool as hp
 from hierpool.algebra.identified import Variances, _columns, not_told_apart
 from hierpool.core.design import Design
+from tests.support.cases import each
 
 
 def lines(n: int, J: int = 12, x: np.ndarray | None = None, seed: int = 1) -> pd.DataFrame:
@@ -113,7 +114,7 @@ KNOWN = {
 }
 
 
-@pytest.mark.parametrize("case", KNOWN)
+@each("case", KNOWN)
 def test_small_designs_that_are_identified_are_left_in_peace(case):
     formula, data = KNOWN[case]
     assert not_told_apart(hp.Model(formula, data).design) == ""

@@ -24,6 +24,7 @@ from hierpool.formula.build import build_design
 from hierpool.formula.parse import parse
 from hierpool.plots.sheet.lines import choose_abscissa
 from hierpool.report.sections import _columns
+from tests.support.cases import each
 
 DAYS = pd.to_datetime(["2024-01-02", "2024-02-01", "2024-03-05"])
 BERLIN = DAYS.tz_localize("Europe/Berlin")
@@ -126,7 +127,7 @@ def codes(found, column):
     return rows.codes["g"], rows.codes["g:b"]
 
 
-@pytest.mark.parametrize("case", READ)
+@each("case", READ)
 def test_label_that_can_be_read_in_one_way_is_the_known_level(case):
     model, given, place = READ[case]
     labels = MODELS[model]
@@ -148,7 +149,7 @@ def test_label_that_can_be_read_in_one_way_is_the_known_level(case):
         assert names[find_level((given, "u"), found.groupings["g:b"])] == f"{levels[wanted]}:u"
 
 
-@pytest.mark.parametrize("case", [c for c in READ if "dates" not in READ[c][0]])
+@each("case", [c for c in READ if "dates" not in READ[c][0]])
 def test_category_of_a_predictor_is_read_like_a_level(case):
     model, given, place = READ[case]
     if model in ("months", "bins", "mixed"):
@@ -164,7 +165,7 @@ def test_category_of_a_predictor_is_read_like_a_level(case):
     np.testing.assert_array_equal(found.encoder.encode(new).X[0], found.X[own])
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@each("case", REFUSED)
 def test_label_of_another_kind_is_refused_by_name_and_the_advice_mends_it(case):
     model, given, place = REFUSED[case]
     labels = MODELS[model]
@@ -267,7 +268,7 @@ WITH_A_HOLE = {
 }
 
 
-@pytest.mark.parametrize("kind", WITH_A_HOLE)
+@each("kind", WITH_A_HOLE)
 def test_ids_with_one_missing_cell_stay_whole_numbers(kind):
     data = WITH_A_HOLE[kind](IDS * 6)
     y = np.random.default_rng(1).normal(size=24)

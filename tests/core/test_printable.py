@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 
-import pytest
-
 from hierpool.core.errors import DataError, FormulaError, HierpoolWarning, listed
 from hierpool.core.findings import Finding, Findings
 from hierpool.core.printable import one_line, printable
+from tests.support.cases import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "shown"),
     [
         ("\x1b[31m", r"\x1b[31m"),

@@ -7,12 +7,14 @@ import gzip
 import io
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
 from hierpool import datasets
 from hierpool.core.errors import DataError
 from hierpool.datasets import loading
+from tests.support.cases import each
 
 SHAPES = {
     "boars": (516, 3),
@@ -34,7 +36,8 @@ SHAPES = {
     "eight_schools": (8, 3),
 }
 DTYPES = {"real": "float64", "integer": "int64", "category": "category"}
-EVERY = pytest.mark.parametrize("name", SHAPES)
+EVERY = each("name", SHAPES)
+load = cache(datasets.load)
 
 
 def gzip_or_plain(name: str) -> io.StringIO:
@@ -49,7 +52,7 @@ def test_names_are_the_tables_there_are():
 
 @EVERY
 def test_table_has_its_shape_and_no_gaps(name):
-    table = datasets.load(name)
+    table = load(name)
     assert table.shape == SHAPES[name]
     assert len(table) == datasets.about(name).rows
     assert not table.isna().any(axis=None)
@@ -57,7 +60,7 @@ def test_table_has_its_shape_and_no_gaps(name):
 
 @EVERY
 def test_about_describes_every_column_in_the_order_of_the_table(name):
-    table, page = datasets.load(name), datasets.about(name)
+    table, page = load(name), datasets.about(name)
     assert [column.name for column in page.columns] == table.columns.tolist()
     assert {c.name: DTYPES[c.type] for c in page.columns} == table.dtypes.astype(str).to_dict()
     assert all(column.what for column in page.columns)
@@ -65,7 +68,7 @@ def test_about_describes_every_column_in_the_order_of_the_table(name):
 
 @EVERY
 def test_levels_are_text_unordered_and_all_in_use(name):
-    table = datasets.load(name)
+    table = load(name)
     for column in datasets.about(name).columns:
         if column.type == "category":
             values = table[column.name].cat
@@ -77,7 +80,7 @@ def test_levels_are_text_unordered_and_all_in_use(name):
             )
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "column", "first", "last"),
     [
         ("Orthodont", "Sex", "Male", "Female"),
@@ -95,7 +98,7 @@ def test_levels_are_text_unordered_and_all_in_use(name):
     ],
 )
 def test_levels_stand_in_the_order_of_r(name, column, first, last):
-    levels = datasets.load(name)[column].cat.categories
+    levels = load(name)[column].cat.categories
     assert (levels[0], levels[-1]) == (first, last)
 
 
@@ -112,12 +115,12 @@ def test_levels_stand_in_the_order_of_r(name, column, first, last):
     ],
 )
 def test_means_are_the_published_ones(name, column, value):
-    assert datasets.load(name)[column].mean() == pytest.approx(value, abs=1e-4)
+    assert load(name)[column].mean() == pytest.approx(value, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["radon", "Chem97", "Exam"])
 def test_numbers_are_read_to_their_last_digit(name):
-    table = datasets.load(name)
+    table = load(name)
     reals = [column.name for column in datasets.about(name).columns if column.type == "real"]
     with gzip_or_plain(name) as file:
         rows = list(csv.DictReader(file))

@@ -10,6 +10,7 @@ from arviz_stats.base import array_stats
 from scipy import special
 
 from hierpool.draws import psis
+from tests.support.cases import each
 
 RNG = np.random.default_rng(1)
 DENSITIES = {
@@ -32,8 +33,8 @@ def by_arviz(density: np.ndarray, r_eff: float) -> tuple[np.ndarray, np.ndarray,
     return elpd, np.asarray(k), lppd
 
 
-@pytest.mark.parametrize("r_eff", EFFICIENCIES)
-@pytest.mark.parametrize("name", DENSITIES)
+@each("r_eff", EFFICIENCIES)
+@each("name", DENSITIES)
 def test_scores_and_k_are_those_of_arviz(name, r_eff):
     density = np.ascontiguousarray(DENSITIES[name])
     for ours, theirs in zip(

@@ -6,10 +6,10 @@ import re
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from hierpool.formula.build import build_design
 from hierpool.formula.parse import parse
+from tests.support.cases import each
 
 N = 24
 NOISE = np.random.default_rng(20).normal(size=N)
@@ -20,8 +20,8 @@ def notices(labels, formula="y ~ 1 + (1 | g)"):
     return data, [n for n in build_design(parse(formula), data).notices if n.code == "labels-alike"]
 
 
-@pytest.mark.parametrize("other", ["S1", "s1 ", " s1", " S1", "s1\u00a0", "ｓ1", "S 1"], ids=ascii)
-@pytest.mark.parametrize("formula", ["y ~ 1 + (1 | g)", "y ~ g", "y ~ C(g)"])
+@each("other", ["S1", "s1 ", " s1", " S1", "s1\u00a0", "ｓ1", "S 1"], ids=ascii)
+@each("formula", ["y ~ 1 + (1 | g)", "y ~ g", "y ~ C(g)"])
 def test_alike_labels_are_named_and_the_advice_makes_them_one(other, formula):
     plain = "s 1" if other == "S 1" else "s1"
     data, found = notices([plain, other, "s2", "t"] * 6, formula)

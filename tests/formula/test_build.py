@@ -19,6 +19,7 @@ from hierpool.formula.aliasing import Span, own_columns
 from hierpool.formula.build import build_design, read_frame
 from hierpool.formula.parse import parse
 from hierpool.formula.pooling import complete_pooling_spec, no_pooling_spec
+from tests.support.cases import each
 
 N = 24
 RNG = np.random.default_rng(20)
@@ -479,7 +480,7 @@ RESPONSES = {
 }
 
 
-@pytest.mark.parametrize("case", RESPONSES)
+@each("case", RESPONSES)
 def test_response_must_be_a_number_that_varies(case):
     y, code, words = RESPONSES[case]
     assert words in raised(code, "y ~ x", y=y)
@@ -672,8 +673,8 @@ def test_row_is_estimable_exactly_where_it_is_a_combination_of_rows():
     assert 20 < sum(found) < len(found) - 20
 
 
-@pytest.mark.parametrize("size", [1e-12, 1, 1e12])
-@pytest.mark.parametrize("offset", [0, 1e6, 1e9])
+@each("size", [1e-12, 1, 1e12])
+@each("offset", [0, 1e6, 1e9])
 def test_estimability_is_judged_by_the_steps_of_a_predictor(size, offset):
     x = size * (offset + table()["x"].to_numpy())
     X = np.c_[np.ones(N), x, 3 * x + size]

@@ -12,6 +12,7 @@ from hierpool.fits.storage import load_fit
 from hierpool.formula import neighbours
 from hierpool.formula.build import build_design
 from hierpool.formula.parse import parse
+from tests.support.cases import each
 
 ROOT2, ROOT6 = np.sqrt(2), np.sqrt(6)
 
@@ -57,7 +58,7 @@ def designed(text: str, data: pd.DataFrame):
     return build_design(parse(f"y ~ {text}"), data)
 
 
-@pytest.mark.parametrize("text", OF_R)
+@each("text", OF_R)
 def test_columns_are_those_of_r(text, table):
     fields, matrix = OF_R[text]
     design = designed(text, table)
@@ -66,7 +67,7 @@ def test_columns_are_those_of_r(text, table):
     assert parse(design.spec.formula) == design.spec
 
 
-@pytest.mark.parametrize(
+@each(
     ("ways", "text"),
     [
         (["factor(f)", "as.factor(f)", "C( f )", "as.factor( `f` )"], "C(f)"),
@@ -179,7 +180,7 @@ UNREAD = {
 }
 
 
-@pytest.mark.parametrize("text", UNREAD)
+@each("text", UNREAD)
 def test_coding_that_cannot_be_read_gets_a_caret(text):
     with pytest.raises(FormulaError, match=UNREAD[text]) as caught:
         parse(f"y ~ {text}")

@@ -17,6 +17,7 @@ from hierpool.core.errors import DataError
 from hierpool.formula.build import build_design, read_frame
 from hierpool.formula.parse import parse
 from hierpool.formula.pooling import with_residuals
+from tests.support.cases import each
 
 N = 24
 RNG = np.random.default_rng(21)
@@ -64,7 +65,7 @@ NUMBERS = {
 }
 
 
-@pytest.mark.parametrize("case", NUMBERS)
+@each("case", NUMBERS)
 def test_numbers_of_any_type_are_numbers_in_every_place(case):
     data = table(NUMBERS[case])
     kept = np.arange(N) != 3 if "missing" in case else np.full(N, True)
@@ -95,7 +96,7 @@ PLACES = ["w ~ z", "log(w) ~ z", "y ~ w", "y ~ z + (w | h)", "y ~ log(w)", "y ~ 
 AS_LABELS = ["y ~ C(w)", "y ~ z + (1 | w)", "y ~ z + (1 | h:w)"]
 
 
-@pytest.mark.parametrize("case", NESTED)
+@each("case", NESTED)
 def test_cells_that_no_model_can_take_are_refused_by_the_columns_name(case):
     labels = [] if case == "huge integers" else AS_LABELS
     for formula in [*PLACES, *labels]:

@@ -12,6 +12,7 @@ import pytest
 import hierpool as hp
 from hierpool.core.errors import HierpoolError, MissingPackageError
 from hierpool.formula.files import Read, read_table
+from tests.support.cases import each
 
 TRUE = pd.DataFrame({"Größe": [249.56, 258.7, 1250.8], "Tag": [0, 1, 2], "Tier": ["a", "b", "a"]})
 GERMAN = "Größe;Tag;Tier\n249,56;0;a\n258,7;1;b\n1250,8;2;a\n"
@@ -34,7 +35,7 @@ def refused(content: str | bytes, **how) -> HierpoolError:
     return caught.value
 
 
-@pytest.mark.parametrize(
+@each(
     ("content", "assumed"),
     [
         ("Größe,Tag,Tier\n249.56,0,a\n258.7,1,b\n1250.8,2,a\n", []),
@@ -81,7 +82,7 @@ def test_one_table_is_read_from_all_its_spellings_and_what_was_assumed_is_said(
     assert bool(said) == bool(assumed)
 
 
-@pytest.mark.parametrize(
+@each(
     ("content", "code", "words"),
     [
         (
@@ -224,9 +225,7 @@ def test_text_tables_are_read_by_their_suffix(name, here):
     assert got.assumed == ()
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in hp.datasets.names() if n not in ("InstEval", "Chem97")]
-)
+@each("name", [n for n in hp.datasets.names() if n not in ("InstEval", "Chem97")])
 def test_bundled_tables_are_read_as_pandas_reads_them(name, here):
     table = hp.datasets.load(name)
     table.to_csv("t.csv", index=False)

@@ -6,6 +6,9 @@ passes through any text that is put into another.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +17,7 @@ from hierpool.core.errors import HierpoolError
 from hierpool.core.spec import Spec
 from hierpool.formula.build import build_design
 from hierpool.formula.parse import parse
+from tests.support.cases import each
 
 ATTACKS = [
     # names that NFKC makes into others
@@ -122,18 +126,17 @@ def table() -> pd.DataFrame:
     )
 
 
-@pytest.fixture
-def canary(tmp_path):
+def canary(folder: Path) -> tuple[str, Callable[[], bool]]:
     """Code that makes a folder, without quotes, and whether it was run."""
-    path = tmp_path / "ran"
+    path = folder / "ran"
     spelled = "+".join(f"chr({ord(char)})" for char in str(path))
     return f"__import__(chr(111)+chr(115)).mkdir({spelled})", path.exists
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: ascii(a[:32]))
-@pytest.mark.parametrize("place", ["y ~ {}", "{} ~ x", "y ~ x + ({} | g)", "y ~ offset({})"])
-def test_no_attack_runs_and_each_ends_in_an_error(attack, place, canary, table):
-    run, has_run = canary
+@each("attack", ATTACKS)
+@each("place", ["y ~ {}", "{} ~ x", "y ~ x + ({} | g)", "y ~ offset({})"])
+def test_no_attack_runs_and_each_ends_in_an_error(attack, place, tmp_path, table):
+    run, has_run = canary(tmp_path)
     written = attack.replace("{{", "{").replace("}}", "}").replace("{run}", run)
     with pytest.raises(HierpoolError) as caught:
         build_design(parse(place.replace("{}", written)), table)
@@ -141,9 +144,9 @@ def test_no_attack_runs_and_each_ends_in_an_error(attack, place, canary, table):
     assert not has_run()
 
 
-@pytest.mark.parametrize("attack", [a for a in ATTACKS if len(a) < 60], ids=lambda a: ascii(a))
-def test_no_attack_runs_from_a_spec_made_by_hand(attack, canary, table):
-    run, has_run = canary
+@each("attack", [a for a in ATTACKS if len(a) < 60])
+def test_no_attack_runs_from_a_spec_made_by_hand(attack, tmp_path, table):
+    run, has_run = canary(tmp_path)
     written = attack.replace("{{", "{").replace("}}", "}").replace("{run}", run)
     for spec in (Spec("y ~ x", "y", f"1 + {written}"), Spec("y ~ x", written, "1 + x")):
         with pytest.raises(HierpoolError):
@@ -151,8 +154,8 @@ def test_no_attack_runs_from_a_spec_made_by_hand(attack, canary, table):
     assert not has_run()
 
 
-def test_canary_sings_where_its_code_is_run(canary):
-    run, has_run = canary
+def test_canary_sings_where_its_code_is_run(tmp_path):
+    run, has_run = canary(tmp_path)
     assert not has_run()
     eval(run)
     assert has_run()

@@ -13,6 +13,7 @@ from hierpool.core.errors import DataError, FormulaError
 from hierpool.formula.build import build_design
 from hierpool.formula.parse import parse, read_columns
 from hierpool.formula.terms import count_columns, terms_of
+from tests.support.cases import each
 
 MANY = [f"v{k}" for k in range(2000)]
 TOO_LARGE = {
@@ -34,7 +35,7 @@ TOO_LARGE = {
 }
 
 
-@pytest.mark.parametrize("text", TOO_LARGE, ids=[t[:24] for t in TOO_LARGE])
+@each("text", TOO_LARGE)
 def test_formula_too_large_is_refused_with_its_count_at_once(text):
     code, words = TOO_LARGE[text]
     start = time.process_time()
@@ -52,7 +53,7 @@ def test_columns_of_many_categories_are_counted_before_they_are_made():
     assert caught.value.code == "too-many-columns"
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     ["x", "0 + f", "f * h", "f:h", "0 + f:h", "f/h", "f*h*x - x", "(f + h + x)**2", "f:x", "0 + x:f",
      "f*poly(x, 2)", "(f + h)/x + I(x**2):h"],

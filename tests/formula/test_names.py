@@ -12,6 +12,7 @@ from hierpool.core.errors import DataError, FormulaError
 from hierpool.formula.build import build_design
 from hierpool.formula.function_calls import parts_of, quote
 from hierpool.formula.parse import parse, read_columns, read_response
+from tests.support.cases import each
 
 FULL = "\uff58"  # the full-width x, which Python reads as x
 MICRO = "\u00b5g"  # the micro sign, which Python reads as the Greek letter mu
@@ -48,7 +49,7 @@ def table() -> pd.DataFrame:
     return pd.DataFrame({**data, "g": np.repeat(list("abcdefgh"), 5)})
 
 
-@pytest.mark.parametrize("name", NAMES, ids=ascii)
+@each("name", NAMES, ids=ascii)
 def test_column_of_any_name_is_the_one_that_is_typed(name, table):
     alone, inside = quote(name), quote(name, in_call=True)
     text = f"y ~ {alone} + log({inside}) + np.sqrt({inside}) + I({inside}^2 / x) + ({alone} | g)"

@@ -11,6 +11,7 @@ import pytest
 import hierpool as hp
 from hierpool.core.errors import FormulaError
 from hierpool.formula.functions import INSTEAD
+from tests.support.cases import each
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +65,14 @@ PASTED = {
 }
 
 
-@pytest.mark.parametrize("pasted", PASTED)
+@each("pasted", PASTED)
 def test_error_says_what_to_write_and_it_works(pasted, table):
     typed = PASTED[pasted]
     assert advice(f"y ~ {pasted}").startswith(f"write {typed}")
     hp.Model(f"y ~ {typed}", table)
 
 
-@pytest.mark.parametrize("name", [n for n, words in INSTEAD.items() if "data['z'] = " in words])
+@each("name", [n for n, words in INSTEAD.items() if "data['z'] = " in words])
 def test_column_that_is_to_be_made_is_made_by_what_is_written(name, table):
     line = re.search(r"data\['z'\] = .*", advice(f"y ~ {name}(x)"))
     assert line is not None
@@ -87,6 +88,6 @@ def test_arguments_in_the_place_of_terms_work(table):
     hp.Model("y ~ z + (1 | g)", table, weights="x")
 
 
-@pytest.mark.parametrize("name", INSTEAD)
+@each("name", INSTEAD)
 def test_every_known_function_has_its_own_advice(name):
     assert "for anything else" not in advice(f"y ~ {name}(x)")

@@ -13,6 +13,7 @@ from hierpool.core.spec import GroupTerm
 from hierpool.formula.function_calls import quote
 from hierpool.formula.functions import ALLOWED_FUNCTIONS, NUMPY_FUNCTIONS
 from hierpool.formula.parse import parse, read_columns, read_response, split_factor
+from tests.support.cases import each
 
 READ = {
     "y ~ x": ("1 + x", []),
@@ -50,7 +51,7 @@ READ = {
 }
 
 
-@pytest.mark.parametrize("text", READ)
+@each("text", READ)
 def test_formula_is_read_as_lme4_reads_it(text):
     population, groups = READ[text]
     spec = parse(text)
@@ -59,7 +60,7 @@ def test_formula_is_read_as_lme4_reads_it(text):
     assert spec.groups == tuple(GroupTerm(*g) for g in groups)
 
 
-@pytest.mark.parametrize("text", READ)
+@each("text", READ)
 def test_written_formula_reads_back_as_the_same_spec(text):
     spec = parse(text)
     assert parse(spec.formula) == spec
@@ -127,7 +128,7 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("text", "code", "caret"), BROKEN, ids=[b[0][:24] for b in BROKEN])
+@each(("text", "code", "caret"), BROKEN)
 def test_caret_stands_under_what_is_to_blame(text, code, caret):
     with pytest.raises(FormulaError) as caught:
         parse(text)
@@ -161,7 +162,7 @@ HINTS = {
 }
 
 
-@pytest.mark.parametrize("text", HINTS)
+@each("text", HINTS)
 def test_error_says_what_to_type(text):
     with pytest.raises(FormulaError) as caught:
         parse(text)
@@ -229,8 +230,8 @@ ATTACKS = [
 ]
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=[a[:30] for a in ATTACKS])
-@pytest.mark.parametrize("place", ["y ~ {}", "{} ~ x", "y ~ x + ({} | g)", "y ~ (1 | {})"])
+@each("attack", ATTACKS)
+@each("place", ["y ~ {}", "{} ~ x", "y ~ x + ({} | g)", "y ~ (1 | {})"])
 def test_no_python_but_arithmetic_on_columns_passes(attack, place, tmp_path):
     mark = tmp_path / "ran"
     with pytest.raises(FormulaError) as caught:
@@ -239,7 +240,7 @@ def test_no_python_but_arithmetic_on_columns_passes(attack, place, tmp_path):
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("name", ALLOWED_FUNCTIONS)
+@each("name", ALLOWED_FUNCTIONS)
 def test_every_allowed_function_is_read(name):
     assert read_columns(f"{name}(x)").text == f"1 + {name}(x)"
 
@@ -292,7 +293,7 @@ def test_offsets_stand_apart_from_the_columns():
     assert spec.without_bars == "1 + x + offset(log(n)) + offset(m / 2)"
 
 
-@pytest.mark.parametrize(
+@each(
     "formula",
     [
         "y ~ x - offset(z)",

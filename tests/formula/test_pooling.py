@@ -17,6 +17,7 @@ from hierpool.formula.pooling import (
     varying_intercept_spec,
     varying_slope_spec,
 )
+from tests.support.cases import each
 
 RNG = np.random.default_rng(3)
 N = 30
@@ -80,7 +81,7 @@ def test_varying_slope_is_the_formula_it_stands_for(arguments, formula):
     assert parse(spec.formula) == spec
 
 
-@pytest.mark.parametrize(
+@each(
     ("right", "vary"),
     [
         ("time + sex", "time"),

@@ -8,6 +8,7 @@ import pytest
 
 import hierpool as hp
 from hierpool.core.errors import HierpoolError
+from tests.support.cases import each
 
 
 @pytest.fixture
@@ -45,8 +46,8 @@ def test_infinite_text_and_unknown_columns_are_refused(data, role):
     assert "did you mean 'se'" in refusal("unknown-column", data, **{role: "sse"})
 
 
-@pytest.mark.parametrize("role", ["weights", "known_se"])
-@pytest.mark.parametrize("given", [np.ones(30), 2.0, "", True])
+@each("role", ["weights", "known_se"])
+@each("given", [np.ones(30), 2.0, "", True])
 def test_only_the_name_of_a_column_will_do(data, role, given):
     assert role in refusal("not-a-column-name", data, **{role: given})
 

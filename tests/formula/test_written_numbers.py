@@ -12,6 +12,7 @@ import pytest
 from hierpool.core.errors import DataError
 from hierpool.formula.build import build_design
 from hierpool.formula.parse import parse
+from tests.support.cases import each
 
 N = 24
 NOISE = np.random.default_rng(20).normal(size=N)
@@ -61,8 +62,8 @@ WRITTEN = {
 }
 
 
-@pytest.mark.parametrize("case", WRITTEN)
-@pytest.mark.parametrize("name", ["x", "y"])
+@each("case", WRITTEN)
+@each("name", ["x", "y"])
 def test_numbers_written_as_text_are_an_error_whose_advice_reads_them(case, name):
     cells, words = WRITTEN[case]
     data = table(**{name: pd.Series((cells * 2)[:N], dtype=object)})
@@ -134,8 +135,8 @@ DATES = {
 }
 
 
-@pytest.mark.parametrize("case", DATES)
-@pytest.mark.parametrize("name", ["x", "y"])
+@each("case", DATES)
+@each("name", ["x", "y"])
 def test_dates_written_as_text_are_an_error_whose_advice_reads_them(case, name):
     style, words = DATES[case]
     days = pd.Series(pd.date_range("2026-01-20", periods=N))

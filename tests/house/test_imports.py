@@ -19,7 +19,6 @@ import pytest
 import hierpool as hp
 from tests.house.sources import ROOT, trees
 
-
 # Part of the package (a folder, or a file at the top) -> its floor, as on the page on architecture.
 FLOORS = {
     "core": 1,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from hierpool import plots
+from tests.support.cases import each
 
 PAGE = (Path(__file__).parents[2] / "docs" / "gallery.md").read_text(encoding="utf-8")
 ENTRY = re.compile(
@@ -22,7 +21,7 @@ def drawn(code: str) -> list[str]:
     return re.findall(r"hp\.plots\.(\w+)\(", code)
 
 
-@pytest.mark.parametrize("name", plots.__all__)
+@each("name", plots.__all__)
 def test_every_picture_has_one_entry(name):
     (entry,) = [e for e in ENTRIES if drawn(e["code"]) == [name]]
     assert len(entry["code"].strip().splitlines()) <= 3

@@ -7,6 +7,7 @@ import pytest
 import hierpool as hp
 from hierpool import plots
 from hierpool.core.errors import ArgumentError, HierpoolError
+from tests.support.cases import each
 
 NAMES = plots.__all__
 
@@ -18,7 +19,7 @@ def wrong(fitted):
     return [fit.posterior, fit.reml, "Subject", None, 3.0, hp.datasets.load("sleepstudy"), [1, 2]]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each("name", NAMES)
 def test_a_picture_draws_what_it_is_given_or_says_what_it_takes(name, wrong):
     errors = 0
     for given in wrong:

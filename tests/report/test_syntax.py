@@ -10,6 +10,7 @@ import pytest
 
 import hierpool as hp
 from hierpool.report.syntax import brms, lme4, proc_mixed, translate, wording_of
+from tests.support.cases import each
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +213,7 @@ OF_R = {
 }
 
 
-@pytest.mark.parametrize("text", OF_R)
+@each("text", OF_R)
 def test_codings_and_arguments_are_spelt_as_r_does(text, table):
     data = table.assign(k=np.tile([1, 2, 3], 10), odd=np.tile(["a:b % (", "c//"], 15))
     wording = words(hp.Model(f"y ~ {text} + (1 | g)", data))
