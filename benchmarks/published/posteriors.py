@@ -83,7 +83,7 @@ def of_sd(factor: str, term: str = "Intercept") -> Values:
 
 
 def of_corr(factor: str, term: str, other: str) -> Values:
-    labels = {f"{factor}_term": term, f"{factor}_term_bis": other}
+    labels = {f"{factor}_term": term, f"{factor}_term2": other}
     return lambda found: found.draws(f"corr_{factor}", **labels)
 
 

@@ -151,7 +151,7 @@ def variable_dims(design: Design) -> dict[str, tuple[str, ...]]:
             dims[f"u_{f}"] = (f, f"{f}_term")
             dims[f"sd_{f}"] = (f"{f}_term",)
         if g.has_correlation:
-            dims[f"corr_{f}"] = (f"{f}_term", f"{f}_term_bis")
+            dims[f"corr_{f}"] = (f"{f}_term", f"{f}_term2")
     return dims
 
 
@@ -164,7 +164,7 @@ def coords(design: Design) -> dict[str, Any]:
         labels[g.factor] = level_labels(g)
         labels[f"{g.factor}_term"] = list(g.terms)
         if g.has_correlation:
-            labels[f"{g.factor}_term_bis"] = list(g.terms)
+            labels[f"{g.factor}_term2"] = list(g.terms)
     return labels
 
 
@@ -220,9 +220,7 @@ def posterior_tree(design: Design, draws: Draws, attrs: Mapping[str, Any]) -> xr
 
 
 def _theta_array(name: str, values: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-    extra = {"sigma": (), "sd": ("theta_term",), "corr_chol": ("theta_term", "theta_term_bis")}[
-        name
-    ]
+    extra = {"sigma": (), "sd": ("theta_term",), "corr_chol": ("theta_term", "theta_term2")}[name]
     return ("chain", "draw", *extra), values
 
 
@@ -293,7 +291,7 @@ def pair_values(group: GroupDesign, corr: np.ndarray) -> list[float]:
 
 
 def spread_index(design: Design) -> pd.DataFrame:
-    """Empty table over (factor, parameter, term, term_bis), the residual sd last if there is one."""
+    """Empty table over (factor, parameter, term, term2), the residual sd last if there is one."""
     keys: list[tuple[str, str, str, str]] = []
     for group in design.groups:
         if not group.is_pooled:
@@ -303,13 +301,13 @@ def spread_index(design: Design) -> pd.DataFrame:
         keys += [(f, "corr", terms[j], terms[i]) for i, j in pair_positions(group)]
     if design.residual.has_sigma:
         keys.append(("residual", "sd", "", ""))
-    names = ["factor", "parameter", "term", "term_bis"]
+    names = ["factor", "parameter", "term", "term2"]
     return pd.DataFrame(index=pd.MultiIndex.from_tuples(keys, names=names))
 
 
-def spread_name(factor: str, parameter: str, term: str, term_bis: str) -> str:
+def spread_name(factor: str, parameter: str, term: str, term2: str) -> str:
     """One word for a row of the spread table: ``sd_boar[time]``, ``sigma``."""
     if factor == "residual":
         return "sigma"
-    inside = f"{term}, {term_bis}" if term_bis else term
+    inside = f"{term}, {term2}" if term2 else term
     return f"{parameter}_{factor}[{inside}]"

@@ -218,7 +218,7 @@ class LikelihoodFit:
     def variance_components(self) -> pd.DataFrame:
         """Standard deviations and correlations, the residual sd last unless those are known.
 
-        Index (factor, parameter, term, term_bis), columns ``estimate``, ``se``; ``se`` from the
+        Index (factor, parameter, term, term2), columns ``estimate``, ``se``; ``se`` from the
         observed information, NaN on the boundary, where it means nothing.
         """
         e, table = self.estimate, spread_index(self.design)

@@ -271,7 +271,7 @@ class PosteriorFit:
     def variance_components(self) -> pd.DataFrame:
         """Standard deviations and correlations, the residual sd last unless those are known.
 
-        Index (factor, parameter, term, term_bis).
+        Index (factor, parameter, term, term2).
         """
         from hierpool.draws.summary import summary
 

@@ -273,7 +273,7 @@ def check_factor_names(factors: Iterable[str]) -> None:
         "obs": "the rows",
     }
     for factor in factors:
-        made = [factor, f"{factor}_term", f"{factor}_term_bis"]
+        made = [factor, f"{factor}_term", f"{factor}_term2"]
         made += [f"{v}_{factor}" for v in ("u", "coef", "sd", "corr")]
         clash = next((name for name in made if name in owner), None)
         if clash is None and "/" not in factor:

@@ -45,7 +45,7 @@ class Pairs:
     Attributes
     ----------
     levels
-        Its table: ``no_pooling``, ``partial_pooling``, ``population``.
+        Its table: ``own_estimate``, ``partial_pooling``, ``population``.
     means, covariances
         Shapes (J, q), (J, q, q): of each level's coefficients, terms as in ``levels``.
     center, Sigma
@@ -190,7 +190,7 @@ def _draw_plane(ax: Axes, pairs: Pairs, at: list[int], named: int) -> None:
     means, two = pairs.means[:, at], np.ix_(at, at)
     count = len(means)
     size = float(np.clip(4.0 * (40 / max(count, 40)) ** 0.4, 1.2, 4.0))
-    own = pairs.levels.wide("no_pooling").to_numpy(dtype=float)[:, at]
+    own = pairs.levels.wide("own_estimate").to_numpy(dtype=float)[:, at]
     ax.plot(*own.T, zorder=1.8, alpha=0.55, **NONE.dots(0.8 * size))
     with_ellipse = np.arange(count) if count <= _ALL_ELLIPSES else pairs.farthest[:named]
     outlines = [
@@ -231,7 +231,7 @@ def _caption(pairs: Pairs, named: int) -> str:
         words.append(f"Named: the {named} levels farthest from the population, of {count}.")
     if count > _ALL_ELLIPSES:
         words.append("Only they have an ellipse.")
-    own = pairs.levels.wide("no_pooling").to_numpy(dtype=float)
+    own = pairs.levels.wide("own_estimate").to_numpy(dtype=float)
     unknown = int(np.isnan(own).any(axis=1).sum())
     if unknown:
         words.append(f"{unknown} levels cannot tell all coefficients by their own rows.")

@@ -36,7 +36,7 @@ from hierpool.plots.sheet.style import (
 from hierpool.plots.sheet.tables import LevelTable, read_levels, rounded, some
 from hierpool.plots.sheet.texts import elided, write_names
 
-_NEEDED = ["no_pooling", "partial_pooling", "population", "complete_pooling"]
+_NEEDED = ["own_estimate", "partial_pooling", "population", "complete_pooling"]
 _MOST_IN_PAIRS = 4
 _ALL_NAMED, _SOME_NAMED = 30, 15
 _ENDS: tuple[tuple[str, Look], ...] = (("complete_pooling", COMPLETE), ("population", POPULATION))
@@ -103,7 +103,7 @@ def shrinkage(
         table = pulled(table)
     with styled():
         levels = read_levels(table, _NEEDED, factor, terms, _MOST_IN_PAIRS)
-        own, pooled = levels.wide("no_pooling"), levels.wide("partial_pooling")
+        own, pooled = levels.wide("own_estimate"), levels.wide("partial_pooling")
         ends = {name: levels.wide(name).iloc[0] for name, _ in _ENDS}
         pull = Pull(levels, own, pooled, ends)
         of = f" of {response}" if response else ""

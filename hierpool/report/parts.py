@@ -114,7 +114,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Doubts:
+class PointsToCheck:
     """Findings with their severity, their meaning and their evidence; folded if there are many.
 
     Attributes
@@ -125,7 +125,7 @@ class Doubts:
         What is said where there are none.
     """
 
-    template: ClassVar[str] = "doubts"
+    template: ClassVar[str] = "points_to_check"
     findings: Sequence[Finding]
     nothing: str
 
@@ -156,7 +156,7 @@ class ModelCard:
     is_chosen: bool = False
 
 
-Part = Prose | DataTable | Picture | Listing | Doubts | ModelCard
+Part = Prose | DataTable | Picture | Listing | PointsToCheck | ModelCard
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from hierpool.core.text import joined, sentence
 from hierpool.report.notation import equations
 from hierpool.report.parts import (
     DataTable,
-    Doubts,
     Listing,
     ModelCard,
     Part,
     Picture,
+    PointsToCheck,
     Prose,
     Section,
 )
@@ -60,9 +60,9 @@ def answer(sentences: Sequence[str]) -> Section:
     return Section("answer", "The answer", [Prose(list(sentences), is_answer=True)])
 
 
-def distrust(findings: Sequence[Finding]) -> Section:
+def points_to_check(findings: Sequence[Finding]) -> Section:
     """Findings, the worst first, with what they mean and what they rest on."""
-    return Section("distrust", "What to distrust", [Doubts(findings, NOTHING)])
+    return Section("check", "Points to check", [PointsToCheck(findings, NOTHING)])
 
 
 def data(design: Design, group: str, notices: Sequence[Finding]) -> Section:
@@ -226,8 +226,8 @@ def blups(table: pd.DataFrame, pictures: Mapping[str, Figure], partial: str) -> 
     text = (
         f"Deviations of the levels from the population under {partial}, twice: as posterior means, "
         "with the uncertainty of the variances averaged over, and as BLUPs at the REML estimates, "
-        "which take the variances for known. The columns from_beta_prior and from_theta say where "
-        "a difference comes from."
+        "which take the variances for known. The columns due_to_coefficient_prior and "
+        "due_to_variances say where a difference comes from."
     )
     gap = (table["difference"].abs() / table["posterior_sd"]).dropna()
     if len(gap):
@@ -247,7 +247,7 @@ def blups(table: pd.DataFrame, pictures: Mapping[str, Figure], partial: str) -> 
 def shrinkage(table: pd.DataFrame, pictures: Mapping[str, Figure], partial: str) -> Section:
     """How far each level was pulled."""
     text = (
-        f"What each level's own rows say alone (no_pooling), and what {partial} makes of it "
+        f"What each level's own rows say alone (own_estimate), and what {partial} makes of it "
         "(partial_pooling). Levels with few rows, or far from the others, are pulled furthest."
     )
     titles = {
@@ -310,7 +310,7 @@ def findings(every: Findings) -> Section | None:
     if not every:
         return None
     table = DataTable("findings", "All findings", every.table.set_index("severity"), shown=30)
-    text = "The same as under “What to distrust”, as a table to sort and to keep."
+    text = "The same as under “Points to check”, as a table to sort and to keep."
     return Section("findings", "Findings", [Prose([text]), table])
 
 

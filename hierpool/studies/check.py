@@ -69,7 +69,7 @@ OF_POSTERIOR: tuple[OfPosterior, ...] = (
 def check(
     subject: Model | PosteriorFit | LikelihoodFit | Study | Mapping[str, PosteriorFit],
 ) -> Findings:
-    """What to distrust, in sentences, the worst first.
+    """Points to check, in sentences, the worst first.
 
     Parameters
     ----------

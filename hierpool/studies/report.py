@@ -67,7 +67,7 @@ def _beginning(study: Study, figures: Mapping[str, Figure]) -> list[Section]:
     return [
         sections.question(study.design, study.group, study.formula),
         sections.answer(study.answer.splitlines()),
-        sections.distrust(study.findings),
+        sections.points_to_check(study.findings),
         sections.data(study.design, study.group, study.findings),
         sections.models(
             designs, study.partial, study.models[study.partial].priors.table(), figures

@@ -59,7 +59,7 @@ def pulled_term(design: Design) -> str:
 
 def most_pulled(table: pd.DataFrame, term: str) -> pd.Series[float]:
     """How far each level was moved in one term, furthest first; those that cannot tell left out."""
-    moved = (table["partial_pooling"] - table["no_pooling"]).abs()
+    moved = (table["partial_pooling"] - table["own_estimate"]).abs()
     of_term = moved[moved.index.get_level_values("term") == term]
     return of_term.dropna().sort_values(ascending=False, kind="stable")
 
@@ -207,7 +207,7 @@ def says_shrinkage(table: pd.DataFrame, design: Design, partial: str) -> str:
     """Who was pulled furthest, from where to where."""
     (group,), term = design.groups, pulled_term(design)
     pulled = most_pulled(table, term).index
-    most = table.loc[pulled[:MOST_NAMED], ["no_pooling", "partial_pooling"]]
+    most = table.loc[pulled[:MOST_NAMED], ["own_estimate", "partial_pooling"]]
     named = [
         f"{group.factor} {level} from {short(own)} to {short(moved)}"
         for level, own, moved in most.droplevel(["factor", "term"]).itertuples()

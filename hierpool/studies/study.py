@@ -35,7 +35,7 @@ NO_DOUBT = (
 )
 MOST_PREDICTED = 2000  # rows whose predictions are drawn unasked: a millisecond or two each
 MOST_ROWS = 8  # of the printed table of the most shrunk levels
-_PULLED = ["n", "no_pooling", "partial_pooling", "population", "pooling_factor"]
+_PULLED = ["n", "own_estimate", "partial_pooling", "population", "pooling_factor"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,7 +63,7 @@ class Study:
     compare_blups
         Posterior means beside BLUPs: the table of ``hp.compare_blups``.
     findings
-        What to distrust, the worst first.
+        Points to check, the worst first.
     answer
         The answer in plain sentences.
     arguments
@@ -206,7 +206,7 @@ class Study:
     def __repr__(self) -> str:
         lines = [one_line(self.headline), ""]
         lines += [line for text in self.answer.splitlines() for line in textwrap.wrap(text, WIDTH)]
-        lines += ["", self._titled("What to distrust")]
+        lines += ["", self._titled("Points to check")]
         if self.is_well_behaved:
             lines += textwrap.wrap(NO_DOUBT, WIDTH, initial_indent="  ", subsequent_indent="  ")
         lines += self.findings.lines("  ", brief=True)
@@ -226,7 +226,7 @@ class Study:
         )
         return printable(
             f"<h3>{escape(self.headline)}</h3>{answer}"
-            f"<h4>{escape(self._titled('What to distrust'))}</h4>{doubts}{tables}"
+            f"<h4>{escape(self._titled('Points to check'))}</h4>{doubts}{tables}"
         )
 
     def _titled(self, text: str) -> str:

@@ -738,7 +738,7 @@ def test_group_with_a_reserved_name_is_refused_and_a_predictor_is_not(name):
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [("h", "h_term"), ("h", "h_term_bis"), ("u_h", "h"), ("sd_h", "h")]
+    ("first", "second"), [("h", "h_term"), ("h", "h_term2"), ("u_h", "h"), ("sd_h", "h")]
 )
 def test_two_groups_whose_names_meet_are_refused(first, second):
     columns = {first: table()["g"], second: table()["kind"]}

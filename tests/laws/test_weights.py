@@ -246,9 +246,9 @@ def test_own_and_common_lines_of_the_shrinkage_table_are_weighted(sleep, fit, re
 
 def test_differences_from_blups_add_up(fit, reml):
     table = hp.compare_blups(fit, reml)
-    parts = table["from_beta_prior"] + table["from_theta"]
+    parts = table["due_to_coefficient_prior"] + table["due_to_variances"]
     np.testing.assert_allclose(table["difference"], parts, atol=1e-9)
-    assert table["from_beta_prior"].abs().max() < 0.5
+    assert table["due_to_coefficient_prior"].abs().max() < 0.5
 
 
 def test_fit_comes_back_from_its_file(fit, tmp_path):

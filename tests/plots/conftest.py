@@ -112,7 +112,7 @@ def pulled(level_index) -> Callable[..., pd.DataFrame]:
         pooled = center + (1 - factor) * (np.where(np.isnan(own), center, own) - center)
         columns = {
             "n": np.repeat(rng.integers(1, 30, count), q),
-            "no_pooling": own.ravel(),
+            "own_estimate": own.ravel(),
             "partial_pooling": pooled.ravel(),
             "population": np.tile(center, count),
             "complete_pooling": np.tile(center + 0.1 * spread, count),
@@ -155,8 +155,8 @@ def compared(estimated) -> Callable[..., pd.DataFrame]:
                 "blup": blup["estimate"],
                 "blup_se": blup["se"],
                 "difference": noise,
-                "from_beta_prior": 0.0,
-                "from_theta": noise,
+                "due_to_coefficient_prior": 0.0,
+                "due_to_variances": noise,
             }
         )
 

@@ -144,7 +144,7 @@ def test_level_coefficients_are_those_of_the_tables(fitted, kind, assert_legible
     column = "mean" if kind == "posterior" else "estimate"
     expected = fit.coefficients()[column].unstack()[["Intercept", "Days"]]
     np.testing.assert_allclose(looks(ax, PARTIAL), expected, rtol=1e-6)
-    own = hp.shrinkage(fit)["no_pooling"].unstack()[["Intercept", "Days"]]
+    own = hp.shrinkage(fit)["own_estimate"].unstack()[["Intercept", "Days"]]
     np.testing.assert_allclose(looks(ax, NONE), own)
     assert len(ax.collections[0].get_paths()) == 18
     assert_legible(figure)
@@ -185,7 +185,7 @@ def test_pairs_of_several_terms_long_names_and_many_levels_are_legible(
     data = growth(names(60, "long names"))
     figure = plots.level_coefficients(hp.varying_slope("volume ~ time", data, group="boar").reml())
     assert "Named: the 8 levels farthest" in caption(figure)
-    own = hp.shrinkage(hp.varying_slope("volume ~ time", data, group="boar").reml())["no_pooling"]
+    own = hp.shrinkage(hp.varying_slope("volume ~ time", data, group="boar").reml())["own_estimate"]
     ax, own = figure.axes[0], own.unstack()[["Intercept", "time"]].to_numpy()
     low, high = np.transpose([ax.get_xlim(), ax.get_ylim()])
     beyond = ((own < low) | (own > high)).any(axis=1).sum()

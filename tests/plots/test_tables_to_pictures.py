@@ -28,7 +28,7 @@ def test_arrows_go_from_own_to_pooled_estimates(pulled):
     table = pulled(range(10))
     (ax,) = plots.shrinkage(table).axes
     (arrows,) = [a for a in ax.collections if isinstance(a, Quiver)]
-    own, pooled = (table[c].unstack() for c in ("no_pooling", "partial_pooling"))
+    own, pooled = (table[c].unstack() for c in ("own_estimate", "partial_pooling"))
     np.testing.assert_allclose(arrows.XY, own)
     np.testing.assert_allclose(np.column_stack([arrows.U, arrows.V]), pooled - own)
     np.testing.assert_allclose(dots(ax, NONE), own)

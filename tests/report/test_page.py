@@ -24,11 +24,11 @@ from hierpool.report.drawing import COLORS, draw
 from hierpool.report.page import render
 from hierpool.report.parts import (
     DataTable,
-    Doubts,
     Listing,
     ModelCard,
     Page,
     Picture,
+    PointsToCheck,
     Prose,
     Section,
 )
@@ -71,8 +71,8 @@ def one_of_each(text: str) -> Page:
         Picture("p", text, figure, text),
         Listing(text, text, text),
         Listing(text, text, text, is_code=False),
-        Doubts([Finding("code", "warning", text, text, text, frame)], text),
-        Doubts([], text),
+        PointsToCheck([Finding("code", "warning", text, text, text, frame)], text),
+        PointsToCheck([], text),
         ModelCard(text, text, [], [Listing(text, text)], True),
     ]
     return Page(text, text, [Section("first", text, parts)], text)
@@ -167,7 +167,7 @@ def test_text_that_the_page_would_trim_is_kept_for_the_download():
 
 
 def test_findings_that_are_empty_say_so():
-    page = render(Page("t", "s", [Section("d", "D", [Doubts([], "Nothing found.")])], "f"))
+    page = render(Page("t", "s", [Section("d", "D", [PointsToCheck([], "Nothing found.")])], "f"))
     assert '<p class="nothing">Nothing found.</p>' in page
 
 
@@ -190,7 +190,9 @@ def test_templates_style_and_script_are_in_the_package():
     here = files("hierpool.report")
     assert (here / "style.css").is_file()
     assert (here / "script.js").is_file()
-    used = {part.template for part in (Prose, DataTable, Picture, Listing, Doubts, ModelCard)}
+    used = {
+        part.template for part in (Prose, DataTable, Picture, Listing, PointsToCheck, ModelCard)
+    }
     assert used <= {Path(str(f)).stem for f in (here / "templates").iterdir()}
 
 

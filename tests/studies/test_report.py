@@ -13,13 +13,13 @@ import hierpool as hp
 from hierpool.core.errors import DataError
 from hierpool.core.findings import Finding, Findings
 from hierpool.report.methods import REFERENCES
-from hierpool.report.parts import DataTable, Doubts, Listing, ModelCard, Page, Prose
+from hierpool.report.parts import DataTable, Listing, ModelCard, Page, PointsToCheck, Prose
 from hierpool.studies.report import central_shares, page_of
 
 ORDER = [
     "question",
     "answer",
-    "distrust",
+    "check",
     "data",
     "models",
     "poolings",
@@ -62,7 +62,7 @@ def test_sections_come_in_the_order_of_reading(page):
 def test_answer_and_doubts_are_those_of_the_study(page, dyes):
     (answer,) = parts(page, Prose, "answer")
     assert list(answer.paragraphs) == dyes.answer.splitlines()
-    (doubts,) = parts(page, Doubts)
+    (doubts,) = parts(page, PointsToCheck)
     assert doubts.findings == dyes.findings
 
 

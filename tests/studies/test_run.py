@@ -91,7 +91,7 @@ def test_printed_study_leads_with_the_answer_then_its_doubts_then_tables(sleep):
         "sleepstudy: Reaction ~ Days, 180 rows, 18 levels of Subject",
         "Per unit of Days, Reaction changes by",
         "Left-out rows are predicted best by",
-        "What to distrust",
+        "Points to check",
         "Predicting a left-out row",
         "Fixed effects",
         "Standard deviations and correlations",
@@ -115,9 +115,9 @@ def test_answer_gives_the_slope_of_each_pooling_in_the_responses_units(sleep):
 def test_answer_names_who_was_pulled_furthest_from_where_to_where(sleep):
     last = sleep.answer.splitlines()[-1]
     rows = sleep.shrinkage.xs("Days", level="term").droplevel("factor")
-    furthest = (rows["partial_pooling"] - rows["no_pooling"]).abs().idxmax()
+    furthest = (rows["partial_pooling"] - rows["own_estimate"]).abs().idxmax()
     moved = rows.loc[furthest]
-    start, end = (f"{moved[c]:.3g}" for c in ("no_pooling", "partial_pooling"))
+    start, end = (f"{moved[c]:.3g}" for c in ("own_estimate", "partial_pooling"))
     assert last.startswith(f"{sleep.partial} pulls each level's own coefficient of Days towards 10")
     assert f"furthest Subject {furthest} from {start} to {end}" in last
 
@@ -202,14 +202,14 @@ def test_what_dropping_a_doubted_variance_costs_is_told_with_its_error(dyes):
 
 def test_label_of_simulated_data_is_in_every_headline(dyes):
     assert str(dyes).startswith("Dyestuff2 (simulated): ")
-    titles = [*dyes._shown_tables(), dyes._titled("What to distrust")]
+    titles = [*dyes._shown_tables(), dyes._titled("Points to check")]
     assert all(title.endswith("Dyestuff2 (simulated)") for title in titles)
     assert all(title in str(dyes) for title in titles)
 
 
 def test_a_study_without_warnings_says_so_and_stays_short(sleep):
     quiet = replace(sleep, findings=Findings([Finding("few-rows", "note", "Few.", "Mind it.")]))
-    after = str(quiet).split("What to distrust — sleepstudy\n")[1].split("\n\n")[0]
+    after = str(quiet).split("Points to check — sleepstudy\n")[1].split("\n\n")[0]
     assert after.startswith("  Nothing to distrust was found in the data, the draws, the REML fits")
     assert after.endswith("comparison.\n  note: Few.")
     assert "pulled furthest" not in str(quiet)

@@ -110,7 +110,7 @@ def build(
     Model
         Variables and dims as in the vocabulary: ``beta`` (term), ``u_<factor>`` and
         ``coef_<factor>`` (<factor>, <factor>_term), ``sd_<factor>`` (<factor>_term),
-        ``corr_<factor>`` (<factor>_term, <factor>_term_bis), ``sigma`` unless the residual sds
+        ``corr_<factor>`` (<factor>_term, <factor>_term2), ``sigma`` unless the residual sds
         are known, and the response ``y`` (obs) in the user's units.
     """
     if parameterization not in PARAMETERIZATIONS:
@@ -237,7 +237,7 @@ def _root(
         user = user / user_sd[:, None]
     eye = np.eye(len(every))
     corr = pt.dot(user, user.T) * (1 - eye) + eye
-    pm.Deterministic(f"corr_{factor}", corr, dims=(dim, f"{dim}_bis"))
+    pm.Deterministic(f"corr_{factor}", corr, dims=(dim, f"{dim}2"))
     return root
 
 

@@ -19,7 +19,7 @@ def compare(fits: Mapping[str, Any], by: str = "row") -> pd.DataFrame:
     """LOO table of several fits, best first: the columns of ``az.compare``, unrounded.
 
     Every coefficient is integrated out, and points that importance sampling cannot score are
-    scored exactly. ``table.attrs["question"]`` says which question the table answers. ``weight``
+    scored exactly. ``table.attrs["predicts"]`` says what is predicted. ``weight``
     are our own stacking weights: those of ``az.compare`` stay where they start when the density of
     a whole level is too small for a float.
 
@@ -51,7 +51,7 @@ def compare(fits: Mapping[str, Any], by: str = "row") -> pd.DataFrame:
     notes = {name: _only_its_prior(fit.design, by) for name, fit in fits.items()}
     if by != "row" or any(notes.values()):
         table["note"] = [notes[str(name)] for name in table.index]
-    table.attrs["question"] = next(iter(scores.values())).question
+    table.attrs["predicts"] = next(iter(scores.values())).predicts
     return table
 
 

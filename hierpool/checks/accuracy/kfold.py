@@ -35,7 +35,7 @@ class ScoredKFold(ELPDDataLOOKFold):
 
     Attributes
     ----------
-    question
+    predicts
         What was predicted.
     folds
         Fold of each row, 0 to k - 1.
@@ -43,13 +43,13 @@ class ScoredKFold(ELPDDataLOOKFold):
         Folds whose draws could not be trusted.
     """
 
-    question: str = ""
+    predicts: str = ""
     folds: np.ndarray
     n_distrusted: int = 0
 
     def __str__(self) -> str:
         bad = f"{self.n_distrusted} of {self.n_folds} folds have draws that cannot be trusted."
-        text = f"{self.question}\n{super().__str__()}\n{bad if self.n_distrusted else ''}"
+        text = f"{self.predicts}\n{super().__str__()}\n{bad if self.n_distrusted else ''}"
         return printable(text).rstrip()
 
     __repr__ = __str__
@@ -63,7 +63,7 @@ class _Plan:
     points: list[np.ndarray]
     dim: str
     labels: Any
-    question: str
+    predicts: str
     grouping: Grouping | None
 
 
@@ -116,8 +116,8 @@ def _plan(design: Design, k: int, by: str | None, seed: int) -> _Plan:
     order = np.argsort(grouping.codes, kind="stable")
     points = np.split(order, np.cumsum(grouping.n_rows)[:-1])
     labels = [str(v) for v in grouping.levels]
-    question = f"all rows of a new level of {grouping.factor}"
-    return _Plan(fold_of, points, grouping.factor, labels, question, grouping)
+    predicts = f"all rows of a new level of {grouping.factor}"
+    return _Plan(fold_of, points, grouping.factor, labels, predicts, grouping)
 
 
 def _folds(n: int, k: int, what: str, rng: np.random.Generator) -> np.ndarray:
@@ -157,7 +157,7 @@ def _scored(fit: Any, plan: _Plan, k: int, elpd: np.ndarray, n_distrusted: int) 
         n_folds=k,
         p_kfold_i=xr.DataArray(inside - elpd, coords=coords, dims=[plan.dim], name="y"),
     )
-    result.question = plan.question
+    result.predicts = plan.predicts
     result.folds = fold_of_rows
     result.n_distrusted = n_distrusted
     return result

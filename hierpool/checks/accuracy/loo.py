@@ -37,7 +37,7 @@ class ScoredLOO(ELPDDataLOO):
 
     Attributes
     ----------
-    question
+    predicts
         What was left out: a new row of a known level, or all rows of a new level.
     n_refitted
         Points scored exactly; their ``pareto_k`` is NaN, since nothing was importance sampled.
@@ -48,13 +48,13 @@ class ScoredLOO(ELPDDataLOO):
         Monte Carlo standard error of ``elpd`` where not all draws of theta were used; NaN else.
     """
 
-    question: str = ""
+    predicts: str = ""
     n_refitted: int = 0
     n_left: int = 0
     mcse: float = float("nan")
 
     def __str__(self) -> str:
-        lines = [self.question, super().__str__()]
+        lines = [self.predicts, super().__str__()]
         if self.n_refitted:
             what = f"{self.n_refitted} of {self.n_data_points}"
             lines.append(f"{what} scored exactly (Pareto k too high).")
@@ -100,8 +100,8 @@ def leave_one_row_out(fit: Any, refit: Refit | None) -> ScoredLOO:
             influence += _influence(density)
     points = [np.array([i]) for i in range(n)]
     labels = {OBS_DIM: row_labels(fit.design)}
-    question = "a new row of a known level"
-    return used.said(_scored(scores, points, labels, question, used.n, used.may(refit)), influence)
+    predicts = "a new row of a known level"
+    return used.said(_scored(scores, points, labels, predicts, used.n, used.may(refit)), influence)
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ def leave_one_group_out(fit: Any, grouping: Grouping, refit: Refit | None) -> Sc
     by_level = np.argsort(grouping.codes, kind="stable")
     points = np.split(by_level, np.cumsum(grouping.n_rows)[:-1])
     labels = {grouping.factor: [str(v) for v in grouping.levels]}
-    question = f"all rows of a new level of {grouping.factor}"
-    scored = _scored(scores, points, labels, question, used.n, used.may(refit))
+    predicts = f"all rows of a new level of {grouping.factor}"
+    scored = _scored(scores, points, labels, predicts, used.n, used.may(refit))
     return used.said(scored, _influence(density) if used.n_left else np.zeros(0))
 
 
@@ -178,15 +178,15 @@ def leave_one_row_out_conditional(fit: Any) -> ScoredLOO:
     scores = np.stack(psis.leave_one_out(density, relative_efficiency(fit)), axis=1)
     points = [np.array([i]) for i in range(fit.design.n)]
     labels = {OBS_DIM: row_labels(fit.design)}
-    question = "a new row of a known level, by importance sampling of every coefficient"
-    return _scored(scores, points, labels, question, density.shape[1], None)
+    predicts = "a new row of a known level, by importance sampling of every coefficient"
+    return _scored(scores, points, labels, predicts, density.shape[1], None)
 
 
 def _scored(
     scores: np.ndarray,
     points: list[np.ndarray],
     labels: dict[str, Any],
-    question: str,
+    predicts: str,
     n_draws: int,
     refit: Refit | None,
 ) -> ScoredLOO:
@@ -211,7 +211,7 @@ def _scored(
         elpd_i=xr.DataArray(elpd, coords=labels, dims=list(labels), name="y"),
         pareto_k=xr.DataArray(k, coords=labels, dims=list(labels), name="y"),
     )
-    result.question = question
+    result.predicts = predicts
     result.n_refitted = len(bad) if refit is not None else 0
     return result
 

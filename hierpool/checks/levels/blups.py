@@ -18,8 +18,8 @@ def compare_blups(fit: Any, reml: Any) -> pd.DataFrame:
     """Posterior means of the levels' deviations beside their BLUPs.
 
     The difference splits exactly in two, with theta_hat the optimum of ``reml``:
-    ``from_beta_prior`` = E[u | y, theta_hat, prior on beta] - BLUP, and
-    ``from_theta`` = E[u | y] - E[u | y, theta_hat, prior on beta]: the prior on the standard
+    ``due_to_coefficient_prior`` = E[u | y, theta_hat, prior on beta] - BLUP, and
+    ``due_to_variances`` = E[u | y] - E[u | y, theta_hat, prior on beta]: the prior on the standard
     deviations and correlations and their uncertainty together.
 
     Parameters
@@ -35,7 +35,7 @@ def compare_blups(fit: Any, reml: Any) -> pd.DataFrame:
         Index (factor, level, term); columns ``posterior_mean`` (the average of the conditional
         means over the draws of theta), ``posterior_sd``, ``mcse`` (Monte Carlo error of
         ``posterior_mean``), ``blup``, ``blup_se`` (root of the prediction error variance),
-        ``difference``, ``from_beta_prior``, ``from_theta``.
+        ``difference``, ``due_to_coefficient_prior``, ``due_to_variances``.
 
     Raises
     ------
@@ -99,8 +99,8 @@ def _beside(
         "blup": blup,
         "blup_se": np.sqrt(pev),
         "difference": mean - blup,
-        "from_beta_prior": with_prior - blup,
-        "from_theta": mean - with_prior,
+        "due_to_coefficient_prior": with_prior - blup,
+        "due_to_variances": mean - with_prior,
     }
     index = level_index(group)
     return pd.DataFrame({k: np.asarray(v).reshape(-1) for k, v in columns.items()}, index=index)

@@ -33,7 +33,7 @@ def shrinkage(fit: Any) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Index (factor, level, term). ``n``: rows of the level. ``no_pooling``: least squares on the
+        Index (factor, level, term). ``n``: rows of the level. ``own_estimate``: least squares on the
         level's own rows, less the terms that do not vary; NaN where the rows cannot tell it.
         ``partial_pooling``: the fit's coefficient. ``population``: the fit's own beta, which it is
         pulled towards (0 for a term without one). ``complete_pooling``: the one-line fit of the
@@ -91,7 +91,7 @@ def _table(
     table = pd.DataFrame(
         {
             "n": np.repeat(group.grouping.n_rows, u.shape[1]),
-            "no_pooling": own.reshape(-1),
+            "own_estimate": own.reshape(-1),
             "partial_pooling": (population + u).reshape(-1),
             "population": np.tile(population, n_levels),
             "complete_pooling": np.tile(_at_terms(one_line, group, fill=np.nan), n_levels),

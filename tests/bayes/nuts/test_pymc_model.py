@@ -380,7 +380,7 @@ def test_dims_and_labels_are_those_of_the_vocabulary(make_design: Callable[..., 
     assert dims["beta"] == ("term",)
     assert dims["u_boar"] == dims["coef_boar"] == ("boar", "boar_term")
     assert dims["sd_boar"] == ("boar_term",)
-    assert dims["corr_boar"] == ("boar_term", "boar_term_bis")
+    assert dims["corr_boar"] == ("boar_term", "boar_term2")
     assert dims["y"] == ("obs",)
     assert list(model.coords["boar"]) == [11, 12, 13, 14, 15]
     assert list(model.coords["boar_term"]) == ["1", "x"]

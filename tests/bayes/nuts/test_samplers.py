@@ -23,7 +23,7 @@ VOCABULARY = {
     "u_boar": ("boar", "boar_term"),
     "coef_boar": ("boar", "boar_term"),
     "sd_boar": ("boar_term",),
-    "corr_boar": ("boar_term", "boar_term_bis"),
+    "corr_boar": ("boar_term", "boar_term2"),
     "sigma": (),
 }
 

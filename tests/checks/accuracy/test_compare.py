@@ -49,12 +49,12 @@ def test_best_model_of_a_row_pools_partially(ladder):
     table = hp.compare(ladder)
     assert table.index[0] == "slopes"
     assert table.index[-1] == "one line"
-    assert table.attrs["question"] == "a new row of a known level"
+    assert table.attrs["predicts"] == "a new row of a known level"
 
 
 def test_by_group_says_that_no_pooling_has_its_prior_only(ladder):
     table = hp.compare(ladder, by="group")
-    assert table.attrs["question"] == "all rows of a new level of Subject"
+    assert table.attrs["predicts"] == "all rows of a new level of Subject"
     assert table.loc["lines", "note"] == "a new level has its prior only"
     assert (table.drop(index="lines")["note"] == "").all()
     assert table.index[0] == "slopes"

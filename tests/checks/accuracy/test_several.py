@@ -83,7 +83,7 @@ def test_held_out_rows_have_the_density_of_the_joint_normal(fit):
 def test_posterior_means_stand_beside_blups(fit, model):
     table = hp.compare_blups(fit, model.reml())
     assert table.index.get_level_values("factor").unique().tolist() == ["plate", "sample"]
-    parts = table["from_beta_prior"] + table["from_theta"]
+    parts = table["due_to_coefficient_prior"] + table["due_to_variances"]
     np.testing.assert_allclose(table["difference"], parts, atol=1e-12)
     assert table["difference"].abs().max() < 0.1
 

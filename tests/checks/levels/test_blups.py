@@ -22,7 +22,7 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES)
 def test_difference_is_the_sum_of_its_parts(fitted, name):
     table = hp.compare_blups(fitted[name].posterior, fitted[name].reml)
-    parts = table["from_beta_prior"] + table["from_theta"]
+    parts = table["due_to_coefficient_prior"] + table["due_to_variances"]
     np.testing.assert_allclose(table["difference"], parts, atol=1e-9)
     np.testing.assert_allclose(
         table["difference"], table["posterior_mean"] - table["blup"], atol=1e-12
@@ -52,7 +52,7 @@ def test_part_of_the_beta_prior_is_the_dense_mean_under_it_less_the_blup(fitted,
     mean, _ = judge.coefficients
     u = mean[len(design.terms) :]
     table = hp.compare_blups(fit, reml)
-    np.testing.assert_allclose(table["from_beta_prior"], u - e.only.u.ravel(), atol=1e-6)
+    np.testing.assert_allclose(table["due_to_coefficient_prior"], u - e.only.u.ravel(), atol=1e-6)
 
 
 def test_blup_is_the_recovered_mean_at_the_reml_point(fitted):
@@ -93,7 +93,7 @@ def test_blups_are_shrunk_less_than_zero_variance_says(fitted):
     table = hp.compare_blups(fitted["dyestuff2"].posterior, fitted["dyestuff2"].reml)
     assert (table["blup"] == 0).all()
     assert (table["posterior_mean"].abs() > 0.01).any()
-    np.testing.assert_allclose(table["from_beta_prior"], 0.0, atol=1e-12)
+    np.testing.assert_allclose(table["due_to_coefficient_prior"], 0.0, atol=1e-12)
 
 
 def test_fits_of_other_models_or_rows_are_refused(fitted):

@@ -11,7 +11,14 @@ from hierpool.algebra.gaussian import BetaPrior, condition
 from hierpool.algebra.moments import Moments
 from hierpool.core.errors import UnsupportedModelError
 
-COLUMNS = ["n", "no_pooling", "partial_pooling", "population", "complete_pooling", "pooling_factor"]
+COLUMNS = [
+    "n",
+    "own_estimate",
+    "partial_pooling",
+    "population",
+    "complete_pooling",
+    "pooling_factor",
+]
 POOLED = [
     "sleepstudy_intercepts",
     "sleepstudy_slopes",
@@ -69,7 +76,7 @@ def test_partial_pooling_is_the_weighted_mean_of_own_and_population(fitted, name
     """For matrices too, and whatever the levels' designs."""
     fit = fitted[name].reml
     table, W = hp.shrinkage(fit), weights(fit)
-    own, population = wide(table, "no_pooling"), wide(table, "population")
+    own, population = wide(table, "own_estimate"), wide(table, "population")
     expected = population + np.einsum("jab,jb->ja", W, own - population)
     np.testing.assert_allclose(wide(table, "partial_pooling"), expected, rtol=1e-8, atol=1e-8)
 
@@ -78,7 +85,7 @@ def test_columns_of_the_limits_are_those_of_their_fits(fitted):
     table = hp.shrinkage(fitted["sleepstudy_slopes"].reml)
     assert table.columns.tolist() == COLUMNS
     own = fitted["sleepstudy_no_pooling"].reml.coefficients()["estimate"]
-    np.testing.assert_allclose(table["no_pooling"], own.to_numpy(), rtol=1e-9)
+    np.testing.assert_allclose(table["own_estimate"], own.to_numpy(), rtol=1e-9)
     line = fitted["sleepstudy_complete"].reml.estimate.beta
     np.testing.assert_allclose(wide(table, "complete_pooling"), np.tile(line, (18, 1)), rtol=1e-9)
     beta = fitted["sleepstudy_slopes"].reml.estimate.beta
@@ -92,7 +99,7 @@ def test_term_that_does_not_vary_is_taken_off_first(fitted):
     fit, data = fitted["sleepstudy_intercepts"].reml, hp.datasets.load("sleepstudy")
     left = data["Reaction"] - fit.estimate.beta[1] * data["Days"]
     own = left.groupby(data["Subject"], observed=True).mean()
-    np.testing.assert_allclose(hp.shrinkage(fit)["no_pooling"], own, rtol=1e-9)
+    np.testing.assert_allclose(hp.shrinkage(fit)["own_estimate"], own, rtol=1e-9)
 
 
 def test_zero_variance_pulls_all_the_way(fitted):
@@ -139,7 +146,7 @@ def test_posterior_pooling_factor_is_the_mean_over_theta(fitted):
 
 def test_level_that_cannot_tell_its_slope_has_no_own_estimate_of_it(fitted):
     table = hp.shrinkage(fitted["radon_slopes"].reml)
-    own = table["no_pooling"].unstack("term")
+    own = table["own_estimate"].unstack("term")
     one_row = table["n"].unstack("term")["floor"] == 1
     assert one_row.sum() == 3
     assert own.loc[one_row, "floor"].isna().all()
