@@ -1,0 +1,100 @@
+"""What the groups of a factor are called in a sentence: 129 boars, subject 332, a new county.
+
+The name of the column is the noun where it is a word, else it is 'group'.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+GROUP = "group"
+_WORD = re.compile(r"[A-Za-z][a-z]+([ _-][a-z]+)*")
+_NO_NOUNS = {"grp", "grps", "ids", "idx", "key", "code", "no", "nr", "num", "number", "factor"}
+_SHORT = {"subj": "subject", "ppt": "participant", "obs": "observation", "pid": "patient"}
+_IRREGULAR = {"child": "children", "person": "people", "mouse": "mice", "foot": "feet"}
+_IRREGULAR |= {"man": "men", "woman": "women", "species": "species", "series": "series"}
+_IRREGULAR |= {"sheep": "sheep", "fish": "fish", "ox": "oxen", "goose": "geese", "leaf": "leaves"}
+_SINGULAR = {many: one for one, many in _IRREGULAR.items()}
+
+
+def noun(factor: str) -> str:
+    """One group of a factor: ``"boar"`` of ``"boar"``, ``"child"`` of ``"child_id"``, else ``"group"``.
+
+    Examples
+    --------
+    >>> noun("Subject"), noun("schools"), noun("school:class"), noun("g")
+    ('subject', 'school', 'group', 'group')
+    """
+    bare = re.sub(r"(?i)[_. -]*id$", "", factor) if len(factor) > 4 else factor
+    word = bare.replace("_", " ").lower()
+    word = _SHORT.get(word, word)
+    if not _WORD.fullmatch(bare) or not _is_word(word):
+        return GROUP
+    return _singular(word)
+
+
+def nouns(factor: str) -> str:
+    """Several groups of a factor.
+
+    Examples
+    --------
+    >>> nouns("boar"), nouns("county"), nouns("child_id"), nouns("g")
+    ('boars', 'counties', 'children', 'groups')
+    """
+    return _plural(noun(factor))
+
+
+def counted(n: int, factor: str) -> str:
+    """So many groups of a factor.
+
+    Examples
+    --------
+    >>> counted(129, "boar"), counted(1, "Batch"), counted(4, "g")
+    ('129 boars', '1 batch', '4 groups')
+    """
+    return f"{n} {noun(factor) if n == 1 else nouns(factor)}"
+
+
+def called(factor: str, level: Any) -> str:
+    """One group by its label; by the name of the column where that is no noun.
+
+    Examples
+    --------
+    >>> called("Subject", 332), called("school:class", "a:1")
+    ('subject 332', 'school:class a:1')
+    """
+    word = noun(factor)
+    return f"{factor if word == GROUP else word} {level}"
+
+
+def _is_word(text: str) -> bool:
+    """Whether it can be read out; an abbreviation without a vowel cannot."""
+    return len(text) > 2 and text not in _NO_NOUNS and bool(re.search("[aeiouy]", text))
+
+
+def _singular(word: str) -> str:
+    *before, last = word.split(" ")
+    one = _SINGULAR.get(last, last)
+    if one != last or last in _IRREGULAR:
+        return " ".join([*before, one])
+    if last.endswith("ies") and len(last) > 4:
+        one = f"{last[:-3]}y"
+    elif re.search(r"(ch|sh|ss|x)es$", last):
+        one = last[:-2]
+    elif last.endswith("s") and not last.endswith(("ss", "us", "is")):
+        one = last[:-1]
+    return " ".join([*before, one])
+
+
+def _plural(word: str) -> str:
+    *before, last = word.split(" ")
+    if last in _IRREGULAR:
+        many = _IRREGULAR[last]
+    elif re.search(r"[^aeiou]y$", last):
+        many = f"{last[:-1]}ies"
+    elif re.search(r"(s|x|ch|sh)$", last):
+        many = f"{last}es"
+    else:
+        many = f"{last}s"
+    return " ".join([*before, many])
