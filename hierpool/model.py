@@ -13,7 +13,6 @@ from hierpool.bayes.choose import Engine
 from hierpool.bayes.priors.from_user import check_names, dropped_names, names_of, with_user_priors
 from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.bayes.run import JudgedRun, SamplerSettings
-from hierpool.core.coding import Coding
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, DataError, FitError, listed, nearest
 from hierpool.core.findings import Finding
@@ -22,7 +21,7 @@ from hierpool.core.spec import Spec
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.formula import pooling
-from hierpool.formula.build import build_design, read_frame
+from hierpool.formula.build import build_design, encode
 from hierpool.formula.parse import parse, with_residuals
 from hierpool.reml import estimate, pooling_limits
 
@@ -107,20 +106,21 @@ class Model:
     ) -> None:
         spec = formula if isinstance(formula, Spec) else parse(formula)
         spec = with_residuals(spec, weights, known_se)
-        self._set(build_design(spec, data), priors)
-
-    def _set(self, design: Design, priors: Mapping[str, Any] | None) -> None:
-        chosen = default_priors(design)
-        if priors is not None:
-            chosen = with_user_priors(chosen, design, priors)
+        design = build_design(spec, data)
         object.__setattr__(self, "design", design)
-        object.__setattr__(self, "priors", chosen)
+        object.__setattr__(self, "priors", _chosen_priors(design, priors))
+
+    @classmethod
+    def from_design(cls, design: Design, priors: ModelPriors | None = None) -> Model:
+        """The model of rows and columns that are made already, by default with default priors."""
+        model = object.__new__(cls)
+        object.__setattr__(model, "design", design)
+        object.__setattr__(model, "priors", default_priors(design) if priors is None else priors)
+        return model
 
     def with_priors(self, priors: Mapping[str, Any]) -> Model:
         """The same model with these priors, and defaults for all others."""
-        model = object.__new__(Model)
-        model._set(self.design, priors)
-        return model
+        return Model.from_design(self.design, _chosen_priors(self.design, priors))
 
     @property
     def formula(self) -> str:
@@ -296,6 +296,12 @@ class Model:
         return f"<p>{head}</p>{self.priors._repr_html_()}"
 
 
+def _chosen_priors(design: Design, priors: Mapping[str, Any] | None) -> ModelPriors:
+    """The user's priors, and defaults for all others."""
+    chosen = default_priors(design)
+    return chosen if priors is None else with_user_priors(chosen, design, priors)
+
+
 def optimum(design: Design, method: Literal["REML", "ML"]) -> LikelihoodFit:
     """REML or ML fit of a design; least squares for complete and no pooling, the limits of both.
 
@@ -421,10 +427,11 @@ def varying_slope(
     priors, weights, known_se
         As in ``Model``.
     """
-    frame = read_frame(data)
     spec = pooling.question(formula, weights, known_se)
-    spec = pooling.varying_slope_spec(spec, frame, group, slopes, correlated, intercept)
-    return Model(spec, frame, priors)
+    rows = pooling.read_rows(spec, data, group)
+    spec = pooling.varying_slope_spec(spec, rows, group, slopes, correlated, intercept)
+    design = encode(spec, rows)
+    return Model.from_design(design, _chosen_priors(design, priors))
 
 
 def pooling_ladder(
@@ -443,23 +450,9 @@ def pooling_ladder(
     varies within levels the three rungs with slopes are left out. Each rung takes those of
     ``priors`` whose names it has. ``weights`` and ``known_se`` are as in ``Model``.
     """
-    frame, spec = read_frame(data), pooling.question(formula, weights, known_se)
-
-    def slopes(correlated: bool = True, intercept: bool = True) -> Model:
-        made = pooling.varying_slope_spec(spec, frame, group, None, correlated, intercept)
-        return Model(made, frame)
-
-    ladder = {
-        "complete_pooling": Model(pooling.complete_pooling_spec(spec, group), frame),
-        "varying_intercept": Model(pooling.varying_intercept_spec(spec, group), frame),
-    }
-    if pooling.slopes_that_vary(spec, frame, group):
-        slopes_only = slopes(intercept=False)
-        if not Coding.from_columns(slopes_only.design.groups[0].Z).has_constant:
-            ladder["varying_slope_only"] = slopes_only
-        ladder["varying_slope_uncorrelated"] = slopes(correlated=False)
-        ladder["varying_slope"] = slopes()
-    ladder["no_pooling"] = Model(pooling.no_pooling_spec(spec, group), frame)
+    spec = pooling.question(formula, weights, known_se)
+    designs = pooling.ladder(spec, pooling.read_rows(spec, data, group), group)
+    ladder = {name: Model.from_design(design) for name, design in designs.items()}
     if priors is None:
         return ladder
     dropped = frozenset().union(*(dropped_names(m.design) for m in ladder.values()))

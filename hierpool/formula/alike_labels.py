@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from hierpool.core.findings import Finding
-from hierpool.formula.tables import kind_of
+from hierpool.formula.table_column import TableColumn
 
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 _WAYS: tuple[tuple[str, Callable[[str], str]], ...] = (  # from the least change to the greatest
@@ -23,20 +23,18 @@ _WAYS: tuple[tuple[str, Callable[[str], str]], ...] = (  # from the least change
 )
 
 
-def alike_labels(frame: pd.DataFrame) -> tuple[Finding, ...]:
-    """A warning for each column of text or categories with such labels."""
-    found = []
-    for name, column in frame.items():
-        if kind_of(column) not in ("text", "category"):
-            continue
-        labels = pd.Series(column.unique()).astype(object)
-        labels = labels[labels.map(lambda label: isinstance(label, str))]
-        bare = labels.map(_bare)
-        twice = bare.duplicated(keep=False)  # of very many labels hardly any are: no loop over all
-        alike = [list(same) for _, same in labels[twice].groupby(bare[twice])]
-        if alike:
-            found.append(_finding(str(name), alike, labels))
-    return tuple(found)
+def alike_labels(column: TableColumn) -> tuple[Finding, ...]:
+    """A warning for a column of text or categories with such labels."""
+    if column.kind not in ("text", "category"):
+        return ()
+    is_text = column.kind == "text"
+    found = column.distinct[1] if is_text else column.cells.unique()
+    labels = pd.Series(found).astype(object)
+    labels = labels[labels.map(lambda label: isinstance(label, str))]
+    bare = labels.map(_bare)
+    twice = bare.duplicated(keep=False)  # of very many labels hardly any are: no loop over all
+    alike = [list(same) for _, same in labels[twice].groupby(bare[twice])]
+    return (_finding(column.name, alike, labels),) if alike else ()
 
 
 def _bare(label: str) -> str:

@@ -17,57 +17,20 @@ from hierpool.core.spec import GroupTerm, Spec
 from hierpool.core.text import joined
 from hierpool.formula import tables
 from hierpool.formula.aliasing import Span, own_columns
-from hierpool.formula.alike_labels import alike_labels
 from hierpool.formula.categories import ordered_notices
-from hierpool.formula.encoder import (
-    EncodedRows,
-    Encoder,
-    Encoding,
-    Piece,
-    Source,
-    find_sources,
-    join,
-    learn,
-    model_frame,
-)
-from hierpool.formula.function_calls import Factor
-from hierpool.formula.grammar import Columns
-from hierpool.formula.levels import make_grouping
-from hierpool.formula.missing import drop_missing, told
-from hierpool.formula.parse import group_text, read_columns, read_offset, read_response
+from hierpool.formula.complete_rows import CompleteRows, EncodedFactors, EncodedText, ModelTexts
+from hierpool.formula.encoder import EncodedRows, Encoder, Encoding, Piece
+from hierpool.formula.missing import told
+from hierpool.formula.parse import group_text
 from hierpool.formula.tables import read_frame
 from hierpool.formula.terms import MOST_COLUMNS, count_columns, terms_of
-from hierpool.formula.written_numbers import check_no_unit_row
 
-__all__ = ["EncodedRows", "Encoder", "build_design", "read_frame"]
+__all__ = ["CompleteRows", "EncodedRows", "Encoder", "build_design", "encode", "read_frame"]
 SPLINES = ("cr(", "cc(", "cs(")  # they sum to a constant
 
 
 @dataclass(frozen=True)
-class _Table:
-    """The rows that are used, and what their columns are made of."""
-
-    spec: Spec
-    frame: pd.DataFrame
-    response: Factor
-    offsets: tuple[Factor, ...]
-    sides: Mapping[str, Columns]
-    made_of: Mapping[str, tuple[str, ...]]
-    notices: tuple[Finding, ...]
-
-    @property
-    def factors(self) -> tuple[Factor, ...]:
-        """Every factor of the right-hand side that makes columns, each once."""
-        return tuple(dict.fromkeys(f for side in self.sides.values() for f in side.factors))
-
-    @property
-    def predictors(self) -> tuple[str, ...]:
-        """The user's columns that they and the offsets need, each once."""
-        return tuple(dict.fromkeys(c for f in (*self.factors, *self.offsets) for c in f.columns))
-
-
-@dataclass(frozen=True)
-class _TermColumns:
+class TermColumns:
     """Columns of one group term, after no pooling has put the common ones aside."""
 
     term: GroupTerm
@@ -75,6 +38,44 @@ class _TermColumns:
     Z: np.ndarray
     common: Piece
     notices: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class ModelColumns:
+    """What the rows make of the texts of a spec.
+
+    Attributes
+    ----------
+    texts
+        The texts.
+    groupings
+        Factor -> its levels.
+    factors
+        The factors of the texts as columns.
+    learned
+        Text -> its encoding with what the rows can tell, and its columns.
+    terms
+        Columns of each group term.
+    """
+
+    texts: ModelTexts
+    groupings: Mapping[str, Grouping]
+    factors: EncodedFactors
+    learned: Mapping[str, tuple[Encoding, np.ndarray]]
+    terms: tuple[TermColumns, ...]
+
+    @property
+    def population(self) -> tuple[Piece, ...]:
+        """What X is made of: the columns of the population, and those that stay common."""
+        whole = self.learned[self.texts.spec.population][0]
+        return (Piece(whole, whole.kept), *(t.common for t in self.terms))
+
+    @property
+    def X(self) -> np.ndarray:
+        """The columns of the population, shape (n, p)."""
+        made = {id(encoding): columns for encoding, columns in self.learned.values()}
+        parts = [made[id(piece.encoding)][:, list(piece.columns)] for piece in self.population]
+        return np.concatenate([np.zeros((len(self.factors.own), 0)), *parts], axis=1)
 
 
 def build_design(spec: Spec, data: Any) -> Design:
@@ -85,54 +86,61 @@ def build_design(spec: Spec, data: Any) -> Design:
     ``"Days"``, ``"Sex[T.Female]"``. Text and categories are coded against their first category
     (category order, else sorted); booleans are 0 and 1.
     """
-    table = _read(spec, data)
-    with told(table.notices):
-        return _build(table, data)
+    return encode(spec, CompleteRows.from_table(spec, data))
 
 
-def _build(table: _Table, data: Any) -> Design:
-    spec, y = table.spec, _response(table)
-    groupings = {f: make_grouping(table.frame, f, c) for f, c in table.made_of.items()}
+def encode(spec: Spec, rows: CompleteRows) -> Design:
+    """The design of a spec that needs no other columns than those of the rows."""
+    with told(rows.dropped):
+        return _design(model_columns(spec, rows), rows)
+
+
+def model_columns(spec: Spec, rows: CompleteRows) -> ModelColumns:
+    """What the rows make of the texts of a spec, checked."""
+    texts = ModelTexts.from_spec(spec, rows.columns)
+    tables.check_factor_names(spec.factors)
+    rows.response(texts.response)
+    groupings = {f: rows.grouping(f, columns) for f, columns in texts.made_of.items()}
     _check_groups(spec, groupings)
-    found = find_sources((*table.factors, *table.offsets), table.frame)
-    _check_group_predictors(table, found)
-    sources = tuple({s.key: s for several in found.values() for s in several}.values())
-    _check_size(table, found)
-    own = model_frame(table.frame, sources)
-    index = table.frame.index
-    learned = {text: learn(side, found, own, index) for text, side in table.sides.items()}
-    for text, (encoding, columns) in learned.items():
+    factors = rows.encoded((*texts.factors, *texts.offsets))
+    _check_group_predictors(texts, factors)
+    _check_size(texts, factors)
+    learned = {}
+    for text, side in texts.sides.items():
         is_population = text == spec.population or spec.pooling == "none"
         where = "" if is_population else " among the columns that vary"
-        learned[text] = _estimable(encoding, columns, where, spec), columns
-    terms = [_term_columns(t, *learned[t.columns], groupings, table) for t in spec.groups]
-    encoder = _encoder(table, sources, learned[spec.population][0], terms, groupings)
-    encoder = replace(encoder, offsets=tuple(_offset(f, found, own) for f in table.offsets))
+        made = factors.encoded(side)
+        learned[text] = _estimable(made, where, spec), made.X
+    terms = tuple(_term_columns(t, *learned[t.columns], groupings) for t in spec.groups)
+    return ModelColumns(texts, groupings, factors, learned, terms)
+
+
+def _design(made: ModelColumns, rows: CompleteRows) -> Design:
+    texts, spec, terms = made.texts, made.texts.spec, made.terms
+    encoder, X = _encoder(made), made.X
     names = tuple(n for piece in encoder.population for n in piece.names)
-    made = {id(encoding): columns for encoding, columns in learned.values()}
-    parts = [made[id(piece.encoding)][:, list(piece.columns)] for piece in encoder.population]
-    X = np.concatenate([np.zeros((len(own), 0)), *parts], axis=1)
-    groups = tuple(_group(groupings[f], terms, X, names) for f in _pooled(spec))
+    groups = tuple(_group(made.groupings[f], terms, X, names) for f in _pooled(spec))
     _check_distinct(groups)
+    frame = rows.part(texts.columns)
     design = Design(
         spec=spec,
-        y=y,
+        y=rows.response(texts.response),
         X=X,
         terms=names,
         groups=groups,
-        groupings=groupings,
-        rows=index,
-        frame=table.frame,
-        predictors=table.predictors,
+        groupings=made.groupings,
+        rows=frame.index,
+        frame=frame,
+        predictors=texts.predictors,
         notices=(
-            *table.notices,
-            *_dropped(learned, terms, spec),
-            *ordered_notices(table.factors, table.frame),
+            *rows.notices(texts.columns),
+            *_dropped(made.learned, terms, spec),
+            *ordered_notices(texts.factors, frame),
             *(n for t in terms for n in t.notices),
         ),
-        residual=tables.residual(table.frame, spec.residual),
-        offset=join(encoder.offsets, own, index).sum(axis=1) if spec.offsets else 0.0,
-        label=_label(data),
+        residual=tables.residual(frame, spec.residual),
+        offset=made.factors.joined(encoder.offsets).sum(axis=1) if spec.offsets else 0.0,
+        label=rows.label,
         dropped=encoder.population[0].encoding.dropped,
         encoder=encoder,
     )
@@ -140,15 +148,15 @@ def _build(table: _Table, data: Any) -> Design:
     return replace(design, notices=(*design.notices, *_group_notices(design)))
 
 
-def _check_size(table: _Table, found: Mapping[Factor, Sequence[Source]]) -> None:
+def _check_size(texts: ModelTexts, factors: EncodedFactors) -> None:
     """Raise where a side of the formula makes far too many columns; nothing is made yet."""
     categories = {
         factor: len(source.labels)
-        for factor, sources in found.items()
+        for factor, sources in factors.found.items()
         for source in sources
         if source.categories is not None
     }
-    for text, side in table.sides.items():
+    for text, side in texts.sides.items():
         made = count_columns(terms_of(side.pieces), side.has_constant, categories)
         if made > MOST_COLUMNS:
             several = sorted(categories, key=lambda f: -categories[f])[:3]
@@ -161,53 +169,22 @@ def _check_size(table: _Table, found: Mapping[Factor, Sequence[Source]]) -> None
             )
 
 
-def _encoder(
-    table: _Table,
-    sources: tuple[Source, ...],
-    whole: Encoding,
-    terms: Iterable[_TermColumns],
-    groupings: Mapping[str, Grouping],
-) -> Encoder:
+def _encoder(made: ModelColumns) -> Encoder:
     """What makes the same columns again from new data."""
-    terms = list(terms)
+    texts, terms = made.texts, made.terms
     return Encoder(
-        sources,
-        (Piece(whole, whole.kept), *(t.common for t in terms)),
-        {f: tuple(t.piece for t in terms if t.term.factor == f) for f in _pooled(table.spec)},
-        groupings,
-        table.made_of,
-        residual=table.spec.residual,
+        made.factors.sources,
+        made.population,
+        {f: tuple(t.piece for t in terms if t.term.factor == f) for f in _pooled(texts.spec)},
+        made.groupings,
+        texts.made_of,
+        tuple(map(made.factors.offset, texts.offsets)),
+        texts.spec.residual,
     )
 
 
 def _pooled(spec: Spec) -> tuple[str, ...]:
     return tuple(dict.fromkeys(t.factor for t in spec.groups))
-
-
-def _label(data: Any) -> str:
-    own = data.attrs.get("hierpool", {}) if isinstance(data, pd.DataFrame) else {}
-    return str(own.get("label", "")) if isinstance(own, Mapping) else ""
-
-
-def _read(spec: Spec, data: Any) -> _Table:
-    """The complete rows of the columns that the model needs."""
-    whole = tables.read_frame(data)
-    response = read_response(spec.response)
-    texts = dict.fromkeys([spec.population, *(t.columns for t in spec.groups)])
-    sides = {text: read_columns(text) for text in texts}
-    made_of = {f: tables.factor_columns(f, whole) for f in spec.factors}
-    offsets = tuple(read_offset(text) for text in spec.offsets)
-    table = _Table(spec, whole, response, offsets, sides, made_of, ())
-    group_columns = [c for columns in made_of.values() for c in columns]
-    residual = spec.residual.arguments.values()
-    wanted = dict.fromkeys([*response.columns, *table.predictors, *residual, *group_columns])
-    selected = tables.select(whole, wanted)
-    tables.check_factor_names(spec.factors)
-    numeric = [f for f in (response, *table.factors, *offsets) if f.kind != "category"]
-    check_no_unit_row(selected, [*(c for f in numeric for c in f.columns), *residual])
-    frame, dropped = drop_missing(selected, group_columns)
-    notices = (*dropped, *tables.unused_categories(frame), *alike_labels(frame))
-    return replace(table, frame=frame, notices=notices)
 
 
 def _check_response(design: Design) -> None:
@@ -231,34 +208,6 @@ def _check_response(design: Design) -> None:
             "be left to chance. Check the unit of the column",
             "known-se-too-small",
         )
-
-
-def _offset(factor: Factor, found: Mapping[Factor, list[Source]], own: pd.DataFrame) -> Piece:
-    """What makes the one column of an offset."""
-    return Piece(learn(Columns(False, (" + ", factor)), found, own, own.index)[0], (0,))
-
-
-def _response(table: _Table) -> np.ndarray:
-    """The response as numbers, shape (n,)."""
-    factor, frame = table.response, table.frame
-    for name in factor.columns:
-        if tables.kind_of(frame[name]) == "boolean":
-            raise DataError(
-                f"column {name!r} is true or false, and the response must be a number. "
-                f"To treat it as 0 and 1, write data[{name!r}] = data[{name!r}].astype(float)",
-                "boolean-response",
-            )
-        tables.to_numbers(frame[name], name, "the response")
-    found = find_sources([factor], frame)
-    own = model_frame(frame, found[factor])
-    _, y = learn(Columns(False, (" + ", factor)), found, own, frame.index)
-    if y.shape[1] != 1:
-        raise DataError(
-            f"the response {factor.text!r} makes {y.shape[1]} columns, and a model has one. Write "
-            "a column or a function with one value for each row",
-            "many-responses",
-        )
-    return y[:, 0]
 
 
 def _check_groups(spec: Spec, groupings: Mapping[str, Grouping]) -> None:
@@ -291,10 +240,10 @@ def _check_distinct(groups: Sequence[GroupDesign]) -> None:
             )
 
 
-def _check_group_predictors(table: _Table, found: Mapping[Factor, Iterable[Source]]) -> None:
+def _check_group_predictors(texts: ModelTexts, factors: EncodedFactors) -> None:
     """Raise where a group is a categorical predictor too."""
-    groups = {table.made_of[f] for f in _pooled(table.spec)}
-    for sources in found.values():
+    groups = {texts.made_of[f] for f in _pooled(texts.spec)}
+    for sources in factors.found.values():
         for source in sources:
             if source.categories is not None and (source.column,) in groups:
                 raise DataError(
@@ -305,14 +254,14 @@ def _check_group_predictors(table: _Table, found: Mapping[Factor, Iterable[Sourc
                 )
 
 
-def _estimable(encoding: Encoding, X: np.ndarray, where: str, spec: Spec) -> Encoding:
+def _estimable(made: EncodedText, where: str, spec: Spec) -> Encoding:
     """The encoding with what its rows can tell; an error where nothing is left to estimate.
 
     More columns than rows all stay where residual sds are known: their posterior is proper.
     """
-    names = encoding.names
+    encoding, X, names = made.encoding, made.X, made.encoding.names
     is_wide = not spec.residual.has_sigma and len(X) < len(names)
-    span = Span(tuple(range(len(names)))) if is_wide else Span.of(X)
+    span = Span(tuple(range(len(names)))) if is_wide else made.span
     twice = [n for i, n in enumerate(names) if n in names[:i]]
     if twice:
         raise DataError(
@@ -337,7 +286,7 @@ def _estimable(encoding: Encoding, X: np.ndarray, where: str, spec: Spec) -> Enc
 
 
 def _dropped(
-    learned: Mapping[str, tuple[Encoding, np.ndarray]], terms: Iterable[_TermColumns], spec: Spec
+    learned: Mapping[str, tuple[Encoding, np.ndarray]], terms: Iterable[TermColumns], spec: Spec
 ) -> Iterator[Finding]:
     """Say which columns are dropped, and why, of the population and of each bar."""
     population, pooled = learned[spec.population][0], spec.pooling != "none"
@@ -385,43 +334,42 @@ def _cause(column: np.ndarray, parts: list[str]) -> str:
 
 
 def _term_columns(
-    term: GroupTerm,
-    encoding: Encoding,
-    Z: np.ndarray,
-    groupings: Mapping[str, Grouping],
-    table: _Table,
-) -> _TermColumns:
-    """One group term; for no pooling, columns that no level can have as its own stay common."""
+    term: GroupTerm, encoding: Encoding, Z: np.ndarray, groupings: Mapping[str, Grouping]
+) -> TermColumns:
+    """Columns of one group term."""
+    grouping = groupings[term.factor]
+    if term.covariance == "none":
+        return _unpooled_columns(term, encoding, Z, grouping)
     whole = encoding
     if term.covariance == "uncorrelated":
         encoding = replace(encoding, span=Span.of_multiples(Z))
+    notices = [
+        _constant_within(encoding.names[k], term)
+        for k in encoding.kept
+        if encoding.names[k] != "Intercept" and _is_constant_within(Z[:, k], grouping)
+    ]
+    if term.covariance == "uncorrelated":
+        notices += _diagonal_factors(encoding, term)
+    piece = Piece(encoding, encoding.kept)
+    return TermColumns(term, piece, Z[:, list(piece.columns)], Piece(whole, ()), tuple(notices))
+
+
+def _unpooled_columns(
+    term: GroupTerm, encoding: Encoding, Z: np.ndarray, grouping: Grouping
+) -> TermColumns:
+    """Columns of no pooling; those that no level can have as its own stay common."""
     every = encoding.kept
-    grouping = groupings[term.factor]
     within = own_columns(Z[:, every], grouping.codes, grouping.n_levels)
     own = tuple(every[k] for k in within.columns)
-    chosen = own if term.covariance == "none" else every
-    common = Piece(whole, tuple(k for k in every if k not in chosen))
-    notices: list[Finding] = []
-    if term.covariance == "none":
-        if common.columns:
-            notices.append(_stay_common(common, term))
-        untold = zip(own, within.told.T, strict=True)
-        several = grouping.n_rows > 1
-        notices += [
-            _from_prior(grouping.levels[~told & several], encoding.names[k], term)
-            for k, told in untold
-            if (~told & several).any()
-        ]
-    else:
-        notices += [
-            _constant_within(encoding.names[k], term)
-            for k in every
-            if encoding.names[k] != "Intercept" and _is_constant_within(Z[:, k], grouping)
-        ]
-        if term.covariance == "uncorrelated":
-            notices += _diagonal_factors(encoding, term)
-    piece = Piece(encoding, chosen)
-    return _TermColumns(term, piece, Z[:, list(chosen)], common, tuple(notices))
+    common = Piece(encoding, tuple(k for k in every if k not in own))
+    notices = [_stay_common(common, term)] if common.columns else []
+    several = grouping.n_rows > 1
+    notices += [
+        _from_prior(grouping.levels[~told & several], encoding.names[k], term)
+        for k, told in zip(own, within.told.T, strict=True)
+        if (~told & several).any()
+    ]
+    return TermColumns(term, Piece(encoding, own), Z[:, list(own)], common, tuple(notices))
 
 
 def _diagonal_factors(encoding: Encoding, term: GroupTerm) -> list[Finding]:
@@ -471,7 +419,7 @@ def _constant_within(column: str, term: GroupTerm) -> Finding:
 
 
 def _group(
-    grouping: Grouping, terms: Iterable[_TermColumns], X: np.ndarray, population: tuple[str, ...]
+    grouping: Grouping, terms: Iterable[TermColumns], X: np.ndarray, population: tuple[str, ...]
 ) -> GroupDesign:
     """All columns that vary over one factor, a block for each term of the formula."""
     names: list[str] = []

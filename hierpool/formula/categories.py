@@ -22,17 +22,18 @@ from hierpool.core.findings import Finding
 from hierpool.formula import tables
 from hierpool.formula.category_coding import CategoryCoding, Label, typed
 from hierpool.formula.function_calls import Factor, quote
-from hierpool.formula.levels import levels_of
+from hierpool.formula.table_column import TableColumn
 
 MOST_CATEGORIES = 1000  # of one predictor; each is a dense column
 MOST_POLYNOMIALS = 20  # categories that are coded by polynomials: of more, digits are lost
 
 
-def categories_of(column: pd.Series[Any], name: str) -> pd.Index[Any]:
+def categories_of(column: TableColumn) -> pd.Index[Any]:
     """The categories of a predictor in their order; an error where they are one or far too many."""
-    if tables.kind_of(column) == "time":
-        tables.to_numbers(column, name, "a predictor")
-    levels, _ = levels_of(column, name)
+    name = column.name
+    if column.kind == "time":
+        tables.to_numbers(column.cells, name, "a predictor")
+    levels, _ = column.levels
     if len(levels) < 2:
         raise DataError(
             f"column {name!r} is {listed(levels)} in every row that is used, so it has no "

@@ -32,6 +32,7 @@ from hierpool.formula.function_calls import Factor, FactorKind, quote
 from hierpool.formula.functions import ELEMENTWISE, OFFSET
 from hierpool.formula.grammar import Columns
 from hierpool.formula.levels import read_levels
+from hierpool.formula.table_column import TableColumn
 from hierpool.formula.written_numbers import check_no_written_numbers
 
 _CONTEXT = {name: getattr(np, name) for name in ELEMENTWISE if name != "I"} | {OFFSET: np.asarray}
@@ -81,6 +82,14 @@ class Source:
                 "unseen-category",
             )
         return pd.Categorical.from_codes(codes, categories=self.categories)
+
+    def own_values(self, column: TableColumn) -> Any:
+        """The same for the rows that the model is made with, whose levels are known."""
+        if self.categories is None:
+            return tables.to_numbers(column.cells, self.column, "a predictor")
+        levels, codes = column.levels
+        place = self.categories.get_indexer(levels)
+        return pd.Categorical.from_codes(place[codes], categories=self.categories)
 
 
 @dataclass(frozen=True)
@@ -351,9 +360,11 @@ def model_frame(frame: pd.DataFrame, sources: Iterable[Source]) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.RangeIndex(len(frame)))
 
 
-def find_sources(factors: Iterable[Factor], frame: pd.DataFrame) -> dict[Factor, list[Source]]:
+def find_sources(
+    factors: Iterable[Factor], columns: Mapping[str, TableColumn]
+) -> dict[Factor, list[Source]]:
     """How each factor's columns are made, learned from the rows of the model."""
-    found = {f: [_source(f, name, frame) for name in f.columns] for f in factors}
+    found = {f: [_source(f, columns[name]) for name in f.columns] for f in factors}
     sources = list(dict.fromkeys(_Key.of(f, s) for f, several in found.items() for s in several))
     labels = [label for several in found.values() for s in several for label in s.labels]
     said = " ".join([*(f.text for f in found), *map(str, labels)])
@@ -380,17 +391,17 @@ class _Key:
         return cls(source.column, kind, factor.coding)
 
 
-def _source(factor: Factor, name: str, frame: pd.DataFrame) -> Source:
+def _source(factor: Factor, column: TableColumn) -> Source:
     """How a column is made; its key is yet to be chosen."""
-    column = frame[name]
+    name, kind, cells = column.name, column.kind, column.cells
     if factor.kind == "category":
-        categories = in_order(categories_of(column, name), factor.coding, name)
+        categories = in_order(categories_of(column), factor.coding, name)
         return Source("", name, quote(name, in_call=True), categories)
-    if factor.kind == "column" and tables.kind_of(column) in ("text", "mixed"):
-        check_no_written_numbers(column, name)
-    if factor.kind == "column" and tables.kind_of(column) in ("text", "category"):
-        return Source("", name, name, categories_of(column, name))
-    if factor.kind == "column" and tables.kind_of(column) == "mixed":
+    if factor.kind == "column" and kind in ("text", "mixed"):
+        check_no_written_numbers(cells, name)
+    if factor.kind == "column" and kind in ("text", "category"):
+        return Source("", name, name, categories_of(column))
+    if factor.kind == "column" and kind == "mixed":
         raise DataError(
             f"column {name!r} mixes numbers, text or other things, and a predictor is one or the "
             f"other. Write data[{name!r}] = data[{name!r}].astype(str) for categories, or "
@@ -398,7 +409,7 @@ def _source(factor: Factor, name: str, frame: pd.DataFrame) -> Source:
             "mixed-column",
         )
     user = "a predictor" if factor.kind == "column" else f"what stands in {factor.text}"
-    tables.to_numbers(column, name, user)
+    tables.to_numbers(cells, name, user)
     return Source("", name, name if factor.kind == "column" else quote(name, in_call=True))
 
 

@@ -12,32 +12,14 @@ import pandas as pd
 from hierpool.core.design import FactorPart, Grouping
 from hierpool.core.errors import DataError, listed
 from hierpool.core.label_matching import Place, as_known
-from hierpool.core.labels import plain_labels, shown_labels
+from hierpool.core.labels import plain_labels
+from hierpool.formula.table_column import TableColumn
 
 
-def levels_of(column: pd.Series[Any], name: str) -> tuple[pd.Index[Any], np.ndarray]:
-    """Levels in category order, else sorted, and the position of each row's level."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        used = column.cat.remove_unused_categories()
-        labels = shown_labels(plain_labels(used.cat.categories), name)
-        return labels, used.cat.codes.to_numpy(dtype=np.intp)
-    values = shown_labels(plain_labels(pd.Index(column)), name)
-    try:
-        codes, levels = pd.factorize(values, sort=True)
-    except TypeError as error:
-        raise DataError(
-            f"the values of column {name!r} cannot be told apart and sorted ({error}). Make them "
-            f"text: data[{name!r}] = data[{name!r}].astype(str)",
-            "unusable-levels",
-        ) from error
-    return levels, codes.astype(np.intp)
-
-
-def make_grouping(frame: pd.DataFrame, factor: str, columns: Sequence[str]) -> Grouping:
-    """Rows to levels of a factor; an error where there is one level only."""
-    parts = [levels_of(frame[c], c) for c in columns]
-    is_one = len(parts) == 1
-    grouping = Grouping(factor, *parts[0]) if is_one else _crossed(factor, columns, parts)
+def make_grouping(factor: str, columns: Sequence[TableColumn]) -> Grouping:
+    """Rows to levels of a factor of one or several columns; an error where there is one level only."""
+    is_one = len(columns) == 1
+    grouping = Grouping(factor, *columns[0].levels) if is_one else _crossed(factor, columns)
     if grouping.n_levels < 2:
         raise DataError(
             f"the group {factor!r} has one level only, {listed(grouping.levels)}, so there is "
@@ -47,10 +29,9 @@ def make_grouping(frame: pd.DataFrame, factor: str, columns: Sequence[str]) -> G
     return grouping
 
 
-def _crossed(
-    factor: str, columns: Sequence[str], parts: Sequence[tuple[pd.Index[Any], np.ndarray]]
-) -> Grouping:
+def _crossed(factor: str, columns: Sequence[TableColumn]) -> Grouping:
     """``a:b``: each pair that has rows is a level, called ``"a1:b1"``."""
+    parts = [column.levels for column in columns]
     sizes = [len(levels) for levels, _ in parts]
     if math.prod(sizes) > np.iinfo(np.intp).max:
         raise DataError(
@@ -61,7 +42,7 @@ def _crossed(
     present, codes = np.unique(flat, return_inverse=True)
     places = np.unravel_index(present, sizes)
     made_of = tuple(
-        FactorPart(column, labels, at)
+        FactorPart(column.name, labels, at)
         for column, (labels, _), at in zip(columns, parts, places, strict=True)
     )
     names = _joined([p.labels[p.places] for p in made_of])

@@ -10,7 +10,8 @@ import pandas as pd
 
 from hierpool.core.errors import DataError
 from hierpool.core.findings import Finding
-from hierpool.formula.tables import kind_of, rows_named
+from hierpool.formula.table_column import kind_of
+from hierpool.formula.tables import rows_named
 
 _MERGED = 0.5  # share of empty cells from which a column may come from merged cells
 

@@ -1,4 +1,4 @@
-"""Specs of the builders: complete pooling, no pooling, varying intercept, varying slope."""
+"""Specs of the builders: complete pooling, no pooling, varying intercept, varying slope; the ladder."""
 
 from __future__ import annotations
 
@@ -6,14 +6,45 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from hierpool.core.coding import Coding
+from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, FormulaError, nearest
 from hierpool.core.spec import GroupTerm, Spec
+from hierpool.formula.build import encode, model_columns
+from hierpool.formula.complete_rows import CompleteRows
 from hierpool.formula.parse import factor_text, make_spec, parse, read_columns, with_residuals
 
 
 def question(formula: str, weights: str | None = None, known_se: str | None = None) -> Spec:
     """A formula without bars, with what is known of its residuals: what the builders start from."""
     return with_residuals(_without_bars(formula), weights, known_se)
+
+
+def read_rows(formula: str | Spec, data: Any, group: str) -> CompleteRows:
+    """The rows of all models that the builders make of one question."""
+    return CompleteRows.from_table(varying_intercept_spec(formula, group), data)
+
+
+def ladder(formula: str | Spec, rows: CompleteRows, group: str) -> dict[str, Design]:
+    """The designs from one line for all to a line each, by name, in this order.
+
+    Without a predictor that varies within levels those with slopes are left out; so is that with
+    slopes only, where these make a constant, as those of a category without one do.
+    """
+    spec = _without_bars(formula)
+    specs = {
+        "complete_pooling": complete_pooling_spec(spec, group),
+        "varying_intercept": varying_intercept_spec(spec, group),
+    }
+    found = {name: encode(made, rows) for name, made in specs.items()}
+    if slopes_that_vary(spec, rows, group):
+        slopes_only = encode(varying_slope_spec(spec, rows, group, intercept=False), rows)
+        if not Coding.from_columns(slopes_only.groups[0].Z).has_constant:
+            found["varying_slope_only"] = slopes_only
+        uncorrelated = varying_slope_spec(spec, rows, group, correlated=False)
+        found["varying_slope_uncorrelated"] = encode(uncorrelated, rows)
+        found["varying_slope"] = encode(varying_slope_spec(spec, rows, group), rows)
+    return {**found, "no_pooling": encode(no_pooling_spec(spec, group), rows)}
 
 
 def complete_pooling_spec(formula: str | Spec, group: str | None = None) -> Spec:
@@ -41,7 +72,7 @@ def varying_intercept_spec(formula: str | Spec, group: str) -> Spec:
 
 def varying_slope_spec(
     formula: str | Spec,
-    data: Any,
+    rows: CompleteRows,
     group: str,
     slopes: str | Sequence[str] | None = None,
     correlated: bool = True,
@@ -53,8 +84,8 @@ def varying_slope_spec(
     ----------
     formula
         Response and predictors, no bars.
-    data
-        Read only to find the terms that vary within levels and to know the terms by name.
+    rows
+        They say which terms vary within levels.
     group
         Column of the group.
     slopes
@@ -64,7 +95,7 @@ def varying_slope_spec(
         Which of the three it is.
     """
     spec, group = _without_bars(formula), _group_name(group)
-    terms, varying = _terms(spec, data, group)
+    terms, varying = _terms(spec, rows, group)
     chosen = _chosen(slopes, terms) if slopes is not None else varying
     if not chosen:
         what = f"no predictor of {spec.formula!r} varies within a level of {group!r}"
@@ -79,9 +110,9 @@ def varying_slope_spec(
     )
 
 
-def slopes_that_vary(formula: str | Spec, data: Any, group: str) -> tuple[str, ...]:
+def slopes_that_vary(formula: str | Spec, rows: CompleteRows, group: str) -> tuple[str, ...]:
     """Terms of a formula that vary within at least one level, the constant left out."""
-    return _terms(_without_bars(formula), data, _group_name(group))[1]
+    return _terms(_without_bars(formula), rows, _group_name(group))[1]
 
 
 def _without_bars(formula: str | Spec) -> Spec:
@@ -111,14 +142,11 @@ def _with_term(spec: Spec, term: GroupTerm) -> Spec:
     return replace(made, residual=spec.residual)
 
 
-def _terms(spec: Spec, data: Any, group: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _terms(spec: Spec, rows: CompleteRows, group: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Every term of the formula but the constant, and those that vary within levels."""
-    from hierpool.formula.build import build_design  # formulaic is slow to import
-
-    design = build_design(no_pooling_spec(spec, group), data)
-    (piece,) = design.encoder.groups[group]
-    terms = [(text, columns) for text, columns in piece.encoding.terms if text != "1"]
-    varying = tuple(text for text, columns in terms if set(columns) & set(piece.columns))
+    (found,) = model_columns(no_pooling_spec(spec, group), rows).terms
+    terms = [(text, columns) for text, columns in found.piece.encoding.terms if text != "1"]
+    varying = tuple(text for text, columns in terms if set(columns) & set(found.piece.columns))
     return tuple(text for text, _ in terms), varying
 
 

@@ -6,8 +6,8 @@ Columns are named in every message, and rows by the user's own index.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
 import narwhals.stable.v1 as nw
 import numpy as np
@@ -20,24 +20,10 @@ from hierpool.core.spec import ResidualStructure, ResidualTerm
 from hierpool.formula.column_types import check_text, objects, plain_type
 from hierpool.formula.function_calls import quote
 from hierpool.formula.parse import split_factor
+from hierpool.formula.table_column import ColumnKind, TableColumn, kind_of
 from hierpool.formula.written_numbers import fail_not_number
 
-Kind = Literal["number", "boolean", "text", "category", "time", "mixed"]
 LEAST, LARGEST = 1e-50, 1e50  # between which the largest value of a column has to lie
-_OBJECTS: dict[str, Kind] = {
-    "string": "text",
-    "boolean": "boolean",
-    "integer": "number",
-    "floating": "number",
-    "mixed-integer-float": "number",
-    "decimal": "number",
-    "empty": "number",
-    "datetime": "time",
-    "datetime64": "time",
-    "date": "time",
-    "timedelta": "time",
-    "period": "time",
-}
 
 
 def read_frame(data: Any) -> pd.DataFrame:
@@ -139,27 +125,9 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFKC", name).strip()
 
 
-def factor_columns(factor: str, table: pd.DataFrame) -> tuple[str, ...]:
+def factor_columns(factor: str, names: Collection[str]) -> tuple[str, ...]:
     """Columns that a factor is made of: itself, or ``a`` and ``b`` for ``a:b``."""
-    return (factor,) if factor in [str(c) for c in table.columns] else split_factor(factor)
-
-
-def kind_of(column: pd.Series[Any]) -> Kind:
-    """What a column holds, whatever its dtype."""
-    dtype = column.dtype
-    if isinstance(dtype, pd.CategoricalDtype):
-        return "category"
-    if pd.api.types.is_bool_dtype(dtype):
-        return "boolean"
-    if pd.api.types.is_complex_dtype(dtype):
-        return "mixed"
-    if pd.api.types.is_numeric_dtype(dtype):
-        return "number"
-    if pd.api.types.is_datetime64_any_dtype(dtype) or isinstance(dtype, pd.PeriodDtype):
-        return "time"
-    if pd.api.types.is_timedelta64_dtype(dtype):
-        return "time"
-    return _OBJECTS.get(pd.api.types.infer_dtype(column, skipna=True), "mixed")
+    return (factor,) if factor in names else split_factor(factor)
 
 
 def rows_named(labels: Iterable[object]) -> str:
@@ -237,7 +205,7 @@ def residual(frame: pd.DataFrame, term: ResidualTerm) -> Residual:
     return Residual(term, to_positive(frame[term.column], term.column, term.structure))
 
 
-def _fail_not_number(column: pd.Series[Any], name: str, kind: Kind, role: str) -> None:
+def _fail_not_number(column: pd.Series[Any], name: str, kind: ColumnKind, role: str) -> None:
     if kind == "time":
         typed = f"data[{name!r}]"
         raise DataError(
@@ -248,18 +216,17 @@ def _fail_not_number(column: pd.Series[Any], name: str, kind: Kind, role: str) -
     fail_not_number(column, name, role)
 
 
-def unused_categories(frame: pd.DataFrame) -> tuple[Finding, ...]:
-    """A note for each categorical column with categories that have no rows."""
-    found = []
-    for name, column in frame.items():
-        if not isinstance(column.dtype, pd.CategoricalDtype):
-            continue
-        unused = list(column.cat.categories.difference(pd.Index(column.unique()), sort=False))
-        if unused:
-            several = f"{len(unused)} categories" if len(unused) > 1 else "one category"
-            text = f"{several} of {name!r} left out, for want of rows: {listed(unused)}"
-            found.append(Finding("unused-categories", "note", text))
-    return tuple(found)
+def unused_categories(column: TableColumn) -> tuple[Finding, ...]:
+    """A note for a categorical column with categories that have no rows."""
+    cells, name = column.cells, column.name
+    if not isinstance(cells.dtype, pd.CategoricalDtype):
+        return ()
+    unused = list(cells.cat.categories.difference(pd.Index(cells.unique()), sort=False))
+    if not unused:
+        return ()
+    several = f"{len(unused)} categories" if len(unused) > 1 else "one category"
+    text = f"{several} of {name!r} left out, for want of rows: {listed(unused)}"
+    return (Finding("unused-categories", "note", text),)
 
 
 def check_factor_names(factors: Iterable[str]) -> None:

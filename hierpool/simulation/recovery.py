@@ -24,12 +24,16 @@ from hierpool.bayes.run import is_integrable
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.printable import one_line, printable
-from hierpool.core.spec import Spec
 from hierpool.core.threads import in_threads
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
-from hierpool.formula.build import build_design
-from hierpool.formula.pooling import complete_pooling_spec, no_pooling_spec, question
+from hierpool.formula.build import encode
+from hierpool.formula.pooling import (
+    complete_pooling_spec,
+    no_pooling_spec,
+    question,
+    read_rows,
+)
 from hierpool.model import Model
 from hierpool.reml import estimate
 from hierpool.simulation.calibration import (
@@ -321,8 +325,9 @@ def _estimators(model: Model) -> dict[str, Estimator]:
     group = design.groups[0]
     spec = design.spec
     columns = replace(question(f"{spec.response} ~ {spec.without_bars}"), residual=spec.residual)
-    complete = _sibling(design, complete_pooling_spec(columns, group.factor))
-    own = _sibling(design, no_pooling_spec(columns, group.factor))
+    rows = read_rows(columns, design.frame, group.factor)
+    complete = encode(complete_pooling_spec(columns, group.factor), rows)
+    own = encode(no_pooling_spec(columns, group.factor), rows)
     common = ModelPriors(model.priors.response, model.priors.sigma, model.priors.population)
     return {
         "no_pooling": lambda y, seed: _drawn(own, default_priors(own), y, seed, group.terms),
@@ -330,10 +335,6 @@ def _estimators(model: Model) -> dict[str, Estimator]:
         "partial_pooling": lambda y, seed: _drawn(design, model.priors, y, seed, group.terms),
         "blup": lambda y, seed: _blup(replace(design, y=y)),
     }
-
-
-def _sibling(design: Design, spec: Spec) -> Design:
-    return build_design(spec, design.frame)
 
 
 def _drawn(

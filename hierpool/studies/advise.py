@@ -13,7 +13,6 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from hierpool.bayes import choose
-from hierpool.bayes.priors.model_priors import default_priors
 from hierpool.checks.advice import NEEDED_BELOW, Advice, Step, candidates, format_p
 from hierpool.checks.residuals.every import judged
 from hierpool.core.design import Design
@@ -23,6 +22,7 @@ from hierpool.core.spec import GroupTerm
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.formula import neighbours, pooling
+from hierpool.formula.complete_rows import CompleteRows
 from hierpool.formula.function_calls import quote
 from hierpool.formula.parse import factor_text, split_factor
 from hierpool.model import Model
@@ -32,7 +32,6 @@ from hierpool.studies.candidates import (
     Change,
     compared,
     likelihood_ratio,
-    model_of,
 )
 
 DRAWS = 500  # of each chain of the models that are tried
@@ -161,10 +160,10 @@ def _given(about: Any) -> tuple[Model, dict[str, PosteriorFit], int | None]:
     if isinstance(about, Model):
         return about, {}, None
     if isinstance(about, PosteriorFit):
-        model = model_of(about.design, about.priors)
+        model = Model.from_design(about.design, about.priors)
         return model, {model.formula: about}, int(about.info.get("seed", 0))
     if isinstance(about, LikelihoodFit):
-        return model_of(about.design, default_priors(about.design)), {}, None
+        return Model.from_design(about.design), {}, None
     if isinstance(about, Studied):
         pooled = [m for m in about.models.values() if m.design.spec.pooling == "partial"]
         fits = {about.models[name].formula: fit for name, fit in about.fits.items()}
@@ -205,7 +204,7 @@ def _next(bench: CandidateSet, here: CandidateFit) -> list[Change]:
     """What can be taken from a model next, the accepted way first."""
     design = here.design
     if design.spec.pooling == "none":
-        return [_pooled(design)]
+        return [_pooled(design, bench.rows)]
     added = _contributions(here)
     factors = sorted(
         (g.factor for g in design.groups),
@@ -230,15 +229,14 @@ def _next(bench: CandidateSet, here: CandidateFit) -> list[Change]:
     return [Change(spec, words, factor=factor, share=share)]
 
 
-def _pooled(design: Design) -> Change:
+def _pooled(design: Design, rows: CompleteRows) -> Change:
     """Partial pooling in place of none."""
     (term,) = design.spec.groups
     right = " + ".join([term.columns, *design.spec.offsets])
     question = pooling.question(f"{design.spec.response} ~ {right}")
     plain = replace(question, residual=design.spec.residual)
-    varying = pooling.slopes_that_vary(plain, design.frame, term.factor)
-    if varying:
-        spec = pooling.varying_slope_spec(plain, design.frame, term.factor)
+    if pooling.slopes_that_vary(plain, rows, term.factor):
+        spec = pooling.varying_slope_spec(plain, rows, term.factor)
     else:
         spec = pooling.varying_intercept_spec(plain, term.factor)
     return Change(spec, f"coefficients of each {term.factor} that share nothing")
@@ -316,7 +314,7 @@ def _richer(bench: CandidateSet, given: CandidateFit, codes: set[str]) -> list[S
             design = bench.design(change.spec, change.frame)
             if _size(design) <= _size(given.design):  # its column was dropped: nothing new
                 continue
-            larger = model_of(design, bench.priors(design))
+            larger = Model.from_design(design, bench.priors(design))
             same = design.terms == given.design.terms
             pair = (given.blup, larger.reml()) if same else (given.ml, larger.ml())
             enough = ASKED_BELOW if change.code in codes else NEEDED_BELOW / len(additions)

@@ -25,21 +25,14 @@ from hierpool.core.errors import ComparisonError, FitError, HierpoolError, Unsup
 from hierpool.core.spec import Spec
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
-from hierpool.formula.build import build_design
+from hierpool.formula.build import build_design, encode
+from hierpool.formula.complete_rows import CompleteRows
 from hierpool.model import Model, fitted
 from hierpool.reml import likelihood_ratio as ratio
 from hierpool.reml import nesting
 from hierpool.reml.criterion import Method
 
 CHAINS = 4  # of the models that are tried
-
-
-def model_of(design: Design, priors: ModelPriors) -> Model:
-    """The model of a design with these priors."""
-    model = object.__new__(Model)
-    object.__setattr__(model, "design", design)
-    object.__setattr__(model, "priors", priors)
-    return model
 
 
 @dataclass(frozen=True)
@@ -111,16 +104,21 @@ class CandidateSet:
         except HierpoolError as error:
             self.skipped[spec.formula] = error.message.split(". ")[0].rstrip(".")
 
+    @cached_property
+    def rows(self) -> CompleteRows:
+        """The rows of the given model, for all that need no other columns."""
+        return CompleteRows.from_table(self.given.design.spec, self.given.design.frame)
+
     def design(self, spec: Spec, frame: pd.DataFrame | None = None) -> Design:
         """The rows of the given model in the columns of another."""
-        made = build_design(spec, self.given.design.frame if frame is None else frame)
+        made = encode(spec, self.rows) if frame is None else build_design(spec, frame)
         return replace(made, label=self.given.design.label)
 
     def tried(self, design: Design) -> CandidateFit:
         """A model fitted by REML and, where it can be afforded, with its posterior."""
         name = design.spec.formula
         if name not in self.every:
-            model = model_of(design, self.priors(design))
+            model = Model.from_design(design, self.priors(design))
             self.every[name] = CandidateFit(model, model.reml(), self._posterior(model))
         return self.every[name]
 

@@ -13,6 +13,7 @@ from hierpool.formula.parse import parse
 from hierpool.formula.pooling import (
     complete_pooling_spec,
     no_pooling_spec,
+    read_rows,
     slopes_that_vary,
     varying_intercept_spec,
     varying_slope_spec,
@@ -36,7 +37,7 @@ DATA = pd.DataFrame(
 
 
 def slope(formula="volume ~ time", group="boar", **arguments):
-    return varying_slope_spec(formula, DATA, group, **arguments)
+    return varying_slope_spec(formula, read_rows(formula, DATA, group), group, **arguments)
 
 
 def test_complete_pooling_has_no_group_terms():
@@ -76,7 +77,8 @@ def test_varying_intercept_is_the_formula_it_stands_for():
 def test_varying_slope_is_the_formula_it_stands_for(arguments, formula):
     data = DATA.assign(volume=np.exp(DATA["volume"]))
     arguments = {"formula": "volume ~ time", **arguments}
-    spec = varying_slope_spec(data=data, group="boar", **arguments)
+    rows = read_rows(arguments["formula"], data, "boar")
+    spec = varying_slope_spec(rows=rows, group="boar", **arguments)
     assert spec.formula == formula
     assert parse(spec.formula) == spec
 
@@ -95,9 +97,9 @@ def test_varying_slope_is_the_formula_it_stands_for(arguments, formula):
     ],
 )
 def test_terms_that_say_something_new_within_levels_vary(right, vary):
-    spec = slope(f"volume ~ {right}")
+    spec, rows = slope(f"volume ~ {right}"), read_rows(f"volume ~ {right}", DATA, "boar")
     assert spec.groups == (GroupTerm(f"1 + {vary}", "boar"),)
-    assert slopes_that_vary(f"volume ~ {right}", DATA, "boar") == tuple(vary.split(" + ")) or (
+    assert slopes_that_vary(f"volume ~ {right}", rows, "boar") == tuple(vary.split(" + ")) or (
         "**" in vary
     )
 
@@ -135,7 +137,7 @@ def test_group_with_spaces_is_written_in_backticks():
         complete_pooling_spec,
         lambda f: no_pooling_spec(f, "boar"),
         lambda f: varying_intercept_spec(f, "boar"),
-        lambda f: varying_slope_spec(f, DATA, "boar"),
+        lambda f: slope(f),
     ],
 )
 def test_bar_in_a_builder_is_refused(build):
