@@ -123,7 +123,7 @@ def summary(
     """
     data = values.to_dataset(name="v")
     kind = rcParams["stats.ci_kind"]
-    probability = float(rcParams["stats.ci_prob"] if prob is None else prob)
+    probability = interval_probability(prob)
     bounds = (azs.hdi if kind == "hdi" else azs.eti)(data, prob=probability)["v"]
     sampled = ("chain", "draw")
     flat = values.transpose(*sampled, ...).to_numpy()
@@ -144,11 +144,16 @@ def summary(
     return table
 
 
+def interval_probability(prob: float | None = None) -> float:
+    """The probability of intervals; None: that of ArviZ's rcParams."""
+    return float(rcParams["stats.ci_prob"] if prob is None else prob)
+
+
 def normal_interval(
     estimate: np.ndarray, se: np.ndarray, prob: float | None = None
 ) -> dict[str, np.ndarray]:
     """Bounds ``ci89_lb`` and ``ci89_ub`` of normal intervals; probability from ArviZ's rcParams."""
-    probability = float(rcParams["stats.ci_prob"] if prob is None else prob)
+    probability = interval_probability(prob)
     reach = float(special.ndtri(0.5 + probability / 2)) * se
     name = f"ci{100 * probability:g}"
     return {f"{name}_lb": estimate - reach, f"{name}_ub": estimate + reach}

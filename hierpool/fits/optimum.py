@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from hierpool.fits.shared import (
 )
 from hierpool.formula.contrasts import type_three
 from hierpool.reml import inference, intervals
+from hierpool.reml.f_tests import Uncertainty
 
 if TYPE_CHECKING:
     from hierpool.answers.new_data import Kind, Levels
@@ -131,6 +132,34 @@ class LikelihoodFit:
                 "no-terms",
             )
         return inference.anova(self.design, self.estimate, type_three(self.design), df)
+
+    @cached_property
+    def _tests(self) -> tuple[str, Uncertainty]:
+        return inference.usual(self.design, self.estimate)
+
+    @property
+    def df_method(self) -> str:
+        """How marginal means, slopes and contrasts of this fit are tested.
+
+        "Kenward-Roger" for REML, "Satterthwaite" for ML and where the former would need a table
+        that is too large, "residual" for least squares, "normal" where residual sds are known and
+        nothing else is estimated.
+        """
+        return self._tests[0]
+
+    def covariance(self) -> np.ndarray:
+        """Shape (p, p): covariance of the fixed effects, adjusted where ``df_method`` does so."""
+        return self._tests[1].covariance
+
+    def degrees_of_freedom(self, combinations: np.ndarray) -> np.ndarray:
+        """Shape (m,): df of t tests of combinations (m, p) of the fixed effects, by ``df_method``.
+
+        NaN where a combination is zero.
+        """
+        how, beta = self._tests[1], self.estimate.beta
+        return np.array(
+            [how.test(L[None], beta).den_df if L.any() else np.nan for L in combinations]
+        )
 
     def confint(
         self,

@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -319,6 +320,25 @@ class Encoder:
         beyond = _beyond(self.population[:1], own, frame.index)
         missed = {f: _beyond(p, own, frame.index) for f, p in varying.items()}
         return EncodedRows(X, Z, codes, labels, frame.index, offset, varied, beyond, missed)
+
+    @cached_property
+    def nested(self) -> dict[str, tuple[str, ...]]:
+        """Category -> those it is nested in: it stands in no term of the population without them.
+
+        ``site/plot`` nests plot in site, as ``a + a:b`` nests b in a.
+        """
+        columns = {quote(s.column): s.column for s in self.sources if s.categories is not None}
+        texts = [text.split(":") for text, _ in self.population[0].encoding.terms]
+        terms = [{columns[p] for p in text if p in columns} for text in texts]
+        found = {}
+        for name in columns.values():
+            own = [t for t in terms if name in t]
+            beside = set.intersection(*own) - {name} if own else set()
+            # a:b alone nests neither in the other
+            outer = [p for p in beside if any(p in t and name not in t for t in terms)]
+            if outer:
+                found[name] = tuple(sorted(outer))
+        return found
 
     def sum_coded(self, frame: pd.DataFrame) -> np.ndarray:
         """The first piece of the population with categories that sum to zero, shape (n, p).

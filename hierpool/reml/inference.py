@@ -12,7 +12,7 @@ from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, nearest
 from hierpool.core.results import Estimate, root_of_diagonal
 from hierpool.reml.f_tests import FTest, Plain, Uncertainty, quantile, two_sided
-from hierpool.reml.kenward_roger import KenwardRoger
+from hierpool.reml.kenward_roger import KenwardRoger, is_too_large
 from hierpool.reml.satterthwaite import Satterthwaite
 
 Df = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
@@ -72,6 +72,22 @@ def uncertainty(design: Design, estimate: Estimate, df: Df) -> Uncertainty:
     if df == "kenward-roger":
         return KenwardRoger.from_estimate(design, estimate)
     return Satterthwaite.from_estimate(design, estimate)
+
+
+def usual(design: Design, estimate: Estimate) -> tuple[str, Uncertainty]:
+    """The one choice for means, slopes and contrasts of a fit, by name, and how sure it is.
+
+    Kenward and Roger's for REML where it can be had, else Satterthwaite's; residual df for least
+    squares.
+    """
+    if estimate.method == "least squares":
+        df = residual_df(design, estimate)
+        return "normal" if np.isinf(df) else "residual", Plain(estimate.beta_covariance, df)
+    if not len(estimate.beta):
+        return "normal", Plain(estimate.beta_covariance, np.inf)
+    if estimate.method == "REML" and not is_too_large(design):
+        return "Kenward-Roger", KenwardRoger.from_estimate(design, estimate)
+    return "Satterthwaite", Satterthwaite.from_estimate(design, estimate)
 
 
 def residual_df(design: Design, estimate: Estimate) -> float:

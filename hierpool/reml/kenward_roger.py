@@ -269,14 +269,23 @@ def _check(design: Design, estimate: Estimate) -> None:
             "model.reml(), or df='satterthwaite'.",
             "kenward-roger-needs-reml",
         )
-    columns = sum(len(g.terms) * g.grouping.n_levels for g in design.groups)
-    if len(design.groups) > 1 and columns > LARGEST:
+    if is_too_large(design):
+        columns = _n_random_effects(design)
         raise UnsupportedModelError(
             f"{design.spec.formula} has {columns} coefficients of levels; with several factors "
             f"Kenward and Roger's method takes at most {LARGEST}, since it needs a dense table of "
             "all pairs. Use df='satterthwaite': with so many levels the two agree.",
             "kenward-roger-too-large",
         )
+
+
+def is_too_large(design: Design) -> bool:
+    """Whether the table of all pairs of random effects of several factors would be too large."""
+    return len(design.groups) > 1 and _n_random_effects(design) > LARGEST
+
+
+def _n_random_effects(design: Design) -> int:
+    return sum(len(g.terms) * g.grouping.n_levels for g in design.groups)
 
 
 def _several(solved: object) -> SeveralFactorsAlgebra:

@@ -1,0 +1,119 @@
+"""Marginal means: expected values for categories or numbers, averaged over what else there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpool.answers.adjustment import Adjust, choose_adjust
+from hierpool.answers.arguments import check_probability, is_posterior
+from hierpool.answers.effects_table import EffectsTable
+from hierpool.answers.linear_predictors import Groups, Held, LinearPredictors
+from hierpool.answers.reference_grid import Grid, Weights, make_grid, names_of
+from hierpool.answers.response_scale import ResponseScale, Scale
+from hierpool.answers.summarised import Asked, of_optimum, of_posterior
+from hierpool.answers.told import Told
+from hierpool.core.errors import ArgumentError
+
+
+def marginal_means(
+    fit: Any,
+    what: str | Sequence[str],
+    *,
+    by: str | Sequence[str] | None = None,
+    at: Mapping[str, Any] | None = None,
+    weights: Weights = "equal",
+    groups: Groups = "average",
+    adjust: Adjust = "none",
+    scale: Scale = "response",
+    prob: float | None = None,
+) -> pd.DataFrame:
+    """Expected values of the response for each category of a predictor, the others averaged.
+
+    Parameters
+    ----------
+    fit
+        A ``PosteriorFit`` or a ``LikelihoodFit``.
+    what
+        A predictor, ``"Treatment"``, or several for all their combinations,
+        ``["Treatment", "sex"]``. A number has a mean at each value that ``at=`` gives.
+    by
+        Predictors whose values make groups of rows: a mean for each category in each of them.
+    at
+        Values of predictors, ``{"age": 14}``; several of one in ``what`` or ``by``,
+        ``{"age": [8, 11, 14]}``.
+    weights
+        How the other predictors are averaged. ``"equal"``, as in emmeans: each combination of
+        their categories counts alike, numbers are at their mean over the rows (a number with two
+        values counts as a category). ``"observed"``, as in marginaleffects: over the rows of the
+        fit, with ``what`` put in place of what they have; in a group of ``by``, over its own rows.
+    groups
+        Where the groups of the model stand. ``"average"``: a group whose deviations are zero.
+        ``{"boar": "b7"}``: this one, others at their average. ``"new"``: averaged over all groups
+        that the population could send; it differs from ``"average"`` only where the response was
+        transformed and is back-transformed.
+    adjust
+        Of REML, ML and least squares ``"none"`` or ``"holm"`` (p values; intervals are
+        Bonferroni's, as in emmeans). Of a posterior ``"none"`` or ``"simultaneous"``: intervals
+        that all hold together with the probability, within each group of ``by``.
+    scale
+        ``"response"``: in the units that were measured. With log(y), log2, log10, log1p or sqrt
+        on the left side of the formula the means are averaged as they are modelled, then
+        back-transformed, as ``type="response"`` in emmeans; those of a logarithm are geometric
+        means. Any other left side stands as it is. ``"linear"``: as the left side has it.
+    prob
+        Probability of the interval; None: that of ArviZ's rcParams.
+
+    Returns
+    -------
+    DataFrame
+        Index: the predictors of ``by`` and ``what``. Of a posterior ``mean``, ``median``, ``sd``,
+        interval. Of a LikelihoodFit ``estimate``, ``se``, ``df``, interval, ``t`` and ``p`` of
+        the hypothesis that the mean is zero on the linear scale; df are Kenward and Roger's for
+        REML where they can be had, else Satterthwaite's (``fit.df_method``), and infinite for a
+        single group, whose standard errors take the standard deviations for known. The head of
+        the printed table and its ``attrs`` say all this. A mean that is not estimable is NaN, with
+        a finding.
+
+    Raises
+    ------
+    NotEstimableError
+        None of the means is estimable.
+
+    References
+    ----------
+    Searle, Speed, Milliken (1980), The American Statistician 34, 216-221.
+    """
+    posterior = is_posterior(fit, "marginal_means")
+    check_probability(prob)
+    adjust, to = choose_adjust(adjust, posterior, "other"), ResponseScale.of(fit.design, scale)
+    shown, outer = names_of(what), names_of(by)
+    if not shown:
+        raise ArgumentError("marginal_means() needs the name of a predictor", "bad-grid")
+    grid = make_grid(fit.design, shown, outer, at, weights)
+    held = Held.of(fit.design, groups)
+    linear = LinearPredictors.of_means(held, grid)
+    asked = Asked(key_index(grid.keys), linear, families(grid, outer))
+    table = (of_posterior if posterior else of_optimum)(fit, asked, to, adjust, prob)
+    told = Told(fit, asked, to, adjust, weights, ("marginal mean", "marginal means"))
+    measured = "geometric means of" if to.has_ratios else "means of"
+    title = f"Marginal {measured} {to.measured} by {', '.join(map(str, shown))}"
+    return EffectsTable.of(table, [title, *told.lines(at)], told.findings(), **told.attrs)
+
+
+def key_index(keys: pd.DataFrame) -> pd.Index[Any]:
+    """What tells cells apart, as an index."""
+    if keys.shape[1] == 1:
+        return pd.Index(keys.iloc[:, 0], name=keys.columns[0])
+    return pd.MultiIndex.from_frame(keys)
+
+
+def families(grid: Grid, by: Iterable[str]) -> np.ndarray:
+    """Shape (cells,): number of each cell's group of ``by``."""
+    columns = list(by)
+    if not columns:
+        return np.zeros(len(grid.keys), dtype=int)
+    return grid.keys.groupby(columns, sort=False, observed=True).ngroup().to_numpy()

@@ -1,0 +1,241 @@
+"""Linear predictors of a fit as tables: of draws, or of estimates with their degrees of freedom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hierpool.algebra.mixed_model_equations import Combinations, Henderson
+from hierpool.answers import coefficient_draws
+from hierpool.answers.adjustment import Adjust, adjusted, simultaneous
+from hierpool.answers.linear_predictors import LinearPredictors
+from hierpool.answers.response_scale import ResponseScale
+from hierpool.draws.summary import interval_probability, summary
+
+KNOWN_VARIANCES = "normal, the standard deviations taken for known"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a table has a row for, as linear predictors and what is made of them.
+
+    Attributes
+    ----------
+    index
+        Of the table.
+    linear
+        m linear predictors, one a row.
+    means
+        Of slopes in the units of the response: the linear predictors at which they are taken.
+    family
+        Shape (m,): rows with the same number are adjusted together.
+    n_means
+        How many means the rows of a family compare.
+    is_difference
+        Whether rows are tested against zero, as slopes and contrasts are.
+    """
+
+    index: pd.Index[Any]
+    linear: LinearPredictors
+    family: np.ndarray
+    n_means: int = 0
+    means: LinearPredictors | None = None
+    is_difference: bool = False
+
+    @property
+    def is_estimable(self) -> np.ndarray:
+        """Shape (m,)."""
+        return self.linear.beyond.is_estimable
+
+
+def of_posterior(
+    fit: Any, asked: Asked, scale: ResponseScale, adjust: Adjust, prob: float | None
+) -> pd.DataFrame:
+    """Mean, median, sd and interval of every row; of differences the probability of their sign."""
+    linear = combined_draws(fit, asked.linear.combinations) + asked.linear.offset
+    values = linear
+    if scale.back is not None:
+        values = _back_transformed(fit, asked, scale, linear)
+    shaped = xr.DataArray(values.reshape(*fit.n_draws, -1), dims=("chain", "draw", "row"))
+    table = summary(shaped, diagnostics=False, prob=prob)
+    if scale.back is None:
+        means = coefficient_draws.means(fit, asked.linear.combinations)
+        table["mean"] = means + asked.linear.offset
+    if adjust == "simultaneous":
+        table = _with_simultaneous(table, values, asked.family, interval_probability(prob))
+    if asked.is_difference:
+        sides = [side.mean(axis=0) for side in (linear > 0, linear < 0)]
+        table["p_direction"] = np.maximum(*sides)
+    table[~asked.is_estimable] = np.nan
+    return table.set_axis(asked.index, axis=0)
+
+
+def combined_draws(fit: Any, t: Combinations) -> np.ndarray:
+    """Shape (K, m): draws of combinations of coefficients."""
+    out = coefficient_draws.beta_draws(fit) @ t.X.T
+    for group, part in zip(fit.design.groups, t.parts, strict=True):
+        if not len(part.which):
+            continue
+        levels, place = np.unique(part.levels, return_inverse=True)
+        own = coefficient_draws.level_draws(fit, group, levels)
+        for e, i in enumerate(part.which):
+            out[:, i] += own[:, place[e]] @ part.weights[e]
+    return np.asarray(out)
+
+
+def _back_transformed(
+    fit: Any, asked: Asked, scale: ResponseScale, linear: np.ndarray
+) -> np.ndarray:
+    back = scale.back
+    assert back is not None
+    if asked.means is not None:  # a slope: chain rule
+        at = combined_draws(fit, asked.means.combinations) + asked.means.offset
+        return np.asarray(back.first(at) * linear)
+    if not asked.linear.held.is_new:
+        return back.inverse(linear)
+    variance = np.zeros(linear.shape)
+    for group, Z in zip(fit.design.groups, asked.linear.Z, strict=True):
+        root = coefficient_draws.spread_roots(fit, group)
+        variance += np.square(np.einsum("mq,kqr->kmr", Z, root)).sum(axis=2)
+    return back.mean(linear, variance)
+
+
+def _with_simultaneous(
+    table: pd.DataFrame, values: np.ndarray, family: np.ndarray, prob: float
+) -> pd.DataFrame:
+    """The table with bounds that hold together in the place of those of single rows."""
+    low, high = np.empty(len(table)), np.empty(len(table))
+    for own in (np.flatnonzero(family == f) for f in np.unique(family)):
+        low[own], high[own] = simultaneous(values[:, own], prob)
+    name = f"ci{100 * prob:g}"
+    return table[["mean", "median", "sd"]].assign(**{f"{name}_lb": low, f"{name}_ub": high})
+
+
+def of_optimum(
+    fit: Any, asked: Asked, scale: ResponseScale, adjust: Adjust, prob: float | None
+) -> pd.DataFrame:
+    """Estimate, standard error, df, interval, t and p of every row.
+
+    On the scale of the response estimates and intervals are transformed and standard errors follow
+    from the delta method; t and p are those of the linear scale, but for slopes.
+    """
+    linear, test = asked.linear, _Optimum.of(fit, asked.linear)
+    estimate, back = test.value(linear), scale.back
+    factor = np.ones(len(linear))
+    if asked.means is not None and back is not None:  # a slope: chain rule, and the delta method
+        at = test.value(asked.means)
+        first, second = back.first(at), back.second(at)
+        gradient = _sum(linear, asked.means, first, second * estimate)
+        estimate, linear, back = first * estimate, gradient, None
+    se, df = test.se(linear), test.df(linear)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = np.where(asked.is_estimable & (se > 0), estimate / se, np.nan)
+    p, reach = np.full(len(t), np.nan), np.full(len(t), np.nan)
+    for own in (np.flatnonzero(asked.family == f) for f in np.unique(asked.family)):
+        together = test.correlation(linear, own) if adjust == "dunnett" else None
+        p[own], reach[own] = adjusted(
+            adjust, t[own], df[own], interval_probability(prob), asked.n_means, together
+        )
+    low, high = estimate - reach * se, estimate + reach * se
+    if back is not None:
+        move, slope = _moved(fit, asked, scale)
+        factor = np.abs(slope(estimate))
+        estimate, low, high = move(estimate), move(low), move(high)
+    name = f"ci{100 * interval_probability(prob):g}"
+    columns = {"estimate": estimate, "se": factor * se, "df": df}
+    columns |= {f"{name}_lb": low, f"{name}_ub": high, "t": t, "p": p}
+    table = pd.DataFrame(columns, index=asked.index)
+    table[~asked.is_estimable] = np.nan
+    return table
+
+
+def _moved(
+    fit: Any, asked: Asked, scale: ResponseScale
+) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+    """The way to the response's scale, averaged over new groups where they are asked, and its slope."""
+    back = scale.back
+    assert back is not None
+    if not asked.linear.held.is_new:
+        return back.inverse, back.first
+    equations = Henderson(fit.design, fit.estimate)
+    variance = np.zeros(len(asked.linear))
+    for k, Z in enumerate(asked.linear.Z):
+        variance = variance + equations.between(k, Z)
+    return (
+        lambda eta: back.mean(eta, variance),
+        lambda eta: back.slope_of_mean(eta, variance),
+    )
+
+
+def _sum(
+    one: LinearPredictors, other: LinearPredictors, a: np.ndarray, b: np.ndarray
+) -> LinearPredictors:
+    """a times the first plus b times the second, row by row."""
+    parts = zip(one.Z, other.Z, strict=True)
+    return LinearPredictors(
+        one.held,
+        a[:, None] * one.X + b[:, None] * other.X,
+        a * one.offset + b * other.offset,
+        tuple(a[:, None] * u + b[:, None] * v for u, v in parts),
+        one.beyond,
+    )
+
+
+@dataclass(frozen=True)
+class _Optimum:
+    """How sure an optimum is of linear predictors."""
+
+    fit: Any
+    equations: Henderson | None
+
+    @classmethod
+    def of(cls, fit: Any, linear: LinearPredictors) -> _Optimum:
+        """By the tests of the fixed effects; by Henderson's equations where levels take part."""
+        has_levels = any(level is not None for level in linear.held.levels)
+        return cls(fit, Henderson(fit.design, fit.estimate) if has_levels else None)
+
+    def value(self, linear: LinearPredictors) -> np.ndarray:
+        """Shape (m,): estimates."""
+        if self.equations is not None:
+            return self.equations.value(linear.combinations) + linear.offset
+        return np.asarray(linear.X @ self.fit.estimate.beta + linear.offset)
+
+    def se(self, linear: LinearPredictors) -> np.ndarray:
+        """Shape (m,): standard errors."""
+        if self.equations is not None:
+            return np.sqrt(self.equations.variance(linear.combinations))
+        variance = np.einsum("mp,pr,mr->m", linear.X, self.fit.covariance(), linear.X)
+        return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
+
+    def df(self, linear: LinearPredictors) -> np.ndarray:
+        """Shape (m,): degrees of freedom, infinite for normal tests; NaN for what is zero."""
+        if self.equations is not None:
+            return np.full(len(linear), np.inf)
+        return np.asarray(self.fit.degrees_of_freedom(linear.X))
+
+    def correlation(self, linear: LinearPredictors, rows: np.ndarray) -> np.ndarray:
+        """Shape (m, m): of the estimates of some rows."""
+        if self.equations is None:
+            X = linear.X[rows]
+            covariance = X @ self.fit.covariance() @ X.T
+        else:
+            covariance = _polarised(self.equations, linear, rows)
+        sd = np.sqrt(np.maximum(np.diag(covariance), np.finfo(float).tiny))
+        return np.asarray(covariance / np.outer(sd, sd))
+
+
+def _polarised(equations: Henderson, linear: LinearPredictors, rows: np.ndarray) -> np.ndarray:
+    """Covariance of some rows from variances of their sums."""
+    m = len(rows)
+    chosen = np.eye(len(linear))[rows]
+    one, other = np.triu_indices(m)
+    sums = equations.variance(linear.combined(chosen[one] + chosen[other]).combinations)
+    own = equations.variance(linear.combined(chosen).combinations)
+    out = np.zeros((m, m))
+    out[one, other] = (sums - own[one] - own[other]) / 2
+    return np.asarray(out + np.triu(out, 1).T)

@@ -1,0 +1,117 @@
+"""What a table of effects says of itself: how it was made, and which rows have no answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hierpool.answers.adjustment import Adjust
+from hierpool.answers.reference_grid import Weights, names_of
+from hierpool.answers.response_scale import ResponseScale
+from hierpool.answers.summarised import KNOWN_VARIANCES, Asked
+from hierpool.core.errors import listed
+from hierpool.core.findings import Finding
+
+_ADJUSTED = {
+    "tukey": "Tukey",
+    "dunnett": "Dunnett",
+    "holm": "Holm (p values), Bonferroni (intervals)",
+    "simultaneous": "simultaneous intervals",
+    "none": "not adjusted",
+}
+_ADVICE = (
+    "Ask for other values, hold what they interact with at values that the data have beside them, "
+    "at={...}, or leave the term of the dropped column out of the formula"
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """How a table was made.
+
+    Attributes
+    ----------
+    fit, asked, scale, adjust, weights
+        What it was made of.
+    what
+        What a row is called, and several.
+    """
+
+    fit: Any
+    asked: Asked
+    scale: ResponseScale
+    adjust: Adjust
+    weights: Weights
+    what: tuple[str, str]
+
+    @property
+    def df_method(self) -> str:
+        """Name of the degrees of freedom; empty for a posterior."""
+        if hasattr(self.fit, "draws"):
+            return ""
+        has_levels = any(k is not None for k in self.asked.linear.held.levels)
+        return KNOWN_VARIANCES if has_levels else str(self.fit.df_method)
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        """The same in single words, for ``attrs``."""
+        held = self.asked.linear.held
+        return {
+            "df_method": self.df_method,
+            "adjust": self.adjust,
+            "weights": self.weights,
+            "groups": held.words,
+            "scale": "linear" if self.scale.back is None else "response",
+        }
+
+    def lines(self, at: Mapping[str, Any] | None) -> Iterator[str]:
+        """The lines under the title of the printed table."""
+        held = [f"{name} = {', '.join(map(str, names_of(v)))}" for name, v in (at or {}).items()]
+        yield "; ".join(
+            filter(
+                None,
+                [
+                    "equal weights, numbers at their mean"
+                    if self.weights == "equal"
+                    else "averaged over the rows of the fit",
+                    f"at {', '.join(held)}" if held else "",
+                    self.asked.linear.held.words,
+                ],
+            )
+        )
+        if self.scale.back is not None:
+            yield f"back-transformed from {self.scale.response}"
+        n = np.bincount(self.asked.family)
+        several = f" for {n.max()} rows at a time" if self.adjust != "none" else ""
+        how = f"{_ADJUSTED[self.adjust]}{several}"
+        if self.df_method:
+            known = self.df_method == KNOWN_VARIANCES
+            yield f"{self.df_method if known else f'df: {self.df_method}'}; {how}"
+        else:
+            yield f"posterior draws; {how}"
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Which rows are not estimable; an error where none is."""
+        beyond, index = self.asked.linear.beyond, self.asked.index
+        bad = np.flatnonzero(~beyond.is_estimable)
+        if not len(bad):
+            return ()
+        if len(bad) == len(index):
+            beyond.check(_labels(index), self.what, _ADVICE)
+        needed = beyond.is_needed[bad].any(axis=0)
+        names = [t for t, is_needed in zip(beyond.terms, needed, strict=True) if is_needed]
+        one = len(bad) == 1
+        text = (
+            f"{self.what[not one]} {listed(_labels(index)[i] for i in bad)} "
+            f"{'is' if one else 'are'} not estimable: the data say nothing of "
+            f"{'the dropped column' if len(names) == 1 else 'the dropped columns'} {listed(names)}."
+        )
+        return (Finding("row-not-estimable", "warning", text, f"{_ADVICE}."),)
+
+
+def _labels(index: Any) -> list[str]:
+    """Labels of rows as one would say them."""
+    return [", ".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in index]
