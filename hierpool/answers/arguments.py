@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 
@@ -14,18 +14,6 @@ from hierpool.core.errors import (
     listed,
     nearest,
 )
-
-
-def is_posterior(fit: Any, function: str) -> bool:
-    """Whether it is a posterior; an error where it is no fit at all."""
-    if hasattr(fit, "draws"):
-        return True
-    if not hasattr(fit, "estimate") or not hasattr(fit, "design"):
-        raise ArgumentError(
-            f"{function}() takes a fit, model.fit() or model.reml(); given: {type(fit).__name__}.",
-            "fit-needed",
-        )
-    return False
 
 
 def check_probability(prob: object) -> None:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import numpy as np
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.mixed_model_equations import Combinations
 from hierpool.algebra.one_factor import OneFactor
 from hierpool.core.design import GroupDesign
 
 
-def flat(fit: Any, name: str) -> np.ndarray:
+def flat(fit: IntegratedPosterior, name: str) -> np.ndarray:
     """Shape (K, ...): draws of one variable."""
     values = fit.variable(name).to_numpy()
     return values.reshape(-1, *values.shape[2:])
 
 
-def beta_draws(fit: Any) -> np.ndarray:
+def beta_draws(fit: IntegratedPosterior) -> np.ndarray:
     """Shape (K, p): draws of the population coefficients."""
     return flat(fit, "beta") if fit.design.terms else np.zeros((int(np.prod(fit.n_draws)), 0))
 
 
-def level_draws(fit: Any, group: GroupDesign, levels: np.ndarray) -> np.ndarray:
+def level_draws(fit: IntegratedPosterior, group: GroupDesign, levels: np.ndarray) -> np.ndarray:
     """Shape (K, levels, q): deviations of some levels (positions), own coefficients of no pooling.
 
     Levels that are too many to keep are drawn when they are asked for, each the same every time.
@@ -46,7 +46,7 @@ def level_draws(fit: Any, group: GroupDesign, levels: np.ndarray) -> np.ndarray:
     return out
 
 
-def means(fit: Any, asked: Combinations) -> np.ndarray:
+def means(fit: IntegratedPosterior, asked: Combinations) -> np.ndarray:
     """Shape (m,): posterior means of combinations of coefficients, as in ``fit.fitted()``."""
     of = fit.posterior_means
     out = asked.X @ of["beta"] if fit.design.terms else np.zeros(len(asked.X))
@@ -56,12 +56,12 @@ def means(fit: Any, asked: Combinations) -> np.ndarray:
     return np.asarray(out)
 
 
-def keeps_levels(fit: Any) -> bool:
+def keeps_levels(fit: IntegratedPosterior) -> bool:
     """Whether the levels' draws are stored."""
     return fit.info.get("levels") != "on request"
 
 
-def spread_roots(fit: Any, group: GroupDesign) -> np.ndarray:
+def spread_roots(fit: IntegratedPosterior, group: GroupDesign) -> np.ndarray:
     """Shape (K, q, q): roots of the covariance of a level's deviations, singular or not."""
     sd = flat(fit, f"sd_{group.factor}")
     if not group.has_correlation:

@@ -9,16 +9,18 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.mixed_model_equations import Henderson
 from hierpool.answers import coefficient_draws
-from hierpool.answers.arguments import check_probability, is_posterior
+from hierpool.answers.arguments import check_probability
 from hierpool.answers.contrast_spec import Compared, Of, read
 from hierpool.answers.estimates import estimates
+from hierpool.core.fitted import Optimum, Posterior, check_fit
 from hierpool.draws.summary import summary
 
 
 def contrast(
-    fit: Any,
+    fit: IntegratedPosterior | Optimum,
     what: str | Mapping[Any, Any],
     levels: Sequence[Any] | Mapping[Any, float] | None = None,
     *,
@@ -62,10 +64,10 @@ def contrast(
         joint prediction error variance (Henderson's equations), the standard deviations of the
         model taken for known.
     """
-    posterior = is_posterior(fit, "contrast")
+    check_fit(fit, "contrast")
     check_probability(prob)
     asked = read(fit.design, what, levels, term, at, of)
-    if posterior:
+    if isinstance(fit, Posterior):
         values = xr.DataArray(
             _draws(fit, asked).reshape(*fit.n_draws, -1), dims=("chain", "draw", "contrast")
         )
@@ -81,7 +83,7 @@ def contrast(
     return table.set_axis(asked.index, axis=0)
 
 
-def _draws(fit: Any, asked: Compared) -> np.ndarray:
+def _draws(fit: IntegratedPosterior, asked: Compared) -> np.ndarray:
     """Shape (K, m): draws of the combinations."""
     t = asked.combinations
     out = coefficient_draws.beta_draws(fit) @ t.X.T + asked.constant

@@ -11,11 +11,12 @@ import pandas as pd
 from hierpool.algebra.mixed_model_equations import Henderson
 from hierpool.answers.arguments import check_probability
 from hierpool.answers.new_data import Kind, Levels, read_rows
+from hierpool.core.fitted import Optimum
 from hierpool.draws.summary import normal_interval
 
 
 def predict(
-    fit: Any,
+    fit: Optimum,
     data: Any,
     levels: Levels | Mapping[str, Levels],
     kind: Kind,

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers import coefficient_draws
 from hierpool.answers.arguments import check_probability, check_seed
 from hierpool.answers.new_data import FactorRows, Kind, Levels, NewRows, read_rows
@@ -21,7 +22,7 @@ _BLOCK_NUMBERS = 4_000_000  # draws x rows at once
 
 
 def predict_draws(
-    fit: Any,
+    fit: IntegratedPosterior,
     data: Any = None,
     levels: Levels | Mapping[str, Levels] = "known",
     kind: Kind = "mean",
@@ -40,7 +41,7 @@ def predict_draws(
 
 
 def predict(
-    fit: Any,
+    fit: IntegratedPosterior,
     data: Any,
     levels: Levels | Mapping[str, Levels],
     kind: Kind,
@@ -62,7 +63,7 @@ def predict(
     return table.sort_index().assign(mean=mean).set_axis(rows.index, axis=0)
 
 
-def _seed(fit: Any, seed: int | None) -> int:
+def _seed(fit: IntegratedPosterior, seed: int | None) -> int:
     return int(fit.info.get("seed", 0)) if seed is None else check_seed(seed)
 
 
@@ -70,7 +71,7 @@ def _seed(fit: Any, seed: int | None) -> int:
 class _Asked:
     """Rows to be predicted from a posterior."""
 
-    fit: Any
+    fit: IntegratedPosterior
     rows: NewRows
     kind: Kind
     seed: int

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers import coefficient_draws
 from hierpool.answers.arguments import (
     check_probability,
     check_top,
     choose_group,
     choose_terms,
-    is_posterior,
 )
 from hierpool.core.design import GroupDesign
 from hierpool.core.errors import ArgumentError, listed
+from hierpool.core.fitted import Posterior, check_fit
 from hierpool.core.results import level_index
 from hierpool.draws.summary import summary
 
@@ -26,7 +25,7 @@ _LEVELS_AT_ONCE = 4096
 
 
 def ranks(
-    fit: Any,
+    fit: IntegratedPosterior,
     factor: str | None = None,
     *,
     term: str | None = None,
@@ -62,12 +61,7 @@ def ranks(
         being among the ``top`` best; the column adds up to ``top``. With more than 5e7 draws times
         levels every m-th draw is used.
     """
-    if not is_posterior(fit, "ranks"):
-        raise ArgumentError(
-            "ranks(fit) reads draws of a posterior: pass model.fit(). The order of BLUPs is "
-            "fit.blup().sort_values('estimate'), and says nothing of its uncertainty.",
-            "posterior-needed",
-        )
+    _check_posterior(fit)
     check_probability(prob)
     group = choose_group(fit.design, factor)
     if term is None and len(group.terms) > 1:
@@ -95,7 +89,17 @@ def ranks(
     return table.sort_values("mean_rank", kind="stable")
 
 
-def _coefficients(fit: Any, group: GroupDesign, k: int) -> np.ndarray:
+def _check_posterior(fit: object) -> None:
+    check_fit(fit, "ranks")
+    if not isinstance(fit, Posterior):
+        raise ArgumentError(
+            "ranks(fit) reads draws of a posterior: pass model.fit(). The order of BLUPs is "
+            "fit.blup().sort_values('estimate'), and says nothing of its uncertainty.",
+            "posterior-needed",
+        )
+
+
+def _coefficients(fit: IntegratedPosterior, group: GroupDesign, k: int) -> np.ndarray:
     """Shape (chains, draws, J): one coefficient of every level."""
     n_chains, n_draws = fit.n_draws
     J, at = group.grouping.n_levels, group.population[k]

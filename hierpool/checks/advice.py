@@ -33,6 +33,7 @@ import numpy as np
 import pandas as pd
 
 from hierpool.core.findings import Findings
+from hierpool.core.fitted import Optimum, Posterior
 from hierpool.core.printable import one_line, printable
 from hierpool.core.text import capital, joined, short
 
@@ -263,8 +264,8 @@ class Advice:
     steps: tuple[Step, ...]
     candidates: tuple[str, ...]
     models: Mapping[str, Any]
-    fits: Mapping[str, Any]
-    blups: Mapping[str, Any]
+    fits: Mapping[str, Posterior]
+    blups: Mapping[str, Optimum]
     scores: Mapping[str, Mapping[str, Any]]
     findings: Findings = field(default_factory=Findings)
     notes: tuple[str, ...] = ()

@@ -127,7 +127,7 @@ class MissingPackageError(HierpoolError, ImportError):
 class FitError(HierpoolError, RuntimeError):
     """A fit that must not be trusted. ``error.fit`` carries it, so that nothing is lost."""
 
-    def __init__(self, message: str, code: str, fit: Any = None) -> None:
+    def __init__(self, message: str, code: str, fit: object = None) -> None:
         super().__init__(message, code)
         self.fit = fit
 

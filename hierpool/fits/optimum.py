@@ -39,6 +39,7 @@ from hierpool.reml.f_tests import Uncertainty
 
 if TYPE_CHECKING:
     from hierpool.answers.new_data import Kind, Levels
+    from hierpool.core.fitted import Optimum
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,6 +111,23 @@ class LikelihoodFit:
         Kenward, Roger (1997), Biometrics 53, 983-997.
         """
         return inference.coefficients(self.design, self.estimate, df, level)
+
+    def covariance(self, df: inference.Df = "satterthwaite") -> np.ndarray:
+        """Shape (p, p): error covariance of the fixed effects; ``df`` as in ``fixed_effects``.
+
+        Kenward and Roger's method adjusts it upwards, no other does.
+        """
+        return inference.uncertainty(self.design, self.estimate, df).covariance
+
+    def degrees_of_freedom(
+        self, combinations: np.ndarray, df: inference.Df = "satterthwaite"
+    ) -> np.ndarray:
+        """Shape (m,): degrees of freedom of combinations (m, p) of the fixed effects.
+
+        ``df`` as in ``fixed_effects``. NaN where a coefficient that is needed is not estimable.
+        """
+        how = inference.uncertainty(self.design, self.estimate, df)
+        return inference.degrees_of_freedom(how, self.estimate.beta, combinations)
 
     def anova(self, df: inference.Df = "satterthwaite") -> pd.DataFrame:
         """Type III F tests of the terms of the formula: ``num_df``, ``den_df``, ``F``, ``p``.
@@ -394,3 +412,7 @@ class LikelihoodFit:
 
     def _repr_html_(self) -> str:
         return as_html(repr(self).split("\n\n", 1)[0], self._titled_tables)
+
+
+if TYPE_CHECKING:  # what the floors below ask of an optimum, this one answers
+    _protocol: type[Optimum] = LikelihoodFit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,7 +43,9 @@ from hierpool.fits.shared import (
 if TYPE_CHECKING:
     from os import PathLike
 
+    from hierpool.algebra.integrated_posterior import IntegratedPosterior
     from hierpool.answers.new_data import Kind, Levels
+    from hierpool.checks.findings.boundary import WithPriors
 
 
 AFFORDABLE = 4e10  # operations that a question to a posterior may take
@@ -141,6 +143,11 @@ class PosteriorFit:
         """Chains and draws per chain."""
         sizes = self.draws["posterior"].sizes
         return sizes["chain"], sizes["draw"]
+
+    def every(self, step: int) -> PosteriorFit:
+        """The fit with every so-many-th draw of each chain."""
+        fewer = self.draws.isel(draw=slice(None, None, step), missing_dims="ignore")
+        return replace(self, draws=fewer)
 
     def conditional_means(self) -> dict[str, np.ndarray]:
         """E[coefficients | y, theta] of every draw of theta: ``beta``, ``u``, ``coef``.
@@ -728,3 +735,7 @@ def _expected(design: Design, coefficients: Mapping[str, np.ndarray]) -> np.ndar
         levels = coefficients[f"{'u' if group.is_pooled else 'coef'}_{group.factor}"]
         out = out + np.einsum("nq,...nq->...n", group.Z, levels[..., group.grouping.codes, :])
     return np.asarray(out + design.offset)
+
+
+if TYPE_CHECKING:  # what the floors below ask of a posterior, this one answers
+    _protocols: tuple[type[IntegratedPosterior], type[WithPriors]] = (PosteriorFit, PosteriorFit)

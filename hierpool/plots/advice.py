@@ -43,7 +43,7 @@ def advice(advice: Advice) -> Picture:
     DataError
         Nothing was tried, or nothing could be scored by leave-one-out.
     """
-    check_drawable(advice, "table", "path(hp.advise(model.fit()))")
+    check_drawable(advice, Advice, "path(hp.advise(model.fit()))")
     table = advice.table.iloc[1:]
     if not len(table) or table["row_diff"].isna().all():
         raise DataError(

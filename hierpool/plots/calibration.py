@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from hierpool.draws.uniformity import BAND
@@ -13,12 +14,37 @@ from hierpool.plots.sheet.lines import check_drawable
 from hierpool.plots.sheet.style import FAINT, INK, NONE, PANEL, PARTIAL, RULE, styled
 from hierpool.plots.sheet.texts import elided_apart
 
-if TYPE_CHECKING:
-    from hierpool.simulation.calibration import Calibration
-
 _COLUMNS = 3
 _PANEL_HEIGHT = 1.15
 _ACROSS = 0.55  # inches between panels for the numbers of the axes
+
+
+@runtime_checkable
+class Calibration(Protocol):
+    """What ``hp.calibrate`` found, as far as it is drawn."""
+
+    @property
+    def formula(self) -> str:
+        """The model."""
+
+    @property
+    def ranks(self) -> pd.DataFrame:
+        """Rank of the true value among the draws, simulations x quantities."""
+
+    @property
+    def n_draws(self) -> int:
+        """Draws that it is ranked among."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Of each quantity, whether it stays ``inside`` the band."""
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+
+    def band(self) -> pd.DataFrame:
+        """Band of the ranks of a calibrated posterior: ``rank``, ``lower``, ``upper``."""
 
 
 def calibration(calibrated: Calibration) -> Picture:
@@ -32,7 +58,7 @@ def calibration(calibrated: Calibration) -> Picture:
     calibrated
         What ``hp.calibrate(model)`` gave.
     """
-    check_drawable(calibrated, "ranks", "calibration(hp.calibrate(model))")
+    check_drawable(calibrated, Calibration, "calibration(hp.calibrate(model))")
     names = list(calibrated.ranks.columns)
     columns = min(_COLUMNS, len(names))
     rows = -(-len(names) // columns)

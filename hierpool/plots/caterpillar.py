@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from hierpool.core.fitted import Fit
 from hierpool.plots.sheet.layout import settle, sheet, titled
 from hierpool.plots.sheet.level_rows import LevelRows, add_panels, guide, level_rows
 from hierpool.plots.sheet.lines import check_drawable
@@ -21,13 +22,6 @@ from hierpool.plots.sheet.tables import LevelTable, find_interval, read_levels
 
 _PROBABILITY = 0.89  # ArviZ's; used only where the posterior's table has no interval
 _BESIDE = 0.17
-
-
-class HasRandomEffects(Protocol):
-    """A fit with a table of its levels' deviations."""
-
-    def random_effects(self) -> pd.DataFrame:
-        """The table."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +51,8 @@ class Estimates:
 
 
 def caterpillar(
-    posterior: pd.DataFrame | HasRandomEffects,
-    blup: pd.DataFrame | HasRandomEffects | None = None,
+    posterior: pd.DataFrame | Fit,
+    blup: pd.DataFrame | Fit | None = None,
     *,
     factor: str | None = None,
     terms: str | Sequence[str] | None = None,
@@ -105,10 +99,10 @@ def caterpillar(
     return figure
 
 
-def _table(source: pd.DataFrame | HasRandomEffects) -> pd.DataFrame:
+def _table(source: pd.DataFrame | Fit) -> pd.DataFrame:
     if isinstance(source, pd.DataFrame):
         return source
-    check_drawable(source, "random_effects", "caterpillar(model.fit(), model.reml())")
+    check_drawable(source, Fit, "caterpillar(model.fit(), model.reml())")
     return source.random_effects()
 
 

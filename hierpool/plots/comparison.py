@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hierpool.core.errors import DataError, listed
+from hierpool.core.fitted import Posterior
 from hierpool.plots.sheet.layout import Picture, dress, settle, sheet, titled
 from hierpool.plots.sheet.lines import check_fits_by_name
 from hierpool.plots.sheet.style import INK, MUTED, PARTIAL, RULE, SMALL, TINY, styled
@@ -20,7 +21,7 @@ _MOST = 150
 
 
 def comparison(
-    table: pd.DataFrame | Mapping[str, Any],
+    table: pd.DataFrame | Mapping[str, Posterior],
     *,
     left_out: str = "row",
     response: str = "",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.core.errors import ArgumentError, DataError, listed
+from hierpool.core.fitted import Fit, Optimum
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import Picture, settle, sheet, titled
 from hierpool.plots.sheet.level_rows import LevelRows, add_panels, guide, level_rows
@@ -25,7 +26,12 @@ _COOK = "Cook's distance"
 
 
 def influence(
-    table: Any, *, factor: str | None = None, most: int = _MOST, response: str = "", label: str = ""
+    table: pd.DataFrame | IntegratedPosterior | Optimum,
+    *,
+    factor: str | None = None,
+    most: int = _MOST,
+    response: str = "",
+    label: str = "",
 ) -> Figure:
     """Levels whose absence would move the fixed effects most: a panel a coefficient, and Cook's distance.
 
@@ -55,7 +61,7 @@ def influence(
         from hierpool.checks.residuals.influence import influence as influences
 
         fit = table
-        line.check_drawable(fit, "design", "influence(model.reml())")
+        line.check_drawable(fit, Fit, "influence(model.reml())")
         table = influences(fit, line.choose_grouping(fit.design, factor).factor)
         response, label = response or fit.design.spec.response, label or fit.design.label
     if "pareto_k" in table.columns:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hierpool.core.errors import ComparisonError, listed
+from hierpool.core.fitted import Posterior
 from hierpool.plots.comparison import read_scores
 from hierpool.plots.sheet.layout import WIDTH, Picture, dress, settle, sheet, titled
 from hierpool.plots.sheet.lines import check_fits_by_name
@@ -34,7 +35,7 @@ _NAME_WIDTH = 1.7
 
 
 def ladder(
-    by_row: pd.DataFrame | Mapping[str, Any],
+    by_row: pd.DataFrame | Mapping[str, Posterior],
     by_group: pd.DataFrame | None = None,
     *,
     order: Sequence[str] | None = None,

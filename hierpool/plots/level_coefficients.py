@@ -13,9 +13,11 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.checks.levels.shrinkage import shrinkage
-from hierpool.core.design import GroupDesign
+from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import UnsupportedModelError
+from hierpool.core.fitted import Fit, Optimum, Posterior
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import (
     WIDTH,
@@ -81,7 +83,10 @@ class Pairs:
 
 
 def level_coefficients(
-    fit: Any, *, factor: str | None = None, terms: Sequence[str] | None = None
+    fit: IntegratedPosterior | Optimum,
+    *,
+    factor: str | None = None,
+    terms: Sequence[str] | None = None,
 ) -> Figure:
     """Intercept against slope of every level, with ellipses; a plane for each pair of terms.
 
@@ -120,7 +125,7 @@ def level_coefficients(
         return _draw(pairs, title)
 
 
-def _group(design: Any, factor: str | None) -> GroupDesign:
+def _group(design: Design, factor: str | None) -> GroupDesign:
     if factor is not None:
         line.choose_grouping(design, factor)
         for group in design.groups:
@@ -129,7 +134,7 @@ def _group(design: Any, factor: str | None) -> GroupDesign:
     return max(design.groups, key=lambda group: len(group.terms) >= 2)
 
 
-def _read(fit: Any, group: GroupDesign, levels: LevelTable) -> Pairs:
+def _read(fit: Fit, group: GroupDesign, levels: LevelTable) -> Pairs:
     at = np.array([group.terms.index(t) for t in levels.terms])
     means, covariances = fit.coefficient_moments(group.factor)
     center = levels.wide("population").iloc[0].to_numpy(dtype=float)
@@ -141,7 +146,7 @@ def _read(fit: Any, group: GroupDesign, levels: LevelTable) -> Pairs:
             if ("corr", *pair) in value.index:
                 corr[i, j] = corr[j, i] = float(np.nan_to_num(value["corr", pair[0], pair[1]]))
     sd = np.array([float(value["sd", t, ""]) for t in levels.terms])
-    what = "posterior" if isinstance(fit, line.Drawn) else "standard error"
+    what = "posterior" if isinstance(fit, Posterior) else "standard error"
     covariances = covariances[:, at[:, None], at]
     return Pairs(levels, means[:, at], covariances, center, corr * np.outer(sd, sd), what)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -12,6 +10,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from hierpool.core.errors import DataError
+from hierpool.core.fitted import Posterior
 from hierpool.draws.uniformity import BAND, UniformRanks, uniform_ranks
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import WIDTH, dress, settle, sheet, titled, write_axis_labels
@@ -22,7 +21,12 @@ _HEIGHT = 2.3
 _RARE = 0.01
 
 
-def loo_pit(fit: Any, *, response: str = "", label: str = "") -> Figure:
+def loo_pit(
+    fit: Posterior | xr.DataArray | pd.Series | np.ndarray | list[float],
+    *,
+    response: str = "",
+    label: str = "",
+) -> Figure:
     """Where each row falls in the distribution predicted for it from all others.
 
     Left, the share of rows below each probability, less that probability: a line that leaves the

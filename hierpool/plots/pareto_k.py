@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hierpool.core.design import Design, Grouping
+from hierpool.core.fitted import Posterior
 from hierpool.core.text import capital
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import (
@@ -72,7 +73,7 @@ class Left:
         return above[np.argsort(-self.k[above], kind="stable")]
 
 
-def pareto_k(fit: Any, *, factor: str | None = None) -> Figure:
+def pareto_k(fit: Posterior, *, factor: str | None = None) -> Figure:
     """Pareto k of every row left out and of every level left out, against their threshold.
 
     A high k is no fault of the model by itself: leaving that row or level out changes the
@@ -94,7 +95,7 @@ def pareto_k(fit: Any, *, factor: str | None = None) -> Figure:
         A fit that has no draws, or whose coefficients cannot be integrated out.
     """
     line.check_has_draws(fit, "pareto_k(fit)")
-    design: Design = fit.design
+    design = fit.design
     known = bool(design.groupings) or factor is not None
     grouping = line.choose_grouping(design, factor) if known else None
     panels = [_rows(fit, grouping)]
@@ -104,7 +105,7 @@ def pareto_k(fit: Any, *, factor: str | None = None) -> Figure:
         return _draw(panels, design, grouping)
 
 
-def _rows(fit: Any, grouping: Grouping | None) -> Left:
+def _rows(fit: Posterior, grouping: Grouping | None) -> Left:
     score, design = fit.loo(exact=False), fit.design
     labels = [f"row {v}" for v in design.rows]
     if grouping is None:
@@ -122,7 +123,7 @@ def _rows(fit: Any, grouping: Grouping | None) -> Left:
     return Left("one row left out", places, *_of(score, labels))
 
 
-def _levels(fit: Any, grouping: Grouping) -> Left:
+def _levels(fit: Posterior, grouping: Grouping) -> Left:
     score = fit.loo(by=grouping.factor, exact=False)
     places = np.arange(grouping.n_levels, dtype=float)
     title = f"all rows of one level of {grouping.factor} left out"

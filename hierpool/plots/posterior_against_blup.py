@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
+from hierpool.core.fitted import Optimum, Posterior
 from hierpool.plots.sheet.layout import (
     WIDTH,
     Picture,
@@ -40,8 +42,8 @@ _MOST_COLUMNS = 3
 
 
 def posterior_against_blup(
-    table: Any,
-    reml: Any = None,
+    table: pd.DataFrame | IntegratedPosterior,
+    reml: Optimum | None = None,
     *,
     factor: str | None = None,
     terms: str | Sequence[str] | None = None,
@@ -68,7 +70,10 @@ def posterior_against_blup(
         Names of the response and of the data for the title; a fit knows its own.
     """
     if not isinstance(table, pd.DataFrame):
-        check_drawable(table, "design", "posterior_against_blup(model.fit(), model.reml())")
+        call = "posterior_against_blup(model.fit(), model.reml())"
+        check_drawable(table, Posterior, call)
+        check_drawable(reml, Optimum, call)
+        assert reml is not None
         response, label = response or table.design.spec.response, label or table.design.label
         from hierpool.checks.levels.blups import compare_blups
 

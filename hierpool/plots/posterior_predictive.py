@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hierpool.core.design import Design, Grouping
+from hierpool.core.fitted import Posterior
 from hierpool.draws.summary import summary
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import Picture, settle, sheet, titled
@@ -55,7 +56,7 @@ class Replicated:
         return np.asarray((self.observed < low) | (self.observed > high))
 
 
-def posterior_predictive(fit: Any, *, factor: str | None = None, seed: int = 0) -> Figure:
+def posterior_predictive(fit: Posterior, *, factor: str | None = None, seed: int = 0) -> Figure:
     """Observed mean, smallest and largest row of each level beside those of replicated data.
 
     The bars are intervals over data sets that the posterior simulates for the same levels and
@@ -79,7 +80,7 @@ def posterior_predictive(fit: Any, *, factor: str | None = None, seed: int = 0) 
         A fit without draws, or a model that names no levels.
     """
     line.check_has_draws(fit, "posterior_predictive(fit)")
-    design: Design = fit.design
+    design = fit.design
     grouping = line.choose_grouping(design, factor)
     parts = _summaries(_replicates(fit, seed), design, grouping)
     with styled():
@@ -88,15 +89,12 @@ def posterior_predictive(fit: Any, *, factor: str | None = None, seed: int = 0) 
     return figure
 
 
-def _replicates(fit: Any, seed: int) -> np.ndarray:
+def _replicates(fit: Posterior, seed: int) -> np.ndarray:
     """Shape (chains, draws, n): replicated responses, of every so-many-th draw where they are many."""
     chains, draws = fit.n_draws
     step = max(1, int(np.ceil(fit.design.n * chains * draws / _MOST_NUMBERS)))
-    if step > 1:
-        fit = replace(
-            fit, draws=fit.draws.isel(draw=slice(None, None, step), missing_dims="ignore")
-        )
-    tree = fit.posterior_predictive(seed=seed).draws
+    some = fit.every(step) if step > 1 else fit
+    tree = some.posterior_predictive(seed=seed).draws
     return np.asarray(tree["posterior_predictive"]["y"].to_numpy())
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -62,8 +63,20 @@ class Expected:
         return (0.0 if self.is_positive else low - pad), high + pad
 
 
+@runtime_checkable
+class Model(Protocol):
+    """A model, as far as this picture needs it."""
+
+    @property
+    def design(self) -> Design:
+        """The rows."""
+
+    def prior_predictive(self, draws: int = 500, seed: int | None = None) -> xr.DataTree:
+        """Draws from the priors, and the responses they predict."""
+
+
 def prior_predictive(
-    model: Any, *, factor: str | None = None, draws: int = _DRAWS, seed: int = 0
+    model: Model, *, factor: str | None = None, draws: int = _DRAWS, seed: int = 0
 ) -> Figure:
     """What the priors expect of rows and of levels, in the units of the response, beside the data.
 
@@ -87,13 +100,13 @@ def prior_predictive(
     PriorError
         A flat prior, from which nothing can be drawn.
     """
-    if not hasattr(model, "prior_predictive"):
+    if not isinstance(model, Model):
         raise ArgumentError(
             f"prior_predictive() takes a model, before it is fitted; given: "
             f"{type(model).__name__}. Call hp.plots.prior_predictive(model).",
             "model-needed",
         )
-    design: Design = model.design
+    design = model.design
     tree = model.prior_predictive(draws=draws, seed=seed)
     simulated = tree["prior_predictive"]["y"].to_numpy().reshape(-1, design.n)
     grouping = None

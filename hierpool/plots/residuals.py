@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from scipy import stats
 
 from hierpool.core.design import Design, Grouping
+from hierpool.core.fitted import Fit
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import Picture, dress, settle, sheet, titled, write_axis_labels
 from hierpool.plots.sheet.style import MUTED, ODD, PARTIAL, RULE, TINY, styled
@@ -70,7 +71,7 @@ class Residuals:
         return self.design.residual.varies
 
 
-def residuals(fit: Any, *, factor: str | None = None, x: str | None = None) -> Figure:
+def residuals(fit: Fit, *, factor: str | None = None, x: str | None = None) -> Figure:
     """Residuals of every row over time, the rows of a level joined, with their mean.
 
     A mean that bends away from zero is a misfit of the line; threads that stay on one side, or
@@ -94,8 +95,8 @@ def residuals(fit: Any, *, factor: str | None = None, x: str | None = None) -> F
     UnsupportedModelError
         A model that names no levels.
     """
-    line.check_drawable(fit, "residuals", "residuals(model.fit())")
-    design: Design = fit.design
+    line.check_drawable(fit, Fit, "residuals(model.fit())")
+    design = fit.design
     grouping = line.choose_grouping(design, factor)
     abscissa = _along(design, grouping, x)
     places, joined = abscissa.values, _is_joined(grouping, abscissa)
@@ -124,7 +125,7 @@ def _is_joined(grouping: Grouping, abscissa: line.Abscissa) -> bool:
     return bool(seen.duplicated().mean() < _FEW_TIES)
 
 
-def _sigma(fit: Any) -> float:
+def _sigma(fit: Fit) -> float:
     if not fit.design.residual.has_sigma:
         return 1.0
     row = fit.variance_components().loc["residual"].iloc[0]

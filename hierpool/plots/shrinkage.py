@@ -12,6 +12,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
+from hierpool.core.fitted import Fit, Optimum
 from hierpool.plots.sheet.layout import (
     WIDTH,
     Picture,
@@ -70,7 +72,7 @@ class Pull:
 
 
 def shrinkage(
-    table: Any,
+    table: pd.DataFrame | IntegratedPosterior | Optimum,
     *,
     factor: str | None = None,
     terms: str | Sequence[str] | None = None,
@@ -96,7 +98,7 @@ def shrinkage(
         Names of the response and of the data for the title; a fit knows its own.
     """
     if not isinstance(table, pd.DataFrame):
-        check_drawable(table, "design", "shrinkage(model.fit())")
+        check_drawable(table, Fit, "shrinkage(model.fit())")
         response, label = response or table.design.spec.response, label or table.design.label
         from hierpool.checks.levels.shrinkage import shrinkage as pulled
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from matplotlib.figure import Figure
 
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError, nearest
+from hierpool.core.fitted import Optimum, Posterior
 from hierpool.plots.beliefs import MOST, draw_beliefs, read_belief
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import titled
@@ -19,34 +20,6 @@ from hierpool.plots.sheet.tables import Interval, find_interval
 _RESIDUAL = "residual"
 _LEANS = 0.1  # mean of a correlation's prior from which it is explained
 Key = tuple[str, str, str, str]
-
-
-class Posterior(Protocol):
-    """A posterior, as far as these pictures need it."""
-
-    @property
-    def design(self) -> Design:
-        """The rows that were fitted."""
-
-    def variance_components(self) -> pd.DataFrame:
-        """Standard deviations and correlations, with an interval."""
-
-    def prior_spread(self) -> Any:
-        """Draws of the same from their priors, by variable."""
-
-    def variable(self, name: str) -> Any:
-        """Draws of one variable, dims (chain, draw, ...)."""
-
-
-class Optimum(Protocol):
-    """A REML, ML or least-squares fit."""
-
-    @property
-    def method(self) -> str:
-        """Its name."""
-
-    def variance_components(self) -> pd.DataFrame:
-        """Standard deviations and correlations, column ``estimate``."""
 
 
 def standard_deviations(
@@ -148,8 +121,8 @@ def _draw(fit: Posterior, reml: Optimum | None, keys: list[Key], title: str) -> 
             interval,
             name=_name(key),
             unit=_unit(fit.design, key),
-            prior=_draws_of(prior, fit.design, key),
-            posterior=_draws_of(fit, fit.design, key),
+            prior=_draws_of(prior[_variable(key)], fit.design, key),
+            posterior=_draws_of(fit.variable(_variable(key)), fit.design, key),
             estimate=float(estimates.get(key, np.nan)),
         )
         for key in keys[:MOST]
@@ -181,11 +154,16 @@ def _unit(design: Design, key: Key) -> str:
     return f"{response} per {per}" if per and line.is_number(design, per) else response
 
 
-def _draws_of(source: Any, design: Design, key: Key) -> np.ndarray:
-    """Draws of one number, flat, of a posterior or of a Dataset of priors."""
+def _variable(key: Key) -> str:
+    """Name of the variable that holds it."""
+    factor, parameter, _, _ = key
+    return "sigma" if factor == _RESIDUAL else f"{parameter}_{factor}"
+
+
+def _draws_of(variable: xr.DataArray, design: Design, key: Key) -> np.ndarray:
+    """Draws of one number, flat."""
     factor, parameter, term, other = key
-    name: Hashable = "sigma" if factor == _RESIDUAL else f"{parameter}_{factor}"
-    values = (source.variable(name) if hasattr(source, "variable") else source[name]).to_numpy()
+    values = variable.to_numpy()
     if factor == _RESIDUAL:
         return np.asarray(values.ravel())
     terms = design.group(factor).terms

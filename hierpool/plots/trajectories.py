@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError, listed
+from hierpool.core.fitted import Fit
 from hierpool.core.label_matching import find_level
 from hierpool.plots import selection
 from hierpool.plots.sheet import lines as line
@@ -69,7 +70,7 @@ class Panels:
 
 
 def trajectories(
-    design: Design | Mapping[str, line.Fitted],
+    design: Design | Mapping[str, Fit],
     lines: Mapping[str, line.Source] | None = None,
     *,
     factor: str | None = None,

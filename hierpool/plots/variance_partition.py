@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 
 from hierpool.algebra.variance_partition import FIXED, RESIDUAL
 from hierpool.core.design import Design
+from hierpool.core.fitted import Optimum, Posterior
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import dress, settle, sheet, titled
 from hierpool.plots.sheet.style import BLUP, FAINT, INK, MUTED, PARTIAL, TINY, styled
@@ -25,23 +26,6 @@ _ENDS = {FIXED: "#d9a441", RESIDUAL: "#b8b8b8"}
 _PITCH = 0.25
 _NAME_WIDTH = 1.9
 _BAR_WIDTH = 4.6  # inches, at least
-
-
-class Partitioned(Protocol):
-    """A fit that says where the variance comes from."""
-
-    @property
-    def design(self) -> Design:
-        """The rows that were fitted."""
-
-    def variance_partition(self) -> pd.DataFrame:
-        """Shares."""
-
-    def icc(self) -> pd.DataFrame:
-        """Intraclass correlations."""
-
-    def r2(self) -> pd.DataFrame:
-        """Marginal and conditional R2."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +45,7 @@ class Row:
         return self.high == 0 and not self.estimate > 0
 
 
-def variance_partition(fit: Partitioned, reml: Partitioned | None = None) -> Figure:
+def variance_partition(fit: Posterior, reml: Optimum | None = None) -> Figure:
     """Shares of fixed effects, of each factor and of the residual in the variance of the response.
 
     On top a bar of posterior means; below each share with its interval, and the intraclass
@@ -121,7 +105,7 @@ def _rows(table: pd.DataFrame, estimates: pd.DataFrame | None, words: str = "{}"
     return out
 
 
-def _legend(words: str, reml: Any) -> list[Line2D]:
+def _legend(words: str, reml: Optimum | None) -> list[Line2D]:
     handles = [Line2D([], [], label=words, **PARTIAL.both(4.5))]
     if reml is not None:
         handles.append(BLUP.dot_handle(f"{reml.method} estimate"))

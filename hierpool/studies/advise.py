@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -155,7 +155,7 @@ def advise(
     )
 
 
-def _given(about: Any) -> tuple[Model, dict[str, PosteriorFit], int | None]:
+def _given(about: object) -> tuple[Model, dict[str, PosteriorFit], int | None]:
     """The model to start from, fits that are there already by formula, and their seed."""
     if isinstance(about, Model):
         return about, {}, None

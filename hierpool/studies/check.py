@@ -9,7 +9,6 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 
@@ -110,7 +109,7 @@ def check(
     )
 
 
-def _is_posteriors(subject: Any) -> bool:
+def _is_posteriors(subject: object) -> bool:
     """Whether it is a dict of posteriors, whatever the annotation promises."""
     return isinstance(subject, Mapping) and all(
         isinstance(fit, PosteriorFit) for fit in subject.values()

@@ -195,7 +195,7 @@ def _fitted(model: Model, arguments: Mapping[str, Any]) -> PosteriorFit:
     try:
         return model.fit(progress=False, **arguments)
     except FitError as error:
-        if error.fit is None:
+        if not isinstance(error.fit, PosteriorFit):
             raise
         return error.fit  # its status is among the findings
 

@@ -13,9 +13,10 @@ import pandas as pd
 from hierpool.checks.accuracy.stacking import stacking
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, ComparisonError, HierpoolWarning, listed
+from hierpool.core.fitted import Posterior
 
 
-def compare(fits: Mapping[str, Any], by: str = "row") -> pd.DataFrame:
+def compare(fits: Mapping[str, Posterior], by: str = "row") -> pd.DataFrame:
     """LOO table of several fits, best first: the columns of ``az.compare``, unrounded.
 
     Every coefficient is integrated out, and points that importance sampling cannot score are
@@ -79,7 +80,7 @@ def _only_its_prior(design: Design, by: str) -> str:
     return f"{single} left-out rows have the prior of their level only" if single else ""
 
 
-def check_comparable(fits: Any) -> None:
+def check_comparable(fits: object) -> None:
     """Raise where the fits are not of the same rows and the same response."""
     if not isinstance(fits, Mapping) or not fits:
         raise ArgumentError(
@@ -87,7 +88,7 @@ def check_comparable(fits: Any) -> None:
             "fits-by-name",
         )
     for name, fit in fits.items():
-        if not hasattr(fit, "draws"):
+        if not isinstance(fit, Posterior):
             raise ArgumentError(
                 f"{name!r} is a {type(fit).__name__}; compare() takes posterior fits: model.fit().",
                 "posterior-needed",

@@ -17,6 +17,7 @@ from arviz_stats.utils import ELPDDataLOOKFold
 from scipy import special
 
 from hierpool.algebra.held_out import density_of_sets
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.checks.accuracy.loo import grouping_for
 from hierpool.core.design import Design, Grouping
@@ -68,7 +69,12 @@ class _Plan:
 
 
 def kfold(
-    fit: Any, k: int, by: str | None, seed: int | None, refit: Refit, progress: bool = True
+    fit: IntegratedPosterior,
+    k: int,
+    by: str | None,
+    seed: int | None,
+    refit: Refit,
+    progress: bool = True,
 ) -> ScoredKFold:
     """Score of every row, or of every level, given the folds that it is not in.
 
@@ -127,7 +133,9 @@ def _folds(n: int, k: int, what: str, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation(np.arange(n) % k)
 
 
-def _scored(fit: Any, plan: _Plan, k: int, elpd: np.ndarray, n_distrusted: int) -> ScoredKFold:
+def _scored(
+    fit: IntegratedPosterior, plan: _Plan, k: int, elpd: np.ndarray, n_distrusted: int
+) -> ScoredKFold:
     sigma, factor = fit.theta.sigma, fit.relative_covariance_factor
     if plan.grouping is None:
         inside = np.concatenate(

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,11 +21,14 @@ from arviz_stats.base import array_stats
 from scipy import special, stats
 
 from hierpool.algebra.gaussian import condition
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
+from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.algebra.moments import by_level, single_group
+from hierpool.algebra.one_factor import OneFactor
 from hierpool.algebra.triangular import solve_lower
 from hierpool.checks.accuracy import loo
 from hierpool.checks.residuals.null_residuals import WARN_BELOW_P
-from hierpool.core.design import Design, GroupDesign, Grouping
+from hierpool.core.design import GroupDesign, Grouping
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.findings import Finding
 
@@ -67,7 +69,7 @@ class _Predicted:
         return mean, np.sqrt((self.weights * away).sum(axis=1))
 
 
-def level_coverage(fit: Any, prob: float | None = None) -> pd.DataFrame:
+def level_coverage(fit: IntegratedPosterior, prob: float | None = None) -> pd.DataFrame:
     """The table of ``PosteriorFit.level_coverage``."""
     from arviz_base import rcParams
 
@@ -77,7 +79,7 @@ def level_coverage(fit: Any, prob: float | None = None) -> pd.DataFrame:
             f"prob={prob!r}: the probability of an interval lies between 0 and 1, e.g. 0.95.",
             "bad-probability",
         )
-    design: Design = fit.design
+    design = fit.design
     if design.spec.pooling == "none":
         raise UnsupportedModelError(
             f"{design.spec.formula}: no pooling says nothing of a new level. Ask partial or "
@@ -111,7 +113,7 @@ def level_coverage(fit: Any, prob: float | None = None) -> pd.DataFrame:
 
 
 def _predictions(
-    fit: Any, group: GroupDesign | None, grouping: Grouping
+    fit: IntegratedPosterior, group: GroupDesign | None, grouping: Grouping
 ) -> tuple[_Predicted, _Predicted]:
     """Means of the levels and single rows, each from all other levels."""
     most = int(np.clip(_NUMBERS // fit.design.n, _FEWEST, DRAWS))
@@ -136,9 +138,10 @@ def _predictions(
 
 
 def left_without_levels(
-    integrated: Any, sigma: np.ndarray, factor: np.ndarray, grouping: Grouping
+    integrated: MarginalModel, sigma: np.ndarray, factor: np.ndarray, grouping: Grouping
 ) -> tuple[np.ndarray, np.ndarray]:
     """Population part of M and its right-hand side without each level, (K, J, p, p), (K, J, p)."""
+    assert isinstance(integrated, OneFactor)  # who asks has seen to it
     m, data = integrated.moments, integrated.rows
     products = by_level(
         data.X, np.hstack([data.X, data.y[:, None]]), grouping.codes, grouping.n_levels
@@ -176,12 +179,12 @@ class _Columns:
 
     @classmethod
     def from_fit(
-        cls, fit: Any, group: GroupDesign | None, grouping: Grouping
+        cls, fit: IntegratedPosterior, group: GroupDesign | None, grouping: Grouping
     ) -> tuple[_Columns, _Columns]:
         """Means of levels, and rows."""
         design, coordinates, n = fit.design, fit.integrated.coordinates, fit.design.n
         x = coordinates.x.work(design.X)
-        z = np.zeros((n, 0)) if group is None else coordinates.z.work(group.Z)
+        z = np.zeros((n, 0)) if group is None else coordinates.zs[0].work(group.Z)
         shift = np.broadcast_to(coordinates.y_shift + design.offset, (n,))
         variance = design.residual.relative_sds(n) ** 2.0
         rows = cls(x, z, shift, variance, grouping.codes)
@@ -208,9 +211,9 @@ class _Columns:
         return mean, sigma * np.sqrt(from_beta + between + self.variance[:, None])
 
 
-def judged(fit: Any, _: Any) -> Iterator[Finding]:
+def judged(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
     """Too many or too few levels outside the intervals that all other levels predict for them."""
-    design: Design = fit.design
+    design = fit.design
     is_asked = design.spec.pooling == "partial" and len(design.groups) == 1
     if not is_asked or not fit.is_integrable or not fit.status.is_trustworthy:
         return

@@ -12,12 +12,12 @@ Peruggia (1997), J. Am. Stat. Assoc. 92, 199-207 (case deletion by weights).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from arviz_stats.base import array_stats
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.checks.accuracy import loo
 from hierpool.checks.accuracy.level_coverage import left_without_levels
 from hierpool.core.design import Grouping
@@ -32,7 +32,7 @@ _MOST_LEVELS = 1_000  # of more no single one carries a standard deviation
 _SHOWN = 10
 
 
-def on_rows(fit: Any, _: Any) -> Iterator[Finding]:
+def on_rows(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
     """Rows whose Pareto k is high, every coefficient integrated out."""
     from hierpool.draws import psis  # compiled loops load when first needed
 
@@ -62,7 +62,7 @@ def on_rows(fit: Any, _: Any) -> Iterator[Finding]:
     )
 
 
-def on_levels(fit: Any, _: Any) -> Iterator[Finding]:
+def on_levels(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
     """Levels without which a standard deviation would be another by 1.5 posterior sds or more."""
     if len(fit.design.groups) != 1 or fit.design.spec.pooling != "partial":
         return
@@ -92,7 +92,7 @@ def on_levels(fit: Any, _: Any) -> Iterator[Finding]:
     )
 
 
-def without_each_level(fit: Any, grouping: Grouping) -> pd.DataFrame:
+def without_each_level(fit: IntegratedPosterior, grouping: Grouping) -> pd.DataFrame:
     """Fixed effects and standard deviations without each level, by reweighted draws of theta.
 
     Index (factor, level); ``n``; ``pareto_k``; for each quantity its posterior mean, the same
@@ -130,7 +130,11 @@ def without_each_level(fit: Any, grouping: Grouping) -> pd.DataFrame:
 
 
 def _beta_without(
-    fit: Any, sigma: np.ndarray, factor: np.ndarray, weights: np.ndarray, grouping: Grouping
+    fit: IntegratedPosterior,
+    sigma: np.ndarray,
+    factor: np.ndarray,
+    weights: np.ndarray,
+    grouping: Grouping,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Posterior means of the fixed effects (p,), and without each level (J, p)."""
     to_user, parts = fit.integrated.coordinates.beta_to_user, []
@@ -142,7 +146,7 @@ def _beta_without(
     return mean, np.einsum("jk,kjp->jp", weights, np.concatenate(parts))
 
 
-def _spread(fit: Any) -> dict[str, np.ndarray]:
+def _spread(fit: IntegratedPosterior) -> dict[str, np.ndarray]:
     """Name of each standard deviation -> its draws, flat."""
     out: dict[str, np.ndarray] = {}
     for group in fit.design.groups:
@@ -154,21 +158,21 @@ def _spread(fit: Any) -> dict[str, np.ndarray]:
     return out
 
 
-def _picks(fit: Any) -> np.ndarray:
+def _picks(fit: IntegratedPosterior) -> np.ndarray:
     return np.unique(np.linspace(0, len(fit.theta) - 1, DRAWS).astype(int))
 
 
-def _can_ask(fit: Any, draws: int, points: int) -> bool:
+def _can_ask(fit: IntegratedPosterior, draws: int, points: int) -> bool:
     is_good = fit.is_integrable and fit.status.is_trustworthy and len(fit.design.groups) <= 1
     return bool(is_good and draws * points <= _MOST and np.ptp(fit.theta.sigma) > 0)
 
 
-def _smoothed(density: np.ndarray, fit: Any) -> tuple[np.ndarray, np.ndarray]:
+def _smoothed(density: np.ndarray, fit: IntegratedPosterior) -> tuple[np.ndarray, np.ndarray]:
     """Log weights (points, K) that leave each point out, and Pareto k; density (points, K)."""
     log_weights, k = array_stats.psislw(density, r_eff=_efficiency(fit, density.shape[1]))
     return np.asarray(log_weights), np.asarray(k)
 
 
-def _efficiency(fit: Any, used: int) -> float:
+def _efficiency(fit: IntegratedPosterior, used: int) -> float:
     """Relative efficiency of so many draws of theta, evenly spread."""
     return min(1.0, loo.relative_efficiency(fit) * len(fit.theta) / used)

@@ -21,6 +21,7 @@ import numpy as np
 import xarray as xr
 from arviz_stats.utils import ELPDDataLOO
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError, listed, nearest
 from hierpool.core.printable import printable
@@ -68,7 +69,7 @@ class ScoredLOO(ELPDDataLOO):
     __repr__ = __str__
 
 
-def leave_one_row_out(fit: Any, refit: Refit | None) -> ScoredLOO:
+def leave_one_row_out(fit: IntegratedPosterior, refit: Refit | None) -> ScoredLOO:
     """Score of each row given all others, every coefficient integrated out.
 
     Parameters
@@ -114,7 +115,7 @@ class _Used:
     efficiency: float
 
     @classmethod
-    def from_fit(cls, fit: Any) -> _Used:
+    def from_fit(cls, fit: IntegratedPosterior) -> _Used:
         K, kept = len(fit.theta), fit.thinned_draws.ravel()
         efficiency = relative_efficiency(fit)
         if len(kept) < K:
@@ -146,7 +147,7 @@ def _influence(density: np.ndarray) -> np.ndarray:
     return np.asarray((ratios / ratios.mean(axis=1, keepdims=True) - 1).sum(axis=0))
 
 
-def _kept_densities(fit: Any) -> np.ndarray | None:
+def _kept_densities(fit: IntegratedPosterior) -> np.ndarray | None:
     """Shape (draws, n): the integrated densities where the fit holds them, None otherwise."""
     group = fit.draws.children.get("log_likelihood")
     if group is None or group.attrs.get("form") != "integrated":
@@ -154,7 +155,9 @@ def _kept_densities(fit: Any) -> np.ndarray | None:
     return np.asarray(group["y"].to_numpy()).reshape(-1, fit.design.n)
 
 
-def leave_one_group_out(fit: Any, grouping: Grouping, refit: Refit | None) -> ScoredLOO:
+def leave_one_group_out(
+    fit: IntegratedPosterior, grouping: Grouping, refit: Refit | None
+) -> ScoredLOO:
     """Joint score of all rows of each level given all other levels."""
     from hierpool.draws import psis
 
@@ -169,11 +172,11 @@ def leave_one_group_out(fit: Any, grouping: Grouping, refit: Refit | None) -> Sc
     return used.said(scored, _influence(density) if used.n_left else np.zeros(0))
 
 
-def leave_one_row_out_conditional(fit: Any) -> ScoredLOO:
+def leave_one_row_out_conditional(fit: IntegratedPosterior) -> ScoredLOO:
     """The usual score, p(y_i | coefficients, theta): for comparison; it flatters no pooling."""
     from hierpool.draws import psis
 
-    values = fit.with_log_likelihood("conditional").datatree["log_likelihood"]["y"].to_numpy()
+    values = fit.with_log_likelihood("conditional").draws["log_likelihood"]["y"].to_numpy()
     density = values.reshape(-1, fit.design.n).T
     scores = np.stack(psis.leave_one_out(density, relative_efficiency(fit)), axis=1)
     points = [np.array([i]) for i in range(fit.design.n)]
@@ -216,7 +219,7 @@ def _scored(
     return result
 
 
-def relative_efficiency(fit: Any) -> float:
+def relative_efficiency(fit: IntegratedPosterior) -> float:
     """Mean effective share of the draws of theta, which is all the densities depend on."""
     posterior = fit.draws["posterior"].to_dataset()
     names = [v for v in posterior.data_vars if v == "sigma" or str(v).startswith("sd_")]
@@ -254,7 +257,7 @@ def grouping_for(design: Design, by: str) -> Grouping:
     raise ArgumentError(f"by={by!r}: {nearest(by, ['row', 'group', *known])}", "unknown-choice")
 
 
-def loo_pit(fit: Any, most: int | None = None) -> xr.DataArray:
+def loo_pit(fit: IntegratedPosterior, most: int | None = None) -> xr.DataArray:
     """Probability integral transform of each row given all others, dims (obs,); uniform if calibrated.
 
     The integrated predictive distribution of each row is normal given theta; its cdf at the row is

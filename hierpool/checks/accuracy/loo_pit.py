@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.checks.accuracy import loo
 from hierpool.checks.residuals.every import can_judge
 from hierpool.checks.residuals.null_residuals import WARN_BELOW_P, Replicates
 from hierpool.checks.residuals.residual_maker import ResidualMaker
 from hierpool.core.findings import Finding
+from hierpool.core.fitted import Optimum
 
 DRAWS = 400  # of theta that are used
 MOST_ROWS = 10_000
 _PARTS = 10  # of the interval, in the evidence
 
 
-def judged(fit: Any, blup: Any) -> Iterator[Finding]:
+def judged(fit: IntegratedPosterior, blup: Optimum | None) -> Iterator[Finding]:
     """PITs of left-out rows that are not uniform.
 
     Anderson and Darling's statistic. PITs of one level depend on each other, so its null is that

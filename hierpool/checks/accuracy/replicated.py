@@ -9,8 +9,8 @@ Marshall, Spiegelhalter (2003), Stat. Med. 22, 1649-1660; Bayarri, Castellanos (
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,10 @@ import xarray as xr
 
 from hierpool.checks.accuracy.level_statistics import Statistics
 from hierpool.checks.residuals.null_residuals import SEED, WARN_BELOW_P
-from hierpool.core.design import Design
+from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError
 from hierpool.core.findings import Finding
+from hierpool.core.fitted import Posterior
 
 REPLICATES = 1000
 _NUMBERS = 8_000_000  # of replicated rows, where that leaves enough replicates
@@ -30,7 +31,7 @@ By = Literal["data", "level"]
 
 
 def predictive_check(
-    fit: Any, levels: str = "new", by: str = "data", seed: int | None = None
+    fit: Posterior, levels: str = "new", by: str = "data", seed: int | None = None
 ) -> pd.DataFrame:
     """The table of ``PosteriorFit.predictive_check``."""
     for name, value, choices in (
@@ -50,9 +51,9 @@ def predictive_check(
     return beside(fit.design, drawn, by)
 
 
-def replicate(fit: Any, is_new: bool, seed: int) -> np.ndarray:
+def replicate(fit: Posterior, is_new: bool, seed: int) -> np.ndarray:
     """Shape (n, m): responses drawn from the posterior, with new levels or those of the fit."""
-    design: Design = fit.design
+    design = fit.design
     total = int(np.prod(fit.n_draws))
     m = min(total, int(np.clip(_NUMBERS // design.n, _FEWEST, REPLICATES)))
     picks = np.linspace(0, total - 1, m).astype(int)
@@ -66,7 +67,7 @@ def replicate(fit: Any, is_new: bool, seed: int) -> np.ndarray:
     y = offset + (design.X @ draws("beta").T if design.terms else np.zeros((design.n, m)))
     for group in design.groups:
         if group.is_pooled and is_new:
-            u = _new_levels(fit, group, draws, rng)
+            u = _new_levels(group, draws, rng)
         else:
             u = draws(f"{'u' if group.is_pooled else 'coef'}_{group.factor}")
         for k in range(len(group.terms)):
@@ -76,7 +77,9 @@ def replicate(fit: Any, is_new: bool, seed: int) -> np.ndarray:
     return np.asarray(y + sd * sigma * rng.standard_normal(y.shape))
 
 
-def _new_levels(fit: Any, group: Any, draws: Any, rng: np.random.Generator) -> np.ndarray:
+def _new_levels(
+    group: GroupDesign, draws: Callable[[str], np.ndarray], rng: np.random.Generator
+) -> np.ndarray:
     """Shape (m, J, q): deviations of new levels, a covariance a draw."""
     sd = draws(f"sd_{group.factor}")
     z = rng.standard_normal((len(sd), group.grouping.n_levels, sd.shape[1]))
@@ -105,13 +108,13 @@ def beside(design: Design, drawn: np.ndarray, by: str) -> pd.DataFrame:
     return table
 
 
-def judged(fit: Any, _: Any) -> Iterator[Finding]:
+def judged(fit: Posterior, _: object) -> Iterator[Finding]:
     """A statistic of the levels that replicated responses hardly ever show.
 
     The largest of all statistics, each in sds of its replicates, is judged by the same of the
     replicates. Since the same data made the posterior it is a cautious judgement.
     """
-    design: Design = fit.design
+    design = fit.design
     if design.spec.pooling == "none" or not fit.status.is_trustworthy or not design.groupings:
         return
     drawn = replicate(fit, True, SEED)

@@ -7,18 +7,21 @@ response: that of a slope is multiplied by the spread of its column.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
 from hierpool.algebra.identified import not_told_apart
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.checks.sensitivity import sensitivity
+from hierpool.core.coding import Coding
 from hierpool.core.design import Design
 from hierpool.core.findings import Finding
+from hierpool.core.fitted import Optimum, Posterior
 from hierpool.core.results import pair_positions
 from hierpool.core.text import capital, joined, short
 
@@ -28,6 +31,64 @@ NEAR_ONE_CORRELATION = 0.9  # size of a correlation from which it is next to one
 MORE_THAN_DATA = 0.5  # posterior variance, of the prior's, from which the prior says more
 FAR_OUT = 0.01  # prior probability beyond the posterior median from which the two disagree
 _INSIDE = 1e-12  # probabilities are kept this far from 0 and 1
+
+
+class SdPrior(Protocol):
+    """The prior of one standard deviation."""
+
+    @property
+    def distribution(self) -> Any:
+        """As in scipy; None where the sds of a block have one prior together."""
+
+    def log_density_as_stated(self, value: np.ndarray) -> np.ndarray:
+        """Log density on the scale on which the prior was stated."""
+
+
+class BlockPriors(Protocol):
+    """Priors of the standard deviations of one block of terms."""
+
+    @property
+    def factor(self) -> str:
+        """Whose levels vary."""
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of its columns."""
+
+    @property
+    def columns(self) -> slice:
+        """Where they stand in the factor's."""
+
+    @property
+    def coding(self) -> Coding:
+        """The coordinates in which the priors are stated."""
+
+    @property
+    def sd(self) -> Sequence[SdPrior]:
+        """One a term."""
+
+
+class Priors(Protocol):
+    """Priors of the variance parameters."""
+
+    @property
+    def sigma(self) -> SdPrior | None:
+        """Of the residual sd; None where those of the rows are known."""
+
+    @property
+    def spread(self) -> Sequence[BlockPriors]:
+        """Of the blocks of terms that vary."""
+
+    def places(self) -> Sequence[slice]:
+        """Where each block stands in theta."""
+
+
+class WithPriors(IntegratedPosterior, Protocol):
+    """A posterior beside its priors."""
+
+    @property
+    def priors(self) -> Priors:
+        """What it was drawn under."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +107,7 @@ class Spread:
 
     factor: str
     term: str
-    prior: Any
+    prior: SdPrior
     sd: np.ndarray
     relative: np.ndarray
 
@@ -61,7 +122,7 @@ class Spread:
         return f"the sd of {self.term} between levels of {self.factor}"
 
 
-def spreads(fit: Any) -> list[Spread]:
+def spreads(fit: WithPriors) -> list[Spread]:
     """Every standard deviation of a posterior; none unless it pools partially."""
     found = []
     noise = fit.theta.sigma * np.sqrt(fit.design.residual.mean_square)
@@ -75,7 +136,7 @@ def spreads(fit: Any) -> list[Spread]:
     return found
 
 
-def singular(blup: Any) -> Iterator[Finding]:
+def singular(blup: Optimum) -> Iterator[Finding]:
     """An optimum on the boundary, without a posterior beside it."""
     if blup.status.word == "singular":
         meaning = (
@@ -85,7 +146,7 @@ def singular(blup: Any) -> Iterator[Finding]:
         yield Finding("singular-reml", "warning", capital(blup.status.sentence), meaning)
 
 
-def unidentified(blup: Any) -> Iterator[Finding]:
+def unidentified(blup: Optimum) -> Iterator[Finding]:
     """Variances that an optimum cannot tell apart, without a posterior beside it."""
     if blup.status.word == "not identified":
         yield _unidentified(f"{capital(blup.status.sentence)}")
@@ -97,10 +158,12 @@ def unidentified_rows(design: Design) -> Iterator[Finding]:
         yield _unidentified(capital(text))
 
 
-def unidentified_posterior(fit: Any, blup: Any) -> Iterator[Finding]:
+def unidentified_posterior(fit: WithPriors, blup: Optimum | None) -> Iterator[Finding]:
     """Variances that the rows cannot tell apart, and how much of their posterior is prior."""
-    known = blup is None or blup.status.word != "not identified"
-    text = not_told_apart(fit.design) if known else blup.status.sentence
+    if blup is not None and blup.status.word == "not identified":
+        text = blup.status.sentence
+    else:
+        text = not_told_apart(fit.design)
     if not text:
         return
     left = _left_of_priors(fit)
@@ -120,25 +183,25 @@ def _unidentified(text: str, evidence: pd.DataFrame | None = None) -> Finding:
     return Finding("not-identified", "warning", text, meaning, evidence=evidence)
 
 
-def _left_of_priors(fit: Any) -> dict[str, float]:
+def _left_of_priors(fit: WithPriors) -> dict[str, float]:
     """Variance of each sd's posterior on the scale on which its prior is standard normal."""
     draws = {s.name: (s.prior, s.sd) for s in spreads(fit)}
-    if fit.design.residual.has_sigma:
+    if fit.priors.sigma is not None:
         draws["the residual sd"] = (fit.priors.sigma, fit.theta.sigma)
     return {
         name: float(_on_normal_scale(prior, sd).var())
         for name, (prior, sd) in draws.items()
-        if getattr(prior, "distribution", None) is not None
+        if prior.distribution is not None
     }
 
 
-def _on_normal_scale(prior: Any, sd: np.ndarray) -> np.ndarray:
+def _on_normal_scale(prior: SdPrior, sd: np.ndarray) -> np.ndarray:
     """Draws of an sd as quantiles of a standard normal that has the place of its prior."""
     below = prior.distribution.cdf(sd)
     return np.asarray(special.ndtri(np.clip(below, _INSIDE, 1 - _INSIDE)))
 
 
-def boundary(fit: Any, blup: Any) -> Iterator[Finding]:
+def boundary(fit: WithPriors, blup: Optimum | None) -> Iterator[Finding]:
     """An optimum on the boundary or a variance that may be zero: optimum and posterior together."""
     every = spreads(fit)
     small = [s for s in every if s.share_small >= NOT_EXCLUDED]
@@ -171,7 +234,7 @@ def boundary(fit: Any, blup: Any) -> Iterator[Finding]:
         )
 
 
-def correlations(fit: Any, blup: Any) -> Iterator[Finding]:
+def correlations(fit: Posterior, _: object) -> Iterator[Finding]:
     """A correlation that is next to one in most of the posterior."""
     for group in fit.design.groups:
         if not group.has_correlation:
@@ -193,7 +256,7 @@ def correlations(fit: Any, blup: Any) -> Iterator[Finding]:
                 yield Finding("correlation-near-one", "warning", text, meaning)
 
 
-def priors(fit: Any, blup: Any) -> Iterator[Finding]:
+def priors(fit: WithPriors, _: object) -> Iterator[Finding]:
     """Standard deviations that the prior decides, or that the prior stands in the way of.
 
     On the scale on which its prior is standard normal, the posterior of an sd has half the prior's
@@ -235,7 +298,7 @@ def priors(fit: Any, blup: Any) -> Iterator[Finding]:
             )
 
 
-def _scaled(fit: Any, spread: Spread) -> pd.DataFrame:
+def _scaled(fit: Posterior, spread: Spread) -> pd.DataFrame:
     """What the prior's power moves: the rows of ``hp.sensitivity`` for this sd and this prior."""
     name = f"sd_{spread.factor}[{spread.term}]"
     draws = spread.sd.reshape(fit.n_draws)
@@ -244,7 +307,7 @@ def _scaled(fit: Any, spread: Spread) -> pd.DataFrame:
     return found.table.drop(columns="refitted")
 
 
-def _table(fit: Any, every: list[Spread], blup: Any) -> pd.DataFrame:
+def _table(fit: Posterior, every: list[Spread], blup: Optimum | None) -> pd.DataFrame:
     """Optimum and posterior of each sd, in the user's coding, and the probability of next to none."""
     rows = []
     for spread in every:

@@ -11,13 +11,14 @@ import pandas as pd
 from hierpool.checks.accuracy.compare import check_comparable
 from hierpool.core.errors import ComparisonError
 from hierpool.core.findings import Finding
+from hierpool.core.fitted import Posterior
 from hierpool.core.text import sentence
 
 FEW_ROWS = 100  # below which the error of a difference of elpd is rough (Sivula et al. 2020)
 LARGE_GAP = 0.5  # between posterior mean and BLUP, in posterior sds
 
 
-def scores(fits: Mapping[str, Any], said: Iterable[str]) -> Iterator[Finding]:
+def scores(fits: Mapping[str, Posterior], said: Iterable[str]) -> Iterator[Finding]:
     """What was said while the scores were made, and how rough their errors are.
 
     References
@@ -35,7 +36,7 @@ def scores(fits: Mapping[str, Any], said: Iterable[str]) -> Iterator[Finding]:
         yield Finding("few-rows", "note", text, meaning)
 
 
-def not_comparable(fits: Mapping[str, Any]) -> Iterator[Finding]:
+def not_comparable(fits: Mapping[str, Posterior]) -> Iterator[Finding]:
     """Fits of different rows or responses."""
     try:
         check_comparable(fits)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from hierpool.core.findings import Finding
+from hierpool.core.fitted import Optimum, Posterior
 from hierpool.core.text import capital
 
 
-def draws(fit: Any, blup: Any) -> Iterator[Finding]:
+def draws(fit: Posterior, _: object) -> Iterator[Finding]:
     """Draws that cannot be trusted, and an engine that was not the one asked for."""
     if not fit.status.is_trustworthy:
         yield Finding(
@@ -22,7 +22,7 @@ def draws(fit: Any, blup: Any) -> Iterator[Finding]:
         yield Finding("engine-fallback", "note", f"It was sampled by NUTS: {reason}.")
 
 
-def optimum(blup: Any) -> Iterator[Finding]:
+def optimum(blup: Optimum) -> Iterator[Finding]:
     """A search for the optimum that did not end well; one of many optima is told by ``variances``."""
     if not blup.status.is_trustworthy and blup.status.word != "not identified":
         yield Finding(

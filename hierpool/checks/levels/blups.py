@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, ComparisonError, UnsupportedModelError
+from hierpool.core.fitted import Optimum, Posterior
 from hierpool.core.results import FactorEstimate, level_index
 from hierpool.draws.summary import monte_carlo_error
 
 
-def compare_blups(fit: Any, reml: Any) -> pd.DataFrame:
+def compare_blups(fit: IntegratedPosterior, reml: Optimum) -> pd.DataFrame:
     """Posterior means of the levels' deviations beside their BLUPs.
 
     The difference splits exactly in two, with theta_hat the optimum of ``reml``:
@@ -44,13 +44,8 @@ def compare_blups(fit: Any, reml: Any) -> pd.DataFrame:
     UnsupportedModelError
         The model does not pool partially.
     """
-    if not hasattr(fit, "draws") or not hasattr(reml, "estimate"):
-        raise ArgumentError(
-            f"compare_blups(fit, reml) takes model.fit() and model.reml(), in this order; given: "
-            f"{type(fit).__name__}, {type(reml).__name__}.",
-            "posterior-needed",
-        )
-    design: Design = fit.design
+    _check_kinds(fit, reml)
+    design = fit.design
     _check_same(design, reml.design)
     if not design.groups or not design.groups[0].is_pooled:
         raise UnsupportedModelError(
@@ -104,6 +99,15 @@ def _beside(
     }
     index = level_index(group)
     return pd.DataFrame({k: np.asarray(v).reshape(-1) for k, v in columns.items()}, index=index)
+
+
+def _check_kinds(fit: object, reml: object) -> None:
+    if not isinstance(fit, Posterior) or not isinstance(reml, Optimum):
+        raise ArgumentError(
+            f"compare_blups(fit, reml) takes model.fit() and model.reml(), in this order; given: "
+            f"{type(fit).__name__}, {type(reml).__name__}.",
+            "posterior-needed",
+        )
 
 
 def _check_same(one: Design, other: Design) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import arviz_stats as azs
 import numpy as np
@@ -12,16 +11,18 @@ import pandas as pd
 import xarray as xr
 from arviz_base import rcParams
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.moments import Coordinates, Moments, Rows
 from hierpool.algebra.sweep import own_least_squares
 from hierpool.core.design import Block, Design, GroupDesign
-from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from hierpool.core.errors import UnsupportedModelError
+from hierpool.core.fitted import Optimum, Posterior, check_fit
 from hierpool.core.results import FactorEstimate, level_index
 
 SOME_DRAWS = 200  # draws of theta from which pooling factors of several factors are made
 
 
-def shrinkage(fit: Any) -> pd.DataFrame:
+def shrinkage(fit: IntegratedPosterior | Optimum) -> pd.DataFrame:
     """Own estimate, partially pooled estimate and pooling factor of each level and term.
 
     Parameters
@@ -44,19 +45,15 @@ def shrinkage(fit: Any) -> pd.DataFrame:
     ----------
     Gelman and Pardoe (2006), Technometrics 48, 241-251.
     """
-    if not hasattr(fit, "draws") and not hasattr(fit, "estimate"):
-        raise ArgumentError(
-            f"shrinkage() takes a fit, model.fit() or model.reml(); given: {type(fit).__name__}.",
-            "fit-needed",
-        )
-    design: Design = fit.design
+    check_fit(fit, "shrinkage")
+    design = fit.design
     if not design.groups or not design.groups[0].is_pooled:
         raise UnsupportedModelError(
             f"{design.spec.formula} does not pool partially, so nothing is shrunk. "
             "Fit varying_intercept(...) or varying_slope(...).",
             "no-shrinkage",
         )
-    if hasattr(fit, "draws"):
+    if isinstance(fit, Posterior):
         means = fit.posterior_means
         factors = _factor_draws(fit)
     else:
@@ -139,7 +136,7 @@ def _at_terms(beta: np.ndarray, group: GroupDesign, fill: float) -> np.ndarray:
     return np.append(beta, fill)[group.population]
 
 
-def _factor_draws(fit: Any) -> list[_Pooled]:
+def _factor_draws(fit: IntegratedPosterior) -> list[_Pooled]:
     """Pooling factors of every factor at the draws of theta; at some of them where that is dear."""
     design, algebra = fit.design, fit.integrated
     kept = fit.thinned_draws

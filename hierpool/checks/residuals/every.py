@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from hierpool.checks.residuals import (
     autocorrelation,
@@ -17,6 +16,7 @@ from hierpool.checks.residuals.normality import shape
 from hierpool.checks.residuals.null_residuals import Replicates
 from hierpool.checks.residuals.residual_maker import ResidualMaker
 from hierpool.core.findings import Finding
+from hierpool.core.fitted import Optimum
 from hierpool.core.threads import one_blas_thread
 
 MOST_LEVELS = 5_000  # coefficients of levels of several factors: more would take minutes
@@ -39,7 +39,7 @@ OF_REPLICATES = (
 )
 
 
-def judged(blup: Any) -> Iterator[Finding]:
+def judged(blup: Optimum) -> Iterator[Finding]:
     """Findings about rows, levels, variances and the mean of a fit.
 
     No pooling has no distribution of levels to hold residuals against and is not judged; nor is a
@@ -57,7 +57,7 @@ def judged(blup: Any) -> Iterator[Finding]:
         yield from _weighed(found)
 
 
-def can_judge(blup: Any) -> bool:
+def can_judge(blup: Optimum) -> bool:
     """Whether residuals of a fit have a distribution to be held against, and it is cheap to know."""
     design, rows = blup.design, blup.design.n - len(blup.design.terms)
     columns = sum(g.grouping.n_levels * len(g.terms) for g in design.groups)

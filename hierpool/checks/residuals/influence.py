@@ -24,17 +24,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import linalg, stats
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.moments import by_level, single_group
 from hierpool.checks.residuals.residual_maker import ResidualMaker
 from hierpool.core.design import Grouping
-from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.findings import Finding
+from hierpool.core.fitted import Optimum, Posterior, check_fit
 
 LARGE_SHIFT = 1.0  # standard errors (Belsley, Kuh, Welsch 1980, section 2.1, absolute cutoff)
 SURPRISING_SHIFT_PROBABILITY = (
@@ -62,7 +63,7 @@ class _Deleted:
     mdffits: np.ndarray
 
 
-def influence(fit: Any, by: str = "group") -> pd.DataFrame:
+def influence(fit: IntegratedPosterior | Optimum, by: str = "group") -> pd.DataFrame:
     """How far the fixed effects move when a level is left out, for every level.
 
     Of REML and ML fits the standard deviations are held where they are: the numbers say what the
@@ -116,12 +117,7 @@ def influence(fit: Any, by: str = "group") -> pd.DataFrame:
     """
     from hierpool.checks.accuracy.loo import grouping_for
 
-    is_posterior = hasattr(fit, "draws")
-    if not is_posterior and not hasattr(fit, "estimate"):
-        raise ArgumentError(
-            f"influence() takes a fit, model.reml() or model.fit(); given: {type(fit).__name__}.",
-            "fit-needed",
-        )
+    check_fit(fit, "influence")
     if fit.design.spec.pooling == "none" or not fit.design.terms:
         raise UnsupportedModelError(
             f"{fit.design.spec.formula}: there are no common coefficients that a level could move. "
@@ -129,7 +125,7 @@ def influence(fit: Any, by: str = "group") -> pd.DataFrame:
             "no-common-coefficients",
         )
     grouping = grouping_for(fit.design, by)
-    if is_posterior:
+    if isinstance(fit, Posterior):
         from hierpool.checks.accuracy.level_influence_on_variances import without_each_level
 
         single_group(fit.design)

@@ -31,6 +31,7 @@ from scipy.sparse.linalg import SuperLU, splu
 from hierpool.algebra.moments import Coordinates, by_level
 from hierpool.algebra.several.plan import ManyRows
 from hierpool.core.design import Design, Grouping
+from hierpool.core.fitted import Optimum
 
 _AT_ONCE = 4_000_000  # numbers in one block of columns
 _RANK = 1e-9  # singular values below this share of the largest are none
@@ -58,7 +59,7 @@ class ResidualMaker:
     factor: np.ndarray
 
     @classmethod
-    def from_fit(cls, blup: Any) -> ResidualMaker:
+    def from_fit(cls, blup: Optimum) -> ResidualMaker:
         """That of a ``LikelihoodFit``; the levels of no pooling are no random effects, and have none."""
         coordinates = Coordinates.from_design(blup.design)
         rows = ManyRows.from_design(blup.design, coordinates)

@@ -4,41 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError, listed, nearest
+from hierpool.core.fitted import Fit, Posterior
 from hierpool.core.labels import as_shown
 from hierpool.plots.sheet.style import POOLINGS
 
 _VALUES = ("value", "estimate", "mean")
 GRID = 41
-
-
-@runtime_checkable
-class Fitted(Protocol):
-    """A fit of ``hierpool.fits.posterior``, as far as a picture needs it."""
-
-    @property
-    def design(self) -> Design:
-        """The rows that were fitted."""
-
-    def fixed_effects(self) -> pd.DataFrame:
-        """Population coefficients."""
-
-    def coefficients(self) -> pd.DataFrame:
-        """Coefficients of the levels."""
-
-
-@runtime_checkable
-class Drawn(Fitted, Protocol):
-    """A fit that has draws, whose means need no diagnostics."""
-
-    def variable(self, name: str) -> Any:
-        """Draws of one variable, dims (chain, draw, ...)."""
 
 
 Table = pd.DataFrame | pd.Series
@@ -80,7 +58,7 @@ def check_has_draws(fit: object, call: str) -> None:
     call
         How the function is called, for the message: ``"standard_deviations(fit, reml)"``.
     """
-    if isinstance(fit, Drawn):
+    if isinstance(fit, Posterior):
         return
     raise UnsupportedModelError(
         f"this picture shows a posterior, and a {type(fit).__name__} has no draws: call "
@@ -89,19 +67,19 @@ def check_has_draws(fit: object, call: str) -> None:
     )
 
 
-def check_drawable(given: object, needs: str, call: str) -> None:
+def check_drawable(given: object, kind: type[object], call: str) -> None:
     """Raise where a picture is given what it cannot be drawn from.
 
     Parameters
     ----------
     given
         What the user passed.
-    needs
-        Name of an attribute that what can be drawn has.
+    kind
+        What can be drawn.
     call
         How the function is called, for the message: ``"residuals(model.fit())"``.
     """
-    if not hasattr(given, needs):
+    if not isinstance(given, kind):
         raise ArgumentError(
             f"this picture cannot be drawn from a {type(given).__name__}: write hp.plots.{call}.",
             "cannot-be-drawn",
@@ -117,7 +95,7 @@ def check_fits_by_name(fits: object, call: str) -> None:
             "fits-by-name",
         )
     for name, fit in fits.items():
-        if not isinstance(fit, Fitted):
+        if not isinstance(fit, Fit):
             raise ArgumentError(
                 f"{name!r} is a {type(fit).__name__}, and this picture shows fits: model.fit() or "
                 "model.reml().",
@@ -125,7 +103,7 @@ def check_fits_by_name(fits: object, call: str) -> None:
             )
 
 
-def of_fits(fits: Mapping[str, Fitted]) -> tuple[Design, dict[str, Source]]:
+def of_fits(fits: Mapping[str, Fit]) -> tuple[Design, dict[str, Source]]:
     """Design and lines of the last fit of each pooling, the partially pooled one's design first."""
     last = {f"{fit.design.spec.pooling}_pooling": fit for fit in fits.values()}
     last = {{"none_pooling": "no_pooling"}.get(k, k): fit for k, fit in last.items()}
@@ -141,8 +119,8 @@ def of_fits(fits: Mapping[str, Fitted]) -> tuple[Design, dict[str, Source]]:
     return first.design, {name: _of_fit(fit) for name, fit in last.items()}
 
 
-def _of_fit(fit: Fitted) -> Source:
-    if not isinstance(fit, Drawn):
+def _of_fit(fit: Fit) -> Source:
+    if not isinstance(fit, Posterior):
         own = fit.coefficients() if fit.design.groups else None
         return (own, fit.fixed_effects())
 

@@ -1,0 +1,133 @@
+"""What checks, answers and pictures may ask of a fit: the protocols ``Fit``, ``Posterior``, ``Optimum``.
+
+``fits.PosteriorFit`` and ``fits.LikelihoodFit`` are the two fits there are, and the floors below
+``fits`` name these protocols in their place. Whether a fit holds draws is asked in one way,
+``isinstance(fit, Posterior)``: it looks the members up and evaluates none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol, Self, runtime_checkable
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hierpool.core.design import Design
+from hierpool.core.errors import ArgumentError
+from hierpool.core.results import Estimate, Status
+
+
+@runtime_checkable
+class Fit(Protocol):
+    """What a posterior and an optimum both say; columns of the tables differ."""
+
+    @property
+    def design(self) -> Design:
+        """The rows that were fitted."""
+
+    @property
+    def status(self) -> Status:
+        """Whether to trust it."""
+
+    def fixed_effects(self) -> pd.DataFrame:
+        """Population coefficients: index ``term``."""
+
+    def random_effects(self) -> pd.DataFrame:
+        """Deviations of the levels: index (factor, level, term)."""
+
+    def coefficients(self) -> pd.DataFrame:
+        """Coefficients of the levels: index (factor, level, term)."""
+
+    def coefficient_moments(self, factor: str) -> tuple[np.ndarray, np.ndarray]:
+        """Means (J, q) and covariances (J, q, q) of the coefficients of each level of a factor."""
+
+    def variance_components(self) -> pd.DataFrame:
+        """Standard deviations and correlations: index (factor, parameter, term, term2)."""
+
+    def variance_partition(self) -> pd.DataFrame:
+        """Shares of fixed effects, factors and residual in the variance."""
+
+    def icc(self) -> pd.DataFrame:
+        """Intraclass correlations."""
+
+    def r2(self) -> pd.DataFrame:
+        """Marginal and conditional R2."""
+
+    def residuals(self) -> pd.Series:
+        """Response minus fitted values."""
+
+
+@runtime_checkable
+class Posterior(Fit, Protocol):
+    """Draws from the posterior of a model. What starts from theta takes an ``IntegratedPosterior``."""
+
+    @property
+    def draws(self) -> xr.DataTree:
+        """The groups that have been needed so far; ``posterior`` is always there."""
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """How the draws were made."""
+
+    @property
+    def n_draws(self) -> tuple[int, int]:
+        """Chains, and draws of each."""
+
+    @property
+    def is_integrable(self) -> bool:
+        """Whether the coefficients can be integrated out."""
+
+    @property
+    def posterior_means(self) -> dict[str, np.ndarray]:
+        """``beta`` (p,), ``u_<factor>`` and ``coef_<factor>`` (J, q)."""
+
+    def variable(self, name: str) -> xr.DataArray:
+        """Draws of one variable, dims (chain, draw, ...)."""
+
+    def prior_spread(self) -> xr.Dataset:
+        """Standard deviations, correlations and sigma drawn from their priors."""
+
+    def every(self, step: int) -> Self:
+        """The fit with every so-many-th draw."""
+
+    def posterior_predictive(self, seed: int | None = None) -> Self:
+        """The fit with a ``posterior_predictive`` group."""
+
+    def with_log_likelihood(self, form: Literal["integrated", "conditional"]) -> Self:
+        """The fit with its ``log_likelihood`` group in this form."""
+
+    def loo(self, by: str = "row", *, exact: bool = True) -> Any:
+        """Leave-one-out score, an ``ELPDData`` of ArviZ."""
+
+    def loo_pit(self) -> xr.DataArray:
+        """Probability integral transform of each row given all others."""
+
+
+@runtime_checkable
+class Optimum(Fit, Protocol):
+    """Estimates of REML, ML or least squares."""
+
+    @property
+    def method(self) -> str:
+        """``"REML"``, ``"ML"`` or ``"least squares"``."""
+
+    @property
+    def estimate(self) -> Estimate:
+        """Every number, in the user's coding."""
+
+    def covariance(self) -> np.ndarray:
+        """Shape (p, p): error covariance of the fixed effects."""
+
+    def degrees_of_freedom(self, combinations: np.ndarray) -> np.ndarray:
+        """Shape (m,): of combinations (m, p) of the fixed effects."""
+
+
+def check_fit(given: object, function: str) -> None:
+    """Raise unless it is a fit."""
+    if not isinstance(given, Fit):
+        raise ArgumentError(
+            f"{function}() takes a fit, model.fit() or model.reml(); given: {type(given).__name__}.",
+            "fit-needed",
+        )
