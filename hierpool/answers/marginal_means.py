@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers.adjustment import Adjust, choose_adjust
-from hierpool.answers.arguments import check_probability, is_posterior
+from hierpool.answers.arguments import check_probability
 from hierpool.answers.effects_table import EffectsTable
 from hierpool.answers.linear_predictors import Groups, Held, LinearPredictors
 from hierpool.answers.reference_grid import Grid, Weights, make_grid, names_of
@@ -17,10 +18,11 @@ from hierpool.answers.response_scale import ResponseScale, Scale
 from hierpool.answers.summarised import Asked, of_optimum, of_posterior
 from hierpool.answers.told import Told
 from hierpool.core.errors import ArgumentError
+from hierpool.core.fitted import Optimum, Posterior, check_fit
 
 
 def marginal_means(
-    fit: Any,
+    fit: IntegratedPosterior | Optimum,
     what: str | Sequence[str],
     *,
     by: str | Sequence[str] | None = None,
@@ -87,9 +89,12 @@ def marginal_means(
     ----------
     Searle, Speed, Milliken (1980), The American Statistician 34, 216-221.
     """
-    posterior = is_posterior(fit, "marginal_means")
+    check_fit(fit, "marginal_means")
     check_probability(prob)
-    adjust, to = choose_adjust(adjust, posterior, "other"), ResponseScale.of(fit.design, scale)
+    adjust, to = (
+        choose_adjust(adjust, isinstance(fit, Posterior), "other"),
+        ResponseScale.of(fit.design, scale),
+    )
     shown, outer = names_of(what), names_of(by)
     if not shown:
         raise ArgumentError("marginal_means() needs the name of a predictor", "bad-grid")
@@ -97,7 +102,10 @@ def marginal_means(
     held = Held.of(fit.design, groups)
     linear = LinearPredictors.of_means(held, grid)
     asked = Asked(key_index(grid.keys), linear, families(grid, outer))
-    table = (of_posterior if posterior else of_optimum)(fit, asked, to, adjust, prob)
+    if isinstance(fit, Posterior):
+        table = of_posterior(fit, asked, to, adjust, prob)
+    else:
+        table = of_optimum(fit, asked, to, adjust, prob)
     told = Told(fit, asked, to, adjust, weights, ("marginal mean", "marginal means"))
     measured = "geometric means of" if to.has_ratios else "means of"
     title = f"Marginal {measured} {to.measured} by {', '.join(map(str, shown))}"

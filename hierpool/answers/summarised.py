@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.mixed_model_equations import Combinations, Henderson
 from hierpool.answers import coefficient_draws
 from hierpool.answers.adjustment import Adjust, adjusted, simultaneous
 from hierpool.answers.linear_predictors import LinearPredictors
 from hierpool.answers.response_scale import ResponseScale
+from hierpool.core.fitted import Optimum
 from hierpool.draws.summary import interval_probability, summary
 
 KNOWN_VARIANCES = "normal, the standard deviations taken for known"
@@ -54,7 +56,7 @@ class Asked:
 
 
 def of_posterior(
-    fit: Any, asked: Asked, scale: ResponseScale, adjust: Adjust, prob: float | None
+    fit: IntegratedPosterior, asked: Asked, scale: ResponseScale, adjust: Adjust, prob: float | None
 ) -> pd.DataFrame:
     """Mean, median, sd and interval of every row; of differences the probability of their sign."""
     linear = combined_draws(fit, asked.linear.combinations) + asked.linear.offset
@@ -75,7 +77,7 @@ def of_posterior(
     return table.set_axis(asked.index, axis=0)
 
 
-def combined_draws(fit: Any, t: Combinations) -> np.ndarray:
+def combined_draws(fit: IntegratedPosterior, t: Combinations) -> np.ndarray:
     """Shape (K, m): draws of combinations of coefficients."""
     out = coefficient_draws.beta_draws(fit) @ t.X.T
     for group, part in zip(fit.design.groups, t.parts, strict=True):
@@ -89,7 +91,7 @@ def combined_draws(fit: Any, t: Combinations) -> np.ndarray:
 
 
 def _back_transformed(
-    fit: Any, asked: Asked, scale: ResponseScale, linear: np.ndarray
+    fit: IntegratedPosterior, asked: Asked, scale: ResponseScale, linear: np.ndarray
 ) -> np.ndarray:
     back = scale.back
     assert back is not None
@@ -117,7 +119,7 @@ def _with_simultaneous(
 
 
 def of_optimum(
-    fit: Any, asked: Asked, scale: ResponseScale, adjust: Adjust, prob: float | None
+    fit: Optimum, asked: Asked, scale: ResponseScale, adjust: Adjust, prob: float | None
 ) -> pd.DataFrame:
     """Estimate, standard error, df, interval, t and p of every row.
 
@@ -155,7 +157,7 @@ def of_optimum(
 
 
 def _moved(
-    fit: Any, asked: Asked, scale: ResponseScale
+    fit: Optimum, asked: Asked, scale: ResponseScale
 ) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
     """The way to the response's scale, averaged over new groups where they are asked, and its slope."""
     back = scale.back
@@ -190,11 +192,11 @@ def _sum(
 class _Optimum:
     """How sure an optimum is of linear predictors."""
 
-    fit: Any
+    fit: Optimum
     equations: Henderson | None
 
     @classmethod
-    def of(cls, fit: Any, linear: LinearPredictors) -> _Optimum:
+    def of(cls, fit: Optimum, linear: LinearPredictors) -> _Optimum:
         """By the tests of the fixed effects; by Henderson's equations where levels take part."""
         has_levels = any(level is not None for level in linear.held.levels)
         return cls(fit, Henderson(fit.design, fit.estimate) if has_levels else None)

@@ -14,6 +14,7 @@ from hierpool.answers.response_scale import ResponseScale
 from hierpool.answers.summarised import KNOWN_VARIANCES, Asked
 from hierpool.core.errors import listed
 from hierpool.core.findings import Finding
+from hierpool.core.fitted import Optimum, Posterior
 
 _ADJUSTED = {
     "tukey": "Tukey",
@@ -40,7 +41,7 @@ class Told:
         What a row is called, and several.
     """
 
-    fit: Any
+    fit: Posterior | Optimum
     asked: Asked
     scale: ResponseScale
     adjust: Adjust
@@ -50,7 +51,7 @@ class Told:
     @property
     def df_method(self) -> str:
         """Name of the degrees of freedom; empty for a posterior."""
-        if hasattr(self.fit, "draws"):
+        if isinstance(self.fit, Posterior):
             return ""
         has_levels = any(k is not None for k in self.asked.linear.held.levels)
         return KNOWN_VARIANCES if has_levels else str(self.fit.df_method)

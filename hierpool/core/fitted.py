@@ -117,8 +117,12 @@ class Optimum(Fit, Protocol):
     def estimate(self) -> Estimate:
         """Every number, in the user's coding."""
 
+    @property
+    def df_method(self) -> str:
+        """How combinations of the fixed effects are tested."""
+
     def covariance(self) -> np.ndarray:
-        """Shape (p, p): error covariance of the fixed effects."""
+        """Shape (p, p): covariance of the fixed effects, adjusted where ``df_method`` does so."""
 
     def degrees_of_freedom(self, combinations: np.ndarray) -> np.ndarray:
         """Shape (m,): of combinations (m, p) of the fixed effects."""

@@ -112,23 +112,6 @@ class LikelihoodFit:
         """
         return inference.coefficients(self.design, self.estimate, df, level)
 
-    def covariance(self, df: inference.Df = "satterthwaite") -> np.ndarray:
-        """Shape (p, p): error covariance of the fixed effects; ``df`` as in ``fixed_effects``.
-
-        Kenward and Roger's method adjusts it upwards, no other does.
-        """
-        return inference.uncertainty(self.design, self.estimate, df).covariance
-
-    def degrees_of_freedom(
-        self, combinations: np.ndarray, df: inference.Df = "satterthwaite"
-    ) -> np.ndarray:
-        """Shape (m,): degrees of freedom of combinations (m, p) of the fixed effects.
-
-        ``df`` as in ``fixed_effects``. NaN where a coefficient that is needed is not estimable.
-        """
-        how = inference.uncertainty(self.design, self.estimate, df)
-        return inference.degrees_of_freedom(how, self.estimate.beta, combinations)
-
     def anova(self, df: inference.Df = "satterthwaite") -> pd.DataFrame:
         """Type III F tests of the terms of the formula: ``num_df``, ``den_df``, ``F``, ``p``.
 

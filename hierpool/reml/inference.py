@@ -23,7 +23,9 @@ def coefficients(design: Design, estimate: Estimate, df: Df, level: float) -> pd
     bounds = bound_names(level)
     how = uncertainty(design, estimate, df)
     beta, se = estimate.beta, root_of_diagonal(how.covariance)
-    own = degrees_of_freedom(how, beta, np.eye(len(beta)))
+    units = np.eye(len(beta))
+    own = np.array([how.test(unit[None], beta).den_df for unit in units])
+    own = np.where(np.isfinite(beta), own, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         t = beta / se
     half = quantile(level, own) * se
@@ -39,13 +41,6 @@ def coefficients(design: Design, estimate: Estimate, df: Df, level: float) -> pd
         },
         index=pd.Index(design.terms, name="term"),
     )
-
-
-def degrees_of_freedom(how: Uncertainty, beta: np.ndarray, L: np.ndarray) -> np.ndarray:
-    """Shape (m,): of combinations L (m, p); NaN where one needs a coefficient that is NaN."""
-    own = np.array([how.test(row[None], beta).den_df for row in L])
-    unknown = ((L != 0) & ~np.isfinite(beta)).any(axis=1)
-    return np.where(unknown, np.nan, own)
 
 
 def anova(

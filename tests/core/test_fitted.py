@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -39,13 +38,3 @@ def test_anything_else_is_no_fit(given):
     ) as raised:
         check_fit(given, "f")
     assert raised.value.code == "fit-needed"
-
-
-def test_degrees_of_freedom_and_covariance_are_those_of_the_table(both):
-    _, optimum = both
-    for df in ("satterthwaite", "kenward-roger", "residual", "normal"):
-        table = optimum.fixed_effects(df)
-        each = optimum.degrees_of_freedom(np.eye(len(table)), df)
-        assert each == pytest.approx(table["df"].to_numpy(), rel=1e-12)
-        variance = optimum.covariance(df).diagonal()
-        assert variance == pytest.approx(table["se"].to_numpy() ** 2, rel=1e-12)

@@ -30,7 +30,20 @@ def test_a_word_is_the_noun_and_has_a_plural():
 
 
 def test_what_is_no_word_is_a_group():
-    others = ["g", "id", "ID", "x1", "school:class", "a/b", "schid", "GRP", "Länder ", "_", "group", "grp"]
+    others = [
+        "g",
+        "id",
+        "ID",
+        "x1",
+        "school:class",
+        "a/b",
+        "schid",
+        "GRP",
+        "Länder ",
+        "_",
+        "group",
+        "grp",
+    ]
     assert {factor: noun(factor) for factor in others} == dict.fromkeys(others, "group")
 
 

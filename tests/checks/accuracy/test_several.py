@@ -108,7 +108,7 @@ def test_own_estimate_of_a_level_is_its_mean_less_the_other_factors(model):
     left = d.y - reml.estimate.of("sample").u[sample, 0]
     plate = d.group("plate").grouping.codes
     means = np.bincount(plate, left) / np.bincount(plate)
-    np.testing.assert_allclose(table["no_pooling"], means)
+    np.testing.assert_allclose(table["own_estimate"], means)
 
 
 def test_a_dear_posterior_answers_from_fewer_draws(fit, monkeypatch):
