@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
 from hierpool.algebra.gaussian import BetaPrior, Conditional, condition
 from hierpool.algebra.moments import Moments, Rows
 from tests.laws.dense import Dense
-from tests.laws.designs import DESIGNS, dense, prior, thetas
+from tests.support.cases import each
+from tests.support.designs import DESIGNS, dense, prior, thetas
 
 FINITE = slice(0, 4)  # of the thetas: those whose dense covariances are well conditioned
 
 
+@cache
 def both(name: str, kind: str) -> tuple[Rows, Conditional, list[Dense]]:
     """A design, its algebra at every theta, and the judge at each."""
     rows = DESIGNS[name]
@@ -25,13 +29,13 @@ def both(name: str, kind: str) -> tuple[Rows, Conditional, list[Dense]]:
 CASES = [(name, kind) for name in DESIGNS for kind in ("flat", "proper")]
 
 
-@pytest.mark.parametrize(("name", "kind"), CASES)
+@each(("name", "kind"), CASES)
 def test_log_density_is_the_dense_one(name, kind):
     _, at, judges = both(name, kind)
     np.testing.assert_allclose(at.log_density, [j.log_density for j in judges], rtol=1e-9)
 
 
-@pytest.mark.parametrize(("name", "kind"), CASES)
+@each(("name", "kind"), CASES)
 def test_coefficients_are_the_solution_of_the_mixed_model_equations(name, kind):
     rows, at, judges = both(name, kind)
     p = rows.X.shape[1]
@@ -41,7 +45,7 @@ def test_coefficients_are_the_solution_of_the_mixed_model_equations(name, kind):
         np.testing.assert_allclose(at.deviations()[k].ravel(), mean[p:], rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.parametrize(("name", "kind"), CASES)
+@each(("name", "kind"), CASES)
 def test_covariances_are_blocks_of_the_inverse(name, kind):
     """Of beta, of u (Henderson's prediction error variance) and of coefficients E beta + u."""
     rows, at, judges = both(name, kind)
@@ -63,7 +67,7 @@ def test_covariances_are_blocks_of_the_inverse(name, kind):
             np.testing.assert_allclose(coefficients[k, design_of[j]], both_, rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@each("name", DESIGNS)
 def test_conditional_variance_takes_beta_for_known(name):
     """lme4's condVar: the covariance of u where beta is pinned by an infinite prior precision."""
     rows, at, judges = both(name, "proper")
@@ -77,7 +81,7 @@ def test_conditional_variance_takes_beta_for_known(name):
             np.testing.assert_allclose(ours, given[block, block], rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@each("name", DESIGNS)
 def test_row_given_all_others_is_the_dense_conditional(name):
     rows, at, judges = both(name, "proper")
     mean, sd = at.leave_one_out(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hierpool.bayes.priors.model_priors import CoefficientPriors
 from hierpool.bayes.theta import Theta
 from hierpool.core.spec import GroupTerm, Spec
 from tests.laws.dense import Dense, wide
+from tests.support.cases import each
 
 ROWS = np.r_[0:34, 60:71]  # five subjects, unequal numbers of rows
 
@@ -77,6 +79,7 @@ class Case:
     judges: list[Dense]
 
 
+@cache
 def case(name: str) -> Case:
     model = MODELS[name]()
     target = LogPosterior.from_design(model.design, model.priors)
@@ -135,7 +138,7 @@ def stated_own(model: hp.Model, J: int) -> tuple[np.ndarray, np.ndarray]:
     return B @ mean, root.T @ root
 
 
-@pytest.mark.parametrize("name", MODELS)
+@each("name", MODELS)
 def test_log_density_is_that_of_the_model_as_the_priors_state_it(name):
     c = case(name)
     expected = [j.log_density for j in c.judges]
@@ -149,7 +152,7 @@ def levels_of(c: Case, named: dict[str, np.ndarray]) -> np.ndarray | None:
     return None
 
 
-@pytest.mark.parametrize("name", MODELS)
+@each("name", MODELS)
 def test_mean_coefficients_are_the_dense_ones_in_the_users_coding(name):
     c = case(name)
     found = c.integrated.mean_coefficients(c.sigma, c.factor)
@@ -191,7 +194,7 @@ def test_draws_are_spread_as_the_dense_covariance(name):
     assert np.abs(corr_error).max() < 4.5 * np.sqrt(2 / K)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@each("name", MODELS)
 def test_row_given_all_others_is_the_dense_conditional(name):
     c = case(name)
     some = np.array([3, 0, 17, len(c.model.design.y) - 1])
@@ -208,7 +211,7 @@ def test_row_given_all_others_is_the_dense_conditional(name):
             np.testing.assert_allclose(density[k, r], log_density, rtol=1e-7)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@each("name", MODELS)
 def test_all_rows_at_once_are_the_rows_one_by_one(name):
     c = case(name)
     every = c.integrated.log_density_of_rows(c.sigma, c.factor)
@@ -218,7 +221,7 @@ def test_all_rows_at_once_are_the_rows_one_by_one(name):
     )
 
 
-@pytest.mark.parametrize("name", MODELS)
+@each("name", MODELS)
 def test_level_given_all_others_is_p_of_y_over_p_without_it(name):
     c = case(name)
     (grouping,) = c.model.design.groupings.values()

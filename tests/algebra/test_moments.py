@@ -11,10 +11,11 @@ from hierpool.algebra.gaussian import BetaPrior, condition
 from hierpool.algebra.moments import Coordinates, Moments, Rows, by_level
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.reml.criterion import Criterion
-from tests.laws.designs import DESIGNS
+from tests.support.cases import each
+from tests.support.designs import DESIGNS
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@each("name", DESIGNS)
 def test_cross_products_are_sums_over_the_rows_of_each_level(name):
     rows = DESIGNS[name]
     m = Moments.from_rows(rows)
@@ -30,7 +31,7 @@ def test_cross_products_are_sums_over_the_rows_of_each_level(name):
         assert m.n_rows[j] == mine.sum()
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@each("name", DESIGNS)
 def test_root_and_sum_of_a_design_are_those_of_its_levels(name):
     m = Moments.from_rows(DESIGNS[name])
     for u in range(len(m.counts)):

@@ -11,7 +11,8 @@ from hierpool.algebra import one_factor_kernels
 from hierpool.algebra.gaussian import Conditional, condition
 from hierpool.algebra.moments import Moments, Rows, by_level
 from hierpool.core.threads import over_threads
-from tests.laws.designs import DESIGNS, dense, prior, thetas
+from tests.support.cases import each
+from tests.support.designs import DESIGNS, dense, prior, thetas
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 WITH_LEVELS = [name for name, rows in DESIGNS.items() if rows.Z.shape[1]]
@@ -76,7 +77,7 @@ def leave_level_out_of(rows: Rows, at: Conditional) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("name", WITH_LEVELS)
+@each("name", WITH_LEVELS)
 def test_level_sums_are_those_of_numpy(name):
     _, at = algebra(name)
     log_det, GG, Gg, squared = sums_of(at.moments, at.Lambda)
@@ -88,7 +89,7 @@ def test_level_sums_are_those_of_numpy(name):
     np.testing.assert_allclose(at.moments.Xy + scaled - Gg, at.marginal.s, **EXACT)
 
 
-@pytest.mark.parametrize("name", WITH_LEVELS)
+@each("name", WITH_LEVELS)
 def test_log_density_is_that_of_numpy(name):
     _, at = algebra(name)
     m, beta = at.moments, at.marginal.prior
@@ -106,8 +107,8 @@ def test_log_density_is_that_of_numpy(name):
     np.testing.assert_allclose(found, at.log_density, **EXACT)
 
 
-@pytest.mark.parametrize("name", WITH_LEVELS)
-@pytest.mark.parametrize("seed", [None, 1])
+@each("name", WITH_LEVELS)
+@each("seed", [None, 1])
 def test_deviations_are_those_of_numpy(name, seed):
     _, at = algebra(name)
     noise = np.random.default_rng(seed).normal(size=(at.moments.n_levels, at.moments.q, 4))
@@ -115,7 +116,7 @@ def test_deviations_are_those_of_numpy(name, seed):
     np.testing.assert_allclose(deviations_of(at, seed), at.deviations(noise=scaled), **EXACT)
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@each("name", DESIGNS)
 def test_leave_one_out_is_that_of_numpy(name):
     rows, at = algebra(name)
     mean, sd = at.leave_one_out(rows)
@@ -135,7 +136,7 @@ def test_equal_rows_of_equal_designs_share_a_leverage():
     assert sorted(plan.rows.tolist()) == list(range(len(rows.y)))
 
 
-@pytest.mark.parametrize("name", WITH_LEVELS)
+@each("name", WITH_LEVELS)
 def test_level_given_all_others_is_the_difference_of_two_densities(name):
     rows, at = algebra(name)
     found = leave_level_out_of(rows, at)
@@ -225,3 +226,10 @@ def test_error_in_a_thread_is_raised():
 
     with pytest.raises(RuntimeError, match="at 0:"):
         over_threads(fail, 1000)
+
+
+def test_log_near_one():
+    x = np.concatenate([np.linspace(0.5, 2, 5000), 1 + np.geomspace(-1e-16, -0.4, 50)])
+    np.testing.assert_allclose(
+        [one_factor_kernels.log_near_one(v) for v in x], np.log(x), rtol=1e-15, atol=0.0
+    )

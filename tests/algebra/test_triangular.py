@@ -7,6 +7,7 @@ import pytest
 from scipy import linalg
 
 from hierpool.algebra.triangular import cholesky, log_det, solve_lower, solve_lower_transposed
+from tests.support.cases import each
 
 
 def stack(k: int) -> np.ndarray:
@@ -22,8 +23,8 @@ def test_cholesky_is_that_of_lapack(k):
     )
 
 
-@pytest.mark.parametrize("k", [1, 2, 3, 7])
-@pytest.mark.parametrize("m", [1, 4])
+@each("k", [1, 2, 3, 7])
+@each("m", [1, 4])
 def test_triangular_solves_are_those_of_lapack(k, m):
     L = np.linalg.cholesky(stack(k))
     B = np.random.default_rng(m).normal(size=(3, 4, k, m))

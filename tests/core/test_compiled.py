@@ -1,4 +1,4 @@
-"""An interrupt while a loop is compiled."""
+"""Compiling: by one process for all, on a disk without locks, and with an interrupt meanwhile."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from hierpool.core.compiled import interrupt_held
+from hierpool.core.compiled import compiled, interrupt_held
 
 ROOT = Path(__file__).parents[2]
 posix = pytest.mark.skipif(os.name == "nt", reason="another kind of signal")
@@ -26,6 +27,63 @@ from hierpool.draws import psis
 loops = [loop for loop in vars(psis).values() if hasattr(loop, "nopython_signatures")]
 print(len(loops) > 5 and all(len(loop.nopython_signatures) == 1 for loop in loops))
 """
+
+
+LOOP = """
+import math
+from hierpool.core.compiled import compiled
+
+@compiled("f8[:](f8[:, :])")
+def loop(x):
+    out = x[0].copy()
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            out[j] += math.log(abs(x[i, j]) + 1.0) * math.erf(x[i, j]) + x[i].sum()
+    return out
+"""
+AT_ONCE = """
+import hierpool.core.compiled
+print("ready", flush=True)
+input()
+import loop
+print(sum(loop.loop.stats.cache_misses.values()))
+"""
+
+
+def test_one_process_compiles_and_the_others_find_it(tmp_path):
+    (tmp_path / "loop.py").write_text(LOOP)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    asked = [
+        subprocess.Popen(
+            [sys.executable, "-c", AT_ONCE],
+            env={**os.environ, "PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path / "cache")},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for process in asked:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in asked:
+        assert process.stdin is not None
+        process.stdin.write("now\n")
+        process.stdin.flush()
+    misses = [int(process.communicate(timeout=120)[0]) for process in asked]
+    assert sum(misses) == 1
+
+
+def test_a_folder_without_locks_does_not_stop_compiling(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise NotImplementedError
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+
+    def twice(x):
+        return 2 * x
+
+    assert compiled("f8(f8)", cache=False)(twice)(4.0) == 8.0
 
 
 @posix

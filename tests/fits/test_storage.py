@@ -28,6 +28,7 @@ from hierpool.core.errors import (
 from hierpool.core.findings import Finding
 from hierpool.core.results import Draws, Status, coords, posterior_tree, variable_dims
 from hierpool.fits import storage, stored_columns
+from tests.support.cases import each
 
 QUICK = {"engine": "exact", "draws": 500, "chains": 2, "seed": 1, "progress": False}
 
@@ -202,8 +203,9 @@ ARROW_LEVELS = {
 }
 
 
-@pytest.mark.parametrize("levels", LEVELS.values(), ids=LEVELS.keys())
-def test_levels_of_every_type_come_back(levels):
+@each("kind", LEVELS)
+def test_levels_of_every_type_come_back(kind):
+    levels = LEVELS[kind]
     n = len(levels)
     data = table_by(list(range(n)))
     data["g"] = pd.Series(levels).iloc[np.repeat(np.arange(n), 4)].reset_index(drop=True)

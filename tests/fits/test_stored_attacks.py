@@ -22,6 +22,7 @@ import hierpool as hp
 from hierpool.core.errors import HierpoolError, MissingPackageError, StorageError
 from hierpool.fits import storage, stored_files
 from tests.fits.test_storage import made_up, table_by
+from tests.support.cases import each
 
 ROOT = Path(__file__).parents[2]
 OLD = ROOT / "tests" / "saved" / "format_1.nc"
@@ -231,7 +232,7 @@ def test_many_altered_documents_are_refused_or_give_a_fit_that_works(fit):
     attacked(fit, attacks(fit, 600, 2))
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         *("", "null", "[]", "{}", "nonsense", "NaN", '{"spec": NaN}', '"\\ud800"', "1" * 10_000),
@@ -322,7 +323,7 @@ HDF5_ATTACKS = (
 )
 
 
-@pytest.mark.parametrize("attack", HDF5_ATTACKS, ids=lambda attack: attack.__name__)
+@each("attack", HDF5_ATTACKS, ids=lambda attack: attack.__name__)
 def test_what_hierpool_never_writes_is_refused_before_it_is_followed(attack, saved, tmp_path):
     with h5py.File(tmp_path / "secret.nc", "w") as secret:
         secret["secret"] = np.arange(4.0)
@@ -402,12 +403,12 @@ ZARR_ATTACKS: dict[str, Any] = {
 
 
 @zarr_only
-@pytest.mark.parametrize("attack", ZARR_ATTACKS.values(), ids=ZARR_ATTACKS)
+@each("attack", ZARR_ATTACKS)
 def test_zarr_as_hierpool_never_writes_it_is_refused(attack, fit, tmp_path):
     fit.save(tmp_path / "fit.zarr")
     file = tmp_path / "fit.zarr" / "posterior" / "beta" / "zarr.json"
     about = json.loads(file.read_text())
-    attack(about)
+    ZARR_ATTACKS[attack](about)
     file.write_text(json.dumps(about))
     with pytest.raises(StorageError, match=r"not-a-fit"):
         hp.load_fit(tmp_path / "fit.zarr")

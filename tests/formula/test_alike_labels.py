@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 import pandas as pd
 
 from hierpool.formula.build import build_design
 from hierpool.formula.parse import parse
 from tests.support.cases import each
-
-N = 24
-NOISE = np.random.default_rng(20).normal(size=N)
+from tests.support.tables import small
 
 
 def notices(labels, formula="y ~ 1 + (1 | g)"):
-    data = pd.DataFrame({"y": NOISE, "g": labels})
+    data = small(g=labels)
     return data, [n for n in build_design(parse(formula), data).notices if n.code == "labels-alike"]
 
 

@@ -20,31 +20,13 @@ from hierpool.formula.build import build_design, read_frame
 from hierpool.formula.parse import parse
 from hierpool.formula.pooling import complete_pooling_spec, no_pooling_spec
 from tests.support.cases import each
+from tests.support.tables import FLAGS, NOISE, N, small
 
-N = 24
-RNG = np.random.default_rng(20)
-NOISE = RNG.normal(size=N)
-FLAGS = RNG.random(N) > 0.5
-
-
-def table(**columns) -> pd.DataFrame:
-    """Six levels with four rows each: x varies within levels, z does not."""
-    frame = pd.DataFrame(
-        {
-            "y": NOISE,
-            "x": np.tile([0.0, 1, 2, 3], 6),
-            "z": np.repeat([1.0, 2, 5, 3, 2, 9], 4),
-            "kind": np.tile(["u", "v", "v", "u", "v", "u"], 4),
-            "flag": FLAGS,
-            "g": np.repeat(list("fedcba"), 4),
-            "day": np.roll(np.repeat(pd.date_range("2021-05-01", periods=6)[::-1], 4), 2),
-        }
-    )
-    return frame.assign(**columns)
+RNG = np.random.default_rng(21)
 
 
 def design(formula, data=None, **columns):
-    return build_design(parse(formula), table(**columns) if data is None else data)
+    return build_design(parse(formula), small(**columns) if data is None else data)
 
 
 def codes_of(found):
@@ -76,7 +58,7 @@ def edited(values, where, new):
 
 def test_columns_are_those_made_by_hand():
     found = design("y ~ x * kind + flag + (x | g)")
-    data = table()
+    data = small()
     v = (data["kind"] == "v").to_numpy(float)
     x = data["x"].to_numpy()
     assert found.terms == ("Intercept", "x", "kind[T.v]", "flag", "x:kind[T.v]")
@@ -101,7 +83,7 @@ def test_columns_are_those_made_by_hand():
 
 def test_functions_are_those_of_numpy():
     found = design("log(`y 2`) ~ I(x**2) + sqrt(z) + center(x) + np.exp(x)", **{"y 2": NOISE**2})
-    data = table()
+    data = small()
     x = data["x"].to_numpy()
     np.testing.assert_allclose(found.y, np.log(NOISE**2))
     expected = [np.ones(N), x**2, np.sqrt(data["z"]), x - 1.5, np.exp(x)]
@@ -111,7 +93,7 @@ def test_functions_are_those_of_numpy():
 
 def test_comparison_makes_zero_and_one():
     np.testing.assert_array_equal(
-        design("y ~ I(z > 2)").X[:, 1], (table()["z"] > 2).to_numpy(float)
+        design("y ~ I(z > 2)").X[:, 1], (small()["z"] > 2).to_numpy(float)
     )
 
 
@@ -138,42 +120,42 @@ def test_categorical_left_of_a_bar_is_coded_as_its_constant_says():
 
 def test_nested_group_has_a_level_for_each_pair_with_rows():
     group = design("y ~ x + (1 | g/kind)").group("g:kind")
-    data = table()
+    data = small()
     pairs = data["g"] + ":" + data["kind"]
     assert list(group.grouping.levels) == sorted(pairs.unique())
     assert list(group.grouping.levels[group.grouping.codes]) == list(pairs)
 
 
 def test_column_whose_name_has_a_colon_is_one_factor():
-    found = design("y ~ x + (1 | `a:b`)", **{"a:b": table()["g"]})
+    found = design("y ~ x + (1 | `a:b`)", **{"a:b": small()["g"]})
     assert list(found.group("a:b").grouping.levels) == list("abcdef")
 
 
 def test_category_order_is_kept_and_text_is_sorted():
-    ordered = pd.Categorical(table()["g"], categories=list("fedcba"))
+    ordered = pd.Categorical(small()["g"], categories=list("fedcba"))
     found = design(
-        "y ~ kind + (1 | g)", g=ordered, kind=pd.Categorical(table()["kind"], ["v", "u"])
+        "y ~ kind + (1 | g)", g=ordered, kind=pd.Categorical(small()["kind"], ["v", "u"])
     )
     assert list(found.groupings["g"].levels) == list("fedcba")
     assert found.terms[1] == "kind[T.u]"
 
 
 def test_complete_pooling_knows_the_levels_it_does_not_use():
-    found = build_design(complete_pooling_spec("y ~ x", "g"), table())
+    found = build_design(complete_pooling_spec("y ~ x", "g"), small())
     assert found.groups == ()
     assert list(found.groupings["g"].levels) == list("abcdef")
     assert "g" in found.frame
 
 
 def test_label_comes_with_the_data():
-    data = table()
+    data = small()
     data.attrs["hierpool"] = {"label": "boars (simulated)"}
     assert design("y ~ x", data).label == "boars (simulated)"
     assert design("y ~ x").label == ""
 
 
 def test_user_index_is_kept_and_data_are_not_changed():
-    data = table(x=edited(table()["x"], 3, np.nan))
+    data = small(x=edited(small()["x"], 3, np.nan))
     data.index = pd.Index([f"row {i}" for i in range(N)])
     before = data.copy(deep=True)
     found = design("y ~ log1p(x) + (1 | g)", data)
@@ -249,19 +231,19 @@ def test_levels_keep_their_labels(case):
 def test_dates_are_levels_in_order_and_stay_timestamps():
     levels = design("y ~ x + (1 | day)").groupings["day"].levels
     assert list(levels) == list(pd.date_range("2021-05-01", periods=6))
-    as_dates = design("y ~ x + (1 | day)", day=[d.date() for d in table()["day"]])
+    as_dates = design("y ~ x + (1 | day)", day=[d.date() for d in small()["day"]])
     assert as_dates.groupings["day"].levels.equals(levels)
 
 
 def _polars():
-    return pl.from_pandas(table()).with_columns(pl.col("g").cast(pl.Enum(list("fedcba"))))
+    return pl.from_pandas(small()).with_columns(pl.col("g").cast(pl.Enum(list("fedcba"))))
 
 
 FRAMES = {
     "polars": _polars,
     "polars lazy": lambda: _polars().lazy(),
-    "arrow": lambda: pa.Table.from_pandas(table()),
-    "dict": lambda: table().to_dict("list"),
+    "arrow": lambda: pa.Table.from_pandas(small()),
+    "dict": lambda: small().to_dict("list"),
 }
 
 
@@ -277,7 +259,7 @@ def test_any_table_gives_the_same_design(kind):
 
 
 def test_null_of_polars_is_a_missing_value():
-    data = pl.from_pandas(table()).with_columns(
+    data = pl.from_pandas(small()).with_columns(
         x=pl.when(pl.col("x") > 2).then(None).otherwise(pl.col("x")),
         flag=pl.when(pl.col("x") < 1).then(None).otherwise(pl.col("flag")),
     )
@@ -285,7 +267,7 @@ def test_null_of_polars_is_a_missing_value():
 
 
 def test_columns_with_numbers_for_names_are_found_in_backticks():
-    found = design("y ~ `3` + (1 | `7`)", table().rename(columns={"x": 3, "g": 7}))
+    found = design("y ~ `3` + (1 | `7`)", small().rename(columns={"x": 3, "g": 7}))
     assert found.terms == ("Intercept", "3")
     assert list(found.groupings["7"].levels) == list("abcdef")
 
@@ -297,7 +279,7 @@ def test_any_name_works_in_backticks_inside_functions_too():
     found = design(formula, **columns)
     for k, name in enumerate(names, start=1):
         np.testing.assert_allclose(found.X[:, k], columns[name] - columns[name].mean())
-    new = table(**columns).iloc[[5, 2]]
+    new = small(**columns).iloc[[5, 2]]
     np.testing.assert_array_equal(found.encoder.encode(new).X, found.X[[5, 2]])
 
 
@@ -305,10 +287,10 @@ def test_any_name_works_in_backticks_inside_functions_too():
 
 
 def test_rows_with_missing_values_are_counted_and_named_once():
-    data = table(
+    data = small(
         y=edited(NOISE, [4, 16], np.nan),
-        x=edited(table()["x"], [4, 5], np.nan),
-        g=table()["g"].where(np.arange(N) != 22),
+        x=edited(small()["x"], [4, 5], np.nan),
+        g=small()["g"].where(np.arange(N) != 22),
         unused=np.nan,
     )
     found = design("y ~ x + (x | g)", data)
@@ -321,12 +303,12 @@ def test_rows_with_missing_values_are_counted_and_named_once():
 
 
 def test_unused_categories_are_named():
-    g = pd.Categorical(table()["g"], categories=list("fedcbaqr"))
+    g = pd.Categorical(small()["g"], categories=list("fedcbaqr"))
     found = design("y ~ x + (1 | g)", g=g)
     assert notice(found, "unused-categories") == (
         "2 categories of 'g' left out, for want of rows: 'q', 'r'"
     )
-    emptied = design("y ~ x + (1 | g)", g=g, x=edited(table()["x"], range(4), np.nan))
+    emptied = design("y ~ x + (1 | g)", g=g, x=edited(small()["x"], range(4), np.nan))
     assert notice(emptied, "unused-categories").endswith("'f', 'q', 'r'")
 
 
@@ -354,27 +336,27 @@ def test_clean_data_leave_no_notice():
 
 
 def test_no_pooling_keeps_common_what_levels_cannot_have_as_their_own():
-    found = build_design(no_pooling_spec("y ~ x * z + flag", "g"), table())
+    found = build_design(no_pooling_spec("y ~ x * z + flag", "g"), small())
     group = found.group("g")
     assert group.terms == ("Intercept", "x", "flag")
     assert found.terms == ("z", "x:z")
     assert group.population.tolist() == [-1, -1, -1]
     assert [b.covariance for b in group.blocks] == ["none"]
     assert "'z', 'x:z' say nothing new within a level of 'g'" in notice(found, "common-coefficient")
-    data = table()
+    data = small()
     np.testing.assert_array_equal(found.X, np.column_stack([data["z"], data["x"] * data["z"]]))
 
 
 def test_no_pooling_may_leave_no_population_column():
-    found = build_design(no_pooling_spec("y ~ x", "g"), table())
+    found = build_design(no_pooling_spec("y ~ x", "g"), small())
     assert found.X.shape == (N, 0)
     assert found.terms == ()
 
 
 def test_levels_that_do_not_tell_their_slope_are_named():
-    x = edited(table()["x"], range(4), 2.0)
-    g = edited(table()["g"], 23, "alone")
-    found = build_design(no_pooling_spec("y ~ x", "g"), table(x=x, g=g))
+    x = edited(small()["x"], range(4), 2.0)
+    g = edited(small()["g"], 23, "alone")
+    found = build_design(no_pooling_spec("y ~ x", "g"), small(x=x, g=g))
     assert "1 level of 'g' with several rows does not tell" in notice(found, "own-from-prior")
     assert notice(found, "own-from-prior").endswith("its prior alone: 'f'")
     assert notice(found, "levels-with-one-row").endswith("'alone'")
@@ -418,11 +400,11 @@ def test_missing_column_is_named_with_the_nearest(formula, words):
 
 
 def test_group_in_the_index_is_pointed_at():
-    assert "data.reset_index()" in raised("unknown-column", "y ~ (1 | g)", table().set_index("g"))
+    assert "data.reset_index()" in raised("unknown-column", "y ~ (1 | g)", small().set_index("g"))
 
 
 def test_infinite_value_is_named_with_its_rows():
-    message = raised("infinite-values", "y ~ x", x=edited(table()["x"], [3, 9], np.inf))
+    message = raised("infinite-values", "y ~ x", x=edited(small()["x"], [3, 9], np.inf))
     assert message.startswith("column 'x' is infinite in rows 3, 9;")
 
 
@@ -437,7 +419,7 @@ def test_infinite_value_of_a_function_is_named_with_its_rows(formula):
 
 
 def test_undefined_value_of_a_function_is_no_missing_value():
-    message = raised("infinite-values", "y ~ sqrt(w)", w=edited(table()["z"], 5, -1.0))
+    message = raised("infinite-values", "y ~ sqrt(w)", w=edited(small()["z"], 5, -1.0))
     assert message.startswith("'sqrt(w)' is not a finite number (nan) in row 5")
 
 
@@ -448,19 +430,19 @@ def test_group_with_one_level_is_refused(formula):
 
 def test_group_with_one_level_is_refused_for_complete_pooling_too():
     with pytest.raises(DataError, match="one level only") as caught:
-        build_design(complete_pooling_spec("y ~ x", "g"), table(g="all"))
+        build_design(complete_pooling_spec("y ~ x", "g"), small(g="all"))
     assert caught.value.code == "one-level"
 
 
 @pytest.mark.parametrize("spec", [parse("y ~ x + (1 | g)"), no_pooling_spec("y ~ x", "g")])
 def test_as_many_levels_as_rows_is_refused(spec):
     with pytest.raises(DataError, match=r"as many levels as there are rows \(24\)") as caught:
-        build_design(spec, table(g=range(N)))
+        build_design(spec, small(g=range(N)))
     assert caught.value.code == "levels-equal-rows"
 
 
 RESPONSES = {
-    "text": (table()["g"], "text-not-number", "it holds e.g. 'f', 'e', 'd'"),
+    "text": (small()["g"], "text-not-number", "it holds e.g. 'f', 'e', 'd'"),
     "mostly numbers": (
         [*map(str, NOISE[:-2]), "n/a", "?"],
         "text-not-number",
@@ -472,10 +454,10 @@ RESPONSES = {
         "text-not-number",
         "data['y'].str.replace(',', '.')",
     ),
-    "category": (pd.Categorical(table()["g"]), "text-not-number", "text or categories"),
+    "category": (pd.Categorical(small()["g"]), "text-not-number", "text or categories"),
     "complex": (NOISE * 1j, "text-not-number", "must be a number"),
     "boolean": (FLAGS, "boolean-response", "data['y'].astype(float)"),
-    "dates": (table()["day"], "time-not-number", "data['days'] = (data['y'] - data['y'].min())"),
+    "dates": (small()["day"], "time-not-number", "data['days'] = (data['y'] - data['y'].min())"),
     "constant": (1.5, "constant-response", "'y' is 1.5 in each of the 24 rows"),
 }
 
@@ -498,7 +480,7 @@ def test_dates_are_no_predictor(formula):
 
 
 def test_time_spans_are_no_predictor():
-    raised("time-not-number", "y ~ w", w=table()["day"] - table()["day"].min())
+    raised("time-not-number", "y ~ w", w=small()["day"] - small()["day"].min())
 
 
 @pytest.mark.parametrize(
@@ -513,18 +495,18 @@ def test_column_of_numbers_and_text_is_refused_as_predictor():
 
 
 def test_duplicated_column_is_refused_where_it_is_used():
-    data = pd.concat([table(), table()[["x"]]], axis=1)
+    data = pd.concat([small(), small()[["x"]]], axis=1)
     assert "2 columns of the data are called 'x'" in raised("duplicated-column", "y ~ x", data)
     assert design("y ~ z", data).n == N
 
 
 def test_columns_with_levels_of_names_are_refused():
-    data = pd.concat({"a": table()}, axis=1)
+    data = pd.concat({"a": small()}, axis=1)
     assert "'_'.join(c)" in raised("columns-with-levels", "y ~ x", data)
 
 
 def test_empty_table_is_refused():
-    assert "no rows" in raised("no-rows", "y ~ x", table().iloc[:0])
+    assert "no rows" in raised("no-rows", "y ~ x", small().iloc[:0])
 
 
 def test_nothing_left_without_missing_values_is_refused():
@@ -593,7 +575,7 @@ def test_column_without_variation_is_dropped_from_what_varies():
 
 def test_predictor_that_lost_its_variation_with_missing_rows_is_dropped():
     w = np.r_[np.zeros(N - 4), np.ones(4)]
-    x = edited(table()["x"], range(N - 4, N), np.nan)
+    x = edited(small()["x"], range(N - 4, N), np.nan)
     assert design("y ~ w + x", w=w, x=x).terms == ("Intercept", "x")
 
 
@@ -604,17 +586,17 @@ def test_constant_column_alone_takes_the_place_of_the_intercept():
 @pytest.mark.parametrize(
     ("formula", "columns", "names", "words"),
     [
-        ("y ~ x + w", {"w": 2 * table()["x"] + 3}, ["w"], "'w' (a combination of 'x')"),
+        ("y ~ x + w", {"w": 2 * small()["x"] + 3}, ["w"], "'w' (a combination of 'x')"),
         (
             "y ~ x + z + w",
-            {"w": table()["x"] - 2 * table()["z"]},
+            {"w": small()["x"] - 2 * small()["z"]},
             ["w"],
             "(a combination of 'x', 'z')",
         ),
-        ("y ~ w + x", {"w": 1e9 + table()["x"]}, ["x"], "'x' (a combination of 'w')"),
-        ("y ~ 0 + kind + w", {"w": table()["kind"]}, ["w[T.v]"], "(a combination of 'kind[v]')"),
+        ("y ~ w + x", {"w": 1e9 + small()["x"]}, ["x"], "'x' (a combination of 'w')"),
+        ("y ~ 0 + kind + w", {"w": small()["kind"]}, ["w[T.v]"], "(a combination of 'kind[v]')"),
         ("y ~ 0 + w + kind", {"w": 5.0}, ["kind[v]"], "(a combination of 'w', 'kind[u]')"),
-        ("y ~ z + (x + w | g)", {"w": 3 * table()["x"]}, ["w"], "of (x + w | g)"),
+        ("y ~ z + (x + w | g)", {"w": 3 * small()["x"]}, ["w"], "of (x + w | g)"),
         ("y ~ cr(z, df=3)", {}, ["cr(z, df=3)[3]"], "'cr(z, df=3)[3]' (a combination of"),
     ],
 )
@@ -631,10 +613,10 @@ def test_dropped_spline_says_how_to_centre_it():
 
 
 def test_double_bar_keeps_a_combination_which_has_a_variance_of_its_own():
-    w = 3 * table()["x"] + 1
+    w = 3 * small()["x"] + 1
     assert design("y ~ z + (x + w || g)", w=w).groups[0].terms == ("Intercept", "x", "w")
     assert design("y ~ z + (x + w | g)", w=w).groups[0].dropped == ("w",)
-    made = design("y ~ x + w + (x + w || g)", w=3 * table()["x"])
+    made = design("y ~ x + w + (x + w || g)", w=3 * small()["x"])
     assert dropped(made)[0] == ["w", "w"]
     assert "1 column of the fixed effects and (x + w || g) cannot" in dropped(made)[1]
 
@@ -676,7 +658,7 @@ def test_row_is_estimable_exactly_where_it_is_a_combination_of_rows():
 @each("size", [1e-12, 1, 1e12])
 @each("offset", [0, 1e6, 1e9])
 def test_estimability_is_judged_by_the_steps_of_a_predictor(size, offset):
-    x = size * (offset + table()["x"].to_numpy())
+    x = size * (offset + small()["x"].to_numpy())
     X = np.c_[np.ones(N), x, 3 * x + size]
     span = Span.of(X)
     assert span.kept == (0, 1)
@@ -691,7 +673,7 @@ def test_more_coefficients_than_rows_is_refused():
         "too-few-rows", "y ~ w", w=[f"id {i}" for i in range(N)]
     )
     assert "there are 2 rows and 2 coefficients" in raised(
-        "too-few-rows", "y ~ x", table().iloc[:2]
+        "too-few-rows", "y ~ x", small().iloc[:2]
     )
 
 
@@ -702,7 +684,7 @@ def test_thousands_of_categories_are_refused_before_they_fill_the_memory():
 
 
 def test_predictor_called_as_the_intercept_is_refused():
-    raised("repeated-term", "y ~ Intercept", Intercept=table()["x"])
+    raised("repeated-term", "y ~ Intercept", Intercept=small()["x"])
 
 
 @pytest.mark.parametrize("formula", ["y ~ x + (x | g) + (1 | g)", "y ~ x + (x || g) + (0 + x | g)"])
@@ -732,22 +714,22 @@ def test_levels_that_leave_categories_out_are_refused():
 
 @pytest.mark.parametrize("name", ["beta", "sigma", "term", "chain", "draw", "obs"])
 def test_group_with_a_reserved_name_is_refused_and_a_predictor_is_not(name):
-    message = raised("reserved-name", f"y ~ x + (1 | {name})", **{name: table()["g"]})
+    message = raised("reserved-name", f"y ~ x + (1 | {name})", **{name: small()["g"]})
     assert f"data.rename(columns={{'{name}': '{name}_group'}})" in message
-    assert design(f"y ~ {name} + (1 | g)", **{name: table()["x"]}).terms[1] == name
+    assert design(f"y ~ {name} + (1 | g)", **{name: small()["x"]}).terms[1] == name
 
 
 @pytest.mark.parametrize(
     ("first", "second"), [("h", "h_term"), ("h", "h_term2"), ("u_h", "h"), ("sd_h", "h")]
 )
 def test_two_groups_whose_names_meet_are_refused(first, second):
-    columns = {first: table()["g"], second: table()["kind"]}
+    columns = {first: small()["g"], second: small()["kind"]}
     raised("reserved-name", f"y ~ x + (1 | {first}) + (1 | {second})", **columns)
     assert design(f"y ~ x + (1 | {first})", **columns).group(first).factor == first
 
 
 def test_group_with_a_slash_in_its_name_is_refused():
-    assert "'a_b'" in raised("reserved-name", "y ~ x + (1 | `a/b`)", **{"a/b": table()["g"]})
+    assert "'a_b'" in raised("reserved-name", "y ~ x + (1 | `a/b`)", **{"a/b": small()["g"]})
 
 
 def test_group_of_things_that_cannot_be_told_apart_is_refused():
@@ -767,7 +749,7 @@ def test_a_spec_made_by_hand_is_read_as_strictly(tmp_path):
         Spec("f", attack.removeprefix("1 + "), "1"),
     ):
         with pytest.raises(FormulaError):
-            build_design(spec, table())
+            build_design(spec, small())
     assert not mark.exists()
 
 
@@ -782,7 +764,7 @@ def fitted():
 
 
 def test_new_data_are_encoded_with_what_the_model_remembers(fitted):
-    new = table().iloc[[3, 0, 7]].drop(columns="y")
+    new = small().iloc[[3, 0, 7]].drop(columns="y")
     found = fitted.encoder.encode(new)
     np.testing.assert_array_equal(found.X, fitted.X[[3, 0, 7]])
     for group in fitted.groups:
@@ -793,26 +775,26 @@ def test_new_data_are_encoded_with_what_the_model_remembers(fitted):
 
 
 def test_no_pooling_encodes_new_data_in_the_same_columns():
-    found = build_design(no_pooling_spec("y ~ x * z", "g"), table())
-    new = found.encoder.encode(table().iloc[:5])
+    found = build_design(no_pooling_spec("y ~ x * z", "g"), small())
+    new = found.encoder.encode(small().iloc[:5])
     np.testing.assert_array_equal(new.X, found.X[:5])
     np.testing.assert_array_equal(new.Z["g"], found.group("g").Z[:5])
 
 
 def test_level_that_the_model_has_not_seen_gets_no_code(fitted):
-    found = fitted.encoder.encode(table(g="new").iloc[:2])
+    found = fitted.encoder.encode(small(g="new").iloc[:2])
     assert found.codes["g"].tolist() == [-1, -1]
     assert list(found.labels["g"]) == ["new", "new"]
 
 
 def test_groups_need_not_be_there_when_they_are_not_asked_for(fitted):
-    found = fitted.encoder.encode(table().drop(columns=["g", "day", "y"]), factors="none")
+    found = fitted.encoder.encode(small().drop(columns=["g", "day", "y"]), factors="none")
     np.testing.assert_array_equal(found.X, fitted.X)
     assert found.Z == {}
 
 
 def test_only_the_groups_that_are_asked_for_are_read(fitted):
-    found = fitted.encoder.encode(table().drop(columns=["day", "y"]), factors=["g", "g:kind"])
+    found = fitted.encoder.encode(small().drop(columns=["day", "y"]), factors=["g", "g:kind"])
     assert set(found.codes) == set(found.labels) == {"g", "g:kind"}
     np.testing.assert_array_equal(found.Z["day"], fitted.group("day").Z)
 
@@ -830,19 +812,19 @@ def test_only_the_groups_that_are_asked_for_are_read(fitted):
 )
 def test_new_data_that_cannot_be_encoded_are_named(fitted, columns, code, words):
     with pytest.raises(DataError) as caught:
-        fitted.encoder.encode(table().iloc[:2].assign(**columns))
+        fitted.encoder.encode(small().iloc[:2].assign(**columns))
     assert caught.value.code == code
     assert words in caught.value.message
 
 
 def test_new_data_without_a_predictor_are_refused(fitted):
     with pytest.raises(DataError, match="column 'flag' is not in the data") as caught:
-        fitted.encoder.encode(table().drop(columns="flag"))
+        fitted.encoder.encode(small().drop(columns="flag"))
     assert caught.value.code == "unknown-column"
 
 
 def test_design_survives_pickle_and_deep_copy(fitted):
-    new = table().iloc[[9, 1]]
+    new = small().iloc[[9, 1]]
     for again in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
         np.testing.assert_array_equal(again.encoder.encode(new).X, fitted.X[[9, 1]])
 
@@ -867,7 +849,7 @@ def test_thirty_thousand_rows_of_ten_thousand_levels_take_a_moment():
 
 
 def test_pandas_frame_is_read_as_it_is():
-    data = table()
+    data = small()
     assert read_frame(data) is data
 
 

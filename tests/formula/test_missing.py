@@ -9,16 +9,7 @@ import pytest
 from hierpool.core.errors import DataError
 from hierpool.formula.build import build_design
 from hierpool.formula.parse import parse
-
-N = 24
-NOISE = np.random.default_rng(20).normal(size=N)
-
-
-def table(**columns) -> pd.DataFrame:
-    frame = pd.DataFrame(
-        {"y": NOISE, "x": np.tile([0.0, 1, 2, 3], 6), "g": np.repeat(list("fedcba"), 4)}
-    )
-    return frame.assign(**columns)
+from tests.support.tables import NOISE, N, small
 
 
 def raised(formula, data):
@@ -29,7 +20,7 @@ def raised(formula, data):
 
 @pytest.mark.parametrize("formula", ["y ~ x + (1 | g)", "y ~ x + g", "y ~ x + (1 | g/x)"])
 def test_merged_cells_are_known_and_the_advice_fills_them(formula):
-    data = table()
+    data = small()
     data["g"] = data["g"].where(~data["g"].duplicated())
     error = raised(formula, data)
     assert error.code == "merged-cells"
@@ -43,12 +34,12 @@ def test_merged_cells_are_known_and_the_advice_fills_them(formula):
 
 def test_merged_numbers_of_groups_are_known_too():
     ids = pd.Series(np.repeat(np.arange(300.0, 306), 4))
-    assert raised("y ~ x + (1 | g)", table(g=ids.where(~ids.duplicated()))).code == "merged-cells"
+    assert raised("y ~ x + (1 | g)", small(g=ids.where(~ids.duplicated()))).code == "merged-cells"
 
 
 def test_labels_missing_here_and_there_are_no_merged_cells():
     rng = np.random.default_rng(3)
-    data = table(g=table()["g"].where(rng.random(N) < 0.5))
+    data = small(g=small()["g"].where(rng.random(N) < 0.5))
     assert build_design(parse("y ~ 1 + (1 | g)"), data).n == data["g"].notna().sum()
 
 
@@ -64,7 +55,7 @@ LATER = {
 @pytest.mark.parametrize("case", LATER)
 def test_later_errors_name_the_rows_left_out(case):
     formula, columns, code = LATER[case]
-    data = table(**columns).assign(x=table()["x"].where(np.arange(N) < 4), w2=1)
+    data = small(**columns).assign(x=small()["x"].where(np.arange(N) < 4), w2=1)
     if "x" not in formula:
         formula += " + x" if "|" not in formula else " + (1 | w) + x"
     error = raised(formula.replace("(1 | w) + (1 | w)", "(1 | w)"), data)

@@ -13,16 +13,14 @@ from hierpool.core.errors import DataError
 from hierpool.formula.build import build_design
 from hierpool.formula.parse import parse
 from tests.support.cases import each
+from tests.support.tables import NOISE, N, small
 
-N = 24
-NOISE = np.random.default_rng(20).normal(size=N)
 NUMBERS = np.tile([0.5, 1, 2.25, 1403], 6)
 TEXT = [f"{v:.2f}" for v in NUMBERS]
 
 
 def table(**columns) -> pd.DataFrame:
-    frame = pd.DataFrame({"y": NOISE, "x": NUMBERS, "g": np.repeat(list("fedcba"), 4)})
-    return frame.assign(**columns)
+    return small(**{"x": NUMBERS, **columns})
 
 
 def built(formula, data):

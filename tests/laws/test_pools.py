@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import operator
-import os
 import pickle
-import subprocess
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -17,6 +14,8 @@ import pytest
 
 import hierpool as hp
 from hierpool.core import errors
+from tests.support.cases import each
+from tests.support.tables import grouped
 
 LIMIT = 120  # seconds: of a busy machine, whose loops are compiled
 METHODS = [
@@ -35,11 +34,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    rng = np.random.default_rng(3)
-    group = np.repeat([f"g{i}" for i in range(8)], 5)
-    x = np.tile(np.arange(5.0), 8)
-    y = 2 + 0.5 * x + np.repeat(rng.normal(size=8), 5) + rng.normal(size=40)
-    return pd.DataFrame({"y": y, "x": x, "g": group})
+    return grouped(np.random.default_rng(3), 5, 8, sd=(1.0, 0.0))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -75,7 +70,7 @@ def test_an_executor_of_spawned_processes_fits_many_tables(table):
     assert [f.loglik for f in fits] == [m.reml().loglik for m in models]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 def test_every_error_survives_pickling(kind):
     code = ["some-code"] if issubclass(kind, errors.HierpoolError) else []
     error = kind("the column is empty", *code)
@@ -89,37 +84,3 @@ def test_an_error_about_a_fit_keeps_the_fit_when_pickled(table):
     fit = hp.Model("y ~ x + (1 | g)", table).reml()
     again = pickle.loads(pickle.dumps(errors.FitError("not to be trusted", "some-code", fit)))
     assert again.fit.loglik == fit.loglik
-
-
-def test_one_process_compiles_and_the_others_find_it(tmp_path):
-    ask = (
-        "from hierpool.draws import psis as f;"
-        "print(sum(f.exp_negative.stats.cache_misses.values()))"
-    )
-    asked = [
-        subprocess.Popen(
-            [sys.executable, "-c", ask],
-            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(3)
-    ]
-    misses = [int(process.communicate(timeout=LIMIT)[0]) for process in asked]
-    assert sum(misses) == 1
-
-
-def test_a_folder_without_locks_does_not_stop_compiling(tmp_path, monkeypatch):
-    from filelock import FileLock
-
-    from hierpool.core.compiled import compiled
-
-    def refuse(*args, **kwargs):
-        raise NotImplementedError
-
-    monkeypatch.setattr(FileLock, "acquire", refuse)
-
-    def twice(x):
-        return 2 * x
-
-    assert compiled("f8(f8)", cache=False)(twice)(4.0) == 8.0

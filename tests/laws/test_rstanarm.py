@@ -8,9 +8,7 @@ algebra of the coefficients and the maps between codings are right; Stan shares 
 
 from __future__ import annotations
 
-import json
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,15 +17,14 @@ import pytest
 import hierpool as hp
 from hierpool.bayes.exact.engine import sample_theta
 from hierpool.bayes.exact.target import LogPosterior
+from tests.support.references import reference
 
-HERE = Path(__file__).parents[1] / "reference" / "rstanarm"
 NAMES = ["sleepstudy__rs", "radon__ri"]
 LIMIT = 4.5  # z-score; the largest of 130 quantities is looked at
 
 
-@cache
 def stan(name: str) -> dict[str, Any]:
-    return json.loads((HERE / f"{name}.json").read_text())
+    return reference("rstanarm", name)
 
 
 @cache

@@ -8,15 +8,16 @@ import pytest
 
 import hierpool as hp
 from hierpool.core.errors import DataError
-from tests.core.test_identified import lines
+from tests.algebra.test_identified import few_rows
+from tests.support.cases import each
 
-DATA = lines(5, 10)
+DATA = few_rows(5, 10)
 DRAWS = {"draws": 250, "seed": 1, "engine": "exact", "progress": False}
 FORMULA = "y ~ x + (x | g)"
 
 
-@pytest.mark.parametrize("unit", [1e-49, 1e-19, 1e19, 1e45])
-@pytest.mark.parametrize("method", ["reml", "ml"])
+@each("unit", [1e-49, 1e-19, 1e19, 1e45])
+@each("method", ["reml", "ml"])
 def test_an_optimum_in_another_unit_is_the_same(unit, method):
     one = getattr(hp.Model(FORMULA, DATA), method)()
     other = getattr(hp.Model(FORMULA, DATA.assign(y=unit * DATA["y"])), method)()
@@ -49,8 +50,8 @@ def test_a_posterior_in_another_unit_is_finite_in_every_table(column, unit):
     assert fit.loo().elpd + moved == pytest.approx(own, abs=1.0)
 
 
-@pytest.mark.parametrize("unit", [1e-300, 1e-160, 1e160, 1e300])
-@pytest.mark.parametrize("column", ["y", "x", "w"])
+@each("unit", [1e-300, 1e-160, 1e160, 1e300])
+@each("column", ["y", "x", "w"])
 def test_numbers_whose_products_are_lost_are_refused_with_the_column_and_advice(column, unit):
     given = {"weights": "w"} if column == "w" else {}
     data = DATA.assign(**{column: unit * DATA[column]})

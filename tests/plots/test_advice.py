@@ -8,6 +8,7 @@ import pytest
 from hierpool import plots
 from hierpool.checks.advice import Advice, Difference, Evidence, Step
 from hierpool.core.errors import DataError
+from tests.support.cases import each
 
 
 def advised(count: int, word: str = "time", group: str = "boar", scale: float = 3.0) -> Advice:
@@ -23,8 +24,8 @@ def advised(count: int, word: str = "time", group: str = "boar", scale: float = 
     return Advice("y ~ given", "boars", 1, tuple(steps), ("y ~ given",), {}, {}, {}, of)
 
 
-@pytest.mark.parametrize("count", [1, 4, 12])
-@pytest.mark.parametrize("scale", [0.1, 3.0, 3000.0])
+@each("count", [1, 4, 12])
+@each("scale", [0.1, 3.0, 3000.0])
 def test_path_is_legible(count, scale, assert_legible):
     word = "days since the $first$ of January"
     written = assert_legible(plots.advice(advised(count, word, "name of a farm_" * 4, scale)))

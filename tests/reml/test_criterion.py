@@ -8,6 +8,7 @@ import pytest
 import hierpool as hp
 from hierpool.reml.criterion import Criterion, Method
 from tests.laws.dense import restricted_log_density, wide
+from tests.support.cases import each
 
 MODELS = [
     "sleepstudy_intercepts",
@@ -35,8 +36,8 @@ def places(c: Criterion) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", MODELS)
+@each("method", METHODS)
+@each("name", MODELS)
 def test_gradient_is_the_slope_of_the_deviance(fitted, name, method):
     c = criterion(fitted, name, method)
     for theta in places(c):
@@ -46,8 +47,8 @@ def test_gradient_is_the_slope_of_the_deviance(fitted, name, method):
         np.testing.assert_allclose(gradient, slope, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", MODELS)
+@each("method", METHODS)
+@each("name", MODELS)
 def test_one_value_is_that_of_the_stack(fitted, name, method):
     c = criterion(fitted, name, method)
     stack = places(c)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,46 +16,38 @@ from hierpool.reml import kenward_roger
 from hierpool.reml.kenward_roger import KenwardRoger
 from hierpool.reml.satterthwaite import Satterthwaite
 from tests.laws.dense import restricted_log_density, wide
+from tests.support.differences import Differences
+from tests.support.references import model, names, reference
 
-HERE = Path(__file__).parents[1] / "reference" / "lmerTest"
-NAMES = sorted(path.stem for path in HERE.glob("*.json"))
+NAMES = names("lmerTest")
 METHODS = {"Satterthwaite": "satterthwaite", "Kenward-Roger": "kenward-roger"}
 
 
 @cache
-def reference(name: str) -> dict[str, Any]:
-    return json.loads((HERE / f"{name}.json").read_text())
-
-
-@cache
 def fitted_as(name: str) -> hp.LikelihoodFit:
-    ref = reference(name)
-    return hp.Model(ref["formula"], hp.datasets.load(ref["dataset"])).reml()
+    return model("lmerTest", name).reml()
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", NAMES)
-def test_coefficients_are_those_of_lmertest(name, method):
-    theirs = np.array(reference(name)[method]["coef"])
-    ours = fitted_as(name).fixed_effects(df=METHODS[method])
-    np.testing.assert_allclose(ours[["estimate", "se", "df", "t"]], theirs[:, :4], rtol=1e-3)
-    assert np.abs(np.log10(ours["p"].to_numpy() / theirs[:, 4])).max() < 0.02
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", NAMES)
-def test_type_three_tests_are_those_of_lmertest(name, method):
-    theirs = reference(name)[method]["anova"]
-    ours = fitted_as(name).anova(df=METHODS[method])
-    assert ours.index.tolist() == list(theirs)
-    table = np.array(list(theirs.values()))
-    np.testing.assert_allclose(ours[["num_df", "den_df", "F"]], table[:, :3], rtol=1e-3)
-    assert np.abs(np.log10(ours["p"].to_numpy() / table[:, 3])).max() < 0.02
+def test_tests_of_coefficients_and_terms_are_those_of_lmertest(name, method):
+    """Of coefficients, and of terms by type III."""
+    ref, fit, found = reference("lmerTest", name)[method], fitted_as(name), Differences()
+    theirs = np.array(ref["coef"])
+    ours = fit.fixed_effects(df=METHODS[method])
+    found.close("coefficients", ours[["estimate", "se", "df", "t"]], theirs[:, :4], rtol=1e-3)
+    found.close("log10 of their p", np.log10(ours["p"]), np.log10(theirs[:, 4]), atol=0.02)
+    ours = fit.anova(df=METHODS[method])
+    found.same("terms", ours.index.tolist(), list(ref["anova"]))
+    table = np.array(list(ref["anova"].values()))
+    found.close("terms, df and F", ours[["num_df", "den_df", "F"]], table[:, :3], rtol=1e-3)
+    found.close("log10 of their p", np.log10(ours["p"]), np.log10(table[:, 3]), atol=0.02)
+    found.assert_none()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_adjusted_covariance_is_that_of_pbkrtest(name):
-    fit, theirs = fitted_as(name), np.array(reference(name)["vcov_adjusted"])
+    fit, theirs = fitted_as(name), np.array(reference("lmerTest", name)["vcov_adjusted"])
     ours = KenwardRoger.from_estimate(fit.design, fit.estimate).covariance
     assert np.abs(ours - theirs).max() < 1e-3 * np.abs(theirs).max()
 

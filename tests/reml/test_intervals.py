@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +11,9 @@ from scipy import special, stats
 import hierpool as hp
 from hierpool.core.errors import ArgumentError, HierpoolWarning
 from hierpool.reml import bootstrap, profiles
+from tests.support.references import model, names, reference
 
-HERE = Path(__file__).parents[1] / "reference" / "confint"
-NAMES = sorted(path.stem for path in HERE.glob("*.json"))
+NAMES = names("confint")
 SLEEP = hp.datasets.load("sleepstudy")
 CUT = float(special.chdtri(1, 0.05))
 OURS = {
@@ -33,19 +30,13 @@ OURS = {
 
 
 @cache
-def reference(name: str) -> dict[str, Any]:
-    return json.loads((HERE / f"{name}.json").read_text())
-
-
-@cache
-def model(name: str) -> hp.Model:
-    ref = reference(name)
-    return hp.Model(ref["formula"], hp.datasets.load(ref["dataset"]))
+def fitted_as(name: str) -> hp.LikelihoodFit:
+    return model("confint", name).reml()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_profile_intervals_are_those_of_lme4(name):
-    ours, theirs = model(name).reml().confint(), reference(name)["profile"]
+    ours, theirs = fitted_as(name).confint(), reference("confint", name)["profile"]
     assert len(ours) == len(theirs)
     for row, (low, high) in theirs.items():
         found = ours.loc[OURS[row], ["ci95_lb", "ci95_ub"]].to_numpy()
@@ -55,7 +46,7 @@ def test_profile_intervals_are_those_of_lme4(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_wald_intervals_are_those_of_lme4(name):
-    ours, theirs = model(name).reml().confint("wald"), reference(name)["wald"]
+    ours, theirs = fitted_as(name).confint("wald"), reference("confint", name)["wald"]
     for row, ends in theirs.items():
         if ends != [None, None]:
             found = ours.loc[OURS[row], ["ci95_lb", "ci95_ub"]]
@@ -64,7 +55,8 @@ def test_wald_intervals_are_those_of_lme4(name):
 
 
 def test_profiles_of_reml_and_ml_are_one():
-    here, there = model("sleepstudy__ri").reml().confint(), model("sleepstudy__ri").ml().confint()
+    here = fitted_as("sleepstudy__ri").confint()
+    there = model("confint", "sleepstudy__ri").ml().confint()
     np.testing.assert_allclose(here["ci95_lb"], there["ci95_lb"], rtol=1e-6)
     assert here.loc["sigma", "estimate"] > there.loc["sigma", "estimate"]
 
@@ -220,14 +212,14 @@ def test_refits_that_fail_are_counted(monkeypatch):
 
 
 def test_only_what_is_wanted_is_profiled():
-    fit = model("sleepstudy__rs").reml()
+    fit = fitted_as("sleepstudy__rs")
     assert fit.confint(quantities=["sigma"]).index.tolist() == ["sigma"]
     with pytest.raises(ArgumentError, match="did you mean 'beta\\[Days\\]'"):
         fit.confint(quantities=["beta[days]"])
 
 
 def test_bad_arguments_are_refused():
-    fit = model("sleepstudy__ri").reml()
+    fit = fitted_as("sleepstudy__ri")
     with pytest.raises(ArgumentError, match="did you mean 'profile'"):
         fit.confint("profil")
     with pytest.raises(ArgumentError, match="bad-level"):

@@ -15,6 +15,7 @@ from hierpool.reml import bootstrap, pooling_limits
 from hierpool.reml.estimate import estimate
 from hierpool.reml.nesting import step
 from tests.laws.dense import restricted_log_density
+from tests.support.cases import each
 
 N = np.arange(180)
 SLEEP = hp.datasets.load("sleepstudy").assign(
@@ -41,7 +42,7 @@ STEPS = [
 ]
 
 
-@pytest.mark.parametrize(("small", "large", "fixed", "parameters", "variances"), STEPS)
+@each(("small", "large", "fixed", "parameters", "variances"), STEPS)
 def test_what_the_larger_model_has_more(small, large, fixed, parameters, variances):
     found = step(reml(small).design, reml(large).design)
     assert (found.fixed, found.parameters, found.variances) == (fixed, parameters, variances)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import hierpool as hp
-from tests.core.test_identified import lines
+from tests.algebra.test_identified import few_rows
 
-TWO_ROWS = lines(2, 40)
+TWO_ROWS = few_rows(2, 40)
 
 
 @pytest.mark.parametrize("method", ["reml", "ml"])
@@ -38,7 +38,7 @@ def test_a_residual_sd_that_is_hardly_told_is_not_called_converged():
     found = []
     for seed in range(8):
         x = np.tile([0.0, 1.0], 40) + 0.02 * np.random.default_rng(seed).normal(size=80)
-        fit = hp.Model("y ~ x + (x | g)", lines(2, 40, x, seed)).reml()
+        fit = hp.Model("y ~ x + (x | g)", few_rows(2, 40, x, seed)).reml()
         found.append(fit.status.word)
         if fit.status.word == "converged":
             assert fit.estimate.sigma_se < fit.estimate.sigma
@@ -50,7 +50,7 @@ def test_a_residual_sd_that_is_hardly_told_is_not_called_converged():
     ("n", "J", "formula"), [(2, 3, "y ~ 1 + (1 | g)"), (3, 4, "y ~ x + (x | g)")]
 )
 def test_fits_of_small_designs_are_not_called_unidentified(n, J, formula):
-    words = {hp.Model(formula, lines(n, J, seed=s)).reml().status.word for s in range(12)}
+    words = {hp.Model(formula, few_rows(n, J, seed=s)).reml().status.word for s in range(12)}
     assert words <= {"converged", "singular"}
 
 

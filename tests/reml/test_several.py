@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,75 +11,60 @@ import hierpool as hp
 from hierpool.reml.criterion import Criterion
 from tests.laws.dense import restricted_log_density, wide
 from tests.reference.trim import has_several_factors, trimmed_several
-from tests.reml.test_reference import SHARED, table
+from tests.support.differences import Differences
+from tests.support.references import SHARED, full, full_names, model, names, reference, table
 
-HERE = Path(__file__).parents[1] / "reference" / "lme4_several"
-SMALL = [p.stem for p in sorted(HERE.glob("*.json")) if p.stem.split("__")[0] != "InstEval"]
-LARGE = ["InstEval__crossed3"]
+LARGE = "InstEval__crossed3"
+SMALL = [name for name in names("lme4_several") if name != LARGE]
 METHODS = ["REML", "ML"]
 
 
-@cache
-def reference(name: str) -> dict[str, Any]:
-    return json.loads((HERE / f"{name}.json").read_text())
-
-
-@cache
-def model(name: str) -> hp.Model:
-    ref = reference(name)
-    return hp.Model(ref["formula"], hp.datasets.load(ref["dataset"]))
-
-
-def assert_is_that_of_lme4(
-    fit: hp.LikelihoodFit, ref: dict[str, Any], loglik: float = 1e-6
-) -> None:
+def compared(fit: hp.LikelihoodFit, ref: dict[str, Any], loglik: float = 1e-6) -> Differences:
     """Criterion, fixed effects, standard deviations, BLUPs and their variances."""
-    assert fit.loglik == pytest.approx(ref["logLik"], abs=loglik)
-    assert fit.aic == pytest.approx(ref["AIC"], abs=2 * loglik)
-    assert fit.status.word == ("singular" if ref["is_singular"] else "converged")
-    assert fit.estimate.sigma == pytest.approx(ref["sigma"], rel=1e-4)
+    found = Differences()
+    found.close("log-likelihood", fit.loglik, ref["logLik"], atol=loglik)
+    found.close("AIC", fit.aic, ref["AIC"], atol=2 * loglik)
+    found.same("status", fit.status.word, "singular" if ref["is_singular"] else "converged")
+    found.close("sigma", fit.estimate.sigma, ref["sigma"], rtol=1e-4)
     fixed = fit.fixed_effects()
-    np.testing.assert_allclose(fixed["estimate"], ref["fixef"], rtol=1e-4)
-    np.testing.assert_allclose(fixed["se"], ref["se_fixef"], rtol=1e-4)
+    found.close("fixed effects", fixed["estimate"], ref["fixef"], rtol=1e-4)
+    found.close("their errors", fixed["se"], ref["se_fixef"], rtol=1e-4)
     for factor, theirs in ref["factors"].items():
         group, ours = fit.design.group(factor), fit.estimate.of(factor)
-        np.testing.assert_allclose(ours.sd, theirs["sd"], rtol=1e-4)
+        found.close(f"sds of {factor}", ours.sd, theirs["sd"], rtol=1e-4)
         at = group.grouping.levels.astype(str).get_indexer(theirs["levels"])
         assert (at >= 0).all()
-        blup = np.array(theirs["blup"], dtype=float)
-        assert np.abs(ours.u[at] - blup).max() <= 1e-4 * np.abs(blup).max()
+        found.of_largest(f"BLUPs of {factor}", ours.u[at], theirs["blup"])
         for name, values in (("condVar", ours.u_condvar), ("pev", ours.u_pev)):
             if name in theirs:
-                expected = np.array(theirs[name], dtype=float)
-                assert np.abs(values[at] - expected).max() <= 1e-4 * np.abs(expected).max()
+                found.of_largest(f"{name} of {factor}", values[at], theirs[name])
+    return found
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", SMALL)
-def test_reference_is_met(name, method):
-    assert_is_that_of_lme4(getattr(model(name), method.lower())(), reference(name)[method])
+def test_fit_is_that_of_lme4(name, method):
+    fit = getattr(model("lme4_several", name), method.lower())()
+    compared(fit, reference("lme4_several", name)[method]).assert_none()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LARGE)
-def test_large_reference_is_met(name):
-    fit = model(name).reml()
-    assert_is_that_of_lme4(fit, reference(name)["REML"], loglik=1e-4)
+def test_large_fit_is_that_of_lme4():
+    fit = model("lme4_several", LARGE).reml()
+    compared(fit, reference("lme4_several", LARGE)["REML"], loglik=1e-4).assert_none()
 
 
-def full_names() -> list[str]:
-    paths = sorted((SHARED / "reference").glob("*__*.json"))
-    names = [p.stem for p in paths if has_several_factors(json.loads(p.read_text()))]
-    return [name for name in names if name not in LARGE]
+def others() -> list[str]:
+    return [name for name in full_names() if name != LARGE and has_several_factors(full(name))]
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the full reference fits are not here")
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", full_names())
-def test_full_reference_is_met(name, method):
-    ref = trimmed_several(json.loads((SHARED / "reference" / f"{name}.json").read_text()), 10_000)
+@pytest.mark.parametrize("name", others())
+def test_every_level_is_that_of_lme4(name, method):
+    ref = trimmed_several(full(name), 10_000)
     fit = getattr(hp.Model(ref["formula"], table(ref["dataset"])), method.lower())()
-    assert_is_that_of_lme4(fit, ref[method])
+    compared(fit, ref[method]).assert_none()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -106,7 +88,7 @@ def test_gradient_is_that_of_the_deviance(dataset, formula, method):
 
 
 def test_log_likelihood_is_that_of_the_dense_density():
-    fit = model("Penicillin__crossed").reml()
+    fit = model("lme4_several", "Penicillin__crossed").reml()
     d, e = fit.design, fit.estimate
     V = e.sigma**2 * np.eye(d.n)
     for group in d.groups:
@@ -130,7 +112,7 @@ def test_factor_without_variance_is_singular_and_named():
 
 
 def test_tables_name_every_factor():
-    fit = model("Penicillin__crossed").reml()
+    fit = model("lme4_several", "Penicillin__crossed").reml()
     assert fit.random_effects().index.get_level_values("factor").unique().tolist() == [
         "plate",
         "sample",

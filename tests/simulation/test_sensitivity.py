@@ -14,6 +14,7 @@ from hierpool.checks import sensitivity as scaling
 from hierpool.checks.findings import boundary
 from hierpool.core.errors import PriorError
 from hierpool.simulation.sensitivity import _given_beta
+from tests.support.cases import each
 
 P = hp.Prior
 FAMILIES = [
@@ -31,8 +32,8 @@ FAMILIES = [
 ]
 
 
-@pytest.mark.parametrize("exponent", [0.8, 1.25, 2.0])
-@pytest.mark.parametrize("prior", FAMILIES, ids=lambda p: p.family)
+@each("exponent", [0.8, 1.25, 2.0])
+@each("prior", FAMILIES, ids=lambda p: p.family)
 def test_a_scaled_prior_has_the_power_of_the_density(prior, exponent):
     x = np.array([0.3, 1.0, 2.5, 7.0])
     scaled = power_scaling.scaled_prior(prior, exponent).distribution.logpdf(x)

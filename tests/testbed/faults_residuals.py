@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from tests.testbed.situations import Situation, grouped, lines
+from tests.support.tables import grouped, lines
+from tests.testbed.situations import Situation
 
 
 def serial(rng: np.random.Generator) -> pd.DataFrame:

@@ -10,7 +10,8 @@ import pandas as pd
 import hierpool as hp
 from hierpool.core.errors import FitError
 from hierpool.core.findings import Findings
-from tests.testbed.situations import DRAWS, Situation, grouped
+from tests.support.tables import grouped
+from tests.testbed.situations import DRAWS, Situation
 
 
 def levels_alike(rng: np.random.Generator) -> pd.DataFrame:

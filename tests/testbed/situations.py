@@ -15,6 +15,7 @@ import pandas as pd
 
 import hierpool as hp
 from hierpool.core.findings import Findings
+from tests.support.tables import grouped, lines
 
 Simulate = Callable[[np.random.Generator], pd.DataFrame]
 Stage = Literal["model", "reml", "posterior"]
@@ -68,51 +69,6 @@ def check_at(model: hp.Model, stage: Stage) -> Findings:
     if stage == "reml":
         return hp.check(model.reml())
     return hp.check(model.fit(engine="exact", draws=DRAWS, seed=1, progress=False))
-
-
-def grouped(
-    rng: np.random.Generator,
-    rows: int | np.ndarray = 8,
-    levels: int = 20,
-    *,
-    sd: tuple[float, float] = (1.0, 1.0),
-    sigma: float = 1.0,
-    noise: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> pd.DataFrame:
-    """Lines of levels that differ normally, with normal residuals: ``g``, ``x``, ``y``.
-
-    Parameters
-    ----------
-    rng
-        Of everything.
-    rows, levels
-        Rows of each level, or of all alike, and their number.
-    sd
-        Of the levels' intercepts and slopes, independent of each other; x runs from -1 to 1.
-    sigma
-        Residual sd.
-    noise
-        Shape (n,) of codes -> residuals in place of normal ones.
-    """
-    counts = np.broadcast_to(rows, levels)
-    g = np.repeat(np.arange(levels), counts)
-    x = np.concatenate([np.linspace(-1, 1, n) if n > 1 else [0.0] for n in counts])
-    return lines(rng, g, x, sd, sigma, noise)
-
-
-def lines(
-    rng: np.random.Generator,
-    g: np.ndarray,
-    x: np.ndarray,
-    sd: tuple[float, float] = (1.0, 1.0),
-    sigma: float = 1.0,
-    noise: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> pd.DataFrame:
-    """The same for levels ``g`` (codes) and predictors ``x`` of the rows that are given."""
-    u = rng.normal(size=(g.max() + 1, 2)) * sd
-    e = rng.normal(0, sigma, len(g)) if noise is None else noise(g)
-    y = 3 + 2 * x + u[g, 0] + u[g, 1] * x + e
-    return pd.DataFrame({"g": [f"g{k:03d}" for k in g], "x": x, "y": y})
 
 
 def unbalanced(rng: np.random.Generator) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from hierpool.algebra.several.leave_out import (
     log_density_of_rows,
 )
 from hierpool.algebra.several.plan import ManyRows
+from tests.support.cases import each
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 
@@ -100,7 +101,7 @@ class Dense:
     sigma: float
     prior: BetaPrior
 
-    @property
+    @cached_property
     def Z(self) -> np.ndarray:
         parts = []
         for z, c, j in zip(self.rows.Z, self.rows.codes, self.rows.n_levels, strict=True):
@@ -109,7 +110,7 @@ class Dense:
             parts.append(whole.reshape(len(z), -1))
         return np.hstack(parts)
 
-    @property
+    @cached_property
     def lam(self) -> np.ndarray:
         parts, done = [], 0
         for k, j in zip(self.rows.q, self.rows.n_levels, strict=True):
@@ -117,22 +118,22 @@ class Dense:
             done += k
         return block_diag(*parts)
 
-    @property
+    @cached_property
     def ZL(self) -> np.ndarray:
         return self.Z @ self.lam
 
-    @property
+    @cached_property
     def levels(self) -> np.ndarray:
         return self.ZL.T @ self.ZL + np.eye(self.ZL.shape[1])
 
-    @property
+    @cached_property
     def M(self) -> np.ndarray:
         T = np.hstack([self.ZL, self.rows.X])
         total = self.ZL.shape[1]
         prior = block_diag(np.eye(total), self.sigma**2 * self.prior.precision)
         return T.T @ T + prior
 
-    @property
+    @cached_property
     def coefficients(self) -> np.ndarray:
         """Conditional mean of (v, beta)."""
         T = np.hstack([self.ZL, self.rows.X])
@@ -140,7 +141,7 @@ class Dense:
         right[self.ZL.shape[1] :] += self.sigma**2 * self.prior.weighted_mean
         return np.linalg.solve(self.M, right)
 
-    @property
+    @cached_property
     def covariance(self) -> np.ndarray:
         """Of (u, beta), in units of sigma^2."""
         into = block_diag(self.lam, np.eye(self.rows.p))
@@ -164,10 +165,11 @@ def marginal(name: str) -> Marginal:
     return fronts(name).marginal(SIGMA, lambdas(name), prior(DESIGNS[name].p))
 
 
+@cache
 def dense(name: str) -> list[Dense]:
     rows = DESIGNS[name]
-    each = zip(lambdas(name), SIGMA, strict=True)
-    return [Dense(rows, Lambda, sigma, prior(rows.p)) for Lambda, sigma in each]
+    thetas = zip(lambdas(name), SIGMA, strict=True)
+    return [Dense(rows, Lambda, sigma, prior(rows.p)) for Lambda, sigma in thetas]
 
 
 def blocks(matrix: np.ndarray, rows: ManyRows) -> list[np.ndarray]:
@@ -191,7 +193,7 @@ def test_the_largest_nested_chain_is_eliminated_level_by_level():
     assert fronts("large_rest").n_rest == 89
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@each("name", DESIGNS)
 def test_sums_are_those_of_dense_algebra(name):
     found = fronts(name).sums(lambdas(name))
     for k, d in enumerate(dense(name)):
@@ -202,7 +204,7 @@ def test_sums_are_those_of_dense_algebra(name):
         np.testing.assert_allclose(found[3][k], b @ np.linalg.solve(d.levels, b), **EXACT)
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@each("name", DESIGNS)
 def test_density_is_that_of_the_dense_normal(name):
     for k, d in enumerate(dense(name)):
         if not d.rows.p:
@@ -231,7 +233,7 @@ def test_one_factor_is_the_judge_in_numpy():
     np.testing.assert_allclose(sd, judge.leave_one_out(one)[1], **EXACT)
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@each("name", DESIGNS)
 def test_deviations_are_conditional_means(name):
     found = fronts(name).deviations(lambdas(name), marginal(name).beta)
     for k, d in enumerate(dense(name)):
@@ -243,7 +245,7 @@ def test_deviations_are_conditional_means(name):
             np.testing.assert_allclose(ours[k], theirs, **EXACT)
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@each("name", DESIGNS)
 def test_noise_makes_draws_of_the_conditional_covariance(name):
     """The draws are linear in the noise: unit noises give a root of the covariance itself."""
     f, d = fronts(name), dense(name)[0]
@@ -257,7 +259,7 @@ def test_noise_makes_draws_of_the_conditional_covariance(name):
     np.testing.assert_allclose(root.T @ root, expected, **EXACT)
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@each("name", DESIGNS)
 def test_variances_are_blocks_of_the_dense_inverse(name):
     f, rows = fronts(name), DESIGNS[name]
     for k, d in enumerate(dense(name)):
@@ -284,8 +286,8 @@ def criteria(f: Fronts, Lambda: np.ndarray) -> np.ndarray:
     return np.stack([m.log_det_levels, m.log_det_population, m.penalized_ss])
 
 
-@pytest.mark.parametrize("which", [0, 1, 2], ids=["regular", "singular", "zero"])
-@pytest.mark.parametrize("name", DESIGNS)
+@each("which", [0, 1, 2], ids=["regular", "singular", "zero"].__getitem__)
+@each("name", DESIGNS)
 def test_gradient_is_that_of_central_differences(name, which):
     f, Lambda = fronts(name), lambdas(name)[which]
     at = f.factored(Lambda)
@@ -304,7 +306,7 @@ def test_gradient_is_that_of_central_differences(name, which):
         assert not part[~inside].any()
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@each("name", DESIGNS)
 def test_leave_one_out_is_the_conditional_of_the_dense_normal(name):
     mean, sd = leave_one_out(fronts(name), SIGMA, lambdas(name), marginal(name))
     for k, d in enumerate(dense(name)):
@@ -351,9 +353,9 @@ def held_out(name: str, held: str) -> tuple[np.ndarray, int]:
     return rows.codes[f], rows.n_levels[f]
 
 
-@pytest.mark.parametrize("by", ["cost", "rows", "refit"])
-@pytest.mark.parametrize("held", ["first", "last", "foreign"])
-@pytest.mark.parametrize("name", [n for n in DESIGNS if n != "one_level"])
+@each("by", ["cost", "rows", "refit"])
+@each("held", ["first", "last", "foreign"])
+@each("name", [n for n in DESIGNS if n != "one_level"])
 def test_levels_left_out_are_conditionals_of_the_dense_normal(name, held, by, monkeypatch):
     monkeypatch.setattr(leave_out, "_AGAIN", {"rows": np.inf, "refit": 0, "cost": 4}[by])
     arguments = SIGMA, lambdas(name), prior(DESIGNS[name].p)
@@ -442,8 +444,8 @@ def flat_draws(name: str, sigma: np.ndarray, Lambda: np.ndarray) -> np.ndarray:
     return np.hstack([part.reshape(len(sigma), -1) for part in u] + [beta])
 
 
-@pytest.mark.parametrize("by", ["factorisation", "gradients", "few_steps"])
-@pytest.mark.parametrize("name", ["nested_and_crossed", "chain_of_slopes", "no_population"])
+@each("by", ["factorisation", "gradients", "few_steps"])
+@each("name", ["nested_and_crossed", "chain_of_slopes", "no_population"])
 def test_every_draw_is_from_the_posterior_of_its_theta(name, by, monkeypatch):
     if by != "factorisation":
         monkeypatch.setattr(front_draws, "_SMALL_REST", -1)

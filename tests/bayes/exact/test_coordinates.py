@@ -14,6 +14,7 @@ from hierpool.bayes.priors.model_priors import (
     VarianceComponentPriors,
 )
 from hierpool.core.coding import Coding
+from tests.support.cases import each
 
 NOTHING = CoefficientPriors(Coding.from_columns(np.zeros((5, 0))), (), ())
 SD_PRIORS = {
@@ -44,7 +45,7 @@ def lkj(k: int, eta: float, draws: int = 20_000) -> np.ndarray:
     return chol @ np.swapaxes(chol, -1, -2)
 
 
-@pytest.mark.parametrize("name", SD_PRIORS)
+@each("name", SD_PRIORS)
 def test_sds_are_at_the_quantile_that_z_says(name):
     law = SD_PRIORS[name]
     standardised = PriorCoordinates.from_priors(priors([law, law], None, sigma=law))
@@ -56,7 +57,7 @@ def test_sds_are_at_the_quantile_that_z_says(name):
         np.testing.assert_allclose(law.distribution.sf(values), upper, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", SD_PRIORS)
+@each("name", SD_PRIORS)
 def test_sds_have_the_prior_as_their_distribution(name):
     law = SD_PRIORS[name]
     standardised = PriorCoordinates.from_priors(priors([law], None))
@@ -77,8 +78,8 @@ def test_half_t_is_the_absolute_value_of_a_t():
     np.testing.assert_allclose(law.sf(law.isf(p)), p, rtol=1e-10)
 
 
-@pytest.mark.parametrize("k", [2, 3, 4])
-@pytest.mark.parametrize("eta", [1.0, 2.0, 0.5])
+@each("k", [2, 3, 4])
+@each("eta", [1.0, 2.0, 0.5])
 def test_each_correlation_has_the_marginal_of_lkj(k, eta):
     """Beta(a, a) on (-1, 1) with a = eta - 1 + k / 2 (Lewandowski, Kurowicka and Joe 2009)."""
     corr, a = lkj(k, eta), eta - 1 + k / 2
@@ -144,7 +145,7 @@ def test_correlations_of_an_sd_are_found_by_their_place():
     assert standardised.size == 7
 
 
-@pytest.mark.parametrize("name", SD_PRIORS)
+@each("name", SD_PRIORS)
 def test_position_is_the_z_of_a_value(name):
     standardised = PriorCoordinates.from_priors(priors([SD_PRIORS[name]], None))
     for z in (-4.0, -0.5, 0.0, 2.5):

@@ -18,6 +18,7 @@ from hierpool.bayes.priors.model_priors import ModelPriors, Prior
 from hierpool.bayes.run import SamplerSettings
 from hierpool.model import fitted as fitted_by
 from tests.laws.quadrature import OneWay, Slopes
+from tests.support.cases import each
 
 ONE_WAY = {
     "dyestuff": ("Dyestuff", "Yield", "Batch"),
@@ -193,7 +194,7 @@ MODELS = [
 ]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@each("name", MODELS)
 def test_draws_are_good_and_say_so(fitted, name):
     fit = fitted[name].posterior
     assert fit.status.word == "good"
@@ -204,7 +205,7 @@ def test_draws_are_good_and_say_so(fitted, name):
     assert (table[["ess_bulk", "ess_tail"]] > 400).all().all()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@each("name", MODELS)
 def test_average_of_conditional_means_is_the_mean_of_the_draws(fitted, name):
     fit = fitted[name].posterior
     posterior = fit.datatree["posterior"]
@@ -218,7 +219,7 @@ def test_average_of_conditional_means_is_the_mean_of_the_draws(fitted, name):
         assert np.abs(gap / inner).max() < 5
 
 
-@pytest.mark.parametrize("name", MODELS)
+@each("name", MODELS)
 def test_no_stored_number_is_missing(fitted, name):
     tree = fitted[name].posterior.datatree
     for group in ("posterior", "theta", "sample_stats", "log_likelihood"):

@@ -21,6 +21,7 @@ from hierpool.bayes.priors.model_priors import ModelPriors, Prior, default_prior
 from hierpool.bayes.theta import Theta, ThetaMap
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError
+from tests.support.cases import each
 
 PLAIN = Mode(linker="py", optimizer=None)  # no compiler: each model is evaluated thrice
 N_POINTS = 3
@@ -226,7 +227,7 @@ def gap(p: Points) -> np.ndarray:
     return p.log_density - jacobian - conditional - log_marginal(p, theta) - log_prior(p, theta)
 
 
-@pytest.mark.parametrize(("shape", "parameterization"), CASES, ids=[f"{s}-{c}" for s, c in CASES])
+@each(("shape", "parameterization"), CASES, ids=" ".join)
 def test_joint_density_is_that_of_the_exact_engine(
     points: Callable[..., Points], shape: str, parameterization: str
 ) -> None:
@@ -246,10 +247,8 @@ def of_rows(n: int) -> dict[str, dict[str, np.ndarray]]:
     }
 
 
-@pytest.mark.parametrize("known", ["weights", "known_se", "offset", "weights and offset"])
-@pytest.mark.parametrize(
-    "shape", ["complete pooling", "varying slope", "no pooling, common predictor"]
-)
+@each("known", ["weights", "known_se", "offset", "weights and offset"])
+@each("shape", ["complete pooling", "varying slope", "no pooling, common predictor"])
 def test_weights_known_sds_and_offsets_keep_the_identity(
     make_design: Callable[..., Design], shape: str, known: str
 ) -> None:
@@ -262,7 +261,7 @@ def test_weights_known_sds_and_offsets_keep_the_identity(
     assert abs(gap(p)[0] - _lkj_normaliser(p.priors)) < 1e-7
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@each("shape", SHAPES)
 def test_the_constant_is_the_normaliser_of_lkj(points: Callable[..., Points], shape: str) -> None:
     p = points(shape)
     np.testing.assert_allclose(gap(p), _lkj_normaliser(p.priors), rtol=0, atol=1e-7)
@@ -292,7 +291,7 @@ def test_a_doubled_prior_breaks_the_identity(points: Callable[..., Points]) -> N
     assert np.ptp(gap(q)) > 1e-3
 
 
-@pytest.mark.parametrize(("shape", "parameterization"), CASES, ids=[f"{s}-{c}" for s, c in CASES])
+@each(("shape", "parameterization"), CASES, ids=" ".join)
 def test_reported_coefficients_give_the_same_mean_in_the_users_coding(
     points: Callable[..., Points], shape: str, parameterization: str
 ) -> None:
@@ -424,7 +423,7 @@ def test_priors_of_mixed_families_are_stacked(make_design: Callable[..., Design]
     np.testing.assert_array_equal(p["beta_centred"][:, 1], p["beta_centred[x]"])
 
 
-@pytest.mark.parametrize(
+@each(
     "prior",
     [
         Prior("Normal", mu=1, sigma=2),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pymc as pm
 import pytest
@@ -15,14 +12,14 @@ from hierpool.bayes.exact.coordinates import PriorCoordinates
 from hierpool.bayes.priors.decov import Decov
 from hierpool.bayes.priors.model_priors import Prior
 from hierpool.core.errors import PriorError
+from tests.support.references import reference
 
-REFERENCE = Path(__file__).parents[2] / "reference" / "rstanarm"
 MODELS = {"sleepstudy__rs": "Subject", "radon__ri": "county"}
 ONE = Prior("Decov")
 
 
 def rstanarm_model(name: str) -> tuple[hp.Model, dict]:
-    ref = json.loads((REFERENCE / f"{name}.json").read_text())
+    ref = reference("rstanarm", name)
     rows = hp.datasets.load(ref["dataset"])
     plain = hp.Model(ref["formula"], rows)
     scale = plain.design.y.std(ddof=1)

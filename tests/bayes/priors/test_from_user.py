@@ -18,6 +18,7 @@ from hierpool.bayes.priors.model_priors import default_priors
 from hierpool.bayes.theta import Theta
 from hierpool.core.errors import HierpoolWarning, PriorError, UnsupportedModelError
 from tests.laws.dense import Dense, normal_log_density
+from tests.support.cases import each
 
 P = hp.Prior
 SLOPES = "Reaction ~ Days + (Days | Subject)"
@@ -189,7 +190,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
+@each("case", BAD)
 def test_what_cannot_be_is_an_error_that_says_what_to_write(case):
     given, message = BAD[case]
     with pytest.raises(PriorError, match=message):
@@ -310,7 +311,7 @@ PYMC = {
 }
 
 
-@pytest.mark.parametrize("name", PYMC)
+@each("name", PYMC)
 def test_pymc_variables_are_read_from_their_graph(name):
     pm = pytest.importorskip("pymc")
     make, expected = PYMC[name]

@@ -11,6 +11,7 @@ import pytest
 import hierpool as hp
 from hierpool.bayes.exact.engine import sample_theta
 from hierpool.bayes.exact.target import LogPosterior
+from tests.support.cases import each
 
 SLEEP = hp.datasets.load("sleepstudy")
 SD_Y, MEAN_Y = float(SLEEP["Reaction"].std()), float(SLEEP["Reaction"].mean())
@@ -92,8 +93,8 @@ def likelihoods(model: hp.Model, flip: bool = False) -> np.ndarray:
     return target.log_likelihood(z)
 
 
-@pytest.mark.parametrize("formula", FORMULAS)
-@pytest.mark.parametrize("recoded", RECODED)
+@each("formula", FORMULAS)
+@each("recoded", RECODED)
 def test_likelihood_of_the_prior_does_not_know_offset_and_unit(formula, recoded):
     change, constant = RECODED[recoded]
     here = likelihoods(hp.Model(FORMULAS[formula], SLEEP))

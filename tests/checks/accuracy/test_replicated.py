@@ -13,6 +13,7 @@ from hierpool.checks.accuracy.level_statistics import Statistics
 from hierpool.checks.residuals.null_residuals import Replicates
 from hierpool.checks.residuals.residual_maker import ResidualMaker
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from tests.support.tables import over_time
 
 
 def test_statistics_are_what_pandas_and_numpy_make_of_the_rows(fitted):
@@ -179,17 +180,9 @@ def fit_both(data, formula="y ~ time + (time | g)"):
     return model.fit(seed=1, progress=False), model.reml()
 
 
-def lines(rng, levels=30, rows=8, spread=1.0, noise=None):
-    level, time = np.repeat(np.arange(levels), rows), np.tile(np.arange(float(rows)), levels)
-    u = rng.normal(size=(levels, 2)) * (3.0, spread)
-    e = rng.normal(size=len(level)) if noise is None else noise(len(level))
-    y = 10 + 2 * time + u[level, 0] + u[level, 1] * time + 2 * e
-    return pd.DataFrame({"y": y, "time": time, "g": level})
-
-
 def test_heavy_tails_leave_pits_that_are_not_uniform():
     rng = np.random.default_rng(2)
-    fit, blup = fit_both(lines(rng, noise=lambda n: rng.standard_t(2, size=n)))
+    fit, blup = fit_both(over_time(rng, 30, noise=lambda rng, g, _: rng.standard_t(2, size=len(g))))
     (finding,) = loo_pit.judged(fit, blup)
     assert "middle half" in finding.text
     assert finding.evidence["rows"].sum() == 240
@@ -197,15 +190,15 @@ def test_heavy_tails_leave_pits_that_are_not_uniform():
 
 def test_levels_in_two_lumps_are_covered_too_often_or_too_rarely():
     rng = np.random.default_rng(1)
-    data = lines(rng, 80, 4)
-    data["y"] += 60 * (data.g % 16 == 0)
+    data = over_time(rng, 80, 4)
+    data["y"] += 60 * (data.g.str[1:].astype(int) % 16 == 0)
     (finding,) = level_coverage.judged(*fit_both(data))
     assert finding.code == "level-coverage"
     assert "too wide" in finding.meaning
 
 
 def test_a_spread_of_slopes_that_a_model_does_not_make_is_found():
-    fit, blup = fit_both(lines(np.random.default_rng(3)), "y ~ time + (1 | g)")
+    fit, blup = fit_both(over_time(np.random.default_rng(3), 30), "y ~ time + (1 | g)")
     (finding,) = replicated.judged(fit, blup)
     assert "slope" in finding.text
 
@@ -231,7 +224,7 @@ def test_priors_are_set_beside_the_data(fitted):
 def test_predictive_findings_on_clean_data_are_rare():
     codes = []
     for seed in range(100):
-        fit, blup = fit_both(lines(np.random.default_rng([4, seed]), 20, 5))
+        fit, blup = fit_both(over_time(np.random.default_rng([4, seed]), 20, 5))
         for module in (loo_pit, level_coverage, replicated):
             codes += [f.code for f in module.judged(fit, blup)]
     assert len(codes) <= 5

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hierpool.checks.accuracy.stacking import Stacking, _maximised, _quadratic_steps, stacking
+from tests.support.cases import each
 
 
 def scores(seed: int, n: int, K: int, spread: float, level: float) -> np.ndarray:
@@ -34,7 +35,7 @@ def test_two_models_that_predict_half_of_the_points_each_share_the_weight():
     np.testing.assert_allclose(stacking(points).weights, [0.5, 0.5], atol=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@each("seed", range(20))
 def test_both_ways_to_the_weights_end_at_one_score(seed):
     n, K = [(3, 2), (18, 5), (200, 4), (1000, 7)][seed % 4]
     points = scores(seed, n, K, [0.1, 1.0, 20.0][seed % 3], -300.0)

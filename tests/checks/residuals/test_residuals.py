@@ -12,6 +12,7 @@ from hierpool.checks.residuals import autocorrelation, mean_structure, outliers
 from hierpool.checks.residuals import every as residuals
 from hierpool.checks.residuals.null_residuals import Replicates
 from hierpool.checks.residuals.residual_maker import ResidualMaker
+from tests.support.tables import over_time
 
 CHECKED = ["sleepstudy_slopes", "radon_uranium", "machines_slopes"]
 
@@ -19,16 +20,6 @@ CHECKED = ["sleepstudy_slopes", "radon_uranium", "machines_slopes"]
 def dense(maker):
     """K (n, n), rows divided by their sds."""
     return maker.residuals(np.eye(maker.n))
-
-
-def grouped(rng, levels=20, rows=8, sds=(3.0, 1.0), sigma=2.0, noise=None):
-    """Lines of levels over time 0, 1, ...; noise takes (rng, level, time)."""
-    level = np.repeat(np.arange(levels), rows)
-    time = np.tile(np.arange(float(rows)), levels)
-    u = rng.normal(size=(levels, 2)) * sds
-    e = rng.normal(size=len(level)) if noise is None else noise(rng, level, time)
-    y = 10 + 2 * time + u[level, 0] + u[level, 1] * time + sigma * e
-    return pd.DataFrame({"y": y, "time": time, "g": [f"g{j:03d}" for j in level]})
 
 
 def found(data, formula="y ~ time + (time | g)"):
@@ -122,7 +113,7 @@ def test_fitted_values_of_the_observed_response_are_those_of_the_fit(fitted):
 def test_p_values_are_uniform_when_the_model_holds():
     p = []
     for seed in range(40):
-        data = grouped(np.random.default_rng([3, seed]), levels=15, rows=5)
+        data = over_time(np.random.default_rng([3, seed]), levels=15, rows=5)
         r = Replicates.from_residual_maker(
             ResidualMaker.from_fit(hp.Model("y ~ time + (time | g)", data).reml())
         )
@@ -146,22 +137,22 @@ def with_ar(rho):
 
 
 PLANTED = {
-    "autocorrelation": lambda rng: grouped(rng, 30, 10, noise=with_ar(0.6)),
-    "curvature": lambda rng: grouped(rng).assign(y=lambda d: d.y - 3 * (d.time / 3.5 - 1) ** 2),
-    "unequal-variance": lambda rng: grouped(
+    "autocorrelation": lambda rng: over_time(rng, 30, 10, noise=with_ar(0.6)),
+    "curvature": lambda rng: over_time(rng).assign(y=lambda d: d.y - 3 * (d.time / 3.5 - 1) ** 2),
+    "unequal-variance": lambda rng: over_time(
         rng, 30, noise=lambda r, level, time: r.normal(size=len(level)) * np.exp(time / 5)
     ),
-    "unequal-variance-of-levels": lambda rng: grouped(
+    "unequal-variance-of-levels": lambda rng: over_time(
         rng, 40, noise=lambda r, level, time: r.normal(size=len(level)) * (1 + 2 * (level % 2))
     ),
-    "heavy-tails": lambda rng: grouped(
+    "heavy-tails": lambda rng: over_time(
         rng, 50, noise=lambda r, level, time: r.standard_t(3, size=len(level))
     ),
-    "skewed-residuals": lambda rng: grouped(
+    "skewed-residuals": lambda rng: over_time(
         rng, 50, noise=lambda r, level, time: r.exponential(size=len(level)) - 1
     ),
-    "outlying-row": lambda rng: grouped(rng).assign(y=lambda d: d.y + 20 * (d.index == 37)),
-    "outlying-level": lambda rng: grouped(rng, 40).assign(y=lambda d: d.y + 40 * (d.g == "g004")),
+    "outlying-row": lambda rng: over_time(rng).assign(y=lambda d: d.y + 20 * (d.index == 37)),
+    "outlying-level": lambda rng: over_time(rng, 40).assign(y=lambda d: d.y + 40 * (d.g == "g004")),
 }
 
 
@@ -172,7 +163,7 @@ def test_a_planted_fault_is_found(code, seed):
 
 
 def test_a_level_among_few_does_not_hide_behind_the_spread_that_it_makes():
-    data = grouped(np.random.default_rng(1), 10, 6, sds=(3.0, 0.0))
+    data = over_time(np.random.default_rng(1), 10, 6, sd=(3.0, 0.0))
     assert "outlying-level" not in found(data, "y ~ time + (1 | g)")
     data["y"] += 45 * (data.g == "g004")
     fit = hp.Model("y ~ time + (1 | g)", data).reml()
@@ -186,7 +177,7 @@ def test_a_level_among_few_does_not_hide_behind_the_spread_that_it_makes():
 
 
 def test_a_slope_that_varies_is_missed_by_intercepts_alone():
-    data = grouped(np.random.default_rng(4))
+    data = over_time(np.random.default_rng(4))
     assert "coefficient-varies" in found(data, "y ~ time + (1 | g)")
     assert "coefficient-varies" not in found(data)
 
@@ -275,7 +266,7 @@ def test_rows_that_say_nothing_are_left_out():
 @pytest.mark.calibration
 @pytest.mark.parametrize(("levels", "rows"), [(8, 10), (20, 5), (129, 4)])
 def test_warnings_on_clean_data_are_rare(levels, rows):
-    codes = [found(grouped(np.random.default_rng([9, s]), levels, rows)) for s in range(200)]
+    codes = [found(over_time(np.random.default_rng([9, s]), levels, rows)) for s in range(200)]
     every = pd.Series([c for one in codes for c in one]).value_counts()
     assert every.max() <= 0.05 * 200
     assert np.mean([bool(c) for c in codes]) <= 0.1

@@ -5,19 +5,16 @@ Numbers of lme4 and emmeans: ``tests/reference/estimable``, with the script that
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
 import hierpool as hp
 from hierpool.core.errors import DataError, NotEstimableError, PriorError
+from tests.support.references import FOLDER, reference
 
-REFERENCE = Path(__file__).parents[1] / "reference" / "estimable"
-ROWS = pd.read_csv(REFERENCE / "rows.csv")
-NUMBERS = json.loads((REFERENCE / "numbers.json").read_text())
+ROWS = pd.read_csv(FOLDER / "estimable" / "rows.csv")
+NUMBERS = reference("estimable", "numbers")
 CELLS = "y ~ a * b + x + (1 | g)"
 TWICE = "y ~ a + x + twice + (1 | g)"
 NESTED = "y ~ site/plot + (1 | g)"

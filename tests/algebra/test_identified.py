@@ -11,18 +11,16 @@ import hierpool as hp
 from hierpool.algebra.identified import Variances, _columns, not_told_apart
 from hierpool.core.design import Design
 from tests.support.cases import each
+from tests.support.tables import lines
 
 
-def lines(n: int, J: int = 12, x: np.ndarray | None = None, seed: int = 1) -> pd.DataFrame:
+def few_rows(n: int, J: int = 12, x: np.ndarray | None = None, seed: int = 1) -> pd.DataFrame:
     """J groups of n rows each with a line of its own; x is 0, 1, ... in each unless given."""
     rng = np.random.default_rng(seed)
     g = np.repeat(np.arange(J), n)
-    x = np.tile(np.arange(float(n)), J) if x is None else x
-    u = rng.normal(size=(J, 2))
-    y = 3 + 2 * x + u[g, 0] + u[g, 1] * x + rng.normal(size=len(g))
-    labels = np.array([f"g{k}" for k in g])
+    data = lines(rng, g, np.tile(np.arange(float(n)), J) if x is None else x)
     w, f = rng.uniform(0.5, 2, len(g)), np.tile(list("abcde")[:n], J)
-    return pd.DataFrame({"g": labels, "h": g // 2, "x": x, "f": f, "e": f, "w": w, "y": y})
+    return data.assign(h=g // 2, f=f, e=f, w=w)
 
 
 def dense(design: Design) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +54,7 @@ def dense(design: Design) -> tuple[np.ndarray, np.ndarray]:
     ],
 )
 def test_inner_products_are_those_of_the_matrices_written_out(formula, given):
-    design = hp.Model(formula, lines(3), **given).design
+    design = hp.Model(formula, few_rows(3), **given).design
     found, (whole, projected) = Variances.of(design), dense(design)
     np.testing.assert_allclose(found.whole, whole, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(found.projected, projected, rtol=1e-8, atol=1e-8)
@@ -86,30 +84,32 @@ UNKNOWN = {
 @pytest.mark.parametrize("case", UNKNOWN)
 def test_what_cannot_be_told_apart_is_named(case):
     formula, n, what = UNKNOWN[case]
-    assert not_told_apart(hp.Model(formula, lines(n)).design).startswith(what)
+    assert not_told_apart(hp.Model(formula, few_rows(n)).design).startswith(what)
 
 
 def test_a_variance_that_the_fixed_effects_take_up_is_named():
-    text = not_told_apart(hp.Model("y ~ k + (1 | g)", lines(3).assign(k=lambda t: t["g"])).design)
+    text = not_told_apart(
+        hp.Model("y ~ k + (1 | g)", few_rows(3).assign(k=lambda t: t["g"])).design
+    )
     assert "the fixed effects leave nothing in the rows from which the variance of g" in text
 
 
 RNG = np.random.default_rng(8)
 KNOWN = {
-    "intercepts of two rows": ("y ~ x + (1 | g)", lines(2)),
-    "two groups of two rows": ("y ~ 1 + (1 | g)", lines(2, 2)),
-    "uncorrelated lines through two rows": ("y ~ x + (x || g)", lines(2)),
-    "lines through two rows at unequal x": ("y ~ x + (x | g)", lines(2, x=RNG.normal(size=24))),
-    "lines through three rows": ("y ~ x + (x | g)", lines(3, 3)),
-    "lines far from zero": ("y ~ x + (x | g)", lines(3).assign(x=lambda t: t["x"] + 1e8)),
+    "intercepts of two rows": ("y ~ x + (1 | g)", few_rows(2)),
+    "two groups of two rows": ("y ~ 1 + (1 | g)", few_rows(2, 2)),
+    "uncorrelated lines through two rows": ("y ~ x + (x || g)", few_rows(2)),
+    "lines through two rows at unequal x": ("y ~ x + (x | g)", few_rows(2, x=RNG.normal(size=24))),
+    "lines through three rows": ("y ~ x + (x | g)", few_rows(3, 3)),
+    "lines far from zero": ("y ~ x + (x | g)", few_rows(3).assign(x=lambda t: t["x"] + 1e8)),
     "one group with a row more": (
         "y ~ x + (x | g)",
-        pd.concat([lines(2), pd.DataFrame({"g": ["g0"], "x": [0.5], "y": [1.0]})]),
+        pd.concat([few_rows(2), pd.DataFrame({"g": ["g000"], "x": [0.5], "y": [1.0]})]),
     ),
-    "nested": ("y ~ x + (1 | h/g)", lines(2)),
+    "nested": ("y ~ x + (1 | h/g)", few_rows(2)),
     "a factor that is nearly another": (
         "y ~ x + (1 | g) + (1 | b)",
-        lines(3).assign(b=lambda t: t["g"].where(t.index > 0, "g1")),
+        few_rows(3).assign(b=lambda t: t["g"].where(t.index > 0, "g001")),
     ),
 }
 
@@ -127,7 +127,7 @@ def test_one_row_a_level_is_identified_where_residual_sds_are_known():
 
 
 def test_units_and_offsets_of_a_predictor_change_nothing():
-    for data in (lines(2), lines(3)):
+    for data in (few_rows(2), few_rows(3)):
         texts = {
             not_told_apart(hp.Model("y ~ x + (x | g)", data.assign(x=a + b * data["x"])).design)
             for a, b in ((0, 1), (1e6, 1), (0, 1e-9), (-5, 1e9))
@@ -136,11 +136,11 @@ def test_units_and_offsets_of_a_predictor_change_nothing():
 
 
 def test_the_simpler_model_that_is_named_is_identified():
-    data = lines(2, 40)
+    data = few_rows(2, 40)
     unknown = hp.Model("y ~ x + (x | g)", data).reml()
     assert "With (1 | g) and no slopes the model is identified" in unknown.status.sentence
     assert hp.Model("y ~ x + (1 | g)", data).reml().status.word in {"converged", "singular"}
-    data = lines(3)
+    data = few_rows(3)
     twice = not_told_apart(hp.Model("y ~ f + (f | h) + (1 | h:f)", data).design)
     assert "Without (1 | h:f) the model is identified" in twice
     assert not_told_apart(hp.Model("y ~ f + (f | h)", data).design) == ""
