@@ -21,6 +21,8 @@ from hierpool.bayes.priors.model_priors import ModelPriors, Prior, default_prior
 from hierpool.bayes.theta import Theta, ThetaMap
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError
+from hierpool.core.residual import Residual
+from hierpool.core.spec import ResidualTerm
 from tests.support.cases import each
 
 PLAIN = Mode(linker="py", optimizer=None)  # no compiler: each model is evaluated thrice
@@ -235,15 +237,17 @@ def test_joint_density_is_that_of_the_exact_engine(
     np.testing.assert_allclose(found, found[0], rtol=0, atol=1e-8)
 
 
-def of_rows(n: int) -> dict[str, dict[str, np.ndarray]]:
+def of_rows(n: int) -> dict[str, dict[str, Any]]:
     """What can be known of the rows, by name."""
     rng = np.random.default_rng(3)
-    weights, offset = rng.uniform(0.1, 8.0, n), rng.normal(20.0, 5.0, n)
+    w, offset = rng.uniform(0.1, 8.0, n), rng.normal(20.0, 5.0, n)
+    weights = Residual(ResidualTerm("weights", "w"), w)
+    known = Residual(ResidualTerm("known_se", "se"), rng.uniform(0.5, 3.0, n))
     return {
-        "weights": {"weights": weights},
-        "known_se": {"known_se": rng.uniform(0.5, 3.0, n)},
+        "weights": {"residual": weights},
+        "known_se": {"residual": known},
         "offset": {"offset": offset},
-        "weights and offset": {"weights": weights, "offset": offset},
+        "weights and offset": {"residual": weights, "offset": offset},
     }
 
 
