@@ -15,7 +15,7 @@ from hierpool.answers.effects_table import EffectsTable
 from hierpool.answers.linear_predictors import Groups, Held, LinearPredictors
 from hierpool.answers.reference_grid import Grid, Weights, make_grid, names_of
 from hierpool.answers.response_scale import ResponseScale, Scale
-from hierpool.answers.summarised import Asked, of_optimum, of_posterior
+from hierpool.answers.summarised import Asked, of_fit
 from hierpool.answers.told import Told
 from hierpool.core.errors import ArgumentError
 from hierpool.core.fitted import Optimum, Posterior, check_fit
@@ -102,10 +102,7 @@ def marginal_means(
     held = Held.of(fit.design, groups)
     linear = LinearPredictors.of_means(held, grid)
     asked = Asked(key_index(grid.keys), linear, families(grid, outer))
-    if isinstance(fit, Posterior):
-        table = of_posterior(fit, asked, to, adjust, prob)
-    else:
-        table = of_optimum(fit, asked, to, adjust, prob)
+    table = of_fit(fit, asked, to, adjust, prob)
     told = Told(fit, asked, to, adjust, weights, ("marginal mean", "marginal means"))
     measured = "geometric means of" if to.has_ratios else "means of"
     title = f"Marginal {measured} {to.measured} by {', '.join(map(str, shown))}"

@@ -8,21 +8,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers.adjustment import Adjust, choose_adjust
-from hierpool.answers.arguments import check_probability, is_posterior
+from hierpool.answers.arguments import check_probability
 from hierpool.answers.effects_table import EffectsTable
 from hierpool.answers.linear_predictors import Groups, Held, LinearPredictors
 from hierpool.answers.marginal_means import families, key_index
 from hierpool.answers.reference_grid import Grid, Predictors, Weights, make_grid, names_of
 from hierpool.answers.response_scale import ResponseScale, Scale
-from hierpool.answers.summarised import Asked, of_optimum, of_posterior
+from hierpool.answers.summarised import Asked, of_fit
 from hierpool.answers.told import Told
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from hierpool.core.fitted import Optimum, Posterior, check_fit
 
 
 def slopes(
-    fit: Any,
+    fit: IntegratedPosterior | Optimum,
     what: str,
     *,
     by: str | Sequence[str] | None = None,
@@ -76,9 +78,12 @@ def slopes(
     NotEstimableError
         None of the slopes is estimable.
     """
-    posterior = is_posterior(fit, "slopes")
+    check_fit(fit, "slopes")
     check_probability(prob)
-    adjust, to = choose_adjust(adjust, posterior, "other"), ResponseScale.of(fit.design, scale)
+    adjust, to = (
+        choose_adjust(adjust, isinstance(fit, Posterior), "other"),
+        ResponseScale.of(fit.design, scale),
+    )
     held, outer = Held.of(fit.design, groups), names_of(by)
     linear, means, grid = slopes_of_cells(held, what, outer, at, weights, to)
     index = key_index(grid.keys) if grid.keys.shape[1] else pd.Index([what], name="predictor")
@@ -86,7 +91,7 @@ def slopes(
     if what not in grid.keys:  # one slope in each group of rows: they are adjusted together
         family = np.zeros(len(family), dtype=int)
     asked = Asked(index, linear, family, means=means, is_difference=True)
-    table = (of_posterior if posterior else of_optimum)(fit, asked, to, adjust, prob)
+    table = of_fit(fit, asked, to, adjust, prob)
     told = Told(fit, asked, to, adjust, weights, ("slope", "slopes"))
     title = f"Slopes of {to.measured} in {what}"
     return EffectsTable.of(table, [title, *told.lines(at)], told.findings(), **told.attrs)

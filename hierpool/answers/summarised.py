@@ -16,7 +16,7 @@ from hierpool.answers import coefficient_draws
 from hierpool.answers.adjustment import Adjust, adjusted, simultaneous
 from hierpool.answers.linear_predictors import LinearPredictors
 from hierpool.answers.response_scale import ResponseScale
-from hierpool.core.fitted import Optimum
+from hierpool.core.fitted import Optimum, Posterior
 from hierpool.draws.summary import interval_probability, summary
 
 KNOWN_VARIANCES = "normal, the standard deviations taken for known"
@@ -53,6 +53,19 @@ class Asked:
     def is_estimable(self) -> np.ndarray:
         """Shape (m,)."""
         return self.linear.beyond.is_estimable
+
+
+def of_fit(
+    fit: IntegratedPosterior | Optimum,
+    asked: Asked,
+    scale: ResponseScale,
+    adjust: Adjust,
+    prob: float | None,
+) -> pd.DataFrame:
+    """The table of a fit of either kind."""
+    if isinstance(fit, Posterior):
+        return of_posterior(fit, asked, scale, adjust, prob)
+    return of_optimum(fit, asked, scale, adjust, prob)
 
 
 def of_posterior(
