@@ -95,7 +95,7 @@ def test_shrinkage_of_a_level_is_the_weighted_mean_of_the_page(fitted):
     Sigma = e.corr * np.outer(e.sd, e.sd)
     W = Sigma @ Z.T @ Z @ np.linalg.inv(Sigma @ Z.T @ Z + fit.estimate.sigma**2 * np.eye(2))
     level = table.iloc[6:8]
-    by_page = W @ level["no_pooling"] + (np.eye(2) - W) @ level["population"]
+    by_page = W @ level["own_estimate"] + (np.eye(2) - W) @ level["population"]
     np.testing.assert_allclose(by_page, level["partial_pooling"], rtol=1e-6)
 
 

@@ -116,8 +116,8 @@ def test_csv_guards_names_and_keeps_numbers(study, folder):
         head, *rows = csv.reader(file)
     levels = {row[head.index("level")] for row in rows}
     assert levels == {f"'=g{k}\n{EVIL}" for k in range(8)}
-    own = [float(row[head.index("no_pooling")]) for row in rows]
-    np.testing.assert_array_equal(own, study.shrinkage["no_pooling"])
+    own = [float(row[head.index("own_estimate")]) for row in rows]
+    np.testing.assert_array_equal(own, study.shrinkage["own_estimate"])
     assert min(own) < 0
 
 

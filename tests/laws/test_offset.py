@@ -145,7 +145,7 @@ def test_models_with_and_without_offset_are_compared_on_one_response(sleep):
 
 def test_own_lines_of_the_shrinkage_table_are_less_the_offset(pair):
     one, other = (hp.shrinkage(m.reml()) for m in pair("varying_slope"))
-    for column in ("no_pooling", "complete_pooling"):
+    for column in ("own_estimate", "complete_pooling"):
         np.testing.assert_allclose(one[column], other[column], rtol=1e-7)
 
 

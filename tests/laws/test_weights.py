@@ -239,7 +239,7 @@ def test_own_and_common_lines_of_the_shrinkage_table_are_weighted(sleep, fit, re
     for source in (fit, reml):
         table = hp.shrinkage(source)
         own = hp.no_pooling(FORMULA, sleep, GROUP, weights="w").reml().coefficients()["estimate"]
-        np.testing.assert_allclose(table["no_pooling"], own, rtol=1e-8)
+        np.testing.assert_allclose(table["own_estimate"], own, rtol=1e-8)
         line = hp.complete_pooling(FORMULA, sleep, GROUP, weights="w").reml().estimate.beta
         np.testing.assert_allclose(table["complete_pooling"].to_numpy()[:2], line, rtol=1e-8)
 
