@@ -119,7 +119,10 @@ def _of_levels(
     """Levels of a group compared, term by term."""
     every, factor = group.grouping.levels, group.factor
     chosen = _weighted(
-        levels, list(every), f"levels of {factor!r}", lambda v: every[find_level(v, group.grouping)]
+        levels,
+        list(every),
+        f"levels of {factor!r}",
+        lambda v: every[find_level(v, group.schema.grouping)],
     )
     keys, rows = [], []
     for label, weights in chosen:
@@ -303,5 +306,5 @@ def _find_level(design: Design, key: tuple[Any, ...]) -> tuple[int, int, int]:
         )
     group = design.group(factor)
     (name,) = choose_terms(group, term)
-    place = find_level(level, group.grouping)
+    place = find_level(level, group.schema.grouping)
     return factors.index(factor), place, group.terms.index(name)

@@ -66,7 +66,8 @@ class Held:
                     "no-random-effects",
                 )
         levels = [
-            find_level(given[f], design.group(f).grouping) if f in given else None for f in factors
+            find_level(given[f], design.schema.group(f).grouping) if f in given else None
+            for f in factors
         ]
         return cls(design, tuple(levels), groups == "new" and bool(factors))
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,29 +13,11 @@ import pandas as pd
 
 from hierpool.core.errors import DataError
 from hierpool.core.findings import Finding
-from hierpool.core.residual import EQUAL_ROWS, Residual
-from hierpool.core.spec import Covariance, Spec
+from hierpool.core.residual import Residual
+from hierpool.core.schema import Block, FactorLevels, GroupSchema, Schema
+from hierpool.core.spec import Spec
 
 EXACT_FIT = 1e-6  # residual sd, in sds of the response, below which there is nothing to estimate
-
-
-@dataclass(frozen=True)
-class FactorPart:
-    """The labels of one column of a factor; ``a:b`` has two parts.
-
-    Attributes
-    ----------
-    column
-        The user's column.
-    labels
-        Its labels that have rows.
-    places
-        Shape (levels,): position in ``labels`` of each level's label.
-    """
-
-    column: str
-    labels: pd.Index[Any]
-    places: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -45,65 +26,34 @@ class Grouping:
 
     Attributes
     ----------
-    factor
-        Name of the column.
-    levels
-        Labels of the levels, in category order, else sorted; only levels that have rows.
+    known
+        The levels.
     codes
-        Shape (n,): position in ``levels`` of each row.
-    parts
-        One for each of its columns where there are several, as in ``a:b``.
+        Shape (n,): position among the levels of each row.
     """
 
-    factor: str
-    levels: pd.Index[Any]
+    known: FactorLevels
     codes: np.ndarray
-    parts: tuple[FactorPart, ...] = ()
+
+    @property
+    def factor(self) -> str:
+        """Name of the factor."""
+        return self.known.factor
+
+    @property
+    def levels(self) -> pd.Index[Any]:
+        """Labels of the levels."""
+        return self.known.levels
 
     @property
     def n_levels(self) -> int:
         """Number of levels that have rows."""
-        return len(self.levels)
+        return self.known.n_levels
 
-    @cached_property
+    @property
     def n_rows(self) -> np.ndarray:
         """Shape (levels,): rows of each level."""
-        return np.bincount(self.codes, minlength=len(self.levels))
-
-    def codes_of(self, places: Sequence[np.ndarray]) -> np.ndarray:
-        """Position of each pair of labels of the parts, given by their own positions; -1: none."""
-        sizes = [len(part.labels) for part in self.parts]
-        known = np.ravel_multi_index([part.places for part in self.parts], sizes)
-        asked = np.ravel_multi_index(tuple(np.maximum(p, 0) for p in places), sizes)
-        found = pd.Index(known).get_indexer(pd.Index(asked))
-        return np.asarray(np.where(np.min(places, axis=0) < 0, -1, found), dtype=np.intp)
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A run of a factor's columns that share one covariance structure.
-
-    Attributes
-    ----------
-    start, stop
-        The columns ``start:stop`` of the factor's Z.
-    covariance
-        As in ``GroupTerm``.
-    """
-
-    start: int
-    stop: int
-    covariance: Covariance
-
-    @property
-    def columns(self) -> slice:
-        """The block's columns as a slice."""
-        return slice(self.start, self.stop)
-
-    @property
-    def size(self) -> int:
-        """Number of columns."""
-        return self.stop - self.start
+        return self.known.n_rows
 
 
 @dataclass(frozen=True)
@@ -112,108 +62,223 @@ class GroupDesign:
 
     Attributes
     ----------
-    grouping
-        Rows to levels.
-    terms
-        Names of the q columns.
+    schema
+        Their labels, and the factor's levels.
+    codes
+        Shape (n,): position among the levels of each row.
     Z
         Shape (n, q), in the user's coding.
-    blocks
-        Partition of the columns by covariance structure, one per group term of the formula.
-    population
-        Shape (q,): position of the same column in the design's ``terms``, or -1.
-    dropped
-        Names of columns that the rows cannot tell from those before them, or that are 0.
     """
 
-    grouping: Grouping
-    terms: tuple[str, ...]
+    schema: GroupSchema
+    codes: np.ndarray
     Z: np.ndarray
-    blocks: tuple[Block, ...]
-    population: np.ndarray
-    dropped: tuple[str, ...] = ()
+
+    @cached_property
+    def grouping(self) -> Grouping:
+        """Rows to levels."""
+        return Grouping(self.schema.grouping, self.codes)
 
     @property
     def factor(self) -> str:
         """Name of the factor."""
-        return self.grouping.factor
+        return self.schema.factor
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the q columns."""
+        return self.schema.terms
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Partition of the columns by covariance structure."""
+        return self.schema.blocks
+
+    @property
+    def population(self) -> np.ndarray:
+        """Shape (q,): position of the same column in the design's ``terms``, or -1."""
+        return self.schema.population
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Names of columns that are not estimable."""
+        return self.schema.dropped
 
     @property
     def is_pooled(self) -> bool:
         """Whether the levels share a distribution (False for no pooling)."""
-        return any(b.covariance != "none" for b in self.blocks)
+        return self.schema.is_pooled
 
     @property
     def has_correlation(self) -> bool:
         """Whether some block has a correlation to estimate."""
-        return any(b.covariance == "correlated" and b.size > 1 for b in self.blocks)
+        return self.schema.has_correlation
 
 
 @dataclass(frozen=True)
-class Design:
-    """Rows of a model: response, population columns, group columns, all labelled.
+class Observations:
+    """The rows of a model as numbers.
 
     Attributes
     ----------
-    spec
-        What was asked.
     y
         Shape (n,): the response, transformed as the formula says.
     X
         Shape (n, p): population columns in the user's coding. For no pooling only the columns
         that stay common.
-    terms
-        Names of the p columns.
-    groups
-        One entry per factor with group terms.
-    groupings
-        Factor -> Grouping, also for a factor that only names the levels.
-    rows
+    Z
+        Factor -> shape (n, q): the columns that vary over it.
+    codes
+        Factor -> shape (n,): position of each row's level.
+    index
         The user's index of the n rows that are used.
     frame
-        The user's own columns that the model needs, rows as in ``rows``.
-    predictors
-        Names of the user's columns on the right-hand side, factors of bars left out; those of
-        offsets last.
-    notices
-        What happened on the way: rows dropped, unused categories, predictors that stay common.
-    residual
-        How the rows vary about their means.
+        The user's own columns that the model needs, rows as in ``index``.
+    residual_values
+        Shape (n,): weights or known residual sds; None where the rows vary alike.
     offset
         Shape (n,): added to the linear predictor of each row; the number 0 where nothing is.
-    label
-        Name to show for the data, e.g. "boars (simulated)"; empty where there is none.
-    dropped
-        Names of population columns that the rows cannot tell from those before them.
-    encoder
-        Object that turns new data into the same columns (``hierpool.formula.build.Encoder``).
     """
 
-    spec: Spec
     y: np.ndarray
     X: np.ndarray
-    terms: tuple[str, ...]
-    groups: tuple[GroupDesign, ...]
-    groupings: Mapping[str, Grouping]
-    rows: pd.Index[Any]
+    Z: Mapping[str, np.ndarray]
+    codes: Mapping[str, np.ndarray]
+    index: pd.Index[Any]
     frame: pd.DataFrame
-    predictors: tuple[str, ...]
-    notices: tuple[Finding, ...] = ()
-    residual: Residual = EQUAL_ROWS
+    residual_values: np.ndarray | None = None
     offset: np.ndarray | float = 0.0
-    label: str = ""
-    dropped: tuple[str, ...] = ()
-    encoder: Any = field(default=None, repr=False)
-
-    @property
-    def n(self) -> int:
-        """Number of rows."""
-        return len(self.y)
 
     @property
     def y_less_offset(self) -> np.ndarray:
         """Shape (n,): y less its offset, which is what the coefficients explain."""
         return self.y - self.offset
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of rows and response: equal exactly for fits of the same rows and response."""
+        digest = hashlib.blake2b(np.ascontiguousarray(self.y, dtype=float).tobytes())
+        digest.update(pd.util.hash_pandas_object(self.index).to_numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Design:
+    """A model's labels and its rows: response, population columns, group columns.
+
+    Attributes
+    ----------
+    schema
+        Labels, sizes and levels.
+    observations
+        The rows as numbers.
+    """
+
+    schema: Schema
+    observations: Observations
+
+    @cached_property
+    def groups(self) -> tuple[GroupDesign, ...]:
+        """One entry per factor with group terms."""
+        rows = self.observations
+        return tuple(
+            GroupDesign(g, rows.codes[g.factor], rows.Z[g.factor]) for g in self.schema.groups
+        )
+
+    @cached_property
+    def groupings(self) -> dict[str, Grouping]:
+        """Factor -> Grouping, also for a factor that only names the levels."""
+        codes = self.observations.codes
+        return {f: Grouping(known, codes[f]) for f, known in self.schema.groupings.items()}
+
+    def group(self, factor: str) -> GroupDesign:
+        """The group design of one factor; StopIteration where the model has none for it."""
+        return next(g for g in self.groups if g.factor == factor)
+
+    @property
+    def spec(self) -> Spec:
+        """What was asked."""
+        return self.schema.spec
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.schema.n
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the p population columns."""
+        return self.schema.terms
+
+    @property
+    def predictors(self) -> tuple[str, ...]:
+        """Names of the user's columns on the right-hand side."""
+        return self.schema.predictors
+
+    @property
+    def notices(self) -> tuple[Finding, ...]:
+        """What happened on the way to these rows."""
+        return self.schema.notices
+
+    @property
+    def label(self) -> str:
+        """Name to show for the data; empty where there is none."""
+        return self.schema.label
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Names of population columns that are not estimable."""
+        return self.schema.dropped
+
+    @property
+    def encoder(self) -> Any:
+        """Object that turns new data into the same columns."""
+        return self.schema.encoder
+
+    @property
+    def group_columns(self) -> tuple[slice, ...]:
+        """Each factor's columns among those of all factors side by side."""
+        return self.schema.group_columns
+
+    @property
+    def y(self) -> np.ndarray:
+        """Shape (n,): the response, transformed as the formula says."""
+        return self.observations.y
+
+    @property
+    def y_less_offset(self) -> np.ndarray:
+        """Shape (n,): y less its offset, which is what the coefficients explain."""
+        return self.observations.y_less_offset
+
+    @property
+    def X(self) -> np.ndarray:
+        """Shape (n, p): population columns in the user's coding."""
+        return self.observations.X
+
+    @property
+    def rows(self) -> pd.Index[Any]:
+        """The user's index of the n rows that are used."""
+        return self.observations.index
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The user's own columns that the model needs."""
+        return self.observations.frame
+
+    @cached_property
+    def residual(self) -> Residual:
+        """How the rows vary about their means."""
+        return Residual(self.spec.residual, self.observations.residual_values)
+
+    @property
+    def offset(self) -> np.ndarray | float:
+        """Shape (n,): added to the linear predictor of each row; the number 0 where nothing is."""
+        return self.observations.offset
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of rows and response: equal exactly for fits of the same rows and response."""
+        return self.observations.fingerprint
 
     @cached_property
     def sd_y(self) -> float:
@@ -225,28 +290,19 @@ class Design:
         """Sigma of a constant alone: sd(y), each row counted by its weight."""
         return self.residual.sd_of_constant(self.y_less_offset)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of rows and response: equal exactly for fits of the same rows and response."""
-        digest = hashlib.blake2b(np.ascontiguousarray(self.y, dtype=float).tobytes())
-        digest.update(pd.util.hash_pandas_object(self.rows).to_numpy().tobytes())
-        return digest.hexdigest()[:32]
+    def with_response(self, y: np.ndarray) -> Design:
+        """The same rows with another response."""
+        return replace(self, observations=replace(self.observations, y=y))
 
-    @property
-    def group_columns(self) -> tuple[slice, ...]:
-        """Each factor's columns among those of all factors side by side."""
-        edges = np.cumsum([0, *(len(g.terms) for g in self.groups)]).tolist()
-        return tuple(slice(a, b) for a, b in itertools.pairwise(edges))
-
-    def group(self, factor: str) -> GroupDesign:
-        """The group design of one factor; KeyError where the model has none for it."""
-        return next(g for g in self.groups if g.factor == factor)
+    def with_schema(self, **changes: Any) -> Design:
+        """The same rows under other labels: fields of ``Schema`` by name."""
+        return replace(self, schema=replace(self.schema, **changes))
 
 
-def exact_fit(design: Design, sigma: float) -> DataError:
+def exact_fit(schema: Schema, sigma: float) -> DataError:
     """The error for a response that the columns fit exactly, with a residual sd of ``sigma``."""
     return DataError(
-        f"{design.spec.formula} fits {design.spec.response} exactly (residual sd {sigma:.2g}): "
+        f"{schema.spec.formula} fits {schema.spec.response} exactly (residual sd {sigma:.2g}): "
         "there is no variation left to tell the model from the data. Use fewer terms.",
         "exact-fit",
     )

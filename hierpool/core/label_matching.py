@@ -17,10 +17,10 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from hierpool.core.design import Grouping
 from hierpool.core.errors import ArgumentError, DataError, listed, nearest
 from hierpool.core.label_advice import ONE, column_advice, typed_advice
 from hierpool.core.labels import EXACT, Kind, check_no_true_beside_one, kind_of, plain_labels
+from hierpool.core.schema import FactorLevels
 
 _PLAIN_WHOLE = re.compile(r"0|-?[1-9][0-9]*")  # 308, and not 0308, 308.0 or 3e2
 _PLAIN_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -98,7 +98,7 @@ def find_label(label: Any, known: pd.Index[Any], name: str) -> Any:
     )
 
 
-def find_level(label: Any, grouping: Grouping) -> int:
+def find_level(label: Any, grouping: FactorLevels) -> int:
     """Position of the level that the user typed; of ``a:b`` also as a pair of labels."""
     parts = grouping.parts
     if isinstance(label, tuple) and len(label) == len(parts):

@@ -83,6 +83,3 @@ class Residual:
         values = (values - np.average(values, weights=weights)) / self.relative_sd
         with np.errstate(over="ignore"):
             return float(np.sqrt((values**2).sum() / (len(values) - 1)))
-
-
-EQUAL_ROWS = Residual()

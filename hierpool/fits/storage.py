@@ -11,7 +11,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from io import BytesIO
@@ -399,7 +398,7 @@ def _design(document: Mapping[str, Any], packed: xr.Dataset, source: Path) -> De
         design = build_design(document["spec"], frame)
     except (DataError, ArgumentError) as error:
         raise _changed(source, f"it says now: {error.message}") from error
-    return replace(design, notices=document["notices"], label=document["label"])
+    return design.with_schema(notices=document["notices"], label=document["label"])
 
 
 def _check_design(design: Design, datatree: xr.DataTree, source: Path) -> None:

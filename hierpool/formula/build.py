@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hierpool.core.design import EXACT_FIT, Block, Design, GroupDesign, Grouping
+from hierpool.core.design import EXACT_FIT, Design, GroupDesign, Grouping, Observations
 from hierpool.core.errors import DataError, listed
 from hierpool.core.findings import Finding
+from hierpool.core.schema import Block, GroupSchema, Schema
 from hierpool.core.spec import GroupTerm, Spec
 from hierpool.core.text import joined
 from hierpool.formula import tables
@@ -122,30 +123,37 @@ def _design(made: ModelColumns, rows: CompleteRows) -> Design:
     groups = tuple(_group(made.groupings[f], terms, X, names) for f in _pooled(spec))
     _check_distinct(groups)
     frame = rows.part(texts.columns)
-    design = Design(
-        spec=spec,
+    observations = Observations(
         y=rows.response(texts.response),
         X=X,
-        terms=names,
-        groups=groups,
-        groupings=made.groupings,
-        rows=frame.index,
+        Z={g.factor: g.Z for g in groups},
+        codes={f: grouping.codes for f, grouping in made.groupings.items()},
+        index=frame.index,
         frame=frame,
+        residual_values=tables.residual(frame, spec.residual).values,
+        offset=made.factors.joined(encoder.offsets).sum(axis=1) if spec.offsets else 0.0,
+    )
+    schema = Schema(
+        spec=spec,
+        n=len(frame),
+        terms=names,
+        groups=tuple(g.schema for g in groups),
+        groupings=encoder.groupings,
         predictors=texts.predictors,
         notices=(
             *rows.notices(texts.columns),
             *_dropped(made.learned, terms, spec),
             *ordered_notices(texts.factors, frame),
             *(n for t in terms for n in t.notices),
+            *_group_notices(spec, groups),
         ),
-        residual=tables.residual(frame, spec.residual),
-        offset=made.factors.joined(encoder.offsets).sum(axis=1) if spec.offsets else 0.0,
         label=rows.label,
         dropped=encoder.population[0].encoding.dropped,
         encoder=encoder,
     )
+    design = Design(schema, observations)
     _check_response(design)
-    return replace(design, notices=(*design.notices, *_group_notices(design)))
+    return design
 
 
 def _check_size(texts: ModelTexts, factors: EncodedFactors) -> None:
@@ -176,7 +184,7 @@ def _encoder(made: ModelColumns) -> Encoder:
         made.factors.sources,
         made.population,
         {f: tuple(t.piece for t in terms if t.term.factor == f) for f in _pooled(texts.spec)},
-        made.groupings,
+        {f: grouping.known for f, grouping in made.groupings.items()},
         texts.made_of,
         tuple(map(made.factors.offset, texts.offsets)),
         texts.spec.residual,
@@ -439,7 +447,8 @@ def _group(
     Z = np.concatenate([t.Z for t in own], axis=1)
     places = np.array([_place(n, Z[:, k], X, population) for k, n in enumerate(names)], dtype=int)
     dropped = tuple(dict.fromkeys(n for t in own for n in t.piece.encoding.dropped))
-    return GroupDesign(grouping, tuple(names), Z, tuple(blocks), places, dropped)
+    schema = GroupSchema(grouping.known, tuple(names), tuple(blocks), places, dropped)
+    return GroupDesign(schema, grouping.codes, Z)
 
 
 def _place(name: str, column: np.ndarray, X: np.ndarray, population: tuple[str, ...]) -> int:
@@ -448,20 +457,20 @@ def _place(name: str, column: np.ndarray, X: np.ndarray, population: tuple[str, 
     return at if at >= 0 and np.array_equal(X[:, at], column) else -1
 
 
-def _group_notices(design: Design) -> tuple[Finding, ...]:
+def _group_notices(spec: Spec, groups: Iterable[GroupDesign]) -> tuple[Finding, ...]:
     found = []
-    for group in design.groups:
+    for group in groups:
         single = group.grouping.levels[group.grouping.n_rows == 1]
         n_levels, factor = group.grouping.n_levels, group.factor
-        if len(single) and design.residual.has_sigma:
+        if len(single) and spec.residual.has_sigma:
             have = "has" if len(single) == 1 else "have"
             text = f"{len(single)} of {n_levels} levels of {factor!r} {have} one row: "
             found.append(Finding("levels-with-one-row", "note", text + listed(single)))
         n_effects = n_levels * len(group.terms)
-        if n_effects >= design.n and design.residual.has_sigma:
+        if n_effects >= len(group.codes) and spec.residual.has_sigma:
             text = (
                 f"{factor!r} has {n_effects} coefficients ({n_levels} levels, {len(group.terms)} "
-                f"each) for {design.n} rows: their spread and the residual are told apart weakly"
+                f"each) for {len(group.codes)} rows: their spread and the residual are told apart weakly"
             )
             found.append(Finding("many-coefficients", "warning", text))
     return tuple(found)

@@ -18,12 +18,12 @@ import pandas as pd
 from formulaic import Formula
 from formulaic.errors import DataMismatchWarning
 
-from hierpool.core.design import Grouping
 from hierpool.core.errors import DataError, listed
 from hierpool.core.estimable import Beyond
 from hierpool.core.label_matching import Place, as_known
 from hierpool.core.labels import plain_labels
 from hierpool.core.residual import Residual
+from hierpool.core.schema import FactorLevels
 from hierpool.core.spec import INDEPENDENT, ResidualTerm
 from hierpool.formula import tables
 from hierpool.formula.aliasing import Span
@@ -268,7 +268,7 @@ class Encoder:
     sources: tuple[Source, ...]
     population: tuple[Piece, ...]
     groups: Mapping[str, tuple[Piece, ...]]
-    groupings: Mapping[str, Grouping]
+    groupings: Mapping[str, FactorLevels]
     factor_columns: Mapping[str, tuple[str, ...]]
     offsets: tuple[Piece, ...] = ()
     residual: ResidualTerm = INDEPENDENT

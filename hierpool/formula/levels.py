@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hierpool.core.design import FactorPart, Grouping
+from hierpool.core.design import Grouping
 from hierpool.core.errors import DataError, listed
 from hierpool.core.label_matching import Place, as_known
 from hierpool.core.labels import plain_labels
+from hierpool.core.schema import FactorLevels, FactorPart
 from hierpool.formula.table_column import TableColumn
 
 
 def make_grouping(factor: str, columns: Sequence[TableColumn]) -> Grouping:
     """Rows to levels of a factor of one or several columns; an error where there is one level only."""
     is_one = len(columns) == 1
-    grouping = Grouping(factor, *columns[0].levels) if is_one else _crossed(factor, columns)
+    grouping = _grouping(factor, *columns[0].levels) if is_one else _crossed(factor, columns)
     if grouping.n_levels < 2:
         raise DataError(
             f"the group {factor!r} has one level only, {listed(grouping.levels)}, so there is "
@@ -47,7 +48,17 @@ def _crossed(factor: str, columns: Sequence[TableColumn]) -> Grouping:
     )
     names = _joined([p.labels[p.places] for p in made_of])
     _check_told_apart(names, factor)
-    return Grouping(factor, names, codes.astype(np.intp), made_of)
+    return _grouping(factor, names, codes.astype(np.intp), made_of)
+
+
+def _grouping(
+    factor: str,
+    levels: pd.Index[Any],
+    codes: np.ndarray,
+    parts: tuple[FactorPart, ...] = (),
+) -> Grouping:
+    n_rows = np.bincount(codes, minlength=len(levels))
+    return Grouping(FactorLevels(factor, levels, n_rows, parts), codes)
 
 
 def _joined(parts: Sequence[pd.Index[Any]]) -> pd.Index[Any]:
@@ -65,7 +76,7 @@ def _check_told_apart(names: pd.Index[Any], factor: str) -> None:
 
 
 def read_levels(
-    grouping: Grouping, columns: Sequence[str], frame: pd.DataFrame, is_new: bool
+    grouping: FactorLevels, columns: Sequence[str], frame: pd.DataFrame, is_new: bool
 ) -> tuple[np.ndarray, pd.Index[Any]]:
     """Position of each new row's level in the model, -1 where it has none, and its label.
 

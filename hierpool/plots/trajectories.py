@@ -153,7 +153,7 @@ def _codes_of(levels: Sequence[object], grouping: Grouping) -> np.ndarray:
             f"levels=[] names none of {grouping.factor!r}: there are {listed(grouping.levels)}",
             "unknown-choice",
         )
-    return np.array([find_level(v, grouping) for v in levels])
+    return np.array([find_level(v, grouping.known) for v in levels])
 
 
 def _marks(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,7 @@ class Refits:
 
     def to(self, y: np.ndarray) -> Refit | None:
         """The model fitted to another response; None where that fails."""
-        changed = replace(self.design, y=y)
+        changed = self.design.with_response(y)
         try:
             if self.start is None:
                 return _least_squares(changed, self.method)

@@ -80,7 +80,7 @@ def estimate(design: Design, method: Method) -> Estimate:
     if design.residual.has_sigma:
         sigma = float(np.sqrt(max(point.marginal.penalized_ss[0], 0.0) / criterion.df))
         if not sigma > EXACT_FIT * design.largest_sigma:
-            raise exact_fit(design, sigma)
+            raise exact_fit(design.schema, sigma)
     status = _status(criterion, optimum, design)
     spread = _spread_standard_errors(criterion, optimum, point, sigma)
     if status.word == "converged" and design.residual.has_sigma and not spread[-1] <= LOOSE * sigma:

@@ -52,7 +52,7 @@ def complete_pooling(design: Design) -> Estimate:
 def restricted_loglik(design: Design) -> float:
     """REML log-likelihood of complete pooling, in the user's coding."""
     coordinates = Coordinates.from_design(design)
-    rows = Rows.from_design(replace(design, groups=()), replace(coordinates, zs=()))
+    rows = Rows.from_design(design.with_schema(groups=()), replace(coordinates, zs=()))
     moments = Moments.from_rows(rows)
     at = condition(moments, np.ones(1), np.zeros((1, 0, 0)), BetaPrior.flat(moments.p)).marginal
     df = design.n - moments.p
@@ -143,7 +143,7 @@ def _sigma(design: Design, ss: float, df: int) -> float:
         )
     sigma = float(np.sqrt(ss / df))
     if not sigma > EXACT_FIT * design.largest_sigma:
-        raise exact_fit(design, sigma)
+        raise exact_fit(design.schema, sigma)
     return sigma
 
 

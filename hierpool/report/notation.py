@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from hierpool.core.design import Block, Design, GroupDesign
+from hierpool.core.design import Design, GroupDesign
+from hierpool.core.schema import Block
 
 CONSTANT = "Intercept"
 _INDICES = "jklmn"

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -310,7 +310,7 @@ def calibrate(
 
     def simulate(rng: np.random.Generator) -> Simulated:
         drawn = prior_draws.draw_parameters(design, priors, rng)
-        response = replace(design, y=prior_draws.simulate(design, drawn, rng))
+        response = design.with_response(prior_draws.simulate(design, drawn, rng))
         truth = scalars(design, drawn.named(design), levels)
         if engine == "exact" and drawn.theta is not None:
             truth[LOG_LIKELIHOOD] = _log_likelihood(

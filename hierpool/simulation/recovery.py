@@ -333,7 +333,7 @@ def _estimators(model: Model) -> dict[str, Estimator]:
         "no_pooling": lambda y, seed: _drawn(own, default_priors(own), y, seed, group.terms),
         "complete_pooling": lambda y, seed: _drawn(complete, common, y, seed, group.terms),
         "partial_pooling": lambda y, seed: _drawn(design, model.priors, y, seed, group.terms),
-        "blup": lambda y, seed: _blup(replace(design, y=y)),
+        "blup": lambda y, seed: _blup(design.with_response(y)),
     }
 
 
@@ -341,7 +341,7 @@ def _drawn(
     design: Design, priors: ModelPriors, y: np.ndarray, seed: int, terms: tuple[str, ...]
 ) -> Estimated:
     """Posterior means and intervals of the levels' coefficients on these terms."""
-    target = LogPosterior.from_design(replace(design, y=y), priors)
+    target = LogPosterior.from_design(design.with_response(y), priors)
     rng = np.random.default_rng(seed)
     found, _ = sample_judged(target, CHAINS, MORE_DRAWS * DRAWS, rng, is_trusted)
     theta = target.coordinates.theta(found.flat)

@@ -112,7 +112,7 @@ class CandidateSet:
     def design(self, spec: Spec, frame: pd.DataFrame | None = None) -> Design:
         """The rows of the given model in the columns of another."""
         made = encode(spec, self.rows) if frame is None else build_design(spec, frame)
-        return replace(made, label=self.given.design.label)
+        return made.with_schema(label=self.given.design.label)
 
     def tried(self, design: Design) -> CandidateFit:
         """A model fitted by REML and, where it can be afforded, with its posterior."""

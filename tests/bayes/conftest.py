@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hierpool.core.design import Block, Design, GroupDesign, Grouping
+from hierpool.core.design import Design, Observations
+from hierpool.core.schema import Block, FactorLevels, GroupSchema, Schema
 from hierpool.core.spec import Covariance, GroupTerm, Spec
 
 DesignMaker = Callable[..., Design]
@@ -43,29 +44,29 @@ def _make(
     table = _columns(rng, codes, predictor_shift)
     slope = rng.normal(2.0, 0.5, n_levels)[codes] * (table["x"] - predictor_shift)
     y = response_shift + rng.normal(0, 2.0, n_levels)[codes] + slope + rng.normal(0, 1.0, n_rows)
-    grouping = Grouping("boar", pd.Index(levels or [f"b{j}" for j in range(n_levels)]), codes)
+    labels = pd.Index(levels or [f"b{j}" for j in range(n_levels)])
+    boars = FactorLevels("boar", labels, np.bincount(codes, minlength=n_levels))
     terms, start, blocks = [], 0, []
     for names, covariance in varying:
         blocks.append(Block(start, start + len(names), covariance))
         terms, start = [*terms, *names], start + len(names)
-    groups = ()
+    groups, varied = (), {}
     if blocks:
         population = np.array([list(columns).index(t) if t in columns else -1 for t in terms])
         Z = np.column_stack([table[t] for t in terms])
-        groups = (GroupDesign(grouping, tuple(terms), Z, tuple(blocks), population),)
+        groups, varied = (GroupSchema(boars, tuple(terms), tuple(blocks), population),), {"boar": Z}
     bars = tuple(GroupTerm(" + ".join(names), "boar", cov) for names, cov in varying)
     X = np.column_stack([np.zeros((n_rows, 0)), *(table[t] for t in columns)])
-    return Design(
+    schema = Schema(
         spec=Spec(f"y ~ {' + '.join(columns)}", "y", " + ".join(columns), bars),
-        y=y,
-        X=X,
+        n=n_rows,
         terms=tuple(columns),
         groups=groups,
-        groupings={"boar": grouping},
-        rows=pd.RangeIndex(n_rows),
-        frame=pd.DataFrame({"y": y, **table}),
+        groupings={"boar": boars},
         predictors=tuple(t for t in columns if t != "1"),
     )
+    frame = pd.DataFrame({"y": y, **table})
+    return Design(schema, Observations(y, X, varied, {"boar": codes}, frame.index, frame))
 
 
 def _columns(rng: np.random.Generator, codes: np.ndarray, shift: float) -> dict[str, np.ndarray]:

@@ -142,11 +142,13 @@ def test_label_that_can_be_read_in_one_way_is_the_known_level(case):
     )
     if place is None:
         with pytest.raises(ArgumentError, match="has no level") as caught:
-            find_level(given, found.groupings["g"])
+            find_level(given, found.schema.groupings["g"])
         assert caught.value.code == "unknown-choice"
     else:
-        assert find_level(given, found.groupings["g"]) == wanted
-        assert names[find_level((given, "u"), found.groupings["g:b"])] == f"{levels[wanted]}:u"
+        assert find_level(given, found.schema.groupings["g"]) == wanted
+        assert (
+            names[find_level((given, "u"), found.schema.groupings["g:b"])] == f"{levels[wanted]}:u"
+        )
 
 
 @each("case", [c for c in READ if "dates" not in READ[c][0]])
@@ -177,7 +179,7 @@ def test_label_of_another_kind_is_refused_by_name_and_the_advice_mends_it(case):
         assert caught.value.code == "level-type"
         assert "in rows 0, 1" in caught.value.message
         assert found.encoder.encode(data, anew=list(found.groupings)).codes["g:b"].max() == -1
-        grouping = found.groupings["g:b"]
+        grouping = found.schema.groupings["g:b"]
         with pytest.raises(DataError) as caught:
             find_level((given, "u"), grouping)
         assert caught.value.code == "level-type"
@@ -232,7 +234,7 @@ def test_new_label_that_is_a_known_one_but_for_blanks_or_case_names_both(new):
     exec(typed, {"data": data})
     assert data["g"].tolist() == ["308", known]
     with pytest.raises(DataError, match="level-spelling"):
-        find_level(new, found.groupings["g"])
+        find_level(new, found.schema.groupings["g"])
 
 
 def test_numbers_and_text_of_one_column_are_each_read():
@@ -361,7 +363,7 @@ def test_findings_and_pictures_call_ids_and_doses_by_whole_numbers(with_a_hole):
     fit = hp.Model("y ~ x + C(dose) + (1 | g)", data).reml()
     row = next(f for f in hp.check(fit) if f.code == "outlying-row")
     assert f"Row 10 of g {data['g'][10]:.0f} has" in row.text
-    grouping = fit.design.groupings["g"]
+    grouping = fit.design.schema.groupings["g"]
     assert list(choose_abscissa(fit.design, grouping, "dose").grid) == [1, 2, 3]
     shown = [str(v) for v in choose_abscissa(fit.design, grouping, "dose").grid]
     assert shown == ["1", "2", "3"]

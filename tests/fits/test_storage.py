@@ -268,7 +268,9 @@ def test_a_column_that_would_come_back_as_another_is_refused_by_name_and_the_adv
 def test_a_fit_that_would_not_come_back_is_not_saved_and_the_old_file_stays(sleep, tmp_path):
     sleep.save(tmp_path / "fit.nc")
     old = (tmp_path / "fit.nc").read_bytes()
-    other = replace(sleep.design, frame=sleep.design.frame.assign(Reaction=1.5 + sleep.design.y))
+    changed = sleep.design.frame.assign(Reaction=1.5 + sleep.design.y)
+    rows = replace(sleep.design.observations, frame=changed)
+    other = replace(sleep.design, observations=rows)
     for bad in (replace(sleep, design=other), replace(sleep, info={"made by": object()})):
         with pytest.raises(StorageError) as caught:
             bad.save(tmp_path / "fit.nc")
@@ -319,7 +321,7 @@ def test_what_netcdf_cannot_hold_comes_back_too(sleep, tmp_path):
 
 
 def test_status_and_findings_come_back(sleep):
-    design = replace(sleep.design, notices=(Finding("rows-dropped", "warning", "“two” rows"),))
+    design = sleep.design.with_schema(notices=(Finding("rows-dropped", "warning", "“two” rows"),))
     fit = replace(sleep, design=design, status=Status("doubtful", "R-hat reaches 1.2."))
     back = through_memory(fit)
     assert (back.status, back.design.notices) == (fit.status, design.notices)
@@ -409,7 +411,9 @@ def test_file_of_a_newer_hierpool_is_refused_with_its_version(sleep, tmp_path):
 
 def test_data_that_are_read_differently_now_are_refused(sleep, tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "_check_kept", lambda *args: None)
-    other = replace(sleep.design, frame=sleep.design.frame.assign(Reaction=1.5 + sleep.design.y))
+    changed = sleep.design.frame.assign(Reaction=1.5 + sleep.design.y)
+    rows = replace(sleep.design.observations, frame=changed)
+    other = replace(sleep.design, observations=rows)
     replace(sleep, design=other).save(tmp_path / "fit.nc")
     with pytest.raises(DataError, match=r"response Reaction has other values"):
         hp.load_fit(tmp_path / "fit.nc")

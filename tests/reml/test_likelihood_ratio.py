@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -182,7 +180,7 @@ def test_quick_refits_find_the_optima_of_careful_fits():
     model = bootstrap.Refits.from_estimate(fit.design, fit.estimate)
     for seed in bootstrap.seeds(8, 3)[1]:
         y = bootstrap.simulate(flat.design, flat.estimate, seed)
-        careful = estimate(replace(fit.design, y=y), "REML")
+        careful = estimate(fit.design.with_response(y), "REML")
         quick = model.to(y)
         assert quick is not None
         assert quick.loglik == pytest.approx(careful.loglik, abs=1e-5)

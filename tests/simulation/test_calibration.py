@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -77,7 +75,7 @@ def test_an_engine_that_returns_the_prior_is_found_out_by_the_likelihood():
 def test_priors_stay_in_place_when_the_response_changes(pooling, shift):
     """The density of another response is the dense one under the priors as they were printed."""
     model = getattr(hp, pooling)("Reaction ~ Days", hp.datasets.load("sleepstudy"), "Subject")
-    design = replace(model.design, y=model.design.y * 0.3 + shift)
+    design = model.design.with_response(model.design.y * 0.3 + shift)
     target = LogPosterior.from_design(design, model.priors)
     group = design.groups[0]
     theta = target.coordinates.theta(np.zeros((1, target.coordinates.size)))

@@ -482,7 +482,7 @@ def run(
 def _check_residual(design: Design, sigma: np.ndarray) -> None:
     typical = float(np.median(sigma))
     if not typical > EXACT_FIT_RATIO * EXACT_FIT * design.largest_sigma:
-        raise exact_fit(design, typical)
+        raise exact_fit(design.schema, typical)
 
 
 def _coefficients(

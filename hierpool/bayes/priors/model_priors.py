@@ -20,9 +20,10 @@ from scipy import special, stats
 from hierpool.algebra.moments import Coordinates
 from hierpool.algebra.triangular import solve_lower
 from hierpool.core.coding import Coding, stable_mean
-from hierpool.core.design import Block, Design, GroupDesign
+from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import PriorError, listed, nearest
 from hierpool.core.printable import printable
+from hierpool.core.schema import Block
 
 COEFFICIENT_SDS = 2.5  # prior sd of a coefficient, in sds of the response per sd of its column
 SD_NU = 4.0  # degrees of freedom of the half-Student-t priors of standard deviations

@@ -14,10 +14,11 @@ from arviz_base import rcParams
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.moments import Coordinates, Moments, Rows
 from hierpool.algebra.sweep import own_least_squares
-from hierpool.core.design import Block, Design, GroupDesign
+from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.fitted import Optimum, Posterior, check_fit
 from hierpool.core.results import FactorEstimate, level_index
+from hierpool.core.schema import Block
 
 SOME_DRAWS = 200  # draws of theta from which pooling factors of several factors are made
 
@@ -113,9 +114,9 @@ def own_estimates(
     for other in others:
         u = means[f"u_{other.factor}"][other.grouping.codes]
         y = y - np.einsum("nq,nq->n", other.Z, u)
-    own_blocks = replace(group, blocks=(Block(0, len(group.terms), "none"),))
-    none = np.zeros((design.n, 0))
-    alone = replace(design, y=y, X=none, terms=(), groups=(own_blocks,))
+    unpooled = replace(group.schema, blocks=(Block(0, len(group.terms), "none"),))
+    rows = replace(design.observations, y=y, X=np.zeros((design.n, 0)))
+    alone = Design(replace(design.schema, terms=(), groups=(unpooled,)), rows)
     coordinates = Coordinates.from_design(alone)
     moments = Moments.from_rows(Rows.from_design(alone, coordinates))
     own = own_least_squares(moments.A[moments.design_of], moments.b)
@@ -125,7 +126,7 @@ def own_estimates(
 
 def one_line_fit(design: Design) -> np.ndarray:
     """Shape (p,): least squares of all rows on the population columns, user's coding."""
-    one_line = replace(design, groups=())
+    one_line = design.with_schema(groups=())
     coordinates = Coordinates.from_design(one_line)
     rows = Rows.from_design(one_line, coordinates)
     return coordinates.beta_to_user(np.linalg.lstsq(rows.X, rows.y)[0])

@@ -21,8 +21,7 @@ from hierpool.bayes.priors.model_priors import ModelPriors, Prior, default_prior
 from hierpool.bayes.theta import Theta, ThetaMap
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError
-from hierpool.core.residual import Residual
-from hierpool.core.spec import ResidualTerm
+from hierpool.core.spec import INDEPENDENT, ResidualTerm
 from tests.support.cases import each
 
 PLAIN = Mode(linker="py", optimizer=None)  # no compiler: each model is evaluated thrice
@@ -237,17 +236,23 @@ def test_joint_density_is_that_of_the_exact_engine(
     np.testing.assert_allclose(found, found[0], rtol=0, atol=1e-8)
 
 
+TERMS = {
+    "weights": ResidualTerm("weights", "w"),
+    "known_se": ResidualTerm("known_se", "se"),
+    "offset": INDEPENDENT,
+    "weights and offset": ResidualTerm("weights", "w"),
+}
+
+
 def of_rows(n: int) -> dict[str, dict[str, Any]]:
     """What can be known of the rows, by name."""
     rng = np.random.default_rng(3)
-    w, offset = rng.uniform(0.1, 8.0, n), rng.normal(20.0, 5.0, n)
-    weights = Residual(ResidualTerm("weights", "w"), w)
-    known = Residual(ResidualTerm("known_se", "se"), rng.uniform(0.5, 3.0, n))
+    weights, offset = rng.uniform(0.1, 8.0, n), rng.normal(20.0, 5.0, n)
     return {
-        "weights": {"residual": weights},
-        "known_se": {"residual": known},
+        "weights": {"residual_values": weights},
+        "known_se": {"residual_values": rng.uniform(0.5, 3.0, n)},
         "offset": {"offset": offset},
-        "weights and offset": {"residual": weights, "offset": offset},
+        "weights and offset": {"residual_values": weights, "offset": offset},
     }
 
 
@@ -257,7 +262,8 @@ def test_weights_known_sds_and_offsets_keep_the_identity(
     make_design: Callable[..., Design], shape: str, known: str
 ) -> None:
     design = make_design(*SHAPES[shape])
-    design = replace(design, **of_rows(design.n)[known])
+    rows = replace(design.observations, **of_rows(design.n)[known])
+    design = Design(replace(design.schema, spec=replace(design.spec, residual=TERMS[known])), rows)
     priors = default_priors(design)
     p = evaluate(pymc_model.build(design, priors), design, priors)
     assert ("sigma" in p.posterior) == (known != "known_se")

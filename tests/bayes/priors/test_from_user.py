@@ -242,7 +242,8 @@ def test_all_flat_is_reml_and_what_rows_cannot_tell_is_refused():
     flat = slopes({"beta": P("Flat")})
     target = LogPosterior.from_design(flat.design, flat.priors)
     assert target.integrated.prior.is_flat
-    same = replace(flat.design, X=np.ones_like(flat.design.X))
+    ones = replace(flat.design.observations, X=np.ones_like(flat.design.X))
+    same = replace(flat.design, observations=ones)
     with pytest.raises(PriorError, match="cannot tell"):
         with_user_priors(default_priors(same), same, {"beta": P("Flat")})
     with pytest.raises(PriorError, match="no proper posterior"):

@@ -1,0 +1,191 @@
+"""Schema: labels, sizes and levels of a model, without a row of its data."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpool.core.findings import Finding
+from hierpool.core.spec import Covariance, Spec
+
+
+@dataclass(frozen=True)
+class FactorPart:
+    """The labels of one column of a factor; ``a:b`` has two parts.
+
+    Attributes
+    ----------
+    column
+        The user's column.
+    labels
+        Its labels that have rows.
+    places
+        Shape (levels,): position in ``labels`` of each level's label.
+    """
+
+    column: str
+    labels: pd.Index[Any]
+    places: np.ndarray
+
+
+@dataclass(frozen=True)
+class FactorLevels:
+    """The levels of a factor.
+
+    Attributes
+    ----------
+    factor
+        Name of the column.
+    levels
+        Their labels, in category order, else sorted; only levels that have rows.
+    n_rows
+        Shape (levels,): rows of each level.
+    parts
+        One for each of the factor's columns where there are several, as in ``a:b``.
+    """
+
+    factor: str
+    levels: pd.Index[Any]
+    n_rows: np.ndarray
+    parts: tuple[FactorPart, ...] = ()
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels that have rows."""
+        return len(self.levels)
+
+    def codes_of(self, places: Sequence[np.ndarray]) -> np.ndarray:
+        """Position of each pair of labels of the parts, given by their own positions; -1: none."""
+        sizes = [len(part.labels) for part in self.parts]
+        known = np.ravel_multi_index([part.places for part in self.parts], sizes)
+        asked = np.ravel_multi_index(tuple(np.maximum(p, 0) for p in places), sizes)
+        found = pd.Index(known).get_indexer(pd.Index(asked))
+        return np.asarray(np.where(np.min(places, axis=0) < 0, -1, found), dtype=np.intp)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A run of a factor's columns that share one covariance structure.
+
+    Attributes
+    ----------
+    start, stop
+        The columns ``start:stop`` of the factor's Z.
+    covariance
+        As in ``GroupTerm``.
+    """
+
+    start: int
+    stop: int
+    covariance: Covariance
+
+    @property
+    def columns(self) -> slice:
+        """The block's columns as a slice."""
+        return slice(self.start, self.stop)
+
+    @property
+    def size(self) -> int:
+        """Number of columns."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class GroupSchema:
+    """Labels of the columns whose coefficients vary over the levels of one factor.
+
+    Attributes
+    ----------
+    grouping
+        The factor's levels.
+    terms
+        Names of the q columns.
+    blocks
+        Partition of the columns by covariance structure, one per group term of the formula.
+    population
+        Shape (q,): position of the same column in the schema's ``terms``, or -1.
+    dropped
+        Names of columns that the rows cannot tell from those before them, or that are 0.
+    """
+
+    grouping: FactorLevels
+    terms: tuple[str, ...]
+    blocks: tuple[Block, ...]
+    population: np.ndarray
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def factor(self) -> str:
+        """Name of the factor."""
+        return self.grouping.factor
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether the levels share a distribution (False for no pooling)."""
+        return any(b.covariance != "none" for b in self.blocks)
+
+    @property
+    def has_correlation(self) -> bool:
+        """Whether some block has a correlation to estimate."""
+        return any(b.covariance == "correlated" and b.size > 1 for b in self.blocks)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a model is about, without its rows.
+
+    Attributes
+    ----------
+    spec
+        What was asked.
+    n
+        Number of rows.
+    terms
+        Names of the p population columns.
+    groups
+        One entry per factor with group terms.
+    groupings
+        Factor -> its levels, also for a factor that only names the levels.
+    predictors
+        Names of the user's columns on the right-hand side, factors of bars left out; those of
+        offsets last.
+    notices
+        What happened on the way: rows dropped, unused categories, predictors that stay common.
+    label
+        Name to show for the data, e.g. "boars (simulated)"; empty where there is none.
+    dropped
+        Names of population columns that the rows cannot tell from those before them.
+    encoder
+        Object that turns new data into the same columns (``hierpool.formula.build.Encoder``).
+    """
+
+    spec: Spec
+    n: int
+    terms: tuple[str, ...]
+    groups: tuple[GroupSchema, ...]
+    groupings: Mapping[str, FactorLevels]
+    predictors: tuple[str, ...]
+    notices: tuple[Finding, ...] = ()
+    label: str = ""
+    dropped: tuple[str, ...] = ()
+    encoder: Any = field(default=None, repr=False)
+
+    @property
+    def has_sigma(self) -> bool:
+        """Whether there is a residual sd to estimate."""
+        return self.spec.residual.has_sigma
+
+    @property
+    def group_columns(self) -> tuple[slice, ...]:
+        """Each factor's columns among those of all factors side by side."""
+        edges = np.cumsum([0, *(len(g.terms) for g in self.groups)]).tolist()
+        return tuple(slice(a, b) for a, b in itertools.pairwise(edges))
+
+    def group(self, factor: str) -> GroupSchema:
+        """The columns of one factor; StopIteration where the model has none for it."""
+        return next(g for g in self.groups if g.factor == factor)
