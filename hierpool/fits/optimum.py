@@ -348,21 +348,9 @@ class LikelihoodFit:
 
         Parameters
         ----------
-        new_data
-            A table with the predictors and, unless ``levels`` says otherwise, the groups; other
-            columns are ignored. None: the rows of the fit.
-        levels
-            What the levels of the groups stand for: one word, or a dict with a word for a factor.
-            ``"known"``: levels of the fit, with their BLUPs. ``"new"``: those the fit does not
-            know are new levels, with an estimate of zero and the variance between levels.
-            ``"all new"``: so are those it knows. ``"population"``: an average level, whose
-            deviation is zero. ``"average"``: no level in particular; the mean over the levels,
-            and a response from any of them.
-        kind
-            ``"mean"``: the expected value. ``"response"``: a new observation, residual included
-            (with weights or known_se their column is read).
-        prob
-            Probability of the interval; None: that of ArviZ's rcParams.
+        new_data, levels, kind, prob
+            As in ``PosteriorFit.predict``. Levels of the fit have their BLUPs; new levels have an
+            estimate of zero, and the variance between levels.
 
         Returns
         -------

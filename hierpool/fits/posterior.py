@@ -17,18 +17,15 @@ from hierpool.algebra.variance_partition import Partition
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.run import JudgedRun
 from hierpool.bayes.theta import Theta, ThetaMap, integrate
-from hierpool.core.design import Design, GroupDesign
+from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.printable import one_line, printable
 from hierpool.core.results import (
     OBS_DIM,
     Status,
-    level_index,
-    pair_positions,
     row_labels,
-    spread_index,
-    spread_name,
 )
+from hierpool.fits import posterior_tables
 from hierpool.fits.shared import (
     R2_INDEX,
     any_groups,
@@ -216,18 +213,12 @@ class PosteriorFit:
 
     def fixed_effects(self) -> pd.DataFrame:
         """Population coefficients: index ``term``; mean, median, sd, interval, ESS, R-hat."""
-        from hierpool.draws.summary import summary
-
-        index = pd.Index(self.design.terms, name="term")
-        if not len(index):
-            return pd.DataFrame(index=index)
-        table = summary(self.variable("beta"))
-        return table.assign(mean=self.posterior_means["beta"]).set_index(index)
+        return posterior_tables.fixed_effects(self)
 
     def random_effects(self, diagnostics: bool = True) -> pd.DataFrame:
         """Deviations of the levels from the population: index (factor, level, term)."""
         groups = pooled_groups(self.design, "random effects")
-        return pd.concat([self._level_summary(g, "u", diagnostics) for g in groups])
+        return posterior_tables.of_levels(self, groups, "u", diagnostics)
 
     def coefficients(self, diagnostics: bool = True) -> pd.DataFrame:
         """Coefficients of each level: index (factor, level, term).
@@ -235,33 +226,13 @@ class PosteriorFit:
         With several factors those of a level of one factor where the others are at their average.
         """
         groups = any_groups(self.design, "coefficients")
-        return pd.concat([self._level_summary(g, "coef", diagnostics) for g in groups])
+        return posterior_tables.of_levels(self, groups, "coef", diagnostics)
 
     def coefficient_moments(self, factor: str) -> tuple[np.ndarray, np.ndarray]:
         """Means (J, q) and covariances (J, q, q) of the coefficients of each level of a factor."""
-        name, K = f"coef_{factor}", int(np.prod(self.n_draws))
-        drawn = [self.variable(name).to_numpy()] if self._has(name) else []
-        parts = drawn or (run[name] for run in self._runs_of_levels())
-        covariances = []
-        for values in parts:
-            flat = values.reshape(K, *values.shape[2:])
-            off = flat - flat.mean(axis=0)
-            covariances.append(np.einsum("kjq,kjr->jqr", off, off, optimize=True) / (K - 1))
-        return self.posterior_means[name], np.concatenate(covariances)
+        return self.posterior_means[f"coef_{factor}"], posterior_tables.covariances(self, factor)
 
-    def _level_summary(self, group: GroupDesign, key: str, diagnostics: bool) -> pd.DataFrame:
-        from hierpool.draws.summary import summary
-
-        name = f"{key}_{group.factor}"
-        if self._has(name):
-            table = summary(self.variable(name), diagnostics)
-        else:
-            dims = ("chain", "draw", "level", "term")
-            runs = (xr.DataArray(drawn[name], dims=dims) for drawn in self._runs_of_levels())
-            table = pd.concat([summary(run, diagnostics) for run in runs], ignore_index=True)
-        return table.assign(mean=self.posterior_means[name].ravel()).set_index(level_index(group))
-
-    def _runs_of_levels(self) -> Iterator[dict[str, np.ndarray]]:
+    def level_runs(self) -> Iterator[dict[str, np.ndarray]]:
         """Coefficients that are too many to store, some levels at a time, (chains, draws, J, q)."""
         algebra, theta, factor = self.integrated, self.theta, self.relative_covariance_factor
         assert isinstance(algebra, OneFactor)  # of several factors all levels are kept
@@ -280,23 +251,7 @@ class PosteriorFit:
 
         Index (factor, parameter, term, term2).
         """
-        from hierpool.draws.summary import summary
-
-        index = spread_index(self.design).index
-        parts = []
-        for group in self.design.groups:
-            if not group.is_pooled:
-                continue
-            parts.append(summary(self.variable(f"sd_{group.factor}")))
-            if group.has_correlation:
-                every = self.variable(f"corr_{group.factor}")
-                for i, j in pair_positions(group):
-                    parts.append(summary(every[..., i, j]))
-        if self.design.residual.has_sigma:
-            parts.append(summary(self.variable("sigma")))
-        if not parts:
-            return pd.DataFrame(index=index)
-        return pd.concat(parts, ignore_index=True).set_index(index)
+        return posterior_tables.variance_components(self)
 
     def prior_spread(self, draws: int = 20_000, seed: int = 0) -> xr.Dataset:
         """Standard deviations, correlations and sigma drawn from their priors, named as in the posterior.
@@ -314,16 +269,20 @@ class PosteriorFit:
         As ``LikelihoodFit.icc``: a factor's share of what is random, at the mean of its columns.
         """
         factors = [g.factor for g in pooled_groups(self.design, "intraclass correlations")]
-        return self._summarised(self._partition.icc, pd.Index(factors, name="factor"))
+        return posterior_tables.of_quantities(
+            self, self._partition.icc, pd.Index(factors, name="factor")
+        )
 
     def r2(self) -> pd.DataFrame:
         """Marginal and conditional R2 of each draw, summarised; as ``LikelihoodFit.r2``."""
-        return self._summarised(self._partition.r2, R2_INDEX)
+        return posterior_tables.of_quantities(self, self._partition.r2, R2_INDEX)
 
     def variance_partition(self) -> pd.DataFrame:
         """Shares of fixed effects, factors and residual in the variance, of each draw, summarised."""
         parts = self._partition
-        return self._summarised(parts.shares, pd.Index(parts.names, name="part"))
+        return posterior_tables.of_quantities(
+            self, parts.shares, pd.Index(parts.names, name="part")
+        )
 
     @property
     def _partition(self) -> Partition:
@@ -350,25 +309,9 @@ class PosteriorFit:
             self.design, beta, sigma, Sigmas, [g.Z for g in self.design.groups]
         )
 
-    def _summarised(self, values: np.ndarray, index: pd.Index[Any]) -> pd.DataFrame:
-        """Mean, median, sd and interval of draws (K, quantities)."""
-        from hierpool.draws.summary import summary
-
-        shaped = values.reshape(*self.n_draws, -1)
-        named = xr.DataArray(shaped, dims=("chain", "draw", "quantity"))
-        return summary(named, diagnostics=False).set_index(index)
-
     def summary(self) -> pd.DataFrame:
         """Fixed effects, standard deviations and correlations in one table, one row a quantity."""
-        fixed = self.fixed_effects()
-        fixed.index = pd.Index([f"beta[{t}]" for t in fixed.index])
-        spread = self.variance_components()
-        spread.index = pd.Index([spread_name(*key) for key in spread.index])
-        return pd.concat([fixed, spread]).rename_axis("quantity")
-
-    def _has(self, name: str) -> bool:
-        stored = self.draws["posterior"]
-        return name in stored or f"u_{name.removeprefix('coef_')}" in stored
+        return posterior_tables.summary(self)
 
     def variable(self, name: str) -> xr.DataArray:
         """Draws of one variable of the posterior, dims (chain, draw, ...).
@@ -407,7 +350,7 @@ class PosteriorFit:
                 values = posterior[name]
                 out[name] = values.to_numpy().reshape(-1, *values.shape[2:])
         if self.info.get("levels") == "on request":
-            runs = list(self._runs_of_levels())
+            runs = list(self.level_runs())
             for key in runs[0]:
                 every = np.concatenate([r[key] for r in runs], axis=2)
                 out[key] = every.reshape(-1, *every.shape[2:])

@@ -1,0 +1,97 @@
+"""Tables of a posterior: draws summed up, the means being those that predictions use too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hierpool.core.design import GroupDesign
+from hierpool.core.results import level_index, pair_positions, spread_index, spread_name
+
+if TYPE_CHECKING:
+    from hierpool.fits.posterior import PosteriorFit
+
+
+def fixed_effects(fit: PosteriorFit) -> pd.DataFrame:
+    """Index ``term``."""
+    index = pd.Index(fit.design.terms, name="term")
+    if not len(index):
+        return pd.DataFrame(index=index)
+    table = _summed_up(fit.variable("beta"))
+    return table.assign(mean=fit.posterior_means["beta"]).set_index(index)
+
+
+def of_levels(
+    fit: PosteriorFit, groups: Sequence[GroupDesign], key: str, diagnostics: bool
+) -> pd.DataFrame:
+    """Deviations (``"u"``) or coefficients (``"coef"``): index (factor, level, term)."""
+    tables = []
+    for group in groups:
+        name = f"{key}_{group.factor}"
+        runs = [_summed_up(run, diagnostics) for run in _runs(fit, name)]
+        mean = fit.posterior_means[name].ravel()
+        table = pd.concat(runs, ignore_index=True)
+        tables.append(table.assign(mean=mean).set_index(level_index(group)))
+    return pd.concat(tables)
+
+
+def covariances(fit: PosteriorFit, factor: str) -> np.ndarray:
+    """Shape (J, q, q): of the coefficients of each level of a factor."""
+    out, K = [], int(np.prod(fit.n_draws))
+    for run in _runs(fit, f"coef_{factor}"):
+        flat = run.to_numpy().reshape(K, *run.shape[2:])
+        off = flat - flat.mean(axis=0)
+        out.append(np.einsum("kjq,kjr->jqr", off, off, optimize=True) / (K - 1))
+    return np.concatenate(out)
+
+
+def _runs(fit: PosteriorFit, name: str) -> Iterator[xr.DataArray]:
+    """Draws of what belongs to levels, all at once where they are kept, else some levels at a time."""
+    stored = fit.draws["posterior"]
+    if name in stored or f"u_{name.removeprefix('coef_')}" in stored:
+        yield fit.variable(name)
+        return
+    for run in fit.level_runs():
+        yield xr.DataArray(run[name], dims=("chain", "draw", "level", "term"))
+
+
+def variance_components(fit: PosteriorFit) -> pd.DataFrame:
+    """Index (factor, parameter, term, term2), the residual sd last."""
+    index, parts = spread_index(fit.design).index, []
+    for group in fit.design.groups:
+        if not group.is_pooled:
+            continue
+        parts.append(fit.variable(f"sd_{group.factor}"))
+        if group.has_correlation:
+            corr = fit.variable(f"corr_{group.factor}")
+            parts += [corr[..., i, j] for i, j in pair_positions(group)]
+    if fit.design.residual.has_sigma:
+        parts.append(fit.variable("sigma"))
+    if not parts:
+        return pd.DataFrame(index=index)
+    return pd.concat(map(_summed_up, parts), ignore_index=True).set_index(index)
+
+
+def of_quantities(fit: PosteriorFit, values: np.ndarray, index: pd.Index[Any]) -> pd.DataFrame:
+    """Mean, median, sd and interval of draws (K, quantities)."""
+    shaped = values.reshape(*fit.n_draws, -1)
+    named = xr.DataArray(shaped, dims=("chain", "draw", "quantity"))
+    return _summed_up(named, diagnostics=False).set_index(index)
+
+
+def summary(fit: PosteriorFit) -> pd.DataFrame:
+    """Fixed effects, standard deviations and correlations: index ``quantity``."""
+    fixed, spread = fixed_effects(fit), variance_components(fit)
+    fixed.index = pd.Index([f"beta[{term}]" for term in fixed.index])
+    spread.index = pd.Index([spread_name(*key) for key in spread.index])
+    return pd.concat([fixed, spread]).rename_axis("quantity")
+
+
+def _summed_up(values: xr.DataArray, diagnostics: bool = True) -> pd.DataFrame:
+    from hierpool.draws import summary as draws_summary  # ArviZ loads when first needed
+
+    return draws_summary.summary(values, diagnostics)
