@@ -39,22 +39,24 @@ def assert_refused(ran, *words: str) -> None:
         assert word in ran.stderr
 
 
-def test_study_of_a_file_prints_the_summary_and_writes_the_folder(here):
-    ran = run("study", "dyes.csv", "Yield ~ 1", "--group", "Batch", *QUICK)
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    """A study of a file from the command line: what it printed, and where it was run."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("studied")
+        patch.chdir(folder)
+        hp.datasets.load("Dyestuff2").to_csv("dyes.csv", index=False)
+        return run("study", "dyes.csv", "Yield ~ 1", "--group", "Batch", *QUICK), folder
+
+
+def test_study_of_a_file_prints_the_summary_and_writes_the_folder(studied):
+    ran, folder = studied
     assert (ran.exit_code, ran.stderr) == (0, "")
     assert ran.stdout.startswith("dyes.csv: Yield ~ 1, 30 rows, 6 levels of Batch\n")
     assert ran.stdout.endswith("Seed 1. Tables, figures and this summary are in dyes-hierpool\n")
-    assert (here / "dyes-hierpool" / "summary.txt").read_text() in ran.stdout + "\n"
-    assert (here / "dyes-hierpool" / "tables" / "comparison.csv").exists()
-    assert (here / "dyes-hierpool" / "figures" / "shrinkage.png").exists()
-
-
-def test_study_writes_a_report_where_it_is_asked_to(here):
-    ran = run("study", "dyes.csv", "Yield ~ 1", "-g", "Batch", "--report", "out/dyes.html", *QUICK)
-    assert (ran.exit_code, ran.stderr) == (0, "")
-    page = Path("out/dyes.html")
-    assert ran.stdout.endswith(f"The report is {page}: open it in a browser.\n")
-    assert "dyes.csv: Yield ~ 1 by Batch" in (here / page).read_text(encoding="utf-8")
+    assert (folder / "dyes-hierpool" / "summary.txt").read_text() in ran.stdout + "\n"
+    assert (folder / "dyes-hierpool" / "tables" / "comparison.csv").exists()
+    assert (folder / "dyes-hierpool" / "figures" / "shrinkage.png").exists()
 
 
 def test_quiet_study_prints_the_folder_alone(here, monkeypatch):
@@ -108,15 +110,21 @@ def _stand_in(calls: list[dict]):
     return study
 
 
-def test_assumptions_are_told_and_the_answer_is_that_of_the_plain_table(here):
+def test_assumptions_are_told_the_answer_is_that_of_the_plain_table_and_a_report_is_written(
+    here, studied
+):
+    plain, _ = studied
     table = pd.read_csv("dyes.csv")
     table.to_csv("de.csv", index=False, sep=";", decimal=",", encoding="utf-8-sig")
-    plain = run("study", "dyes.csv", "Yield ~ 1", "-g", "Batch", *QUICK)
-    german = run("study", "de.csv", "Yield ~ 1", "-g", "Batch", *QUICK)
-    assert (german.exit_code, plain.stderr) == (0, "")
-    assert german.stdout == plain.stdout.replace("dyes.csv", "de.csv").replace("dyes-h", "de-h")
+    asked = ["--report", "out/dyes.html"]
+    german = run("study", "de.csv", "Yield ~ 1", "-g", "Batch", *asked, *QUICK)
+    page = Path("out/dyes.html")
+    assert german.exit_code == 0
+    told = plain.stdout.replace("dyes.csv", "de.csv").replace("dyes-h", "de-h")
+    assert german.stdout == f"{told}The report is {page}: open it in a browser.\n"
     assert german.stderr.startswith("hierpool: de.csv: cells are separated by semicolons; decimal")
     assert german.stderr.count("\n") == 1
+    assert "de.csv: Yield ~ 1 by Batch" in (here / page).read_text(encoding="utf-8")
 
 
 def test_options_for_reading_reach_the_file(here, monkeypatch):

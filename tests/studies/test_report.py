@@ -35,11 +35,6 @@ ORDER = [
 
 
 @pytest.fixture(scope="module")
-def dyes():
-    return hp.study("Yield ~ 1", hp.datasets.load("Dyestuff2"), group="Batch", seed=1)
-
-
-@pytest.fixture(scope="module")
 def page(dyes) -> Page:
     return page_of(dyes)
 
@@ -107,24 +102,16 @@ def test_code_of_the_report_makes_the_same_study_again(page, dyes):
     assert shell.startswith("hierpool study Dyestuff2.csv 'Yield ~ 1' --group Batch --seed 1")
 
 
-def test_what_was_given_to_the_study_is_in_the_code():
+def test_what_was_given_and_left_out_is_told():
     table = hp.datasets.load("Dyestuff2").assign(w=2.0)
     given = {"engine": "exact", "draws": 100, "chains": 2, "weights": "w"}
     done = hp.study("Yield ~ 1", table, group="Batch", seed=3, progress=False, **given)
-    code, shell = (part.text for part in parts(page_of(done), Listing, "reproduce"))
+    finding = Finding("rows-dropped", "warning", "2 of 30 rows left out")
+    page = page_of(replace(done, findings=Findings([finding])))
+    code, shell = (part.text for part in parts(page, Listing, "reproduce"))
     assert "seed=3, engine='exact', draws=100, chains=2, weights='w')" in code
     assert shell.endswith("--engine exact --draws 100 --chains 2 --weights w")
-
-
-def test_rows_left_out_are_told_in_the_data(dyes):
-    finding = Finding("rows-dropped", "warning", "2 of 30 rows left out")
-    told = parts(page_of(replace(dyes, findings=Findings([finding]))), Prose, "data")[0]
-    assert "2 of 30 rows left out." in told.paragraphs
-
-
-def test_a_study_without_findings_has_no_table_of_them(dyes):
-    page = page_of(replace(dyes, findings=Findings()))
-    assert "findings" not in [section.key for section in page.sections]
+    assert "2 of 30 rows left out." in parts(page, Prose, "data")[0].paragraphs
 
 
 def test_report_writes_one_file_and_gives_its_path(dyes, tmp_path):
@@ -142,10 +129,12 @@ def test_central_shares_of_uniform_values_are_the_nominal_ones():
     assert (sure["share"] == 0).all()
 
 
-def test_report_is_written_where_advice_cannot_be_had(dyes, monkeypatch):
+def test_report_is_written_without_findings_and_where_advice_cannot_be_had(dyes, monkeypatch):
     def refused(_):
         raise DataError("the group 'h' has as many levels as rows.", "levels-equal-rows")
 
     monkeypatch.setattr(type(dyes), "advice", property(refused))
-    (said,) = parts(page_of(dyes), Prose, "advice")
+    page = page_of(replace(dyes, findings=Findings()))
+    (said,) = parts(page, Prose, "advice")
     assert said.paragraphs == ["There is no advice: the group 'h' has as many levels as rows."]
+    assert "findings" not in [section.key for section in page.sections]

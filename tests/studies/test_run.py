@@ -28,16 +28,6 @@ QUICK = {"engine": "exact", "draws": 100, "chains": 2, "seed": 1}
 
 
 @pytest.fixture(scope="module")
-def sleep() -> workflow.Study:
-    return hp.study("Reaction ~ Days", hp.datasets.load("sleepstudy"), group="Subject", seed=1)
-
-
-@pytest.fixture(scope="module")
-def dyes() -> workflow.Study:
-    return hp.study("Yield ~ 1", hp.datasets.load("Dyestuff2"), group="Batch", seed=1)
-
-
-@pytest.fixture(scope="module")
 def hasty() -> workflow.Study:
     """A hundred draws of two chains: too few to be trusted."""
     return hp.study("Yield ~ 1", hp.datasets.load("Dyestuff2"), group="Batch", **QUICK)
