@@ -32,6 +32,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from hierpool.checks.accuracy.loo import ScoredLOO
 from hierpool.core.findings import Findings
 from hierpool.core.fitted import Optimum, Posterior
 from hierpool.core.printable import one_line, printable
@@ -266,7 +267,7 @@ class Advice:
     models: Mapping[str, Any]
     fits: Mapping[str, Posterior]
     blups: Mapping[str, Optimum]
-    scores: Mapping[str, Mapping[str, Any]]
+    scores: Mapping[str, Mapping[str, ScoredLOO]]
     findings: Findings = field(default_factory=Findings)
     notes: tuple[str, ...] = ()
 

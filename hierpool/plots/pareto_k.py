@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from hierpool.checks.accuracy.loo import ScoredLOO
 from hierpool.core.design import Design, Grouping
 from hierpool.core.fitted import Posterior
 from hierpool.core.text import capital
@@ -130,7 +130,7 @@ def _levels(fit: Posterior, grouping: Grouping) -> Left:
     return Left(title, places, *_of(score, [str(v) for v in grouping.levels]))
 
 
-def _of(score: Any, names: Sequence[str]) -> tuple[np.ndarray, Sequence[str], float, bool]:
+def _of(score: ScoredLOO, names: Sequence[str]) -> tuple[np.ndarray, Sequence[str], float, bool]:
     k = np.asarray(score.pareto_k.to_numpy(), dtype=float).ravel()
     return k, names, float(score.good_k), score.n_left == 0
 

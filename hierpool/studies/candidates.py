@@ -19,6 +19,7 @@ from hierpool.bayes.exact.engine import SURROGATE_ABOVE_FLOPS
 from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.bayes.run import SamplerSettings, is_integrable
 from hierpool.bayes.theta import integrate
+from hierpool.checks.accuracy.loo import ScoredLOO
 from hierpool.checks.advice import Difference, Evidence, Kind, Step
 from hierpool.core.design import Design
 from hierpool.core.errors import ComparisonError, FitError, HierpoolError, UnsupportedModelError
@@ -45,7 +46,7 @@ class CandidateFit:
     model: Model
     blup: LikelihoodFit
     fit: PosteriorFit | None
-    scores: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, ScoredLOO] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -62,7 +63,7 @@ class CandidateFit:
         """Its ML fit, for tests of fixed effects."""
         return self.model.ml()
 
-    def score(self, by: str) -> Any:
+    def score(self, by: str) -> ScoredLOO | None:
         """Leave-one-out by row or by a factor; None where that is no question it can answer."""
         if self.fit is None or (by != "row" and self.design.spec.pooling == "none"):
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from tests.house.test_imports import trees
+from tests.house.sources import trees
 
 FITS = {"fit", "fits", "blup", "blups", "posterior", "posteriors", "optimum", "reml", "post"}
 # What hasattr may be asked of: objects of other libraries, and the system.

@@ -1,6 +1,7 @@
 """Imports run one way, heavy libraries stand behind one door, and the face loads neither.
 
-The syntax trees are read: imports inside functions count, those for the type checker alone do not.
+The syntax trees are read, inside functions too. Imports for the type checker alone count for the
+floors; for what is loaded, and for circles, they do not.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import importlib
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import pytest
 
 import hierpool as hp
 from tests.house.sources import ROOT, trees
+
+Import = ast.Import | ast.ImportFrom
 
 # Part of the package (a folder, or a file at the top) -> its floor, as on the page on architecture.
 FLOORS = {
@@ -53,7 +56,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
 NEVER_AT_IMPORT = ("pymc", "arviz", "matplotlib", "numba", "formulaic", "scipy", "pandas")
 
 
-def running(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+def running(tree: ast.AST) -> Iterator[Import]:
     """Imports that run: at the top, in functions, anywhere but under TYPE_CHECKING."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
@@ -70,11 +73,18 @@ def is_module(name: str) -> bool:
     return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
 
 
+def of_either_kind(tree: ast.AST) -> Iterator[Import]:
+    """Imports that run, and those for the type checker."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield node
+
+
 @cache
-def imported(path: str) -> tuple[str, ...]:
+def imported(path: str, which: Callable[[ast.AST], Iterator[Import]] = running) -> tuple[str, ...]:
     """Full names of the modules that a file imports; ``from a import b`` is a.b where that is one."""
     names: list[str] = []
-    for node in running(trees()[path]):
+    for node in which(trees()[path]):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         else:
@@ -86,8 +96,8 @@ def imported(path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def ours(path: str) -> list[str]:
-    return [name for name in imported(path) if name.split(".")[0] == "hierpool"]
+def ours(path: str, which: Callable[[ast.AST], Iterator[Import]] = running) -> list[str]:
+    return [name for name in imported(path, which) if name.split(".")[0] == "hierpool"]
 
 
 def part(module: str) -> str:
@@ -110,7 +120,7 @@ def test_no_file_imports_up_or_sideways():
         (path, name)
         for path in trees()
         if (here := part(module_of(path))) != FACE
-        for name in ours(path)
+        for name in ours(path, of_either_kind)
         if part(name) not in {here, FACE} and FLOORS[part(name)] >= FLOORS[here]
     ]
     assert broken == []

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import arviz_stats as azs
 import numpy as np
 import pandas as pd
 
+from hierpool.checks.accuracy.loo import ScoredLOO
 from hierpool.checks.accuracy.stacking import stacking
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, ComparisonError, HierpoolWarning, listed
@@ -56,7 +56,7 @@ def compare(fits: Mapping[str, Posterior], by: str = "row") -> pd.DataFrame:
     return table
 
 
-def _weights(scores: Mapping[str, Any]) -> pd.Series:
+def _weights(scores: Mapping[str, ScoredLOO]) -> pd.Series:
     """Stacking weights by name; a warning where better ones may exist."""
     found = stacking(np.column_stack([np.ravel(score.elpd_i) for score in scores.values()]))
     if not found.is_best:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hierpool.checks.accuracy.compare import check_comparable
+from hierpool.checks.accuracy.loo import ScoredLOO
 from hierpool.core.errors import ComparisonError
 from hierpool.core.findings import Finding
 from hierpool.core.fitted import Posterior
@@ -64,7 +65,7 @@ def posterior_and_blups(table: pd.DataFrame) -> Iterator[Finding]:
         yield Finding("posterior-differs-from-blups", "note", text, meaning, evidence=worst_first)
 
 
-def cost_of_dropping(larger: Any, smaller: Any, name: str, factor: str) -> str:
+def cost_of_dropping(larger: ScoredLOO, smaller: ScoredLOO, name: str, factor: str) -> str:
     """What predicting whole left-out levels loses with the smaller model, in a sentence.
 
     Parameters
