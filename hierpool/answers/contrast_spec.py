@@ -21,10 +21,11 @@ from hierpool.core.errors import (
     listed,
     nearest,
 )
-from hierpool.core.estimable import Beyond
-from hierpool.core.label_matching import find_label, find_level
+from hierpool.core.label_matching import find_level
 
 Of = Literal["coefficients", "deviations"]
+Levels = Sequence[Any] | Mapping[Any, float] | None
+Method = Literal["pairwise", "reference"] | Mapping[Any, Any]
 MOST_PAIRS = 1000
 
 
@@ -38,50 +39,47 @@ class Compared:
         Of the table.
     combinations
         m of them.
-    constant
-        Shape (m,): what is added to them.
     """
 
     index: pd.Index[Any]
     combinations: Combinations
-    constant: np.ndarray
 
 
 def read(
     design: Design,
     what: str | Mapping[Any, Any],
-    levels: Sequence[Any] | Mapping[Any, float] | None,
+    levels: Levels,
+    method: Method,
     term: str | None,
-    at: Mapping[str, Any] | None,
     of: Of,
 ) -> Compared:
-    """What is asked, as combinations of coefficients."""
+    """What is asked of named coefficients, or of the groups of a factor, as their combinations."""
     if of not in get_args(Of):
         raise ArgumentError(f"of={of!r}: choose 'coefficients' or 'deviations'", "unknown-choice")
-    factors = [g.factor for g in design.groups]
     if isinstance(what, Mapping):
-        _refuse("a dict of names", levels=levels, term=term, at=at)
+        refuse("a dict of names", levels=levels, term=term)
         return _of_names(design, what, of)
-    if what in factors:
-        _refuse(f"the group {what!r}", at=at)
-        return _of_levels(design, design.group(what), levels, term, of)
-    if what in design.predictors:
-        _refuse(f"the predictor {what!r}", term=term)
-        return _of_predictor(design, what, levels, at or {})
-    known = [*factors, *design.predictors]
-    raise ArgumentError(
-        f"nothing to compare is called {what!r} in {design.spec.formula}; {nearest(what, known)}. "
-        "A single coefficient goes into a dict: {'Days': 1}",
-        "unknown-choice",
-    )
+    return _of_levels(design, design.group(what), levels, method, term, of)
 
 
-def _refuse(beside: str, **given: Any) -> None:
+def refuse(beside: str, **given: Any) -> None:
+    """Raise where an argument has a value that says nothing here."""
     for name, value in given.items():
         if value is not None:
             raise ArgumentError(
                 f"{name}= says nothing beside {beside}: leave it out.", "bad-contrast"
             )
+
+
+def check_name(design: Design, what: Any) -> None:
+    """Raise unless it is a group or a predictor."""
+    known = [*(g.factor for g in design.groups), *design.predictors]
+    if what not in known:
+        raise ArgumentError(
+            f"nothing to compare is called {what!r} in {design.spec.formula}; "
+            f"{nearest(what, known)}. A single coefficient goes into a dict: {{'Days': 1}}",
+            "unknown-choice",
+        )
 
 
 def _of_names(design: Design, what: Mapping[Any, Any], of: Of) -> Compared:
@@ -112,18 +110,18 @@ def _signed(weight: Any, name: str) -> str:
 def _of_levels(
     design: Design,
     group: GroupDesign,
-    levels: Sequence[Any] | Mapping[Any, float] | None,
+    levels: Levels,
+    method: Method,
     term: str | None,
     of: Of,
 ) -> Compared:
     """Levels of a group compared, term by term."""
     every, factor = group.grouping.levels, group.factor
-    chosen = _weighted(
-        levels,
-        list(every),
-        f"levels of {factor!r}",
-        lambda v: every[find_level(v, group.schema.grouping)],
-    )
+
+    def find(label: Any) -> Any:
+        return every[find_level(label, group.schema.grouping)]
+
+    chosen = comparisons(levels, method, list(every), f"levels of {factor!r}", find)
     keys, rows = [], []
     for label, weights in chosen:
         for name in choose_terms(group, term):
@@ -133,31 +131,56 @@ def _of_levels(
     return _combined(design, rows, of, index)
 
 
-def _weighted(
-    given: Sequence[Any] | Mapping[Any, float] | None,
+def comparisons(
+    levels: Levels,
+    method: Method,
     every: Sequence[Any] | None,
     what: str,
     find: Callable[[Any], Any],
+    minus: str = "-",
 ) -> list[tuple[str, dict[Any, float]]]:
-    """Label of each comparison, and the weights of what it compares."""
-    if isinstance(given, Mapping):
-        weights = {find(value): _number(weight) for value, weight in given.items()}
-        words = " ".join(_signed(w, str(value)) for value, w in weights.items())
-        return [(words.lstrip("+ "), weights)]
-    if given is None and every is None:
+    """Label of each comparison, and the weights of what it compares.
+
+    Parameters
+    ----------
+    levels
+        Those to compare, or a weight of each; None for every one.
+    method
+        How they are compared.
+    every
+        All there are, in order; None where they are numbers without end.
+    what
+        What they are called.
+    find
+        A value that the user typed, as the model has it.
+    minus
+        What stands between two that are compared.
+    """
+    if isinstance(levels, Mapping):
+        refuse("a dict of weights in levels=", method=None if method == "pairwise" else method)
+        return [_weighted(levels, find)]
+    if isinstance(method, Mapping):
+        return _custom(method, None if levels is None else list(map(find, levels)), every, find)
+    if method not in ("pairwise", "reference"):
+        raise ArgumentError(
+            f"method={method!r}: choose 'pairwise' (every pair), 'reference' (each with the first) "
+            "or a dict of weights, label -> {value: weight}",
+            "unknown-choice",
+        )
+    if levels is None and every is None:
         raise ArgumentError(
             f"{what} are numbers: say which to compare, e.g. levels=[1, 0].", "bad-contrast"
         )
-    if isinstance(given, (str, bytes)):
-        given = [given]
-    values = list(
-        dict.fromkeys(map(find, given)) if given is not None else every if every is not None else ()
-    )
+    given = [levels] if isinstance(levels, (str, bytes)) else levels
+    values = list(dict.fromkeys(map(find, given))) if given is not None else list(every or ())
     if len(values) < 2:
         raise ArgumentError(
             f"a comparison takes two {what} at least; given: {listed(values) or 'none'}.",
             "bad-contrast",
         )
+    if method == "reference":
+        first = values[0]
+        return [(f"{v} {minus} {first}", {v: 1.0, first: -1.0}) for v in values[1:]]
     n = math.comb(len(values), 2)
     if n > MOST_PAIRS:
         raise ArgumentError(
@@ -165,7 +188,45 @@ def _weighted(
             "compare, levels=[...], or ask hp.ranks(fit) which is best.",
             "bad-contrast",
         )
-    return [(f"{a} - {b}", {a: 1.0, b: -1.0}) for a, b in itertools.combinations(values, 2)]
+    return [(f"{a} {minus} {b}", {a: 1.0, b: -1.0}) for a, b in itertools.combinations(values, 2)]
+
+
+def _weighted(given: Mapping[Any, Any], find: Callable[[Any], Any]) -> tuple[str, dict[Any, float]]:
+    """Weights of values, and how one would write them."""
+    if not given:
+        raise ArgumentError("a combination of nothing: give the weight of a value.", "bad-contrast")
+    weights = {find(value): _number(weight) for value, weight in given.items()}
+    words = " ".join(_signed(w, str(value)) for value, w in weights.items())
+    return words.lstrip("+ "), weights
+
+
+def _custom(
+    method: Mapping[Any, Any],
+    levels: Sequence[Any] | None,
+    every: Sequence[Any] | None,
+    find: Callable[[Any], Any],
+) -> list[tuple[str, dict[Any, float]]]:
+    """Weights that the user wrote: value -> weight, label -> such a dict, or label -> a list."""
+    values = levels if levels is not None else every
+    if not any(isinstance(v, (Mapping, list, tuple)) for v in method.values()):
+        return [_weighted(method, find)]
+    found = []
+    for label, given in method.items():
+        if isinstance(given, Mapping):
+            found.append((str(label), _weighted(given, find)[1]))
+        elif isinstance(given, (list, tuple)) and values is not None and len(given) == len(values):
+            found.append((str(label), dict(zip(values, map(_number, given), strict=True))))
+        else:
+            raise ArgumentError(
+                f"method= gives {label!r} the weights {given!r}: write a dict, value -> weight"
+                + (
+                    f", or a list of {len(values)}, one for each of {listed(values)}"
+                    if values
+                    else ""
+                ),
+                "bad-contrast",
+            )
+    return found
 
 
 def _number(weight: Any) -> float:
@@ -173,61 +234,6 @@ def _number(weight: Any) -> float:
     if not is_number or isinstance(weight, bool) or not math.isfinite(weight):
         raise ArgumentError(f"a weight is a number; given: {weight!r}.", "bad-contrast")
     return float(weight)
-
-
-def _of_predictor(
-    design: Design,
-    name: str,
-    values: Sequence[Any] | Mapping[Any, float] | None,
-    at: Mapping[str, Any],
-) -> Compared:
-    """Expected values of an average level compared where a predictor has one value and another."""
-    if design.groups and not design.groups[0].is_pooled:
-        factor = design.groups[0].factor
-        raise UnsupportedModelError(
-            f"no pooling has no effect of {name!r} that is common to the levels of {factor!r}. "
-            f"Compare its own coefficients: hp.contrast(fit, {factor!r}, term=...)",
-            "no-random-effects",
-        )
-    for other in at:
-        if other not in design.predictors or other == name:
-            known = [p for p in design.predictors if p != name]
-            raise ArgumentError(f"at= names {other!r}; {nearest(other, known)}", "unknown-choice")
-    held = design.frame.assign(**at)
-    sources = {s.column: s.categories for s in design.encoder.sources}
-    categories = sources.get(name)
-
-    def find(value: Any) -> Any:
-        return value if categories is None else find_label(value, categories, name)
-
-    every = None if categories is None else list(categories)
-    chosen = _weighted(values, every, f"values of {name!r}", find)
-    rows, beyond = {}, {}
-    for value in dict.fromkeys(v for _, weights in chosen for v in weights):
-        encoded = design.encoder.encode(held.assign(**{name: value}), factors="none")
-        rows[value] = np.append(encoded.X.mean(axis=0), encoded.offset.mean())
-        n = len(encoded.X)
-        beyond[value] = encoded.beyond.combined(np.full((1, n), 1 / n))
-    _check_estimable(chosen, beyond, name)
-    sums = np.array([sum(w * rows[v] for v, w in weights.items()) for _, weights in chosen])
-    index = pd.Index([label for label, _ in chosen], name="contrast")
-    empty = tuple(_no_levels(g) for g in design.groups)
-    return Compared(index, Combinations(sums[:, :-1], empty), sums[:, -1])
-
-
-def _check_estimable(
-    chosen: Sequence[tuple[str, Mapping[Any, float]]], beyond: Mapping[Any, Beyond], name: str
-) -> None:
-    """Raise where a comparison needs columns that the model had to drop."""
-    weights = np.array([[given.get(v, 0.0) for v in beyond] for _, given in chosen])
-    together = Beyond.stacked(list(beyond.values())).combined(weights)
-    together.check(
-        [label for label, _ in chosen],
-        ("contrast", "contrasts"),
-        f"Compare other values of {name!r} with levels=[...], hold the predictors that it "
-        "interacts with at values that the data have beside it, at={...}, or leave the term of "
-        "the dropped column out of the formula",
-    )
 
 
 def _no_levels(group: GroupDesign) -> LevelPart:
@@ -257,7 +263,7 @@ def _combined(
             else:
                 X[i, _find_term(design, key)] += weight
     made = tuple(_as_part(g, own) for g, own in zip(design.groups, parts, strict=True))
-    return Compared(index, Combinations(X, made), np.zeros(len(rows)))
+    return Compared(index, Combinations(X, made))
 
 
 def _as_part(group: GroupDesign, own: Mapping[tuple[int, int], np.ndarray]) -> LevelPart:

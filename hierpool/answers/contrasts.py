@@ -1,9 +1,10 @@
-"""Differences between levels, between categories, and any other combination of coefficients."""
+"""Differences between categories, between groups, and any other combination of coefficients."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,28 @@ import xarray as xr
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.mixed_model_equations import Henderson
 from hierpool.answers import coefficient_draws
+from hierpool.answers.adjustment import Adjust, choose_adjust
 from hierpool.answers.arguments import check_probability
-from hierpool.answers.contrast_spec import Compared, Of, read
+from hierpool.answers.contrast_spec import (
+    Compared,
+    Levels,
+    Method,
+    Of,
+    check_name,
+    comparisons,
+    read,
+    refuse,
+)
+from hierpool.answers.effects_table import EffectsTable
 from hierpool.answers.estimates import estimates
+from hierpool.answers.linear_predictors import Groups, Held, LinearPredictors
+from hierpool.answers.reference_grid import Grid, Predictors, Weights, make_grid, names_of
+from hierpool.answers.response_scale import ResponseScale, Scale
+from hierpool.answers.slopes import slopes_of_cells
+from hierpool.answers.summarised import Asked, combined_draws, of_fit
+from hierpool.answers.told import Told
+from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from hierpool.core.estimable import Beyond
 from hierpool.core.fitted import Optimum, Posterior, check_fit
 from hierpool.draws.summary import summary
 
@@ -22,33 +42,59 @@ from hierpool.draws.summary import summary
 def contrast(
     fit: IntegratedPosterior | Optimum,
     what: str | Mapping[Any, Any],
-    levels: Sequence[Any] | Mapping[Any, float] | None = None,
+    levels: Levels = None,
     *,
+    by: str | Sequence[str] | None = None,
+    method: Method = "pairwise",
+    slope: str | None = None,
     term: str | None = None,
     at: Mapping[str, Any] | None = None,
+    weights: Weights = "equal",
+    groups: Groups = "average",
+    adjust: Adjust | None = None,
+    scale: Scale = "response",
     of: Of = "coefficients",
     prob: float | None = None,
 ) -> pd.DataFrame:
-    """Differences and other combinations of coefficients, with what is known of them jointly.
+    """Differences between categories, values or groups, and other combinations of coefficients.
 
     Parameters
     ----------
     fit
         A ``PosteriorFit`` or a ``LikelihoodFit``.
     what
-        **A group**, ``"Subject"``: its levels are compared, term by term. **A predictor**,
-        ``"Machine"`` or ``"Days"``: expected values are compared where it has one value and
-        another, for an average level, the other predictors as they are in the rows, averaged.
-        **A dict**, name -> weight: a combination of coefficients. A name is a term of the fixed
-        effects, ``"Machine[T.B]"``, or (factor, level, term), ``("Subject", "308", "Days")``. A
-        dict of such dicts, label -> dict, makes a row of each.
+        **A predictor**, ``"Machine"`` or ``"Days"``: its marginal means are compared. **A group**,
+        ``"Subject"``: its levels are compared, term by term. **A dict**, name -> weight: a
+        combination of coefficients. A name is a term of the fixed effects, ``"Machine[T.B]"``, or
+        (factor, level, term), ``("Subject", "308", "Days")``. A dict of such dicts, label -> dict,
+        makes a row of each.
     levels
-        Of a group or a predictor: two, ``["308", "309"]`` for the first less the second; several,
-        for every pair; a dict, level -> weight, for one combination. None: every pair there is.
+        What is compared: two, ``["308", "309"]`` for the first less the second; several; a dict,
+        value -> weight, for one combination. None: all there are.
+    by
+        Predictors whose values make groups of rows, ``"sex"``: comparisons in each.
+    method
+        ``"pairwise"``: every pair, the first less the second. ``"reference"``: each less the first
+        of ``levels``. A dict of your own weights, label -> {value: weight}, or label -> list of
+        weights in the order of the values.
+    slope
+        Of a predictor: compare the slopes in this number in place of the means,
+        ``hp.contrast(fit, "Diet", slope="Time")``.
     term
         Of a group: the coefficient that is compared; None: each.
-    at
-        Of a predictor: other predictors held at a value, ``{"Sex": "Male"}``.
+    at, weights, groups
+        Of a predictor, as in ``marginal_means``: values of others; how they are averaged; where
+        the groups of the model stand.
+    adjust
+        Of a predictor. With REML, ML and least squares ``"tukey"``, ``"dunnett"`` (by the
+        multivariate t distribution), ``"holm"`` (its intervals are Bonferroni's) or ``"none"``;
+        None: Tukey's for every pair, Dunnett's for a reference, else none, as emmeans chooses. Of
+        a posterior ``"simultaneous"`` or ``"none"``, the default. Comparisons in one group of
+        ``by`` are adjusted together.
+    scale
+        Of a predictor. ``"response"``: with a logarithm on the left side of the formula
+        differences turn into ratios; other functions are not undone, as in emmeans. ``"linear"``:
+        as the left side has it.
     of
         Of levels: their ``"coefficients"``, or their ``"deviations"`` from the population. It
         matters only where the weights do not add up to zero.
@@ -58,40 +104,198 @@ def contrast(
     Returns
     -------
     DataFrame
-        Index ``contrast``; for a group (factor, contrast, term). Of a posterior: ``mean``,
-        ``median``, ``sd``, interval, and ``p_direction``, the probability of the sign that is more
-        probable. Of a LikelihoodFit: ``estimate``, ``se``, normal interval; ``se`` is the root of the
-        joint prediction error variance (Henderson's equations), the standard deviations of the
-        model taken for known.
+        Index ``contrast``, after the predictors of ``by``; for a group (factor, contrast, term).
+        Of a posterior: ``mean``, ``median``, ``sd``, interval, and ``p_direction``, the
+        probability of the sign that is more probable (of a ratio: of its logarithm). Of a
+        LikelihoodFit: ``estimate``, ``se``, ``df``, interval, ``t``, ``p``, as in
+        ``marginal_means``; where levels of groups take part ``estimate``, ``se`` and a normal
+        interval, and ``se`` is the root of the joint prediction error variance (Henderson's
+        equations), the standard deviations of the model taken for known. A contrast that is not
+        estimable is NaN, with a finding.
+
+    Raises
+    ------
+    NotEstimableError
+        None of the contrasts is estimable, or a name is that of a dropped column.
+
+    References
+    ----------
+    Lenth (2023), emmeans: Estimated Marginal Means, R package, whose defaults are followed.
     """
     check_fit(fit, "contrast")
     check_probability(prob)
-    asked = read(fit.design, what, levels, term, at, of)
-    if isinstance(fit, Posterior):
-        values = xr.DataArray(
-            _draws(fit, asked).reshape(*fit.n_draws, -1), dims=("chain", "draw", "contrast")
+    given = {
+        "by": by,
+        "slope": slope,
+        "at": at,
+        "weights": None if weights == "equal" else weights,
+        "groups": None if groups == "average" else groups,
+        "adjust": None if adjust == "none" else adjust,
+        "scale": None if scale == "response" else scale,
+    }
+    if isinstance(what, Mapping):
+        refuse("a dict of names", method=None if method == "pairwise" else method, **given)
+        return _of_names(fit, read(fit.design, what, levels, method, term, of), prob)
+    check_name(fit.design, what)
+    if what in [g.factor for g in fit.design.groups]:
+        refuse(f"the group {what!r}", **given)
+        return _of_coefficients(fit, read(fit.design, what, levels, method, term, of), prob)
+    refuse(f"the predictor {what!r}", term=term)
+    to = ResponseScale.of(fit.design, scale)
+    if slope is not None or not to.has_ratios:  # of other functions differences mean nothing
+        to = ResponseScale(to.response, to.response, None)
+    held = Held.of(fit.design, groups)
+    cells = _Cells(fit, what, names_of(by), at or {}, weights, slope, held, to)
+    return cells.compared(levels, method, adjust, prob)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Marginal means, or slopes, of a predictor in each group of rows, to be compared."""
+
+    fit: IntegratedPosterior | Optimum
+    what: str
+    by: Sequence[Any]
+    at: Mapping[str, Any]
+    weights: Weights
+    slope: str | None
+    held: Held
+    scale: ResponseScale
+
+    def __post_init__(self) -> None:
+        if self.what in self.at:
+            raise ArgumentError(
+                f"at= holds {self.what!r}, which is compared: name its values in levels=[...]",
+                "bad-contrast",
+            )
+        if self.scale.has_ratios and self.held.is_new:
+            raise UnsupportedModelError(
+                f"groups='new' averages means of {self.scale.measured} over groups, and there is "
+                "no such average of ratios. Take scale='linear', or groups='average'",
+                "new-groups-transformed",
+            )
+
+    def compared(
+        self, levels: Levels, method: Method, adjust: Adjust | None, prob: float | None
+    ) -> pd.DataFrame:
+        """The table of contrasts."""
+        chosen = self._comparisons(levels, method)
+        values = list(dict.fromkeys(v for _, own in chosen for v in own))
+        linear, grid = self._linear(values)
+        rows, weights, family = self._placed(chosen, grid)
+        index: pd.Index[Any] = pd.Index([label for _, label in rows], name="contrast")
+        if self.by:
+            labels = [(*key, label) for key, label in rows]
+            index = pd.MultiIndex.from_tuples(labels, names=[*self.by, "contrast"])
+        plain = method if isinstance(method, str) and not isinstance(levels, Mapping) else "other"
+        adjust = choose_adjust(adjust, isinstance(self.fit, Posterior), _kind(plain))
+        asked = Asked(index, linear.combined(weights), family, len(values), is_difference=True)
+        table = of_fit(self.fit, asked, self.scale, adjust, prob)
+        told = Told(self.fit, asked, self.scale, adjust, self.weights, ("contrast", "contrasts"))
+        return EffectsTable.of(
+            table, [self._title, *told.lines(self.at)], told.findings(), **told.attrs
         )
+
+    @property
+    def _title(self) -> str:
+        kind = "Ratios" if self.scale.has_ratios else "Differences"
+        of = (
+            f"slopes of {self.scale.measured} in {self.slope}"
+            if self.slope
+            else self.scale.measured
+        )
+        return f"{kind} of {of} between values of {self.what}"
+
+    def _comparisons(self, levels: Levels, method: Method) -> list[tuple[str, dict[Any, float]]]:
+        predictors, what = Predictors(self.fit.design), self.what
+        for name in self.by:
+            predictors.check(name, "by=")
+        return comparisons(
+            levels,
+            method,
+            predictors.categories.get(what),
+            f"values of {what!r}",
+            lambda v: predictors.find(what, v),
+            "/" if self.scale.has_ratios else "-",
+        )
+
+    def _linear(self, values: list[Any]) -> tuple[LinearPredictors, Grid]:
+        """What is compared, cell by cell."""
+        at = {**self.at, self.what: values}
+        if self.slope is not None:
+            shown = [*self.by, self.what]
+            linear, _, grid = slopes_of_cells(
+                self.held, self.slope, shown, at, self.weights, self.scale
+            )
+            return linear, grid
+        grid = make_grid(self.fit.design, [self.what], self.by, at, self.weights)
+        return LinearPredictors.of_means(self.held, grid), grid
+
+    def _placed(
+        self, chosen: list[tuple[str, dict[Any, float]]], grid: Grid
+    ) -> tuple[list[tuple[tuple[Any, ...], str]], np.ndarray, np.ndarray]:
+        """Rows (group of ``by``, label), weights of the cells (rows, cells), and family of each.
+
+        Where a category is nested, a group of rows has the comparisons of what occurs in it.
+        """
+        own = [tuple(key) for key in grid.keys[list(self.by)].itertuples(index=False, name=None)]
+        cell = {
+            (key, v): k for k, (key, v) in enumerate(zip(own, grid.keys[self.what], strict=True))
+        }
+        rows, weights, family = [], [], []
+        for number, key in enumerate(dict.fromkeys(own)):
+            for label, given in chosen:
+                if all((key, v) in cell for v in given):
+                    row = np.zeros(len(own))
+                    for v, w in given.items():
+                        row[cell[key, v]] += w
+                    rows.append((key, label))
+                    weights.append(row)
+                    family.append(number)
+        if not rows:
+            raise ArgumentError(
+                f"no two of these values of {self.what!r} occur in one group of "
+                f"{', '.join(map(str, self.by))}: leave by= out",
+                "bad-contrast",
+            )
+        return rows, np.array(weights), np.array(family)
+
+
+def _kind(method: str) -> Literal["pairwise", "reference", "other"]:
+    return "pairwise" if method == "pairwise" else "reference" if method == "reference" else "other"
+
+
+def _of_names(
+    fit: IntegratedPosterior | Optimum, asked: Compared, prob: float | None
+) -> pd.DataFrame:
+    """Combinations of named coefficients; tested as fixed effects where no group takes part."""
+    t, groups = asked.combinations, fit.design.groups
+    if isinstance(fit, Posterior) or any(len(part.which) for part in t.parts):
+        return _of_coefficients(fit, asked, prob)
+    Z = tuple(np.zeros((len(t), len(g.terms))) for g in groups)
+    held = Held(fit.design, (None,) * len(groups))
+    linear = LinearPredictors(held, t.X, np.zeros(len(t)), Z, Beyond.nothing(len(t)))
+    family = np.zeros(len(t), dtype=int)
+    scale = ResponseScale(fit.design.spec.response, fit.design.spec.response, None)
+    table = of_fit(fit, Asked(asked.index, linear, family, is_difference=True), scale, "none", prob)
+    attrs = {"df_method": fit.df_method, "adjust": "none", "scale": "linear"}
+    head = ["Combinations of fixed effects", f"df: {fit.df_method}; not adjusted"]
+    return EffectsTable.of(table, head, (), **attrs)
+
+
+def _of_coefficients(
+    fit: IntegratedPosterior | Optimum, asked: Compared, prob: float | None
+) -> pd.DataFrame:
+    """Combinations in which coefficients of groups may take part."""
+    if isinstance(fit, Posterior):
+        draws = combined_draws(fit, asked.combinations)
+        values = xr.DataArray(draws.reshape(*fit.n_draws, -1), dims=("chain", "draw", "contrast"))
         table = summary(values, diagnostics=False, prob=prob)
-        table["mean"] = coefficient_draws.means(fit, asked.combinations) + asked.constant
-        sides = [(s.mean(("chain", "draw"))).to_numpy() for s in (values > 0, values < 0)]
-        table["p_direction"] = np.maximum(*sides)
+        table["mean"] = coefficient_draws.means(fit, asked.combinations)
+        table["p_direction"] = np.maximum((draws > 0).mean(axis=0), (draws < 0).mean(axis=0))
     else:
         equations = Henderson(fit.design, fit.estimate)
         se = np.sqrt(equations.variance(asked.combinations))
-        estimate = equations.value(asked.combinations) + asked.constant
+        estimate = equations.value(asked.combinations)
         table = estimates(np.where(np.isnan(se), np.nan, estimate), se, prob)
     return table.set_axis(asked.index, axis=0)
-
-
-def _draws(fit: IntegratedPosterior, asked: Compared) -> np.ndarray:
-    """Shape (K, m): draws of the combinations."""
-    t = asked.combinations
-    out = coefficient_draws.beta_draws(fit) @ t.X.T + asked.constant
-    for group, part in zip(fit.design.groups, t.parts, strict=True):
-        if not len(part.which):
-            continue
-        levels, place = np.unique(part.levels, return_inverse=True)
-        own = coefficient_draws.level_draws(fit, group, levels)
-        for e, i in enumerate(part.which):
-            out[:, i] += own[:, place[e]] @ part.weights[e]
-    return np.asarray(out)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import hierpool as hp
+from hierpool.answers.adjustment import adjusted
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from tests.answers import effects
 from tests.answers.equations import CROSSED, dense
 from tests.support.cases import each
 
@@ -176,6 +179,174 @@ def test_interaction_is_averaged_over_the_rows_or_held(sexes):
     assert years == pytest.approx(6 * (beta["age"] + beta[slope]))
 
 
+# --- examples that emmeans documents --------------------------------------------------------------
+
+
+def compared(name: str, *arguments, **keywords) -> pd.DataFrame:
+    return hp.contrast(effects.reml(name), *arguments, prob=0.95, **keywords)
+
+
+def test_pigs_differ_by_ratios_and_on_the_logarithm_by_differences():
+    table = compared("pigs", "source")
+    effects.agrees(table, "pigs_pairs")
+    assert table.index.tolist() == ["fish / soy", "fish / skim", "soy / skim"]
+    effects.agrees(compared("pigs", "source", scale="linear"), "pigs_pairs_log")
+
+
+@pytest.mark.parametrize("adjust", ["tukey", "holm"])
+def test_percents_of_pigs_are_adjusted(adjust):
+    table = compared("pigs", "percent", scale="linear", adjust=adjust)
+    effects.agrees(table, f"pigs_percent_pairs_{adjust}")
+    assert table.attrs["adjust"] == adjust
+
+
+def test_custom_weights_of_the_percents_of_pigs():
+    weights = {"lin": [-3, -1, 1, 3], "quad": {9: -1, 12: 1, 15: 1, 18: -1}}
+    table = compared("pigs", "percent", method=weights, scale="linear")
+    effects.agrees(table, "pigs_percent_custom")
+    assert table.attrs["adjust"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "example", "arguments"),
+    [
+        ("pigs", "pigs_percent_reference", {"what": "percent", "scale": "linear"}),
+        ("warp", "warp_reference", {"what": "tension", "by": "wool"}),
+    ],
+)
+def test_comparisons_with_a_reference_are_dunnetts(name, example, arguments):
+    table, want = compared(name, method="reference", **arguments), effects.NUMBERS[example]
+    assert table.attrs["adjust"] == "dunnett"
+    bounds = table[["ci95_lb", "ci95_ub"]].to_numpy()
+    expected = [[row["lower.CL"], row["upper.CL"]] for row in want]
+    # mvtnorm's probabilities have errors of 1e-3
+    np.testing.assert_allclose(bounds, expected, rtol=0, atol=2e-3 * np.ptp(expected))
+    np.testing.assert_allclose(table["p"], [row["p.value"] for row in want], atol=1e-3)
+    np.testing.assert_allclose(table["t"], [row["t.ratio"] for row in want])
+
+
+def test_fibers_and_warps_in_pairs():
+    effects.agrees(compared("fiber", "machine"), "fiber_pairs")
+    table = compared("warp", "tension", by="wool")
+    effects.agrees(table, "warp_pairs")
+    assert table.index[0] == ("A", "L - M")
+    assert table.index.names == ["wool", "contrast"]
+
+
+def test_slopes_of_fibers_in_pairs():
+    effects.agrees(compared("fiber_slopes", "machine", slope="diameter"), "fiber_slope_pairs")
+
+
+def test_oats_and_machines_in_pairs_by_kenward_and_roger():
+    effects.agrees(compared("oats", "Variety"), "oats_variety_pairs_kenward-roger")
+    effects.agrees(compared("machines", "Machine"), "machines_pairs")
+    table = hp.contrast(effects.model("oats").ml(), "Variety", prob=0.95)
+    effects.agrees(table, "oats_variety_pairs_satterthwaite")
+
+
+def test_noise_by_two_predictors():
+    table = compared("noise", "type", by=["side", "size"])
+    effects.agrees(table, "noise_pairs")
+    assert table.index[0] == ("L", "S", "Std - Octel")
+
+
+def test_nutrition_has_pairs_by_race():
+    effects.agrees(compared("nutrition", "group", by="race"), "nutrition_group_pairs")
+
+
+# --- several at once ------------------------------------------------------------------------------
+
+
+def test_dunnett_of_pairs_is_the_studentized_range():
+    pairs = np.array([[1, -1, 0, 0], [1, 0, -1, 0], [1, 0, 0, -1], [0, 1, -1, 0], [0, 1, 0, -1]])
+    K = np.vstack([pairs, [0, 0, 1, -1]]) / np.sqrt(2)
+    for df in (5.0, 20.0, np.inf):
+        t = np.array([0.5, 2.0, 3.0, 4.0, 6.0, 1.0])
+        own = np.full(6, df)
+        one, reach = adjusted("dunnett", t, own, 0.95, 4, K @ K.T)
+        other, want = adjusted("tukey", t, own, 0.95, 4)
+        np.testing.assert_allclose(one, other, rtol=0.01)
+        np.testing.assert_allclose(reach, want, rtol=1e-3)
+
+
+def test_dunnett_is_the_multivariate_t():
+    R = np.array([[1, 0.5, 0.45], [0.5, 1, 0.2], [0.45, 0.2, 1]])
+    t = np.array([2.5, 3.6, 1.0])
+    p, _ = adjusted("dunnett", t, np.full(3, 11.0), 0.9, 4, R)
+    want = [
+        1 - stats.multivariate_t.cdf(
+            np.full(3, c), None, R, 11, lower_limit=np.full(3, -c), maxpts=10**6, random_state=1
+        )
+        for c in t
+    ]
+    np.testing.assert_allclose(p, want, rtol=0.005)
+
+
+def test_many_degrees_of_freedom_have_the_quantiles_of_each():
+    df = np.array([4.2, 5.0, 6.5, 9.0, 15.0, 40.0, 300.0, np.inf])
+    _, reach = adjusted("tukey", np.ones(8), df, 0.89, 4)
+    for value, own in zip(df, reach, strict=True):
+        _, one = adjusted("tukey", np.ones(2), np.array([value, value]), 0.89, 4)
+        assert own == pytest.approx(one[0], rel=1e-4)
+
+
+def test_simultaneous_intervals_of_a_posterior_are_wider(fitted):
+    fit = fitted["machines_slopes"].posterior
+    one, all_three = hp.contrast(fit, "Machine"), hp.contrast(fit, "Machine", adjust="simultaneous")
+    assert (all_three["ci89_lb"] < one["eti89_lb"]).all()
+    pd.testing.assert_series_equal(all_three["mean"], one["mean"])
+
+
+# --- groups of rows, slopes, groups of the model --------------------------------------------------
+
+
+def test_contrasts_are_differences_of_marginal_means_and_of_slopes(sexes):
+    for fit in (sexes.reml, sexes.posterior):
+        at = {"age": [8, 14]}
+        means = hp.marginal_means(fit, "Sex", by="age", at=at).iloc[:, 0]
+        table = hp.contrast(fit, "Sex", by="age", at=at).iloc[:, 0]
+        for age in (8, 14):
+            assert table[age, "Male - Female"] == pytest.approx(means[age].diff().iloc[1] * -1)
+        slopes = hp.slopes(fit, "age", by="Sex").iloc[:, 0]
+        two = hp.contrast(fit, "Sex", slope="age").iloc[0, 0]
+        assert two == pytest.approx(slopes["Male"] - slopes["Female"])
+
+
+def test_contrast_in_one_group_is_that_of_its_predictions(fitted):
+    reml = fitted["machines_slopes"].reml
+    table = hp.contrast(reml, "Machine", ["A", "C"], groups={"Worker": "6"})
+    own = reml.predict({"Machine": ["A", "C"], "Worker": ["6", "6"]})["estimate"]
+    assert table["estimate"].iloc[0] == pytest.approx(own[0] - own[1])
+    three = hp.contrast(reml, "Machine", method="reference", groups={"Worker": "6"})
+    assert (three["p"] >= 0).all()
+    assert three.attrs["df_method"].startswith("normal")
+
+
+def test_observed_weights_are_those_of_the_rows(sexes):
+    rows = hp.datasets.load("Orthodont").iloc[:71]
+    reml = hp.Model("distance ~ age * Sex + (1 | Subject)", rows).reml()
+    beta = reml.fixed_effects()["estimate"]
+    table = hp.contrast(reml, "Sex", ["Female", "Male"], weights="observed")
+    want = beta["Sex[T.Female]"] + beta["age:Sex[T.Female]"] * rows["age"].mean()
+    assert table["estimate"].iloc[0] == pytest.approx(want)
+
+
+def test_a_reference_may_be_chosen_for_predictors_and_groups(sleep, fitted):
+    table = hp.contrast(
+        fitted["machines_slopes"].reml, "Machine", ["B", "A", "C"], method="reference"
+    )
+    assert table.index.tolist() == ["A - B", "C - B"]
+    table = hp.contrast(sleep.reml, "Subject", ["309", "308"], method="reference", term="Days")
+    assert table.index.get_level_values("contrast").tolist() == ["308 - 309"]
+
+
+def test_fixed_effects_by_name_have_degrees_of_freedom(sleep):
+    table = hp.contrast(sleep.reml, {"Days": 1})
+    want = sleep.reml.fixed_effects(df="kenward-roger").loc["Days"]
+    np.testing.assert_allclose(table[["estimate", "se", "df", "t", "p"]].iloc[0], want.iloc[:5])
+    assert "df: Kenward-Roger" in repr(table)
+
+
 # --- bad input -----------------------------------------------------------------------------------
 
 
@@ -195,6 +366,7 @@ def test_interaction_is_averaged_over_the_rows_or_held(sexes):
         (({"a": {"Days": 1}, "Days": 1},), "bad-contrast", "some values are weights"),
         (({},), "bad-contrast", "no coefficients"),
         (({"Days": 1}, ["308", "309"]), "bad-contrast", "levels= says nothing beside a dict"),
+        (("Days", {}), "bad-contrast", "the weight of a value"),
     ],
 )
 def test_bad_contrasts_are_refused(sleep, arguments, code, words):
@@ -202,6 +374,36 @@ def test_bad_contrasts_are_refused(sleep, arguments, code, words):
         with pytest.raises(ArgumentError, match=words) as caught:
             hp.contrast(fit, *arguments)
         assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ({"what": "Subject", "by": "Sex"}, "bad-contrast", "by= says nothing beside the group"),
+        ({"what": "Subject", "adjust": "tukey"}, "bad-contrast", "adjust= says nothing"),
+        ({"what": {"age": 1}, "weights": "observed"}, "bad-contrast", "weights= says nothing"),
+        ({"what": "Sex", "term": "age"}, "bad-contrast", "term= says nothing"),
+        ({"what": "Sex", "method": "all"}, "unknown-choice", "'pairwise'"),
+        ({"what": "Sex", "method": {"a": [1, 2, 3]}}, "bad-contrast", "a list of 2"),
+        ({"what": "Sex", "method": {"Mal": 1}}, "unknown-choice", "did you mean 'Male'"),
+        ({"what": "Sex", "at": {"Sex": "Male"}}, "bad-contrast", r"levels=\[...\]"),
+        ({"what": "Sex", "slope": "Sex"}, "no-slope", "has no slope"),
+        ({"what": "Sex", "by": "sex"}, "unknown-choice", "did you mean 'Sex'"),
+        ({"what": "Sex", "adjust": "dunnett"}, "bad-adjust", "method='reference'"),
+        ({"what": "Sex", "levels": {"Male": 1}, "adjust": "tukey"}, "bad-adjust", "pairwise"),
+    ],
+)
+def test_contrasts_that_say_nothing_are_refused_in_the_users_words(sexes, arguments, code, words):
+    with pytest.raises(ArgumentError, match=words) as caught:
+        hp.contrast(sexes.reml, **arguments)
+    assert caught.value.code == code
+
+
+def test_ratios_of_means_over_new_groups_are_refused():
+    rows = hp.datasets.load("Orthodont")
+    fit = hp.Model("log(distance) ~ Sex + (1 | Subject)", rows).reml()
+    with pytest.raises(UnsupportedModelError, match="scale='linear'"):
+        hp.contrast(fit, "Sex", groups="new")
 
 
 def test_bad_arguments_of_contrasts_are_refused(sleep, fitted):
@@ -214,7 +416,7 @@ def test_bad_arguments_of_contrasts_are_refused(sleep, fitted):
         hp.contrast(sleep.model, "Subject")
     with pytest.raises(ArgumentError, match="at= names 'Age'"):
         hp.contrast(fitted["orthodont_sex"].reml, "Sex", at={"Age": 3})
-    with pytest.raises(UnsupportedModelError, match="no effect of 'Days' that is common"):
+    with pytest.raises(UnsupportedModelError, match="no mean or effect that is common"):
         hp.contrast(fitted["sleepstudy_no_pooling"].reml, "Days", [1, 0])
     with pytest.raises(UnsupportedModelError, match="share no distribution"):
         hp.contrast(fitted["sleepstudy_no_pooling"].reml, "Subject", of="deviations")

@@ -33,6 +33,7 @@ page_outputs = _loaded(ROOT / "tools" / "page_outputs.py")
 RUN = (
     "README.md",
     "docs/choosing.md",
+    "docs/effects.md",
     "docs/inference.md",
     "docs/predicting.md",
     "docs/priors.md",

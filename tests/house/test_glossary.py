@@ -32,6 +32,7 @@ def tables(fitted) -> Iterator[pd.DataFrame]:
     alone = fitted["sleepstudy_no_pooling"].posterior
     yield from (hp.compare(fits), hp.compare(fits | {"alone": alone}, by="group"))
     yield from (hp.shrinkage(fit), hp.contrast(fit, "Subject", ["308", "309"]))
+    yield from (hp.contrast(reml, {"Days": 1}), hp.slopes(reml, "Days"), hp.slopes(fit, "Days"))
     yield from (hp.ranks(fit, "Subject", term="Days", top=3), hp.check(fit).table)
     components = reml.principal_components()
     yield components.drop(columns=list(of.model.design.groups[0].terms))
