@@ -193,7 +193,7 @@ class _Cells:
         table = of_fit(self.fit, asked, self.scale, adjust, prob)
         told = Told(self.fit, asked, self.scale, adjust, self.weights, ("contrast", "contrasts"))
         return EffectsTable.of(
-            table, [self._title, *told.lines(self.at)], told.findings(), **told.attrs
+            table, [self._title, *told.lines(grid, self.at)], told.findings(), **told.attrs
         )
 
     @property
@@ -279,7 +279,7 @@ def _of_names(
     scale = ResponseScale(fit.design.spec.response, fit.design.spec.response, None)
     table = of_fit(fit, Asked(asked.index, linear, family, is_difference=True), scale, "none", prob)
     attrs = {"df_method": fit.df_method, "adjust": "none", "scale": "linear"}
-    head = ["Combinations of fixed effects", f"df: {fit.df_method}; not adjusted"]
+    head = ["Combinations of fixed effects", f"df: {fit.df_method}"]
     return EffectsTable.of(table, head, (), **attrs)
 
 

@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 
 from hierpool.answers.adjustment import Adjust
-from hierpool.answers.reference_grid import Weights, names_of
+from hierpool.answers.reference_grid import Grid, Predictors, Weights, names_of
 from hierpool.answers.response_scale import ResponseScale
 from hierpool.answers.summarised import KNOWN_VARIANCES, Asked
 from hierpool.core.errors import listed
 from hierpool.core.findings import Finding
 from hierpool.core.fitted import Optimum, Posterior
+from hierpool.core.text import short
 
 _ADJUSTED = {
-    "tukey": "Tukey",
-    "dunnett": "Dunnett",
-    "holm": "Holm (p values), Bonferroni (intervals)",
-    "simultaneous": "simultaneous intervals",
-    "none": "not adjusted",
+    "tukey": "adjusted by Tukey's method",
+    "dunnett": "adjusted by Dunnett's method",
+    "holm": "p values adjusted by Holm's method, intervals by Bonferroni's",
+    "simultaneous": "intervals that hold together",
 }
+_MOST_MEANS = 3
 _ADVICE = (
     "Ask for other values, hold what they interact with at values that the data have beside them, "
     "at={...}, or leave the term of the dropped column out of the formula"
@@ -68,31 +69,33 @@ class Told:
             "scale": "linear" if self.scale.back is None else "response",
         }
 
-    def lines(self, at: Mapping[str, Any] | None) -> Iterator[str]:
+    def lines(self, grid: Grid, at: Mapping[str, Any] | None) -> Iterator[str]:
         """The lines under the title of the printed table."""
         held = [f"{name} = {', '.join(map(str, names_of(v)))}" for name, v in (at or {}).items()]
-        yield "; ".join(
-            filter(
-                None,
-                [
-                    "equal weights, numbers at their mean"
-                    if self.weights == "equal"
-                    else "averaged over the rows of the fit",
-                    f"at {', '.join(held)}" if held else "",
-                    self.asked.linear.held.words,
-                ],
-            )
-        )
+        averaged = "averaged over the rows of the fit"
+        if self.weights == "equal":
+            averaged = self._means(grid, at or {})
+        at_values = f"at {', '.join(held)}" if held else ""
+        yield "; ".join(filter(None, [averaged, at_values, self.asked.linear.held.words]))
         if self.scale.back is not None:
             yield f"back-transformed from {self.scale.response}"
-        n = np.bincount(self.asked.family)
-        several = f" for {n.max()} rows at a time" if self.adjust != "none" else ""
-        how = f"{_ADJUSTED[self.adjust]}{several}"
-        if self.df_method:
-            known = self.df_method == KNOWN_VARIANCES
-            yield f"{self.df_method if known else f'df: {self.df_method}'}; {how}"
-        else:
-            yield f"posterior draws; {how}"
+        n = int(np.bincount(self.asked.family).max())
+        how = "" if len(self.asked.index) == 1 else "not adjusted"
+        if self.adjust != "none" and n > 1:
+            how = f"{_ADJUSTED[self.adjust]} ({n} rows)"
+        method = self.df_method or "posterior draws"
+        is_df = self.df_method and self.df_method != KNOWN_VARIANCES
+        yield "; ".join(filter(None, [f"df: {method}" if is_df else method, how]))
+
+    def _means(self, grid: Grid, at: Mapping[str, Any]) -> str:
+        """Which numbers are at their means."""
+        predictors = Predictors(self.fit.design)
+        known = {*predictors.categories, *grid.keys.columns, *at}
+        names = [n for n in predictors.names if n not in known]
+        if len(names) > _MOST_MEANS:
+            return f"equal weights, {len(names)} numbers at their means"
+        each = [f"{n} at its mean, {short(predictors.mean(n))}" for n in names]
+        return "; ".join(["equal weights", *each])
 
     def findings(self) -> tuple[Finding, ...]:
         """Which rows are not estimable; an error where none is."""

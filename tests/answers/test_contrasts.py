@@ -274,7 +274,8 @@ def test_dunnett_is_the_multivariate_t():
     t = np.array([2.5, 3.6, 1.0])
     p, _ = adjusted("dunnett", t, np.full(3, 11.0), 0.9, 4, R)
     want = [
-        1 - stats.multivariate_t.cdf(
+        1
+        - stats.multivariate_t.cdf(
             np.full(3, c), None, R, 11, lower_limit=np.full(3, -c), maxpts=10**6, random_state=1
         )
         for c in t
