@@ -252,7 +252,7 @@ class Model:
 
         drawn = self.prior_predictive(draws, 0 if seed is None else seed)
         responses = drawn["prior_predictive"]["y"].to_numpy()[0].T
-        return replicated.beside(self.design, responses, "data")
+        return replicated.compared(self.design, responses, "data")
 
     def reml(self) -> LikelihoodFit:
         """REML fit with BLUPs; least squares for complete and no pooling, its limits."""

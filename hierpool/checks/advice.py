@@ -1,4 +1,4 @@
-"""Judges the steps of a simplification path, and says what to do: Verdict, Step, Advice.
+"""Judges the steps of a simplification path and recommends a model: Verdict, Step, Advice.
 
 The rule, for a step from a larger model to a smaller one:
 
@@ -35,6 +35,7 @@ import pandas as pd
 from hierpool.checks.accuracy.loo import ScoredLOO
 from hierpool.core.findings import Findings
 from hierpool.core.fitted import Optimum, Posterior
+from hierpool.core.group_nouns import noun
 from hierpool.core.printable import one_line, printable
 from hierpool.core.text import capital, joined, short
 
@@ -47,6 +48,7 @@ MIN_ELPD_DIFFERENCE = 4.0  # of elpd, below which a difference is no reason (Siv
 ERRORS = 2.0  # standard errors of a difference of elpd from which models are told apart
 UNDECIDED = "undecided"
 _WIDTH = 92  # of printed sentences
+_PLURALS = ("the correlations", "the differences", "separate")  # how plural changes begin
 _SHOWN = ("row_diff", "row_dse", "group_diff", "group_dse")
 
 
@@ -59,23 +61,23 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether it tells the two apart."""
+        """Whether the two models clearly differ."""
         return abs(self.value) > max(MIN_ELPD_DIFFERENCE, ERRORS * self.se)
 
     @property
     def is_for_larger(self) -> bool:
-        """Whether it says clearly that the larger predicts better."""
+        """Whether the larger model clearly predicts better."""
         return self.is_clear and self.value < 0
 
     @property
     def is_for_smaller(self) -> bool:
-        """Whether it says clearly that the smaller predicts better."""
+        """Whether the smaller model clearly predicts better."""
         return self.is_clear and self.value > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of the step between two models.
+    """The evidence on the step between two models.
 
     Attributes
     ----------
@@ -86,10 +88,10 @@ class Evidence:
     left_out
         The factor whose levels are left out.
     share
-        What the term that is taken away adds to the variance of the fitted response, as a share;
-        NaN where it is no term.
+        Share of the variance of the fitted response due to the removed term; NaN if no term was
+        removed.
     shift, shifted
-        Largest change of a fixed effect, in its standard errors in the larger model, and which.
+        Largest change of a fixed effect, in its standard errors in the larger model, and its name.
     """
 
     statistic: float = np.nan
@@ -128,35 +130,32 @@ class Evidence:
         """The numbers as they stand in a sentence; sign -1 says them of the larger model."""
         words = []
         if not np.isnan(self.p):
-            words.append(f"likelihood ratio {short(self.statistic)}, p {format_p(self.p)}")
-        for difference, of in ((self.row, "a new row"), (self.group, f"a new {self.left_out}")):
-            if difference is not None:
-                better = "higher" if sign * difference.value > 0 else "lower"
-                words.append(
-                    f"elpd of {of} {better} by {abs(difference.value):.1f} (se {difference.se:.1f})"
-                )
+            words.append(f"LR {short(self.statistic)}, p {format_p(self.p)}")
+        if (difference := self.row or self.group) is not None:
+            better = "higher" if sign * difference.value > 0 else "lower"
+            words.append(f"elpd {better} by {abs(difference.value):.1f}")
         return ", ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One model of the table: what was changed, from which model, and what that costs.
+    """One model of the table: what was changed, from which model, and at what cost.
 
     Attributes
     ----------
     name
         Its formula.
     kind
-        ``"simpler"``: on the path; ``"other zero"``: the same without the correlation, at another
-        zero of its predictors; ``"richer"``: more than was given; ``"given"``.
+        ``"simpler"``: on the path; ``"other zero"``: without the correlation, at another zero of
+        the predictors; ``"richer"``: an addition to the given model; ``"given"``.
     change
-        What was taken away or added, in words: ``"the slope of time"``.
+        What was removed or added, in words: ``"the varying slope of time by boar"``.
     compared_with
         Formula of the model it is compared with.
     evidence
-        What is known of the difference; of a richer model the given one is the smaller.
+        Evidence on the difference; for a richer model, the given one is the smaller.
     why
-        What asked for it, of a richer model.
+        Why it was tried, for a richer model.
     """
 
     name: str
@@ -173,7 +172,7 @@ class Step:
 
     @property
     def gain(self) -> float:
-        """elpd of a new row that the larger of the two models gains; 0 where it is not known."""
+        """Gain in elpd for new observations of the larger of the two models; 0 if not known."""
         return -self.evidence.row.value if self.evidence.row else 0.0
 
     @property
@@ -181,20 +180,21 @@ class Step:
         """A sentence with the numbers."""
         e, what = self.evidence, capital(self.change)
         if self.kind == "richer":
-            return f"Adding {self.change} ({e.said(-1)}): {self.why}"
+            return f"Consider adding {self.change} ({e.said(-1)}): {self.why}"
+        verb = "are" if self.change.startswith(_PLURALS) else "is"
         word = {
-            "needed": "cannot go",
-            "not needed": "can go",
-            "undecided": "may stay or go, the data do not tell",
+            "needed": "needed",
+            "not needed": "not needed",
+            "undecided": "neither clearly needed nor clearly superfluous",
         }[e.verdict]
-        return f"{what} {word}: {e.said()}."
+        return f"{what} {verb} {word}{f' ({e.said()})' if e.said() else ''}."
 
 
 def candidates(path: Sequence[Step]) -> tuple[str, ...]:
-    """Models of a path that cannot be told apart, the largest first; one where it is decided.
+    """Models of a path that the data do not clearly separate, the largest first.
 
-    One goes down as long as what is taken away is not needed. Where a step is undecided both its
-    ends remain, with what can be taken away further down.
+    Terms are removed as long as they are not needed; one model is left if every step is decided.
+    Where a step is undecided both its models remain, and further terms that are not needed go.
     """
     kept: list[str] = [path[0].name]
     for step in path[1:]:
@@ -216,11 +216,11 @@ class Proposal:
     model
         The ``Model``.
     step
-        What it takes away or adds, in words.
+        What it removes or adds, in words.
     reason
         A sentence with the numbers.
     verdict
-        Whether what is taken away, or added, is needed.
+        Whether the term that is removed or added is needed.
     costs
         Its row of the table.
     """
@@ -239,24 +239,24 @@ class Proposal:
 
 @dataclass(frozen=True, repr=False)
 class Advice:
-    """What may be taken from a model, what it lacks, and what either costs. Nothing is swapped.
+    """Advice on a model: simpler and richer alternatives, and what each costs.
 
     Attributes
     ----------
     formula, label, seed
-        What was given, of which data, and the seed of the fits.
+        The given model, its data, and the seed of the fits.
     steps
-        Every model that was tried, as it was judged.
+        Every model that was tried, with its evidence.
     candidates
-        Models of the path that cannot be told apart, the largest first; one where it is decided.
+        Models of the path that the data do not clearly separate, the largest first; one if decided.
     models, fits, blups
-        Formula -> Model, PosteriorFit, LikelihoodFit: what was tried is fitted, ready to be used.
+        Formula -> Model, PosteriorFit, LikelihoodFit of every model that was tried.
     scores
         Formula -> ``"row"`` or a factor -> leave-one-out score that ``az.compare`` takes.
     findings
-        What the residuals of the given model say (as ``hp.check``).
+        Findings about the residuals of the given model (as ``hp.check``).
     notes
-        What else to know, in sentences.
+        Further remarks, in sentences.
     """
 
     formula: str
@@ -273,22 +273,22 @@ class Advice:
 
     @property
     def recommended(self) -> str:
-        """Formula of the recommended model, or ``"undecided"`` where several are as good."""
+        """Formula of the recommended model, or ``"undecided"`` if several are as good."""
         return self.candidates[0] if len(self.candidates) == 1 else UNDECIDED
 
     @property
     def kept(self) -> str:
-        """Formula of the model to use meanwhile: the recommended one, the largest if undecided."""
+        """Formula of the recommended model, or of the largest candidate if undecided."""
         return self.candidates[0]
 
     @property
     def path(self) -> tuple[Step, ...]:
-        """The given model and those simpler, one step each."""
+        """The given model and its simplifications, one step each."""
         return tuple(step for step in self.steps if step.kind in {"given", "simpler"})
 
     @property
     def proposals(self) -> tuple[Proposal, ...]:
-        """Models to consider: simpler ones that lose nothing that shows, richer ones asked for."""
+        """Models to consider: simpler ones without a visible loss, and richer ones that are needed."""
         named = {*self.candidates, self.kept} - {self.formula}
         table = self.table
         chosen = [
@@ -313,15 +313,15 @@ class Advice:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a model, index ``model`` (its formula).
+        """One row per model, index ``model`` (its formula).
 
-        ``kind``, ``change`` and ``compared_with`` say what it is. ``elpd_row`` and ``elpd_group``
-        are its leave-one-out scores, ``row_diff``, ``row_dse``, ``group_diff``, ``group_dse`` its
-        differences from the model it is compared with (negative: worse) and their standard errors,
-        ``left_out`` the factor of ``group``. ``statistic``, ``df``, ``p`` and ``null`` are the
-        likelihood ratio test of the smaller of the two. ``variance_share`` is what the term that
-        was taken away adds to the variance of the fitted response, as a share of it; ``shift`` the
-        largest change of a fixed effect in its standard errors, and ``shifted`` its name.
+        ``kind``, ``change`` and ``compared_with`` describe it. ``elpd_row`` and ``elpd_group`` are
+        its leave-one-out scores; ``row_diff``, ``row_dse``, ``group_diff`` and ``group_dse`` are the
+        differences from the model it is compared with (negative: worse) and their standard errors;
+        ``left_out`` is the factor of ``group``. ``statistic``, ``df``, ``p`` and ``null`` describe
+        the likelihood ratio test of the smaller of the two. ``variance_share`` is the share of the
+        variance of the fitted response due to the removed term; ``shift`` is the largest change of
+        a fixed effect in standard errors, and ``shifted`` its name.
         """
         rows = [self._row(step) for step in self.steps]
         index = pd.Index([step.name for step in self.steps], name="model")
@@ -329,7 +329,7 @@ class Advice:
 
     @property
     def _left_out(self) -> str:
-        """The factor that the first comparison leaves out."""
+        """The factor whose groups the first comparison leaves out."""
         return next((s.evidence.left_out for s in self.steps if s.evidence.left_out), "")
 
     def _row(self, step: Step) -> dict[str, Any]:
@@ -361,7 +361,7 @@ class Advice:
 
     @property
     def sentence(self) -> str:
-        """The advice in plain words."""
+        """The advice in plain sentences."""
         steps = {step.name: step for step in self.path}
         last = self.candidates[-1]
         names = list(steps)
@@ -371,18 +371,18 @@ class Advice:
         said += [steps[name].reason for name in after if steps[name].verdict == "needed"]
         if len(self.candidates) > 1:
             lead = (
-                f"Undecided: {joined(self.candidates)} cannot be told apart. Until more data tell, "
-                f"keep {self.kept}; what it has too much is shrunk away."
+                f"The data do not clearly separate {joined(self.candidates)}. Keep {self.kept} for "
+                "now: superfluous terms are estimated near zero."
             )
         elif len(steps) == 1:
-            lead = f"{self.formula} has no random effects to take away."
+            lead = f"{self.formula} has no random effects to remove."
         elif last == self.formula:
-            lead = f"{last} is recommended: nothing of its random effects can go."
+            lead = f"We recommend {last}: all of its random effects are needed."
         else:
-            lead = f"{last} is recommended, simpler than what was given."
+            lead = f"We recommend {last}, which is simpler than the given model."
         richer = [s.reason for s in self.steps if s.kind == "richer" and s.verdict == "needed"]
         if richer:
-            said.append(f"Something is missing, though. {' '.join(richer)}")
+            said.append(f"However, a term seems to be missing. {' '.join(richer)}")
         return " ".join([lead, *said])
 
     def __repr__(self) -> str:
@@ -390,7 +390,7 @@ class Advice:
         lines += textwrap.wrap(self.sentence, _WIDTH)
         lines += [
             "",
-            "Differences of elpd, and likelihood ratios: each model beside the one it changes",
+            "Differences in elpd and likelihood ratio tests, each model against the one that it changes",
         ]
         with pd.option_context("display.width", 140, "display.max_columns", 20):
             lines.append(self._shown().to_string(na_rep=""))
@@ -404,12 +404,12 @@ class Advice:
         return f"Advice on {self.formula}{of}"
 
     def _shown(self) -> pd.DataFrame:
-        """The table with the digits that matter, as text, by what was changed."""
+        """The table as rounded text, by what was changed."""
         table = self.table
         signs = table["kind"].map({"given": "", "richer": "+ "}).fillna("- ")
         index = signs + table["change"].where(table["kind"] != "given", "given")
         shown = pd.DataFrame(index=pd.Index(index, name=""))
-        heads = ("new row", "se", f"new {self._left_out}", "se ")
+        heads = ("new obs.", "se", f"new {noun(self._left_out)}", "se ")
         for column, head in zip(_SHOWN, heads, strict=True):
             values = table[column].to_numpy()
             shown[head] = ["" if np.isnan(v) else f"{v:.1f}" for v in values]

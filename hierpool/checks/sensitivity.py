@@ -1,4 +1,4 @@
-"""Prior sensitivity: what moves when a prior is made weaker or stronger by a power.
+"""Prior sensitivity: how results change when a prior is weakened or strengthened by a power.
 
 The draws are reweighted, their weights smoothed; where their Pareto k is too high the model is
 fitted again under the scaled priors. Likelihood means p(y | beta, theta) with the deviations of
@@ -33,7 +33,7 @@ RowsOverSd = Callable[[str, float], Mapping[str, np.ndarray] | None]
 
 @dataclass(frozen=True, repr=False)
 class Sensitivity:
-    """What moves when priors are power-scaled.
+    """Sensitivity of each quantity to power-scaling the priors.
 
     Attributes
     ----------
@@ -42,9 +42,9 @@ class Sensitivity:
     table
         Index (prior, quantity), the likelihood among the priors; columns ``sensitivity``
         (cumulative Jensen-Shannon distance per doubling of the power; above 0.05 it matters),
-        ``shift_half`` and ``shift_twice`` (change of the posterior mean, in posterior sds, when
-        the log prior counts half and twice), ``pareto_k`` (worst of the reweightings),
-        ``refitted`` (whether a fit took their place). NaN where neither could be had.
+        ``shift_half`` and ``shift_twice`` (change of the posterior mean, in posterior sds, with the
+        log prior halved and doubled), ``pareto_k`` (largest of the reweightings), ``refitted``
+        (whether the model was fitted again instead). NaN if neither was possible.
     """
 
     formula: str
@@ -52,33 +52,33 @@ class Sensitivity:
 
     @property
     def sentence(self) -> str:
-        """What moves, and whether the data speak against the prior or have little to say."""
+        """Which quantities are sensitive, and whether prior and data conflict."""
         prior = self.table.drop(LIKELIHOOD, level="prior", errors="ignore")
         worst = prior["sensitivity"].groupby(level="quantity", sort=False).agg(["max", "idxmax"])
         sensitive = worst[worst["max"] > SENSITIVITY_LIMIT].sort_values("max", ascending=False)
         unknown = int(prior["sensitivity"].isna().any() and prior["sensitivity"].isna().sum())
-        rest = f" {unknown} entries could not be had (NaN)." if unknown else ""
+        rest = f" {unknown} entries could not be computed (NaN)." if unknown else ""
         if sensitive.empty:
             return (
-                f"No quantity is sensitive to a prior: none moves by {SENSITIVITY_LIMIT} per "
-                f"doubling.{rest}"
+                "No quantity is sensitive to a prior: all sensitivities are below "
+                f"{SENSITIVITY_LIMIT}.{rest}"
             )
-        told = [
-            self._told(str(quantity), key[0], most)
+        sentences = [
+            self._sentence_of(str(quantity), key[0], most)
             for quantity, most, key in zip(
                 sensitive.index, sensitive["max"], sensitive["idxmax"], strict=True
             )
         ]
-        return f"{' '.join(told)}{rest}"
+        return f"{' '.join(sentences)}{rest}"
 
-    def _told(self, quantity: str, component: str, most: float) -> str:
-        text = f"{quantity} moves with the prior of {component} ({most:.2f})"
+    def _sentence_of(self, quantity: str, component: str, most: float) -> str:
+        text = f"{quantity} is sensitive to the prior of {component} ({most:.2f})"
         data = self.table["sensitivity"].get((LIKELIHOOD, quantity), np.nan)
         if np.isnan(data):
             return f"{text}."
         if data > SENSITIVITY_LIMIT:
-            return f"{text} and with the data: they pull apart, or the prior is informative."
-        return f"{text}, and hardly with the data: they say little about it."
+            return f"{text} and to the likelihood: they conflict, or the prior is informative."
+        return f"{text} but not to the likelihood: the data say little about it."
 
     def __repr__(self) -> str:
         lines = [f"Prior sensitivity of {self.formula}", self.sentence, ""]

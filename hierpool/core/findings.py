@@ -1,4 +1,4 @@
-"""Findings: what to think of data, a model or a fit, as plain data that prints."""
+"""Findings about data, a model or a fit, as plain data that prints."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from hierpool.core.printable import one_line, printable
 
 Severity = Literal["note", "warning", "problem"]
 SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
-"""The worst first."""
-NOTHING = "Nothing found."
+"""The most serious first."""
+NOTHING = "No problems found."
 WIDTH = 92  # of printed sentences
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One plain sentence in the user's own names and numbers.
+    """One finding: a plain sentence about the user's data, with its meaning and evidence.
 
     Attributes
     ----------
     code
         Its name, e.g. ``"rows-dropped"``.
     severity
-        ``"note"``: good to know; ``"warning"``: may change a conclusion; ``"problem"``: do not
-        rely on the result before it is solved.
+        ``"note"``: for information; ``"warning"``: may change a conclusion; ``"problem"``: do not
+        use the result until it is solved.
     text
         The sentence.
     meaning
-        Which conclusion it touches, and what can be done; empty where the sentence says it all.
+        Which conclusion it affects and what to do; empty if the sentence says it all.
     about
-        Name of the model that it is about; empty where it is about the data or all models.
+        Name of the model; empty if it is about the data or all models.
     evidence
-        A small table to judge it by; None where the sentence holds all there is.
+        A small table to judge it by, or None.
     """
 
     code: str
@@ -59,12 +59,12 @@ class Finding:
 
 
 class Findings(tuple[Finding, ...]):
-    """Findings, the worst first; prints their sentences.
+    """Findings, the most serious first; prints their sentences.
 
     Attributes
     ----------
     table
-        Columns ``severity``, ``code``, ``about``, ``text``, ``meaning``; one row a finding.
+        One row per finding, columns ``severity``, ``code``, ``about``, ``text``, ``meaning``.
     worst
         Highest severity, None where there are none.
     """
@@ -87,7 +87,7 @@ class Findings(tuple[Finding, ...]):
 
     @property
     def worst(self) -> Severity | None:
-        """Highest severity, None where there are none."""
+        """Highest severity, None if there are no findings."""
         return self[0].severity if self else None
 
     @property

@@ -8,9 +8,25 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from hierpool.core.text import capital
+
 GROUP = "group"
 _WORD = re.compile(r"[A-Za-z][a-z]+([ _-][a-z]+)*")
-_NO_NOUNS = {"grp", "grps", "ids", "idx", "key", "code", "no", "nr", "num", "number", "factor"}
+_NO_NOUNS = {
+    "who",
+    "which",
+    "grp",
+    "grps",
+    "ids",
+    "idx",
+    "key",
+    "code",
+    "no",
+    "nr",
+    "num",
+    "number",
+    "factor",
+}
 _SHORT = {"subj": "subject", "ppt": "participant", "obs": "observation", "pid": "patient"}
 _IRREGULAR = {"child": "children", "person": "people", "mouse": "mice", "foot": "feet"}
 _IRREGULAR |= {"man": "men", "woman": "women", "species": "species", "series": "series"}
@@ -56,8 +72,10 @@ def counted(n: int, factor: str) -> str:
     return f"{n} {noun(factor) if n == 1 else nouns(factor)}"
 
 
-def called(factor: str, level: Any) -> str:
-    """One group by its label; by the name of the column where that is no noun.
+def called(factor: str, level: Any, begins: bool = False) -> str:
+    """One group by its label, as a sentence ``begins`` or within it.
+
+    Called by the name of the column where that is no noun.
 
     Examples
     --------
@@ -65,7 +83,25 @@ def called(factor: str, level: Any) -> str:
     ('subject 332', 'school:class a:1')
     """
     word = noun(factor)
-    return f"{factor if word == GROUP else word} {level}"
+    if isinstance(level, float) and level.is_integer():
+        level = int(level)
+    if word == GROUP:
+        return f"{factor} {level}"
+    return f"{capital(word) if begins else word} {level}"
+
+
+def and_more(n: int, factor: str) -> str:
+    """A sentence about others that do the same; empty where there are none.
+
+    Examples
+    --------
+    >>> and_more(1, "boar"), and_more(3, "boar"), and_more(0, "boar")
+    (' 1 more boar has a similar influence.', ' 3 more boars have a similar influence.', '')
+    """
+    if not n:
+        return ""
+    who = f"{noun(factor)} has" if n == 1 else f"{nouns(factor)} have"
+    return f" {n} more {who} a similar influence."
 
 
 def _is_word(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""advise(): what may be taken from a model, what it lacks, and what either costs.
+"""advise(): which simpler and richer models to consider, and what each costs.
 
 ``checks.advice`` judges; here the models are made, fitted and scored for it.
 """
@@ -18,6 +18,7 @@ from hierpool.checks.residuals.every import judged
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, HierpoolWarning
 from hierpool.core.findings import Findings
+from hierpool.core.group_nouns import noun, nouns
 from hierpool.core.spec import GroupTerm
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
@@ -38,17 +39,17 @@ DRAWS = 500  # of each chain of the models that are tried
 MOST_STEPS = 12
 MOST_TRIED = 6  # predictors that are looked at for what is missing
 INTERCEPT = "Intercept"
-WHOLE = "the whole of "
+WHOLE = "the effect of "
 ASKED_BELOW = 0.05  # p from which an addition is tried that a finding asks for
 _VARIANCES = (
-    "hierpool estimates one residual variance (weights must be known): nlme (varIdent, varPower), "
-    "glmmTMB (dispformula) and brms (sigma ~ ...) estimate several."
+    "hierpool estimates a single residual variance. nlme (varIdent, varPower), glmmTMB "
+    "(dispformula) and brms (sigma ~ ...) can estimate several."
 )
 ELSEWHERE = {
     "unequal-variance": _VARIANCES,
     "unequal-variance-of-levels": _VARIANCES,
-    "autocorrelation": "hierpool takes residuals for independent: nlme (corAR1), glmmTMB (ar1) and "
-    "brms (ar) estimate how one goes on in the next.",
+    "autocorrelation": "hierpool assumes independent residuals. nlme (corAR1), glmmTMB (ar1) and "
+    "brms (ar) can estimate serial correlation.",
 }
 
 
@@ -78,44 +79,44 @@ def advise(
     draws: int = DRAWS,
     seed: int | None = None,
 ) -> Advice:
-    """What may be taken from a model and what it lacks: proposals with their costs.
+    """Advice on the random effects of a model: what to remove, what to add, and what each costs.
 
-    The path goes down from the model that is given: first correlations (with the predictors
-    centred, because ``||`` depends on where zero is), then the term that adds least to the
-    variance of the fitted response, a slope before its intercept, until the factor is gone. Each
-    model is fitted, and compared with the one above it by leave-one-out (a new row, a new level)
-    and by a likelihood ratio test. A step whose p is below 0.01 is needed, one whose p is above
-    0.1 is not, unless leave-one-out says clearly otherwise; all else is undecided.
+    The given model is simplified step by step: first the correlations are removed (with centred
+    predictors, because ``||`` depends on where zero is), then the term that adds least to the
+    variance of the fitted response, a slope before its intercept, until no random effect is left.
+    Each model is fitted and compared with the previous one by leave-one-out (new observations,
+    new groups) and by a likelihood ratio test. A term with p below 0.01 is needed, one with p
+    above 0.1 is not, unless leave-one-out clearly disagrees; otherwise the step is undecided.
 
-    Then what the rows ask for is tried: a square of a predictor, a slope that varies, the means
-    of a predictor over the levels. Of k such additions one has to have a p below 0.01 / k to be
-    shown, or to be asked for by ``hp.check``. Where residuals ask for what hierpool does not have,
-    unequal variances or autocorrelation, it is said who has it. Nothing that you hold is changed:
-    the fits of what was tried are in the answer.
+    Then additions are tried: a square of a predictor, a varying slope, the group means of a
+    predictor. With k additions, one is shown if its p is below 0.01 / k or if ``hp.check`` suggests
+    it. If the residuals suggest unequal variances or autocorrelation, which hierpool does not
+    fit, the notes name packages that do. Your model is not changed; the fits of all models that
+    were tried are in the result.
 
     Parameters
     ----------
     about
-        A fit, a model (it is fitted here), or a study (its richest partially pooled model).
+        A fit, a model (fitted here), or a study (its richest partially pooled model).
     draws
-        Draws of each of 4 chains of the models that are fitted here.
+        Draws in each of 4 chains for the models fitted here.
     seed
-        Of these fits; None: that of the fit or study, or a fresh one for a model.
+        Seed of these fits; None: that of the fit or study, or a fresh one for a model.
 
     Returns
     -------
     Advice
-        Prints its sentence and its table. ``recommended`` is a formula or ``"undecided"``,
+        Prints its advice and a table. ``recommended`` is a formula or ``"undecided"``;
         ``proposals`` are models to consider.
 
     Notes
     -----
-    With several factors one step is tried, the one that costs least; ask again from there.
+    With several factors only the least costly step is tried; run it again on the result.
 
     Raises
     ------
     ArgumentError
-        Something else than a fit, a model or a study.
+        Anything but a fit, a model or a study.
 
     References
     ----------
@@ -239,7 +240,7 @@ def _pooled(design: Design, rows: CompleteRows) -> Change:
         spec = pooling.varying_slope_spec(plain, rows, term.factor)
     else:
         spec = pooling.varying_intercept_spec(plain, term.factor)
-    return Change(spec, f"coefficients of each {term.factor} that share nothing")
+    return Change(spec, f"separate coefficients for each {noun(term.factor)}")
 
 
 def _without_correlation(design: Design, factor: str) -> list[Change]:
@@ -248,12 +249,12 @@ def _without_correlation(design: Design, factor: str) -> list[Change]:
     if equal is not None:
         (bar,) = (b for b in design.spec.groups if b.factor == factor)
         inner = bar.columns.split(" + ")[-1]
-        return [Change(equal, f"separate variances and correlations of each {inner}")]
+        return [Change(equal, f"separate variances and correlations for each {inner}")]
     terms = [t.text for t in neighbours.varying_terms(design, factor)]
     named = [INTERCEPT if t == neighbours.CONSTANT else t for t in terms]
     what = f"the correlation of {' and '.join(map(_plain, named))}"
     if len(terms) > 2:
-        what = f"the correlations of the terms over {factor}"
+        what = f"the correlations of the random effects of {factor}"
     spec, moved = neighbours.centred(design, factor)
     spec = neighbours.without_correlation(spec, factor)
     if not moved:
@@ -275,10 +276,10 @@ def _words(design: Design, factor: str, term: neighbours.VaryingTerm) -> str:
     """What a term is, in words."""
     if term.is_constant:
         alone = len(design.group(factor).terms) == 1
-        return f"{WHOLE}{factor}" if alone else f"the intercepts of {factor}"
+        return f"{WHOLE}{factor}" if alone else f"the varying intercept of {factor}"
     if term.text in neighbours.categories(design):
-        return f"the differences of {term.text} over {factor}"
-    return f"the slope of {_plain(term.text)} over {factor}"
+        return f"the differences of {term.text} between {nouns(factor)}"
+    return f"the varying slope of {_plain(term.text)} by {factor}"
 
 
 def _contributions(tried: CandidateFit) -> dict[tuple[str, neighbours.VaryingTerm], float]:
@@ -301,7 +302,7 @@ def _fixed_variance(tried: CandidateFit) -> float:
 
 
 def _richer(bench: CandidateSet, given: CandidateFit, codes: set[str]) -> list[Step]:
-    """What the rows ask for: tested first, then fitted and scored where the test is clear.
+    """Additions: tested first, then fitted and scored where the test is clear.
 
     Clear among all that is tried (Bonferroni), unless a finding, which counts its own, asks for it.
     """
@@ -334,11 +335,11 @@ def _additions(bench: CandidateSet, given: CandidateFit) -> Iterator[Change]:
     if not spec.groups and spec.grouping:
         term = GroupTerm("1", spec.grouping)
         made = replace(neighbours.with_groups(spec, (term,)), grouping=None)
-        why = f"rows of one {spec.grouping} are more alike than those of several."
+        why = f"observations of the same {noun(spec.grouping)} are alike."
         yield Change(made, f"(1 | {factor_text(spec.grouping)})", "richer", why)
     for column in neighbours.lone_numbers(design)[:MOST_TRIED]:
         if square := neighbours.square_of(design, column):
-            why = f"{spec.response} is not a straight line in {column}."
+            why = f"the relation of {spec.response} with {column} is curved."
             made = neighbours.with_column(spec, square)
             yield Change(made, square, "richer", why, code="curvature")
         for factor in (g.factor for g in design.groups):
@@ -352,15 +353,17 @@ def _of_factor(design: Design, column: str, factor: str) -> Iterator[Change]:
     used = [t.text for t in neighbours.varying_terms(design, factor)]
     if name not in used and f"center({name})" not in used:
         made = neighbours.with_slope(spec, factor, name)
-        why = f"levels of {factor} differ in it."
+        why = f"the slope differs between {nouns(factor)}."
         if made is not None:
-            yield Change(made, f"the slope of {column} over {factor}", "richer", why, factor=factor)
+            yield Change(
+                made, f"a varying slope of {column} by {factor}", "richer", why, factor=factor
+            )
     means = neighbours.level_means(design, column, factor)
     if means is not None:
         mean, frame = means
         why = (
-            f"levels of {factor} with a higher {column} differ by more or less than rows within a "
-            f"level do, data[{mean!r}] = data.groupby({factor!r})[{column!r}].transform('mean')."
+            f"the effect of {column} between {nouns(factor)} differs from that within them. First "
+            f"compute data[{mean!r}] = data.groupby({factor!r})[{column!r}].transform('mean')."
         )
         made = neighbours.with_column(spec, quote(mean))
         yield Change(made, mean, "richer", why, frame, factor, code="contextual-effect")
@@ -370,45 +373,44 @@ def _notes(bench: CandidateSet, given: CandidateFit, path: list[Step]) -> Iterat
     """What else to know."""
     status = given.blup.status
     if status.word in {"singular", "not identified"}:
-        yield f"REML of the given model is {status}"
+        yield f"The REML fit of the given model is {status}"
     zeros = [s for s in path if " at the mean of " in s.change or s.kind == "other zero"]
     if zeros:
         word = {"needed": "is needed", "not needed": "is not needed", "undecided": "may be needed"}
         said = [f"{s.change} {word[s.verdict]} (p {format_p(s.evidence.p)})" for s in zeros]
         yield (
-            "(x || g) says that intercept and slope are uncorrelated where x is 0, so it is another "
-            f"model for each zero: {', '.join(said)}. The predictor was centred first, and its own "
-            "zero tried beside it."
+            "(x || g) depends on where x is zero, so both the mean and the original zero of the "
+            f"predictor were tried: {', '.join(said)}."
         )
     whole = [s for s in path if s.change.startswith(WHOLE) and s.verdict != "needed"]
     for factor in (s.change.removeprefix(WHOLE) for s in whole):
         yield (
-            f"If {factor} belongs to how the data were collected, it may stay whatever a test says: "
-            f"without it rows of one {factor} count as independent."
+            f"If {factor} is part of the sampling design, keep it whatever a test says: without it, "
+            f"the observations of a {noun(factor)} are treated as independent."
         )
     if sum(s.kind == "richer" for s in path) > 1:
         yield (
-            "What is missing was tried one at a time, and one thing can look like another: take the "
-            "first, and ask again."
+            "Additions were tried one at a time, and one can stand in for another: add the first and "
+            "run hp.advise again."
         )
     for formula, why in bench.skipped.items():
         yield f"{formula} could not be tried: {why}."
     if len(given.design.groups) > 1:
-        yield "With several factors only the next step was tried; ask again from there."
+        yield "With several factors only one step was tried; run hp.advise again on the result."
     if given.fit is None:
         yield (
-            "There are no leave-one-out scores: this model's priors are not normal, or it is too "
-            "large to be fitted several times here. The verdicts rest on the likelihood ratios."
+            "Leave-one-out was not computed, because the priors are not normal or the model is too "
+            "large to be fitted several times. The verdicts use the likelihood ratio tests only."
         )
     if bench.has_own_priors:
         yield (
-            "Your priors were kept where a model has the same term in the same coding; all others "
-            "are defaults."
+            "Your priors were kept for terms that have the same coding; all other priors are "
+            "defaults."
         )
 
 
 def _elsewhere(findings: Findings) -> Iterator[str]:
-    """What residuals ask for and hierpool does not have, and who does."""
+    """What the residuals suggest and hierpool does not fit, and packages that do."""
     for who in dict.fromkeys(ELSEWHERE.values()):
         asked = [
             finding.text

@@ -1,4 +1,4 @@
-"""Models tried beside a given one: fitted, scored by leave-one-out, tested, compared.
+"""Alternatives to a given model: fitted, scored by leave-one-out, tested and compared.
 
 ``advise`` says which are tried, ``checks.advice`` what to think of them.
 """
@@ -64,7 +64,7 @@ class CandidateFit:
         return self.model.ml()
 
     def score(self, by: str) -> ScoredLOO | None:
-        """Leave-one-out by row or by a factor; None where that is no question it can answer."""
+        """Leave-one-out by row or by a factor; None where it does not apply."""
         if self.fit is None or (by != "row" and self.design.spec.pooling == "none"):
             return None
         if by not in self.scores:
@@ -184,7 +184,7 @@ class Change:
 
 
 def compared(other: CandidateFit, here: CandidateFit, change: Change) -> Step:
-    """A model beside the one that it is compared with."""
+    """A model and the one that it is compared with."""
     richer = change.kind == "richer"
     smaller, larger = (here, other) if richer else (other, here)
     test = likelihood_ratio(smaller.blup, larger.blup)

@@ -1,4 +1,4 @@
-"""hp.check: what to distrust in data, a model, a fit or a study, in sentences.
+"""hp.check: points to check in data, a model, a fit or a study, in sentences.
 
 The judgements are files of ``checks/``. Here they are listed, and given what they judge.
 """
@@ -49,7 +49,7 @@ OF_OPTIMUM: tuple[OfOptimum, ...] = (
 )
 """Judgements of a REML, ML or least-squares fit; of a posterior they see its REML optimum."""
 ALONE: tuple[OfOptimum, ...] = (boundary.singular, boundary.unidentified)
-"""Judgements of an optimum that has no posterior beside it."""
+"""Judgements of an optimum without a posterior."""
 OF_POSTERIOR: tuple[OfPosterior, ...] = (
     convergence.draws,
     boundary.unidentified_posterior,
@@ -68,28 +68,28 @@ OF_POSTERIOR: tuple[OfPosterior, ...] = (
 def check(
     subject: Model | PosteriorFit | LikelihoodFit | Study | Mapping[str, PosteriorFit],
 ) -> Findings:
-    """Points to check, in sentences, the worst first.
+    """Check data, models and fits; findings in sentences, the most serious first.
 
     Parameters
     ----------
     subject
-        A ``Model``: what can be said before fitting. A fit: that, and how well it holds; of a
-        posterior the REML optimum of the same model is looked at too. A ``Study``: its partially
-        pooled model in depth, the others lightly, and their comparison. A dict of fits: whether
-        they can be compared, and each of them.
+        A ``Model``: checks of the data and the design. A fit: also checks of the fit; for a
+        posterior, the REML fit of the same model is checked too. A ``Study``: its partially
+        pooled model in detail, the other models briefly, and their comparison. A dict of fits:
+        each fit, and whether they can be compared.
 
     Returns
     -------
     Findings
-        Each with a code, a severity, a sentence, what it means, and its evidence. They print;
-        ``.table`` is a DataFrame. What a check cannot judge, it says nothing about.
+        Each has a code, a severity, a sentence, its meaning and its evidence. They print;
+        ``.table`` is a DataFrame. A check that does not apply is silent.
 
     Examples
     --------
     >>> import hierpool as hp
     >>> sleep = hp.datasets.load("sleepstudy")
     >>> hp.check(hp.Model("Reaction ~ Days + (Days | Subject)", sleep))
-    Nothing found.
+    No problems found.
     """
     if isinstance(subject, Study):
         return subject.findings
@@ -164,15 +164,15 @@ class Ladder:
     partial: str
 
 
-def of_ladder(ladder: Ladder, beside: pd.DataFrame) -> Iterator[Finding]:
-    """Findings of the rungs of a study; ``beside`` is ``hp.compare_blups`` of the partial one."""
+def of_ladder(ladder: Ladder, blups: pd.DataFrame) -> Iterator[Finding]:
+    """Findings of the models of a study; ``blups`` is ``hp.compare_blups`` of the partial one."""
     yield from _notices(ladder.models)
     for judge in BEFORE:
         yield from judge(ladder.models[ladder.partial].design)
     for name, fit in ladder.fits.items():
         blup = ladder.blups.get(name)
         if name == ladder.partial:
-            found = itertools.chain(of_fit(fit, blup), comparisons.posterior_and_blups(beside))
+            found = itertools.chain(of_fit(fit, blup), comparisons.posterior_and_blups(blups))
         else:
             of_blup = (
                 () if blup is None else (convergence.optimum(blup), boundary.unidentified(blup))
@@ -183,7 +183,7 @@ def of_ladder(ladder: Ladder, beside: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _with_cost(finding: Finding, ladder: Ladder) -> Finding:
-    """A finding about a variance on the edge, with what leaving it out would cost."""
+    """A finding about a variance on the boundary, with the cost of leaving it out."""
     smaller = _without(finding, ladder)
     if smaller is None:
         return finding
@@ -196,17 +196,17 @@ def _with_cost(finding: Finding, ladder: Ladder) -> Finding:
 
 
 def _without(finding: Finding, ladder: Ladder) -> str | None:
-    """The rung without what the finding doubts; None where the ladder has none."""
+    """The model without the variance in question; None if the ladder has none."""
     if finding.code not in {"singular-reml", "variance-near-zero"} or finding.evidence is None:
         return None
     share = finding.evidence["p_small"].droplevel("factor")
-    doubted = str(share.idxmax())
+    questioned = str(share.idxmax())
     if len(share) == 1:
         smaller = "complete_pooling"
-    elif share[doubted] < boundary.NOT_EXCLUDED:
+    elif share[questioned] < boundary.NOT_EXCLUDED:
         smaller = "varying_slope_uncorrelated"
     else:
-        smaller = "varying_slope_only" if doubted == INTERCEPT else "varying_intercept"
+        smaller = "varying_slope_only" if questioned == INTERCEPT else "varying_intercept"
     fitted = smaller in ladder.fits and smaller != ladder.partial
     return smaller if fitted and ladder.fits[smaller].is_integrable else None
 

@@ -1,4 +1,4 @@
-"""study(): fits every pooling of one question, compares them, and says what came out."""
+"""study(): fits a model from complete to no pooling, compares the fits, and states the results."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from hierpool.model import Model, pooling_ladder
 from hierpool.studies import check
 from hierpool.studies.sentences import (
     says_best,
-    says_best_for_levels,
+    says_best_for_groups,
     says_population,
     says_shrinkage,
     simplest_of_the_best,
@@ -60,12 +60,12 @@ def study(
     known_se: str | None = None,
     **fit_arguments: Any,
 ) -> Study:
-    """Fit every pooling of one question, compare them, and say what came out.
+    """Fit a model from complete to no pooling, compare the fits, and state the results.
 
     Parameters
     ----------
     formula
-        Without bars, e.g. ``"volume ~ time"``; the ladder adds them.
+        Without random effects, e.g. ``"volume ~ time"``; the study adds them.
     data
         A DataFrame, or any table that narwhals can read.
     group
@@ -74,10 +74,10 @@ def study(
         The same seed gives the same study on one machine and version. None: a fresh one, kept in
         ``study.seed``.
     engine, draws, chains
-        As in ``Model.fit``. A fit that ``engine="exact"`` cannot vouch for is kept and stands
-        among the findings.
+        As in ``Model.fit``. A fit that fails its checks with ``engine="exact"`` is kept and
+        reported in the findings.
     progress
-        Show a bar on stderr if it takes over a second.
+        Show a progress bar on stderr if it takes over a second.
     weights, known_se
         As in ``Model``.
     **fit_arguments
@@ -88,7 +88,7 @@ def study(
     ArgumentError
         No group, or an argument that ``Model.fit`` does not take.
     FormulaError
-        The formula cannot be read, or it has bars.
+        The formula cannot be read, or it has random effects.
     DataError
         The data cannot be used with this formula.
     StudyInterrupted
@@ -136,17 +136,17 @@ def _study(
     recommended = simplest_of_the_best(comparison, models)
     pooled = [rung for rung, model in models.items() if model.design.spec.pooling == "partial"]
     partial = recommended if recommended in pooled else simplest_of_the_best(comparison, pooled)
-    pulled, beside = shrinkage(fits[partial]), compare_blups(fits[partial], blups[partial])
+    shrunk, blup_table = shrinkage(fits[partial]), compare_blups(fits[partial], blups[partial])
     best = says_best(comparison, recommended)
     if by_group is not None:
-        best = f"{best.removesuffix('.')}; {says_best_for_levels(by_group, name)}"
+        best = f"{best} {says_best_for_groups(by_group, name, recommended, comparison.index[0])}"
     sentences = [
         says_population(fits, partial),
         best,
-        says_shrinkage(pulled, fits[partial].design, partial),
+        says_shrinkage(shrunk, fits[partial].design, partial),
     ]
     ladder = check.Ladder(models, fits, blups, partial)
-    found = [*check.of_ladder(ladder, beside), *impossible]
+    found = [*check.of_ladder(ladder, blup_table), *impossible]
     return Study(
         formula=parse(formula).formula,
         group=name,
@@ -159,8 +159,8 @@ def _study(
         comparison_by_group=by_group,
         recommended=recommended,
         partial=partial,
-        shrinkage=pulled,
-        compare_blups=beside,
+        shrinkage=shrunk,
+        compare_blups=blup_table,
         findings=Findings([*found, *check.of_scores(fits, said)]),
         answer="\n".join(map(one_line, sentences)),
         arguments={k: v for k, v in arguments.items() if k != "seed"},
@@ -173,7 +173,7 @@ def _check_question(formula: str, frame: pd.DataFrame, group: str | None) -> str
         plain = f"{spec.response} ~ {spec.without_bars.removeprefix('1 + ')}"
         bare = re.sub(r"`[^`]*`", lambda quoted: "_" * len(quoted[0]), formula)
         raise FormulaError(
-            "study() fits a ladder of models and adds the bars itself",
+            "study() fits several models and adds the random effects itself",
             "bar-in-study",
             formula,
             bare.find("|"),
@@ -182,9 +182,9 @@ def _check_question(formula: str, frame: pd.DataFrame, group: str | None) -> str
         )
     if group is None:
         others = [c for c in frame.columns if not re.search(rf"\b{re.escape(str(c))}\b", formula)]
-        columns = f" The columns left are {listed(others)}." if others else ""
+        columns = f" Columns not in the formula: {listed(others)}." if others else ""
         raise ArgumentError(
-            "study() needs the column that names the groups. "
+            "study() needs the name of the grouping column. "
             f"Write study({formula!r}, data, group=...).{columns}",
             "group-missing",
         )
@@ -210,7 +210,7 @@ def _optima(models: Mapping[str, Model]) -> tuple[dict[str, LikelihoodFit], list
         except DataError as error:
             if error.code != "no-residual-df":
                 raise
-            text = sentence(f"least squares is left out: {error.message}")
+            text = sentence(f"no least-squares fit: {error.message}")
             missing.append(Finding("no-least-squares", "warning", text, about=rung))
     return found, missing
 

@@ -1,4 +1,4 @@
-"""The answer of a study in plain sentences: which model, what it says, and who was pulled where."""
+"""The answer of a study in plain sentences: the effect, the recommended model, and the shrinkage."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import pandas as pd
 
 from hierpool.checks.advice import ERRORS, MIN_ELPD_DIFFERENCE
 from hierpool.core.design import Design
+from hierpool.core.group_nouns import called, counted, noun, nouns
 from hierpool.core.text import joined, short
 from hierpool.draws.summary import summary
 from hierpool.fits.posterior import PosteriorFit
 
 INTERCEPT = "Intercept"
-MOST_NAMED = 3  # of the most shrunk levels
+MOST_NAMED = 3  # of the groups with the most shrinkage
 ONE_SE_RULE = 1.0  # standard errors that a simpler model may be behind (Breiman et al. 1984)
 
 
@@ -44,21 +45,21 @@ def _near(comparison: pd.DataFrame, errors: float) -> list[str]:
     return [str(name) for name in comparison.index[~apart]]
 
 
-def told(design: Design) -> str:
+def main_term(design: Design) -> str:
     """The population term that the answer is about: a slope that varies, else a slope."""
     varying = [term for group in design.groups for term in group.terms if term in design.terms]
     slopes = [term for term in (*varying, *design.terms) if term != INTERCEPT]
     return next(iter(slopes), design.terms[0])
 
 
-def pulled_term(design: Design) -> str:
-    """The term of the levels that the answer is about: the same where it varies."""
+def shrunk_term(design: Design) -> str:
+    """The term of the groups that the answer is about: the same where it varies."""
     (group,) = design.groups
-    return told(design) if told(design) in group.terms else group.terms[0]
+    return main_term(design) if main_term(design) in group.terms else group.terms[0]
 
 
-def most_pulled(table: pd.DataFrame, term: str) -> pd.Series[float]:
-    """How far each level was moved in one term, furthest first; those that cannot tell left out."""
+def most_shrunk(table: pd.DataFrame, term: str) -> pd.Series[float]:
+    """How far each group was moved in one term, furthest first; without those with no own estimate."""
     moved = (table["partial_pooling"] - table["own_estimate"]).abs()
     of_term = moved[moved.index.get_level_values("term") == term]
     return of_term.dropna().sort_values(ascending=False, kind="stable")
@@ -67,51 +68,68 @@ def most_pulled(table: pd.DataFrame, term: str) -> pd.Series[float]:
 def says_population(fits: Mapping[str, PosteriorFit], partial: str) -> str:
     """What each pooling says of one population coefficient."""
     design, own = fits[partial].design, fits["no_pooling"]
-    term, response = told(design), design.spec.response
-    held = where(design, term)
-    lead = f"Per unit of {term}{held}, {response} changes by"
-    if term == INTERCEPT:
-        lead = f"The intercept of {response} is"
-    elif "[" in term:
-        lead = f"For {term}{held}, {response} changes by"
+    term = main_term(design)
     fixed = {name: fits[name].fixed_effects() for name in ("complete_pooling", partial)}
-    parts = [
-        f"{_with_interval(fixed['complete_pooling'], term)} under complete pooling",
-        f"{_with_interval(fixed[partial], term)} under partial pooling ({partial})",
+    estimate = _with_interval(fixed[partial], term)
+    constant = constant_within(own.design, term)
+    sentences = [
+        f"{_effect(design, term, estimate)} under partial pooling ({partial}).",
+        f"Complete pooling gives {_with_interval(fixed['complete_pooling'], term)}.",
+        _not_estimable(constant, own.design) if constant else _average_line(own, term),
     ]
-    untold = _untold(own.design, term)
-    if not untold:
-        parts.append(_average_line(own, term))
     percent = re.sub(r"\D", "", bounds(fixed[partial])[0])
-    return f"{lead} {_listed(parts)} ({percent} % intervals in brackets){untold}."
+    return f"{' '.join(sentences)} Brackets show {percent} % intervals."
 
 
-def _listed(parts: list[str]) -> str:
-    comma = "," if len(parts) > 2 else ""
-    return f"{', '.join(parts[:-1])}{comma} and {parts[-1]}"
+def _effect(design: Design, term: str, estimate: str) -> str:
+    """The coefficient of a term in a clause: a difference, a change per unit, or an intercept."""
+    response, held = design.spec.response, where(design, term)
+    if term == INTERCEPT:
+        return f"The intercept of {response}{held} is {estimate}"
+    if (pair := _compared_categories(design, term)) is not None:
+        return f"The difference in {response} between {pair}{held} is {estimate}"
+    if "[" in term or ":" in term:
+        return f"The coefficient of {term}{held} is {estimate}"
+    return f"Per unit of {term}{held}, {response} changes by {estimate}"
+
+
+def _compared_categories(design: Design, term: str) -> str | None:
+    """``"Treatment High and Control"``: the category of a term and the one it is compared with."""
+    found = re.fullmatch(r"([^\[\]:]+)\[T\.(.*)\]", term)
+    if found is None:
+        return None
+    column, category = found.groups()
+    every = _categories(design).get(column, [])
+    seen = {t.removeprefix(f"{column}[T.").removesuffix("]") for t in design.terms}
+    base = [label for label in every if label not in seen]
+    return f"{column} {category} and {base[0]}" if len(base) == 1 else None
+
+
+def _categories(design: Design) -> dict[str, list[str]]:
+    """Column -> its categories."""
+    sources = design.encoder.sources
+    return {s.column: list(map(str, s.categories)) for s in sources if s.categories is not None}
 
 
 def where(design: Design, term: str) -> str:
-    """Where the coefficient of a term that others interact with holds: ``", where sex is m"``.
+    """Where the coefficient of a term that others interact with holds: ``" where sex is m"``.
 
     Of a term whose powers are there too it is the slope at 0. Empty where it holds everywhere.
     ``design`` has the interactions among its common terms.
     """
     factors = [f for names in _interactions(design, term).values() for f in names]
-    categories = {
-        s.column: list(s.categories) for s in design.encoder.sources if s.categories is not None
-    }
+    categories = _categories(design)
     held: dict[str, str] = {}
     for factor in factors:
         column = factor.split("[T.")[0]
         seen = {f.removeprefix(f"{column}[T.").removesuffix("]") for f in factors}
-        left = [label for label in categories.get(column, []) if str(label) not in seen]
-        is_told = "[T." in factor and len(left) == 1
-        held[column if is_told else factor] = str(left[0]) if is_told else "0"
+        left = [label for label in categories.get(column, []) if label not in seen]
+        is_known = "[T." in factor and len(left) == 1
+        held[column if is_known else factor] = left[0] if is_known else "0"
     if any(name.startswith(f"I({term} ** ") for name in design.terms):
         held[term] = "0"
     said = joined(f"{name} is {value}" for name, value in held.items()) if held else ""
-    return said and f", where {said}"
+    return said and f" where {said}"
 
 
 def _interactions(design: Design, term: str) -> dict[str, list[str]]:
@@ -124,32 +142,38 @@ def _interactions(design: Design, term: str) -> dict[str, list[str]]:
     }
 
 
-def _untold(own: Design, term: str) -> str:
-    """Words where no pooling has a coefficient from its prior alone; else nothing.
+def constant_within(own: Design, term: str) -> str:
+    """A part of the term that does not vary within a group, so that no pooling cannot estimate it.
 
-    What varies between levels only stays common there, and the levels' own coefficients can take
-    up all that it says.
+    Such columns stay common in the design of no pooling, and there the coefficients of the groups
+    can take up all that they say. Empty where there is none.
     """
     common = [name for name in (term, *_interactions(own, term)) if name in own.terms]
     if not common:
         return ""
     (group,) = own.groups
-    return (
-        f"; no pooling cannot tell, as {common[0]} says nothing new within a level of "
-        f"{group.factor}"
-    )
+    columns = [part.split("[")[0] for part in common[0].split(":")]
+    groups = own.frame.groupby(group.grouping.codes)
+    fixed = [c for c in columns if c in own.frame and (groups[c].nunique(dropna=False) == 1).all()]
+    return fixed[0] if fixed else common[0]
+
+
+def _not_estimable(column: str, own: Design) -> str:
+    (group,) = own.groups
+    one = noun(group.factor)
+    return f"{column} does not vary within a {one}, so separate fits for each {one} cannot estimate this."
 
 
 def _average_line(own: PosteriorFit, term: str) -> str:
-    """Words for the average over levels of the own coefficients of no pooling, and their range."""
+    """The average over groups of the own coefficients of no pooling, and their range."""
     (group,) = own.design.groups
     every: Any = own.variable(f"coef_{group.factor}")
     draws = every.sel({f"{group.factor}_term": term})
     average = summary(draws.mean(group.factor), diagnostics=False).set_axis([term])
     each = draws.mean(("chain", "draw")).to_numpy()
     return (
-        f"{_with_interval(average, term)} on average under no pooling, where single levels of "
-        f"{group.factor} range from {short(each.min())} to {short(each.max())}"
+        f"No pooling gives {_with_interval(average, term)} on average; single "
+        f"{nouns(group.factor)} range from {short(each.min())} to {short(each.max())}."
     )
 
 
@@ -164,61 +188,77 @@ def bounds(table: pd.DataFrame) -> list[str]:
 
 
 def says_best(comparison: pd.DataFrame, recommended: str) -> str:
-    """What predicts left-out rows best, by how much, and what is recommended."""
+    """Which model is recommended, and how it predicts new observations."""
     best = str(comparison.index[0])
     near = [name for name in _near(comparison, ERRORS) if name != best]
-    worse = [str(name) for name in comparison.index if name != best and name not in near]
-    text = f"Left-out rows are predicted best by {best}"
+    lead = f"We recommend {recommended}."
+    if recommended != best:
+        return f"{lead} It predicts new observations about as well as {best} and is simpler."
     if near:
         return (
-            f"{text}, but {joined(_how_much_lower(comparison, near))} cannot be told apart from it: "
-            f"{recommended} is recommended, the simplest within one standard error of the best, "
-            f"or {MIN_ELPD_DIFFERENCE:g} of elpd."
+            f"{lead} It predicts new observations best, but not clearly better than {joined(near)}."
         )
-    following = f"; next is {_how_much_lower(comparison, worse[:1])[0]}" if worse else ""
-    return f"{text}, which is recommended{following}."
+    following = comparison.iloc[1:2][["elpd_diff", "dse"]].abs()
+    said = [
+        f"{lead} It predicts new observations best; the next model, {name}, has an elpd lower by "
+        f"{lower:.1f} (standard error {error:.1f})."
+        for name, lower, error in following.itertuples()
+    ]
+    return said[0] if said else f"{lead} It predicts new observations best."
 
 
-def says_best_for_levels(by_group: pd.DataFrame, group: str) -> str:
-    """What predicts the rows of left-out levels best, among those with more than a prior there.
+def says_best_for_groups(
+    by_group: pd.DataFrame, factor: str, recommended: str, best_of_all: str
+) -> str:
+    """Which model predicts new groups best, among those that say more of one than their prior.
 
-    A clause that goes on from ``says_best``.
+    ``best_of_all`` is the model that predicts new observations best, named in the sentence before.
     """
-    telling = by_group[by_group["note"] == ""]
-    best, *near = _near(telling, ERRORS)
-    text = f"all rows of a left-out level of {group} are predicted best by {best}"
-    if by_group.index[0] != best:
-        return f"{text} among the models that have more than a prior to go by."
-    if not near:
-        return f"{text}."
-    return f"{text}, from which {joined(_how_much_lower(telling, near))} cannot be told apart."
+    scored = by_group[by_group["note"] == ""]
+    best, *near = _near(scored, ERRORS)
+    new = f"new {nouns(factor)}"
+    if recommended not in scored.index:
+        return (
+            f"For {new}, {best} predicts best; {recommended} has only its prior for a new "
+            f"{noun(factor)}."
+        )
+    if recommended == best:
+        return f"It also predicts {new} best{_but_not_clearly(near)}."
+    if recommended in near and best == best_of_all:
+        return f"The same holds for {new}."
+    if recommended in near:
+        return f"It predicts {new} about as well as {best}, the best model for them."
+    return f"For {new}, {best} predicts clearly better."
 
 
-def _how_much_lower(comparison: pd.DataFrame, names: Iterable[str]) -> list[str]:
-    """Each name with its distance from the best; what the numbers are is said with the first."""
-    rows = comparison.loc[list(names), ["elpd_diff", "dse"]].abs()
-    said = [f"{name} ({d:.1f}, {se:.1f})" for name, d, se in rows.itertuples()]
-    for name, d, se in list(rows.itertuples())[:1]:
-        said[0] = f"{name} (elpd lower by {d:.1f}, standard error {se:.1f})"
-    return said
+def _but_not_clearly(near: list[str]) -> str:
+    return f", but not clearly better than {joined(near)}" if near else ""
 
 
 def says_shrinkage(table: pd.DataFrame, design: Design, partial: str) -> str:
-    """Who was pulled furthest, from where to where."""
-    (group,), term = design.groups, pulled_term(design)
-    pulled = most_pulled(table, term).index
-    most = table.loc[pulled[:MOST_NAMED], ["own_estimate", "partial_pooling"]]
-    named = [
-        f"{group.factor} {level} from {short(own)} to {short(moved)}"
-        for level, own, moved in most.droplevel(["factor", "term"]).itertuples()
-    ]
-    towards = short(table["population"].xs(term, level="term").iloc[0])
+    """Who was moved most, from where to where."""
+    (group,), term = design.groups, shrunk_term(design)
+    factor, moved = group.factor, most_shrunk(table, term).index
     what = "intercept" if term == INTERCEPT else f"coefficient of {term}"
-    if held := where(design, term):
-        what += f"{held},"
-    text = f"{partial} pulls each level's own {what} towards {towards}"
+    if "[" not in term and ":" not in term and term != INTERCEPT:
+        what = f"slope of {term}"
+    average = short(table["population"].xs(term, level="term").iloc[0])
+    most = table.loc[moved[:MOST_NAMED], ["own_estimate", "partial_pooling"]]
+    named = list(most.droplevel(["factor", "term"]).itertuples())
+    said = []
     if named:
-        text += f", furthest {', '.join(named)}"
-    if silent := group.grouping.n_levels - len(pulled):
-        text += f"; {silent} of {group.grouping.n_levels} levels cannot tell theirs alone"
-    return f"{text}."
+        level, alone, pooled = named[0]
+        said.append(
+            f"Shrinkage in {partial} moves {called(factor, level)} the most: its {what}"
+            f"{where(design, term)} goes from {short(alone)} alone to {short(pooled)}, towards the "
+            f"average of {average}."
+        )
+    if others := [called(factor, level) for level, *_ in named[1:]]:
+        verb = "is" if len(others) == 1 else "are"
+        said.append(f"Next {verb} {joined(others)}.")
+    if silent := group.grouping.n_levels - len(moved):
+        said.append(
+            f"{silent} of {counted(group.grouping.n_levels, factor)} "
+            f"{'has' if silent == 1 else 'have'} too few observations for a separate estimate."
+        )
+    return " ".join(said)

@@ -1,4 +1,4 @@
-"""Study: every pooling of one question, compared; answered first, then doubted, then in tables."""
+"""Study: a model from complete to no pooling: the results, points to check, and tables."""
 
 from __future__ import annotations
 
@@ -16,63 +16,63 @@ from hierpool.checks.advice import Advice
 from hierpool.core.csv_text import csv_bytes
 from hierpool.core.design import Design
 from hierpool.core.findings import Findings
+from hierpool.core.group_nouns import counted, nouns
 from hierpool.core.printable import one_line, printable
-from hierpool.core.text import number
+from hierpool.core.text import capital, number
 from hierpool.core.writing import make_folder, write_file, write_text
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.model import Model
 from hierpool.studies.advise import advise
-from hierpool.studies.sentences import bounds, most_pulled, pulled_term
+from hierpool.studies.sentences import bounds, most_shrunk, shrunk_term
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 92  # of printed sentences
-NO_DOUBT = (
-    "Nothing to distrust was found in the data, the draws, the REML fits, the residuals or the "
-    "comparison."
+NO_PROBLEMS = (
+    "No problems found in the data, the draws, the REML fits, the residuals or the comparison."
 )
 MOST_PREDICTED = 2000  # rows whose predictions are drawn unasked: a millisecond or two each
 MOST_ROWS = 8  # of the printed table of the most shrunk levels
-_PULLED = ["n", "own_estimate", "partial_pooling", "population", "pooling_factor"]
+_SHRUNK = ["n", "own_estimate", "partial_pooling", "population", "pooling_factor"]
 
 
 @dataclass(frozen=True, repr=False)
 class Study:
-    """Every pooling of one question, compared. Prints the answer, its doubts and the tables.
+    """A model from complete to no pooling, compared. Prints the results, points to check and tables.
 
     Attributes
     ----------
     formula, group, label, seed
-        What was asked, of what, and the seed that repeats it.
+        What was fitted, to which data, and the seed that repeats it.
     models, fits, blups
-        Name of the rung of the ladder -> Model, PosteriorFit, LikelihoodFit (REML, or least squares).
+        Name, e.g. ``"varying_slope"`` -> Model, PosteriorFit, LikelihoodFit (REML or least squares).
     comparison
-        Leave-one-out table of all rungs, best first: the columns of ``az.compare``. Which predicts
-        a new row of a known level?
+        Leave-one-out comparison of all models, best first, with the columns of ``az.compare``: how
+        well each predicts a new observation of a known group.
     comparison_by_group
-        The same with whole levels left out: which predicts the rows of a new level? None where a
-        coefficient's prior is not normal, so that it cannot be integrated out.
+        The same with whole groups left out: how well each predicts a new group. None if a
+        coefficient has a prior that is not normal and cannot be integrated out.
     recommended
         The simplest model within one standard error of the best one, or within 4 of elpd.
     partial
-        The same among the partially pooled models; what follows is about this one.
+        The same among the partially pooled models; the tables below are for this model.
     shrinkage
-        How far each level was pulled: the table of ``hp.shrinkage``.
+        Shrinkage of each group: the table of ``hp.shrinkage``.
     compare_blups
-        Posterior means beside BLUPs: the table of ``hp.compare_blups``.
+        Posterior means and BLUPs: the table of ``hp.compare_blups``.
     findings
-        Points to check, the worst first.
+        Points to check, the most serious first.
     answer
-        The answer in plain sentences.
+        The results in plain sentences.
     arguments
         What else ``hp.study`` was given: ``engine``, ``draws``, ``chains`` and others of ``fit``.
 
     References
     ----------
-    Sivula, Magnusson, Matamoros, Vehtari (2020), arXiv:2008.10296 (when differences of elpd can
-    be told apart).  Breiman, Friedman, Olshen, Stone (1984), Classification and Regression Trees,
+    Sivula, Magnusson, Matamoros, Vehtari (2020), arXiv:2008.10296 (uncertainty of differences in
+    elpd).  Breiman, Friedman, Olshen, Stone (1984), Classification and Regression Trees,
     section 3.4.3 (the rule of one standard error).
     """
 
@@ -105,16 +105,16 @@ class Study:
 
     @property
     def headline(self) -> str:
-        """What was asked, of which data, and their size."""
+        """The data, the formula and the sample size."""
         of = f"{self.label}: " if self.label else ""
-        n_levels = self.design.groupings[self.group].n_levels
-        return f"{of}{self.formula}, {self.design.n} rows, {n_levels} levels of {self.group}"
+        groups = counted(self.design.groupings[self.group].n_levels, self.group)
+        return f"{of}{self.formula}, {self.design.n} observations of {groups}"
 
     @cached_property
     def advice(self) -> Advice:
-        """What may be taken from the richest of the models, and what it lacks: ``hp.advise``.
+        """Advice on the richest model, what to remove and what to add: ``hp.advise``.
 
-        Made when it is first asked for, in a second or two.
+        Computed on first use, in a second or two.
         """
         return advise(self)
 
@@ -127,8 +127,8 @@ class Study:
         scores = {"comparison": self.comparison, "comparison_by_group": self.comparison_by_group}
         return {
             **{name: table for name, table in scores.items() if table is not None},
-            "fixed_effects": _beside(self.fits, self.blups, "fixed_effects"),
-            "variance_components": _beside(self.fits, self.blups, "variance_components"),
+            "fixed_effects": _with_reml(self.fits, self.blups, "fixed_effects"),
+            "variance_components": _with_reml(self.fits, self.blups, "variance_components"),
             "shrinkage": self.shrinkage,
             "compare_blups": self.compare_blups,
             "findings": self.findings.table,
@@ -190,9 +190,9 @@ class Study:
     def report(self, path: str | PathLike[str]) -> Path:
         """Write one HTML page that a colleague can read without Python; gives its path back.
 
-        It holds the answer, what to distrust, the models, every table (to sort, and to download
-        as CSV) and picture, a paragraph on methods, and how to do it again. It needs no network.
-        A page that is there is replaced when the new one is complete.
+        It has the results, the points to check, the models, every table (to sort, and to download
+        as CSV) and figure, a methods paragraph, and the code to repeat it. It needs no network.
+        An existing file is replaced once the new page is complete.
 
         Raises
         ------
@@ -208,7 +208,7 @@ class Study:
         lines += [line for text in self.answer.splitlines() for line in textwrap.wrap(text, WIDTH)]
         lines += ["", self._titled("Points to check")]
         if self.is_well_behaved:
-            lines += textwrap.wrap(NO_DOUBT, WIDTH, initial_indent="  ", subsequent_indent="  ")
+            lines += textwrap.wrap(NO_PROBLEMS, WIDTH, initial_indent="  ", subsequent_indent="  ")
         lines += self.findings.lines("  ", brief=True)
         for title, table in self._shown_tables().items():
             lines += ["", title, _text(table)]
@@ -218,15 +218,15 @@ class Study:
         from html import escape
 
         answer = "".join(f"<p>{escape(text)}</p>" for text in self.answer.splitlines())
-        doubts = f"<p>{NO_DOUBT}</p>" if self.is_well_behaved else ""
-        doubts += self.findings._repr_html_() if self.findings else ""
+        points = f"<p>{NO_PROBLEMS}</p>" if self.is_well_behaved else ""
+        points += self.findings._repr_html_() if self.findings else ""
         tables = "".join(
             f"<h4>{escape(title)}</h4>{table.to_html(float_format=number, na_rep='')}"
             for title, table in self._shown_tables().items()
         )
         return printable(
             f"<h3>{escape(self.headline)}</h3>{answer}"
-            f"<h4>{escape(self._titled('Points to check'))}</h4>{doubts}{tables}"
+            f"<h4>{escape(self._titled('Points to check'))}</h4>{points}{tables}"
         )
 
     def _titled(self, text: str) -> str:
@@ -234,23 +234,28 @@ class Study:
 
     def _shown_tables(self) -> dict[str, pd.DataFrame]:
         fixed, spread = self._tables["fixed_effects"], self._tables["variance_components"]
-        beside = ["sd", *bounds(fixed), "method", "estimate", "se"]
+        columns = ["sd", *bounds(fixed), "method", "estimate", "se"]
         rungs = [n for n in ("complete_pooling", self.partial) if n in fixed.index.unique("model")]
-        term = pulled_term(self.design)
-        pulled = self.shrinkage.loc[most_pulled(self.shrinkage, term).index[:MOST_ROWS]]
+        term, most = (
+            shrunk_term(self.design),
+            f"{capital(nouns(self.group))} with the most shrinkage",
+        )
+        shrunk = self.shrinkage.loc[most_shrunk(self.shrinkage, term).index[:MOST_ROWS]]
         shown = {
-            "Predicting a left-out row (higher elpd is better)": _scores(self.comparison),
+            "Prediction of new observations (leave-one-out; higher elpd is better)": _scores(
+                self.comparison
+            ),
             **self._shown_by_group(),
-            "Fixed effects: posterior, and REML or least squares": (
-                fixed[fixed.index.isin(rungs, level="model")][["mean", *beside]]
+            "Fixed effects: posterior and REML or least squares": (
+                fixed[fixed.index.isin(rungs, level="model")][["mean", *columns]]
             ),
-            f"Standard deviations and correlations of {self.partial}: posterior, and REML": (
-                spread.xs(self.partial, level="model")[["mean", "median", *beside]]
+            f"Standard deviations and correlations of {self.partial}: posterior and REML": (
+                spread.xs(self.partial, level="model")[["mean", "median", *columns]]
             ),
-            f"Levels pulled furthest by {self.partial}": pulled[_PULLED],
+            f"{most} ({self.partial})": shrunk[_SHRUNK],
         }
-        if self.is_well_behaved:  # the answer names those pulled furthest
-            del shown[f"Levels pulled furthest by {self.partial}"]
+        if self.is_well_behaved:  # the answer names those with the most
+            del shown[f"{most} ({self.partial})"]
         return {self._titled(title): pd.DataFrame(table) for title, table in shown.items()}
 
     def _shown_by_group(self) -> dict[str, pd.DataFrame]:
@@ -258,10 +263,10 @@ class Study:
         if table is None:
             return {}
         shown = _scores(table).assign(note=table["note"])
-        return {f"Predicting all rows of a left-out level of {self.group}": shown}
+        return {f"Prediction of new {nouns(self.group)} (leave-one-group-out)": shown}
 
 
-def _beside(
+def _with_reml(
     fits: Mapping[str, PosteriorFit], blups: Mapping[str, LikelihoodFit], method: str
 ) -> pd.DataFrame:
     """A table of every posterior with that of its REML or least-squares fit on its right."""
@@ -276,7 +281,7 @@ def _beside(
 
 
 def _scores(comparison: pd.DataFrame) -> pd.DataFrame:
-    """The comparison with the digits that its standard errors leave, as text."""
+    """The comparison as text, rounded to the digits that its standard errors support."""
     digits = {"elpd": 1, "se": 1, "elpd_diff": 1, "dse": 1, "weight": 2, "p": 1}
     return pd.DataFrame({c: comparison[c].map(f"{{:.{k}f}}".format) for c, k in digits.items()})
 

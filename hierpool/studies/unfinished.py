@@ -19,14 +19,14 @@ from hierpool.model import Model
 
 @dataclass(frozen=True, repr=False)
 class UnfinishedStudy:
-    """The finished fits of a study that was interrupted; prints which they are.
+    """The finished fits of an interrupted study; prints which they are.
 
     Attributes
     ----------
     formula, group, label, seed
-        What was asked, of what, and the seed that repeats it.
+        What was fitted, to which data, and the seed that repeats it.
     models
-        Every model of the ladder by name, fitted or not.
+        Every model of the study by name, fitted or not.
     fits
         Those that had been fitted.
     """
@@ -40,7 +40,7 @@ class UnfinishedStudy:
 
     @property
     def sentence(self) -> str:
-        """How far it came, and which models are there."""
+        """How many models were fitted, and which."""
         count = f"interrupted after {len(self.fits)} of {len(self.models)} models"
         return f"{count}: {joined(self.fits)}"
 

@@ -362,7 +362,7 @@ def test_findings_and_pictures_call_ids_and_doses_by_whole_numbers(with_a_hole):
         data.loc[2, ["g", "dose"]] = np.nan
     fit = hp.Model("y ~ x + C(dose) + (1 | g)", data).reml()
     row = next(f for f in hp.check(fit) if f.code == "outlying-row")
-    assert f"Row 10 of g {data['g'][10]:.0f} has" in row.text
+    assert f"Row 10 of g {data['g'][10]:.0f} is an outlier" in row.text
     grouping = fit.design.schema.groupings["g"]
     assert list(choose_abscissa(fit.design, grouping, "dose").grid) == [1, 2, 3]
     shown = [str(v) for v in choose_abscissa(fit.design, grouping, "dose").grid]

@@ -39,11 +39,11 @@ def test_well_behaved_tables_have_no_warning(fitted, name):
     assert hp.check(fitted[name].posterior).worst in {None, "note"}
 
 
-def test_optimum_and_posterior_are_told_together(fitted):
+def test_optimum_and_posterior_are_reported_together(fitted):
     (found,) = hp.check(fitted["dyestuff2"].posterior).of("singular-reml")
     draws = fitted["dyestuff2"].posterior.draws["posterior"]
     share = float((draws["sd_Batch"][..., 0] < 0.1 * draws["sigma"]).mean())
-    assert f"The posterior gives {100 * share:.0f} % to the sd of Intercept" in found.text
+    assert f"is {100 * share:.0f} % for the sd of Intercept" in found.text
     row = found.evidence.loc[("Batch", "Intercept")]
     assert (row["optimum"], row["p_small"]) == (0.0, share)
     (alone,) = hp.check(fitted["dyestuff2"].reml).of("singular-reml")

@@ -17,32 +17,32 @@ from hierpool.core.fitted import Posterior
 
 
 def compare(fits: Mapping[str, Posterior], by: str = "row") -> pd.DataFrame:
-    """LOO table of several fits, best first: the columns of ``az.compare``, unrounded.
+    """Leave-one-out comparison of several fits, best first, with the columns of ``az.compare``.
 
-    Every coefficient is integrated out, and points that importance sampling cannot score are
-    scored exactly. ``table.attrs["predicts"]`` says what is predicted. ``weight``
-    are our own stacking weights: those of ``az.compare`` stay where they start when the density of
-    a whole level is too small for a float.
+    Every coefficient is integrated out, and scores that importance sampling cannot estimate are
+    computed exactly. ``table.attrs["predicts"]`` says what is predicted. ``weight`` are hierpool's
+    own stacking weights: those of ``az.compare`` stay at their initial values if the density of a
+    whole group is too small for a float.
 
     Parameters
     ----------
     fits
         Name -> ``PosteriorFit``, all of the same rows and the same response.
     by
-        ``"row"``: which model predicts a new row of a known level best? ``"group"`` or a factor:
-        which predicts all rows of a new level best? There a model without pooling has only its
-        prior to go by, as by row for the only row of a level; the column ``note`` says so.
+        ``"row"``: predict new observations of known groups. ``"group"`` or a factor: predict new
+        groups. This is not meaningful for no pooling: a new group has nothing but its prior; the
+        column ``note`` says so (also by row, for the only row of a group).
 
     Raises
     ------
     ComparisonError
-        Fits of different rows, or of a differently transformed response; it says which.
+        The fits have different rows or differently transformed responses.
     """
     check_comparable(fits)
     scores = {name: fit.loo(by) for name, fit in fits.items()}
     if len(scores) == 1:
         raise ComparisonError(
-            "one fit alone cannot be compared: give two or more, or use fit.loo().", "one-fit"
+            "compare() needs at least two fits; for one, use fit.loo().", "one-fit"
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of points that are scored exactly here
@@ -57,13 +57,13 @@ def compare(fits: Mapping[str, Posterior], by: str = "row") -> pd.DataFrame:
 
 
 def _weights(scores: Mapping[str, ScoredLOO]) -> pd.Series:
-    """Stacking weights by name; a warning where better ones may exist."""
+    """Stacking weights by name, with a warning if they may not be optimal."""
     found = stacking(np.column_stack([np.ravel(score.elpd_i) for score in scores.values()]))
     if not found.is_best:
         bound = f"by up to {found.gap:.2g} of elpd" if np.isfinite(found.gap) else "by any amount"
         warnings.warn(
-            f"the stacking weights are not the best ones: others may score better {bound}. Do not "
-            "use the column weight; elpd and its differences do not depend on it.",
+            f"the stacking weights are not optimal: others may score better {bound}. Do not use the "
+            "column weight; elpd and its differences are not affected.",
             HierpoolWarning,
             stacklevel=3,
         )
@@ -71,26 +71,26 @@ def _weights(scores: Mapping[str, ScoredLOO]) -> pd.Series:
 
 
 def _only_its_prior(design: Design, by: str) -> str:
-    """What a model without pooling has nothing but its prior for; empty for the others."""
+    """What a model without pooling predicts from its prior alone; empty for other models."""
     if design.spec.pooling != "none":
         return ""
     if by != "row":
-        return "a new level has its prior only"
+        return "a new group has only its prior"
     single = sum(int((group.grouping.n_rows == 1).sum()) for group in design.groups)
-    return f"{single} left-out rows have the prior of their level only" if single else ""
+    return f"{single} groups with one row have only their prior" if single else ""
 
 
 def check_comparable(fits: object) -> None:
     """Raise where the fits are not of the same rows and the same response."""
     if not isinstance(fits, Mapping) or not fits:
         raise ArgumentError(
-            "compare() takes a dict of fits by name: hp.compare({'pooled': fit_1, 'partial': fit_2})",
+            "compare() takes a dict of fits, e.g. hp.compare({'pooled': fit_1, 'partial': fit_2})",
             "fits-by-name",
         )
     for name, fit in fits.items():
         if not isinstance(fit, Posterior):
             raise ArgumentError(
-                f"{name!r} is a {type(fit).__name__}; compare() takes posterior fits: model.fit().",
+                f"{name!r} is a {type(fit).__name__}, but compare() takes posteriors, model.fit().",
                 "posterior-needed",
             )
     designs: dict[str, Design] = {name: fit.design for name, fit in fits.items()}
@@ -99,20 +99,20 @@ def check_comparable(fits: object) -> None:
         if one.spec.response != other.spec.response:
             raise ComparisonError(
                 f"model {first!r} predicts {one.spec.response}, model {name!r} predicts "
-                f"{other.spec.response}: scores of different responses cannot be compared. "
+                f"{other.spec.response}. Scores of different responses cannot be compared. "
                 "Fit both to the same response.",
                 "different-response",
             )
         if one.n != other.n:
             only = one.rows.symmetric_difference(other.rows)
             raise ComparisonError(
-                f"model {first!r} has {one.n} rows, model {name!r} has {other.n}; rows in one only: "
-                f"{listed(only.tolist())}. Fit both to the rows that both can use.",
+                f"model {first!r} has {one.n} rows, model {name!r} has {other.n}. Rows in only one of "
+                f"them: {listed(only.tolist())}. Fit both to the same rows.",
                 "different-rows",
             )
         if one.fingerprint != other.fingerprint:
             raise ComparisonError(
-                f"models {first!r} and {name!r} have {one.n} rows each, but not the same ones, not in "
-                f"the same order, or other values of {one.spec.response}. Fit both to one table.",
+                f"models {first!r} and {name!r} have {one.n} rows each, but the rows, their order or the "
+                f"values of {one.spec.response} differ. Fit both to the same table.",
                 "different-rows",
             )

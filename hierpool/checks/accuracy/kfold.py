@@ -22,6 +22,7 @@ from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.checks.accuracy.loo import grouping_for
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError
+from hierpool.core.group_nouns import noun, nouns
 from hierpool.core.printable import printable
 from hierpool.core.results import OBS_DIM, row_labels
 from hierpool.core.threads import in_threads
@@ -37,11 +38,11 @@ class ScoredKFold(ELPDDataLOOKFold):
     Attributes
     ----------
     predicts
-        What was predicted.
+        What is predicted.
     folds
         Fold of each row, 0 to k - 1.
     n_distrusted
-        Folds whose draws could not be trusted.
+        Folds whose draws failed their checks.
     """
 
     predicts: str = ""
@@ -49,7 +50,7 @@ class ScoredKFold(ELPDDataLOOKFold):
     n_distrusted: int = 0
 
     def __str__(self) -> str:
-        bad = f"{self.n_distrusted} of {self.n_folds} folds have draws that cannot be trusted."
+        bad = f"In {self.n_distrusted} of {self.n_folds} folds the draws failed their checks."
         text = f"{self.predicts}\n{super().__str__()}\n{bad if self.n_distrusted else ''}"
         return printable(text).rstrip()
 
@@ -112,24 +113,26 @@ def kfold(
 def _plan(design: Design, k: int, by: str | None, seed: int) -> _Plan:
     rng = np.random.default_rng(seed)
     if by is None:
-        fold_of = _folds(design.n, k, f"{design.n} rows", rng)
+        fold_of = _folds(design.n, k, "rows", rng)
         points = [np.array([i]) for i in range(design.n)]
         return _Plan(
-            fold_of, points, OBS_DIM, row_labels(design), "a new row of a known level", None
+            fold_of, points, OBS_DIM, row_labels(design), "a new observation of a known group", None
         )
     grouping = grouping_for(design, by)
-    fold_of = _folds(grouping.n_levels, k, f"{grouping.n_levels} levels of {grouping.factor}", rng)
+    fold_of = _folds(grouping.n_levels, k, nouns(grouping.factor), rng)
     order = np.argsort(grouping.codes, kind="stable")
     points = np.split(order, np.cumsum(grouping.n_rows)[:-1])
     labels = [str(v) for v in grouping.levels]
-    predicts = f"all rows of a new level of {grouping.factor}"
+    predicts = f"all observations of a new {noun(grouping.factor)}"
     return _Plan(fold_of, points, grouping.factor, labels, predicts, grouping)
 
 
 def _folds(n: int, k: int, what: str, rng: np.random.Generator) -> np.ndarray:
     """Shape (n,): folds 0 to k - 1 of nearly equal size, at random."""
     if int(k) != k or not 2 <= k <= n:
-        raise ArgumentError(f"k={k!r}: a whole number from 2 to {n}, for {what}", "bad-count")
+        raise ArgumentError(
+            f"k={k!r} must be a whole number from 2 to {n}, the number of {what}", "bad-count"
+        )
     return rng.permutation(np.arange(n) % k)
 
 

@@ -1,4 +1,4 @@
-"""Each level predicted from all others: whether intervals for new levels hold what they promise.
+"""Coverage of predictive intervals for new groups: each group predicted from all others.
 
 Given theta, the mean of a level's rows is normal with the mean of beta without that level, and the
 variance of a new level, its residuals and that beta. theta is weighted for the level being left out
@@ -31,6 +31,7 @@ from hierpool.checks.residuals.null_residuals import WARN_BELOW_P
 from hierpool.core.design import GroupDesign, Grouping
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.findings import Finding
+from hierpool.core.group_nouns import nouns
 
 DRAWS = 400  # of theta that are used
 _FEWEST = 100
@@ -76,14 +77,14 @@ def level_coverage(fit: IntegratedPosterior, prob: float | None = None) -> pd.Da
     probability = float(rcParams["stats.ci_prob"] if prob is None else prob)
     if not 0 < probability < 1:
         raise ArgumentError(
-            f"prob={prob!r}: the probability of an interval lies between 0 and 1, e.g. 0.95.",
+            f"prob={prob!r}: the probability of an interval must be between 0 and 1, e.g. 0.95.",
             "bad-probability",
         )
     design = fit.design
     if design.spec.pooling == "none":
         raise UnsupportedModelError(
-            f"{design.spec.formula}: no pooling says nothing of a new level. Ask partial or "
-            "complete pooling.",
+            f"{design.spec.formula}: no pooling cannot predict a new group. Use partial or complete "
+            "pooling.",
             "no-random-effects",
         )
     group = single_group(design)
@@ -212,7 +213,7 @@ class _Columns:
 
 
 def judged(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
-    """Too many or too few levels outside the intervals that all other levels predict for them."""
+    """Intervals for new groups that cover too many or too few."""
     design = fit.design
     is_asked = design.spec.pooling == "partial" and len(design.groups) == 1
     if not is_asked or not fit.is_integrable or not fit.status.is_trustworthy:
@@ -227,9 +228,9 @@ def judged(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
     yield Finding(
         "level-coverage",
         "warning",
-        f"Of {n} levels of {factor}, each predicted from all others, {covered} have their mean "
-        f"within an interval of {100 * JUDGED:g} %, where {JUDGED * n:.0f} should (p = {p:.2g}).",
-        f"Intervals for a new level are too {word}: the levels are not spread as a normal "
-        "distribution around these fixed effects. fit.level_coverage() has all levels.",
+        f"Predictive intervals for new {nouns(factor)} are too {word}: {100 * JUDGED:g} % intervals "
+        f"hold {100 * covered / n:.0f} % of the {nouns(factor)} (p = {p:.2g}).",
+        f"The {nouns(factor)} do not follow a normal distribution around the fixed effects. "
+        "fit.level_coverage() shows each of them.",
         evidence=table,
     )

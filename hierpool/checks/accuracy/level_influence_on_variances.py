@@ -1,7 +1,7 @@
-"""Rows and levels on which the posterior of the standard deviations leans.
+"""Rows and groups with a large influence on the posterior of the standard deviations.
 
 Leaving a row or a level out reweights the draws of theta; where the weights are long-tailed (a high
-Pareto k), or where they move a standard deviation, the posterior leans on it.
+Pareto k), or where they change a standard deviation, its influence is large.
 
 References
 ----------
@@ -22,6 +22,7 @@ from hierpool.checks.accuracy import loo
 from hierpool.checks.accuracy.level_coverage import left_without_levels
 from hierpool.core.design import Grouping
 from hierpool.core.findings import Finding
+from hierpool.core.group_nouns import and_more, called, nouns
 from hierpool.core.results import spread_name
 
 HIGH_K = 0.7  # from which weights cannot be averaged (Vehtari and others 2024, section 3.2.4)
@@ -50,20 +51,20 @@ def on_rows(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
     for factor, grouping in fit.design.groupings.items():
         table[factor] = grouping.levels[grouping.codes]
     table = table.iloc[high].sort_values("pareto_k", ascending=False)
-    of = "".join(f" of {factor} {table[factor].iloc[0]}" for factor in fit.design.groupings)
-    others = f", and {len(table) - 1} more" if len(table) > 1 else ""
+    of = "".join(f" of {called(f, table[f].iloc[0])}" for f in fit.design.groupings)
+    others = f" and {len(table) - 1} more" if len(table) > 1 else ""
     yield Finding(
         "leans-on-rows",
         "note",
-        f"The posterior of the standard deviations leans on row {table.index[0]}{of}{others}: "
-        f"without it they would be others (Pareto k {table['pareto_k'].iloc[0]:.2g}).",
-        "Scores by row leave such rows out exactly. Look at how they were recorded.",
+        f"The posterior of the standard deviations depends strongly on row {table.index[0]}{of}{others} "
+        f"(Pareto k {table['pareto_k'].iloc[0]:.2g}).",
+        "Check how these rows were recorded. Leave-one-out computes their scores exactly.",
         evidence=table.head(_SHOWN),
     )
 
 
 def on_levels(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
-    """Levels without which a standard deviation would be another by 1.5 posterior sds or more."""
+    """Groups that change a standard deviation by 1.5 posterior sds or more."""
     if len(fit.design.groups) != 1 or fit.design.spec.pooling != "partial":
         return
     grouping = fit.design.groups[0].grouping
@@ -80,14 +81,14 @@ def on_levels(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
     name = list(_spread(fit))[int(shift.iloc[j].abs().to_numpy().argmax())]
     row = table.iloc[j]
     now, would = row[f"mean[{name}]"], row[f"without[{name}]"]
-    doubt = ", roughly" if row["pareto_k"] > HIGH_K else ""
-    others = f" {len(found) - 1} more levels do the like." if len(found) > 1 else ""
+    about = "about " if row["pareto_k"] > HIGH_K else ""
+    one, factor = called(grouping.factor, grouping.levels[j]), grouping.factor
     yield Finding(
         "leans-on-level",
         "note",
-        f"Without {grouping.factor} {grouping.levels[j]} {name} would be {would:.3g} instead of {now:.3g} "
-        f"(posterior means{doubt}), {largest.max():.1f} posterior sds away.{others}",
-        "How far the other levels are pulled depends on it.",
+        f"Without {one}, the posterior mean of {name} changes from {now:.3g} to {about}{would:.3g} "
+        f"({largest.max():.1f} posterior sds).{and_more(len(found) - 1, factor)}",
+        f"The shrinkage of the other {nouns(factor)} depends on it.",
         evidence=table.loc[largest.sort_values(ascending=False).index].head(_SHOWN),
     )
 

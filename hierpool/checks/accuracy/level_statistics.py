@@ -29,7 +29,7 @@ class Statistics:
     design: Design
 
     def whole(self, responses: np.ndarray) -> pd.DataFrame:
-        """Index (factor, statistic), a column a response."""
+        """Index (factor, statistic), one column per response."""
         found: dict[tuple[str, str], np.ndarray] = {}
         for factor, grouping in self.design.groupings.items():
             means = self._means(responses, grouping)
@@ -41,7 +41,7 @@ class Statistics:
                 found[factor, f"lowest slope on {name}"] = slopes.min(axis=0)
                 found[factor, f"highest slope on {name}"] = slopes.max(axis=0)
             if grouping.n_rows.max() > 1:
-                found[factor, "sd within levels"] = self._within(responses, grouping)
+                found[factor, "sd within groups"] = self._within(responses, grouping)
             found |= self._serial(responses, grouping)
         found[ROWS, "mean"] = responses.mean(axis=0)
         found[ROWS, "lowest"] = responses.min(axis=0)
@@ -49,7 +49,7 @@ class Statistics:
         return _table(found, ["factor", "statistic"])
 
     def by_level(self, responses: np.ndarray) -> pd.DataFrame:
-        """Index (factor, level, statistic), a column a response; NaN where a level tells nothing."""
+        """Index (factor, level, statistic), one column per response; NaN where not estimable."""
         tables = []
         for factor, grouping in self.design.groupings.items():
             found = {"mean": self._means(responses, grouping)}
@@ -91,7 +91,7 @@ class Statistics:
             yield name, x - self._means(x[:, None], grouping)[grouping.codes, 0]
 
     def _told(self, name: str, grouping: Grouping) -> np.ndarray:
-        """Shape (J,): whether the rows of a level tell a slope."""
+        """Shape (J,): whether a slope is estimable from the rows of a level."""
         x = dict(self._numbers(grouping))[name]
         squares = np.bincount(grouping.codes, x**2, grouping.n_levels)
         return np.asarray(squares > _LEAST * max(squares.max(), np.finfo(float).tiny))
@@ -110,7 +110,7 @@ class Statistics:
     def _serial(
         self, responses: np.ndarray, grouping: Grouping
     ) -> dict[tuple[str, str], np.ndarray]:
-        """Correlation of neighbours in time about the level's own line."""
+        """Lag-1 correlation of the residuals from the group's own line."""
         name = time_of(self.design, grouping)
         if name is None:
             return {}
@@ -125,7 +125,7 @@ class Statistics:
         first, second = neighbours(self.design, grouping, name)
         total = (left**2).mean(axis=0)
         r = (left[first] * left[second]).mean(axis=0) / np.where(total > 0, total, np.inf)
-        return {(grouping.factor, f"correlation of neighbours in {name}"): r}
+        return {(grouping.factor, f"lag-1 correlation over {name}"): r}
 
 
 def _table(found: dict[tuple[str, str], np.ndarray], names: list[str]) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from arviz_stats.utils import ELPDDataLOO
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError, listed, nearest
+from hierpool.core.group_nouns import noun
 from hierpool.core.printable import printable
 from hierpool.core.results import OBS_DIM, row_labels
 
@@ -39,7 +40,7 @@ class ScoredLOO(ELPDDataLOO):
     Attributes
     ----------
     predicts
-        What was left out: a new row of a known level, or all rows of a new level.
+        What is predicted: a new observation of a known group, or all observations of a new group.
     n_refitted
         Points scored exactly; their ``pareto_k`` is NaN, since nothing was importance sampled.
     n_left
@@ -58,11 +59,12 @@ class ScoredLOO(ELPDDataLOO):
         lines = [self.predicts, super().__str__()]
         if self.n_refitted:
             what = f"{self.n_refitted} of {self.n_data_points}"
-            lines.append(f"{what} scored exactly (Pareto k too high).")
+            lines.append(f"{what} scores computed exactly (Pareto k too high).")
         if self.n_left:
             total = self.n_samples + self.n_left
             lines.append(
-                f"From {self.n_samples} of {total} draws of theta: Monte Carlo error {self.mcse:.2g}."
+                f"Based on {self.n_samples} of {total} draws of theta, Monte Carlo error "
+                f"{self.mcse:.2g}."
             )
         return printable("\n".join(lines))
 
@@ -101,7 +103,7 @@ def leave_one_row_out(fit: IntegratedPosterior, refit: Refit | None) -> ScoredLO
             influence += _influence(density)
     points = [np.array([i]) for i in range(n)]
     labels = {OBS_DIM: row_labels(fit.design)}
-    predicts = "a new row of a known level"
+    predicts = "a new observation of a known group"
     return used.said(_scored(scores, points, labels, predicts, used.n, used.may(refit)), influence)
 
 
@@ -167,7 +169,7 @@ def leave_one_group_out(
     by_level = np.argsort(grouping.codes, kind="stable")
     points = np.split(by_level, np.cumsum(grouping.n_rows)[:-1])
     labels = {grouping.factor: [str(v) for v in grouping.levels]}
-    predicts = f"all rows of a new level of {grouping.factor}"
+    predicts = f"all observations of a new {noun(grouping.factor)}"
     scored = _scored(scores, points, labels, predicts, used.n, used.may(refit))
     return used.said(scored, _influence(density) if used.n_left else np.zeros(0))
 
@@ -181,7 +183,7 @@ def leave_one_row_out_conditional(fit: IntegratedPosterior) -> ScoredLOO:
     scores = np.stack(psis.leave_one_out(density, relative_efficiency(fit)), axis=1)
     points = [np.array([i]) for i in range(fit.design.n)]
     labels = {OBS_DIM: row_labels(fit.design)}
-    predicts = "a new row of a known level, by importance sampling of every coefficient"
+    predicts = "a new observation of a known group, by importance sampling of every coefficient"
     return _scored(scores, points, labels, predicts, density.shape[1], None)
 
 
@@ -246,12 +248,12 @@ def grouping_for(design: Design, by: str) -> Grouping:
         return next(iter(known.values()))
     if by == "group" and not known:
         raise ArgumentError(
-            f"{design.spec.formula} names no groups to leave out: pass group=... to the builder.",
+            f"{design.spec.formula} has no groups to leave out. Pass group=... when you build the model.",
             "no-groups",
         )
     if by == "group":
         raise ArgumentError(
-            f"by='group' could be any of {listed(known)}: name the one that is left out",
+            f"by='group' is ambiguous: name one of {listed(known)}",
             "unknown-choice",
         )
     raise ArgumentError(f"by={by!r}: {nearest(by, ['row', 'group', *known])}", "unknown-choice")

@@ -22,7 +22,7 @@ _PARTS = 10  # of the interval, in the evidence
 
 
 def judged(fit: IntegratedPosterior, blup: Optimum | None) -> Iterator[Finding]:
-    """PITs of left-out rows that are not uniform.
+    """Leave-one-out PITs that are not uniform.
 
     Anderson and Darling's statistic. PITs of one level depend on each other, so its null is that
     of PITs of responses simulated from the optimum (Student's t of each left-out row, standard
@@ -57,10 +57,9 @@ def judged(fit: IntegratedPosterior, blup: Optimum | None) -> Iterator[Finding]:
     yield Finding(
         "loo-pit",
         "warning",
-        f"Predictions of left-out rows are not calibrated: {_shape(observed)} (p = "
-        f"{judged.p:.2g}).",
-        "Predictive intervals for new rows do not hold what they promise; the findings about "
-        "residuals say why, if there are any.",
+        _shape(observed, judged.p),
+        "Predictions of new observations are not calibrated. The findings about residuals may show "
+        "why.",
         evidence=table,
     )
 
@@ -83,18 +82,18 @@ def distance(pit: np.ndarray) -> np.ndarray:
     return np.asarray(-n - (weights * (np.log(u) + np.log1p(-u[::-1]))).mean(axis=0))
 
 
-def _shape(pit: np.ndarray) -> str:
-    """What is wrong with PITs, in words."""
+def _shape(pit: np.ndarray, p: float) -> str:
+    """What is wrong with the predictions, in a sentence or two."""
     ends, middle = np.mean(np.abs(pit - 0.5) > 0.45), np.mean(np.abs(pit - 0.5) < 0.25)
     if abs(middle - 0.5) >= abs(pit.mean() - 0.5):
-        word = "middle half" if middle > 0.5 else "outer quarters"
-        share = middle if middle > 0.5 else 1 - middle
+        word = "wide" if middle > 0.5 else "narrow"
         return (
-            f"{100 * share:.0f} % of the rows, not half, fall in the {word} of their distributions"
+            f"Predictive intervals are too {word}: 50 % intervals hold {100 * middle:.0f} % of the "
+            f"observations (p = {p:.2g})."
         )
-    side = "above" if pit.mean() > 0.5 else "below"
+    word, side = ("low", "above") if pit.mean() > 0.5 else ("high", "below")
     share = np.mean(pit > 0.5) if side == "above" else np.mean(pit < 0.5)
     return (
-        f"{100 * share:.0f} % of the rows fall {side} the middle of their distributions, and "
-        f"{100 * ends:.0f} %, not 10 %, in their outermost twentieths"
+        f"Predictions are too {word}: {100 * share:.0f} % of the observations lie {side} the "
+        f"predictive median (p = {p:.2g}). 90 % intervals hold {100 * (1 - ends):.0f} % of them."
     )

@@ -1,4 +1,4 @@
-"""Predictive checks: statistics of the response beside those that a model expects.
+"""Predictive checks: statistics of the response and of data simulated from the model.
 
 References
 ----------
@@ -22,6 +22,7 @@ from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError
 from hierpool.core.findings import Finding
 from hierpool.core.fitted import Posterior
+from hierpool.core.group_nouns import nouns
 
 REPLICATES = 1000
 _NUMBERS = 8_000_000  # of replicated rows, where that leaves enough replicates
@@ -44,11 +45,11 @@ def predictive_check(
             )
     if by == "level" and not fit.design.groupings:
         raise ArgumentError(
-            f"{fit.design.spec.formula} names no groups: pass group=... to the builder.",
+            f"{fit.design.spec.formula} has no groups. Pass group=... when you build the model.",
             "no-groups",
         )
     drawn = replicate(fit, levels == "new", SEED if seed is None else seed)
-    return beside(fit.design, drawn, by)
+    return compared(fit.design, drawn, by)
 
 
 def replicate(fit: Posterior, is_new: bool, seed: int) -> np.ndarray:
@@ -90,8 +91,8 @@ def _new_levels(
     return np.asarray(z * sd[:, None])
 
 
-def beside(design: Design, drawn: np.ndarray, by: str) -> pd.DataFrame:
-    """Statistics of the response beside those of drawn responses (n, m)."""
+def compared(design: Design, drawn: np.ndarray, by: str) -> pd.DataFrame:
+    """Statistics of the response and of simulated responses (n, m)."""
     from hierpool.draws.summary import summary
 
     statistics = Statistics(design)
@@ -109,7 +110,7 @@ def beside(design: Design, drawn: np.ndarray, by: str) -> pd.DataFrame:
 
 
 def judged(fit: Posterior, _: object) -> Iterator[Finding]:
-    """A statistic of the levels that replicated responses hardly ever show.
+    """A statistic of the data that simulated data hardly ever reproduce.
 
     The largest of all statistics, each in sds of its replicates, is judged by the same of the
     replicates. Since the same data made the posterior it is a cautious judgement.
@@ -130,14 +131,13 @@ def judged(fit: Posterior, _: object) -> Iterator[Finding]:
     factor, statistic = values.index.tolist()[k]
     low, high = np.quantile(simulated[k], [0.025, 0.975])
     observed = float(values.to_numpy()[k, 0])
-    of = "" if factor == "rows" else f" of {factor}"
+    of = "" if factor == "rows" else f" across {nouns(factor)}"
     yield Finding(
         "predictive-check",
         "warning",
-        f"The {statistic}{of} is {observed:.3g} in the data; responses drawn from the "
-        f"posterior, with new levels, have {low:.3g} to {high:.3g} (95 %; p = {p:.2g} for all "
-        "statistics together).",
-        "The model does not make data like these: do not use it for what depends on this feature. "
-        "fit.predictive_check() has all statistics.",
-        evidence=beside(design, drawn, "data"),
+        f"The {statistic}{of} is {observed:.3g} in the data, but {low:.3g} to {high:.3g} in data "
+        f"simulated from the model (p = {p:.2g}).",
+        "The model does not reproduce this. Avoid conclusions that depend on it. "
+        "fit.predictive_check() shows all statistics.",
+        evidence=compared(design, drawn, "data"),
     )

@@ -1,8 +1,8 @@
-"""Standard deviations and correlations on the edge, and those that the prior decides.
+"""Standard deviations and correlations on the boundary, and those that the prior determines.
 
-The optimum and the posterior are told together: where REML says zero, the posterior says how much of
-it lies near zero. Standard deviations are compared with the residual one in the units of the
-response: that of a slope is multiplied by the spread of its column.
+The optimum and the posterior are reported together: where the REML estimate is zero, the posterior
+shows how much of it lies near zero. Standard deviations are compared with the residual one in the
+units of the response: that of a slope is multiplied by the spread of its column.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from hierpool.core.coding import Coding
 from hierpool.core.design import Design
 from hierpool.core.findings import Finding
 from hierpool.core.fitted import Optimum, Posterior
+from hierpool.core.group_nouns import nouns
 from hierpool.core.results import pair_positions
 from hierpool.core.text import capital, joined, short
 
@@ -119,7 +120,7 @@ class Spread:
     @property
     def name(self) -> str:
         """Words for a sentence."""
-        return f"the sd of {self.term} between levels of {self.factor}"
+        return f"the sd of {self.term} between {nouns(self.factor)}"
 
 
 def spreads(fit: WithPriors) -> list[Spread]:
@@ -137,29 +138,29 @@ def spreads(fit: WithPriors) -> list[Spread]:
 
 
 def singular(blup: Optimum) -> Iterator[Finding]:
-    """An optimum on the boundary, without a posterior beside it."""
+    """An optimum on the boundary, without a posterior."""
     if blup.status.word == "singular":
         meaning = (
-            "BLUPs, standard errors and tests take that for certain. Look at the posterior, "
-            "model.fit(), or at a model without it."
+            "BLUPs, standard errors and tests ignore the uncertainty of this estimate. Use the "
+            "posterior, model.fit(), or a model without the term."
         )
         yield Finding("singular-reml", "warning", capital(blup.status.sentence), meaning)
 
 
 def unidentified(blup: Optimum) -> Iterator[Finding]:
-    """Variances that an optimum cannot tell apart, without a posterior beside it."""
+    """Variances that are not identified by the data, without a posterior."""
     if blup.status.word == "not identified":
         yield _unidentified(f"{capital(blup.status.sentence)}")
 
 
 def unidentified_rows(design: Design) -> Iterator[Finding]:
-    """Variances that these rows cannot tell apart, whatever the response."""
+    """Variances that this design cannot identify, whatever the response."""
     if text := not_told_apart(design):
         yield _unidentified(capital(text))
 
 
 def unidentified_posterior(fit: WithPriors, blup: Optimum | None) -> Iterator[Finding]:
-    """Variances that the rows cannot tell apart, and how much of their posterior is prior."""
+    """Variances that the data do not identify, and how much of their posterior is prior."""
     if blup is not None and blup.status.word == "not identified":
         text = blup.status.sentence
     else:
@@ -168,17 +169,15 @@ def unidentified_posterior(fit: WithPriors, blup: Optimum | None) -> Iterator[Fi
         return
     left = _left_of_priors(fit)
     shares = joined([f"{_percent(share)} for {name}" for name, share in left.items()])
-    prior = (
-        f" The posterior has this much of the prior's variance left: {shares}." if shares else ""
-    )
+    prior = f" The posterior keeps this share of the prior variance: {shares}." if shares else ""
     table = pd.DataFrame({"variance_left": left}).rename_axis("quantity")
     yield _unidentified(f"{capital(text)}{prior}", table)
 
 
 def _unidentified(text: str, evidence: pd.DataFrame | None = None) -> Finding:
     meaning = (
-        "How the variation is split, and with it BLUPs, shrinkage, the ICC and predictions of known "
-        "levels, comes from the prior or from where a search ended, not from the data."
+        "The data do not determine how the variation is split. BLUPs, shrinkage, the ICC and "
+        "predictions of known groups depend on the prior, or on where the optimizer stopped."
     )
     return Finding("not-identified", "warning", text, meaning, evidence=evidence)
 
@@ -202,32 +201,32 @@ def _on_normal_scale(prior: SdPrior, sd: np.ndarray) -> np.ndarray:
 
 
 def boundary(fit: WithPriors, blup: Optimum | None) -> Iterator[Finding]:
-    """An optimum on the boundary or a variance that may be zero: optimum and posterior together."""
+    """An optimum on the boundary, or a variance that may be zero."""
     every = spreads(fit)
     small = [s for s in every if s.share_small >= NOT_EXCLUDED]
-    share = [f"{_percent(s.share_small)} to {s.name}" for s in small]
+    share = [f"{_percent(s.share_small)} for {s.name}" for s in small]
     if blup is not None and blup.status.word == "singular":
         posterior = (
-            f"The posterior gives {joined(share)} being under a tenth of the residual sd."
+            "The posterior probability of an sd below a tenth of the residual sd is "
+            f"{joined(share)}."
             if small
-            else "The posterior gives next to nothing to an sd under a tenth of the residual one."
+            else "In the posterior, an sd below a tenth of the residual sd is very unlikely."
         )
         meaning = (
-            "BLUPs, their standard errors and REML tests take the boundary for certain, the "
-            "posterior does not: prefer it for levels and predictions, or compare with a model "
-            "without the term."
+            "BLUPs, their standard errors and REML tests ignore the uncertainty of this estimate. "
+            "Use the posterior for groups and predictions, or compare with a model without the term."
         )
         text = f"{capital(blup.status.sentence)} {posterior}"
         yield Finding("singular-reml", "warning", text, meaning, evidence=_table(fit, every, blup))
         return
     if small:
         text = (
-            f"The posterior gives {joined(share)} being under a tenth of the residual sd: levels may "
-            "be alike there."
+            "The posterior probability of an sd below a tenth of the residual sd is "
+            f"{joined(share)}. The groups may be alike in this respect."
         )
         meaning = (
-            "A model without the term may predict as well; hp.compare says whether it does. "
-            "Keeping it does little harm to the posterior."
+            "A model without the term may predict as well; check with hp.compare. Keeping the term "
+            "does little harm."
         )
         yield Finding(
             "variance-near-zero", "note", text, meaning, evidence=_table(fit, every, blup)
@@ -235,7 +234,7 @@ def boundary(fit: WithPriors, blup: Optimum | None) -> Iterator[Finding]:
 
 
 def correlations(fit: Posterior, _: object) -> Iterator[Finding]:
-    """A correlation that is next to one in most of the posterior."""
+    """A correlation that is close to one in most of the posterior."""
     for group in fit.design.groups:
         if not group.has_correlation:
             continue
@@ -245,19 +244,19 @@ def correlations(fit: Posterior, _: object) -> Iterator[Finding]:
             if (share := float((np.abs(values) > NEAR_ONE_CORRELATION).mean())) > 0.5:
                 sign = "1" if np.median(values) > 0 else "-1"
                 text = (
-                    f"The correlation of {group.terms[i]} and {group.terms[j]} between levels of "
-                    f"{group.factor} is next to {sign}: {_percent(share)} of the posterior lies "
-                    f"beyond {NEAR_ONE_CORRELATION:g}."
+                    f"The correlation of {group.terms[i]} and {group.terms[j]} between "
+                    f"{nouns(group.factor)} is close to {sign}: its size exceeds "
+                    f"{NEAR_ONE_CORRELATION:g} with probability {share:.2f}."
                 )
                 meaning = (
-                    "Levels differ along one line only: one of the two terms, or another zero of "
-                    f"{group.terms[j]}, may say the same with fewer parameters."
+                    "The two terms vary together. A model with one of them, or with "
+                    f"{group.terms[j]} centred elsewhere, may fit as well with fewer parameters."
                 )
                 yield Finding("correlation-near-one", "warning", text, meaning)
 
 
 def priors(fit: WithPriors, _: object) -> Iterator[Finding]:
-    """Standard deviations that the prior decides, or that the prior stands in the way of.
+    """Standard deviations that the prior determines, or whose prior conflicts with the data.
 
     On the scale on which its prior is standard normal, the posterior of an sd has half the prior's
     variance where prior and data say equally much (Schad, Betancourt, Vasishth 2021, Psychol.
@@ -270,14 +269,12 @@ def priors(fit: WithPriors, _: object) -> Iterator[Finding]:
         below = spread.prior.distribution.cdf(spread.sd)
         if (left := float(_on_normal_scale(spread.prior, spread.sd).var())) > MORE_THAN_DATA:
             text = (
-                f"{capital(spread.name)} has {_percent(left)} of its prior's variance left (on "
-                f"the scale where the prior is normal): the prior {spread.prior} says more of it "
-                "than the data."
+                f"The data say little about {spread.name}: the posterior keeps {_percent(left)} of "
+                f"the variance of the prior {spread.prior}."
             )
             meaning = (
-                "How far levels are pulled, and how wide predictions of new levels are, rests on "
-                "the prior: say so, or give a prior that you can defend. hp.sensitivity(fit) says "
-                "what else moves."
+                "Shrinkage and predictions of new groups depend on the prior. Report this, or choose "
+                "a prior that you can justify. hp.sensitivity(fit) shows what else depends on it."
             )
             yield Finding(
                 "prior-dominates", "warning", text, meaning, evidence=_scaled(fit, spread)
@@ -285,13 +282,13 @@ def priors(fit: WithPriors, _: object) -> Iterator[Finding]:
         beyond = 1 - float(np.median(below))
         if beyond < FAR_OUT:
             text = (
-                f"{capital(spread.name)} has its posterior median, {short(np.median(spread.sd))}, "
-                f"where its prior {spread.prior} puts {100 * beyond:.2g} %: prior and data "
-                "disagree."
+                f"The prior and the data disagree about {spread.name}: the posterior median is "
+                f"{short(np.median(spread.sd))}, and the prior {spread.prior} gives larger values a "
+                f"probability of {beyond:.2g}."
             )
             meaning = (
-                "The estimate is a compromise between the two: check the units of the prior, or "
-                "widen it."
+                "The estimate is a compromise between the two. Check the units of the prior, or use a "
+                "wider one."
             )
             yield Finding(
                 "prior-against-data", "warning", text, meaning, evidence=_scaled(fit, spread)

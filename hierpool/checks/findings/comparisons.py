@@ -1,4 +1,4 @@
-"""Whether fits can be compared, and what the comparison is worth."""
+"""Whether fits can be compared, and how uncertain the comparison is."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hierpool.checks.accuracy.loo import ScoredLOO
 from hierpool.core.errors import ComparisonError
 from hierpool.core.findings import Finding
 from hierpool.core.fitted import Posterior
+from hierpool.core.group_nouns import called, nouns
 from hierpool.core.text import sentence
 
 FEW_ROWS = 100  # below which the error of a difference of elpd is rough (Sivula et al. 2020)
@@ -20,7 +21,7 @@ LARGE_GAP = 0.5  # between posterior mean and BLUP, in posterior sds
 
 
 def scores(fits: Mapping[str, Posterior], said: Iterable[str]) -> Iterator[Finding]:
-    """What was said while the scores were made, and how rough their errors are.
+    """Warnings of the scores, and whether their standard errors are rough.
 
     References
     ----------
@@ -32,8 +33,8 @@ def scores(fits: Mapping[str, Posterior], said: Iterable[str]) -> Iterator[Findi
             yield Finding("comparison", "warning", sentence(text))
     n = next(iter(fits.values())).design.n
     if n < FEW_ROWS:
-        text = f"With {n} rows the standard errors of differences in elpd are rough."
-        meaning = "A difference has to be larger than its error says to count."
+        text = f"With {n} observations the standard errors of differences in elpd are rough."
+        meaning = "Rely on large differences only."
         yield Finding("few-rows", "note", text, meaning)
 
 
@@ -42,31 +43,30 @@ def not_comparable(fits: Mapping[str, Posterior]) -> Iterator[Finding]:
     try:
         check_comparable(fits)
     except ComparisonError as error:
-        meaning = "Neither elpd nor likelihoods of these fits can be set against each other."
+        meaning = "Neither elpd nor likelihoods of these fits can be compared."
         yield Finding("not-comparable", "problem", sentence(error.message), meaning)
 
 
 def posterior_and_blups(table: pd.DataFrame) -> Iterator[Finding]:
-    """The widest gap between posterior mean and BLUP, where it is wide: of ``hp.compare_blups``."""
+    """The largest difference between posterior mean and BLUP, if it is large."""
     gap = (table["difference"].abs() / table["posterior_sd"]).dropna()
     if len(gap) and gap.max() > LARGE_GAP:
         worst: Any = gap.idxmax()
         factor, level, term = worst
         text = (
             f"Posterior means and BLUPs differ by up to {gap.max():.2f} posterior sds "
-            f"({term} of {factor} {level})."
+            f"({term} of {called(factor, level)})."
         )
         meaning = (
-            "Estimates of levels depend on which of the two is used; hp.compare_blups(fit, reml) says "
-            "how much of it is due to the prior of the fixed effects, and how much to the standard "
-            "deviations."
+            "Estimates of groups depend on the method. hp.compare_blups(fit, reml) shows how much is "
+            "due to the prior of the fixed effects and how much to the standard deviations."
         )
         worst_first = table.loc[gap.sort_values(ascending=False).index[:10]]
         yield Finding("posterior-differs-from-blups", "note", text, meaning, evidence=worst_first)
 
 
 def cost_of_dropping(larger: ScoredLOO, smaller: ScoredLOO, name: str, factor: str) -> str:
-    """What predicting whole left-out levels loses with the smaller model, in a sentence.
+    """Loss in predicting left-out groups with the smaller model, in a sentence.
 
     Parameters
     ----------
@@ -75,13 +75,13 @@ def cost_of_dropping(larger: ScoredLOO, smaller: ScoredLOO, name: str, factor: s
     name
         Of the smaller model.
     factor
-        Whose levels were left out.
+        Whose groups were left out.
     """
     differences = np.asarray(larger.elpd_i) - np.asarray(smaller.elpd_i)
     lost = float(differences.sum())
     error = float(np.sqrt(len(differences)) * differences.std())  # as in the table of az.compare
     way = "lower" if lost > 0 else "higher"
     return (
-        f"Without it ({name}) the elpd of left-out levels of {factor} is {way} by {abs(lost):.1f}, "
-        f"standard error {error:.1f}."
+        f"Without it ({name}), the elpd of new {nouns(factor)} is {way} by {abs(lost):.1f} "
+        f"(standard error {error:.1f})."
     )

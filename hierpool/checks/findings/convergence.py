@@ -1,4 +1,4 @@
-"""Whether the draws, and the search for the optimum, ended well."""
+"""Whether the draws and the optimizer converged."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from hierpool.core.text import capital
 
 
 def draws(fit: Posterior, _: object) -> Iterator[Finding]:
-    """Draws that cannot be trusted, and an engine that was not the one asked for."""
+    """Draws that failed their checks, and a fall-back to another engine."""
     if not fit.status.is_trustworthy:
         yield Finding(
             "doubtful-draws",
             "problem",
-            f"The draws did not pass the checks: {fit.status.sentence}",
-            "None of its numbers should be used: fit with more draws, or with engine='nuts'.",
+            f"The draws failed the convergence checks: {fit.status.sentence}",
+            "Do not use this fit. Fit again with more draws, or with engine='nuts'.",
         )
     elif reason := fit.info.get("reason"):
-        yield Finding("engine-fallback", "note", f"It was sampled by NUTS: {reason}.")
+        yield Finding("engine-fallback", "note", f"The model was sampled with NUTS: {reason}.")
 
 
 def optimum(blup: Optimum) -> Iterator[Finding]:
-    """A search for the optimum that did not end well; one of many optima is told by ``variances``."""
+    """An optimizer that did not converge; many equal optima are a finding of ``boundary``."""
     if not blup.status.is_trustworthy and blup.status.word != "not identified":
         yield Finding(
             "doubtful-blups",
             "warning",
             capital(blup.status.sentence),
-            "Do not use these BLUPs and tests; scale or drop predictors, or trust the posterior.",
+            "Do not use these BLUPs and tests. Scale or drop predictors, or use the posterior.",
         )

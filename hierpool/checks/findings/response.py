@@ -1,4 +1,4 @@
-"""Whether a response is plainly not Gaussian: counts, two or few values, bounds."""
+"""Whether a response is clearly not Gaussian: counts, two or few values, bounds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PILE, LEAST = 0.05, 5  # share and number of rows on the bound of a response tha
 
 
 def not_gaussian(design: Design) -> Iterator[Finding]:
-    """A response whose values show that it is a count, a category, a proportion or cut off."""
+    """A response that looks like a count, a category, a proportion, or is censored."""
     y, name = design.y, design.spec.response
     values, counts = np.unique(y, return_counts=True)
     whole = bool((values == np.round(values)).all())
@@ -43,10 +43,9 @@ def _binary(name: str, values: np.ndarray) -> Finding:
     return Finding(
         "binary-response",
         "warning",
-        f"{name} has two values, {low} and {high}: it is not Gaussian.",
-        "Standard errors, predictions and leave-one-out scores are those of a straight line through "
-        "zeros and ones. A logistic model fits such data: lme4::glmer(family = binomial), brms or "
-        "Bambi with family bernoulli.",
+        f"{name} has only two values, {low} and {high}.",
+        "A Gaussian model does not suit a binary response. Use a logistic model: "
+        "lme4::glmer(family = binomial), or brms or Bambi with family bernoulli.",
     )
 
 
@@ -54,11 +53,11 @@ def _count(name: str, y: np.ndarray) -> Finding:
     return Finding(
         "count-response",
         "warning",
-        f"{name} looks like a count: whole numbers from {short(y.min())} to {short(y.max())}, mean "
-        f"{short(y.mean())}.",
-        "The variance of counts grows with their mean, and predictions can fall below zero here. "
-        "Use glmmTMB, brms or Bambi with a Poisson or negative binomial family, or model "
-        f"sqrt({name}) if it is far from zero.",
+        f"{name} looks like a count: whole numbers from {short(y.min())} to {short(y.max())} with "
+        f"mean {short(y.mean())}.",
+        "The variance of counts grows with their mean, and this model can predict negative counts. "
+        "Use glmmTMB, brms or Bambi with a Poisson or negative binomial family. If the counts are "
+        f"large, you can model sqrt({name}).",
     )
 
 
@@ -66,10 +65,10 @@ def _ordinal(name: str, values: np.ndarray) -> Finding:
     return Finding(
         "few-values",
         "note",
-        f"{name} has {len(values)} values, whole numbers from {short(values[0])} to "
+        f"{name} has only {len(values)} different values, whole numbers from {short(values[0])} to "
         f"{short(values[-1])}.",
-        "If they are ordered categories, differences between them need not be equal: the package "
-        "ordinal, or brms with family cumulative, does not assume it.",
+        "If they are ordered categories, the steps between them need not be equal. The R package "
+        "ordinal and brms (family cumulative) do not assume equal steps.",
     )
 
 
@@ -77,9 +76,9 @@ def _proportion(name: str, values: np.ndarray) -> Finding:
     return Finding(
         "bounded-response",
         "warning",
-        f"{name} lies between 0 and 1, from {short(values[0])} to {short(values[-1])}.",
-        "A line leaves the bounds, and the variance shrinks near them. Model its logit, or use "
-        "glmmTMB or brms with a beta family.",
+        f"{name} looks like a proportion: it runs from {short(values[0])} to {short(values[-1])}.",
+        "Predictions can leave the range from 0 to 1, and the variance is smaller near its ends. "
+        "Model the logit, or use glmmTMB or brms with a beta family.",
     )
 
 
@@ -95,7 +94,7 @@ def _cut_off(name: str, bound: float, rows: int, n: int) -> Finding:
     return Finding(
         "bounded-response",
         "warning",
-        f"{rows} of {n} values of {name} are {short(bound)}, its end: it seems to be cut off there.",
-        "Slopes and standard deviations come out too small where values are cut off. A censored "
-        "model, brms with cens(), takes them for what they are.",
+        f"{name} seems to be censored at {short(bound)}: {rows} of {n} values are equal to it.",
+        "Censoring makes slopes and standard deviations too small. Use a censored model, e.g. brms "
+        "with cens().",
     )

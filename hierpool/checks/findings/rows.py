@@ -1,4 +1,4 @@
-"""What can be said of rows, levels and columns before a model is fitted."""
+"""Findings about rows, groups and columns before a model is fitted."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import pandas as pd
 from hierpool.core.design import Design, GroupDesign, Grouping
 from hierpool.core.errors import listed
 from hierpool.core.findings import Finding
+from hierpool.core.group_nouns import called, counted, nouns
 from hierpool.core.text import short
 
-FEW_LEVELS = 5  # below which the prior of an sd speaks louder than the levels (Gelman 2006)
+FEW_LEVELS = 5  # below which the prior of an sd dominates (Gelman 2006)
 FAR_FROM_ZERO_RANGES = 1.0  # widths of a predictor's range that zero lies outside of it
 INFLATED = 10.0  # variance inflation from which predictors are entangled (Marquardt 1970)
 
 
 def few_levels(design: Design) -> Iterator[Finding]:
-    """Too few levels to tell how much they differ.
+    """Too few groups to estimate how much they differ.
 
     References
     ----------
@@ -27,18 +28,19 @@ def few_levels(design: Design) -> Iterator[Finding]:
     for factor, grouping in design.groupings.items():
         if grouping.n_levels < FEW_LEVELS:
             text = (
-                f"{factor} has {grouping.n_levels} levels: how much they differ rests largely on "
-                "the priors of the standard deviations."
+                f"There are only {counted(grouping.n_levels, factor)}, too few to estimate well how "
+                "much they differ."
             )
             meaning = (
-                "Shrinkage and predictions of new levels depend on those priors; hp.sensitivity(fit) "
-                f"says how much. With so few, {factor} as a fixed effect is an alternative."
+                "Shrinkage and predictions of new groups depend on the priors of the standard "
+                f"deviations; hp.sensitivity(fit) shows how much. Consider {factor} as a fixed "
+                "effect."
             )
             yield Finding("few-levels", "warning", text, meaning)
 
 
 def thin_levels(design: Design) -> Iterator[Finding]:
-    """Levels with fewer rows than coefficients that vary."""
+    """Groups with fewer rows than varying coefficients."""
     if not design.residual.has_sigma:
         return
     for group in design.groups:
@@ -46,19 +48,19 @@ def thin_levels(design: Design) -> Iterator[Finding]:
         thin = grouping.levels[grouping.n_rows < q]
         if len(thin) and (grouping.n_rows[grouping.n_rows < q] > 1).any():  # of one row: a notice
             text = (
-                f"{len(thin)} of {grouping.n_levels} levels of {group.factor} have fewer rows than "
-                f"the {q} coefficients that vary: {listed(thin)}."
+                f"{len(thin)} of {counted(grouping.n_levels, group.factor)} have fewer observations "
+                f"than the {q} varying coefficients: {listed(thin)}."
             )
             meaning = (
-                "Their own coefficients come mostly from the other levels; no pooling has only its "
-                "prior for some of them."
+                f"Their coefficients come mostly from the other {nouns(group.factor)}. No pooling "
+                "rests on the prior for some of them."
             )
             rows = pd.Series(grouping.n_rows, index=grouping.levels, name="rows")
             yield Finding("thin-levels", "note", text, meaning, evidence=rows.loc[thin].to_frame())
 
 
 def slopes_of_few_levels(design: Design) -> Iterator[Finding]:
-    """A slope that varies over levels, of a predictor that varies within few of them."""
+    """A varying slope of a predictor that varies within only a few groups."""
     for group in design.groups:
         if not group.is_pooled:
             continue
@@ -68,13 +70,13 @@ def slopes_of_few_levels(design: Design) -> Iterator[Finding]:
                 continue
             tell = group.grouping.levels[varies[:, k]]
             text = (
-                f"{term} varies within {len(tell)} of {group.grouping.n_levels} levels of "
-                f"{group.factor}: {listed(tell)}. How its slope differs between levels rests on "
-                "these."
+                f"{term} varies within only {len(tell)} of "
+                f"{counted(group.grouping.n_levels, group.factor)}: {listed(tell)}. Only these show "
+                "how its slope differs."
             )
             meaning = (
-                "The sd of that slope rests largely on its prior; a model with one slope for all "
-                f"levels ({_without(group, term)}) asks less of the data."
+                "The sd of this slope depends largely on its prior. Consider one common slope "
+                f"({_without(group, term)})."
             )
             yield Finding("slope-of-few-levels", "warning", text, meaning)
 
@@ -84,7 +86,7 @@ def _without(group: GroupDesign, term: str) -> str:
 
 
 def _varies_within(group: GroupDesign) -> np.ndarray:
-    """Shape (levels, q): whether a column has more than one value within the level."""
+    """Shape (groups, q): whether a column has more than one value within the group."""
     codes, J = group.grouping.codes, group.grouping.n_levels
     low, high = np.full((J, len(group.terms)), np.inf), np.full((J, len(group.terms)), -np.inf)
     np.minimum.at(low, codes, group.Z)
@@ -93,9 +95,9 @@ def _varies_within(group: GroupDesign) -> np.ndarray:
 
 
 def far_from_zero(design: Design) -> Iterator[Finding]:
-    """A predictor with a slope that varies, and zero far outside its range.
+    """A predictor with a varying slope and zero far outside its range.
 
-    REML, ML and the default priors are unmoved by where zero is, unless bars are uncorrelated.
+    REML, ML and the default priors do not depend on where zero is, except with ``||``.
     """
     for group in design.groups:
         if not group.is_pooled:
@@ -114,23 +116,22 @@ def far_from_zero(design: Design) -> Iterator[Finding]:
 
 
 def _far(term: str, factor: str, low: float, high: float, apart: bool) -> Finding:
-    text = f"{term} runs from {short(low)} to {short(high)}, far from zero."
+    text = f"{term} runs from {short(low)} to {short(high)}, so zero is far outside the data."
     if apart:
         meaning = (
-            f"Uncorrelated bars say that intercepts at {term} = 0 and slopes are unrelated, far from "
-            f"where the data are: another zero is another model. Centre {term}, or let them correlate."
+            f"`||` assumes that intercepts at {term} = 0 and slopes are uncorrelated. Centre {term}, "
+            "or estimate the correlation."
         )
         return Finding("far-from-zero", "warning", text, meaning)
     meaning = (
-        f"The sd of the intercept between levels of {factor} is that of their lines at {term} = 0, "
-        "and its correlation with the slope follows from that. Fit and predictions do not depend "
-        f"on it; centre {term} to read them."
+        f"The sd of the intercept and its correlation with the slope refer to {term} = 0. Centre "
+        f"{term} to interpret them; fit and predictions do not change."
     )
     return Finding("far-from-zero", "note", text, meaning)
 
 
 def collinear(design: Design) -> Iterator[Finding]:
-    """Population predictors that are nearly combinations of the others.
+    """Fixed effects that are nearly collinear.
 
     References
     ----------
@@ -145,13 +146,13 @@ def collinear(design: Design) -> Iterator[Finding]:
     if high.empty:
         return
     shared = _share_a_column([str(term) for term in high.index])
-    names = ", ".join(f"{t} ({v:.0f} times)" for t, v in high["inflation"].head(4).items())
-    text = f"Predictors are nearly collinear: the variances of {names} are inflated by the others."
+    names = ", ".join(f"{t} {v:.0f}" for t, v in high["inflation"].head(3).items())
+    text = f"Predictors are nearly collinear. Variance inflation factors: {names}."
     meaning = (
-        "That is how powers and interactions are; centre their predictors, and read them together."
+        "This is expected with interactions and powers. Centre the predictors to reduce it."
         if shared
-        else "Their separate coefficients are hardly told apart, and rest on their priors; their sum "
-        "and predictions near the data are fine. Keep one of them, or a combination."
+        else "Their separate coefficients are uncertain and depend on their priors. Predictions near "
+        "the data are fine. Keep one of the predictors, or combine them."
     )
     severity = "note" if shared else "warning"
     yield Finding("near-collinear", severity, text, meaning, evidence=table)  # type: ignore[arg-type]
@@ -173,20 +174,19 @@ def _share_a_column(terms: list[str]) -> bool:
 
 
 def imbalance(design: Design) -> Iterator[Finding]:
-    """Levels of which a few have nearly all rows."""
+    """A few groups with most of the rows."""
     for factor, grouping in design.groupings.items():
         effective = _effective_levels(grouping)
         if grouping.n_levels >= FEW_LEVELS and effective < FEW_LEVELS:
             largest = int(grouping.n_rows.argmax())
             share = grouping.n_rows[largest] / design.n
             text = (
-                f"Levels of {factor} are far from equal: {grouping.levels[largest]} has "
-                f"{grouping.n_rows[largest]} of {design.n} rows ({100 * share:.0f} %), and all "
-                f"{grouping.n_levels} weigh like {effective:.1f} equal ones."
+                f"A few {nouns(factor)} have most of the observations: "
+                f"{called(factor, grouping.levels[largest])} has {100 * share:.0f} %."
             )
             meaning = (
-                "Complete pooling, and scores of left-out rows, speak of the largest levels; for "
-                'what holds for a level see hp.compare(fits, by="group").'
+                f"Complete pooling and leave-one-out by row describe mostly the largest {nouns(factor)}. "
+                'To weight all equally, use hp.compare(fits, by="group").'
             )
             rows = pd.DataFrame({"rows": grouping.n_rows}, index=grouping.levels)
             ordered = rows.sort_values("rows", ascending=False)
@@ -194,6 +194,6 @@ def imbalance(design: Design) -> Iterator[Finding]:
 
 
 def _effective_levels(grouping: Grouping) -> float:
-    """Number of equal levels with the same chance that two rows share one (Simpson's index)."""
+    """Effective number of groups: the inverse of Simpson's index."""
     shares = grouping.n_rows / grouping.n_rows.sum()
     return float(1 / (shares**2).sum())

@@ -1,1 +1,1 @@
-"""What a fit says of each group: shrinkage, and posterior means beside BLUPs."""
+"""Shrinkage of groups, and posterior means compared with BLUPs."""

@@ -1,4 +1,4 @@
-"""Posterior means set against BLUPs, and why they differ."""
+"""Posterior means compared with BLUPs, and why they differ."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hierpool.draws.summary import monte_carlo_error
 
 
 def compare_blups(fit: IntegratedPosterior, reml: Optimum) -> pd.DataFrame:
-    """Posterior means of the levels' deviations beside their BLUPs.
+    """Compare posterior means of the random effects with BLUPs.
 
-    The difference splits exactly in two, with theta_hat the optimum of ``reml``:
+    The difference has two parts that add up exactly, with theta_hat the optimum of ``reml``:
     ``due_to_coefficient_prior`` = E[u | y, theta_hat, prior on beta] - BLUP, and
-    ``due_to_variances`` = E[u | y] - E[u | y, theta_hat, prior on beta]: the prior on the standard
-    deviations and correlations and their uncertainty together.
+    ``due_to_variances`` = E[u | y] - E[u | y, theta_hat, prior on beta], due to the prior and the
+    uncertainty of the standard deviations and correlations.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def compare_blups(fit: IntegratedPosterior, reml: Optimum) -> pd.DataFrame:
     _check_same(design, reml.design)
     if not design.groups or not design.groups[0].is_pooled:
         raise UnsupportedModelError(
-            f"{design.spec.formula} does not pool partially: it has no BLUPs. "
+            f"{design.spec.formula} does not pool partially, so it has no BLUPs. "
             "Fit varying_intercept(...) or varying_slope(...).",
             "no-random-effects",
         )
@@ -61,7 +61,7 @@ def compare_blups(fit: IntegratedPosterior, reml: Optimum) -> pd.DataFrame:
     for group in design.groups:
         name = f"u_{group.factor}"
         tables.append(
-            _beside(
+            _compared(
                 group,
                 fit.thinned_draws.shape,
                 means[name],
@@ -73,7 +73,7 @@ def compare_blups(fit: IntegratedPosterior, reml: Optimum) -> pd.DataFrame:
     return pd.concat(tables)
 
 
-def _beside(
+def _compared(
     group: GroupDesign,
     n_draws: tuple[int, ...],
     draws: np.ndarray,
@@ -104,7 +104,7 @@ def _beside(
 def _check_kinds(fit: object, reml: object) -> None:
     if not isinstance(fit, Posterior) or not isinstance(reml, Optimum):
         raise ArgumentError(
-            f"compare_blups(fit, reml) takes model.fit() and model.reml(), in this order; given: "
+            "compare_blups(fit, reml) takes model.fit() and model.reml(), in this order; given: "
             f"{type(fit).__name__}, {type(reml).__name__}.",
             "posterior-needed",
         )
@@ -114,13 +114,13 @@ def _check_same(one: Design, other: Design) -> None:
     if one.fingerprint != other.fingerprint:
         raise ComparisonError(
             f"the posterior has {one.n} rows of {one.spec.response}, the BLUPs {other.n} rows of "
-            f"{other.spec.response}, or their values differ: fit both from one model, "
+            f"{other.spec.response}, or their values differ. Fit both from one model, "
             "model.fit() and model.reml().",
             "different-rows",
         )
     if one.spec != other.spec:
         raise ComparisonError(
-            f"the posterior is of {one.spec.formula}, the BLUPs of {other.spec.formula}: "
-            "fit both from one model, model.fit() and model.reml().",
+            f"the posterior is of {one.spec.formula}, the BLUPs of {other.spec.formula}. "
+            "Fit both from one model, model.fit() and model.reml().",
             "different-models",
         )

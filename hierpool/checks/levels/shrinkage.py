@@ -1,4 +1,4 @@
-"""How far each level was pulled, and towards what."""
+"""Shrinkage of each group towards the population."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SOME_DRAWS = 200  # draws of theta from which pooling factors of several factors
 
 
 def shrinkage(fit: IntegratedPosterior | Optimum) -> pd.DataFrame:
-    """Own estimate, partially pooled estimate and pooling factor of each level and term.
+    """Shrinkage: own estimate, partially pooled estimate and pooling factor of each group and term.
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ def shrinkage(fit: IntegratedPosterior | Optimum) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Index (factor, level, term). ``n``: rows of the level. ``own_estimate``: least squares on the
-        level's own rows, less the terms that do not vary; NaN where the rows cannot tell it.
-        ``partial_pooling``: the fit's coefficient. ``population``: the fit's own beta, which it is
-        pulled towards (0 for a term without one). ``complete_pooling``: the one-line fit of the
-        same columns. ``pooling_factor``: Var(u | y, theta, beta) / Var(u), in [0, 1]: 0 keeps the
-        level's own estimate, 1 is complete pooling. Interval as ArviZ's rcParams say.
+        Index (factor, level, term). ``n``: number of rows. ``own_estimate``: least squares on the
+        group's own rows, with the terms that do not vary subtracted; NaN if not estimable.
+        ``partial_pooling``: the coefficient of the group in the fit. ``population``: the fixed
+        effect that it is shrunk towards (0 for a term without one). ``complete_pooling``: least
+        squares on all rows. ``pooling_factor``: Var(u | y, theta, beta) / Var(u), from 0 (no
+        shrinkage) to 1 (complete shrinkage), with an interval as set in ArviZ's rcParams.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Residuals of a level that resemble their neighbours in time."""
+"""Serial correlation of the residuals within groups."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 from hierpool.checks.residuals.null_residuals import WARN_BELOW_P, Replicates
 from hierpool.core.design import Design, Grouping
 from hierpool.core.findings import Finding
+from hierpool.core.group_nouns import noun
 
 _NAMES = re.compile(
     r"(?<![a-z])"  # wage and dosage are no times
@@ -22,7 +23,7 @@ _SHARED = 0.5  # values over rows below which levels were observed at common tim
 
 
 def over_time(replicates: Replicates) -> Iterator[Finding]:
-    """Residuals of neighbouring rows of a level that are alike, or alternate.
+    """Consecutive residuals of a group that are more alike than expected, or alternate.
 
     The statistic is the sum of products of neighbours: the score of an AR(1) correlation at zero.
     Residuals of short levels alternate by themselves, since a level's own line runs through them;
@@ -45,23 +46,23 @@ def over_time(replicates: Replicates) -> Iterator[Finding]:
         if judged.p >= WARN_BELOW_P:
             continue
         rho = float(np.clip(judged.excess[0] / judged.variance[0], -1, 1))
-        word = "resemble each other" if rho > 0 else "alternate"
+        word = "more" if rho > 0 else "less"
         yield Finding(
             "autocorrelation",
             "warning",
-            f"Residuals that follow each other in {name} within {factor} {word}: their correlation "
-            f"is about {rho:.2g}, after what lines fitted to {np.median(grouping.n_rows):g} rows a "
-            f"level do to residuals (p = {judged.p:.2g}).",
-            "The rows of a level say less than they seem to: standard errors are too small for "
-            f"what does not vary over levels, and the sd of slopes on {name} may be inflated. This "
-            "package has no serial correlation; nlme, glmmTMB and brms do.",
+            f"Consecutive residuals of a {noun(factor)}, ordered by {name}, are {word} alike than the "
+            f"model implies (p = {judged.p:.2g}). The lag-1 correlation is about {rho:.2g}, corrected "
+            "for the fitted lines.",
+            "Standard errors of coefficients that do not vary may be too small, and the sd of slopes "
+            f"on {name} too large. hierpool does not fit serial correlation; nlme, glmmTMB and brms "
+            "do.",
             evidence=_by_lag(replicates, grouping, name),
         )
         return
 
 
 def time_of(design: Design, grouping: Grouping) -> str | None:
-    """The predictor that orders the rows of a level: a time by its name, or common to the levels."""
+    """The predictor that orders the rows of a group: a time by its name, or common to the groups."""
     found = []
     for name in design.predictors:
         column = design.frame[name]
@@ -90,7 +91,7 @@ def neighbours(design: Design, grouping: Grouping, name: str) -> tuple[np.ndarra
 
 
 def _by_lag(replicates: Replicates, grouping: Grouping, name: str) -> pd.DataFrame:
-    """Correlation of residuals by the number of rows between them, beside what was to be expected."""
+    """Correlation of residuals by lag, with its expectation under the model."""
     design, e = replicates.maker.design, replicates.residuals
     time = design.frame[name].to_numpy(dtype=float)
     order = np.lexsort((time, grouping.codes))

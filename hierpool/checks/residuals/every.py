@@ -1,4 +1,4 @@
-"""Everything that the residuals of a fit say about it, from one set of simulations."""
+"""All residual checks of a fit, from one set of simulations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hierpool.core.threads import one_blas_thread
 MOST_LEVELS = 5_000  # coefficients of levels of several factors: more would take minutes
 MOST_ROWS = 20_000  # more simulations would take seconds
 LOOK_LIKE_IT = {"curvature", "coefficient-varies"}
-"""Codes of what leaves residuals of neighbours alike without any serial correlation."""
+"""Codes of problems that make consecutive residuals alike without serial correlation."""
 OF_MAKER = (
     outliers.outlying_rows,
     outliers.outlying_levels,
@@ -72,7 +72,7 @@ def _weighed(found: list[Finding]) -> Iterator[Finding]:
     codes = {f.code for f in found}
     for finding in found:
         if finding.code == "autocorrelation" and codes & LOOK_LIKE_IT:
-            reason = "A mean or slopes that are wrong leave residuals like this: mend those first."
+            reason = "A missing curve or varying slope often causes this; check that first."
             yield replace(finding, severity="note", meaning=reason)
         else:
             yield finding

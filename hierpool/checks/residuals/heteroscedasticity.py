@@ -1,4 +1,4 @@
-"""Residuals that vary more in some rows than in others."""
+"""Residual variance that is not constant."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from hierpool.checks.residuals.null_residuals import WARN_BELOW_P, Replicates, by_level_sums
 from hierpool.core.findings import Finding
+from hierpool.core.group_nouns import called, nouns
 from hierpool.core.labels import as_shown
 
 MOST_CATEGORIES = 20  # of a predictor whose categories are compared
@@ -51,23 +52,22 @@ def by_rows(replicates: Replicates) -> Iterator[Finding]:
     if isinstance(x, pd.Series):
         parts = parts.sort_values("residual_sd")
     first, last = parts.iloc[0], parts.iloc[-1]
-    where = [f"where it is {k}" for k in (parts.index[0], parts.index[-1])]
+    where = [f"for {k}" for k in (parts.index[0], parts.index[-1])]
     if not isinstance(x, pd.Series):
-        where = ["in the lowest third", "in the highest"]
+        where = ["in its lowest third", "in its highest third"]
     yield Finding(
         "unequal-variance",
         "warning",
-        f"The residual sd is not the same everywhere: it goes with {name}, from "
-        f"{first['residual_sd']:.3g} {where[0]} to {last['residual_sd']:.3g} {where[1]} "
-        f"(p = {judged.p:.2g}).",
-        "Standard errors and intervals are too wide for some rows and too narrow for others. Try "
-        "another scale of the response, e.g. its log, or weights.",
+        f"The residual sd depends on {name} (p = {judged.p:.2g}): {first['residual_sd']:.3g} "
+        f"{where[0]}, {last['residual_sd']:.3g} {where[1]}.",
+        "Intervals are too wide for some observations and too narrow for others. Try another scale "
+        "of the response, e.g. its log, or weights.",
         evidence=parts,
     )
 
 
 def by_levels(replicates: Replicates) -> Iterator[Finding]:
-    """Residual variance that differs between levels.
+    """Residual variance that differs between groups.
 
     The statistic is Levene's F of absolute standardised residuals over the levels.
 
@@ -82,11 +82,11 @@ def by_levels(replicates: Replicates) -> Iterator[Finding]:
         present = np.zeros((replicates.maker.n, 1))
         present[kept] = 1.0
         counts = by_level_sums(present, present, grouping)[:, 0, 0]
-        told = counts >= 2
-        if told.sum() < 2:
+        known = counts >= 2
+        if known.sum() < 2:
             continue
-        means = by_level_sums(present, whole, grouping)[told, 0] / counts[told, None]
-        between = counts[told] @ (means - size.mean(axis=0)) ** 2
+        means = by_level_sums(present, whole, grouping)[known, 0] / counts[known, None]
+        between = counts[known] @ (means - size.mean(axis=0)) ** 2
         judged = replicates.judge((between / size.var(axis=0))[:, None], one_sided=True)
         if judged.p >= WARN_BELOW_P:
             continue
@@ -98,15 +98,15 @@ def by_levels(replicates: Replicates) -> Iterator[Finding]:
             {"n": grouping.n_rows, "residual_sd": sd},
             index=pd.Index(grouping.levels, name=grouping.factor),
         )
-        table = table[told].sort_values("residual_sd", ascending=False)
+        table = table[known].sort_values("residual_sd", ascending=False)
         top = table["residual_sd"]
         yield Finding(
             "unequal-variance-of-levels",
             "warning",
-            f"Levels of {grouping.factor} differ in their residual sd beyond chance: from "
-            f"{top.iloc[-1]:.3g} in {top.index[-1]} to {top.iloc[0]:.3g} in {top.index[0]}, with one "
-            f"sd of {replicates.maker.sigma:.3g} for all (p = {judged.p:.2g}).",
-            "Levels with noisy rows are pulled too little, and the others too much.",
+            f"The residual sd differs between {nouns(grouping.factor)} (p = {judged.p:.2g}): from "
+            f"{top.iloc[-1]:.3g} for {called(grouping.factor, top.index[-1])} to {top.iloc[0]:.3g} for "
+            f"{called(grouping.factor, top.index[0])}.",
+            f"Noisy {nouns(grouping.factor)} are shrunk too little, and the others too much.",
             evidence=pd.concat([table[:_SHOWN], table[_SHOWN:].tail(_SHOWN)]),
         )
 

@@ -1,4 +1,4 @@
-"""What a fit would be without each of its levels: case deletion, read off the cross-products.
+"""Influence of each group on the fixed effects: case deletion from the cross-products.
 
 The standard deviations and correlations stay at the optimum, so nothing is fitted again. With
 S = X'V^-1 X, and S_j, s_j what the rows of level j add to S and to X'V^-1 y,
@@ -36,6 +36,7 @@ from hierpool.core.design import Grouping
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.findings import Finding
 from hierpool.core.fitted import Optimum, Posterior, check_fit
+from hierpool.core.group_nouns import and_more, called, nouns
 
 LARGE_SHIFT = 1.0  # standard errors (Belsley, Kuh, Welsch 1980, section 2.1, absolute cutoff)
 SURPRISING_SHIFT_PROBABILITY = (
@@ -64,11 +65,11 @@ class _Deleted:
 
 
 def influence(fit: IntegratedPosterior | Optimum, by: str = "group") -> pd.DataFrame:
-    """How far the fixed effects move when a level is left out, for every level.
+    """Influence of each group: how much the fixed effects change without it.
 
-    Of REML and ML fits the standard deviations are held where they are: the numbers say what the
-    rows of a level do to the coefficients, not what they do to the variances. Of a posterior,
-    draws of theta are weighted for the level left out, and both are told. Neither costs a fit.
+    For REML and ML fits the variance parameters are kept at their estimates, so the influence is
+    that on the coefficients only. For a posterior, the draws of theta are reweighted and the
+    influence on the standard deviations is given too. No model is fitted again.
 
     Parameters
     ----------
@@ -76,30 +77,29 @@ def influence(fit: IntegratedPosterior | Optimum, by: str = "group") -> pd.DataF
         A ``LikelihoodFit``: ``model.reml()`` or ``model.ml()``, partially or completely pooled; or a
         ``PosteriorFit`` with one factor.
     by
-        Name of the factor; ``"group"`` where there is one.
+        Name of the factor; ``"group"`` if there is only one.
 
     Returns
     -------
     DataFrame
-        Index (factor, level). ``n``: its rows. ``shift[<term>]``: coefficient less what it is
-        without the level, in standard errors of the fit (DFBETAS); NaN where the other levels
-        cannot tell it. ``cook``: Cook's distance, the shift of all coefficients together in the
-        metric of the fit, over their number. ``mdffits``: the same in the metric of the fit without
-        the level. ``largest``: largest shift in absolute value. ``p``: probability of a shift as
-        unusual as the most unusual of the level's, given its design, in a model that holds; times
-        the number of levels and terms, and at most 1.
+        Index (factor, level). ``n``: number of rows. ``shift[<term>]``: coefficient minus the
+        coefficient without the group, in standard errors of the fit (DFBETAS); NaN if it is not
+        estimable without the group. ``cook``: Cook's distance. ``mdffits``: the same in the metric
+        of the fit without the group. ``largest``: largest absolute shift. ``p``: probability of a
+        shift as unusual as the group's most unusual one, given its design, if the model holds;
+        corrected for the number of groups and terms.
 
-        Of a posterior: ``n``; ``pareto_k``, above 0.7 the row is rough; and for each fixed effect,
-        standard deviation and sigma ``mean[...]``, ``without[...]`` and ``shift[...]``, their
+        For a posterior: ``n``; ``pareto_k`` (above 0.7 the row is approximate); and for each fixed
+        effect, standard deviation and sigma ``mean[...]``, ``without[...]`` and ``shift[...]``, their
         difference in posterior sds.
 
     Raises
     ------
     ArgumentError
-        Not a fit, or a factor that is not there.
+        Not a fit, or an unknown factor.
     UnsupportedModelError
-        No pooling, whose levels share nothing that one could move; a fit without coefficients; a
-        posterior of several factors.
+        No pooling, which has no common coefficients; a fit without fixed effects; a posterior with
+        several factors.
 
     References
     ----------
@@ -120,8 +120,8 @@ def influence(fit: IntegratedPosterior | Optimum, by: str = "group") -> pd.DataF
     check_fit(fit, "influence")
     if fit.design.spec.pooling == "none" or not fit.design.terms:
         raise UnsupportedModelError(
-            f"{fit.design.spec.formula}: there are no common coefficients that a level could move. "
-            "Ask this of partial pooling, hp.varying_slope(...).reml().",
+            f"{fit.design.spec.formula} has no common coefficients that a group could influence. "
+            "Use a partially pooled model, e.g. hp.varying_slope(...).reml().",
             "no-common-coefficients",
         )
     grouping = grouping_for(fit.design, by)
@@ -232,7 +232,7 @@ def _deleted(maker: ResidualMaker, S: np.ndarray, own: np.ndarray, score: np.nda
 
 
 def influential_levels(maker: ResidualMaker) -> Iterator[Finding]:
-    """Levels without which a coefficient would be another, by more than their design explains."""
+    """Groups that change a coefficient by more than their design explains."""
     if not maker.design.terms:
         return
     for grouping in maker.design.groupings.values():
@@ -243,31 +243,30 @@ def influential_levels(maker: ResidualMaker) -> Iterator[Finding]:
             yield Finding(
                 "influential-level",
                 "warning",
-                f"{_said(maker, surprising)} By its design alone a shift like this is rare "
+                f"{_said(maker, surprising)} Such a change is unlikely for its design "
                 f"(p = {surprising['p'].min():.2g}).",
-                "Look at its rows, and report the coefficient with and without it.",
+                "Check its data, and report the coefficient with and without it.",
                 evidence=surprising,
             )
         elif len(moving):
             yield Finding(
                 "influential-design",
                 "note",
-                f"{_said(maker, moving)} Its rows are no surprise: few levels, or few like it, "
-                "carry that coefficient.",
+                f"{_said(maker, moving)} Its data are not unusual, but few {nouns(grouping.factor)} "
+                "determine this coefficient.",
                 evidence=moving,
             )
 
 
 def _said(maker: ResidualMaker, moving: pd.DataFrame) -> str:
-    """One sentence about the level that moves most, with the number of the others."""
+    """The most influential group, and the number of others."""
     factor, level = moving.index[0]
     terms = maker.design.terms
     shifts = moving[[f"shift[{t}]" for t in terms]].iloc[0].to_numpy()
     k = int(np.nanargmax(np.abs(shifts)))
     beta = maker.coordinates.beta_to_user(_beta(maker))[k]
     without = beta - shifts[k] * np.sqrt(_beta_variance(maker)[k])
-    others = f", and {len(moving) - 1} more do the like" if len(moving) > 1 else ""
     return (
-        f"Without {factor} {level} the coefficient of {terms[k]} would be {without:.3g} instead of "
-        f"{beta:.3g}, {abs(shifts[k]):.1f} standard errors away (standard deviations held){others}."
+        f"Without {called(factor, level)}, the coefficient of {terms[k]} changes from {beta:.3g} to "
+        f"{without:.3g} ({abs(shifts[k]):.1f} standard errors).{and_more(len(moving) - 1, factor)}"
     )

@@ -1,4 +1,4 @@
-"""What the mean of the response leaves out: curvature, level means, coefficients that vary."""
+"""Terms missing from the mean: curvature, group means, coefficients that vary."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from hierpool.checks.residuals.null_residuals import WARN_BELOW_P, Replicates, b
 from hierpool.checks.residuals.residual_maker import ResidualMaker
 from hierpool.core.design import Design, Grouping
 from hierpool.core.findings import Finding
+from hierpool.core.group_nouns import noun, nouns
 
 _NEW = 1e-6  # part of a column that the model's columns leave, below which it says nothing new
 
 
 def curvature(maker: ResidualMaker) -> Iterator[Finding]:
-    """A predictor whose square would explain something.
+    """A predictor with a curved effect.
 
     The score test of one more fixed effect: c'e over the root of its variance c'K c, by Student's
     t, times the number of predictors that are tried.
@@ -39,10 +40,9 @@ def curvature(maker: ResidualMaker) -> Iterator[Finding]:
         yield Finding(
             "curvature",
             "warning",
-            f"The response is not linear in {found.name}: its square would get a coefficient of "
-            f"{found.coefficient / scale**2:.3g} ({found.t:+.1f} standard errors, p = "
-            f"{found.p:.2g}), a bow of about {abs(bow):.3g} over its range.",
-            f"Lines are the wrong shape, and predictions off at the ends. Add "
+            f"{maker.design.spec.response} is not linear in {found.name} (p = {found.p:.2g}). Over its "
+            f"range the curve departs from a line by about {abs(bow):.3g}.",
+            f"Straight lines fit badly, and predictions are off at the ends. Add "
             f"I({found.name} ** 2) or bs({found.name}, df=4).",
             evidence=found.table,
         )
@@ -50,7 +50,7 @@ def curvature(maker: ResidualMaker) -> Iterator[Finding]:
 
 
 def level_means(maker: ResidualMaker) -> Iterator[Finding]:
-    """A predictor whose mean over a level would explain something beside its values.
+    """A predictor whose group means have an effect of their own.
 
     The slope between levels is then not that within them (a contextual effect), and the model's is
     a mixture of both. The same score test, for the level means.
@@ -69,18 +69,17 @@ def level_means(maker: ResidualMaker) -> Iterator[Finding]:
             yield Finding(
                 "contextual-effect",
                 "warning",
-                f"Between levels of {factor} the slope on {found.name} differs from that within "
-                f"them by {found.coefficient:.3g} ({found.t:+.1f} standard errors, p = "
-                f"{found.p:.2g}).",
-                f"The model's coefficient of {found.name} mixes the two. Add the mean of "
-                f"{found.name} by {factor} as a predictor.",
+                f"The slope on {found.name} between {nouns(factor)} differs from that within "
+                f"{nouns(factor)} by {found.coefficient:.3g} (p = {found.p:.2g}).",
+                f"The coefficient of {found.name} mixes the two. Add the mean of {found.name} by "
+                f"{factor} as a predictor.",
                 evidence=found.table,
             )
             return
 
 
 def coefficients_that_vary(replicates: Replicates) -> Iterator[Finding]:
-    """A coefficient that the model takes for common and that varies over levels.
+    """A common coefficient that varies between groups.
 
     The statistic is the sum over levels of squared (z_j'e_j): the score of a variance at zero.
 
@@ -117,18 +116,19 @@ def coefficients_that_vary(replicates: Replicates) -> Iterator[Finding]:
     yield Finding(
         "coefficient-varies",
         "warning",
-        f"The coefficient of {term} is taken to be the same for all levels of {factor}, and "
-        f"differs between them, with an sd of about {sd[judged.which]:.2g} (p = {judged.p:.2g}).",
-        f"Its standard error is too small as it is. Let it vary: ({term} | {factor})."
+        f"The coefficient of {term} is the same for all {nouns(factor)} in the model, but differs "
+        f"between them (sd about {sd[judged.which]:.2g}, p = {judged.p:.2g}).",
+        f"Its standard error is too small. Let it vary: ({term} | {factor})."
         if term != "Intercept"
-        else f"Rows of a level are alike, and count as if they were not: (1 | {factor}).",
+        else f"Observations of the same {noun(factor)} are alike. Add a varying intercept: "
+        f"(1 | {factor}).",
         evidence=table,
     )
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One column that would explain something.
+    """One column that would improve the fit.
 
     Attributes
     ----------

@@ -43,14 +43,14 @@ def shape(replicates: Replicates) -> Iterator[Finding]:
         },
         index=pd.Index(_TAILS, name="percent"),
     )
-    advice = "Try another scale of the response, e.g. its log, and look at the rows in the tail."
+    advice = "Try another scale of the response, e.g. its log, and check the extreme rows."
     has_tails = replicates.judge(kurtosis[:, None]).p < WARN_BELOW_P
     if not has_tails or replicates.judge(lopsided[:, None]).p < WARN_BELOW_P:
         yield Finding(
             "skewed-residuals",
             "warning",
             f"Residuals are skewed ({said}).",
-            f"Intervals for new rows are too short on one side. {advice}",
+            f"Prediction intervals are too short on one side. {advice}",
             evidence=table,
         )
     elif judged.z[1] > 0:
@@ -58,7 +58,7 @@ def shape(replicates: Replicates) -> Iterator[Finding]:
             "heavy-tails",
             "warning",
             f"Residuals have heavier tails than a normal distribution ({said}).",
-            "A few rows have much weight, and intervals for new rows are too narrow in the tails. "
+            f"A few rows have a large influence, and extreme values are more common than predicted. "
             f"{advice}",
             evidence=table,
         )
@@ -67,6 +67,6 @@ def shape(replicates: Replicates) -> Iterator[Finding]:
             "light-tails",
             "note",
             f"Residuals have lighter tails than a normal distribution ({said}).",
-            "A response with bounds has such residuals; predictions may leave its range.",
+            "This is typical of a bounded response; predictions may leave its range.",
             evidence=table,
         )

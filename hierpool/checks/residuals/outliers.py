@@ -1,4 +1,4 @@
-"""Rows and levels that are far from what all the others lead to expect."""
+"""Outlying rows and groups."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hierpool.algebra.moments import Moments, Rows, by_level
 from hierpool.checks.residuals.null_residuals import LEAST_LEFT, WARN_BELOW_P
 from hierpool.checks.residuals.residual_maker import ResidualMaker
 from hierpool.core.findings import Finding
+from hierpool.core.group_nouns import called, nouns
 
 _SCALES = np.append(np.geomspace(0.03, 1.5, 30), 1.0)  # of standard deviations, without a level
 _SHOWN = 10  # rows or levels in the evidence
@@ -32,17 +33,17 @@ def rows(maker: ResidualMaker) -> pd.DataFrame:
     Cook, Weisberg (1982), Residuals and Influence in Regression, section 2.2.
     """
     K, e, design = maker.diagonal, maker.observed, maker.design
-    told = LEAST_LEFT < K
-    squared = np.where(told, e**2 / np.where(told, K, 1.0), 0.0)
+    known = LEAST_LEFT < K
+    squared = np.where(known, e**2 / np.where(known, K, 1.0), 0.0)
     p, t, sigma2 = _student(maker, np.sign(e) * np.sqrt(squared))
     scale = np.broadcast_to(maker.rows.sd, (maker.n,))
-    left = np.where(told, e / np.where(told, K, 1.0), np.nan)
+    left = np.where(known, e / np.where(known, K, 1.0), np.nan)
     columns = {
         "observed": design.y,
         "predicted": design.y - scale * left,
-        "sd": scale * np.sqrt(sigma2 / np.where(told, K, np.nan)),
-        "t": np.where(told, t, np.nan),
-        "p": np.where(told, np.minimum(1.0, p * told.sum()), np.nan),
+        "sd": scale * np.sqrt(sigma2 / np.where(known, K, np.nan)),
+        "t": np.where(known, t, np.nan),
+        "p": np.where(known, np.minimum(1.0, p * known.sum()), np.nan),
     }
     table = pd.DataFrame(columns, index=design.rows)
     for factor, grouping in reversed(list(design.groupings.items())):
@@ -80,10 +81,10 @@ def levels(maker: ResidualMaker) -> pd.DataFrame:
         r = by_level(Z, maker.observed[:, None], grouping.codes, grouping.n_levels)[..., 0]
         values, vectors = np.linalg.eigh(maker.of_levels(Z, grouping))
         plain = np.einsum("jaa->j", by_level(Z, Z, grouping.codes, grouping.n_levels))
-        told = values > _RANK * np.maximum(plain, np.finfo(float).tiny)[:, None]
+        known = values > _RANK * np.maximum(plain, np.finfo(float).tiny)[:, None]
         along = np.einsum("jab,ja->jb", vectors, r) ** 2
-        squares = np.where(told, along / np.where(told, values, 1.0), 0.0).sum(axis=1)
-        df = told.sum(axis=1)
+        squares = np.where(known, along / np.where(known, values, 1.0), 0.0).sum(axis=1)
+        df = known.sum(axis=1)
         F, p = _fisher(maker, squares, df)
         index = pd.MultiIndex.from_product(
             [[group.factor], grouping.levels], names=["factor", "level"]
@@ -107,28 +108,33 @@ def _fisher(
 
 
 def outlying_rows(maker: ResidualMaker) -> Iterator[Finding]:
-    """Rows that all others do not lead to expect."""
+    """Rows far from their prediction by all others."""
     table = rows(maker).sort_values("p")
     found = table[table["p"] < WARN_BELOW_P]
     if not len(found):
         return
     first = found.iloc[0]  # a row is of one type: its labels would be floats
-    of = " of " + ", ".join(f"{f} {found[f].iloc[0]}" for f in maker.design.groupings)
-    others = f" {len(found) - 1} more rows are like it." if len(found) > 1 else ""
+    of = " of " + ", ".join(called(f, found[f].iloc[0]) for f in maker.design.groupings)
     yield Finding(
         "outlying-row",
         "warning",
-        f"Row {found.index[0]}{of if maker.design.groupings else ''} has {first['observed']:.4g} "
-        f"where all other rows predict {first['predicted']:.4g} with an sd of {first['sd']:.2g} "
-        f"(p = {first['p']:.2g} among {len(table)} rows).{others}",
-        "Look at how it was recorded. One such row inflates the residual sd, and bends the line of "
-        "its level.",
+        f"Row {found.index[0]}{of if maker.design.groupings else ''} is an outlier "
+        f"(p = {first['p']:.2g}){_so_are(len(found) - 1)}. Its {maker.design.spec.response} is "
+        f"{first['observed']:.4g}, where the other rows predict {first['predicted']:.4g} (sd "
+        f"{first['sd']:.2g}).",
+        "Check how it was recorded. Outliers inflate the residual sd and distort the estimates of "
+        "their group.",
         evidence=table.head(_SHOWN),
     )
 
 
+def _so_are(n: int) -> str:
+    """A clause about more of the same; empty where there are none."""
+    return f", and so {'is' if n == 1 else 'are'} {n} more" if n else ""
+
+
 def outlying_levels(maker: ResidualMaker) -> Iterator[Finding]:
-    """Levels that the distribution of the levels does not lead to expect."""
+    """Groups that do not fit the distribution of the groups."""
     table = levels(maker)
     if not len(table):
         return
@@ -138,14 +144,12 @@ def outlying_levels(maker: ResidualMaker) -> Iterator[Finding]:
     if not len(found):
         return
     factor, level = found.index[0]
-    others = f" {len(found) - 1} more are like it." if len(found) > 1 else ""
     yield Finding(
         "outlying-level",
         "warning",
-        f"{factor} {level} is no likely member of the levels: its coefficients are further from "
-        f"the others than their normal distribution explains (F = {found['F'].iloc[0]:.3g}, p = "
-        f"{found['p'].iloc[0]:.2g} among {table.loc[[factor]].shape[0]} levels).{others}",
-        "It is pulled towards levels that it does not resemble, and inflates their standard "
+        f"{called(factor, level, begins=True)} is an outlier among the {nouns(factor)} "
+        f"(F = {found['F'].iloc[0]:.3g}, p = {found['p'].iloc[0]:.2g}){_so_are(len(found) - 1)}.",
+        f"It is shrunk towards {nouns(factor)} that it does not resemble, and inflates their standard "
         "deviation. Fit without it and compare.",
         evidence=table.sort_values("p").head(_SHOWN),
     )
@@ -155,7 +159,7 @@ def _unmasked(maker: ResidualMaker, table: pd.DataFrame) -> pd.DataFrame:
     """The table with the furthest level judged by standard deviations of the others alone.
 
     Among few levels one that is far away makes their standard deviations so large that it cannot
-    be told any more. These rest on the other levels only: F has levels less coefficients less one
+    be known any more. These rest on the other levels only: F has levels less coefficients less one
     denominator df, which is right for balanced intercepts, and cautious otherwise.
     """
     p, F_of = table["p"].to_numpy(copy=True), table["F"].to_numpy(copy=True)

@@ -75,7 +75,7 @@ def test_whole_levels_are_held_out_together(fitted):
     codes = fitted["dyestuff"].model.design.groups[0].grouping.codes
     assert all(len(set(score.folds[codes == j])) == 1 for j in range(6))
     assert sorted(np.bincount(score.folds)) == [10, 10, 10]
-    assert "all rows of a new level of Batch" in str(score)
+    assert "all observations of a new batch" in str(score)
 
 
 def test_arviz_compares_models_on_the_same_folds(fitted):

@@ -52,7 +52,7 @@ def test_documented_scores_are_met(fitted):
 def test_arviz_reads_the_same_score_from_the_stored_densities(fitted, name):
     fit = fitted[name].posterior
     r_eff = relative_efficiency(fit)
-    assert str(fit.loo(exact=False)).startswith("a new row of a known level\n")
+    assert str(fit.loo(exact=False)).startswith("a new observation of a known group\n")
     ours, theirs = fit.loo(exact=False), az.loo(fit.datatree, pointwise=True, reff=r_eff)
     np.testing.assert_allclose(ours.elpd_i, theirs.elpd_i, atol=1e-8)
     np.testing.assert_allclose(ours.pareto_k, theirs.pareto_k, atol=1e-8)
@@ -82,8 +82,8 @@ def test_points_that_sampling_cannot_score_are_scored_exactly(fitted):
     same = ~bad.to_numpy()
     np.testing.assert_array_equal(exact.elpd_i[same], sampled.elpd_i[same])
     assert (exact.elpd_i[~same] != sampled.elpd_i[~same]).all()
-    assert str(exact).startswith("all rows of a new level of Subject\n")
-    assert f"{exact.n_refitted} of 27 scored exactly" in str(exact)
+    assert str(exact).startswith("all observations of a new subject\n")
+    assert f"{exact.n_refitted} of 27 scores computed exactly" in str(exact)
 
 
 def test_levels_carry_their_labels(fitted):
@@ -119,7 +119,7 @@ def test_unknown_choices_are_answered_with_the_known_ones(fitted):
     with pytest.raises(ArgumentError, match="choose 'integrated', or 'conditional' by row"):
         fit.loo(by="group", form="conditional")
     nameless = hp.Model("Yield ~ 1", hp.datasets.load("Dyestuff")).fit(draws=100, seed=1, chains=2)
-    with pytest.raises(ArgumentError, match=r"names no groups to leave out.*\[no-groups\]"):
+    with pytest.raises(ArgumentError, match=r"has no groups to leave out.*\[no-groups\]"):
         nameless.loo(by="group")
 
 

@@ -28,7 +28,7 @@ def test_statistics_are_what_pandas_and_numpy_make_of_the_rows(fitted):
         "lowest mean": means.min(),
         "sd of slopes on Days": slopes.std(),
         "highest slope on Days": slopes.max(),
-        "sd within levels": np.sqrt(each.Reaction.var().mean()),
+        "sd within groups": np.sqrt(each.Reaction.var().mean()),
     }
     for name, value in wanted.items():
         assert found["Subject", name] == pytest.approx(value)
@@ -39,7 +39,7 @@ def test_statistics_are_what_pandas_and_numpy_make_of_the_rows(fitted):
     ).to_numpy()
     left = lines.reshape(18, 10)
     r = (left[:, 1:] * left[:, :-1]).mean() / (left**2).mean()
-    assert found["Subject", "correlation of neighbours in Days"] == pytest.approx(r)
+    assert found["Subject", "lag-1 correlation over Days"] == pytest.approx(r)
     by_level = Statistics(design).by_level(design.y[:, None])[0]
     assert by_level.xs("mean", level="statistic").to_numpy() == pytest.approx(means.to_numpy())
     slopes_found = by_level.xs("slope on Days", level="statistic").to_numpy()
@@ -184,7 +184,7 @@ def test_heavy_tails_leave_pits_that_are_not_uniform():
     rng = np.random.default_rng(2)
     fit, blup = fit_both(over_time(rng, 30, noise=lambda rng, g, _: rng.standard_t(2, size=len(g))))
     (finding,) = loo_pit.judged(fit, blup)
-    assert "middle half" in finding.text
+    assert "50 % intervals hold" in finding.text
     assert finding.evidence["rows"].sum() == 240
 
 
@@ -194,7 +194,7 @@ def test_levels_in_two_lumps_are_covered_too_often_or_too_rarely():
     data["y"] += 60 * (data.g.str[1:].astype(int) % 16 == 0)
     (finding,) = level_coverage.judged(*fit_both(data))
     assert finding.code == "level-coverage"
-    assert "too wide" in finding.meaning
+    assert "too wide" in finding.text
 
 
 def test_a_spread_of_slopes_that_a_model_does_not_make_is_found():
