@@ -115,7 +115,9 @@ class Model:
         """The model of rows and columns that are made already, by default with default priors."""
         model = object.__new__(cls)
         object.__setattr__(model, "design", design)
-        object.__setattr__(model, "priors", default_priors(design) if priors is None else priors)
+        object.__setattr__(
+            model, "priors", default_priors(design.schema) if priors is None else priors
+        )
         return model
 
     def with_priors(self, priors: Mapping[str, Any]) -> Model:
@@ -298,7 +300,7 @@ class Model:
 
 def _chosen_priors(design: Design, priors: Mapping[str, Any] | None) -> ModelPriors:
     """The user's priors, and defaults for all others."""
-    chosen = default_priors(design)
+    chosen = default_priors(design.schema)
     return chosen if priors is None else with_user_priors(chosen, design, priors)
 
 

@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
-from hierpool.core.coding import Coding, stable_mean
+from hierpool.core.coding import Coding
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import UnsupportedModelError, listed
+from hierpool.core.schema import Schema
 
 _KEY_DIGITS = 11  # designs equal to this many digits of their largest entry are one design
 
@@ -54,16 +55,20 @@ class Coordinates:
     @classmethod
     def from_design(cls, design: Design) -> Coordinates:
         """Coordinates for a design."""
-        x = Coding.from_columns(design.X)
-        zs = tuple(Coding.from_columns(group.Z) for group in design.groups)
-        own = zs[0] if zs and not design.groups[0].is_pooled else None
+        return cls.from_schema(design.schema)
+
+    @classmethod
+    def from_schema(cls, schema: Schema) -> Coordinates:
+        """Coordinates for the rows that a schema speaks of."""
+        x, zs = schema.coding, tuple(group.coding for group in schema.groups)
+        own = zs[0] if zs and not schema.groups[0].is_pooled else None
         owner = x if x.has_constant else own
-        if owner is own and own is not None and own.has_constant and design.X.shape[1]:
+        if owner is own and own is not None and own.has_constant and schema.terms:
             # No pooling: the common columns are centred too; their means move to the intercepts.
-            means = stable_mean(design.X)
+            means = schema.column_means
             x = Coding(np.zeros_like(means), means, x.scales)
         has_constant = owner is not None and owner.has_constant
-        return cls(x, zs, float(stable_mean(design.y_less_offset)) if has_constant else 0.0)
+        return cls(x, zs, schema.response_scale.mean if has_constant else 0.0)
 
     @property
     def z(self) -> Coding | None:

@@ -14,7 +14,7 @@ import pandas as pd
 from hierpool.core.errors import DataError
 from hierpool.core.findings import Finding
 from hierpool.core.residual import Residual
-from hierpool.core.schema import Block, FactorLevels, GroupSchema, Schema
+from hierpool.core.schema import Block, FactorLevels, GroupSchema, ResponseScale, Schema
 from hierpool.core.spec import Spec
 
 EXACT_FIT = 1e-6  # residual sd, in sds of the response, below which there is nothing to estimate
@@ -280,19 +280,11 @@ class Design:
         """Hash of rows and response: equal exactly for fits of the same rows and response."""
         return self.observations.fingerprint
 
-    @cached_property
-    def sd_y(self) -> float:
-        """Sample sd of the response less its offset: the scale of default priors."""
-        return float(np.std(self.y_less_offset, ddof=1))
-
-    @cached_property
-    def largest_sigma(self) -> float:
-        """Sigma of a constant alone: sd(y), each row counted by its weight."""
-        return self.residual.sd_of_constant(self.y_less_offset)
-
     def with_response(self, y: np.ndarray) -> Design:
         """The same rows with another response."""
-        return replace(self, observations=replace(self.observations, y=y))
+        rows = replace(self.observations, y=y)
+        scale = ResponseScale.from_response(rows.y_less_offset, self.residual)
+        return Design(replace(self.schema, response_scale=scale), rows)
 
     def with_schema(self, **changes: Any) -> Design:
         """The same rows under other labels: fields of ``Schema`` by name."""

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hierpool.core.coding import Coding, stable_mean
 from hierpool.core.findings import Finding
+from hierpool.core.residual import Residual
 from hierpool.core.spec import Covariance, Spec
 
 
@@ -109,6 +111,10 @@ class GroupSchema:
         Partition of the columns by covariance structure, one per group term of the formula.
     population
         Shape (q,): position of the same column in the schema's ``terms``, or -1.
+    coding
+        Means and scales of the columns.
+    block_codings
+        The same of each block for itself.
     dropped
         Names of columns that the rows cannot tell from those before them, or that are 0.
     """
@@ -117,7 +123,26 @@ class GroupSchema:
     terms: tuple[str, ...]
     blocks: tuple[Block, ...]
     population: np.ndarray
+    coding: Coding
+    block_codings: tuple[Coding, ...]
     dropped: tuple[str, ...] = ()
+
+    @classmethod
+    def from_columns(
+        cls,
+        grouping: FactorLevels,
+        terms: tuple[str, ...],
+        blocks: tuple[Block, ...],
+        population: np.ndarray,
+        Z: np.ndarray,
+        dropped: tuple[str, ...] = (),
+    ) -> GroupSchema:
+        """Of columns, shape (n, q)."""
+        whole = Coding.from_columns(Z)
+        each = (
+            [whole] if len(blocks) == 1 else [Coding.from_columns(Z[:, b.columns]) for b in blocks]
+        )
+        return cls(grouping, terms, blocks, population, whole, tuple(each), dropped)
 
     @property
     def factor(self) -> str:
@@ -136,6 +161,30 @@ class GroupSchema:
 
 
 @dataclass(frozen=True)
+class ResponseScale:
+    """Where a response lies, less its offset.
+
+    Attributes
+    ----------
+    mean, sd
+        Over the rows; the sd is the scale of default priors.
+    largest_sigma
+        Sigma of a constant alone: the sd with each row counted by its weight.
+    """
+
+    mean: float
+    sd: float
+    largest_sigma: float
+
+    @classmethod
+    def from_response(cls, y_less_offset: np.ndarray, residual: Residual) -> ResponseScale:
+        """Of the responses of rows, shape (n,)."""
+        sd = float(np.std(y_less_offset, ddof=1))
+        mean = float(stable_mean(y_less_offset))
+        return cls(mean, sd, residual.sd_of_constant(y_less_offset))
+
+
+@dataclass(frozen=True)
 class Schema:
     """What a model is about, without its rows.
 
@@ -151,6 +200,11 @@ class Schema:
         One entry per factor with group terms.
     groupings
         Factor -> its levels, also for a factor that only names the levels.
+    coding, column_means
+        Means and scales of the population columns: those that centre them where a constant is in
+        their span, and plain means, shape (p,).
+    response_scale
+        Mean and spread of the response.
     predictors
         Names of the user's columns on the right-hand side, factors of bars left out; those of
         offsets last.
@@ -169,6 +223,9 @@ class Schema:
     terms: tuple[str, ...]
     groups: tuple[GroupSchema, ...]
     groupings: Mapping[str, FactorLevels]
+    coding: Coding
+    column_means: np.ndarray
+    response_scale: ResponseScale
     predictors: tuple[str, ...]
     notices: tuple[Finding, ...] = ()
     label: str = ""

@@ -41,7 +41,7 @@ def check_draws(design: Design, datatree: xr.DataTree) -> None:
 
 def check_priors(design: Design, priors: ModelPriors) -> None:
     """Raise where the priors are not of the parameters that a model of this design has."""
-    default = default_priors(design)
+    default = default_priors(design.schema)
     if _parameters(priors) != _parameters(default):
         raise ValueError("the priors are of other parameters than the model has")
     for block, due in zip(_blocks(priors), _blocks(default), strict=True):

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hierpool.core.coding import Coding, stable_mean
 from hierpool.core.design import EXACT_FIT, Design, GroupDesign, Grouping, Observations
 from hierpool.core.errors import DataError, listed
 from hierpool.core.findings import Finding
-from hierpool.core.schema import Block, GroupSchema, Schema
+from hierpool.core.schema import Block, GroupSchema, ResponseScale, Schema
 from hierpool.core.spec import GroupTerm, Spec
 from hierpool.core.text import joined
 from hierpool.formula import tables
@@ -123,6 +124,7 @@ def _design(made: ModelColumns, rows: CompleteRows) -> Design:
     groups = tuple(_group(made.groupings[f], terms, X, names) for f in _pooled(spec))
     _check_distinct(groups)
     frame = rows.part(texts.columns)
+    residual = tables.residual(frame, spec.residual)
     observations = Observations(
         y=rows.response(texts.response),
         X=X,
@@ -130,15 +132,21 @@ def _design(made: ModelColumns, rows: CompleteRows) -> Design:
         codes={f: grouping.codes for f, grouping in made.groupings.items()},
         index=frame.index,
         frame=frame,
-        residual_values=tables.residual(frame, spec.residual).values,
+        residual_values=residual.values,
         offset=made.factors.joined(encoder.offsets).sum(axis=1) if spec.offsets else 0.0,
     )
+    _check_varies(observations.y_less_offset, spec)
+    scale = ResponseScale.from_response(observations.y_less_offset, residual)
+    _check_left_to_chance(scale, spec)
     schema = Schema(
         spec=spec,
         n=len(frame),
         terms=names,
         groups=tuple(g.schema for g in groups),
         groupings=encoder.groupings,
+        coding=Coding.from_columns(X),
+        column_means=stable_mean(X),
+        response_scale=scale,
         predictors=texts.predictors,
         notices=(
             *rows.notices(texts.columns),
@@ -151,9 +159,7 @@ def _design(made: ModelColumns, rows: CompleteRows) -> Design:
         dropped=encoder.population[0].encoding.dropped,
         encoder=encoder,
     )
-    design = Design(schema, observations)
-    _check_response(design)
-    return design
+    return Design(schema, observations)
 
 
 def _check_size(texts: ModelTexts, factors: EncodedFactors) -> None:
@@ -195,12 +201,8 @@ def _pooled(spec: Spec) -> tuple[str, ...]:
     return tuple(dict.fromkeys(t.factor for t in spec.groups))
 
 
-def _check_response(design: Design) -> None:
-    """Raise where there is nothing to explain, or where nothing is left to chance.
-
-    Of known sds that are too small the sums over the rows would hold no digits.
-    """
-    y, spec = design.y_less_offset, design.spec
+def _check_varies(y: np.ndarray, spec: Spec) -> None:
+    """Raise where there is nothing to explain."""
     if (y == y[0]).all():
         less = f", less {' and '.join(spec.offsets)}," if spec.offsets else ""
         raise DataError(
@@ -208,11 +210,15 @@ def _check_response(design: Design) -> None:
             "there is nothing to explain. Check the column and the rows with missing values",
             "constant-response",
         )
-    if not design.residual.has_sigma and design.largest_sigma > 0.1 / EXACT_FIT:
-        typical = design.sd_y / design.largest_sigma
+
+
+def _check_left_to_chance(scale: ResponseScale, spec: Spec) -> None:
+    """Raise where known residual sds are so small that sums over the rows would hold no digits."""
+    if not spec.residual.has_sigma and scale.largest_sigma > 0.1 / EXACT_FIT:
+        typical = scale.sd / scale.largest_sigma
         raise DataError(
             f"the residual sds in {spec.residual.column!r} are typically {typical:.2g}, less than a "
-            f"hundred-thousandth of the sd of {spec.response} ({design.sd_y:.2g}): nothing would "
+            f"hundred-thousandth of the sd of {spec.response} ({scale.sd:.2g}): nothing would "
             "be left to chance. Check the unit of the column",
             "known-se-too-small",
         )
@@ -447,7 +453,9 @@ def _group(
     Z = np.concatenate([t.Z for t in own], axis=1)
     places = np.array([_place(n, Z[:, k], X, population) for k, n in enumerate(names)], dtype=int)
     dropped = tuple(dict.fromkeys(n for t in own for n in t.piece.encoding.dropped))
-    schema = GroupSchema(grouping.known, tuple(names), tuple(blocks), places, dropped)
+    schema = GroupSchema.from_columns(
+        grouping.known, tuple(names), tuple(blocks), places, Z, dropped
+    )
     return GroupDesign(schema, grouping.codes, Z)
 
 

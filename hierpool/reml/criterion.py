@@ -27,7 +27,6 @@ from scipy import linalg
 
 from hierpool.algebra.gaussian import LOG_2PI, Marginal
 from hierpool.algebra.moments import Coordinates, Moments
-from hierpool.core.coding import Coding
 from hierpool.core.design import Design
 from hierpool.reml.points import Algebra, Point, algebra
 
@@ -68,8 +67,7 @@ class Criterion:
         solved = algebra(design, coordinates)
         codings, rows, cols, start = [], [], [], 0
         for group in design.groups:
-            for block in group.blocks:
-                coding = Coding.from_columns(group.Z[:, block.columns])
+            for block, coding in zip(group.blocks, group.schema.block_codings, strict=True):
                 correlated = block.covariance == "correlated"
                 codings.append((coding if correlated else coding.uncentred()).from_working)
                 r, c = np.tril_indices(block.size) if correlated else (np.arange(block.size),) * 2

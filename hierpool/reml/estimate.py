@@ -79,7 +79,7 @@ def estimate(design: Design, method: Method) -> Estimate:
     sigma = 1.0
     if design.residual.has_sigma:
         sigma = float(np.sqrt(max(point.marginal.penalized_ss[0], 0.0) / criterion.df))
-        if not sigma > EXACT_FIT * design.largest_sigma:
+        if not sigma > EXACT_FIT * design.schema.response_scale.largest_sigma:
             raise exact_fit(design.schema, sigma)
     status = _status(criterion, optimum, design)
     spread = _spread_standard_errors(criterion, optimum, point, sigma)

@@ -142,7 +142,7 @@ def _sigma(design: Design, ss: float, df: int) -> float:
             "no-residual-df",
         )
     sigma = float(np.sqrt(ss / df))
-    if not sigma > EXACT_FIT * design.largest_sigma:
+    if not sigma > EXACT_FIT * design.schema.response_scale.largest_sigma:
         raise exact_fit(design.schema, sigma)
     return sigma
 

@@ -330,7 +330,7 @@ def _estimators(model: Model) -> dict[str, Estimator]:
     own = encode(no_pooling_spec(columns, group.factor), rows)
     common = ModelPriors(model.priors.response, model.priors.sigma, model.priors.population)
     return {
-        "no_pooling": lambda y, seed: _drawn(own, default_priors(own), y, seed, group.terms),
+        "no_pooling": lambda y, seed: _drawn(own, default_priors(own.schema), y, seed, group.terms),
         "complete_pooling": lambda y, seed: _drawn(complete, common, y, seed, group.terms),
         "partial_pooling": lambda y, seed: _drawn(design, model.priors, y, seed, group.terms),
         "blup": lambda y, seed: _blup(design.with_response(y)),

@@ -128,7 +128,7 @@ class CandidateSet:
         given, own = self.given.design, self.given.priors
         if design is given:
             return own
-        chosen = default_priors(design)
+        chosen = default_priors(design.schema)
         if not self.has_own_priors:
             return chosen
         same = design.terms == given.terms and np.array_equal(design.X, given.X)
@@ -145,7 +145,7 @@ class CandidateSet:
             spread = [(b.sd, b.eta) for b in priors.spread]
             return priors.sigma, priors.population.priors, spread
 
-        return bool(known(self.given.priors) != known(default_priors(self.given.design)))
+        return bool(known(self.given.priors) != known(default_priors(self.given.design.schema)))
 
     def _posterior(self, model: Model) -> PosteriorFit | None:
         if found := self.known.get(model.formula):

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hierpool.core.coding import Coding, stable_mean
 from hierpool.core.design import Design, Observations
-from hierpool.core.schema import Block, FactorLevels, GroupSchema, Schema
+from hierpool.core.residual import Residual
+from hierpool.core.schema import Block, FactorLevels, GroupSchema, ResponseScale, Schema
 from hierpool.core.spec import Covariance, GroupTerm, Spec
 
 DesignMaker = Callable[..., Design]
@@ -54,7 +56,9 @@ def _make(
     if blocks:
         population = np.array([list(columns).index(t) if t in columns else -1 for t in terms])
         Z = np.column_stack([table[t] for t in terms])
-        groups, varied = (GroupSchema(boars, tuple(terms), tuple(blocks), population),), {"boar": Z}
+        varied = {"boar": Z}
+        made = GroupSchema.from_columns(boars, tuple(terms), tuple(blocks), population, Z)
+        groups = (made,)
     bars = tuple(GroupTerm(" + ".join(names), "boar", cov) for names, cov in varying)
     X = np.column_stack([np.zeros((n_rows, 0)), *(table[t] for t in columns)])
     schema = Schema(
@@ -63,6 +67,9 @@ def _make(
         terms=tuple(columns),
         groups=groups,
         groupings={"boar": boars},
+        coding=Coding.from_columns(X),
+        column_means=stable_mean(X),
+        response_scale=ResponseScale.from_response(y, Residual()),
         predictors=tuple(t for t in columns if t != "1"),
     )
     frame = pd.DataFrame({"y": y, **table})

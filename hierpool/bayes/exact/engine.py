@@ -481,7 +481,7 @@ def run(
 
 def _check_residual(design: Design, sigma: np.ndarray) -> None:
     typical = float(np.median(sigma))
-    if not typical > EXACT_FIT_RATIO * EXACT_FIT * design.largest_sigma:
+    if not typical > EXACT_FIT_RATIO * EXACT_FIT * design.schema.response_scale.largest_sigma:
         raise exact_fit(design.schema, typical)
 
 

@@ -55,9 +55,8 @@ class LogPosterior:
     @classmethod
     def from_design(cls, design: Design, priors: ModelPriors) -> LogPosterior:
         """Target of a model whose coefficients have normal priors."""
-        return cls(
-            *integrate(design, priors), PriorCoordinates.from_priors(priors), design.largest_sigma
-        )
+        sd_y = design.schema.response_scale.largest_sigma
+        return cls(*integrate(design, priors), PriorCoordinates.from_priors(priors), sd_y)
 
     def at(self, z: np.ndarray) -> Evaluated:
         """Everything at K points, shape (K, d); minus infinity where theta is out of range."""

@@ -146,7 +146,7 @@ def _population(design: Design, priors: ModelPriors) -> tuple[Any, Any]:
         coding = Coordinates.from_design(design).x
     identity = _is_identity(coding.to_user)
     name = "beta" if identity else "beta_centred"
-    typical = default_priors(design).population.priors if block.n_flat else ()
+    typical = default_priors(design.schema).population.priors if block.n_flat else ()
     beta = centred = _each(name, block.priors, block.terms, ("term",), typical)
     if not identity:
         beta = pm.Deterministic("beta", pt.dot(coding.to_user, centred), dims="term")

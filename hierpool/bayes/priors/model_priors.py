@@ -19,11 +19,10 @@ from scipy import special, stats
 
 from hierpool.algebra.moments import Coordinates
 from hierpool.algebra.triangular import solve_lower
-from hierpool.core.coding import Coding, stable_mean
-from hierpool.core.design import Design, GroupDesign
+from hierpool.core.coding import Coding
 from hierpool.core.errors import PriorError, listed, nearest
 from hierpool.core.printable import printable
-from hierpool.core.schema import Block
+from hierpool.core.schema import GroupSchema, ResponseScale, Schema
 
 COEFFICIENT_SDS = 2.5  # prior sd of a coefficient, in sds of the response per sd of its column
 SD_NU = 4.0  # degrees of freedom of the half-Student-t priors of standard deviations
@@ -433,47 +432,47 @@ class ModelPriors:
         return printable(self.table().to_html())
 
 
-def default_priors(design: Design) -> ModelPriors:
-    """Default priors of a design, scaled by its response (less its offset) and columns.
+def default_priors(schema: Schema) -> ModelPriors:
+    """Default priors of a model, scaled by its response (less its offset) and columns.
 
     With weights the scale of sigma is the sd of the response with each row counted by its weight,
     so that the unit of the weights does not matter. With known residual sds there is no sigma, and
     the other priors are as ever.
     """
-    coordinates = Coordinates.from_design(design)
-    sd_y, mean_y = design.sd_y, float(stable_mean(design.y_less_offset))
-    groups, spec = design.groups, design.spec
-    sigma = Prior("HalfStudentT", nu=SD_NU, sigma=design.largest_sigma)
-    population = _coefficients(coordinates.x, design.terms, mean_y, sd_y)
+    coordinates, scale = Coordinates.from_schema(schema), schema.response_scale
+    groups, spec = schema.groups, schema.spec
+    sigma = Prior("HalfStudentT", nu=SD_NU, sigma=scale.largest_sigma)
+    population = _coefficients(coordinates.x, schema.terms, scale)
     priors = ModelPriors(
         spec.response,
-        sigma if design.residual.has_sigma else None,
+        sigma if schema.has_sigma else None,
         population,
         weights=spec.residual.arguments.get("weights", ""),
     )
     if groups and not groups[0].is_pooled:
-        own = _coefficients(coordinates.zs[0], groups[0].terms, mean_y, sd_y)
+        own = _coefficients(coordinates.zs[0], groups[0].terms, scale)
         return replace(priors, own=own, own_factor=groups[0].factor)
-    blocks = [(group, block) for group in groups for block in group.blocks]
-    return replace(priors, spread=tuple(_spread(*one, sd_y) for one in blocks))
+    blocks = [(group, k) for group in groups for k in range(len(group.blocks))]
+    return replace(priors, spread=tuple(_spread(*one, scale.sd) for one in blocks))
 
 
 def _coefficients(
-    coding: Coding, terms: tuple[str, ...], mean_y: float, sd_y: float
+    coding: Coding, terms: tuple[str, ...], scale: ResponseScale
 ) -> CoefficientPriors:
     sd = (
         COEFFICIENT_SDS
-        * sd_y
+        * scale.sd
         * np.where(coding.constant != 0, np.abs(coding.constant), 1 / coding.scales)
     )
     priors = [
-        Prior("Normal", mu=mean_y * a, sigma=s) for a, s in zip(coding.constant, sd, strict=True)
+        Prior("Normal", mu=scale.mean * a, sigma=s)
+        for a, s in zip(coding.constant, sd, strict=True)
     ]
     return CoefficientPriors(coding, terms, tuple(priors))
 
 
-def _spread(group: GroupDesign, block: Block, sd_y: float) -> VarianceComponentPriors:
-    coding = Coding.from_columns(group.Z[:, block.columns])
+def _spread(group: GroupSchema, k: int, sd_y: float) -> VarianceComponentPriors:
+    block, coding = group.blocks[k], group.block_codings[k]
     correlated = block.covariance == "correlated" and block.size > 1
     if not correlated:
         coding = coding.uncentred()

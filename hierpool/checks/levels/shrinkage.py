@@ -14,6 +14,7 @@ from arviz_base import rcParams
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.moments import Coordinates, Moments, Rows
 from hierpool.algebra.sweep import own_least_squares
+from hierpool.core.coding import Coding
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.fitted import Optimum, Posterior, check_fit
@@ -115,8 +116,10 @@ def own_estimates(
         u = means[f"u_{other.factor}"][other.grouping.codes]
         y = y - np.einsum("nq,nq->n", other.Z, u)
     unpooled = replace(group.schema, blocks=(Block(0, len(group.terms), "none"),))
-    rows = replace(design.observations, y=y, X=np.zeros((design.n, 0)))
-    alone = Design(replace(design.schema, terms=(), groups=(unpooled,)), rows)
+    none = np.zeros((design.n, 0))
+    columns = {"terms": (), "coding": Coding.from_columns(none), "column_means": none[0]}
+    schema = replace(design.schema, groups=(unpooled,), **columns)
+    alone = Design(schema, replace(design.observations, X=none)).with_response(y)
     coordinates = Coordinates.from_design(alone)
     moments = Moments.from_rows(Rows.from_design(alone, coordinates))
     own = own_least_squares(moments.A[moments.design_of], moments.b)

@@ -97,7 +97,7 @@ def points(make_design: Callable[..., Design]) -> Callable[[str, str], Points]:
     def compute(shape: str, parameterization: Any) -> Points:
         columns, varying = SHAPES[shape]
         design = make_design(columns, varying)
-        priors = default_priors(design)
+        priors = default_priors(design.schema)
         return evaluate(pymc_model.build(design, priors, parameterization), design, priors)
 
     return lambda shape, parameterization="noncentered": compute(shape, parameterization)
@@ -263,8 +263,9 @@ def test_weights_known_sds_and_offsets_keep_the_identity(
 ) -> None:
     design = make_design(*SHAPES[shape])
     rows = replace(design.observations, **of_rows(design.n)[known])
-    design = Design(replace(design.schema, spec=replace(design.spec, residual=TERMS[known])), rows)
-    priors = default_priors(design)
+    schema = replace(design.schema, spec=replace(design.spec, residual=TERMS[known]))
+    design = Design(schema, rows).with_response(rows.y)
+    priors = default_priors(design.schema)
     p = evaluate(pymc_model.build(design, priors), design, priors)
     assert ("sigma" in p.posterior) == (known != "known_se")
     np.testing.assert_allclose(gap(p), np.zeros(N_POINTS) + gap(p)[0], rtol=0, atol=1e-8)
@@ -343,7 +344,7 @@ def test_coefficients_are_population_plus_deviation_on_the_terms_that_vary(
 
 
 def variables(design: Design, parameterization: Any = "noncentered") -> tuple[set[str], set[str]]:
-    model = pymc_model.build(design, default_priors(design), parameterization)
+    model = pymc_model.build(design, default_priors(design.schema), parameterization)
     return {v.name for v in model.free_RVs}, {v.name for v in model.deterministics}
 
 
@@ -384,7 +385,7 @@ def test_no_pooling_has_own_coefficients_only(make_design: Callable[..., Design]
 
 def test_dims_and_labels_are_those_of_the_vocabulary(make_design: Callable[..., Design]) -> None:
     design = make_design(*SHAPES["varying slope"], levels=[11, 12, 13, 14, 15])
-    model = pymc_model.build(design, default_priors(design))
+    model = pymc_model.build(design, default_priors(design.schema))
     dims = model.named_vars_to_dims
     assert dims["beta"] == ("term",)
     assert dims["u_boar"] == dims["coef_boar"] == ("boar", "boar_term")
@@ -417,14 +418,14 @@ def with_population(p: ModelPriors, priors: tuple[Prior, ...]) -> ModelPriors:
 @pytest.mark.parametrize("name", OTHER_PRIORS)
 def test_other_priors_keep_the_identity(make_design: Callable[..., Design], name: str) -> None:
     design = make_design(*SHAPES["varying slope"])
-    priors = OTHER_PRIORS[name](default_priors(design))
+    priors = OTHER_PRIORS[name](default_priors(design.schema))
     found = gap(evaluate(pymc_model.build(design, priors), design, priors))
     np.testing.assert_allclose(found, found[0], rtol=0, atol=1e-8)
 
 
 def test_priors_of_mixed_families_are_stacked(make_design: Callable[..., Design]) -> None:
     design = make_design(*SHAPES["varying slope"])
-    priors = default_priors(design)
+    priors = default_priors(design.schema)
     normal = priors.population.priors[0]
     mixed = with_population(priors, (normal, Prior("StudentT", nu=3, mu=0, sigma=2)))
     p = evaluate(pymc_model.build(design, mixed), design, mixed)
@@ -464,7 +465,9 @@ def test_response_and_predictors_at_1e9_lose_nothing(make_design: Callable[..., 
         for s in (0.0, 1e9)
     )
     values = [
-        evaluate(pymc_model.build(d, default_priors(d)), d, default_priors(d)).log_density
+        evaluate(
+            pymc_model.build(d, default_priors(d.schema)), d, default_priors(d.schema)
+        ).log_density
         for d in (near, far)
     ]
     np.testing.assert_allclose(values[0], values[1], atol=1e-3)
@@ -475,4 +478,4 @@ def test_unknown_parameterization_is_answered_with_the_nearest(
 ) -> None:
     design = make_design()
     with pytest.raises(ArgumentError, match="did you mean 'noncentered'"):
-        pymc_model.build(design, default_priors(design), "non-centred")  # type: ignore[arg-type]
+        pymc_model.build(design, default_priors(design.schema), "non-centred")  # type: ignore[arg-type]

@@ -39,7 +39,7 @@ def simple() -> pm.Model:
 @pytest.fixture(scope="module")
 def varying_slope(make_design: Callable[..., Design]) -> pm.Model:
     design = make_design(["1", "x"], [(["1", "x"], "correlated")])
-    return pymc_model.build(design, default_priors(design))
+    return pymc_model.build(design, default_priors(design.schema))
 
 
 def conforms(found: Sampled, model: pm.Model, name: str) -> None:
@@ -85,7 +85,7 @@ def test_the_full_model_comes_back_in_the_vocabulary(
         assert found.posterior[name].dims == ("chain", "draw", *dims)
     assert list(found.posterior["boar"].to_numpy()) == ["b0", "b1", "b2", "b3", "b4"]
     design = make_design(["1", "x"], [(["1", "x"], "correlated")])
-    theta = pymc_model.theta_of(found.posterior, design, default_priors(design))
+    theta = pymc_model.theta_of(found.posterior, design, default_priors(design.schema))
     first_of_second_chain = found.posterior["sigma"].sel(chain=1, draw=0)
     assert theta.sigma[TINY["draws"]] == first_of_second_chain
     assert theta.corr_chol.shape == (40, 2, 2)

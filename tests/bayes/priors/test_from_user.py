@@ -16,6 +16,8 @@ from hierpool.bayes.priors.from_pymc_preliz import read
 from hierpool.bayes.priors.from_user import with_user_priors
 from hierpool.bayes.priors.model_priors import default_priors
 from hierpool.bayes.theta import Theta
+from hierpool.core.coding import Coding
+from hierpool.core.design import Design
 from hierpool.core.errors import HierpoolWarning, PriorError, UnsupportedModelError
 from tests.laws.dense import Dense, normal_log_density
 from tests.support.cases import each
@@ -242,10 +244,11 @@ def test_all_flat_is_reml_and_what_rows_cannot_tell_is_refused():
     flat = slopes({"beta": P("Flat")})
     target = LogPosterior.from_design(flat.design, flat.priors)
     assert target.integrated.prior.is_flat
-    ones = replace(flat.design.observations, X=np.ones_like(flat.design.X))
-    same = replace(flat.design, observations=ones)
+    ones = np.ones_like(flat.design.X)
+    schema = replace(flat.design.schema, coding=Coding.from_columns(ones))
+    same = Design(schema, replace(flat.design.observations, X=ones))
     with pytest.raises(PriorError, match="cannot tell"):
-        with_user_priors(default_priors(same), same, {"beta": P("Flat")})
+        with_user_priors(default_priors(same.schema), same, {"beta": P("Flat")})
     with pytest.raises(PriorError, match="no proper posterior"):
         hp.no_pooling("Reaction ~ Days", sleepstudy(), "Subject", priors={"Days": P("Flat")})
 
