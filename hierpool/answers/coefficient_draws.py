@@ -56,11 +56,6 @@ def means(fit: IntegratedPosterior, asked: Combinations) -> np.ndarray:
     return np.asarray(out)
 
 
-def keeps_levels(fit: IntegratedPosterior) -> bool:
-    """Whether the levels' draws are stored."""
-    return fit.info.get("levels") != "on request"
-
-
 def spread_roots(fit: IntegratedPosterior, group: GroupDesign) -> np.ndarray:
     """Shape (K, q, q): roots of the covariance of a level's deviations, singular or not."""
     sd = flat(fit, f"sd_{group.factor}")

@@ -64,7 +64,7 @@ def predict(
 
 
 def _seed(fit: IntegratedPosterior, seed: int | None) -> int:
-    return int(fit.info.get("seed", 0)) if seed is None else check_seed(seed)
+    return fit.seed if seed is None else check_seed(seed)
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,7 @@ class _Asked:
         """Positions of some rows and their draws, shape (chains, draws, rows), block by block."""
         size = max(1, _BLOCK_NUMBERS // len(self._beta))
         order = np.arange(len(self.rows))
-        if not coefficient_draws.keeps_levels(
-            self.fit
-        ):  # rows of a level together, so that it is drawn once
+        if not self.fit.keeps_levels:  # rows of a level together, so that it is drawn once
             order = np.argsort(self.rows.factors[0].codes, kind="stable")
         for start in range(0, len(order), size):
             which = order[start : start + size]

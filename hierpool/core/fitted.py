@@ -72,6 +72,18 @@ class Posterior(Fit, Protocol):
         """How the draws were made."""
 
     @property
+    def seed(self) -> int:
+        """From which what is drawn later starts."""
+
+    @property
+    def keeps_levels(self) -> bool:
+        """Whether coefficients of levels are among the draws."""
+
+    @property
+    def fallback(self) -> str:
+        """Why NUTS took the place of the exact engine; empty where it did not."""
+
+    @property
     def n_draws(self) -> tuple[int, int]:
         """Chains, and draws of each."""
 

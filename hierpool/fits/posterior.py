@@ -141,6 +141,21 @@ class PosteriorFit:
         sizes = self.draws["posterior"].sizes
         return sizes["chain"], sizes["draw"]
 
+    @property
+    def seed(self) -> int:
+        """Seed of the draws, from which what is drawn later starts."""
+        return int(self.info.get("seed", 0))
+
+    @property
+    def keeps_levels(self) -> bool:
+        """Whether coefficients of levels are among the draws; else they are drawn when asked for."""
+        return self.info.get("levels") != "on request"
+
+    @property
+    def fallback(self) -> str:
+        """Why NUTS took the place of the exact engine; empty where it did not."""
+        return str(self.info.get("reason") or "")
+
     def every(self, step: int) -> PosteriorFit:
         """The fit with every so-many-th draw of each chain."""
         fewer = self.draws.isel(draw=slice(None, None, step), missing_dims="ignore")
@@ -349,7 +364,7 @@ class PosteriorFit:
             if name in posterior:
                 values = posterior[name]
                 out[name] = values.to_numpy().reshape(-1, *values.shape[2:])
-        if self.info.get("levels") == "on request":
+        if not self.keeps_levels:
             runs = list(self.level_runs())
             for key in runs[0]:
                 every = np.concatenate([r[key] for r in runs], axis=2)
@@ -511,8 +526,7 @@ class PosteriorFit:
     def _score_exactly(self, rows: np.ndarray) -> float:
         from hierpool.bayes.exact.leave_out import joint_log_density
 
-        seed = int(self.info.get("seed", 0))
-        return joint_log_density(self.design, self.priors, rows, seed).log_density
+        return joint_log_density(self.design, self.priors, rows, self.seed).log_density
 
     def kfold(
         self,

@@ -162,13 +162,13 @@ def _given(about: object) -> tuple[Model, dict[str, PosteriorFit], int | None]:
         return about, {}, None
     if isinstance(about, PosteriorFit):
         model = Model.from_design(about.design, about.priors)
-        return model, {model.formula: about}, int(about.info.get("seed", 0))
+        return model, {model.formula: about}, about.seed
     if isinstance(about, LikelihoodFit):
         return Model.from_design(about.design), {}, None
     if isinstance(about, Studied):
         pooled = [m for m in about.models.values() if m.design.spec.pooling == "partial"]
         fits = {about.models[name].formula: fit for name, fit in about.fits.items()}
-        return pooled[-1], fits, int(fits[pooled[-1].formula].info.get("seed", 0))
+        return pooled[-1], fits, fits[pooled[-1].formula].seed
     raise ArgumentError(
         f"advise() takes a fit, a model or a study; given: {type(about).__name__}. "
         "Write hp.advise(model.fit())",

@@ -27,7 +27,7 @@ def scores(fits: Mapping[str, Posterior], said: Iterable[str]) -> Iterator[Findi
     ----------
     Sivula, Magnusson, Matamoros, Vehtari (2020), arXiv:2008.10296.
     """
-    told = {str(fit.info.get("reason")) for fit in fits.values() if fit.info.get("reason")}
+    told = {fit.fallback for fit in fits.values() if fit.fallback}
     for text in dict.fromkeys(said):
         if not any(reason in text for reason in told):
             yield Finding("comparison", "warning", sentence(text))

@@ -18,7 +18,7 @@ def draws(fit: Posterior, _: object) -> Iterator[Finding]:
             f"The draws failed the convergence checks: {fit.status.sentence}",
             "Do not use this fit. Fit again with more draws, or with engine='nuts'.",
         )
-    elif reason := fit.info.get("reason"):
+    elif reason := fit.fallback:
         yield Finding("engine-fallback", "note", f"The model was sampled with NUTS: {reason}.")
 
 
