@@ -29,7 +29,7 @@ tour: env
 
 test: env-test
 	@echo "== quick tests"
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: env-dev
 	@echo "== lint"
