@@ -41,6 +41,14 @@ def saved(fit, tmp_path_factory) -> bytes:
     return path.read_bytes()
 
 
+@pytest.fixture(scope="module")
+def saved_zarr(fit, tmp_path_factory) -> Path:
+    """The same as a folder: to be copied."""
+    path = tmp_path_factory.mktemp("saved") / "fit.zarr"
+    fit.save(path)
+    return path
+
+
 def same(fit: hp.PosteriorFit, back: hp.PosteriorFit) -> bool:
     one, other = storage._as_tree(fit), storage._as_tree(back)
     return one.identical(other)
@@ -404,8 +412,8 @@ ZARR_ATTACKS: dict[str, Any] = {
 
 @zarr_only
 @each("attack", ZARR_ATTACKS)
-def test_zarr_as_hierpool_never_writes_it_is_refused(attack, fit, tmp_path):
-    fit.save(tmp_path / "fit.zarr")
+def test_zarr_as_hierpool_never_writes_it_is_refused(attack, saved_zarr, tmp_path):
+    shutil.copytree(saved_zarr, tmp_path / "fit.zarr")
     file = tmp_path / "fit.zarr" / "posterior" / "beta" / "zarr.json"
     about = json.loads(file.read_text())
     ZARR_ATTACKS[attack](about)
