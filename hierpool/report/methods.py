@@ -1,4 +1,4 @@
-"""A paragraph on methods to paste into a paper, its references, and how to do it again."""
+"""A methods paragraph for a paper, its references, and how to reproduce the report."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from hierpool.core.design import Design
+from hierpool.core.group_nouns import counted, nouns
 from hierpool.report.parts import DataTable, Listing, Prose, Section
 
 REFERENCES = {
@@ -44,7 +45,7 @@ _CITED = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What the paragraph on methods is written from.
+    """The facts of the methods paragraph.
 
     Attributes
     ----------
@@ -55,7 +56,7 @@ class Facts:
     models
         Names of the models that were compared.
     recommended, partial
-        The model that was recommended, and the one that the tables of levels are about.
+        The recommended model, and the partially pooled one that the tables describe.
     engines
         Names of the engines that made the posteriors: ``"exact"``, ``"nuts"``.
     chains, draws
@@ -88,7 +89,7 @@ def methods(facts: Facts) -> Section:
         [*_models(facts, cited), *_posterior(facts, cited), *_scores(facts, cited)]
     )
     references = "\n".join(REFERENCES[key] for key in sorted(cited, key=_CITED.__getitem__))
-    lead = "To paste into a paper, and to change as you see fit: it says what was done here."
+    lead = "Methods text, ready to adapt."
     return Section(
         "methods",
         "Methods",
@@ -111,11 +112,12 @@ def _models(facts: Facts, cited: list[str]) -> list[str]:
     predictors = [name for name in design.predictors if name != facts.group]
     on = f" on {', '.join(predictors)}" if predictors else ""
     out = [
-        f"We analysed {design.n} observations of {spec.response} in "
-        f"{design.groupings[facts.group].n_levels} levels of {facts.group} with "
-        f"{len(facts.models)} Gaussian regression models{on}, from complete through partial to no "
-        f"pooling of the levels {_cite('gelman-hill', cited)}.",
-        f"Results for single levels are from the model {facts.partial} ({spec.formula}).",
+        f"We analysed {design.n} observations of {spec.response} from "
+        f"{counted(design.groupings[facts.group].n_levels, facts.group)} with "
+        f"{len(facts.models)} Gaussian regression models{on}, from complete to no pooling "
+        f"{_cite('gelman-hill', cited)}.",
+        f"Results for single {nouns(facts.group)} are from the model {facts.partial} "
+        f"({spec.formula}).",
     ]
     if spec.residual.structure == "weights":
         out.append(f"Residual variances were inversely proportional to {spec.residual.column}.")
@@ -128,25 +130,27 @@ def _posterior(facts: Facts, cited: list[str]) -> list[str]:
     sds = "standard deviations had half-Student-t priors with 4 degrees of freedom"
     corr = ""
     if any(group.has_correlation for group in facts.design.groups):
-        corr = f", and correlations a uniform one {_cite('lkj', cited)}"
+        corr = f". Correlations had uniform priors {_cite('lkj', cited)}"
     out = [
-        f"Unless other priors are listed, coefficients had wide normal priors and {sds}, both "
+        f"Unless other priors are listed, coefficients had wide normal priors and {sds}; both were "
         f"scaled by the data{corr}.",
     ]
     draws = f"{facts.chains} chains of {facts.draws} draws"
     if "exact" in facts.engines:
         out.append(
-            "Coefficients were integrated out analytically, variance parameters were drawn from "
-            "their marginal posterior by an adapted independence sampler, and coefficients then "
-            f"from their conditional normal distribution ({draws})."
+            "Variance parameters were drawn from their marginal posterior, with the coefficients "
+            "integrated out, by an adaptive independence sampler; coefficients were then drawn from "
+            f"their conditional normal distribution ({draws})."
         )
     if "nuts" in facts.engines:
         which = "All models" if list(facts.engines) == ["nuts"] else "Other models"
-        out.append(f"{which} were sampled by NUTS in PyMC {_cite('nuts pymc', cited)} ({draws}).")
-    out.append(f"Convergence was judged by rank-normalised R-hat and ESS {_cite('rhat', cited)}.")
+        out.append(f"{which} were sampled with NUTS in PyMC {_cite('nuts pymc', cited)} ({draws}).")
+    out.append(
+        f"Convergence was assessed with rank-normalised R-hat and ESS {_cite('rhat', cited)}."
+    )
     out.append(
         f"Intervals are {facts.interval}. REML estimates {_cite('reml', cited)} and best linear "
-        f"unbiased predictions {_cite('henderson', cited)} are given beside the posterior."
+        f"unbiased predictions {_cite('henderson', cited)} are also given."
     )
     return out
 
@@ -155,31 +159,32 @@ def _scores(facts: Facts, cited: list[str]) -> list[str]:
     packages = ", ".join(f"{name} {version}" for name, version in facts.versions.items())
     return [
         "Models were compared by the expected log predictive density of left-out observations and "
-        "of left-out levels, with all coefficients integrated out, by Pareto-smoothed importance "
-        f"sampling {_cite('loo psis', cited)}, and exactly where that was unreliable.",
-        "Differences below 4, or within two standard errors, were not taken to tell models apart "
-        f"{_cite('elpd', cited)}; the simplest model within one standard error of the best, or "
-        f"within 4, was preferred, here {facts.recommended}.",
+        f"of left-out {nouns(facts.group)}, with all coefficients integrated out. We used "
+        f"Pareto-smoothed importance sampling {_cite('loo psis', cited)}, and exact refits where that "
+        "was unreliable.",
+        f"Differences below 4 or below two standard errors were considered unclear "
+        f"{_cite('elpd', cited)}. We chose the simplest model within one standard error of the best, "
+        f"or within 4: {facts.recommended}.",
         f"Software: {packages}.",
     ]
 
 
 def reproduce(code: str, shell: str, facts: Facts) -> Section:
-    """Code, seed and versions that give the same numbers again."""
+    """Code, seed and versions that reproduce the numbers."""
     versions = pd.DataFrame(
         {"version": list(facts.versions.values())},
         index=pd.Index(list(facts.versions), name="package"),
     )
     text = (
-        f"The same table, seed ({facts.seed}) and versions give the same draws on one kind of "
-        "machine. The fingerprint of the rows and the response that were used is "
-        f"{facts.design.fingerprint}: compare it with study.design.fingerprint."
+        f"The same data, seed ({facts.seed}) and versions give the same draws on the same kind of "
+        "machine. To check that the data are the same, compare study.design.fingerprint with "
+        f"{facts.design.fingerprint}."
     )
     listings = [Listing("Python", code)]
     if shell:
         listings.append(Listing("Command line", shell))
     return Section(
         "reproduce",
-        "How to reproduce this",
+        "How to reproduce this report",
         [Prose([text]), *listings, DataTable("versions", "Versions", versions, shown=30)],
     )

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from hierpool.core.design import Design
 from hierpool.core.errors import listed
 from hierpool.core.findings import Finding, Findings
+from hierpool.core.group_nouns import counted, noun, nouns
 from hierpool.core.labels import as_shown
-from hierpool.core.text import joined, sentence
+from hierpool.core.text import capital, joined, sentence
 from hierpool.report.notation import equations
 from hierpool.report.parts import (
     DataTable,
@@ -26,7 +27,7 @@ from hierpool.report.parts import (
 )
 from hierpool.report.syntax import Written, translate, wording_of
 
-NOTHING = "Nothing found in the data, the draws, the REML fits or the comparison."
+NOTHING = "No problems found in the data, the draws, the REML fits or the comparison."
 _OF_DATA = (
     "rows-dropped", "unused-categories", "levels-with-one-row", "common-coefficient",
     "own-from-prior", "few-levels", "few-rows", "labels-alike",
@@ -34,59 +35,57 @@ _OF_DATA = (
 
 
 def question(design: Design, group: str, formula: str) -> Section:
-    """What was asked, in words."""
+    """The question in words."""
     spec = design.spec
-    levels = design.groupings[group].n_levels
+    groups = counted(design.groupings[group].n_levels, group)
     predictors = [name for name in design.predictors if name != group]
-    depends = f" with {joined(predictors)}" if predictors else ""
-    text = (
-        f"How does {spec.response} change{depends}, when the {design.n} rows belong to {levels} "
-        f"levels of {group}?"
-        if predictors
-        else f"What is the mean of {spec.response}, when the {design.n} rows belong to {levels} "
-        f"levels of {group}?"
-    )
+    text = f"What is the mean of {spec.response}?"
+    if predictors:
+        text = f"How does {spec.response} depend on {joined(predictors)}?"
+    text += f" The data are {design.n} observations of {groups}."
     poolings = (
-        f"Each level of {group} could be taken to be like all others (complete pooling), to stand "
-        "alone (no pooling), or to be one of a family whose spread the data tell (partial "
-        "pooling). This report fits the models between the two ends, says which of them predicts "
-        "new data best, and what that changes."
+        f"A model can treat all {nouns(group)} as equal (complete pooling), estimate each {noun(group)} "
+        "separately (no pooling), or estimate how much they differ (partial pooling). This report "
+        "compares models from complete to no pooling by how well they predict new data."
     )
     return Section("question", "The question", [Prose([text, f"Formula: {formula}.", poolings])])
 
 
 def answer(sentences: Sequence[str]) -> Section:
-    """The answer in sentences."""
+    """The results in sentences."""
     return Section("answer", "The answer", [Prose(list(sentences), is_answer=True)])
 
 
 def points_to_check(findings: Sequence[Finding]) -> Section:
-    """Findings, the worst first, with what they mean and what they rest on."""
+    """Findings, the most serious first, with their meaning and evidence."""
     return Section("check", "Points to check", [PointsToCheck(findings, NOTHING)])
 
 
 def data(design: Design, group: str, notices: Sequence[Finding]) -> Section:
-    """Rows, columns and levels, and what was left out."""
+    """Rows, columns and groups, and what was left out."""
     grouping = design.groupings[group]
     n = grouping.n_rows
-    source = f"The table is {design.label}. " if design.label else ""
+    source = f"Data: {design.label}. " if design.label else ""
     spread = (
-        f"each with {n[0]} rows"
+        f"{n[0]} each"
         if n.min() == n.max()
-        else f"with {n.min()} to {n.max()} rows each (median {np.median(n):g})"
+        else f"{n.min()} to {n.max()} each (median {np.median(n):g})"
     )
-    size = f"{source}{design.n} rows are used, of {grouping.n_levels} levels of {group}, {spread}."
+    size = (
+        f"{source}The models use {design.n} observations of {counted(grouping.n_levels, group)}, "
+        f"{spread}."
+    )
     about = [f.text for f in notices if f.code in _OF_DATA]
-    left = [sentence(text) for text in about] or ["No row and no category was left out."]
+    left = [sentence(text) for text in about] or ["No rows or categories were left out."]
     return Section(
         "data",
         "The data",
         [
             Prose([size, *left]),
-            DataTable("columns", "Columns that the models use", _columns(design, group)),
+            DataTable("columns", "Columns used", _columns(design, group)),
             DataTable(
                 "levels",
-                f"Levels of {group}: rows, mean and spread of {design.spec.response}",
+                f"{capital(nouns(group))}: observations, mean and sd of {design.spec.response}",
                 _levels(design, group),
             ),
         ],
@@ -94,7 +93,7 @@ def data(design: Design, group: str, notices: Sequence[Finding]) -> Section:
 
 
 def _columns(design: Design, group: str) -> pd.DataFrame:
-    """One row for each column of the user's that is used."""
+    """One row per column that is used."""
     words = {"weights": "weights", "known_se": "known standard errors"}
     roles = {column: words[word] for word, column in design.spec.residual.arguments.items()}
     rows = []
@@ -119,7 +118,7 @@ def _columns(design: Design, group: str) -> pd.DataFrame:
 
 
 def _levels(design: Design, group: str) -> pd.DataFrame:
-    """One row for each level."""
+    """One row per group."""
     grouping = design.groupings[group]
     y = pd.Series(design.y).groupby(grouping.codes)
     table = pd.DataFrame({"n": grouping.n_rows, "response_mean": y.mean(), "response_sd": y.std()})
@@ -134,18 +133,19 @@ def models(
 ) -> Section:
     """Each model in words, in symbols and in the syntax of other programs."""
     cards: list[Part] = [_card(name, design, name == chosen) for name, design in designs.items()]
+    factor = designs[chosen].groups[0].factor
     lead = (
-        "Greek letters are estimated: β are coefficients common to all, u are deviations of a "
-        "level from them, τ their standard deviations, ρ their correlation, σ the residual "
-        "standard deviation. Rows are i, levels are j."
+        f"β are fixed effects, u are the deviations of a {noun(factor)} from them (random effects), τ "
+        "their standard deviations, ρ their correlation, and σ is the residual standard deviation. "
+        f"Observations are i, {nouns(factor)} are j."
     )
     table = DataTable(
         "priors",
-        f"Priors of {chosen}, and what they mean",
+        f"Priors of {chosen}",
         priors,
-        "Scaled by the data, and wide beside what was found unless a finding says otherwise.",
+        "Default priors are wide and scaled by the data.",
     )
-    drawn = _drawn(pictures, {"prior_predictive": "What the priors expect, beside the data"})
+    drawn = _drawn(pictures, {"prior_predictive": "Prior predictive distribution and the data"})
     return Section("models", "The models", [Prose([lead]), *cards, table, *drawn])
 
 
@@ -167,51 +167,52 @@ def _listing(written: Written) -> Listing:
 
 
 def _words(design: Design) -> str:
-    """What a model assumes of the levels."""
+    """What a model assumes about the groups."""
     spec = design.spec
     if spec.pooling == "complete":
-        return "Complete pooling: one set of coefficients for all rows; levels do not differ."
+        return "Complete pooling: the same coefficients for all observations."
     (group,) = design.groups
     factor, terms = group.factor, group.terms
     slopes = [t for t in terms if t != "Intercept"]
     if spec.pooling == "none":
         return (
-            f"No pooling: each level of {factor} has its own {joined(terms)}, and nothing is learned "
-            "from the other levels but the residual standard deviation."
+            f"No pooling: each {noun(factor)} has its own {joined(terms)}; only the residual standard "
+            "deviation is shared."
         )
-    lead = f"Partial pooling: levels of {factor} differ in {joined(terms)}"
+    lead = f"Partial pooling: {joined(terms)} vary between {nouns(factor)}"
     if not slopes:
-        return f"{lead}, and share everything else."
+        return f"Partial pooling: the intercept varies between {nouns(factor)}."
     if "Intercept" not in terms:
-        return f"{lead}, but not in their intercept."
+        return f"{lead}, the intercept does not."
     if group.has_correlation:
-        return f"{lead}, which may be correlated."
-    return f"{lead}, each independently of the other."
+        return f"{lead} and may be correlated."
+    return f"{lead} independently of each other."
 
 
 def poolings(fixed: pd.DataFrame, spread: pd.DataFrame, pictures: Mapping[str, Figure]) -> Section:
-    """Fixed effects and standard deviations of every model, and the lines of the levels."""
+    """Fixed effects and standard deviations of every model, and the lines of the groups."""
     text = (
-        "The same coefficients under every model: the posterior on the left, REML or least "
-        "squares under estimate and se. Where the models disagree, the pooling matters for the "
-        "conclusion."
+        "The same coefficients in every model: the posterior first, then REML or least squares "
+        "(estimate and se). Where the models disagree, the choice of pooling matters."
     )
     parts: list[Part] = [
         Prose([text]),
-        DataTable("fixed_effects", "Fixed effects, model by model", _led(fixed), shown=16),
+        DataTable("fixed_effects", "Fixed effects of each model", _led(fixed), shown=16),
         DataTable(
             "variance_components",
-            "Standard deviations and correlations, model by model",
+            "Standard deviations and correlations of each model",
             _led(spread),
             shown=16,
         ),
     ]
-    parts[1:1] = _drawn(pictures, {"trajectories": "The data and three poolings"})
+    parts[1:1] = _drawn(
+        pictures, {"trajectories": "Data and fitted lines: complete, no and partial pooling"}
+    )
     titles = {
         "standard_deviations": "Standard deviations: prior, posterior and REML",
-        "variance_partition": "Where the variance of the response comes from",
+        "variance_partition": "Shares of the variance of the response",
     }
-    return Section("poolings", "The poolings side by side", [*parts, *_drawn(pictures, titles)])
+    return Section("poolings", "Comparison of the poolings", [*parts, *_drawn(pictures, titles)])
 
 
 def _led(table: pd.DataFrame) -> pd.DataFrame:
@@ -222,43 +223,46 @@ def _led(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def blups(table: pd.DataFrame, pictures: Mapping[str, Figure], partial: str) -> Section:
-    """Posterior means beside BLUPs."""
+    """Posterior means and BLUPs."""
     text = (
-        f"Deviations of the levels from the population under {partial}, twice: as posterior means, "
-        "with the uncertainty of the variances averaged over, and as BLUPs at the REML estimates, "
-        "which take the variances for known. The columns due_to_coefficient_prior and "
-        "due_to_variances say where a difference comes from."
+        f"Random effects of {partial}: posterior means, averaged over the uncertainty of the "
+        "variances, and BLUPs, with the variances fixed at their REML estimates. The columns "
+        "due_to_coefficient_prior and due_to_variances explain the difference."
     )
     gap = (table["difference"].abs() / table["posterior_sd"]).dropna()
     if len(gap):
-        text += f" They differ by at most {gap.max():.2g} posterior standard deviations."
+        text += f" The largest difference is {gap.max():.2g} posterior standard deviations."
     titles = {
-        "posterior_against_blup": "Posterior means against BLUPs, and their difference",
-        "caterpillar": "Every level with its interval, posterior and BLUP",
+        "posterior_against_blup": "Posterior means and BLUPs, and their difference",
+        "caterpillar": "Random effects with intervals: posterior and BLUP",
     }
     drawn = _drawn(pictures, titles)
     return Section(
         "blups",
-        "Posterior beside BLUP",
-        [Prose([text]), *drawn, DataTable("compare_blups", "Posterior means and BLUPs", table)],
+        "Posterior means and BLUPs",
+        [
+            Prose([text]),
+            *drawn,
+            DataTable("compare_blups", "Random effects by both methods", table),
+        ],
     )
 
 
 def shrinkage(table: pd.DataFrame, pictures: Mapping[str, Figure], partial: str) -> Section:
-    """How far each level was pulled."""
+    """Shrinkage of each group."""
     text = (
-        f"What each level's own rows say alone (own_estimate), and what {partial} makes of it "
-        "(partial_pooling). Levels with few rows, or far from the others, are pulled furthest."
+        f"The estimate from each group's own data (own_estimate) and that of {partial} "
+        "(partial_pooling). Groups with few observations, or far from the average, are shrunk most."
     )
     titles = {
-        "shrinkage": "From each level's own estimate to the pooled one",
-        "level_coefficients": "Coefficients of the levels, in pairs",
+        "shrinkage": "From the own estimate of each group to the partially pooled one",
+        "level_coefficients": "Coefficients of the groups, in pairs",
     }
     drawn = _drawn(pictures, titles)
     return Section(
         "shrinkage",
-        "How far levels are pulled",
-        [Prose([text]), *drawn, DataTable("shrinkage", "Shrinkage of every level", table)],
+        "Shrinkage",
+        [Prose([text]), *drawn, DataTable("shrinkage", "Shrinkage of each group", table)],
     )
 
 
@@ -268,16 +272,16 @@ def comparison(
     group: str,
     pictures: Mapping[str, Figure],
 ) -> Section:
-    """Which model predicts best: new rows of known levels, and new levels."""
+    """Predictive performance: new observations of known groups, and new groups."""
     digits = {"se": 1, "p": 1, "p_worse": 3}
-    row = f"A new row of a known level of {group}"
+    row = f"New observations of known {nouns(group)}"
     text = (
-        "Two questions, with two answers. Each row is left out in turn and predicted from the "
-        f"others: that is a new row of a known level of {group}. Each level is left out with all "
-        "its rows: that is a new level. Differences below 4, or within twice their standard error "
-        "dse, do not tell models apart."
+        "Leave-one-out cross-validation, by observation and by group. Leaving out one observation "
+        f"shows how well a model predicts new observations of known {nouns(group)}; leaving out all "
+        f"observations of a {noun(group)}, how well it predicts new {nouns(group)}. Differences below "
+        "4, or below twice their standard error (dse), are not clear."
     )
-    title = "Differences in elpd from the best model, with their standard errors"
+    title = "Differences in elpd from the best model, with standard errors"
     pictured = "ladder" if by_group is not None and "ladder" in pictures else "comparison"
     parts: list[Part] = [
         Prose([text]),
@@ -285,12 +289,12 @@ def comparison(
         DataTable("comparison_rows", row, _scores(by_row), digits=digits),
     ]
     if by_group is None:
-        parts.append(Prose(["Left-out levels could not be scored for these models."]))
+        parts.append(Prose(["Leave-one-group-out is not available for these models."]))
     else:
-        note = "No pooling has only its prior to go by here, so that its score says nothing of the data."
-        new = f"A new level of {group}"
+        note = "Not meaningful for no pooling: a new group has nothing but its prior."
+        new = f"New {nouns(group)}"
         parts.append(DataTable("comparison_levels", new, _scores(by_group), note, digits))
-    return Section("comparison", "Which model predicts best", parts)
+    return Section("comparison", "Predictive performance", parts)
 
 
 def _drawn(pictures: Mapping[str, Figure], titles: Mapping[str, str]) -> list[Picture]:
@@ -310,24 +314,25 @@ def findings(every: Findings) -> Section | None:
     if not every:
         return None
     table = DataTable("findings", "All findings", every.table.set_index("severity"), shown=30)
-    text = "The same as under “Points to check”, as a table to sort and to keep."
+    text = "The points to check as a table."
     return Section("findings", "Findings", [Prose([text]), table])
 
 
 def no_advice(why: str) -> Section:
-    """That there is no advice, and why."""
-    return Section("advice", "What to do next", [Prose([sentence(f"there is no advice: {why}")])])
+    """Why there is no advice."""
+    return Section(
+        "advice", "What to do next", [Prose([sentence(f"no advice is available: {why}")])]
+    )
 
 
 def advice(
     sentences: Sequence[str], table: pd.DataFrame, pictures: Mapping[str, Figure]
 ) -> Section:
-    """What may go, what is missing, and what either costs."""
+    """Advice on terms to remove and to add."""
     lead = (
-        "The answer takes the simplest of the models that predict about as well as the best. Here "
-        "the richest of them is asked, term by term, what the data need of it, by likelihood "
-        "ratio and by both leave-one-out scores. The two may differ where a term hardly matters "
-        "for prediction."
+        "The recommendation above is the simplest model that predicts about as well as the best. "
+        "Here the richest model is simplified term by term, with likelihood ratio tests and "
+        "leave-one-out. The two can differ if a term hardly matters for prediction."
     )
     first = [
         "change",
@@ -340,15 +345,15 @@ def advice(
         "p",
     ]
     rest = [c for c in table if c not in first]
-    note = "Each model beside the one that it changes."
+    note = "Each model is compared with the one that it changes."
     digits = dict.fromkeys(["row_diff", "row_dse", "group_diff", "group_dse"], 1)
     digits |= {"elpd_row": 1, "elpd_group": 1}
     drawn = [Picture(f"advice_{k}", title, f) for k, (title, f) in enumerate(pictures.items())]
     shown = [
         DataTable(name, title, part, said, digits, meanings=_MEANINGS_IN_ADVICE)
         for name, title, part, said in (
-            ("advice", "What was tried, and what it costs", table[first], note),
-            ("advice_details", "More on what was tried", table[rest], ""),
+            ("advice", "Models tried", table[first], note),
+            ("advice_details", "Models tried, details", table[rest], ""),
         )
     ]
     parts: list[Part] = [Prose([lead, *sentences]), *drawn, *shown]
@@ -357,37 +362,37 @@ def advice(
 
 _MEANINGS_IN_ADVICE = {
     "model": "The model, as a formula.",
-    "change": "What was taken away or added.",
-    "verdict": "Whether the data need the term.",
-    "row_diff": "Difference in elpd of left-out rows; negative: it predicts worse.",
+    "change": "What was removed or added.",
+    "verdict": "Whether the term is needed.",
+    "row_diff": "Difference in elpd for new observations; negative: it predicts worse.",
     "row_dse": "Standard error of that difference.",
-    "group_diff": "The same for left-out levels.",
+    "group_diff": "The same for new groups.",
     "group_dse": "Standard error of that difference.",
     "statistic": "Likelihood ratio statistic.",
-    "p": "Its p-value.",
+    "p": "Its p value.",
     "df": "Its degrees of freedom.",
-    "null": "Its distribution where the smaller model is true.",
+    "null": "Its distribution under the smaller model.",
     "compared_with": "The model that it is compared with.",
-    "elpd_row": "elpd of left-out rows.",
-    "elpd_group": "elpd of left-out levels.",
-    "left_out": "The factor whose levels were left out.",
-    "variance_share": "Share of the variance of the fitted response that the term adds.",
-    "shift": "Largest change of a fixed effect, in its standard errors.",
+    "elpd_row": "elpd for new observations.",
+    "elpd_group": "elpd for new groups.",
+    "left_out": "The factor whose groups were left out.",
+    "variance_share": "Share of the variance of the fitted response due to the term.",
+    "shift": "Largest change of a fixed effect, in standard errors.",
     "shifted": "The fixed effect that changes most.",
 }
 
 
 _MEANINGS_IN_CHECKS = {
-    "observed": "In the data.",
-    "mean": "Mean of what the model expects.",
-    "median": "Median of what the model expects.",
-    "sd": "Standard deviation of what the model expects.",
-    "p": "Share of the simulated values that is larger; near 0 or 1 the model does not make such "
+    "observed": "Value in the data.",
+    "mean": "Mean in simulated data.",
+    "median": "Median in simulated data.",
+    "sd": "Standard deviation in simulated data.",
+    "p": "Share of simulated values that are larger; near 0 or 1 the model does not reproduce the "
     "data.",
-    "pit": "Where the observed mean is in its prediction, from 0 to 1.",
-    "covered": "Whether the interval holds the observed mean.",
-    "rows_covered": "Share of the level's rows within intervals for a single row.",
-    "statistic": "The feature that is compared.",
+    "pit": "Position of the observed mean in its predictive distribution, from 0 to 1.",
+    "covered": "Whether the interval contains the observed mean.",
+    "rows_covered": "Share of the group's observations within predictive intervals.",
+    "statistic": "The statistic that is compared.",
 }
 
 
@@ -397,21 +402,21 @@ def checks(
     pictures: Mapping[str, Figure],
     has_rows: bool,
 ) -> Section:
-    """Whether data like these could come from the model: tables by their titles, and pictures."""
-    text = f"Could data like these come from {partial}?"
+    """Predictive checks: tables by their titles, and figures."""
+    text = f"Does {partial} reproduce the data?"
     text += (
-        " Each row is predicted from all others. If the model is right, half of the rows fall into "
-        "the middle half of their predictions, and so on; far fewer would mean that it is too sure "
-        "of itself, far more that it is not sure enough."
+        " Each observation is predicted from all others. If the model holds, 50 % intervals contain "
+        "about half of the observations, and so on. If they contain fewer, the intervals are too "
+        "narrow; if more, too wide."
         if has_rows
-        else " Predictions of single rows from all others take long for so many rows, and are left "
-        "out here; fit.loo_pit() has them."
+        else " Leave-one-out predictions of so many observations take long and are omitted here; "
+        "use fit.loo_pit()."
     )
     titles = {
-        "loo_pit": "Where each row falls in the prediction from all others",
-        "posterior_predictive": "Levels as observed, beside levels that the model simulates",
+        "loo_pit": "Calibration of leave-one-out predictions (PIT)",
+        "posterior_predictive": "Observed groups and groups simulated from the model",
         "residuals": "Residuals",
-        "influence": "Levels whose absence would move the fixed effects most",
+        "influence": "Groups with the largest influence on the fixed effects",
     }
     shown = [
         DataTable(f"check_{k}", title, t, meanings=_MEANINGS_IN_CHECKS)

@@ -1,4 +1,4 @@
-"""A model as lme4, brms and SAS PROC MIXED write it, and where they have no equal."""
+"""A model in the syntax of lme4, brms and SAS PROC MIXED, and where they differ."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def lme4(wording: Wording) -> Written:
     right = _r(spec.without_bars)
     if spec.residual.structure == "known_se":
         notes.append(
-            "lme4 always estimates a residual standard deviation, so this model has no equal "
-            "there; the code fits another one. metafor's rma.mv takes known standard errors."
+            "lme4 always estimates a residual standard deviation, so this code fits a different "
+            "model. metafor's rma.mv takes known standard errors."
         )
     if spec.pooling == "complete":
         return _written("lme4", f"lm({_r(spec.response)} ~ {right}, data = data{weights})", notes)
@@ -112,9 +112,9 @@ def lme4(wording: Wording) -> Written:
         notes += _common_notes(wording)
         text = f"lmList({_r(spec.response)} ~ {_r(term.columns)} | {term.factor}, data = data"
         notes.append(
-            "lmList fits least squares to each level, with one residual standard deviation for "
-            "all (pool = TRUE, the default). It has no priors, so a level whose rows cannot tell "
-            "a coefficient gets none."
+            "lmList fits least squares to each group, with a common residual standard deviation "
+            "(pool = TRUE, the default). It has no priors, so some coefficients may not be "
+            "estimable."
         )
         return _written("lme4", f"{text}{weights})", notes)
     bars = " + ".join(_r_bar(term) for term, _ in wording.bars)
@@ -136,18 +136,18 @@ def brms(wording: Wording) -> Written:
         common = [_r(t) for t in wording.population if t != "1"]
         right = " + ".join(["0", *each, *common, *map(_r, spec.offsets)])
         notes.append(
-            "Give the coefficients a wide normal prior, e.g. prior(normal(0, 100), class = b) in "
-            "the units of your response: brms has a flat one by default."
+            "brms has flat priors for these coefficients by default. Use a wide normal prior, e.g. "
+            "prior(normal(0, 100), class = b), in the units of your response."
         )
     bars = [_r_bar(term) for term, _ in wording.bars if spec.pooling == "partial"]
     formula = f"{left} ~ {' + '.join([right, *bars])}"
     if spec.residual.structure == "weights":
         formula = f"bf({formula},\n       sigma ~ 1 + offset(-0.5 * log({spec.residual.column})))"
         notes.append(
-            "brms's own weights() multiplies the log-likelihood of a row. Residual variances of "
-            "sigma^2 / weight, as here, are written as a formula for sigma."
+            "weights() in brms multiplies the log-likelihood of a row. For residual variances of "
+            "sigma^2 / weight, as here, use a formula for sigma."
         )
-    notes.append("Its default priors differ from those used here; set prior = to compare.")
+    notes.append("The default priors of brms differ from those used here; set prior = to compare.")
     return _written("brms", f"brm({formula}, data = data, family = gaussian())", notes)
 
 
@@ -249,26 +249,23 @@ def _r_notes(wording: Wording) -> Iterator[str]:
         " ".join([spec.response, spec.without_bars, *(t.columns for t in spec.groups)])
     )
     if missing := [name for name in dict.fromkeys(used) if name in _NOT_IN_R]:
-        yield (
-            f"{', '.join(missing)}() makes columns that base R has no equal for; make them first, "
-            "or use mgcv."
-        )
+        yield (f"Base R has no {', '.join(missing)}(). Compute its columns first, or use mgcv.")
     terms = [*wording.population, *(t for own in wording.groups for t in own)]
     if any(_BY_ORDER.match(_masked(piece)[0]) for term in terms for piece in _pieces(term)):
         yield (
-            "The coding depends on the order of the categories; where R sorts them in another way, "
-            "give the order: factor(x, levels = c(...))."
+            "The coding depends on the order of the categories. If R sorts them differently, give "
+            "the order: factor(x, levels = c(...))."
         )
     if "bs" in used or "poly" in used:
-        yield "The columns of splines and polynomials may be coded otherwise; the fit is the same."
+        yield "Splines and polynomials may be coded differently; the fit is the same."
 
 
 def _common_notes(wording: Wording) -> Iterator[str]:
     common = [t for t in wording.population if t != "1"]
     if common:
         yield (
-            f"{', '.join(common)} says nothing new within levels and stays common to all here; "
-            "lmList cannot do that, and drops it or fails."
+            f"{', '.join(common)} does not vary within groups and has a common coefficient here; "
+            "lmList drops it or fails."
         )
 
 
@@ -276,8 +273,8 @@ def _double_bar_notes(wording: Wording) -> Iterator[str]:
     for term, own in wording.bars:
         if term.covariance == "uncorrelated" and _categories_in(own, wording.categories):
             yield (
-                "lme4 1.1 keeps the columns of one category correlated beside ||, so its fit is "
-                "another model; diag() of lme4 2.0, or 0/1 columns made by hand, are the same."
+                "lme4 1.1 keeps the columns of a category correlated with ||, which is a different "
+                "model. Use diag() of lme4 2.0, or 0/1 columns made by hand."
             )
 
 
@@ -323,7 +320,7 @@ class _SasSheet:
             return text
         less = " - ".join(self._expression(o.removeprefix("offset(")[:-1]) for o in spec.offsets)
         self.made["response_less_offset"] = f"{self.made.pop(text, text)} - {less}"
-        self.notes.append("PROC MIXED has no offset: it is taken off the response beforehand.")
+        self.notes.append("PROC MIXED has no offset, so it is subtracted from the response.")
         return "response_less_offset"
 
     def fixed(self) -> tuple[list[str], bool]:
@@ -333,8 +330,8 @@ class _SasSheet:
         if spec.pooling != "none":
             if self.classes:
                 self.notes.append(
-                    "CLASS makes the last category the reference; write e.g. class name(ref=first) "
-                    "to have the first, as here."
+                    "CLASS makes the last category the reference. For the first, as here, write "
+                    "class name(ref=first)."
                 )
             return effects, "1" in self.wording.population
         term, own = next(iter(self.wording.bars))
@@ -342,12 +339,12 @@ class _SasSheet:
         each = [group if t == "1" else f"{self.effect(t)}*{group}" for t in own]
         if effects:
             self.notes.append(
-                "Without priors the coefficients that are common to all and those of the levels "
-                "cannot be told apart; PROC MIXED sets some to zero."
+                "Without priors, some common coefficients and those of the groups are not "
+                "estimable; PROC MIXED sets some to zero."
             )
         self.notes.append(
-            "These are least-squares estimates of each level, with one residual variance for all "
-            "and without priors."
+            "These are least-squares estimates for each group, with a common residual variance and "
+            "without priors."
         )
         return [*each, *effects], False
 
@@ -355,9 +352,9 @@ class _SasSheet:
         """The RANDOM statement of one bar."""
         if _categories_in(own, self.wording.categories):
             self.notes.append(
-                "A category among the random effects has one column for each category in SAS, and "
-                "a common variance; to fit the model of this report make 0/1 columns in a DATA "
-                "step and name those in RANDOM instead."
+                "In SAS, a CLASS variable among the random effects has a column for every category and "
+                "a common variance. To fit the model of this report, make 0/1 columns in a DATA step "
+                "and use them in RANDOM."
             )
         effects = ["intercept" if t == "1" else self.effect(t) for t in own]
         subject = "*".join(self.name(p) for p in _factor_parts(term.factor))
@@ -365,8 +362,8 @@ class _SasSheet:
         kind = "un" if is_full else "vc"
         if is_full:
             self.notes.append(
-                "type=un may end at a matrix that is not positive definite; "
-                "type=fa0 keeps it so, with other parameters for the same model."
+                "type=un may give a matrix that is not positive definite; type=fa0 fits the same model "
+                "with a matrix that always is."
             )
         return f"  random {' '.join(effects)} / subject={subject} type={kind} solution;"
 
@@ -380,7 +377,9 @@ class _SasSheet:
         self.made["precision"] = f"1 / {self.name(spec.residual.column)}**2"
         start = [value for term, own in self.wording.bars for value in _starting(term, len(own))]
         values = " ".join(f"({v})" for v in [*start, 1])
-        self.notes.append("The residual variance is held at 1; the weights carry the known ones.")
+        self.notes.append(
+            "The residual variance is fixed at 1; the weights contain the known variances."
+        )
         return ["  weight precision;", f"  parms {values} / hold={len(start) + 1};"]
 
     def effect(self, term: str) -> str:
@@ -400,8 +399,8 @@ class _SasSheet:
             self.classes.append(column)
             if coding:
                 self.notes.append(
-                    f"CLASS codes {column} in its own way: the coefficients are not those of "
-                    f"{text}, and the fit is the same."
+                    f"CLASS codes {column} differently: its coefficients are not those of {text}, but "
+                    "the fit is the same."
                 )
             return column
         name = made_as or f"x{len(self.made) + len(self.unmade) + 1}"
@@ -410,7 +409,9 @@ class _SasSheet:
             self.made[name] = self._expression(text)
         elif name not in self.unmade:
             self.unmade.append(name)
-            self.notes.append(f"SAS has no equal for {text}; make its columns first, here {name}.")
+            self.notes.append(
+                f"SAS has no function for {text}. Compute its columns first, here {name}."
+            )
         return name
 
     def _expression(self, text: str) -> str:

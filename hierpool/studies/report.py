@@ -19,6 +19,7 @@ import pandas as pd
 
 from hierpool import datasets, plots
 from hierpool.core.errors import HierpoolError, HierpoolWarning, UnsupportedModelError
+from hierpool.core.group_nouns import counted, nouns
 from hierpool.core.writing import check_file, make_folder, write_file
 from hierpool.report import sections
 from hierpool.report.methods import Facts, methods, reproduce
@@ -45,20 +46,20 @@ def write_report(study: Study, path: str | PathLike[str]) -> Path:
 def page_of(study: Study) -> Page:
     """The report of a study, not yet written as HTML."""
     label = f"{study.label}: " if study.label else ""
-    n_levels = study.design.groupings[study.group].n_levels
+    groups = counted(study.design.groupings[study.group].n_levels, study.group)
     facts, figures = _facts(study), _figures(study)
     today = date.today().isoformat()
     return Page(
         title=f"{label}{study.formula} by {study.group}",
-        subtitle=f"{study.design.n} rows, {n_levels} levels of {study.group}, "
-        f"{len(study.fits)} models, seed {study.seed}",
+        subtitle=f"{study.design.n} observations of {groups}, {len(study.fits)} models, seed "
+        f"{study.seed}",
         sections=[
             *_beginning(study, figures),
             *_middle(study, figures),
             *_end(study, figures, facts),
         ],
-        foot=f"Written by hierpool {facts.versions['hierpool']} on {today}. This file is complete: "
-        "it fetches nothing and sends nothing.",
+        foot=f"Written by hierpool {facts.versions['hierpool']} on {today}. The page is "
+        "self-contained: it loads nothing and sends nothing.",
     )
 
 
@@ -130,7 +131,7 @@ def _heard() -> Iterator[list[str]]:
 
 
 def _advice(study: Study) -> Section | None:
-    """What may go and what is missing; nothing where these models cannot be asked."""
+    """Advice on terms; nothing where it is not available for these models."""
     with _heard() as said:
         try:
             found = study.advice
@@ -142,21 +143,23 @@ def _advice(study: Study) -> Section | None:
 
 
 def _checks(study: Study, figures: Mapping[str, Figure]) -> Section:
-    """Whether data like these could come from the partially pooled model."""
+    """Predictive checks of the partially pooled model."""
     fit = study.fits[study.partial]
     tables: dict[str, pd.DataFrame] = {}
     if "loo_pit" in figures:  # the study leaves it out where it would take long
         pit = fit.loo_pit().to_numpy()
-        tables["Rows within the central interval of their own prediction"] = central_shares(pit)
+        tables["Coverage of leave-one-out predictive intervals"] = central_shares(pit)
         with suppress(UnsupportedModelError):
-            tables["Each level predicted from all others"] = fit.level_coverage()
-    simulated = "Features of the data beside those of data that the model simulates, new levels"
+            tables[f"New {nouns(study.group)}: each predicted from all others"] = (
+                fit.level_coverage()
+            )
+    simulated = f"Statistics of the data and of simulated data (new {nouns(study.group)})"
     tables[simulated] = fit.predictive_check()
     return sections.checks(study.partial, tables, figures, has_rows="loo_pit" in figures)
 
 
 def central_shares(pit: np.ndarray) -> pd.DataFrame:
-    """Share of rows within central intervals of their leave-one-out predictions, beside the nominal.
+    """Coverage of central leave-one-out predictive intervals, and the nominal coverage.
 
     ``se`` takes rows for independent.
 

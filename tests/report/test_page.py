@@ -167,8 +167,10 @@ def test_text_that_the_page_would_trim_is_kept_for_the_download():
 
 
 def test_findings_that_are_empty_say_so():
-    page = render(Page("t", "s", [Section("d", "D", [PointsToCheck([], "Nothing found.")])], "f"))
-    assert '<p class="nothing">Nothing found.</p>' in page
+    page = render(
+        Page("t", "s", [Section("d", "D", [PointsToCheck([], "No problems found.")])], "f")
+    )
+    assert '<p class="nothing">No problems found.</p>' in page
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_every_rung_has_a_card_and_one_is_chosen(page, dyes):
 
 def test_methods_cite_what_they_list_and_name_versions(page, dyes):
     paragraph, references = (part.text for part in parts(page, Listing, "methods"))
-    assert "30 observations of Yield in 6 levels of Batch" in paragraph
+    assert "30 observations of Yield from 6 batches" in paragraph
     assert f"here {dyes.recommended}" in paragraph
     assert f"hierpool {hp.__version__}" in paragraph
     assert "NUTS" not in paragraph
@@ -136,5 +136,5 @@ def test_report_is_written_without_findings_and_where_advice_cannot_be_had(dyes,
     monkeypatch.setattr(type(dyes), "advice", property(refused))
     page = page_of(replace(dyes, findings=Findings()))
     (said,) = parts(page, Prose, "advice")
-    assert said.paragraphs == ["There is no advice: the group 'h' has as many levels as rows."]
+    assert said.paragraphs == ["No advice is available: the group 'h' has as many levels as rows."]
     assert "findings" not in [section.key for section in page.sections]
