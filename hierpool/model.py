@@ -203,7 +203,7 @@ class Model:
         )
         if sampler not in _SAMPLERS:
             raise ArgumentError(
-                f"no sampler {sampler!r}: {nearest(sampler, _SAMPLERS)}", "unknown-sampler"
+                f"unknown sampler {sampler!r}: {nearest(sampler, _SAMPLERS)}", "unknown-sampler"
             )
         if target_accept is not None and not 0 < target_accept < 1:
             raise ArgumentError(
@@ -270,8 +270,8 @@ class Model:
         for factor, grouping in self.design.groupings.items():
             rows = grouping.n_rows
             lines.append(
-                f"levels  {grouping.n_levels} of {factor}, rows per level "
-                f"min {rows.min()}, median {np.median(rows):g}, max {rows.max()}"
+                f"groups  {grouping.n_levels} of {factor}, rows per group min {rows.min()}, "
+                f"median {np.median(rows):g}, max {rows.max()}"
             )
         spec = self.design.spec
         column = spec.residual.column
@@ -315,9 +315,9 @@ def optimum(design: Design, method: Literal["REML", "ML"]) -> LikelihoodFit:
     pooled = design.spec.pooling
     if len(design.terms) > design.n:
         raise DataError(
-            f"there are {design.n} rows and {len(design.terms)} coefficients in "
-            f"{design.spec.formula}: least squares, REML and ML cannot tell them apart. With "
-            f"known_se={design.spec.residual.column!r} and proper priors the posterior can: model.fit()",
+            f"{design.spec.formula} has {len(design.terms)} coefficients for {design.n} rows, too "
+            f"many for least squares, REML and ML. With known_se={design.spec.residual.column!r} "
+            "and proper priors there is a posterior: model.fit()",
             "no-residual-df",
         )
     if pooled == "complete":

@@ -294,7 +294,7 @@ class Design:
 def exact_fit(schema: Schema, sigma: float) -> DataError:
     """The error for a response that the columns fit exactly, with a residual sd of ``sigma``."""
     return DataError(
-        f"{schema.spec.formula} fits {schema.spec.response} exactly (residual sd {sigma:.2g}): "
-        "there is no variation left to tell the model from the data. Use fewer terms.",
+        f"{schema.spec.formula} fits {schema.spec.response} exactly (residual sd {sigma:.2g}), so "
+        "no residual variation is left to estimate. Use fewer terms.",
         "exact-fit",
     )

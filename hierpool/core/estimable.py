@@ -91,11 +91,11 @@ class Beyond:
         needed = self.is_needed[bad].any(axis=0)
         names = [t for t, is_needed in zip(self.terms, needed, strict=True) if is_needed]
         shown = [labels[i] for i in bad]
-        columns = "a dropped column" if len(names) == 1 else "dropped columns"
+        columns = "a column" if len(names) == 1 else "columns"
         verb = "is" if len(bad) == 1 else "are"
         raise NotEstimableError(
-            f"{what[len(bad) > 1]} {listed(shown)} {verb} not estimable: the data of the model say "
-            f"nothing of {columns}, {listed(names)}. {advice}",
+            f"{what[len(bad) > 1]} {listed(shown)} {verb} not estimable, because the model "
+            f"dropped {columns}, {listed(names)}. {advice}",
             "not-estimable",
             shown,
         )

@@ -55,14 +55,14 @@ def _to_numbers(bad: pd.Index[Any], here: Kind, column: str) -> str:
         return f"Write {column} = {column}.astype(int) if 1 stands for True"
     if here != "text":
         return (
-            f"From {EXACT:.0f} on, decimal numbers do not tell all whole numbers apart: read the "
+            f"Decimal numbers from {EXACT:.0f} on cannot represent every whole number: read the "
             "column as text"
         )
     if pd.to_numeric(pd.Series(bad), errors="coerce").isna().any():
-        return "These are no numbers: correct them, or leave the rows out"
+        return "Some of these are not numbers: correct them, or leave the rows out"
     return (
-        "Text is taken for a whole number in its plain spelling only, such as '308'. Write "
-        f"{column} = pandas.to_numeric({column})"
+        f"Text counts as a whole number only in its plain spelling, such as '308'. Write {column} "
+        f"= pandas.to_numeric({column})"
     )
 
 
@@ -75,7 +75,7 @@ def _to_text(known: pd.Index[Any], bad: pd.Index[Any], here: Kind, column: str) 
     formats = _formats(known[:1])
     if isinstance(bad, pd.DatetimeIndex) and formats:
         return f"Write {column} = pandas.to_datetime({column}).dt.strftime({formats[0]!r})"
-    return f"Give text that is spelled as in the model: {listed(known[:3])}"
+    return f"Spell the text as in the model: {listed(known[:3])}"
 
 
 def _to_bool(bad: pd.Index[Any], column: str) -> str:

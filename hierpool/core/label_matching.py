@@ -118,8 +118,8 @@ def _unique(labels: pd.Index[Any], place: Place) -> pd.Index[Any]:
         return labels.unique()
     except TypeError as error:  # lists and dicts
         raise DataError(
-            f"{place.name!r} has labels that cannot be told apart ({error}). Make them text, as "
-            "they were for the model",
+            f"{place.name!r} has labels that cannot be compared ({error}). Convert them to text, "
+            "as in the model",
             "unusable-levels",
         ) from error
 
@@ -274,10 +274,10 @@ def _check_spelling(known: pd.Index[Any], given: pd.Index[Any], place: Place) ->
     column = f"data[{place.name!r}]"
     replaced = dict(list(alike.items())[:_MOST_REPLACED])
     raise DataError(
-        f"column {place.name!r} has labels that differ from those of the model in blanks or case "
-        f"only: {said} ({place.holding(given, pd.Index(list(alike), dtype=object))}). If they "
-        f"are the same, write {column} = {column}.astype(str).replace({replaced!r}); rename them "
-        "if they are not",
+        f"column {place.name!r} has labels that differ from those of the model only in blanks or "
+        f"case: {said} ({place.holding(given, pd.Index(list(alike), dtype=object))}). If they "
+        f"mean the same, write {column} = {column}.astype(str).replace({replaced!r}); otherwise "
+        "rename them",
         "level-spelling",
     )
 

@@ -102,9 +102,9 @@ def shown_labels(labels: pd.Index[Any], column: str) -> pd.Index[Any]:
         if np.abs(labels.to_numpy()).max() >= EXACT:
             raise DataError(
                 f"the labels in column {column!r} are decimal numbers of up to "
-                f"{np.abs(labels.to_numpy()).max():.3g}, which keep 15 digits only: different "
-                "labels may have become the same. Read the column as text, "
-                f"pandas.read_csv(..., dtype={{{column!r}: str}})",
+                f"{np.abs(labels.to_numpy()).max():.3g}. These keep only 15 digits, so different "
+                "labels may have become the same. Read the column as text, pandas.read_csv(..., "
+                f"dtype={{{column!r}: str}})",
                 "unusable-levels",
             )
         return labels.astype(np.int64)
@@ -124,7 +124,7 @@ def check_no_true_beside_one(labels: pd.Index[Any], column: str) -> None:
     numbers = [v for v in labels if isinstance(v, (bool, np.bool_, int, float, np.number))]
     if len({isinstance(v, (bool, np.bool_)) for v in numbers}) > 1:
         raise DataError(
-            f"column {column!r} holds True or False beside numbers, and True would be taken for "
-            f"1. Make them text: data[{column!r}] = data[{column!r}].astype(str)",
+            f"column {column!r} mixes True or False with numbers, and True equals 1. Convert them "
+            f"to text: data[{column!r}] = data[{column!r}].astype(str)",
             "unusable-levels",
         )

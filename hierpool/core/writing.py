@@ -61,8 +61,7 @@ def check_file(path: str | PathLike[str]) -> Path:
     with _told(target):
         if target.is_dir():
             raise StorageError(
-                f"{str(target)!r} is a folder, and a file is to be written there. Take another "
-                "name.",
+                f"{str(target)!r} is a folder. Give the name of a file.",
                 "in-the-way",
             )
         _check_parent(target)
@@ -85,8 +84,7 @@ def check_folder(path: str | PathLike[str]) -> Path:
     with _told(target):
         if target.exists() and not target.is_dir():
             raise StorageError(
-                f"{str(target)!r} is a file, and a folder is to be written there. Take another "
-                "name.",
+                f"{str(target)!r} is a file. Give the name of a folder.",
                 "in-the-way",
             )
         _check_parent(target)
@@ -221,8 +219,8 @@ def _is_special(target: Path) -> bool:
 def _check_parent(target: Path) -> None:
     if not target.parent.is_dir():
         raise StorageError(
-            f"there is no folder {str(target.parent)!r} to write {target.name!r} in. Make it "
-            "first.",
+            f"the folder {str(target.parent)!r} does not exist, so {target.name!r} cannot be "
+            "written. Make the folder first.",
             "no-folder",
         )
     if not _is_special(target):
@@ -232,7 +230,7 @@ def _check_parent(target: Path) -> None:
 def _check_access(folder: Path, hint: str = "") -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StorageError(
-            f"nothing can be written in the folder {str(folder)!r}: it is write-protected. {hint}".rstrip(),
+            f"the folder {str(folder)!r} is write-protected. {hint}".rstrip(),
             "cannot-write",
         )
 

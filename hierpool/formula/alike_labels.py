@@ -56,8 +56,8 @@ def _finding(name: str, alike: list[list[str]], labels: pd.Series[Any]) -> Findi
     return Finding(
         "labels-alike",
         "warning",
-        f"{len(pairs)} {'label' if one else 'labels'} of {name!r} {'is' if one else 'are'} spelled in "
-        f"several ways that differ only in case, blanks or invisible characters: "
-        f"{'; '.join(pairs[:6])}{more}. Each spelling counts as its own; if they mean the same, "
-        f"{advice}",
+        f"{len(pairs)} {'label' if one else 'labels'} of {name!r} {'is' if one else 'are'} "
+        "spelled in several ways that differ only in case, blanks or invisible characters: "
+        f"{'; '.join(pairs[:6])}{more}. Each spelling counts as a separate label; if they mean "
+        f"the same, {advice}",
     )

@@ -176,9 +176,9 @@ def _check_size(texts: ModelTexts, factors: EncodedFactors) -> None:
             several = sorted(categories, key=lambda f: -categories[f])[:3]
             largest = ", ".join(f"{f.text} has {categories[f]:,} categories" for f in several)
             raise DataError(
-                f"{text!r} makes {made:,} columns; {MOST_COLUMNS:,} are the most"
-                f"{largest and f' ({largest})'}. Leave out interactions, or let categories of many "
-                "levels vary: (1 | a:b)",
+                f"{text!r} makes {made:,} columns; the limit is "
+                f"{MOST_COLUMNS:,}{largest and f' ({largest})'}. Leave out interactions, or use "
+                "random effects for factors with many levels: (1 | a:b)",
                 "too-many-columns",
             )
 
@@ -204,10 +204,10 @@ def _pooled(spec: Spec) -> tuple[str, ...]:
 def _check_varies(y: np.ndarray, spec: Spec) -> None:
     """Raise where there is nothing to explain."""
     if (y == y[0]).all():
-        less = f", less {' and '.join(spec.offsets)}," if spec.offsets else ""
+        less = f", minus {' and '.join(spec.offsets)}," if spec.offsets else ""
         raise DataError(
-            f"the response {spec.response!r}{less} is {y[0]:.15g} in each of the {len(y)} rows, so "
-            "there is nothing to explain. Check the column and the rows with missing values",
+            f"the response {spec.response!r}{less} is {y[0]:.15g} in each of the {len(y)} rows, "
+            "so there is nothing to explain. Check the column and the rows with missing values",
             "constant-response",
         )
 
@@ -217,9 +217,8 @@ def _check_left_to_chance(scale: ResponseScale, spec: Spec) -> None:
     if not spec.residual.has_sigma and scale.largest_sigma > 0.1 / EXACT_FIT:
         typical = scale.sd / scale.largest_sigma
         raise DataError(
-            f"the residual sds in {spec.residual.column!r} are typically {typical:.2g}, less than a "
-            f"hundred-thousandth of the sd of {spec.response} ({scale.sd:.2g}): nothing would "
-            "be left to chance. Check the unit of the column",
+            f"the residual sds in {spec.residual.column!r} are typically {typical:.2g}, less than "
+            f"1/100,000 of the sd of {spec.response} ({scale.sd:.2g}). Check the unit of the column",
             "known-se-too-small",
         )
 
@@ -229,10 +228,10 @@ def _check_groups(spec: Spec, groupings: Mapping[str, Grouping]) -> None:
         n = len(groupings[factor].codes)
         if groupings[factor].n_levels >= n and spec.residual.has_sigma:
             raise DataError(
-                f"the group {factor!r} has as many levels as there are rows ({n}), so what is the "
-                "level's and what is the residual cannot be told apart. Choose a group with "
-                "several rows in some levels, or leave it out; with standard errors of the rows "
-                "that are known, pass known_se=",
+                f"each group of {factor!r} has one row only ({n} rows), so group effects and "
+                "residuals cannot be separated. Choose a grouping factor with several rows in "
+                "some groups, or leave it out; if the standard errors of the rows are known, "
+                "pass known_se=",
                 "levels-equal-rows",
             )
 
@@ -247,9 +246,9 @@ def _check_distinct(groups: Sequence[GroupDesign]) -> None:
         pairs = np.unique(one.grouping.codes * J + other.grouping.codes)
         if len(pairs) == J:
             raise DataError(
-                f"{one.factor!r} and {other.factor!r} divide the rows into the same groups, and "
-                f"{listed(both)} varies over both: only the sum of the two variances can be told. "
-                "Keep one of the two",
+                f"{one.factor!r} and {other.factor!r} define the same groups, and {listed(both)} "
+                "varies over both: only the sum of the two variances is estimable. Keep one of "
+                "the two",
                 "same-groups",
             )
 
@@ -261,9 +260,8 @@ def _check_group_predictors(texts: ModelTexts, factors: EncodedFactors) -> None:
         for source in sources:
             if source.categories is not None and (source.column,) in groups:
                 raise DataError(
-                    f"{source.column!r} stands as a predictor with a coefficient for each level "
-                    "and as a group whose levels vary; the two say the same and cannot be told "
-                    "apart. Keep one of them",
+                    f"{source.column!r} is a predictor with a coefficient for each level and also "
+                    "a grouping factor; the two cannot be separated. Keep one of them",
                     "group-as-predictor",
                 )
 
@@ -284,16 +282,16 @@ def _estimable(made: EncodedText, where: str, spec: Spec) -> Encoding:
         )
     if names and not span.kept:
         raise DataError(
-            f"{names[0]!r}{where} is 0 in every row that is used, so it has no coefficient to "
-            "estimate, and nothing else stands there. Leave it out of the formula",
+            f"{names[0]!r}{where} is 0 in every row that is used, and there is no other column, "
+            "so nothing can be estimated. Leave it out of the formula",
             "constant-predictor",
         )
     n = len(span.kept)
     if spec.residual.has_sigma and len(X) < n + 1:
         raise DataError(
             f"there are {len(X)} rows and {n} coefficients{where} "
-            f"({listed(names[k] for k in span.kept)}); no row is left to tell the residual. Use "
-            "fewer predictors or more rows",
+            f"({listed(names[k] for k in span.kept)}), so the residual variance cannot be "
+            "estimated. Use fewer predictors or more rows",
             "too-few-rows",
         )
     return replace(encoding, span=span)
@@ -330,12 +328,12 @@ def _dropped_columns(places: list[str], encoding: Encoding, X: np.ndarray) -> Fi
         f"these data and {'is' if one else 'are'} dropped: {told}"
     )
     meaning = (
-        "Fitted values do not change. Coefficients that stay are those with the dropped ones "
-        "at zero; predictions and contrasts that need a dropped column are refused as not "
+        "Fitted values do not change. The other coefficients are those with the dropped ones set "
+        "to zero. Predictions and contrasts that need a dropped column are refused as not "
         "estimable."
     )
     if any(name.startswith(SPLINES) for name in encoding.dropped):
-        meaning += " Beside a constant, write constraints='center' in the spline."
+        meaning += " With an intercept, write constraints='center' in the spline."
     return Finding("columns-dropped", "warning", text, meaning)
 
 
@@ -392,8 +390,9 @@ def _diagonal_factors(encoding: Encoding, term: GroupTerm) -> list[Finding]:
     if not several:
         return []
     text = (
-        f"{group_text(term)}: no two coefficients correlate, those of {listed(several)} neither; "
-        "lme4 1.1 reads || so that the coefficients of one category keep their correlations"
+        f"{group_text(term)}: no two coefficients are correlated, including those of "
+        f"{listed(several)}; lme4 1.1 reads || differently and keeps the coefficients of one "
+        "category correlated"
     )
     return [Finding("diagonal-categories", "note", text)]
 
@@ -408,8 +407,8 @@ def _is_constant_within(column: np.ndarray, grouping: Grouping) -> bool:
 def _stay_common(common: Piece, term: GroupTerm) -> Finding:
     one = len(common.names) == 1
     text = (
-        f"{listed(common.names)} {'says' if one else 'say'} nothing new within a level of "
-        f"{term.factor!r}, so {'it keeps' if one else 'each keeps'} one common coefficient"
+        f"{listed(common.names)} cannot be estimated within the groups of {term.factor!r}, so "
+        f"{'it has' if one else 'each has'} one common coefficient"
     )
     return Finding("common-coefficient", "note", text)
 
@@ -417,17 +416,18 @@ def _stay_common(common: Piece, term: GroupTerm) -> Finding:
 def _from_prior(levels: pd.Index[Any], column: str, term: GroupTerm) -> Finding:
     one = len(levels) == 1
     text = (
-        f"{len(levels)} {'level' if one else 'levels'} of {term.factor!r} with several rows "
-        f"{'does' if one else 'do'} not tell {'its' if one else 'their'} own coefficient of "
-        f"{column!r}, which comes from its prior alone: {listed(levels)}"
+        f"{len(levels)} {'group' if one else 'groups'} of {term.factor!r} with several rows "
+        f"{'does' if one else 'do'} not identify {'its' if one else 'their'} own coefficient "
+        f"of {column!r}, which rests on its prior alone: {listed(levels)}"
     )
     return Finding("own-from-prior", "warning", text)
 
 
 def _constant_within(column: str, term: GroupTerm) -> Finding:
     text = (
-        f"{column!r} does not vary within any level of {term.factor!r}: in {group_text(term)} its "
-        "random effect changes how much levels differ from each other, not a slope within them"
+        f"{column!r} does not vary within the groups of {term.factor!r}: its random effect in "
+        f"{group_text(term)} lets the variance between groups depend on {column!r}. It is not a "
+        "slope within groups"
     )
     return Finding("constant-within-levels", "note", text)
 
@@ -444,8 +444,8 @@ def _group(
         if twice:
             raise DataError(
                 f"{twice[0]!r} varies twice over {grouping.factor!r}, in "
-                f"{' + '.join(group_text(t.term) for t in own)}; two standard deviations for one "
-                "column cannot be told apart. Keep one, e.g. (x | g), or (1 | g) + (0 + x | g)",
+                f"{' + '.join(group_text(t.term) for t in own)}, and its two standard "
+                "deviations cannot be separated. Keep one, e.g. (x | g), or (1 | g) + (0 + x | g)",
                 "repeated-group-column",
             )
         blocks.append(Block(len(names), len(names) + len(part.piece.names), part.term.covariance))
@@ -472,13 +472,14 @@ def _group_notices(spec: Spec, groups: Iterable[GroupDesign]) -> tuple[Finding, 
         n_levels, factor = group.grouping.n_levels, group.factor
         if len(single) and spec.residual.has_sigma:
             have = "has" if len(single) == 1 else "have"
-            text = f"{len(single)} of {n_levels} levels of {factor!r} {have} one row: "
+            text = f"{len(single)} of {n_levels} groups of {factor!r} {have} one row: "
             found.append(Finding("levels-with-one-row", "note", text + listed(single)))
         n_effects = n_levels * len(group.terms)
         if n_effects >= len(group.codes) and spec.residual.has_sigma:
             text = (
-                f"{factor!r} has {n_effects} coefficients ({n_levels} levels, {len(group.terms)} "
-                f"each) for {len(group.codes)} rows: their spread and the residual are told apart weakly"
+                f"{factor!r} has {n_effects} coefficients ({n_levels} groups, {len(group.terms)} "
+                f"each) for {len(group.codes)} rows, so their variances are hard to separate from "
+                "the residual variance"
             )
             found.append(Finding("many-coefficients", "warning", text))
     return tuple(found)

@@ -26,7 +26,7 @@ def read_arguments(typed: CallSource, node: ast.Call, name: str) -> int:
         hint = logarithm if name.endswith("log") else MEANS
         typed.refuse(extras[0], f"{name}() takes one argument", hint)
     if len(extras) > len(known):
-        typed.refuse(extras[len(known)], f"{name}() does not take so many arguments", "")
+        typed.refuse(extras[len(known)], f"{name}() takes fewer arguments", "")
     given: list[ast.keyword] = []
     for i, value in enumerate(extras):
         node.args[i + 1] = _value(typed, value, known[words[i]], f"{words[i]} of {name}()")
@@ -53,9 +53,9 @@ def _columns_made(
         many = f"{made:,}" if made < _UNREADABLE else f"more than {_UNREADABLE:,}"
         typed.blame(
             node,
-            f"{name}() makes {many} columns here; {MOST_COLUMNS:,} are the most",
+            f"{name}() makes {many} columns here; the limit is {MOST_COLUMNS:,}",
             "too-many-columns",
-            "a curve needs few: bs(x, df=4) or poly(x, 3)",
+            "a few columns are enough: bs(x, df=4) or poly(x, 3)",
         )
     return made
 
@@ -85,7 +85,7 @@ def _value(typed: CallSource, node: ast.expr, kind: Value, place: str) -> ast.ex
 
 
 def _fail(typed: CallSource, node: ast.expr, place: str, what: str) -> NoReturn:
-    typed.refuse(node, "only a constant can stand here", f"{place} is {what}")
+    typed.refuse(node, "only a constant is allowed here", f"{place} is {what}")
 
 
 def read_coding(typed: CallSource, node: ast.Call) -> CategoryCoding:
@@ -124,7 +124,8 @@ def _contrast(typed: CallSource, node: ast.expr) -> CategoryCoding:
         if written.startswith("contr.") and is_number(given[0]):
             typed.refuse(
                 given[0],
-                "R's contr.treatment() takes a position, and a formula here names the category",
+                "R's contr.treatment() takes a position; a formula here takes the name of the "
+                "category",
                 "write C(x, Treatment('b')), or Treatment(3) for a category called 3",
             )
         return CategoryCoding(contrast, reference=_label(typed, given[0]))
@@ -137,7 +138,7 @@ def _labels(typed: CallSource, node: ast.expr) -> tuple[Label, ...]:
     labels = tuple(_label(typed, element) for element in node.elts)
     twice = [i for i, label in enumerate(labels) if label in labels[:i]]
     if twice:
-        typed.refuse(node.elts[twice[0]], "this label stands in levels twice", "name it once")
+        typed.refuse(node.elts[twice[0]], "this label occurs twice in levels", "write it once")
     return labels
 
 
@@ -149,7 +150,7 @@ def _label(typed: CallSource, node: ast.expr) -> Label:
     if is_number(node) or (isinstance(node, ast.Constant) and isinstance(node.value, bool)):
         label: Label = ast.literal_eval(node)
         return label
-    return typed.refuse(node, "only a label can stand here", "write it in quotes: 'b'")
+    return typed.refuse(node, "only a label is allowed here", "write it in quotes: 'b'")
 
 
 def _size(node: ast.expr) -> int:

@@ -29,7 +29,11 @@ from hierpool.formula.functions import (
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow)
 _COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 _KINDS: dict[str, FactorKind] = {"C": "category", OFFSET: "offset"}
-_OF_R = {"%%": "write % for %%", "%/%": "write // for %/%", "::": "leave out what stands before ::"}
+_OF_R = {
+    "%%": "write % for %%",
+    "%/%": "write // for %/%",
+    "::": "remove the package name before ::",
+}
 
 
 def read_call(text: str, start: int, stop: int) -> Factor:
@@ -42,9 +46,9 @@ def read_call(text: str, start: int, stop: int) -> Factor:
     for position, char in unquoted(call):
         if char == "|":
             hint = _instead_of_bar(call)
-            fail("a bar cannot stand inside a function", "bar-in-call", position, hint=hint)
+            fail("a bar is not allowed inside a function", "bar-in-call", position, hint=hint)
         if char == "\\":
-            fail("a backslash cannot stand inside a function", "not-allowed", position)
+            fail("a backslash is not allowed inside a function", "not-allowed", position)
     return _CallReader(CallSource(call, fail)).read()
 
 
@@ -71,7 +75,7 @@ class _CallReader:
             tree = ast.parse(typed.plain, mode="eval").body
             if not isinstance(tree, ast.Call):
                 typed.fail(
-                    "only one function call can stand here", "not-allowed", 0, len(typed.call)
+                    "only one function call is allowed here", "not-allowed", 0, len(typed.call)
                 )
             name = self._call(tree, is_outer=True)
             code = ast.unparse(tree) if name != "C" else "C(_column_0_)"
@@ -82,7 +86,7 @@ class _CallReader:
             at = typed.origin[min(at, len(typed.origin) - 1)]
             outside = "".join(char for _, char in unquoted(typed.call))
             hint = next((advice for sign, advice in _OF_R.items() if sign in outside), MEANS)
-            typed.fail("this cannot be read as a function of columns", "not-allowed", at, 1, hint)
+            typed.fail("this is not a function of columns", "not-allowed", at, 1, hint)
         made = Factor(
             "", tuple(self.columns), _KINDS.get(name, "number"), code, self.coding, self.width
         )
@@ -92,14 +96,19 @@ class _CallReader:
         name = self._function(node)
         refuse, blame = self.typed.refuse, self.typed.blame
         if not is_outer and name == OFFSET:
-            why = "an offset cannot stand inside a function"
-            blame(node.func, why, "misplaced-offset", "put the function inside: offset(log(x))")
+            why = "an offset is not allowed inside a function"
+            blame(
+                node.func,
+                why,
+                "misplaced-offset",
+                "put the function inside the offset: offset(log(x))",
+            )
         if not is_outer and name in (*BASES, "C"):
-            refuse(node, f"{name}() makes columns of its own and stands alone in a term")
+            refuse(node, f"{name}() makes several columns and must be a term of its own")
         if not node.args:
             refuse(node, f"{name}() needs a column", f"write {name}(x)")
         if name == "C" and not isinstance(node.args[0], ast.Name):
-            refuse(node.args[0], "C() takes one column, as it is", "write C(x)")
+            refuse(node.args[0], "C() takes one column, without a function", "write C(x)")
         self._expression(node.args[0])
         if not _has_column(node.args[0]):
             refuse(node, f"there is no column in this {name}()")
@@ -128,7 +137,7 @@ class _CallReader:
             return written
         typed = self.typed.source(func)
         hint = self._instead(node, written) or (
-            f"there are {', '.join(ALLOWED_FUNCTIONS)}, offset, and np.log and its like; "
+            f"the functions are {', '.join(ALLOWED_FUNCTIONS)}, offset, and np.log and the like; "
             "for anything else make a column first: data['z'] = ..."
         )
         why = f"{typed}() cannot be used in a formula"
@@ -163,14 +172,14 @@ class _CallReader:
             case ast.Call():
                 self._call(node)
             case _:
-                self.typed.refuse(node, f"{_words(node)} cannot stand in a formula")
+                self.typed.refuse(node, f"{_words(node)} is not allowed in a formula")
 
     def _column(self, node: ast.Name) -> None:
         held = self.typed.held(node)
         if held is not None and held.mark != "`":
             self.typed.refuse(
                 node,
-                "text cannot stand in a function",
+                "text is not allowed inside a function",
                 "a column's name goes in backticks: `my col`; to compare with a label make a "
                 "column first: data['z'] = (data['x'] == 'a').astype(float)",
             )
@@ -186,7 +195,7 @@ class _CallReader:
         """Powers of plain numbers are refused: 9**9**9 would not return in a lifetime."""
         if _has_column(exponent) or (_has_column(base) and is_number(exponent)):
             return
-        why, hint = "a power of numbers cannot stand here", "write the number itself"
+        why, hint = "a power of numbers is not allowed here", "write the number itself"
         self.typed.refuse(exponent, why, hint)
 
 

@@ -98,7 +98,7 @@ class CallSource:
         held = self.quoted.get(first)
         if held is not None and held.stop == last:
             if held.mark == "`" and not held.inside.strip():
-                self.refuse(node, "there is no name in the backticks", "")
+                self.refuse(node, "the backticks are empty", "")
             return held
         if any(mark in self.source(node) for mark in "'\"`"):
             self.refuse(node, "a quote cannot touch a name or another quote", "")

@@ -36,14 +36,14 @@ def categories_of(column: TableColumn) -> pd.Index[Any]:
     levels, _ = column.levels
     if len(levels) < 2:
         raise DataError(
-            f"column {name!r} is {listed(levels)} in every row that is used, so it has no "
-            "coefficient to estimate. Leave it out of the formula",
+            f"column {name!r} is {listed(levels)} in every row that is used, so its coefficient "
+            "cannot be estimated. Leave it out of the formula",
             "constant-predictor",
         )
     if len(levels) > MOST_CATEGORIES:
         raise DataError(
-            f"column {name!r} has {len(levels)} categories, each a coefficient of its own; "
-            f"{MOST_CATEGORIES} are the most. Let them vary instead: (1 | {quote(name)})",
+            f"column {name!r} has {len(levels)} categories, each with a coefficient of its own; "
+            f"the limit is {MOST_CATEGORIES}. Use a random effect instead: (1 | {quote(name)})",
             "too-many-categories",
         )
     return levels
@@ -56,8 +56,8 @@ def in_order(categories: pd.Index[Any], coding: CategoryCoding, name: str) -> pd
         left_out = [c for k, c in enumerate(categories) if k not in places]
         if left_out:
             raise DataError(
-                f"levels= of C({quote(name, in_call=True)}) leaves out {listed(left_out)}, which "
-                "the data have. Name every category, or leave levels= away",
+                f"levels= of C({quote(name, in_call=True)}) omits {listed(left_out)}, which the "
+                "data contain. Name every category, or omit levels=",
                 "unseen-category",
             )
         categories = categories[places]
@@ -66,15 +66,15 @@ def in_order(categories: pd.Index[Any], coding: CategoryCoding, name: str) -> pd
     n = len(categories)
     if coding.scores and (len(coding.scores) != n or len(set(coding.scores)) != n):
         raise DataError(
-            f"Poly has {len(coding.scores)} scores, and column {name!r} has {n} categories: "
-            f"{listed(categories)}. Give each category a score of its own, or leave scores away",
+            f"Poly has {len(coding.scores)} scores, but column {name!r} has {n} categories: "
+            f"{listed(categories)}. Give each category a score, or omit the scores",
             "wrong-scores",
         )
     if coding.contrast == "Poly" and n > MOST_POLYNOMIALS:
         raise DataError(
-            f"column {name!r} has {n} categories; polynomials of more than {MOST_POLYNOMIALS} lose "
-            f"their digits. Use a polynomial of few columns of the number, such as "
-            f"poly({quote(name, in_call=True)}, 3)",
+            f"column {name!r} has {n} categories; polynomial contrasts of more than "
+            f"{MOST_POLYNOMIALS} are numerically inaccurate. Use a polynomial of low degree of "
+            f"the number, such as poly({quote(name, in_call=True)}, 3)",
             "too-many-categories",
         )
     return categories
@@ -91,7 +91,8 @@ def _place(categories: pd.Index[Any], label: Label, name: str, where: str) -> in
         plain = alike[0].item() if isinstance(alike[0], np.generic) else alike[0]
         advice = f"write {typed(plain)}"
     raise DataError(
-        f"{where} names {label!r}, and no row that is used has it in column {name!r}; {advice}",
+        f"{where} names {label!r}, which does not occur in column {name!r} in the rows that are "
+        f"used; {advice}",
         "unknown-category",
     )
 
@@ -125,8 +126,8 @@ def ordered_notices(factors: Iterable[Factor], frame: pd.DataFrame) -> tuple[Fin
             column = quote(name, in_call=True)
             text = (
                 f"{name!r} is an ordered category: each coefficient compares a category with the "
-                f"first, {listed(frame[name].cat.categories[:1])}. R would fit polynomials; for "
-                f"those write C({column}, Poly)"
+                f"first, {listed(frame[name].cat.categories[:1])}. R would use polynomial "
+                f"contrasts; for those write C({column}, Poly)"
             )
             found.append(Finding("ordered-categories", "note", text))
     return tuple(found)

@@ -51,9 +51,9 @@ def check_text(column: pd.Series[Any], name: str) -> None:
     first = next((word for word in words if not word.isascii() and _HALF.search(word)), None)
     if first is not None:
         raise DataError(
-            f"column {name!r} holds {first!r}, in which there is half of a character: no file and no "
-            "text type can hold that. It comes from a file that was read in another encoding than "
-            f"it was written in. Read it again in the right one, or put question marks there: "
-            f"data[{name!r}] = data[{name!r}].str.encode('utf-8', 'replace').str.decode('utf-8')",
+            f"column {name!r} contains {first!r}, with half of a character that no file can "
+            "store. The data were probably read in the wrong encoding. Read them again in the "
+            f"right one, or replace such characters by question marks: data[{name!r}] = "
+            f"data[{name!r}].str.encode('utf-8', 'replace').str.decode('utf-8')",
             "broken-text",
         )

@@ -77,9 +77,9 @@ class Source:
         if unseen.any():
             names = listed(dict.fromkeys(labels[unseen]))
             raise DataError(
-                f"column {self.column!r} has categories that the model has not seen: {names} in "
-                f"{tables.rows_named(frame.index[unseen])}; it knows {listed(self.categories)}. "
-                "Leave these rows out",
+                f"column {self.column!r} has categories that are not in the model: {names} in "
+                f"{tables.rows_named(frame.index[unseen])}; the model has "
+                f"{listed(self.categories)}. Leave these rows out",
                 "unseen-category",
             )
         return pd.Categorical.from_codes(codes, categories=self.categories)
@@ -166,8 +166,8 @@ def _evaluated(make: Any) -> np.ndarray:
             return np.asarray(make(), dtype=float)  # log(0) is caught later, with its row
     except DataMismatchWarning as error:
         raise DataError(
-            "the levels= of a C() in the formula leave out categories that the data have. "
-            f"Name every one of them, or leave levels= away ({error})",
+            "the levels= of a C() in the formula omits categories that the data contain. Name "
+            f"every category, or omit levels= ({error})",
             "unseen-category",
         ) from error
     except Exception as error:  # formulaic raises anything; it calls numpy and scipy
@@ -353,8 +353,9 @@ def _check_complete(frame: pd.DataFrame) -> None:
         missing = column.isna().to_numpy()
         if missing.any():
             raise DataError(
-                f"column {name!r} has missing values in {tables.rows_named(frame.index[missing])}, "
-                "so nothing can be said about these rows. Fill them in or leave the rows out",
+                f"column {name!r} has missing values in "
+                f"{tables.rows_named(frame.index[missing])}, so these rows cannot be predicted. "
+                "Fill them in or leave the rows out",
                 "missing-values",
             )
 
@@ -423,9 +424,9 @@ def _source(factor: Factor, column: TableColumn) -> Source:
         return Source("", name, name, categories_of(column))
     if factor.kind == "column" and kind == "mixed":
         raise DataError(
-            f"column {name!r} mixes numbers, text or other things, and a predictor is one or the "
-            f"other. Write data[{name!r}] = data[{name!r}].astype(str) for categories, or "
-            f"pandas.to_numeric(data[{name!r}], errors='coerce') for numbers",
+            f"column {name!r} mixes numbers with text or other values, and a predictor must be "
+            f"one or the other. Write data[{name!r}] = data[{name!r}].astype(str) for categories, "
+            f"or pandas.to_numeric(data[{name!r}], errors='coerce') for numbers",
             "mixed-column",
         )
     user = "a predictor" if factor.kind == "column" else f"what stands in {factor.text}"

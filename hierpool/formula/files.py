@@ -107,8 +107,8 @@ def kind_of_file(file: Path) -> str:
     if kind not in SEPARATORS and (kind not in (*PARQUET, *EXCEL) or not is_plain):
         known = ", ".join([*SEPARATORS, *EXCEL, *PARQUET])
         raise DataError(
-            f"{file.name!r} does not say what it is: its name should end in one of {known}. Save "
-            "another kind of spreadsheet as .xlsx or as CSV.",
+            f"the name {file.name!r} does not show the kind of file: it should end in one of "
+            f"{known}. Save another kind of spreadsheet as .xlsx or as CSV.",
             "unknown-suffix",
         )
     return kind
@@ -230,7 +230,9 @@ _OPENERS: dict[str, Callable[[bytes], bytes]] = {
 
 def _unreadable(name: str, error: Exception) -> DataError:
     said = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-    return DataError(f"{name} cannot be read as what its name says: {said}.", "unreadable-file")
+    return DataError(
+        f"{name} cannot be read as the kind of file that its name shows: {said}.", "unreadable-file"
+    )
 
 
 def _decoded(data: bytes, name: str, encoding: str | None) -> tuple[str, str]:
@@ -277,7 +279,7 @@ def _without_mark(data: bytes, name: str) -> tuple[str, str]:
         if len(data) % 2 == 0 and zeros > 0.4 * len(data) / 2 and not data[1 - start :: 2].count(0):
             return _decoded_as(data, name, encoding), "the text is UTF-16"
     raise DataError(
-        f"{name} holds zero bytes, so it is no text. Save the table as CSV.", "unreadable-file"
+        f"{name} contains zero bytes, so it is not text. Save the table as CSV.", "unreadable-file"
     )
 
 
@@ -290,9 +292,9 @@ def _windows(data: bytes, name: str, error: UnicodeDecodeError) -> tuple[str, st
     words = re.findall(r"[\w’·§-]*[^\x00-\x7f][\w’·§-]*", text)
     if not text or not all(map(_is_western, words)):
         raise DataError(
-            f"{name} is not in UTF-8 (line {line}), and its letters do not make words in "
-            f"{_WINDOWS} either. Save it as UTF-8, or say what it is in, e.g. --encoding cp1250 "
-            "(Central Europe), cp1251 (Cyrillic), cp850 (DOS) or mac_roman.",
+            f"{name} is not in UTF-8 (line {line}), and does not read as words in {_WINDOWS} "
+            "either. Save it as UTF-8, or name its encoding, e.g. --encoding cp1250 (Central "
+            "Europe), cp1251 (Cyrillic), cp850 (DOS) or mac_roman.",
             "unknown-encoding",
         )
     return text, f"the text is in {_WINDOWS} ({listed(dict.fromkeys(words), most=3)})"

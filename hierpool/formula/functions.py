@@ -47,13 +47,13 @@ _SPLINE = "cr({x}, df={df}, constraints='center')"
 _SMOOTH = f"write {_SPLINE}, a spline with a fixed number of columns, or bs({{x}}, df={{df}})"
 _PRODUCT = "cr({x}, df=3, constraints='center') * cr({z}, df=3, constraints='center')"
 _RESIDUALS = (
-    "residuals are independent here, with one variance that weights= may share out; leave the "
-    "term out"
+    "residual covariance structures are not supported: residuals are independent, with one "
+    "variance that weights= may scale; leave the term out"
 )
 _LEVELS = "write (1 | {x})"
 _NUMBER = "write {x}; where it is text, data['{x}'] = pandas.to_numeric(data['{x}']) first"
 _COLUMN = "make a column first: data['z'] = "
-_ONE_RESPONSE = "a model has one response: write one model for each, or make a column of both"
+_ONE_RESPONSE = "a model has one response: write a model for each, or combine them in one column"
 
 # Function of another program, or of Python -> what to write; {x} and {z} are its arguments.
 INSTEAD: Mapping[str, str] = {
@@ -67,9 +67,9 @@ INSTEAD: Mapping[str, str] = {
     "se": "pass the column as an argument: known_se='{x}'",
     "sei": "pass the column as an argument: known_se='{x}'",
     "weights": "pass the column as an argument: weights='{x}'; variances are sigma^2 / weight",
-    "ordered": "write C({x}, Poly); to give the order, C({x}, Poly, levels=['low', 'high'])",
-    "as.ordered": "write C({x}, Poly); to give the order, C({x}, Poly, levels=['low', 'high'])",
-    "relevel": "write C({x}, Treatment('{ref}')), with the category that others are compared with",
+    "ordered": "write C({x}, Poly); to set the order, C({x}, Poly, levels=['low', 'high'])",
+    "as.ordered": "write C({x}, Poly); to set the order, C({x}, Poly, levels=['low', 'high'])",
+    "relevel": "write C({x}, Treatment('{ref}')), with the reference category in quotes",
     "as.character": "write C({x})",
     "as.logical": "write C({x})",
     **dict.fromkeys(("as.numeric", "as.integer", "as.double", "numeric", "float", "int"), _NUMBER),
@@ -100,9 +100,12 @@ INSTEAD: Mapping[str, str] = {
     **dict.fromkeys(("corAR1", "corCAR1", "corARMA", "corCompSymm", "corSymm"), _RESIDUALS),
     **dict.fromkeys(("varIdent", "varPower", "varExp", "varFixed"), _RESIDUALS),
     "mi": "write {x}; rows with a missing value are left out, and counted",
-    "me": "write {x}; predictors are taken as measured without error",
-    "mm": "a row belongs to one level of each group here; write (1 | {x})",
-    "trials": "the response is a measurement here, not a count of successes; write {x} ~ ...",
+    "me": "write {x}; measurement error in predictors is not supported",
+    "mm": (
+        "multiple membership is not supported: each row belongs to one group of a factor; "
+        "write (1 | {x})"
+    ),
+    "trials": "the response must be a measurement, not a count of successes; write {x} ~ ...",
     **dict.fromkeys(
         ("cens", "trunc", "subset"), "choose the rows first: data = data[data['{x}'] > 0]"
     ),

@@ -68,7 +68,7 @@ def reader_of(text: str) -> Reader:
     flat = re.sub(r"`[^`]*`|\s", lambda m: m[0] if m[0][0] == "`" else " ", text)
     if len(flat) > MOST_CHARACTERS:
         raise FormulaError(
-            f"the formula has {len(flat)} characters; {MOST_CHARACTERS} are the most", "too-deep"
+            f"the formula has {len(flat)} characters; the limit is {MOST_CHARACTERS}", "too-deep"
         )
     reader = Reader(flat, tokens_of(flat))
     if not reader.tokens:
@@ -105,7 +105,7 @@ class Reader:
                     )
                 open_at.pop()
             if len(open_at) > DEEPEST:
-                self.fail(f"more than {DEEPEST} parentheses are open here", "too-deep", i)
+                self.fail(f"more than {DEEPEST} parentheses are nested here", "too-deep", i)
         if open_at:
             fail_open(self.text, self.tokens[open_at[-1]].start)
 
@@ -122,7 +122,9 @@ class Reader:
     def response(self, lo: int, hi: int) -> Factor:
         """The one factor left of the ~."""
         if lo == hi:
-            self.fail("there is no response left of the ~", "empty-side", hi, "write y ~ x")
+            self.fail(
+                "the response on the left of the ~ is missing", "empty-side", hi, "write y ~ x"
+            )
         factor = self.tokens[lo].factor
         if hi - lo > 1 or factor is None:
             at = min(lo + 1, hi - 1) if factor else lo
@@ -136,14 +138,14 @@ class Reader:
         if factor.kind == "category":
             self.fail("the response must be a number", "bad-response", lo, "leave C() away")
         if factor.kind == "offset":
-            self._fail_offset(lo, "an offset stands right of the ~")
+            self._fail_offset(lo, "an offset belongs on the right of the ~")
         return factor
 
     def right(self, tilde: int) -> tuple[Columns, tuple[GroupTerm, ...]]:
         """Population columns and group terms right of the ~."""
         lo, hi = tilde + 1, len(self.tokens)
         if lo == hi:
-            self.fail("there is nothing right of the ~", "empty-side", tilde, "write y ~ 1 or more")
+            self.fail("nothing follows the ~", "empty-side", tilde, "write y ~ 1 or more")
         columns, groups = self.side(lo, hi)
         if not columns.pieces and not columns.has_constant and not groups:
             self.fail("nothing is left to estimate", "empty-side", lo, "write y ~ 1")
@@ -180,7 +182,7 @@ class Reader:
         self, lo: int, pieces: Sequence[str | Factor], groups: Sequence[GroupTerm]
     ) -> None:
         """Raise where terms are so many that making them would exhaust the machine."""
-        hint = "(a + b + c)**2 makes the interactions of two columns, and no others"
+        hint = "(a + b + c)**2 gives the two-way interactions only"
         try:
             terms = terms_of(pieces)
         except TooManyTermsError as error:
@@ -191,11 +193,11 @@ class Reader:
             what = f"an interaction of {terms.combined:,} columns"
             self._fail_size(lo, what, MOST_COMBINED, hint)
         if len(groups) > MOST_GROUP_TERMS:
-            hint = "keep the groups that have several rows in a level"
+            hint = "keep the grouping factors with several rows in a group"
             self._fail_size(lo, f"{len(groups):,} group terms", MOST_GROUP_TERMS, hint)
 
     def _fail_size(self, lo: int, what: str, most: int, hint: str) -> NoReturn:
-        self.fail(f"this makes {what}; {most:,} are the most", "too-many-terms", lo, hint)
+        self.fail(f"this makes {what}; the limit is {most:,}", "too-many-terms", lo, hint)
 
     def _summands(self, lo: int, hi: int) -> Iterable[tuple[str, int, int]]:
         """Sign, start and stop of each summand; parentheses around sums are opened."""
@@ -209,7 +211,7 @@ class Reader:
                 self._fail_dangling(cut)
             is_sum = self._is_enclosed(a, stop) and not self._bars_of_group(a, stop)
             if is_sum and stop - a == 2:
-                self.fail("there is nothing in the parentheses", "empty-side", a)
+                self.fail("the parentheses are empty", "empty-side", a)
             if is_sum and sign == "+":
                 yield from self._summands(a + 1, stop - 1)
             else:
@@ -221,7 +223,7 @@ class Reader:
         if b - a > 1 or factor is None or factor.kind != "offset":
             return None
         if sign == "-":
-            self._fail_offset(a, "an offset is added", "write + offset(-x) to take something away")
+            self._fail_offset(a, "an offset can only be added", "write + offset(-x) to subtract")
         return factor
 
     def _fail_offset(
@@ -240,10 +242,10 @@ class Reader:
         number = self.tokens[at].text
         if number not in ("0", "1"):
             self.fail(
-                f"the number {number} cannot stand in a formula",
+                f"the number {number} is not allowed in a formula",
                 "number-in-formula",
                 at,
-                "0 and 1 say whether there is a constant; arithmetic goes into I(): I(2 * x)",
+                "0 and 1 only remove or add the intercept; arithmetic goes into I(): I(2 * x)",
             )
         return number == "1"
 
@@ -255,7 +257,10 @@ class Reader:
             token = self.tokens[at]
             if not token.is_operator or token.text in ("(", ")", "~"):
                 self.fail(
-                    "two terms stand side by side", "missing-operator", at, "write a + between them"
+                    "there is no operator between two terms",
+                    "missing-operator",
+                    at,
+                    "write a + between them",
                 )
             if at + 1 == hi:
                 self._fail_dangling(at)
@@ -274,12 +279,12 @@ class Reader:
         token = self.tokens[at]
         if token.factor is not None:
             if token.factor.kind == "offset":
-                self._fail_offset(at, "an offset stands alone between + and +")
+                self._fail_offset(at, "an offset must be a term of its own")
             pieces.append(token.factor)
             return at + 1
         if token.is_number:
             self._constant(at)
-            self.fail("0 and 1 stand alone between + and -", "number-in-formula", at)
+            self.fail("0 and 1 must be terms of their own", "number-in-formula", at)
         if token.text != "(":
             self._fail_dangling(at, "before")
         stop = self.top(at, hi, (")",))[0] + 1
@@ -301,8 +306,7 @@ class Reader:
 
     def _fail_power(self, at: int) -> NoReturn:
         self.fail(
-            f"between terms a power takes a sum in parentheses and a number from 2 to "
-            f"{HIGHEST_POWER}",
+            f"a power of terms needs a sum in parentheses and a number from 2 to {HIGHEST_POWER}",
             "bad-power",
             at,
             "(a + b)**2 means a + b + a:b; the square of a column is I(x**2)",
@@ -319,22 +323,22 @@ class Reader:
     def _group(self, lo: int, bars: list[int], hi: int) -> list[GroupTerm]:
         """The group terms of one pair of parentheses."""
         if len(bars) > 1:
-            self.fail("a group term has one bar, this is the second", "two-bars", bars[1])
+            self.fail("a group term has one bar, and this is the second", "two-bars", bars[1])
         bar = bars[0]
         if bar == lo:
             self.fail(
-                "nothing stands left of the bar", "empty-bar-side", bar, "(1 | g) varies a constant"
+                "nothing precedes the bar", "empty-bar-side", bar, "(1 | g) is a varying intercept"
             )
         if bar == hi - 1:
-            self.fail("nothing stands right of the bar", "empty-bar-side", bar, "name a column")
+            self.fail("nothing follows the bar", "empty-bar-side", bar, "name a column")
         columns, inner = self.side(lo, bar)
         if inner:
             self._fail_group_inside(lo)
         if columns.offsets:
             at = next(i for i in range(lo, bar) if self.tokens[i].factor in columns.offsets)
-            self._fail_offset(at, "an offset has no coefficient, so nothing of it can vary")
+            self._fail_offset(at, "an offset has no coefficient that could vary")
         if not columns.pieces and not columns.has_constant:
-            self.fail("nothing is left that varies", "empty-bar-side", lo, "write (1 | g)")
+            self.fail("no term is left that could vary", "empty-bar-side", lo, "write (1 | g)")
         covariance: Covariance = "uncorrelated" if self.tokens[bar].text == "||" else "correlated"
         return [GroupTerm(columns.text, f, covariance) for f in self._factors(bar + 1, hi)]
 
@@ -360,14 +364,14 @@ class Reader:
         return [*found, _joined(names)]
 
     def _fail_factor(self, lo: int, at: int, hi: int) -> NoReturn:
-        hint = "(1 | g), (1 | a:b) and (1 | a/b) can be read"
+        hint = "(1 | g), (1 | a:b) and (1 | a/b) are supported"
         if self.tokens[at].text == "+":
             hint = "write one term for each: (1 | a) + (1 | b)"
         elif self.tokens[at].text == "*":
             hint = "write each: (1 | a) + (1 | b) + (1 | a:b)"
         elif self.tokens[at].factor is not None and "(" in self.tokens[at].text:
             hint = "make a column first: data['g'] = ..., then (1 | g)"
-        self.fail("right of a bar stands the name of a column", "bad-factor", at, hint)
+        self.fail("the bar must be followed by the name of a column", "bad-factor", at, hint)
 
     def _fail_group_inside(self, at: int) -> NoReturn:
         self.fail("a group term can only be added", "group-term-inside", at, "write ... + (x | g)")
@@ -378,15 +382,15 @@ class Reader:
         hint = f"write ({before} {self.tokens[bar].text} {after})"
         if "(" not in before + after:
             hint = (
-                f"write {before} + ({before} {self.tokens[bar].text} {after}); "
-                "coefficients that share nothing are hp.no_pooling"
+                f"write {before} + ({before} {self.tokens[bar].text} {after}); for separate "
+                "coefficients use hp.no_pooling"
             )
-        self.fail("a bar stands inside parentheses", "bar-outside-parentheses", bar, hint)
+        self.fail("a bar is allowed only inside parentheses", "bar-outside-parentheses", bar, hint)
 
     def fail_bar_here(self) -> NoReturn:
         """Raise at the first bar: this text takes no group terms."""
         at = next(i for i, t in enumerate(self.tokens) if t.text in ("|", "||"))
-        self.fail("no group term can stand here", "group-term-inside", at)
+        self.fail("a group term is not allowed here", "group-term-inside", at)
 
     def _end(self, at: int) -> int:
         return self.tokens[at].start + len(self.tokens[at].text)

@@ -99,7 +99,7 @@ def rows_of_text(text: str, name: str, delimiter: str | None, usual: str) -> Gri
     except csv.Error as error:
         raise DataError(
             f"{name} cannot be read from line {before + 1} on: {error}. A quotation mark there is "
-            "not closed, or text stands behind one.",
+            "not closed, or text follows a closing one.",
             "unreadable-file",
         ) from error
     return Grid(name, rows, places, "line", said)
@@ -113,8 +113,8 @@ def _delimiter(text: str, name: str, usual: str) -> str:
     if not any(sign in sample for sign in _CANDIDATES):
         if _is_even(sample, " "):
             raise DataError(
-                f"{name} has one column, or its cells are separated by blanks: every line has as "
-                "many. Put quotation marks around texts with blanks, or say --delimiter ' '.",
+                f"{name} has one column, or its cells are separated by blanks, equally many in "
+                "each line. Put quotation marks around texts with blanks, or use --delimiter ' '.",
                 "which-delimiter",
             )
         return usual  # one column
@@ -129,8 +129,8 @@ def _delimiter(text: str, name: str, usual: str) -> str:
     if len(fitting) > 1 or (fitting and chosen not in fitting):
         choices = [DELIMITERS[d] for d in dict.fromkeys([*fitting, chosen]) if d]
         raise DataError(
-            f"the cells of {name} can be separated by {' or by '.join(choices)}: every line can be "
-            "split at either. Say which, e.g. --delimiter ';'.",
+            f"the cells of {name} can be separated by {' or by '.join(choices)}: every line can "
+            "be split at either. Choose one, e.g. --delimiter ';'.",
             "which-delimiter",
         )
     return chosen or usual
@@ -162,7 +162,7 @@ def read_layout(grid: Grid) -> Layout:
     body = [i for i in kept if i > first]
     between = [i for i in range(first, kept[-1]) if i not in set(kept)]
     if between:
-        said.append(f"{grid.at(between)} without cells left out")
+        said.append(f"{grid.at(between)} left out as empty")
     width = 1 + max((filled[i][-1] for i in (first, *body)), default=0)
     _check_even(grid, first, body, width)
     header = [str(cell).strip() for cell in (*grid.rows[first], *[""] * width)][:width]
@@ -211,10 +211,10 @@ def _check_even(grid: Grid, first: int, body: Sequence[int], width: int) -> None
     if odd:
         sizes = sorted({len(grid.rows[i]) for i in odd})
         raise DataError(
-            f"{grid.at(odd)} of {grid.name} {'has' if len(odd) == 1 else 'have'} "
+            f"{grid.at(odd)} of {grid.name} {('has' if len(odd) == 1 else 'have')} "
             f"{' or '.join(map(str, sizes))} cell{'s' * (sizes != [1])}, and the others have "
-            f"{usual}: a delimiter is missing, or stands in a text without quotation marks, or the "
-            "row is a note. Mend or delete it.",
+            f"{usual}: a delimiter is missing, a text with a delimiter lacks quotation marks, or "
+            "the row is a note. Correct or delete it.",
             "ragged-rows",
         )
     named = _last(grid.rows[first])
@@ -242,7 +242,7 @@ def _named(header: Sequence[str], grid: Grid, first: int) -> tuple[list[str], li
     said = []
     raw = [str(cell) for cell in grid.rows[first]]
     if blank := [name for name in raw if name.strip() and name != name.strip()]:
-        said.append(f"blanks around names of columns left out ({listed(blank, most=3)})")
+        said.append(f"blanks around column names removed ({listed(blank, most=3)})")
     names = [name or f"Unnamed: {k}" for k, name in enumerate(header)]
     if unnamed := [name for name, given in zip(names, header, strict=True) if not given]:
         said.append(f"columns without a name are called {listed(unnamed, most=3)}")
@@ -278,8 +278,8 @@ def _check_no_totals(rows: Grid, names: Sequence[str]) -> None:
         word = str(cell).strip().rstrip(":").casefold()
         if word in _TOTALS and all(row[k] != cell for row in rows.rows[:-1]):
             raise DataError(
-                f"{rows.at([len(rows.rows) - 1])} of {rows.name} looks like a row of totals: it "
-                f"has {cell!r} in {names[k]!r}, as no other row has. Delete this row, or give it "
-                "another name if it is data.",
+                f"{rows.at([len(rows.rows) - 1])} of {rows.name} looks like a row of totals: no "
+                f"other row has {cell!r} in {names[k]!r}. Delete this row, or give it another "
+                "name if it is data.",
                 "stray-row",
             )

@@ -23,8 +23,8 @@ def make_grouping(factor: str, columns: Sequence[TableColumn]) -> Grouping:
     grouping = _grouping(factor, *columns[0].levels) if is_one else _crossed(factor, columns)
     if grouping.n_levels < 2:
         raise DataError(
-            f"the group {factor!r} has one level only, {listed(grouping.levels)}, so there is "
-            "nothing to compare or to pool. Choose a column that tells groups apart, or none",
+            f"the grouping factor {factor!r} has only one group, {listed(grouping.levels)}, so "
+            "there is nothing to compare or to pool. Choose another column, or none",
             "one-level",
         )
     return grouping
@@ -36,7 +36,8 @@ def _crossed(factor: str, columns: Sequence[TableColumn]) -> Grouping:
     sizes = [len(levels) for levels, _ in parts]
     if math.prod(sizes) > np.iinfo(np.intp).max:
         raise DataError(
-            f"{factor!r} crosses too many levels ({listed(sizes)}). Make one column of them first",
+            f"{factor!r} combines too many levels ({listed(sizes)}). Combine them in one column "
+            "first",
             "unusable-levels",
         )
     flat = np.ravel_multi_index([codes for _, codes in parts], sizes)
@@ -69,8 +70,8 @@ def _joined(parts: Sequence[pd.Index[Any]]) -> pd.Index[Any]:
 def _check_told_apart(names: pd.Index[Any], factor: str) -> None:
     if not names.is_unique:
         raise DataError(
-            f"two levels of {factor!r} would both be called {names[names.duplicated()][0]!r}. "
-            "Take the colons out of the labels",
+            f"two groups of {factor!r} would both be called {names[names.duplicated()][0]!r}. "
+            "Remove the colons from the labels",
             "unusable-levels",
         )
 

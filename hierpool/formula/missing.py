@@ -36,7 +36,7 @@ def drop_missing(
     dropped = int(incomplete.sum())
     if dropped == len(frame):
         raise DataError(
-            f"no row is left: each of the {dropped} rows has a missing value ({counts}). Fill "
+            f"no rows are left: each of the {dropped} rows has a missing value ({counts}). Fill "
             "them in, or leave the emptiest column out of the formula",
             "no-rows",
         )
@@ -56,10 +56,11 @@ def _check_not_merged(column: pd.Series[Any], name: str, is_group: bool) -> None
     if not (followed.all() or (column[there].is_unique and followed.mean() > _MERGED)):
         return
     raise DataError(
-        f"{int((~there).sum())} of {len(column)} rows have no {'group ' if is_group else ''}"
-        f"{name!r}: it stands in the first row of each block, as if from merged cells of a "
-        f"spreadsheet. Fill it down: data[{name!r}] = data[{name!r}].ffill(). If these rows do "
-        f"lack it, leave them out yourself: data = data.dropna(subset=[{name!r}])",
+        f"{int((~there).sum())} of {len(column)} rows have no "
+        f"{'group ' if is_group else ''}{name!r}: only the first row of each block has one, as "
+        f"with merged cells in a spreadsheet. Fill it down: data[{name!r}] = "
+        f"data[{name!r}].ffill(). If it is truly missing in these rows, leave them out yourself: "
+        f"data = data.dropna(subset=[{name!r}])",
         "merged-cells",
     )
 

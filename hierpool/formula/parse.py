@@ -41,17 +41,17 @@ def parse(text: str) -> Spec:
             hint="write the response, a ~ and the predictors: y ~ x + (x | g)",
         )
     if len(tildes) > 1:
-        reader.fail("a formula has one ~, this is the second", "two-tildes", tildes[1])
+        reader.fail("a formula has one ~, and this is the second", "two-tildes", tildes[1])
     at = tildes[0]
     response = reader.response(0, at)
     population, groups = reader.right(at)
     for i in range(at + 1, len(reader.tokens)):
         if reader.tokens[i].factor == response:
             reader.fail(
-                f"the response {response.text!r} is among its own predictors",
+                f"the response {response.text!r} is also a predictor",
                 "response-as-predictor",
                 i,
-                "leave it out on the right of the ~",
+                "remove it on the right of the ~",
             )
     return make_spec(response.text, population, groups)
 
@@ -78,14 +78,15 @@ def with_residuals(spec: Spec, weights: str | None, known_se: str | None) -> Spe
         if not (isinstance(name, str) and name.strip()):
             what = repr(name) if isinstance(name, str) else f"a {type(name).__name__}"
             raise ArgumentError(
-                f"{word} must be the name of a column; this is {what}. Put the numbers into the "
+                f"{word} must be the name of a column; this is {what}. Add the numbers to the "
                 f"data: data['w'] = ..., {word}='w'",
                 "not-a-column-name",
             )
     if len(given) > 1:
         raise ArgumentError(
-            f"weights={weights!r} and known_se={known_se!r}: weights share out a residual sd that "
-            "is estimated, and with known_se there is none to estimate. Keep one of them",
+            f"weights={weights!r} and known_se={known_se!r} exclude each other: weights scale a "
+            "residual variance that is estimated, and with known_se none is estimated. Keep one "
+            "of them",
             "weights-and-known-se",
         )
     terms = [ResidualTerm(word, name) for word, name in given.items()]

@@ -98,9 +98,9 @@ def varying_slope_spec(
     terms, varying = _terms(spec, rows, group)
     chosen = _chosen(slopes, terms) if slopes is not None else varying
     if not chosen:
-        what = f"no predictor of {spec.formula!r} varies within a level of {group!r}"
+        what = f"no predictor of {spec.formula!r} varies within the groups of {group!r}"
         raise ArgumentError(
-            f"{what}, so there is no slope to vary. Use hp.varying_intercept: "
+            f"{what}, so no slope can vary. Use hp.varying_intercept: "
             f"{varying_intercept_spec(formula, group).formula}",
             "no-varying-slope",
         )
@@ -119,10 +119,10 @@ def _without_bars(formula: str | Spec) -> Spec:
     spec = formula if isinstance(formula, Spec) else parse(formula)
     if spec.groups:
         raise FormulaError(
-            f"the formula has a bar, and this builder adds its own: {spec.formula}",
+            f"the formula already has a group term, and this builder adds its own: {spec.formula}",
             "bar-in-builder",
-            hint="leave the bar out and name the group with group=, or give the whole formula to "
-            "hp.Model",
+            hint="remove the group term and name the group with group=, or give the whole "
+            "formula to hp.Model",
         )
     return spec
 

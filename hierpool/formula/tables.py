@@ -39,8 +39,8 @@ def read_frame(data: Any) -> pd.DataFrame:
             return pd.DataFrame(dict(data))
         except (ValueError, TypeError) as error:
             raise DataError(
-                f"this dict is not a table: {error}. Give each name a column of one length: "
-                "{'y': [1.0, 2.0], 'g': ['a', 'b']}",
+                f"this dict is not a table: {error}. Give every column the same length: {{'y': "
+                f"[1.0, 2.0], 'g': ['a', 'b']}}",
                 "not-a-table",
             ) from error
     try:
@@ -53,7 +53,7 @@ def read_frame(data: Any) -> pd.DataFrame:
         ) from error
     if nw.get_level(table) == "interchange":
         raise DataError(
-            f"a {type(data).__name__} is not read as a table here. Write data.to_pandas()",
+            f"a {type(data).__name__} cannot be read as a table here. Write data.to_pandas()",
             "not-a-table",
         )
     eager = table.collect() if isinstance(table, nw.LazyFrame) else table
@@ -85,7 +85,8 @@ def select(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     if table.columns.nlevels > 1:
         raise DataError(
             f"the columns of the data have {table.columns.nlevels} levels of names, and a formula "
-            "names a column by one. Write data.columns = ['_'.join(c) for c in data.columns]",
+            "needs a single name for each. Write data.columns = ['_'.join(c) for c in "
+            "data.columns]",
             "columns-with-levels",
         )
     if len(table) == 0:
@@ -98,8 +99,8 @@ def select(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
             _fail_unknown(name, table, written)
         if len(places) > 1:
             raise DataError(
-                f"{len(places)} columns of the data are called {name!r}, so it is not clear which "
-                "is meant. Rename or drop the others",
+                f"{len(places)} columns of the data are called {name!r}. Rename or drop all but "
+                "one",
                 "duplicated-column",
             )
         chosen[name] = plain_type(table.iloc[:, places[0]])
@@ -112,8 +113,8 @@ def _fail_unknown(name: str, table: pd.DataFrame, written: Sequence[str]) -> Non
         advice = "it is in the index: pass data.reset_index()"
     elif alike := [w for w in written if _folded(w) == _folded(name)]:
         advice = (
-            f"{alike[0]!r} looks the same and is written with other characters. Write "
-            f"data = data.rename(columns={{{alike[0]!r}: {name!r}}})"
+            f"{alike[0]!r} looks the same but contains different characters. Write data = "
+            f"data.rename(columns={{{alike[0]!r}: {name!r}}})"
         )
     else:
         advice = nearest(name, written)
@@ -151,7 +152,7 @@ def to_numbers(column: pd.Series[Any], name: str, role: str) -> np.ndarray:
     if infinite.any():
         raise DataError(
             f"column {name!r} is infinite in {rows_named(column.index[infinite])}; a model needs "
-            "finite numbers. Correct these values, or make them missing to leave the rows out",
+            "finite numbers. Correct these values, or set them to missing to leave the rows out",
             "infinite-values",
         )
     return values
@@ -165,8 +166,8 @@ def check_magnitude(values: np.ndarray, name: str) -> None:
     unit = f"1e{int(np.floor(np.log10(largest)))}"
     far = "large" if largest > LARGEST else "small"
     raise DataError(
-        f"the values of {name!r} are too {far} to calculate with: the largest is {largest:.2g}, and "
-        f"products of such numbers do not fit a float. Change its unit: divide it by {unit}",
+        f"the values of {name!r} are too {far} to calculate with: the largest is {largest:.2g}, "
+        f"and products of such numbers cannot be represented. Change its unit: divide it by {unit}",
         "out-of-range",
     )
 
@@ -190,9 +191,9 @@ def to_positive(column: pd.Series[Any], name: str, role: ResidualStructure) -> n
             else "it is the residual sd of a row"
         )
         raise DataError(
-            f"column {name!r} is 0 or negative in {rows_named(column.index[bad])}, and as "
-            f"{role} it must be positive: {means}. Correct these values, or make them missing to "
-            "leave the rows out",
+            f"column {name!r} is 0 or negative in {rows_named(column.index[bad])}, and as {role} "
+            f"it must be positive: {means}. Correct these values, or set them to missing to leave "
+            "the rows out",
             "not-positive",
         )
     return values
@@ -232,7 +233,7 @@ def unused_categories(column: TableColumn) -> tuple[Finding, ...]:
 def check_factor_names(factors: Iterable[str]) -> None:
     """Raise where a factor's name is, or makes, a name that the results need for something else."""
     owner = {
-        "beta": "the coefficients that are common to all",
+        "beta": "the common coefficients",
         "sigma": "the residual sd",
         "term": "the names of the coefficients",
         "chain": "the chains",
@@ -244,17 +245,17 @@ def check_factor_names(factors: Iterable[str]) -> None:
         made += [f"{v}_{factor}" for v in ("u", "coef", "sd", "corr")]
         clash = next((name for name in made if name in owner), None)
         if clash is None and "/" not in factor:
-            owner |= dict.fromkeys(made, f"the group {factor!r}")
+            owner |= dict.fromkeys(made, f"the grouping factor {factor!r}")
             continue
         why = (
-            f"it would make the name {clash!r}, which stands for {owner[clash]}"
+            f"its results would be called {clash!r}, which is the name of {owner[clash]}"
             if clash
             else "a / separates the parts of a path where results are stored"
         )
         new = f"{factor.replace('/', '_')}{'_group' if clash else ''}"
         raise DataError(
-            f"the group cannot be called {factor!r} in the results: {why}. Rename the column, "
-            f"data = data.rename(columns={{{factor!r}: {new!r}}}), and write {quote(new)} in the "
-            "formula",
+            f"the grouping factor cannot be called {factor!r} in the results: {why}. Rename the "
+            f"column, data = data.rename(columns={{{factor!r}: {new!r}}}), and write {quote(new)} "
+            "in the formula",
             "reserved-name",
         )

@@ -16,15 +16,15 @@ _TOKEN = re.compile(
     r"|(?P<op>\*\*|\|\||[~+\-*:/^|()])"
 )
 _HINTS = {
-    ".": "a dot does not stand for all columns: name them; a dot in a name needs backticks: `a.b`",
+    ".": "a dot does not mean all columns here: name them; a dot in a name needs backticks: `a.b`",
     "=": "write ~ between the response and the right-hand side",
     "`": "a backtick is not closed",
     "%": "write a:b or a/b for nested columns",
     "$": "a formula names columns of the table: x, not data$x",
     "[": "a formula names columns of the table: x, not data['x']",
-    "'": "a name goes in backticks: `my col`",
-    '"': "a name goes in backticks: `my col`",
-    ",": "a formula has no commas; what varies is part of it: y ~ x + (x | g)",
+    "'": "put the name in backticks: `my col`",
+    '"': "put the name in backticks: `my col`",
+    ",": "a formula has no commas; write what varies as a group term: y ~ x + (x | g)",
 }
 
 
@@ -61,11 +61,11 @@ def _token(text: str, start: int) -> tuple[Token, int]:
     match = _TOKEN.match(text, start)
     if match is None:
         raise FormulaError(
-            f"{text[start]!r} cannot stand in a formula",
+            f"{text[start]!r} is not allowed in a formula",
             "unknown-character",
             text,
             start,
-            hint=_HINTS.get(text[start], "a column with such a name goes in backticks: `my col`"),
+            hint=_HINTS.get(text[start], "a column with such a name needs backticks: `my col`"),
         )
     stop, word = match.end(), match[0]
     if match["number"]:
@@ -74,7 +74,7 @@ def _token(text: str, start: int) -> tuple[Token, int]:
         return Token(word, start), stop
     if match["quoted"]:
         if not word.strip("` "):
-            raise FormulaError("there is no name in the backticks", "not-allowed", text, start, 2)
+            raise FormulaError("the backticks are empty", "not-allowed", text, start, 2)
         return Token(word, start, column_factor(word[1:-1])), stop
     stop = _end_of_name(text, stop)
     word = text[start:stop]
@@ -88,11 +88,11 @@ def _token(text: str, start: int) -> tuple[Token, int]:
         return Token(text[start:end], start, read_call(text, start, end)), end
     if "." in word:
         raise FormulaError(
-            f"{word!r} has a dot in it, and a formula cannot reach into an object",
+            f"{word!r} contains a dot, and a formula cannot access attributes of objects",
             "not-allowed",
             text,
             start + word.index("."),
-            hint=f"a column with a dot in its name goes in backticks: `{word}`",
+            hint=f"a column with a dot in its name needs backticks: `{word}`",
         )
     return Token(word, start, column_factor(word)), stop
 

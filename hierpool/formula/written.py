@@ -121,8 +121,8 @@ class _Column:
         commas = self.where(lambda t: not POINT.fullmatch(t))
         points = self.where(lambda t: not COMMA.fullmatch(t))
         raise DataError(
-            f"column {self.name!r} of {self.grid.name} has decimal commas ({commas}) and decimal "
-            f"points ({points}). Write all of them in one way.",
+            f"column {self.name!r} of {self.grid.name} mixes decimal commas ({commas}) and "
+            f"decimal points ({points}). Use one of them throughout.",
             "which-decimal",
         )
 
@@ -133,7 +133,7 @@ class _Column:
         point, comma = (f"{_value(first, sign):.15g}" for sign in ".,")
         raise DataError(
             f"column {self.name!r} of {self.grid.name} can be read in two ways: {first} ({where}) "
-            f"is {point} with decimal points and {comma} with decimal commas. Say which: "
+            f"is {point} with decimal points and {comma} with decimal commas. Choose one: "
             "--decimal . or --decimal ,",
             "which-decimal",
         )
@@ -150,18 +150,18 @@ class _Column:
                 if self.odd:
                     said.append(
                         f"{listed(sorted(self.odd))} in column {name!r} "
-                        f"({self.where(lambda t: t in self.odd)}) taken for missing"
+                        f"({self.where(lambda t: t in self.odd)}) read as missing"
                     )
                 if self.is_percent:
                     said.append(
-                        f"percent signs of column {name!r} left out ({texts[0]}% is {texts[0]})"
+                        f"percent signs of column {name!r} removed ({texts[0]}% is {texts[0]})"
                     )
                 if coded:
-                    said.append(f"leading zeros of column {name!r} left out ({zeros[0]!r})")
+                    said.append(f"leading zeros of column {name!r} removed ({zeros[0]!r})")
                 return self._numbers(sign), said
         kept = [c for c in cells if c != ""]
         if self.spelled and kept:
-            said.append(f"{listed(sorted(self.spelled))} in column {name!r} taken for missing")
+            said.append(f"{listed(sorted(self.spelled))} in column {name!r} read as missing")
         return _others(cells, kept), said
 
     def _is_too_long(self) -> bool:
@@ -208,8 +208,9 @@ def _signs(columns: Sequence[_Column], decimal: str | None) -> list[str]:
             if sign and not all(map(fitting.fullmatch, column.texts)):
                 where = column.where(lambda t: not fitting.fullmatch(t))
                 raise DataError(
-                    f"column {column.name!r} of {column.grid.name} has numbers that cannot be read "
-                    f"with {_SIGNS[decimal]} ({where}). Leave --decimal out, or mend these cells.",
+                    f"column {column.name!r} of {column.grid.name} has numbers that cannot be "
+                    f"read with {_SIGNS[decimal]} ({where}). Leave --decimal out, or correct "
+                    "these cells.",
                     "which-decimal",
                 )
         return [decimal] * len(signs)
@@ -238,7 +239,7 @@ def _said_signs(columns: Sequence[_Column], signs: Sequence[str], decimal: str |
         other = {".": ",", ",": "."}.get(sign, "none")
         if apart := [t for t in column.texts if other in t]:
             value = f"{_value(apart[0], sign):.15g}"
-            said.append(f"thousands are set apart in {column.name!r} ({apart[0]} is {value})")
+            said.append(f"thousands separators removed in {column.name!r} ({apart[0]} is {value})")
     return said
 
 

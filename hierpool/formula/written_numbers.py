@@ -38,10 +38,10 @@ class _Step(NamedTuple):
 
 _STEPS = (
     _Step("blanks around them", r"\s.*|.*\s", "", ((r"^\s+|\s+$", "", True),)),
-    _Step("minus signs that are no hyphens", r"−.*", "", (("−", "-", False),)),
+    _Step("minus signs other than hyphens", r"−.*", "", (("−", "-", False),)),
     _Step("percent signs", r".*[0-9]\s*%", "", ((r"\s*%$", "", True),)),
     _Step(
-        "thousands parted by blanks or apostrophes",
+        "thousands separated by blanks or apostrophes",
         r"[-+]?[0-9]{1,3}(?:[\s'’][0-9]{3})+(?:[.,][0-9]+)?",
         "",
         ((r"(?<=[0-9])[\s'’](?=[0-9]{3})", "", True),),
@@ -166,7 +166,7 @@ def check_no_written_numbers(column: pd.Series[Any], name: str) -> None:
     """Raise where a column of text that stands as a predictor holds mostly numbers, or dates."""
     reading = Reading.of(column, name)
     categories = f"write C({quote(name)}) in the formula where categories are meant"
-    why = "As categories, each different cell would get a coefficient"
+    why = "As a category, every distinct cell would get a coefficient"
     if reading.is_mostly_numbers:
         raise DataError(
             f"column {name!r} is text, but {reading.advice(name)}. {why}; {categories}",
@@ -251,7 +251,7 @@ def check_no_unit_row(frame: pd.DataFrame, names: Iterable[str]) -> None:
     types = "{" + ", ".join(f"{name!r}: float" for name in units) + "}"
     types = f".astype({types})" if plain else ""
     raise DataError(
-        f"{_rows(frame.index[:1])} holds {held}, above numbers: it looks like a second heading "
+        f"{_rows(frame.index[:1])} holds {held}, above numbers: it looks like a second header "
         f"with units. Leave it out: data = data.iloc[1:]{types}, or read the file with "
         "skiprows=[1]",
         "unit-row",

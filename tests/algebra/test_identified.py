@@ -91,7 +91,7 @@ def test_a_variance_that_the_fixed_effects_take_up_is_named():
     text = not_told_apart(
         hp.Model("y ~ k + (1 | g)", few_rows(3).assign(k=lambda t: t["g"])).design
     )
-    assert "the fixed effects leave nothing in the rows from which the variance of g" in text
+    assert "nothing is left in the rows to estimate the variance of g" in text
 
 
 RNG = np.random.default_rng(8)

@@ -359,14 +359,14 @@ def test_fixed_effects_by_name_have_degrees_of_freedom(sleep):
         (("Subject", "308"), "bad-contrast", "takes two levels of 'Subject'"),
         (("Subject", ["308", "399"]), "unknown-choice", "no level '399'"),
         (("Subject", [["308"], ["309"]]), "unknown-choice", "no level"),
-        (("Subject", {"308": "x"}), "bad-contrast", "a weight is a number; given: 'x'"),
-        (("Days",), "bad-contrast", "say which to compare"),
+        (("Subject", {"308": "x"}), "bad-contrast", "a weight must be a number; given: 'x'"),
+        (("Days",), "bad-contrast", "name those to compare"),
         (({"Dyas": 1},), "unknown-choice", "did you mean 'Days'"),
-        (({("Subject", "308"): 1},), "bad-contrast", r"is \(factor, level, term\)"),
+        (({("Subject", "308"): 1},), "bad-contrast", r"is \(factor, group, term\)"),
         (({("Sbject", "308", "Days"): 1},), "unknown-choice", "did you mean 'Subject'"),
         (({"a": {"Days": 1}, "Days": 1},), "bad-contrast", "some values are weights"),
         (({},), "bad-contrast", "no coefficients"),
-        (({"Days": 1}, ["308", "309"]), "bad-contrast", "levels= says nothing beside a dict"),
+        (({"Days": 1}, ["308", "309"]), "bad-contrast", "levels= has no effect together with a dict"),
         (("Days", {}), "bad-contrast", "the weight of a value"),
     ],
 )
@@ -419,7 +419,7 @@ def test_bad_arguments_of_contrasts_are_refused(sleep, fitted):
         hp.contrast(fitted["orthodont_sex"].reml, "Sex", at={"Age": 3})
     with pytest.raises(UnsupportedModelError, match="no mean or effect that is common"):
         hp.contrast(fitted["sleepstudy_no_pooling"].reml, "Days", [1, 0])
-    with pytest.raises(UnsupportedModelError, match="share no distribution"):
+    with pytest.raises(UnsupportedModelError, match="no common distribution"):
         hp.contrast(fitted["sleepstudy_no_pooling"].reml, "Subject", of="deviations")
     with pytest.raises(ArgumentError, match=r"make 3570 pairs.*hp\.ranks"):
         hp.contrast(fitted["radon_intercepts"].reml, "county")
@@ -472,15 +472,15 @@ def test_some_draws_do_for_very_many_levels(sleep, monkeypatch):
 
 def test_bad_ranks_are_refused(sleep, fitted):
     fit = sleep.posterior
-    with pytest.raises(ArgumentError, match="reads draws of a posterior"):
+    with pytest.raises(ArgumentError, match="needs draws of a posterior"):
         hp.ranks(sleep.reml)
-    with pytest.raises(ArgumentError, match="say by which to rank"):
+    with pytest.raises(ArgumentError, match="choose one to rank by"):
         hp.ranks(fit)
     with pytest.raises(ArgumentError, match="top=19 must be a whole number from 1 to the 18"):
         hp.ranks(fit, term="Days", top=19)
     with pytest.raises(ArgumentError, match="no coefficients vary over 'Sbject'"):
         hp.ranks(fit, "Sbject", term="Days")
-    with pytest.raises(UnsupportedModelError, match="one line stands for all"):
+    with pytest.raises(UnsupportedModelError, match="one line describes all"):
         hp.ranks(fitted["sleepstudy_complete"].posterior)
     with pytest.raises(ArgumentError, match="takes a fit"):
         hp.ranks(sleep.model)

@@ -456,7 +456,7 @@ def test_columns_that_are_missing_are_named(fitted, nights):
 @pytest.mark.parametrize("levels", ["new", "all new", "population", "average"])
 def test_no_pooling_knows_its_own_levels_only(fitted, nights, levels):
     for fit in (fitted["sleepstudy_no_pooling"].posterior, fitted["sleepstudy_no_pooling"].reml):
-        with pytest.raises(UnsupportedModelError, match="no distribution of the levels"):
+        with pytest.raises(UnsupportedModelError, match="no distribution of the groups"):
             fit.predict(nights, levels=levels)
         with pytest.raises(DataError, match="leave these rows out"):
             fit.predict(nights)

@@ -247,7 +247,7 @@ def test_numbers_and_text_of_one_column_are_each_read():
 def test_pairs_with_colons_are_not_taken_for_each_other():
     frame = table(["p", "p:q"]).assign(b=lambda d: np.where(d["g"] == "p", "r", "s"))
     found = build_design(parse("y ~ x + (1 | g:b)"), frame)
-    with pytest.raises(DataError, match="Take the colons out") as caught:
+    with pytest.raises(DataError, match="Remove the colons") as caught:
         found.encoder.encode(pd.DataFrame({"x": [1.0], "g": ["p"], "b": ["q:s"]}))
     assert caught.value.code == "unusable-levels"
 
@@ -298,9 +298,9 @@ def test_floats_that_lost_digits_are_no_labels():
 def test_true_beside_one_is_refused():
     labels = plain_labels(pd.Index([True, 1, "a"], dtype=object))
     assert kind_of(labels) == "values of several kinds"
-    with pytest.raises(DataError, match="True would be taken for 1"):
+    with pytest.raises(DataError, match="True equals 1"):
         shown_labels(labels, "g")
-    with pytest.raises(DataError, match="True would be taken for 1"):
+    with pytest.raises(DataError, match="True equals 1"):
         as_known(pd.Index([1, 2]), labels, Place("g"))
 
 

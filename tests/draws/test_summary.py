@@ -44,8 +44,8 @@ def test_good_draws_are_good_with_their_numbers():
 BAD = {
     "one_chain_elsewhere": (GOOD + np.array([[0], [0], [0], [1.0]]), {}, "R-hat reaches"),
     "slow_chains": (np.repeat(RNG.normal(size=(4, 20)), 50, axis=1), {}, "bulk ESS falls to"),
-    "never_moved": (np.full((4, 1000), 2.0), {}, "1 of 1 quantities never moved"),
-    "one_chain": (GOOD[:1], {}, "one chain has no R-hat (chains=4 has)."),
+    "never_moved": (np.full((4, 1000), 2.0), {}, "1 of 1 quantities are constant"),
+    "one_chain": (GOOD[:1], {}, "R-hat needs several chains (chains=4)."),
     "divergences": (
         GOOD,
         {"diverging": np.arange(4000).reshape(4, 1000) < 7},

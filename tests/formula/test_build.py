@@ -306,7 +306,7 @@ def test_unused_categories_are_named():
     g = pd.Categorical(small()["g"], categories=list("fedcbaqr"))
     found = design("y ~ x + (1 | g)", g=g)
     assert notice(found, "unused-categories") == (
-        "2 categories of 'g' left out, for want of rows: 'q', 'r'"
+        "2 categories of 'g' have no rows and are left out: 'q', 'r'"
     )
     emptied = design("y ~ x + (1 | g)", g=g, x=edited(small()["x"], range(4), np.nan))
     assert notice(emptied, "unused-categories").endswith("'f', 'q', 'r'")
@@ -314,18 +314,18 @@ def test_unused_categories_are_named():
 
 def test_levels_with_one_row_are_counted_and_named():
     found = design("y ~ x + (1 | h)", h=["only"] + ["a", "b"] * 11 + ["c"])
-    assert notice(found, "levels-with-one-row") == "2 of 4 levels of 'h' have one row: 'c', 'only'"
+    assert notice(found, "levels-with-one-row") == "2 of 4 groups of 'h' have one row: 'c', 'only'"
 
 
 def test_predictor_that_is_constant_within_levels_may_vary_and_is_named():
     found = design("y ~ x + (z | g)")
-    assert "'z' does not vary within any level of 'g'" in notice(found, "constant-within-levels")
+    assert "'z' does not vary within the groups of 'g'" in notice(found, "constant-within-levels")
     assert "constant-within-levels" not in codes_of(design("y ~ x + (x | g)"))
 
 
 def test_as_many_coefficients_as_rows_is_a_warning():
     found = design("y ~ x + (x + z + flag + kind | g)")
-    assert "30 coefficients (6 levels, 5 each) for 24 rows" in notice(found, "many-coefficients")
+    assert "30 coefficients (6 groups, 5 each) for 24 rows" in notice(found, "many-coefficients")
 
 
 def test_clean_data_leave_no_notice():
@@ -425,7 +425,7 @@ def test_undefined_value_of_a_function_is_no_missing_value():
 
 @pytest.mark.parametrize("formula", ["y ~ x + (1 | g)", "y ~ x + (1 | g:g)"])
 def test_group_with_one_level_is_refused(formula):
-    assert "one level only, " in raised("one-level", formula, g="all")
+    assert "only one group, " in raised("one-level", formula, g="all")
 
 
 def test_group_with_one_level_is_refused_for_complete_pooling_too():
@@ -512,7 +512,7 @@ def test_empty_table_is_refused():
 def test_nothing_left_without_missing_values_is_refused():
     assert "(24 in 'w')" in raised("no-rows", "y ~ w", w=np.nan)
     halves = {"v": np.where(FLAGS, np.nan, 1.0), "w": np.where(FLAGS, 1.0, np.nan)}
-    assert "no row is left" in raised("no-rows", "y ~ v + w", **halves)
+    assert "no rows are left" in raised("no-rows", "y ~ v + w", **halves)
 
 
 @pytest.mark.parametrize("data", [[1, 2], np.eye(3), pd.Series([1.0]), "y", {"y": 1, "x": 2}])
@@ -802,8 +802,8 @@ def test_only_the_groups_that_are_asked_for_are_read(fitted):
 @pytest.mark.parametrize(
     ("columns", "code", "words"),
     [
-        ({"kind": "q"}, "unseen-category", "'q' in rows 0, 1; it knows 'u', 'v'"),
-        ({"z": 4.0}, "unseen-category", "4 in rows 0, 1; it knows 1, 2, 3, 5, 9"),
+        ({"kind": "q"}, "unseen-category", "'q' in rows 0, 1; the model has 'u', 'v'"),
+        ({"z": 4.0}, "unseen-category", "4 in rows 0, 1; the model has 1, 2, 3, 5, 9"),
         ({"x": [np.nan, 1.0]}, "missing-values", "'x' has missing values in row 0"),
         ({"g": [None, "a"]}, "missing-values", "'g' has missing values in row 0"),
         ({"x": "a"}, "text-not-number", "'x' is text"),
@@ -856,7 +856,9 @@ def test_pandas_frame_is_read_as_it_is():
 def test_two_factors_with_the_same_groups_are_refused():
     data = hp.datasets.load("Penicillin")
     twice = data.assign(dish=data["plate"].astype(str) + "!")
-    with pytest.raises(DataError, match=r"'plate' and 'dish' divide the rows.*\[same-groups\]"):
+    with pytest.raises(
+        DataError, match=r"'plate' and 'dish' define the same groups.*\[same-groups\]"
+    ):
         hp.Model("diameter ~ 1 + (1 | plate) + (1 | dish)", twice)
 
 

@@ -130,7 +130,7 @@ def test_new_data_with_fewer_categories_keep_their_columns(table):
     few = table[table.f == "b"].iloc[::-1]
     rows = [table.index.get_loc(k) for k in few.index]
     assert pytest.approx(design.X[rows]) == design.encoder.encode(few).X
-    with pytest.raises(DataError, match="not seen"):
+    with pytest.raises(DataError, match="not in the model"):
         design.encoder.encode(few.assign(f="d"))
 
 
@@ -148,10 +148,10 @@ WRONG = {
     "C(f, Treatment('d'))": ("unknown-category", "'a', 'b', 'c'"),
     "C(f, Treatment(0))": ("unknown-category", "'a', 'b', 'c'"),
     "C(d, Treatment('2'))": ("unknown-category", "write 2"),
-    "C(d, levels=[1, 2, 3, 4])": ("unknown-category", "no row that is used"),
-    "C(f, levels=['a', 'b'])": ("unseen-category", "leaves out 'c'"),
+    "C(d, levels=[1, 2, 3, 4])": ("unknown-category", "in the rows that are used"),
+    "C(f, levels=['a', 'b'])": ("unseen-category", "omits 'c'"),
     "C(f, Poly(scores=[1, 2]))": ("wrong-scores", "3 categories"),
-    "C(f, Poly(scores=[1, 2, 2]))": ("wrong-scores", "a score of its own"),
+    "C(f, Poly(scores=[1, 2, 2]))": ("wrong-scores", "a score, or omit"),
 }
 
 

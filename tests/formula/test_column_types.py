@@ -165,7 +165,7 @@ def test_half_of_a_character_is_named_and_the_advice_works(dtype):
         kinds = pd.Index(["a", "\ud800b", "c"], dtype=object)
         column = pd.Series(pd.Categorical.from_codes(np.repeat([0, 1, 2], 4), kinds))
     data["g"] = column
-    with pytest.raises(DataError, match=r"column 'g' holds '\\ud800b'") as caught:
+    with pytest.raises(DataError, match=r"column 'g' contains '\\ud800b'") as caught:
         hp.varying_intercept("y ~ 1", data, group="g")
     assert caught.value.code == "broken-text"
     advice = re.search(r"data\['g'\] = .*\('utf-8'\)", caught.value.message)

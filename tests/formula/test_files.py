@@ -57,17 +57,17 @@ def refused(content: str | bytes, **how) -> HierpoolError:
             [
                 "semicolons",
                 "decimal commas",
-                "thousands are set apart in 'Größe' (1.250,8 is 1250.8)",
+                "thousands separators removed in 'Größe' (1.250,8 is 1250.8)",
             ],
         ),
         ("Lab 3,,\n,,\n" + GERMAN.replace(",", ".").replace(";", ","), ["line 3", "'Lab 3'"]),
         ("Study, day 1\n\n" + GERMAN, ["semicolons", "line 3", "'Study, day 1'", "decimal commas"]),
-        (" Größe,Tag ,Tier\n249.56, 0,a\n258.7,1 ,b\n1250.8,2,a\n", ["blanks around names"]),
+        (" Größe,Tag ,Tier\n249.56, 0,a\n258.7,1 ,b\n1250.8,2,a\n", ["blanks around column names"]),
         ("Größe,Tag,Tier,,\n249.56,0,a,,\n258.7,1,b,,\n1250.8,2,a,,\n,,,,\n", []),
-        ("Größe,Tag,Tier\n249.56,0,a\n,,\n258.7,1,b\n1250.8,2,a\n", ["line 3 without cells"]),
+        ("Größe,Tag,Tier\n249.56,0,a\n,,\n258.7,1,b\n1250.8,2,a\n", ["line 3 left out as empty"]),
         (
             "Größe,Tag,Tier\n249.56%,0,a\n258.7 %,1,b\n1250.8%,2,a\n",
-            ["percent signs of column 'Größe' left out (249.56% is 249.56)"],
+            ["percent signs of column 'Größe' removed (249.56% is 249.56)"],
         ),
         ('Größe,Tag,Tier\n249.56,0,"a"\n"258.7",1,b\n1250.8,2,a\n', []),
     ],
@@ -183,7 +183,7 @@ def test_codes_with_leading_zeros_stay_text_as_labels_and_are_told_as_numbers(he
     got = read("y,g,dose\n1,01,05\n2,02,10\n", labels=["g"])
     assert got.frame["g"].tolist() == ["01", "02"]
     assert got.frame["dose"].tolist() == [5, 10]
-    assert got.assumed == ("leading zeros of column 'dose' left out ('05')",)
+    assert got.assumed == ("leading zeros of column 'dose' removed ('05')",)
 
 
 def test_spellings_of_missing_are_told(here):
@@ -192,8 +192,8 @@ def test_spellings_of_missing_are_told(here):
     np.testing.assert_array_equal(got.frame["y"], [1, np.nan, 3, np.nan, 5])
     assert got.frame["g"].isna().tolist() == [False, True, False, False, False]
     assert got.assumed == (
-        "'#DIV/0!', '-', '.' in column 'x' (lines 2, 4 and 6) taken for missing",
-        "'NA' in column 'g' taken for missing",
+        "'#DIV/0!', '-', '.' in column 'x' (lines 2, 4 and 6) read as missing",
+        "'NA' in column 'g' read as missing",
     )
 
 

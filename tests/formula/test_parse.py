@@ -149,7 +149,7 @@ def test_error_without_one_place_to_blame_has_no_caret(text, code):
 
 
 HINTS = {
-    "y ~ x | g": "write x + (x | g); coefficients that share nothing are hp.no_pooling",
+    "y ~ x | g": "write x + (x | g); for separate coefficients use hp.no_pooling",
     "y ~ (1 | a + b)": "(1 | a) + (1 | b)",
     "y ~ x**2": "I(x**2)",
     "y ~ a.b": "`a.b`",

@@ -50,7 +50,7 @@ WRITTEN = {
     "commas": ([v.replace(".", ",") for v in TEXT], "decimal commas, e.g. '0,50'"),
     "thousands": ([f"{v:,.2f}" for v in NUMBERS], "commas between thousands"),
     "both": (["0,5", "1,0", "2,25", "1.403,0"] * 6, "points between thousands"),
-    "blanks": (["0,5", "1", "2,25", "1\u00a0403,0"] * 6, "thousands parted by blanks"),
+    "blanks": (["0,5", "1", "2,25", "1\u00a0403,0"] * 6, "thousands separated by blanks"),
     "percent": ([f"{v} %" for v in TEXT], "percent signs"),
     "around": ([f" {v}\u00a0" for v in TEXT], "blanks around them"),
     "minus": (["−0.5", "1", "2.25", "1403"] * 6, "minus signs"),

@@ -226,7 +226,7 @@ def test_ml_has_satterthwaite_and_no_kenward_roger():
 
 def test_many_columns_of_several_factors_are_refused(monkeypatch):
     monkeypatch.setattr(kenward_roger, "LARGEST", 20)
-    with pytest.raises(UnsupportedModelError, match=r"has 39 coefficients of levels.*at most 20"):
+    with pytest.raises(UnsupportedModelError, match=r"has 39 coefficients of groups.*at most 20"):
         uneven("crossed_slopes").fixed_effects(df="kenward-roger")
     assert len(uneven("slopes").fixed_effects(df="kenward-roger")) == 2
 

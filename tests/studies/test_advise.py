@@ -252,7 +252,7 @@ def test_candidate_that_cannot_be_had_is_left_out_and_said():
     rows = grouped(levels=4, rows=3).assign(row=lambda d: [f"r{i}" for i in d.index])
     found = hp.advise(hp.complete_pooling("y ~ x", rows, "row").reml(), seed=1, draws=100)
     assert any(
-        "y ~ x + (1 | row) could not be tried: the group 'row' has as many levels" in note
+        "y ~ x + (1 | row) could not be tried: each group of 'row' has one row only" in note
         for note in found.notes
     )
 

@@ -131,10 +131,10 @@ def test_central_shares_of_uniform_values_are_the_nominal_ones():
 
 def test_report_is_written_without_findings_and_where_advice_cannot_be_had(dyes, monkeypatch):
     def refused(_):
-        raise DataError("the group 'h' has as many levels as rows.", "levels-equal-rows")
+        raise DataError("each group of 'h' has one row only.", "levels-equal-rows")
 
     monkeypatch.setattr(type(dyes), "advice", property(refused))
     page = page_of(replace(dyes, findings=Findings()))
     (said,) = parts(page, Prose, "advice")
-    assert said.paragraphs == ["No advice is available: the group 'h' has as many levels as rows."]
+    assert said.paragraphs == ["No advice is available: each group of 'h' has one row only."]
     assert "findings" not in [section.key for section in page.sections]

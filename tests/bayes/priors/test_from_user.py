@@ -249,7 +249,7 @@ def test_all_flat_is_reml_and_what_rows_cannot_tell_is_refused():
     same = Design(schema, replace(flat.design.observations, X=ones))
     with pytest.raises(PriorError, match="cannot tell"):
         with_user_priors(default_priors(same.schema), same, {"beta": P("Flat")})
-    with pytest.raises(PriorError, match="no proper posterior"):
+    with pytest.raises(PriorError, match="improper posterior"):
         hp.no_pooling("Reaction ~ Days", sleepstudy(), "Subject", priors={"Days": P("Flat")})
 
 
@@ -328,7 +328,7 @@ def test_pymc_covariance_serves_a_factor():
     block = slopes({"Subject": made}).priors.spread[0]
     assert block.eta == 2
     assert block.sd == (P("Exponential", lam=0.5),) * 2
-    with pytest.raises(PriorError, match="give it to the factor"):
+    with pytest.raises(PriorError, match="under the name of the factor"):
         slopes({"sd_Subject": made})
 
 
