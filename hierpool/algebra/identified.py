@@ -216,10 +216,12 @@ def not_told_apart(design: Design) -> str:
     what = named(design, residual, factors)
     if variances.leaves_covariance():
         held = usable(residual)
-        return f"{what} cannot be told apart. {held} {_advice(design, variances, factors)}".rstrip()
+        return (
+            f"{what} cannot be estimated separately. {held} {_advice(design, variances, factors)}"
+        ).rstrip()
     return (
-        f"the fixed effects leave nothing in the rows from which {what} could be estimated, and the "
-        "standard errors of these fixed effects depend on it: leave out the one or the other."
+        f"after the fixed effects, nothing is left in the rows to estimate {what} from, and the "
+        "standard errors of these fixed effects depend on it. Leave out one of the two."
     )
 
 
@@ -237,12 +239,12 @@ def usable(residual: bool) -> str:
     """What holds for every split of the variances, the residual one among them or not."""
     if residual:
         return (
-            "Fixed effects, their standard errors and the log-likelihood can be used; these "
-            "variances, BLUPs and fitted values cannot."
+            "The fixed effects, their standard errors and the log-likelihood are valid; these "
+            "variances, the BLUPs and the fitted values are not."
         )
     return (
-        "Fixed effects, their standard errors, the log-likelihood, the residual sd and fitted values "
-        "can be used; these variances and their BLUPs cannot."
+        "The fixed effects, their standard errors, the log-likelihood, the residual sd and the "
+        "fitted values are valid; these variances and their BLUPs are not."
     )
 
 

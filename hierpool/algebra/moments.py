@@ -120,8 +120,8 @@ def single_group(design: Design) -> GroupDesign | None:
     if len(design.groups) > 1:
         names = listed(g.factor for g in design.groups)
         raise UnsupportedModelError(
-            f"{design.spec.formula}: {len(design.groups)} grouping factors ({names}) in one model, "
-            "and this is about one. Keep the terms of one factor.",
+            f"{design.spec.formula} has {len(design.groups)} grouping factors ({names}), and this "
+            "function takes one. Keep the terms of one factor.",
             "one-factor-only",
         )
     return design.groups[0] if design.groups else None

@@ -20,8 +20,8 @@ def check_probability(prob: object) -> None:
     """Raise unless it can be the probability of an interval; None can."""
     if prob is not None and not (isinstance(prob, (int, float)) and 0 < prob < 1):
         raise ArgumentError(
-            f"prob={prob!r}: the probability of an interval lies between 0 and 1, e.g. 0.95; None "
-            "is that of ArviZ's rcParams",
+            f"prob={prob!r}: the probability of an interval must lie between 0 and 1, e.g. 0.95; "
+            "None means the default in ArviZ's rcParams",
             "bad-probability",
         )
 
@@ -40,7 +40,7 @@ def check_top(top: object, group: GroupDesign) -> None:
     J = group.grouping.n_levels
     if not _is_whole(top) or not 1 <= top <= J:
         raise ArgumentError(
-            f"top={top!r} must be a whole number from 1 to the {J} levels of {group.factor!r}",
+            f"top={top!r} must be a whole number from 1 to the {J} groups of {group.factor!r}",
             "bad-count",
         )
 
@@ -54,12 +54,13 @@ def choose_group(design: Design, factor: str | None) -> GroupDesign:
     names = [g.factor for g in design.groups]
     if not names:
         raise UnsupportedModelError(
-            f"{design.spec.formula} has no coefficients of levels: one line stands for all.",
+            f"{design.spec.formula} has no coefficients of groups: one line describes all of them.",
             "no-levels",
         )
     if factor is None and len(names) > 1:
         raise ArgumentError(
-            f"{design.spec.formula} has {len(names)} groups: say which, one of {listed(names)}",
+            f"{design.spec.formula} has {len(names)} grouping factors: choose one of "
+            f"{listed(names)}",
             "unknown-choice",
         )
     if factor is not None and factor not in names:
@@ -75,8 +76,8 @@ def choose_terms(group: GroupDesign, term: str | None) -> tuple[str, ...]:
         return group.terms
     if term in group.dropped:
         raise NotEstimableError(
-            f"{term!r} of {group.factor!r} is not estimable: the column was dropped, because the "
-            f"data of the model do not tell it from the others. There are {listed(group.terms)}",
+            f"{term!r} of {group.factor!r} is not estimable: its column was dropped, because it "
+            f"cannot be separated from the others in these data. There are {listed(group.terms)}",
             "not-estimable",
             [term],
         )

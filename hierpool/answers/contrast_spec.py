@@ -67,7 +67,7 @@ def refuse(beside: str, **given: Any) -> None:
     for name, value in given.items():
         if value is not None:
             raise ArgumentError(
-                f"{name}= says nothing beside {beside}: leave it out.", "bad-contrast"
+                f"{name}= has no effect together with {beside}: leave it out.", "bad-contrast"
             )
 
 
@@ -87,8 +87,8 @@ def _of_names(design: Design, what: Mapping[Any, Any], of: Of) -> Compared:
     nested = {k: v for k, v in what.items() if isinstance(v, Mapping)}
     if nested and len(nested) < len(what):
         raise ArgumentError(
-            "some values are weights and some are dicts: give one dict, name -> weight, or a dict "
-            "of them, label -> dict.",
+            "some values are weights and some are dicts: give one dict, name -> weight, or a "
+            "dict of dicts, label -> dict.",
             "bad-contrast",
         )
     rows = nested or {" ".join(_signed(w, _named(k)) for k, w in what.items()).lstrip("+ "): what}
@@ -169,13 +169,13 @@ def comparisons(
         )
     if levels is None and every is None:
         raise ArgumentError(
-            f"{what} are numbers: say which to compare, e.g. levels=[1, 0].", "bad-contrast"
+            f"{what} are numbers: name those to compare, e.g. levels=[1, 0].", "bad-contrast"
         )
     given = [levels] if isinstance(levels, (str, bytes)) else levels
     values = list(dict.fromkeys(map(find, given))) if given is not None else list(every or ())
     if len(values) < 2:
         raise ArgumentError(
-            f"a comparison takes two {what} at least; given: {listed(values) or 'none'}.",
+            f"a comparison needs at least two {what}; given: {listed(values) or 'none'}.",
             "bad-contrast",
         )
     if method == "reference":
@@ -184,8 +184,8 @@ def comparisons(
     n = math.comb(len(values), 2)
     if n > MOST_PAIRS:
         raise ArgumentError(
-            f"{len(values)} {what} make {n} pairs; {MOST_PAIRS} are the most. Name those to "
-            "compare, levels=[...], or ask hp.ranks(fit) which is best.",
+            f"{len(values)} {what} make {n} pairs; the limit is {MOST_PAIRS}. Name those to "
+            "compare, levels=[...], or use hp.ranks(fit) to see which is best.",
             "bad-contrast",
         )
     return [(f"{a} {minus} {b}", {a: 1.0, b: -1.0}) for a, b in itertools.combinations(values, 2)]
@@ -232,7 +232,7 @@ def _custom(
 def _number(weight: Any) -> float:
     is_number = isinstance(weight, (int, float, np.integer, np.floating))
     if not is_number or isinstance(weight, bool) or not math.isfinite(weight):
-        raise ArgumentError(f"a weight is a number; given: {weight!r}.", "bad-contrast")
+        raise ArgumentError(f"a weight must be a number; given: {weight!r}.", "bad-contrast")
     return float(weight)
 
 
@@ -249,7 +249,7 @@ def _combined(
     parts: list[dict[tuple[int, int], np.ndarray]] = [{} for _ in design.groups]
     for i, weights in enumerate(rows):
         if not weights:
-            raise ArgumentError("a combination of no coefficients.", "bad-contrast")
+            raise ArgumentError("a contrast without coefficients.", "bad-contrast")
         for key, given in weights.items():
             weight = _number(given)
             if isinstance(key, tuple):
@@ -276,8 +276,8 @@ def _as_part(group: GroupDesign, own: Mapping[tuple[int, int], np.ndarray]) -> L
 def _check_deviations(group: GroupDesign, of: Of) -> None:
     if of == "deviations" and not group.is_pooled:
         raise UnsupportedModelError(
-            f"of='deviations': in no pooling the levels of {group.factor!r} share no distribution "
-            "to deviate from. Leave it out.",
+            f"of='deviations' does not apply to no pooling: the groups of {group.factor!r} have "
+            "no common distribution. Leave it out.",
             "no-random-effects",
         )
 
@@ -285,8 +285,8 @@ def _check_deviations(group: GroupDesign, of: Of) -> None:
 def _find_term(design: Design, name: Any) -> int:
     if name in design.dropped:
         raise NotEstimableError(
-            f"contrast {name!r} is not estimable: the column was dropped, because the data of the "
-            "model do not tell it from the others. Leave it out, or compare expected values: "
+            f"contrast {name!r} is not estimable: its column was dropped, because it cannot be "
+            "separated from the others in these data. Leave it out, or compare expected values: "
             "hp.contrast(fit, predictor, levels=[...])",
             "not-estimable",
             [name],
@@ -303,7 +303,7 @@ def _find_level(design: Design, key: tuple[Any, ...]) -> tuple[int, int, int]:
     factors = [g.factor for g in design.groups]
     if len(key) != 3:
         raise ArgumentError(
-            f"a coefficient of a level is (factor, level, term); given: {key!r}.", "bad-contrast"
+            f"a coefficient of a group is (factor, group, term); given: {key!r}.", "bad-contrast"
         )
     factor, level, term = key
     if factor not in factors:

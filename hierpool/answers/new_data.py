@@ -125,12 +125,12 @@ def _encoded(
         if error.code != "unknown-column":
             raise
         uses = {
-            column: f"It tells the levels of {f!r}; levels='population' does without it"
+            column: f"It identifies the groups of {f!r}; levels='population' does not need it"
             for f in read
             for column in encoder.factor_columns[f]
         }
         for role, column in encoder.residual.arguments.items():
-            uses[column] = f"The residual sd of a new row comes from it, {role}={column!r}"
+            uses[column] = f"It gives the residual sd of a new row, {role}={column!r}"
         use = next((u for c, u in uses.items() if f"column {c!r} is not" in error.message), None)
         if use is None:
             raise
@@ -140,14 +140,14 @@ def _encoded(
 def _check_estimable(design: Design, found: Any, words: Mapping[str, Levels]) -> None:
     """Raise where rows need columns that the model had to drop."""
     labels, what = list(found.index), ("row", "rows")
-    out = "Leave these rows out; error.labels has all of them, for data.drop(error.labels)"
+    out = "Leave these rows out; error.labels lists all of them, for data.drop(error.labels)"
     own = [g.factor for g in design.groups if not g.is_pooled]
     for factor in own:  # no pooling: the columns of the population are those of the levels
         found.varying_beyond[factor].check(labels, what, out)
     found.beyond.check(labels, what, out)
     for factor, word in words.items():
         if word != "population":
-            hint = f"{out}, or ask for an average level of {factor!r}, levels='population'"
+            hint = f"{out}, or predict for an average group of {factor!r}, levels='population'"
             found.varying_beyond[factor].check(labels, what, hint)
 
 
@@ -181,16 +181,16 @@ def _fail_unseen(group: GroupDesign, labels: Any, index: pd.Index[Any]) -> None:
     one = len(names) == 1
     where = f"{'row' if len(index) == 1 else 'rows'} {listed(index)}"
     said = (
-        f"{'level' if one else 'levels'} {listed(names)} of {factor!r} ({where}) "
+        f"{'group' if one else 'groups'} {listed(names)} of {factor!r} ({where}) "
         f"{'is' if one else 'are'} not among the {group.grouping.n_levels} of the fit, so "
         f"{'it has' if one else 'they have'} no coefficients. "
     )
     advice = (
-        "Write levels='new' to draw them from the distribution of the levels, or "
-        "levels='population' for an average level"
+        "Write levels='new' to draw them from the distribution of the groups, or "
+        "levels='population' for an average group"
         if group.is_pooled
-        else "No pooling knows of no other levels: leave these rows out, or pool partially with "
-        "hp.varying_slope"
+        else "No pooling cannot predict new groups: leave these rows out, or use partial "
+        "pooling, hp.varying_slope"
     )
     raise DataError(said + advice, "unseen-level")
 
@@ -202,7 +202,7 @@ def _words(design: Design, levels: Levels | Mapping[str, Levels]) -> dict[str, L
         for name in levels:
             if name not in names:
                 raise ArgumentError(
-                    f"levels= names {name!r}, and no coefficients vary over it in "
+                    f"levels= names {name!r}, but no coefficients vary over it in "
                     f"{design.spec.formula}; {nearest(name, names)}",
                     "unknown-choice",
                 )
@@ -219,9 +219,9 @@ def _words(design: Design, levels: Levels | Mapping[str, Levels]) -> dict[str, L
     for group in design.groups:
         if not group.is_pooled and words[group.factor] != "known":
             raise UnsupportedModelError(
-                f"levels={words[group.factor]!r}: no pooling has no distribution of the levels of "
-                f"{group.factor!r}, so it says nothing of a level that it has not seen, nor of an "
-                "average one. Keep levels='known', or pool partially with hp.varying_slope",
+                f"levels={words[group.factor]!r}: no pooling has no distribution of the groups of "
+                f"{group.factor!r}, so it predicts neither new nor average groups. Keep "
+                "levels='known', or use partial pooling, hp.varying_slope",
                 "no-random-effects",
             )
     return words

@@ -66,8 +66,8 @@ def ranks(
     group = choose_group(fit.design, factor)
     if term is None and len(group.terms) > 1:
         raise ArgumentError(
-            f"{group.factor!r} has {len(group.terms)} coefficients a level: say by which to rank, "
-            f"term= one of {listed(group.terms)}",
+            f"{group.factor!r} has {len(group.terms)} coefficients per group: choose one to rank "
+            f"by, term= one of {listed(group.terms)}",
             "unknown-choice",
         )
     (name,) = choose_terms(group, term)
@@ -93,8 +93,8 @@ def _check_posterior(fit: object) -> None:
     check_fit(fit, "ranks")
     if not isinstance(fit, Posterior):
         raise ArgumentError(
-            "ranks(fit) reads draws of a posterior: pass model.fit(). The order of BLUPs is "
-            "fit.blup().sort_values('estimate'), and says nothing of its uncertainty.",
+            "ranks(fit) needs draws of a posterior: pass model.fit(). To sort BLUPs, write "
+            "fit.blup().sort_values('estimate'); that order does not show its uncertainty.",
             "posterior-needed",
         )
 

@@ -42,8 +42,9 @@ def run(
         return fitted
     if engine == "exact":
         raise FitError(
-            f"the exact engine's draws of {design.spec.formula} cannot be trusted after a retry: "
-            f"{fitted.status.sentence} They are in error.fit. Use engine='nuts', or leave engine='auto'.",
+            f"the exact engine's draws of {design.spec.formula} are unreliable after a retry: "
+            f"{fitted.status.sentence} They are in error.fit. Use engine='nuts', or leave "
+            "engine='auto'.",
             "exact-not-trusted",
             fitted,
         )
@@ -81,7 +82,7 @@ def _judged(run: EngineRun, more: Mapping[str, Any]) -> JudgedRun:
     status = verdict(run.tree, run.checked)
     off = float(info.get("discrepancy", 0.0))
     if not off < np.inf:
-        said = "a polynomial in place of the log posterior of theta was not close enough to it"
+        said = "the polynomial approximation of the log posterior of theta was not accurate enough"
         status = Status("doubtful", f"{said}; {status.sentence}")
     elif k > PARETO_K_LIMIT:
         status = Status("doubtful", f"Pareto k of the proposal is {k:.2f}; {status.sentence}")

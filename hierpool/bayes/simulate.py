@@ -86,7 +86,7 @@ def draw_parameters(design: Design, priors: ModelPriors, rng: np.random.Generato
         block = priors.population
         flat = [t for t, p in zip(block.terms, block.priors, strict=True) if p.family == "Flat"]
         raise PriorError(
-            f"nothing can be drawn from the flat prior of {listed(flat)}: give it a distribution.",
+            f"the flat prior of {listed(flat)} cannot be simulated from: give it a distribution.",
             "improper-prior",
         )
     coordinates = PriorCoordinates.from_priors(priors)

@@ -54,7 +54,7 @@ class Column:
         if self.type != "category":
             return self.type
         if not self.levels:
-            return f"{self.n_levels} levels, numbered upwards"
+            return f"{self.n_levels} levels, numbered in order"
         shown = ", ".join(self.levels)
         if len(self.levels) > LEVELS_SHOWN + 2:
             shown = f"{', '.join(self.levels[:LEVELS_SHOWN])} ... {self.levels[-1]}"
@@ -134,7 +134,7 @@ class About:
         )
 
     def _facts(self) -> list[tuple[str, str]]:
-        facts = [("Simulated", "these numbers measure nothing.")] if self.simulated else []
+        facts = [("Simulated", "these numbers are not measurements.")] if self.simulated else []
         if self.truth:
             values = (f"{key} = {value:g}" for key, value in self.truth.items())
             facts.append(("Truth", ", ".join(values)))
@@ -170,8 +170,8 @@ def about(name: str) -> About:
     entries = _entries()
     if not isinstance(name, str):
         raise DataError(
-            f"a data set is asked for by its name, not by {name!r}. "
-            'Write for example datasets.load("sleepstudy").',
+            f"a data set is named by text, not by {name!r}. Write for example "
+            'datasets.load("sleepstudy").',
             "unknown-dataset",
         )
     known = {key.casefold(): key for key in entries}

@@ -68,9 +68,9 @@ def verdict(tree: xr.DataTree, names: Iterable[str]) -> Status:
     judged = [c for c in _DIAGNOSTICS if not (lone and c == "r_hat")]
     undefined = int(checked[judged].isna().any(axis=1).sum())
     if lone:
-        bad.append("one chain has no R-hat (chains=4 has)")
+        bad.append("R-hat needs several chains (chains=4)")
     if undefined:
-        bad.append(f"{undefined} of {len(checked)} quantities never moved")
+        bad.append(f"{undefined} of {len(checked)} quantities are constant")
     if (worst := checked["r_hat"].max()) > R_HAT_LIMIT:
         bad.append(f"R-hat reaches {worst:.3f} ({_at(checked, 'r_hat', max)})")
     for column, kind in (("ess_bulk", "bulk"), ("ess_tail", "tail")):

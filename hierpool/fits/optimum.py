@@ -128,8 +128,8 @@ class LikelihoodFit:
         """
         if self.design.spec.pooling == "none":
             raise UnsupportedModelError(
-                "no pooling has no terms to test: each level has coefficients of its own. Test "
-                "them under partial pooling, hp.varying_slope(...).reml().anova().",
+                "no pooling has no common terms to test: each group has its own coefficients. "
+                "Test them under partial pooling, hp.varying_slope(...).reml().anova().",
                 "no-terms",
             )
         return inference.anova(self.design, self.estimate, type_three(self.design), df)

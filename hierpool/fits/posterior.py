@@ -101,8 +101,8 @@ class PosteriorFit:
     def _algebra(self) -> tuple[MarginalModel, ThetaMap]:
         if not self.is_integrable:
             raise UnsupportedModelError(
-                "the coefficients of this model have a prior that is not normal, so they cannot be "
-                "integrated out; use the draws in fit.datatree.",
+                "the coefficients of this model have a prior that is not normal, so they cannot "
+                "be integrated out; use the draws in fit.datatree.",
                 "not-integrable",
             )
         return integrate(self.design, self.priors)
@@ -649,7 +649,7 @@ class PosteriorFit:
             )
         if not self.priors.is_proper:
             raise UnsupportedModelError(
-                "a flat prior has no scale, so the marginal likelihood has none: give each "
+                "a flat prior is improper, so the marginal likelihood is not defined: give each "
                 "coefficient a proper prior.",
                 "no-marginal-likelihood",
             )
@@ -675,7 +675,7 @@ class PosteriorFit:
         ]
         absent = [k for k in ("log_likelihood", "levels") if self.info.get(k) == "on request"]
         if absent:
-            lines.append(f"too large to keep, made when asked for: {', '.join(absent)}")
+            lines.append(f"too large to store, computed on request: {', '.join(absent)}")
         return printable(
             "\n".join([*map(one_line, lines), "", *printed_tables(self._titled_tables)])
         )

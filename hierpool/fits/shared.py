@@ -23,8 +23,8 @@ def pooled_groups(design: Design, what: str) -> tuple[GroupDesign, ...]:
     groups = any_groups(design, what)
     if not groups[0].is_pooled:
         raise UnsupportedModelError(
-            f"no pooling has no {what}: its levels share no distribution to deviate from. "
-            "Use coefficients().",
+            f"no pooling has no {what}: its groups have no common distribution. Use "
+            "coefficients().",
             "no-random-effects",
         )
     return groups
@@ -34,8 +34,8 @@ def check_has_parts(design: Design) -> None:
     """Raise where there is no distribution of groups whose variance could be a part."""
     if design.spec.pooling == "none":
         raise UnsupportedModelError(
-            "no pooling has no variance of levels: its levels share no distribution. Ask this of "
-            "partial pooling, hp.varying_slope(...).",
+            "no pooling has no variance between groups: its groups have no common distribution. "
+            "Use partial pooling, hp.varying_slope(...).",
             "no-random-effects",
         )
 
@@ -44,7 +44,7 @@ def any_groups(design: Design, what: str) -> tuple[GroupDesign, ...]:
     """The groups that coefficients vary over; an error where there are none."""
     if not design.groups:
         raise UnsupportedModelError(
-            f"complete pooling has no {what} of levels: one line stands for all. Use fixed_effects().",
+            f"complete pooling has no {what}: one line describes all groups. Use fixed_effects().",
             "no-levels",
         )
     return design.groups
@@ -52,7 +52,7 @@ def any_groups(design: Design, what: str) -> tuple[GroupDesign, ...]:
 
 def size_in_words(design: Design) -> str:
     """Rows, groups and weights of a design, in words."""
-    groups = ", ".join(f"{g.n_levels} levels of {f}" for f, g in design.groupings.items())
+    groups = ", ".join(f"{g.n_levels} groups ({f})" for f, g in design.groupings.items())
     known = design.spec.residual.arguments
     named = ", ".join(f"{word} {column}" for word, column in known.items())
     return ", ".join(filter(None, [f"{design.n} rows", groups, named]))

@@ -141,8 +141,8 @@ def _is_alike(node: xr.DataTree, others: xr.DataTree) -> bool:
 
 def _not_kept(reason: str) -> StorageError:
     return StorageError(
-        f"the fit was not saved, as it would not come back from the file as it is: {reason}. "
-        "Fit with columns of plain numbers and text.",
+        f"the fit was not saved, because it would not come back unchanged: {reason}. Fit with "
+        "columns of plain numbers and text.",
         "not-kept",
     )
 
@@ -191,7 +191,7 @@ def _check_is_store(folder: Path) -> None:
     files = [p for p in folder.rglob("*") if not p.is_dir()]
     other = [p.relative_to(folder) for p in files if not _OF_ZARR.fullmatch(p.name)]
     if other or not any((folder / name).exists() for name in ("zarr.json", ".zgroup")):
-        held = f"holds {str(other[0])!r}" if other else "is no Zarr folder"
+        held = f"holds {str(other[0])!r}" if other else "is not a Zarr folder"
         raise StorageError(
             f"{str(folder)!r} is there already and {held}, which would be lost. Take another name.",
             "in-the-way",
@@ -313,7 +313,7 @@ def _as_fit(tree: xr.DataTree, source: Path) -> PosteriorFit:
     own = tree.children.get(OWN_GROUP)
     if own is None or "format" not in own.attrs:
         raise StorageError(
-            f"{source} holds the groups {listed(tree.children)} and no fit of hierpool. "
+            f"{source} holds the groups {listed(tree.children)} and is not a fit of hierpool. "
             "Read it with az.from_netcdf(path), or write fits with fit.save(path).",
             "not-a-fit",
         )
@@ -357,7 +357,7 @@ def _read_document(text: str) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} stands where a number should")
+    raise ValueError(f"it has {name} in place of a number")
 
 
 def _first_line(error: Exception) -> str:
@@ -368,8 +368,8 @@ def _first_line(error: Exception) -> str:
 def _damaged(source: Path, error: Exception) -> StorageError:
     said = _first_line(error)
     return StorageError(
-        f"{str(source)!r} was changed or damaged after it was saved, and is not used: {said}. "
-        "Take a copy of it, or fit again.",
+        f"{str(source)!r} was changed or damaged after it was saved, and is not loaded: {said}. "
+        "Use a copy of it, or fit again.",
         "damaged-fit",
     )
 
@@ -397,7 +397,7 @@ def _design(document: Mapping[str, Any], packed: xr.Dataset, source: Path) -> De
     try:
         design = build_design(document["spec"], frame)
     except (DataError, ArgumentError) as error:
-        raise _changed(source, f"it says now: {error.message}") from error
+        raise _changed(source, f"the error is now: {error.message}") from error
     return design.with_schema(notices=document["notices"], label=document["label"])
 
 
@@ -419,7 +419,8 @@ def _check_design(design: Design, datatree: xr.DataTree, source: Path) -> None:
 
 def _changed(source: Path, what: str) -> StorageError:
     return StorageError(
-        f"{source}: this hierpool, {__version__}, reads the stored data differently from the one "
-        f"that made the fit; {what}. Read the draws with az.from_netcdf(path), or fit again.",
+        f"{source}: this hierpool, {__version__}, reads the stored data differently from the "
+        f"version that made the fit; {what}. Read the draws with az.from_netcdf(path), or fit "
+        "again.",
         "design-changed",
     )

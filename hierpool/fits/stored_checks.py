@@ -43,10 +43,10 @@ def check_priors(design: Design, priors: ModelPriors) -> None:
     """Raise where the priors are not of the parameters that a model of this design has."""
     default = default_priors(design.schema)
     if _parameters(priors) != _parameters(default):
-        raise ValueError("the priors are of other parameters than the model has")
+        raise ValueError("the priors belong to other parameters than the model has")
     for block, due in zip(_blocks(priors), _blocks(default), strict=True):
         if not _is_of(block.coding, due.coding):
-            raise ValueError("the priors are of columns that are coded otherwise")
+            raise ValueError("the priors belong to columns that are coded differently")
 
 
 def _is_of(coding: Coding, due: Coding) -> bool:

@@ -29,8 +29,8 @@ def pack_checked(column: pd.Series[Any], what: str) -> tuple[dict[str, Any], np.
         same = False
     if not same:
         raise DataError(
-            f"{what} is of type {column.dtype}, which a file cannot keep as it is. Make it numbers "
-            "or text, .astype(str), before fitting.",
+            f"{what} is of type {column.dtype}, which a file cannot keep unchanged. Convert it to "
+            "numbers or text, .astype(str), before fitting.",
             "label-not-storable",
         )
     return about, values
@@ -115,8 +115,8 @@ def _label(value: Any, what: str) -> Any:
         encode(value)
     except TypeError as error:
         raise DataError(
-            f"{what} holds a {type(value).__name__}, {value!r}, which no file can keep. "
-            "Make it text, .astype(str), before fitting.",
+            f"{what} contains a {type(value).__name__}, {value!r}, which a file cannot keep. "
+            "Convert it to text, .astype(str), before fitting.",
             "label-not-storable",
         ) from error
     return value

@@ -86,7 +86,7 @@ class _Hdf5:
         self._check_attributes(group)
         for name in group:
             if type(group.get(name, getlink=True)) is not h5py.HardLink:
-                raise Unlike(f"{name!r} is a link to somewhere else")
+                raise Unlike(f"{name!r} is a link to another place")
             inner = group[name]
             if isinstance(inner, h5py.Group):
                 self.check_group(inner, depth + 1)
@@ -111,19 +111,19 @@ class _Hdf5:
         made = dataset.id.get_create_plist()
         layouts = (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED)
         if made.get_external_count() or made.get_layout() not in layouts:
-            raise Unlike(f"the values of {name!r} lie in another file or data set")
+            raise Unlike(f"the values of {name!r} are in another file or data set")
         if made.get_nfilters():
-            raise Unlike(f"{name!r} is filtered, and hierpool filters nothing")
+            raise Unlike(f"{name!r} has a filter, and hierpool writes none")
         text = h5py.check_string_dtype(dataset.dtype)
         if dataset.dtype.kind not in "iufS" and text is None:
-            raise Unlike(f"{name!r} holds neither numbers nor text")
+            raise Unlike(f"{name!r} contains neither numbers nor text")
         shapes = [dataset.shape, *([dataset.chunks] if dataset.chunks else [])]
         for shape in shapes:
             self._count(math.prod(shape) * dataset.dtype.itemsize, name)
             self._count(max(shape, default=0), name)
         if text is not None and text.length is None:
             if dataset.size * dataset.dtype.itemsize > self.size:  # each has its place in the file
-                raise Unlike(f"{name!r} is said to be larger than the file")
+                raise Unlike(f"{name!r} claims to be larger than the file")
             for index in range(dataset.size):
                 self._count(len(dataset[()] if not dataset.shape else dataset[(index,)]), name)
 
@@ -140,7 +140,7 @@ class _Hdf5:
     def _count(self, size: int, name: str) -> None:
         self.declared += size
         if self.declared > _TIMES * self.size + _BESIDES:
-            raise Unlike(f"{name!r} and what comes before it is said to be larger than the file")
+            raise Unlike(f"{name!r} and the data before it claim to be larger than the file")
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
@@ -151,7 +151,7 @@ def read_files(folder: Path) -> dict[str, bytes]:
         if stat.S_ISDIR(mode):
             continue
         if not stat.S_ISREG(mode):
-            raise Unlike(f"{path.name!r} is a link or no ordinary file")
+            raise Unlike(f"{path.name!r} is a link, or not an ordinary file")
         if path.name != ".DS_Store":
             files[path.relative_to(folder).as_posix()] = path.read_bytes()
     return files
@@ -177,7 +177,7 @@ def check_zarr(files: Mapping[str, bytes]) -> None:
             if len(chunk) != len(most) or not all(map(int.__le__, chunk, most)) or 0 in chunk:
                 raise Unlike(f"{name!r} has chunks of another shape than hierpool writes")
     if declared > 1000 * held + 2**26:
-        raise Unlike("its arrays are said to be far larger than its files")
+        raise Unlike("its arrays claim to be far larger than its files")
     about = json.loads(files[_ROOT])
     seal = about.get("attributes", {}).pop(_DIGEST, None)
     if seal is not None and seal != _digest(about, files):
@@ -210,7 +210,7 @@ def _check_chunk(name: str, content: bytes) -> None:
         size = int.from_bytes(content[start : start + width], "little") + 256 * (width == 2)
         if size <= min(_LONGEST_CHUNK, 1000 * len(content) + 2**26):
             return
-    raise Unlike(f"{name!r} is no chunk as hierpool writes it")
+    raise Unlike(f"{name!r} is not a chunk as hierpool writes it")
 
 
 class _Strict(Struct, forbid_unknown_fields=True):

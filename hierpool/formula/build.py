@@ -110,7 +110,7 @@ def model_columns(spec: Spec, rows: CompleteRows) -> ModelColumns:
     learned = {}
     for text, side in texts.sides.items():
         is_population = text == spec.population or spec.pooling == "none"
-        where = "" if is_population else " among the columns that vary"
+        where = "" if is_population else " among the varying columns"
         made = factors.encoded(side)
         learned[text] = _estimable(made, where, spec), made.X
     terms = tuple(_term_columns(t, *learned[t.columns], groupings) for t in spec.groups)

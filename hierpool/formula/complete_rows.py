@@ -250,7 +250,7 @@ class CompleteRows:
         y = self.encoded((factor,)).encoded(Columns(False, (" + ", factor))).X
         if y.shape[1] != 1:
             raise DataError(
-                f"the response {factor.text!r} makes {y.shape[1]} columns, and a model has one. "
+                f"the response {factor.text!r} makes {y.shape[1]} columns, and a model has one response. "
                 "Write a column or a function with one value for each row",
                 "many-responses",
             )

@@ -429,7 +429,7 @@ def _source(factor: Factor, column: TableColumn) -> Source:
             f"or pandas.to_numeric(data[{name!r}], errors='coerce') for numbers",
             "mixed-column",
         )
-    user = "a predictor" if factor.kind == "column" else f"what stands in {factor.text}"
+    user = "a predictor" if factor.kind == "column" else f"the argument of {factor.text}"
     tables.to_numbers(cells, name, user)
     return Source("", name, name if factor.kind == "column" else quote(name, in_call=True))
 

@@ -94,8 +94,8 @@ class TableColumn:
             codes, levels = pd.factorize(labels, sort=True)
         except TypeError as error:
             raise DataError(
-                f"the values of column {self.name!r} cannot be told apart and sorted ({error}). "
-                f"Make them text: data[{self.name!r}] = data[{self.name!r}].astype(str)",
+                f"the values of column {self.name!r} cannot be compared and sorted ({error}). "
+                f"Convert them to text: data[{self.name!r}] = data[{self.name!r}].astype(str)",
                 "unusable-levels",
             ) from error
         return levels, codes[places].astype(np.intp)

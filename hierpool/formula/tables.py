@@ -225,8 +225,12 @@ def unused_categories(column: TableColumn) -> tuple[Finding, ...]:
     unused = list(cells.cat.categories.difference(pd.Index(cells.unique()), sort=False))
     if not unused:
         return ()
-    several = f"{len(unused)} categories" if len(unused) > 1 else "one category"
-    text = f"{several} of {name!r} left out, for want of rows: {listed(unused)}"
+    one = len(unused) == 1
+    several = "one category" if one else f"{len(unused)} categories"
+    text = (
+        f"{several} of {name!r} {'has' if one else 'have'} no rows and {'is' if one else 'are'} "
+        f"left out: {listed(unused)}"
+    )
     return (Finding("unused-categories", "note", text),)
 
 

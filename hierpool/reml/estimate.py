@@ -301,8 +301,8 @@ def _hardly_told_apart(
     factors = np.unique(owner[flattest > _TAKES_PART * flattest.max()]).tolist()
     return Status(
         "not identified",
-        f"{named(design, True, factors)} can hardly be told apart: the standard error of the "
-        f"residual sd is larger than itself. {usable(True)}",
+        f"{named(design, True, factors)} can hardly be estimated separately: the residual sd has "
+        f"a standard error larger than the residual sd itself. {usable(True)}",
     )
 
 
@@ -314,8 +314,8 @@ def _status(criterion: Criterion, optimum: Optimum, design: Design) -> Status:
         steep = float(np.abs(optimum.gradient).max(initial=np.nan))
         return Status(
             "failed",
-            f"the {criterion.method} criterion has no minimum where the search ended after "
-            f"{optimum.starts} start(s): its largest slope there is {steep:.2g}.",
+            f"the search for the {criterion.method} optimum did not converge in {optimum.starts} "
+            f"start(s): the largest slope of the criterion at its end is {steep:.2g}.",
         )
     own = zip(design.groups, design.group_columns, strict=True)
     said = [text for group, at in own if (text := _singular(T[at, at], group))]
@@ -334,13 +334,13 @@ def _singular(T: np.ndarray, group: GroupDesign) -> str:
     zero = [t for t, s in zip(group.terms, spread, strict=True) if s < SINGULAR]
     if zero:
         names = " and ".join(zero)
-        return f"the sd of {names} between levels of {group.factor} is estimated as zero"
+        return f"the sd of {names} between groups of {group.factor} is estimated as zero"
     if len(group.terms) == 2:
         terms = " and ".join(group.terms)
         return f"the correlation of {terms} over {group.factor} is estimated as +-1"
     return (
-        f"some combination of {', '.join(group.terms)} does not vary between levels "
-        f"of {group.factor}"
+        f"some combination of {', '.join(group.terms)} does not vary between groups of "
+        f"{group.factor}"
     )
 
 

@@ -132,8 +132,8 @@ def _bootstrap(
     failed = len(refits) - len(good)
     if failed:
         warnings.warn(
-            f"{failed} of {len(refits)} refits of {design.spec.formula} failed and are left out of "
-            "the bootstrap.",
+            f"{failed} of {len(refits)} refits of {design.spec.formula} failed and were left out "
+            "of the bootstrap.",
             HierpoolWarning,
             stacklevel=2,
         )

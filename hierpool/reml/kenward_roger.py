@@ -265,16 +265,16 @@ def _df_and_scale(q: int, A1: float, A2: float) -> tuple[float, float]:
 def _check(design: Design, estimate: Estimate) -> None:
     if estimate.method != "REML":
         raise UnsupportedModelError(
-            f"Kenward and Roger's method is for REML fits, and this one is {estimate.method}: use "
+            f"Kenward and Roger's method needs a REML fit, and this is {estimate.method}: use "
             "model.reml(), or df='satterthwaite'.",
             "kenward-roger-needs-reml",
         )
     if is_too_large(design):
         columns = _n_random_effects(design)
         raise UnsupportedModelError(
-            f"{design.spec.formula} has {columns} coefficients of levels; with several factors "
-            f"Kenward and Roger's method takes at most {LARGEST}, since it needs a dense table of "
-            "all pairs. Use df='satterthwaite': with so many levels the two agree.",
+            f"{design.spec.formula} has {columns} coefficients of groups; with several factors "
+            f"Kenward and Roger's method takes at most {LARGEST}, because it needs a dense table "
+            "of all pairs. Use df='satterthwaite'; with so many groups the two agree.",
             "kenward-roger-too-large",
         )
 

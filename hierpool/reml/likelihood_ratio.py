@@ -100,8 +100,8 @@ def likelihood_ratio(smaller: Fit, larger: Fit, how: Simulating) -> LikelihoodRa
     statistic = 2 * (logliks[1] - logliks[0])
     if statistic < _BELOW:
         notes += (
-            f"The larger model's optimum lies {-statistic / 2:.2g} below the smaller's: it was "
-            "missed.",
+            f"The larger model's optimum lies {-statistic / 2:.2g} below the smaller's, so the "
+            "search did not find it.",
         )
     statistic = statistic if statistic > _NOTHING else 0.0
     notes += tuple(
@@ -120,7 +120,7 @@ def _by_simulation(test: LikelihoodRatio, fits: list[Fit], how: Simulating) -> L
     """The test with a null distribution of responses simulated from the smaller fit."""
     own, simulated, failed = _simulated(fits, test.method, how)
     above = int((simulated >= test.statistic).sum())  # all of them where it is 0
-    told = (f"{failed} of {how.number} simulations failed and are left out.",) if failed else ()
+    told = (f"{failed} of {how.number} simulations failed and were left out.",) if failed else ()
     return replace(
         test,
         p=(1 + above) / (1 + len(simulated)),
@@ -140,7 +140,7 @@ def _method(smaller: Fit, larger: Fit) -> tuple[Method, tuple[str, ...]]:
     if same_X and "ML" not in methods:
         return "REML", ()
     why = "the other fit is ML" if same_X else "the fixed effects differ"
-    return "ML", (f"Refitted by ML: REML likelihoods do not compare where {why}.",)
+    return "ML", (f"Refitted by ML: REML likelihoods are not comparable where {why}.",)
 
 
 def _recoding(X: np.ndarray, other: np.ndarray) -> float:

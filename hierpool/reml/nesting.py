@@ -73,19 +73,20 @@ def step(smaller: Design, larger: Design) -> Step:
     for design in (smaller, larger):
         if design.spec.pooling == "none":
             raise UnsupportedModelError(
-                f"{design.spec.formula} has no pooling: it is a limit of partial pooling, infinite "
-                "variance, and no special case that a test could reject. Use hp.compare(fits).",
+                f"{design.spec.formula} is not pooled: it is the limit of partial pooling with "
+                "infinite variance, not a special case that a test could reject. Use "
+                "hp.compare(fits).",
                 "no-pooling-in-test",
             )
     fixed = larger.X.shape[1] - smaller.X.shape[1]
     if not _spans(larger.X, smaller.X):
         missing = [t for t in smaller.terms if t not in larger.terms]
         what = f"the columns of {', '.join(missing)}" if missing else "all columns"
-        _refuse(smaller, larger, f"the second model cannot make {what} of the first")
+        _refuse(smaller, larger, f"the second model does not contain {what} of the first")
     parameters, variances = _random(smaller, larger)
     found = Step(fixed, parameters, variances)
     if found.df == 0:
-        _refuse(smaller, larger, "they have equally many parameters: it is one model")
+        _refuse(smaller, larger, "both have the same number of parameters, so they are one model")
     return found
 
 
@@ -96,13 +97,13 @@ def _random(smaller: Design, larger: Design) -> tuple[int, int]:
     for group in smaller.groups:
         same = next((g for g in larger.groups if _same_levels(group, g)), None)
         if same is None:
-            _refuse(smaller, larger, f"the second has no terms for the levels of {group.factor}")
+            _refuse(smaller, larger, f"the second has no random effects of {group.factor}")
         elif not _holds(same, group):
             _refuse(
                 smaller,
                 larger,
-                f"the covariances of {', '.join(group.terms)} over {group.factor} are no special "
-                "case of the second's",
+                f"the covariance matrix of {', '.join(group.terms)} over {group.factor} is not a "
+                "special case of the second's",
             )
     return parameters, columns
 
@@ -164,14 +165,14 @@ def _check_rows(smaller: Design, larger: Design) -> None:
     one, other = smaller.spec, larger.spec
     if one.response != other.response:
         raise ComparisonError(
-            f"the first fit predicts {one.response}, the second {other.response}: likelihoods of "
-            "different responses cannot be compared. Fit both to the same response.",
+            f"the first fit predicts {one.response} and the second {other.response}, so their "
+            "likelihoods cannot be compared. Fit both to the same response.",
             "different-response",
         )
     if smaller.fingerprint != larger.fingerprint:
         raise ComparisonError(
-            f"the fits are of different rows ({smaller.n} and {larger.n}), or of another order or "
-            f"other values of {one.response}. Fit both to one table.",
+            f"the fits use different rows ({smaller.n} and {larger.n}), another order of rows, or "
+            f"other values of {one.response}. Fit both to the same table.",
             "different-rows",
         )
     if smaller.residual.has_sigma != larger.residual.has_sigma or not np.all(
@@ -184,8 +185,8 @@ def _check_rows(smaller: Design, larger: Design) -> None:
 
 def _refuse(smaller: Design, larger: Design, why: str) -> None:
     raise ComparisonError(
-        f"{smaller.spec.formula} is no special case of {larger.spec.formula}: {why}. A likelihood "
-        "ratio test needs the smaller model first, and the larger to hold all of it; hp.compare() "
-        "compares any models.",
+        f"{smaller.spec.formula} is not a special case of {larger.spec.formula}: {why}. A "
+        "likelihood ratio test needs nested models, the smaller first; hp.compare() compares any "
+        "models.",
         "not-nested",
     )

@@ -45,7 +45,7 @@ def complete_pooling(design: Design) -> Estimate:
         fitted=design.y - residual,
         loglik=_ml_loglik(design, ss, moments.log_sd),
         n_parameters=moments.p + design.residual.has_sigma,
-        sentence="least squares on all rows, one line for all levels.",
+        sentence="least squares on all rows, one line for all groups.",
     )
 
 
@@ -120,8 +120,8 @@ def no_pooling(design: Design) -> Estimate:
         fitted=design.y - residual,
         loglik=_ml_loglik(design, ss, m.log_sd),
         n_parameters=rank + design.residual.has_sigma,
-        sentence=f"least squares, {rank - int(estimable.sum())} own coefficients for "
-        f"{group.grouping.n_levels} levels of {group.factor}.",
+        sentence=f"least squares, {rank - int(estimable.sum())} separate coefficients for "
+        f"{group.grouping.n_levels} groups of {group.factor}.",
         factors=(own_lines,),
     )
 
@@ -137,8 +137,8 @@ def _sigma(design: Design, ss: float, df: int) -> float:
         return 1.0
     if df <= 0:
         raise DataError(
-            f"{design.spec.formula}: as many coefficients as rows ({design.n}), so least squares "
-            "leaves nothing to estimate a residual sd from. Use partial pooling.",
+            f"{design.spec.formula} has as many coefficients as rows ({design.n}), so least "
+            "squares cannot estimate a residual sd. Use partial pooling.",
             "no-residual-df",
         )
     sigma = float(np.sqrt(ss / df))

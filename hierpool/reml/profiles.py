@@ -370,8 +370,8 @@ def interval(surface: Surface, held: Held, cut: float) -> tuple[float, float]:
     low, high = (_end(profile, side, np.sqrt(cut)) for profile, side in sides)
     if missed := sum(profile.unfinished for profile, _ in sides):
         warnings.warn(
-            f"the profile interval of {held.name} may be too narrow: at {missed} of its values the "
-            f"search for the smallest deviance had not ended after {STEPS} steps. Use "
+            f"the profile interval of {held.name} may be too narrow: the search for the smallest "
+            f"deviance had not converged after {STEPS} steps at {missed} of its values. Use "
             "confint(method='bootstrap').",
             HierpoolWarning,
             stacklevel=2,

@@ -407,7 +407,9 @@ def test_netcdf_file_of_someone_else_is_refused_with_its_groups(sleep, tmp_path)
     sleep.datatree["posterior"].to_dataset().to_netcdf(
         tmp_path / "other.nc", group="posterior", engine="h5netcdf"
     )
-    with pytest.raises(DataError, match=r"holds the groups 'posterior' and is not a fit of hierpool"):
+    with pytest.raises(
+        DataError, match=r"holds the groups 'posterior' and is not a fit of hierpool"
+    ):
         hp.load_fit(tmp_path / "other.nc")
 
 

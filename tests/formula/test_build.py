@@ -342,7 +342,9 @@ def test_no_pooling_keeps_common_what_levels_cannot_have_as_their_own():
     assert found.terms == ("z", "x:z")
     assert group.population.tolist() == [-1, -1, -1]
     assert [b.covariance for b in group.blocks] == ["none"]
-    assert "'z', 'x:z' say nothing new within a level of 'g'" in notice(found, "common-coefficient")
+    assert "'z', 'x:z' cannot be estimated within the groups of 'g'" in notice(
+        found, "common-coefficient"
+    )
     data = small()
     np.testing.assert_array_equal(found.X, np.column_stack([data["z"], data["x"] * data["z"]]))
 
@@ -357,7 +359,7 @@ def test_levels_that_do_not_tell_their_slope_are_named():
     x = edited(small()["x"], range(4), 2.0)
     g = edited(small()["g"], 23, "alone")
     found = build_design(no_pooling_spec("y ~ x", "g"), small(x=x, g=g))
-    assert "1 level of 'g' with several rows does not tell" in notice(found, "own-from-prior")
+    assert "1 group of 'g' with several rows does not identify" in notice(found, "own-from-prior")
     assert notice(found, "own-from-prior").endswith("its prior alone: 'f'")
     assert notice(found, "levels-with-one-row").endswith("'alone'")
 
@@ -429,14 +431,14 @@ def test_group_with_one_level_is_refused(formula):
 
 
 def test_group_with_one_level_is_refused_for_complete_pooling_too():
-    with pytest.raises(DataError, match="one level only") as caught:
+    with pytest.raises(DataError, match="only one group") as caught:
         build_design(complete_pooling_spec("y ~ x", "g"), small(g="all"))
     assert caught.value.code == "one-level"
 
 
 @pytest.mark.parametrize("spec", [parse("y ~ x + (1 | g)"), no_pooling_spec("y ~ x", "g")])
 def test_as_many_levels_as_rows_is_refused(spec):
-    with pytest.raises(DataError, match=r"as many levels as there are rows \(24\)") as caught:
+    with pytest.raises(DataError, match=r"has one row only \(24 rows\)") as caught:
         build_design(spec, small(g=range(N)))
     assert caught.value.code == "levels-equal-rows"
 

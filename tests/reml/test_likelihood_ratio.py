@@ -51,7 +51,11 @@ def test_what_the_larger_model_has_more(small, large, fixed, parameters, varianc
     [
         ("Days + (1 | Subject)", "1 + (1 | Subject)", "cannot make the columns of Days"),
         ("Days + (Days | Subject)", "Days + (1 | Subject)", "not a special case of the second's"),
-        ("Days + (Days | Subject)", "Days + (Days || Subject)", "not a special case of the second's"),
+        (
+            "Days + (Days | Subject)",
+            "Days + (Days || Subject)",
+            "not a special case of the second's",
+        ),
         ("Days + (1 | Subject)", "Days + x + (1 | k)", "no random effects of Subject"),
         ("Days + (1 | Subject)", "Days + (1 | Subject)", "the same number of parameters"),
         ("Days + (1 | Subject)", "Days + (0 + Days | Subject)", "not a special case"),

@@ -105,8 +105,8 @@ def _from_pymc(value: Any, name: str) -> tuple[Prior, ...]:
     node = getattr(value, "owner", None)
     if node is None or not _is_random(node):
         raise PriorError(
-            f"the prior of {name!r} is a PyMC expression, not a distribution: give one such as "
-            "pm.HalfNormal.dist(10), outside of any model.",
+            f"the prior of {name!r} is a PyMC expression, not a distribution: give a distribution "
+            "such as pm.HalfNormal.dist(10), outside any model.",
             "not-a-prior",
         )
     kind = str(getattr(node.op, "name", None) or type(node.op).__name__.removesuffix("RV").lower())
@@ -153,8 +153,8 @@ def _value(value: Any, name: str) -> np.ndarray:
     """Value of a constant expression."""
     if any(_is_random(node) for node in _ancestors(value)):
         raise PriorError(
-            f"the prior of {name!r} has a parameter that is itself random: hierpool's priors have "
-            "fixed parameters. Write the model with model.to_pymc() and change it there.",
+            f"the prior of {name!r} has a random parameter, and hierpool's priors have fixed "
+            "ones. Write the model with model.to_pymc() and change it there.",
             "random-parameter",
         )
     return np.asarray(value.data if hasattr(value, "data") else value.eval(), dtype=float)
@@ -173,6 +173,7 @@ def _from_zero(at: float, prior: Prior) -> Prior:
 
 def _unknown(what: str, name: str) -> PriorError:
     return PriorError(
-        f"the prior of {name!r} is {what}, which hierpool has not; it has {', '.join(_TAKEN)}.",
+        f"the prior of {name!r} is {what}, which is not supported; choose one of "
+        f"{', '.join(_TAKEN)}.",
         "unknown-prior",
     )

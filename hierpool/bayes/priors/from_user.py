@@ -149,15 +149,15 @@ def check_names(
             continue
         if name in dropped:
             raise PriorError(
-                f"{name!r} is not estimable in {formula}: its column was dropped, because these "
-                "data do not tell it from the others. Leave its prior out, or the term it is "
-                "confounded with out of the formula; model.notices says which",
+                f"{name!r} is not estimable in {formula}: its column was dropped, because it "
+                "cannot be separated from the others in these data. Leave its prior out, or "
+                "leave the term it is confounded with out of the formula; see model.notices",
                 "not-estimable",
             )
         hint, choices = nearest(name, names), listed(names, most=len(names))
         near = f"{hint} " if hint.startswith("did") else ""
         raise PriorError(
-            f"{formula} has no parameter {name!r}: {near}The names are {choices}.",
+            f"{formula} has no parameter {name!r}: {near}Its parameters are {choices}.",
             "unknown-parameter",
         )
 
@@ -186,8 +186,8 @@ class _Chosen:
                     other = by.get((kind, position), "")
                     if target.is_term and other and names[other].is_term:
                         raise PriorError(
-                            f"{other!r} and {name!r} are one parameter, and each has a prior: "
-                            "keep one.",
+                            f"{other!r} and {name!r} are the same parameter, and both have a "
+                            "prior: keep one.",
                             "prior-given-twice",
                         )
                     terms[kind][position] = prior
@@ -203,8 +203,8 @@ def _read(value: Any, name: str, target: Target) -> tuple[Prior, ...]:
     priors = read(value, name)
     if len(priors) > 1 and target.kind != "factor":
         raise PriorError(
-            f"LKJCholeskyCov is a prior of standard deviations and correlations together, and "
-            f"{name!r} is not both: give it to the factor by its name.",
+            "LKJCholeskyCov is a joint prior of standard deviations and correlations, and "
+            f"{name!r} is only one of them: give it under the name of the factor.",
             "prior-of-two",
         )
     return priors
@@ -215,8 +215,8 @@ def _checked(prior: Prior, name: str, target: Target) -> Kind:
     kind = target.kind
     if prior.family == "Decov" and kind != "factor":
         raise PriorError(
-            f"the prior of {name!r} is {prior}, which is one of all standard deviations and "
-            "correlations of a factor: give it to the factor by its name.",
+            f"the prior of {name!r} is {prior}, a joint prior of all standard deviations and "
+            "correlations of a factor: give it under the name of the factor.",
             "support-of-prior",
         )
     if prior.family == "Decov":
@@ -234,7 +234,7 @@ def _checked(prior: Prior, name: str, target: Target) -> Kind:
         )
     if kind in {"sigma", "sd"} and prior.family == "Flat":
         raise PriorError(
-            f"a flat prior of {name!r} is not proper, and the posterior need not be: give it a "
+            f"the prior of {name!r} is flat, so the posterior may be improper: give it a "
             "distribution, e.g. hp.Prior('HalfStudentT', nu=4, sigma=...).",
             "improper-prior",
         )
@@ -247,8 +247,9 @@ def _checked(prior: Prior, name: str, target: Target) -> Kind:
         )
     if kind == "own" and prior.family == "Flat":
         raise PriorError(
-            f"a flat prior of {name!r}: a level whose rows cannot tell its coefficients would have "
-            "no proper posterior. Use hp.Prior('Normal', mu=..., sigma=...) with a large sigma.",
+            f"the prior of {name!r} is flat, so a group whose rows do not identify its "
+            "coefficients would have an improper posterior. Use hp.Prior('Normal', mu=..., "
+            "sigma=...) with a large sigma.",
             "improper-prior",
         )
     return kind
@@ -258,7 +259,7 @@ def _check_joint(prior: Prior, name: str, target: Target, others: Mapping[int, P
     joint = [p for p in others.values() if p.family == "MvNormal"]
     if target.is_term and joint:
         raise PriorError(
-            f"{name!r} has a prior of its own beside a joint one of all of beta: keep one.",
+            f"{name!r} has a prior of its own, and beta has a joint prior: keep one.",
             "prior-given-twice",
         )
     if prior.family != "MvNormal":
@@ -266,11 +267,11 @@ def _check_joint(prior: Prior, name: str, target: Target, others: Mapping[int, P
     size, p = len(prior.parameters["mu"]), len(target.positions)
     if target.kind != "beta" or target.is_term:
         raise PriorError(
-            f"the prior of {name!r} is a joint one; it can be given to 'beta' only.",
+            f"the prior of {name!r} is a joint prior, which only 'beta' can have.",
             "support-of-prior",
         )
     if size != p:
-        raise PriorError(f"MvNormal of size {size}, beta has {p} terms.", "prior-parameters")
+        raise PriorError(f"MvNormal has size {size}, and beta has {p} terms.", "prior-parameters")
 
 
 def _coefficients(block: CoefficientPriors, chosen: Mapping[int, Prior]) -> CoefficientPriors:
@@ -307,14 +308,14 @@ def _check_decov(blocks: Sequence[VarianceComponentPriors], has_sigma: bool) -> 
         joint = [p for p in each if p.family == "Decov"]
         if joint and len(set(each)) > 1:
             raise PriorError(
-                f"an sd of {factor!r} has a prior of its own beside {joint[0]}, which is one of "
-                "all of them: keep one.",
+                f"an sd of {factor!r} has a prior of its own, and {joint[0]} is a prior of all of "
+                "them: keep one.",
                 "prior-given-twice",
             )
         if joint and not has_sigma:
             raise PriorError(
                 f"the prior of {factor!r} is {joint[0]}, in units of sigma, and this model has no "
-                "sigma: give its standard deviations priors in the response's units.",
+                "sigma: give its standard deviations priors in the units of the response.",
                 "support-of-prior",
             )
 
@@ -328,8 +329,9 @@ def _check_flat(block: CoefficientPriors, design: Design) -> None:
     if (scale == 0).any() or np.linalg.matrix_rank(X / scale) < len(flat):
         names = listed(block.terms[k] for k in flat)
         raise PriorError(
-            f"flat priors of {names}: the {design.n} rows cannot tell these {len(flat)} "
-            "coefficients apart, so the posterior would not be proper. Give them normal priors.",
+            f"the priors of {names} are flat, and the {design.n} rows do not identify these "
+            f"{len(flat)} coefficients, so the posterior would be improper. Give them normal "
+            "priors.",
             "improper-prior",
         )
 
@@ -350,9 +352,9 @@ def _warn_of_zero(
     if away[worst] > FAR_TAIL_PROBABILITY:
         intercept, term = block.terms[kept[0]], block.terms[worst]
         warnings.warn(
-            f"{variable}[{intercept}] keeps its default prior, which now holds where {term} is 0: "
-            f"{away[worst]:.0f} sds from the mean of {term}, so that it says much about the slope "
-            f"too. Give {variable}[{intercept}] a prior as well, or centre {term}.",
+            f"{variable}[{intercept}] keeps its default prior, which now applies where {term} is "
+            f"0, {away[worst]:.0f} sds from the mean of {term}. It therefore also restricts the "
+            f"slope. Give {variable}[{intercept}] a prior as well, or centre {term}.",
             HierpoolWarning,
             stacklevel=5,
         )

@@ -186,7 +186,7 @@ class Prior:
     def __init__(self, family: str, *, of: Scale = "sd", **parameters: Any) -> None:
         if family not in _FAMILIES:
             raise PriorError(
-                f"no prior family {family!r}: {nearest(family, _FAMILIES)}", "unknown-prior"
+                f"unknown prior family {family!r}: {nearest(family, _FAMILIES)}", "unknown-prior"
             )
         names = _FAMILIES[family][0]
         parameters = {**_DEFAULTS.get(family, {}), **parameters}
@@ -200,7 +200,7 @@ class Prior:
             raise PriorError(f"of={of!r}: {nearest(str(of), _EXPONENTS)}", "prior-parameters")
         if of != "sd" and family in _JOINT:
             raise PriorError(
-                f"{family} is no prior of one {of}: leave out of={of!r}.", "prior-parameters"
+                f"{family} cannot be a prior of one {of}: leave out of={of!r}.", "prior-parameters"
             )
         values = _joint(**parameters) if family == "MvNormal" else _scalars(family, parameters)
         object.__setattr__(self, "family", family)
@@ -518,7 +518,7 @@ def _spread_rows(block: VarianceComponentPriors, response: str) -> list[tuple[st
     for term, prior, a in zip(block.terms, block.sd, constants, strict=True):
         where = _where(block.coding, block.terms) if a else ""
         per = "" if a else f" per unit of {term}"
-        what = f"spread of {response}{per} between levels of {factor}{where}"
+        what = f"sd of {response}{per} between groups of {factor}{where}"
         if prior.family == "Decov":
             rows.append((f"sd_{factor}[{term}]", f"{prior}, jointly", f"{what}: in units of sigma"))
             continue
@@ -527,17 +527,17 @@ def _spread_rows(block: VarianceComponentPriors, response: str) -> list[tuple[st
         where = ", in centred columns" if block.coding.is_centred else ""
         size = len(block.terms)
         half = stats.beta(block.eta + size / 2 - 1, block.eta + size / 2 - 1).ppf(0.975) * 2 - 1
-        text = f"correlations between levels of {factor}{where}: 95 % in [{-half:.2f}, {half:.2f}]"
+        text = f"correlations between groups of {factor}{where}: 95 % in [{-half:.2f}, {half:.2f}]"
         rows.append((f"corr_{factor}", f"LKJ(eta={block.eta:g})", text))
     return rows
 
 
 def _range(prior: Prior) -> str:
     if prior.family == "Flat":
-        return "any value, no prior"
+        return "any value, flat prior"
     if prior.is_positive:
         bound = prior.distribution.ppf(0.95)
-        return f"95 % below {_short(bound)}" if np.isfinite(bound) else "hardly a bound"
+        return f"95 % below {_short(bound)}" if np.isfinite(bound) else "practically no upper bound"
     low, high = prior.distribution.ppf([0.025, 0.975])
     return f"95 % in [{_short(low)}, {_short(high)}]"
 

@@ -59,7 +59,9 @@ def _t(power: float, nu: float, sigma: float) -> dict[str, Any]:
 def scaled_prior(prior: Prior, power: float) -> Prior:
     """The prior raised to a power; a PriorError where that is no longer a distribution."""
     if prior.family not in _SCALED:
-        raise PriorError(f"a power of {prior.family} is no prior of ours", "prior-parameters")
+        raise PriorError(
+            f"a power-scaled {prior.family} prior is not supported", "prior-parameters"
+        )
     scaled = _SCALED[prior.family](power, **prior.parameters)
     return Prior(scaled.family, of=prior.of, **scaled.parameters)
 
