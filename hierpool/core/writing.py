@@ -247,7 +247,7 @@ def _told(target: Path) -> Iterator[None]:
 
 
 def _failed(target: Path, reason: str) -> StorageError:
-    kept = " What was there before is unchanged." if os.path.lexists(_plain(target)) else ""
+    kept = " What was there is unchanged." if os.path.lexists(_plain(target)) else ""
     return StorageError(
         f"{str(target)!r} cannot be written: {reason}.{kept}",
         "cannot-write",

@@ -355,8 +355,8 @@ def test_fixed_effects_by_name_have_degrees_of_freedom(sleep):
     ("arguments", "code", "words"),
     [
         (("Subjct",), "unknown-choice", "did you mean 'Subject'"),
-        (("Subject", ["308"]), "bad-contrast", "takes two levels of 'Subject'"),
-        (("Subject", "308"), "bad-contrast", "takes two levels of 'Subject'"),
+        (("Subject", ["308"]), "bad-contrast", "at least two groups of 'Subject'"),
+        (("Subject", "308"), "bad-contrast", "at least two groups of 'Subject'"),
         (("Subject", ["308", "399"]), "unknown-choice", "no level '399'"),
         (("Subject", [["308"], ["309"]]), "unknown-choice", "no level"),
         (("Subject", {"308": "x"}), "bad-contrast", "a weight must be a number; given: 'x'"),

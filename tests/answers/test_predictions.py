@@ -305,7 +305,7 @@ def test_factors_are_treated_one_by_one(crossed_fit):
     assert (left / sd).std() == pytest.approx(1, rel=0.06)
     without = fit.predict_draws(rows[["sample"]], levels={"plate": "population"})
     np.testing.assert_allclose(without, beta[..., None] + u["sample"][..., None] * [1, 1])
-    with pytest.raises(DataError, match=r"level 'zz' of 'plate' \(row 1\) is not among the 24"):
+    with pytest.raises(DataError, match=r"group 'zz' of 'plate' \(row 1\) is not among the 24"):
         fit.predict(rows, levels={"sample": "new"})
 
 
@@ -419,7 +419,7 @@ def test_levels_that_are_not_stored_are_drawn_when_asked_for(fitted, monkeypatch
 @each(
     ("columns", "arguments", "code", "words"),
     [
-        ({}, {}, "unseen-level", r"levels '999', '777' of 'Subject' \(rows 9, 4, 1\).*'new'"),
+        ({}, {}, "unseen-level", r"groups '999', '777' of 'Subject' \(rows 9, 4, 1\).*'new'"),
         ({"Days": np.nan}, {"levels": "new"}, "missing-values", "'Days' has missing values"),
         ({"Subject": 5}, {"levels": "new"}, None, ""),
         ({"Subject": 308}, {"levels": "new"}, None, ""),

@@ -176,7 +176,7 @@ BAD = {
     "listed": ({"zzz": P("HalfNormal", sigma=1)}, r"'corr_Subject', 'sigma'"),
     "negative": ({"sigma": P("Normal", mu=0, sigma=1)}, "allows negative values"),
     "uniform": ({"sd_Subject": P("Uniform", lower=-1, upper=1)}, "allows negative values"),
-    "improper": ({"sigma": P("Flat")}, "not proper"),
+    "improper": ({"sigma": P("Flat")}, "may be improper"),
     "lkj": ({"Days": P("LKJ", eta=1)}, "LKJ is for correlations"),
     "corr": ({"corr_Subject": P("HalfNormal", sigma=1)}, r"takes LKJ\(eta\)"),
     "number": ({"sigma": 3}, "hp.Prior"),
@@ -334,7 +334,7 @@ def test_pymc_covariance_serves_a_factor():
 
 def test_pymc_expressions_and_random_parameters_are_refused():
     pm = pytest.importorskip("pymc")
-    with pytest.raises(PriorError, match="itself random"):
+    with pytest.raises(PriorError, match="random parameter"):
         read(pm.Normal.dist(0, pm.HalfNormal.dist(1)), "Days")
     with pytest.raises(PriorError, match="not a distribution"):
         read(2 * pm.HalfNormal.dist(1), "sigma")
