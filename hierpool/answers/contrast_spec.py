@@ -76,8 +76,8 @@ def check_name(design: Design, what: Any) -> None:
     known = [*(g.factor for g in design.groups), *design.predictors]
     if what not in known:
         raise ArgumentError(
-            f"nothing to compare is called {what!r} in {design.spec.formula}; "
-            f"{nearest(what, known)}. A single coefficient goes into a dict: {{'Days': 1}}",
+            f"there is nothing called {what!r} to compare in {design.spec.formula}; "
+            f"{nearest(what, known)}. For a single coefficient use a dict: {{'Days': 1}}",
             "unknown-choice",
         )
 
@@ -121,7 +121,7 @@ def _of_levels(
     def find(label: Any) -> Any:
         return every[find_level(label, group.schema.grouping)]
 
-    chosen = comparisons(levels, method, list(every), f"levels of {factor!r}", find)
+    chosen = comparisons(levels, method, list(every), f"groups of {factor!r}", find)
     keys, rows = [], []
     for label, weights in chosen:
         for name in choose_terms(group, term):
@@ -194,7 +194,7 @@ def comparisons(
 def _weighted(given: Mapping[Any, Any], find: Callable[[Any], Any]) -> tuple[str, dict[Any, float]]:
     """Weights of values, and how one would write them."""
     if not given:
-        raise ArgumentError("a combination of nothing: give the weight of a value.", "bad-contrast")
+        raise ArgumentError("a contrast without weights: give the weight of a value.", "bad-contrast")
     weights = {find(value): _number(weight) for value, weight in given.items()}
     words = " ".join(_signed(w, str(value)) for value, w in weights.items())
     return words.lstrip("+ "), weights

@@ -365,8 +365,12 @@ def test_fixed_effects_by_name_have_degrees_of_freedom(sleep):
         (({("Subject", "308"): 1},), "bad-contrast", r"is \(factor, group, term\)"),
         (({("Sbject", "308", "Days"): 1},), "unknown-choice", "did you mean 'Subject'"),
         (({"a": {"Days": 1}, "Days": 1},), "bad-contrast", "some values are weights"),
-        (({},), "bad-contrast", "no coefficients"),
-        (({"Days": 1}, ["308", "309"]), "bad-contrast", "levels= has no effect together with a dict"),
+        (({},), "bad-contrast", "without coefficients"),
+        (
+            ({"Days": 1}, ["308", "309"]),
+            "bad-contrast",
+            "levels= has no effect together with a dict",
+        ),
         (("Days", {}), "bad-contrast", "the weight of a value"),
     ],
 )

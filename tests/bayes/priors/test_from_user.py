@@ -247,7 +247,7 @@ def test_all_flat_is_reml_and_what_rows_cannot_tell_is_refused():
     ones = np.ones_like(flat.design.X)
     schema = replace(flat.design.schema, coding=Coding.from_columns(ones))
     same = Design(schema, replace(flat.design.observations, X=ones))
-    with pytest.raises(PriorError, match="cannot tell"):
+    with pytest.raises(PriorError, match="do not identify"):
         with_user_priors(default_priors(same.schema), same, {"beta": P("Flat")})
     with pytest.raises(PriorError, match="improper posterior"):
         hp.no_pooling("Reaction ~ Days", sleepstudy(), "Subject", priors={"Days": P("Flat")})
