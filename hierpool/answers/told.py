@@ -71,7 +71,8 @@ class Told:
 
     def lines(self, grid: Grid, at: Mapping[str, Any] | None) -> Iterator[str]:
         """The lines under the title of the printed table."""
-        held = [f"{name} = {', '.join(map(str, names_of(v)))}" for name, v in (at or {}).items()]
+        given = {k: names_of(v) for k, v in (at or {}).items() if k not in grid.keys}
+        held = [f"{name} = {value}" for name, (value, *_) in given.items()]
         averaged = "averaged over the rows of the fit"
         if self.weights == "equal":
             averaged = self._means(grid, at or {})

@@ -11,6 +11,8 @@ from hierpool.plots.advice import advice
 from hierpool.plots.calibration import calibration
 from hierpool.plots.caterpillar import caterpillar
 from hierpool.plots.comparison import comparison
+from hierpool.plots.effects import effects
+from hierpool.plots.fixed_effects import fixed_effects
 from hierpool.plots.influence import influence
 from hierpool.plots.ladder import ladder
 from hierpool.plots.level_coefficients import level_coefficients
@@ -30,6 +32,8 @@ __all__ = [
     "caterpillar",
     "comparison",
     "correlations",
+    "effects",
+    "fixed_effects",
     "influence",
     "ladder",
     "level_coefficients",
