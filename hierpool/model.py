@@ -16,6 +16,7 @@ from hierpool.bayes.run import JudgedRun, SamplerSettings
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, DataError, FitError, listed, nearest
 from hierpool.core.findings import Finding
+from hierpool.core.group_nouns import counted
 from hierpool.core.printable import one_line
 from hierpool.core.spec import Spec
 from hierpool.fits.optimum import LikelihoodFit
@@ -270,7 +271,7 @@ class Model:
         for factor, grouping in self.design.groupings.items():
             rows = grouping.n_rows
             lines.append(
-                f"groups  {grouping.n_levels} of {factor}, rows per group min {rows.min()}, "
+                f"groups  {counted(grouping.n_levels, factor)}, rows per group min {rows.min()}, "
                 f"median {np.median(rows):g}, max {rows.max()}"
             )
         spec = self.design.spec

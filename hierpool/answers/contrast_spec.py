@@ -194,7 +194,9 @@ def comparisons(
 def _weighted(given: Mapping[Any, Any], find: Callable[[Any], Any]) -> tuple[str, dict[Any, float]]:
     """Weights of values, and how one would write them."""
     if not given:
-        raise ArgumentError("a contrast without weights: give the weight of a value.", "bad-contrast")
+        raise ArgumentError(
+            "a contrast without weights: give the weight of a value.", "bad-contrast"
+        )
     weights = {find(value): _number(weight) for value, weight in given.items()}
     words = " ".join(_signed(w, str(value)) for value, w in weights.items())
     return words.lstrip("+ "), weights

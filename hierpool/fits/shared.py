@@ -9,6 +9,7 @@ import pandas as pd
 
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import UnsupportedModelError
+from hierpool.core.group_nouns import counted
 from hierpool.core.printable import printable
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def any_groups(design: Design, what: str) -> tuple[GroupDesign, ...]:
 
 def size_in_words(design: Design) -> str:
     """Rows, groups and weights of a design, in words."""
-    groups = ", ".join(f"{g.n_levels} groups ({f})" for f, g in design.groupings.items())
+    groups = ", ".join(counted(g.n_levels, f) for f, g in design.groupings.items())
     known = design.spec.residual.arguments
     named = ", ".join(f"{word} {column}" for word, column in known.items())
     return ", ".join(filter(None, [f"{design.n} rows", groups, named]))

@@ -10,6 +10,7 @@ from scipy import optimize
 from hierpool.algebra.covariance_root import sd_and_corr
 from hierpool.algebra.identified import named, not_told_apart, usable
 from hierpool.core.design import EXACT_FIT, Design, GroupDesign, exact_fit
+from hierpool.core.group_nouns import nouns
 from hierpool.core.results import Estimate, FactorEstimate, Status
 from hierpool.reml.criterion import Criterion, Method
 from hierpool.reml.points import Point
@@ -320,7 +321,7 @@ def _status(criterion: Criterion, optimum: Optimum, design: Design) -> Status:
     own = zip(design.groups, design.group_columns, strict=True)
     said = [text for group, at in own if (text := _singular(T[at, at], group))]
     if not said:
-        return Status("converged", f"the {criterion.method} optimum lies inside the boundary.")
+        return Status("converged", f"the {criterion.method} optimum is not on the boundary.")
     return Status(
         "singular", f"the {criterion.method} optimum is on the boundary: {' and '.join(said)}."
     )
@@ -334,13 +335,12 @@ def _singular(T: np.ndarray, group: GroupDesign) -> str:
     zero = [t for t, s in zip(group.terms, spread, strict=True) if s < SINGULAR]
     if zero:
         names = " and ".join(zero)
-        return f"the sd of {names} between groups of {group.factor} is estimated as zero"
+        return f"the sd of {names} between {nouns(group.factor)} is estimated as zero"
     if len(group.terms) == 2:
         terms = " and ".join(group.terms)
         return f"the correlation of {terms} over {group.factor} is estimated as +-1"
     return (
-        f"some combination of {', '.join(group.terms)} does not vary between groups of "
-        f"{group.factor}"
+        f"some combination of {', '.join(group.terms)} does not vary between {nouns(group.factor)}"
     )
 
 

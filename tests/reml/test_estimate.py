@@ -83,7 +83,7 @@ def test_variance_of_zero_is_singular_and_exactly_zero(fitted):
     fit = fitted["dyestuff2"].reml
     assert fit.status.word == "singular"
     assert fit.status.is_trustworthy
-    assert "the sd of Intercept between groups of Batch is estimated as zero" in fit.status.sentence
+    assert "the sd of Intercept between batches is estimated as zero" in fit.status.sentence
     assert fit.estimate.only.sd.tolist() == [0.0]
     assert not fit.estimate.only.u.any()
     line = hp.complete_pooling("Yield ~ 1", hp.datasets.load("Dyestuff2")).reml()
@@ -110,7 +110,7 @@ def test_uncorrelated_slope_without_variance_is_named_and_has_no_correlation():
         for s in range(9)
     )
     fit = next(f for f in fits if f.status.word == "singular" and f.estimate.only.sd[0] > 0)
-    assert "the sd of x between groups of g is estimated as zero" in fit.status.sentence
+    assert "the sd of x between groups is estimated as zero" in fit.status.sentence
     assert fit.estimate.only.sd[1] == 0.0
     assert not fit.estimate.only.u[:, 1].any()
 

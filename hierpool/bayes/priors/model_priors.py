@@ -21,6 +21,7 @@ from hierpool.algebra.moments import Coordinates
 from hierpool.algebra.triangular import solve_lower
 from hierpool.core.coding import Coding
 from hierpool.core.errors import PriorError, listed, nearest
+from hierpool.core.group_nouns import nouns
 from hierpool.core.printable import printable
 from hierpool.core.schema import GroupSchema, ResponseScale, Schema
 
@@ -518,7 +519,7 @@ def _spread_rows(block: VarianceComponentPriors, response: str) -> list[tuple[st
     for term, prior, a in zip(block.terms, block.sd, constants, strict=True):
         where = _where(block.coding, block.terms) if a else ""
         per = "" if a else f" per unit of {term}"
-        what = f"sd of {response}{per} between groups of {factor}{where}"
+        what = f"sd of {response}{per} between {nouns(factor)}{where}"
         if prior.family == "Decov":
             rows.append((f"sd_{factor}[{term}]", f"{prior}, jointly", f"{what}: in units of sigma"))
             continue
@@ -527,7 +528,7 @@ def _spread_rows(block: VarianceComponentPriors, response: str) -> list[tuple[st
         where = ", in centred columns" if block.coding.is_centred else ""
         size = len(block.terms)
         half = stats.beta(block.eta + size / 2 - 1, block.eta + size / 2 - 1).ppf(0.975) * 2 - 1
-        text = f"correlations between groups of {factor}{where}: 95 % in [{-half:.2f}, {half:.2f}]"
+        text = f"correlations between {nouns(factor)}{where}: 95 % in [{-half:.2f}, {half:.2f}]"
         rows.append((f"corr_{factor}", f"LKJ(eta={block.eta:g})", text))
     return rows
 
