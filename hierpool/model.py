@@ -458,7 +458,7 @@ def pooling_ladder(
     ladder = {name: Model.from_design(design) for name, design in designs.items()}
     if priors is None:
         return ladder
-    dropped = frozenset().union(*(dropped_names(m.design) for m in ladder.values()))
+    dropped = frozenset().union(*(dropped_names(m.design.schema) for m in ladder.values()))
     every = [model.priors for model in ladder.values()]
     check_names(priors, every, f"the ladder of {formula}", dropped)
     return {name: model.with_priors(_known(priors, model)) for name, model in ladder.items()}

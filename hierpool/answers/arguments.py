@@ -6,7 +6,6 @@ from typing import TypeGuard
 
 import numpy as np
 
-from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import (
     ArgumentError,
     NotEstimableError,
@@ -14,6 +13,7 @@ from hierpool.core.errors import (
     listed,
     nearest,
 )
+from hierpool.core.schema import GroupSchema, Schema
 
 
 def check_probability(prob: object) -> None:
@@ -35,7 +35,7 @@ def check_seed(seed: object) -> int:
     return int(seed)
 
 
-def check_top(top: object, group: GroupDesign) -> None:
+def check_top(top: object, group: GroupSchema) -> None:
     """Raise unless it can be a number of levels of the group."""
     J = group.grouping.n_levels
     if not _is_whole(top) or not 1 <= top <= J:
@@ -49,17 +49,17 @@ def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def choose_group(design: Design, factor: str | None) -> GroupDesign:
+def choose_group(schema: Schema, factor: str | None) -> GroupSchema:
     """The group of this name; None for the only one."""
-    names = [g.factor for g in design.groups]
+    names = [g.factor for g in schema.groups]
     if not names:
         raise UnsupportedModelError(
-            f"{design.spec.formula} has no coefficients of groups: one line describes all of them.",
+            f"{schema.spec.formula} has no coefficients of groups: one line describes all of them.",
             "no-levels",
         )
     if factor is None and len(names) > 1:
         raise ArgumentError(
-            f"{design.spec.formula} has {len(names)} grouping factors: choose one of "
+            f"{schema.spec.formula} has {len(names)} grouping factors: choose one of "
             f"{listed(names)}",
             "unknown-choice",
         )
@@ -67,10 +67,10 @@ def choose_group(design: Design, factor: str | None) -> GroupDesign:
         raise ArgumentError(
             f"no coefficients vary over {factor!r}; {nearest(factor, names)}", "unknown-choice"
         )
-    return design.groups[0] if factor is None else design.group(factor)
+    return schema.groups[0] if factor is None else schema.group(factor)
 
 
-def choose_terms(group: GroupDesign, term: str | None) -> tuple[str, ...]:
+def choose_terms(group: GroupSchema, term: str | None) -> tuple[str, ...]:
     """The term of this name; None for all of the group's."""
     if term is None:
         return group.terms

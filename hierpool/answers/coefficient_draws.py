@@ -9,7 +9,7 @@ import numpy as np
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.mixed_model_equations import Combinations
 from hierpool.algebra.one_factor import OneFactor
-from hierpool.core.design import GroupDesign
+from hierpool.core.schema import GroupSchema
 
 
 def flat(fit: IntegratedPosterior, name: str) -> np.ndarray:
@@ -23,7 +23,7 @@ def beta_draws(fit: IntegratedPosterior) -> np.ndarray:
     return flat(fit, "beta") if fit.design.terms else np.zeros((int(np.prod(fit.n_draws)), 0))
 
 
-def level_draws(fit: IntegratedPosterior, group: GroupDesign, levels: np.ndarray) -> np.ndarray:
+def level_draws(fit: IntegratedPosterior, group: GroupSchema, levels: np.ndarray) -> np.ndarray:
     """Shape (K, levels, q): deviations of some levels (positions), own coefficients of no pooling.
 
     Levels that are too many to keep are drawn when they are asked for, each the same every time.
@@ -56,7 +56,7 @@ def means(fit: IntegratedPosterior, asked: Combinations) -> np.ndarray:
     return np.asarray(out)
 
 
-def spread_roots(fit: IntegratedPosterior, group: GroupDesign) -> np.ndarray:
+def spread_roots(fit: IntegratedPosterior, group: GroupSchema) -> np.ndarray:
     """Shape (K, q, q): roots of the covariance of a level's deviations, singular or not."""
     sd = flat(fit, f"sd_{group.factor}")
     if not group.has_correlation:

@@ -13,7 +13,6 @@ import pandas as pd
 
 from hierpool.algebra.mixed_model_equations import Combinations, LevelPart
 from hierpool.answers.arguments import choose_terms
-from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import (
     ArgumentError,
     NotEstimableError,
@@ -22,6 +21,7 @@ from hierpool.core.errors import (
     nearest,
 )
 from hierpool.core.label_matching import find_level
+from hierpool.core.schema import GroupSchema, Schema
 
 Of = Literal["coefficients", "deviations"]
 Levels = Sequence[Any] | Mapping[Any, float] | None
@@ -46,7 +46,7 @@ class Compared:
 
 
 def read(
-    design: Design,
+    schema: Schema,
     what: str | Mapping[Any, Any],
     levels: Levels,
     method: Method,
@@ -58,8 +58,8 @@ def read(
         raise ArgumentError(f"of={of!r}: choose 'coefficients' or 'deviations'", "unknown-choice")
     if isinstance(what, Mapping):
         refuse("a dict of names", levels=levels, term=term)
-        return _of_names(design, what, of)
-    return _of_levels(design, design.group(what), levels, method, term, of)
+        return _of_names(schema, what, of)
+    return _of_levels(schema, schema.group(what), levels, method, term, of)
 
 
 def refuse(beside: str, **given: Any) -> None:
@@ -71,18 +71,18 @@ def refuse(beside: str, **given: Any) -> None:
             )
 
 
-def check_name(design: Design, what: Any) -> None:
+def check_name(schema: Schema, what: Any) -> None:
     """Raise unless it is a group or a predictor."""
-    known = [*(g.factor for g in design.groups), *design.predictors]
+    known = [*(g.factor for g in schema.groups), *schema.predictors]
     if what not in known:
         raise ArgumentError(
-            f"there is nothing called {what!r} to compare in {design.spec.formula}; "
+            f"there is nothing called {what!r} to compare in {schema.spec.formula}; "
             f"{nearest(what, known)}. For a single coefficient use a dict: {{'Days': 1}}",
             "unknown-choice",
         )
 
 
-def _of_names(design: Design, what: Mapping[Any, Any], of: Of) -> Compared:
+def _of_names(schema: Schema, what: Mapping[Any, Any], of: Of) -> Compared:
     """A dict, name -> weight, or a dict of dicts."""
     nested = {k: v for k, v in what.items() if isinstance(v, Mapping)}
     if nested and len(nested) < len(what):
@@ -93,7 +93,7 @@ def _of_names(design: Design, what: Mapping[Any, Any], of: Of) -> Compared:
         )
     rows = nested or {" ".join(_signed(w, _named(k)) for k, w in what.items()).lstrip("+ "): what}
     index = pd.Index([str(label) for label in rows], name="contrast")
-    return _combined(design, list(rows.values()), of, index)
+    return _combined(schema, list(rows.values()), of, index)
 
 
 def _named(key: Any) -> str:
@@ -108,8 +108,8 @@ def _signed(weight: Any, name: str) -> str:
 
 
 def _of_levels(
-    design: Design,
-    group: GroupDesign,
+    schema: Schema,
+    group: GroupSchema,
     levels: Levels,
     method: Method,
     term: str | None,
@@ -119,7 +119,7 @@ def _of_levels(
     every, factor = group.grouping.levels, group.factor
 
     def find(label: Any) -> Any:
-        return every[find_level(label, group.schema.grouping)]
+        return every[find_level(label, group.grouping)]
 
     chosen = comparisons(levels, method, list(every), f"groups of {factor!r}", find)
     keys, rows = [], []
@@ -128,7 +128,7 @@ def _of_levels(
             keys.append((factor, label, name))
             rows.append({(factor, level, name): w for level, w in weights.items()})
     index = pd.MultiIndex.from_tuples(keys, names=["factor", "contrast", "term"])
-    return _combined(design, rows, of, index)
+    return _combined(schema, rows, of, index)
 
 
 def comparisons(
@@ -238,44 +238,44 @@ def _number(weight: Any) -> float:
     return float(weight)
 
 
-def _no_levels(group: GroupDesign) -> LevelPart:
+def _no_levels(group: GroupSchema) -> LevelPart:
     none = np.zeros(0, dtype=np.intp)
     return LevelPart(none, none, np.zeros((0, len(group.terms))))
 
 
 def _combined(
-    design: Design, rows: Sequence[Mapping[Any, Any]], of: Of, index: pd.Index[Any]
+    schema: Schema, rows: Sequence[Mapping[Any, Any]], of: Of, index: pd.Index[Any]
 ) -> Compared:
     """Combinations from the weights of named coefficients."""
-    X = np.zeros((len(rows), len(design.terms)))
-    parts: list[dict[tuple[int, int], np.ndarray]] = [{} for _ in design.groups]
+    X = np.zeros((len(rows), len(schema.terms)))
+    parts: list[dict[tuple[int, int], np.ndarray]] = [{} for _ in schema.groups]
     for i, weights in enumerate(rows):
         if not weights:
             raise ArgumentError("a contrast without coefficients.", "bad-contrast")
         for key, given in weights.items():
             weight = _number(given)
             if isinstance(key, tuple):
-                f, level, k = _find_level(design, key)
-                group = design.groups[f]
+                f, level, k = _find_level(schema, key)
+                group = schema.groups[f]
                 own = parts[f].setdefault((i, level), np.zeros(len(group.terms)))
                 own[k] += weight
                 if of == "coefficients" and group.is_pooled and group.population[k] >= 0:
                     X[i, group.population[k]] += weight
                 _check_deviations(group, of)
             else:
-                X[i, _find_term(design, key)] += weight
-    made = tuple(_as_part(g, own) for g, own in zip(design.groups, parts, strict=True))
+                X[i, _find_term(schema, key)] += weight
+    made = tuple(_as_part(g, own) for g, own in zip(schema.groups, parts, strict=True))
     return Compared(index, Combinations(X, made))
 
 
-def _as_part(group: GroupDesign, own: Mapping[tuple[int, int], np.ndarray]) -> LevelPart:
+def _as_part(group: GroupSchema, own: Mapping[tuple[int, int], np.ndarray]) -> LevelPart:
     if not own:
         return _no_levels(group)
     which, levels = np.array(list(own), dtype=np.intp).T
     return LevelPart(which, levels, np.stack(list(own.values())))
 
 
-def _check_deviations(group: GroupDesign, of: Of) -> None:
+def _check_deviations(group: GroupSchema, of: Of) -> None:
     if of == "deviations" and not group.is_pooled:
         raise UnsupportedModelError(
             f"of='deviations' does not apply to no pooling: the groups of {group.factor!r} have "
@@ -284,8 +284,8 @@ def _check_deviations(group: GroupDesign, of: Of) -> None:
         )
 
 
-def _find_term(design: Design, name: Any) -> int:
-    if name in design.dropped:
+def _find_term(schema: Schema, name: Any) -> int:
+    if name in schema.dropped:
         raise NotEstimableError(
             f"contrast {name!r} is not estimable: its column was dropped, because it cannot be "
             "separated from the others in these data. Leave it out, or compare expected values: "
@@ -293,16 +293,16 @@ def _find_term(design: Design, name: Any) -> int:
             "not-estimable",
             [name],
         )
-    if name not in design.terms:
+    if name not in schema.terms:
         raise ArgumentError(
-            f"no fixed effect is called {name!r}; {nearest(name, design.terms)}", "unknown-choice"
+            f"no fixed effect is called {name!r}; {nearest(name, schema.terms)}", "unknown-choice"
         )
-    return design.terms.index(name)
+    return schema.terms.index(name)
 
 
-def _find_level(design: Design, key: tuple[Any, ...]) -> tuple[int, int, int]:
+def _find_level(schema: Schema, key: tuple[Any, ...]) -> tuple[int, int, int]:
     """Positions of the factor, of its level and of its term."""
-    factors = [g.factor for g in design.groups]
+    factors = [g.factor for g in schema.groups]
     if len(key) != 3:
         raise ArgumentError(
             f"a coefficient of a group is (factor, group, term); given: {key!r}.", "bad-contrast"
@@ -312,7 +312,7 @@ def _find_level(design: Design, key: tuple[Any, ...]) -> tuple[int, int, int]:
         raise ArgumentError(
             f"no coefficients vary over {factor!r}; {nearest(factor, factors)}", "unknown-choice"
         )
-    group = design.group(factor)
+    group = schema.group(factor)
     (name,) = choose_terms(group, term)
-    place = find_level(level, group.schema.grouping)
+    place = find_level(level, group.grouping)
     return factors.index(factor), place, group.terms.index(name)

@@ -135,11 +135,11 @@ def contrast(
     }
     if isinstance(what, Mapping):
         refuse("a dict of names", method=None if method == "pairwise" else method, **given)
-        return _of_names(fit, read(fit.design, what, levels, method, term, of), prob)
-    check_name(fit.design, what)
+        return _of_names(fit, read(fit.design.schema, what, levels, method, term, of), prob)
+    check_name(fit.design.schema, what)
     if what in [g.factor for g in fit.design.groups]:
         refuse(f"the group {what!r}", **given)
-        return _of_coefficients(fit, read(fit.design, what, levels, method, term, of), prob)
+        return _of_coefficients(fit, read(fit.design.schema, what, levels, method, term, of), prob)
     refuse(f"the predictor {what!r}", term=term)
     to = ResponseScale.of(fit.design, scale)
     if slope is not None or not to.has_ratios:  # of other functions differences mean nothing

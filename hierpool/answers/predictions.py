@@ -112,7 +112,7 @@ class _Asked:
     def _add_known(self, out: np.ndarray, factor: FactorRows, which: np.ndarray) -> None:
         at = np.flatnonzero(factor.is_known[which])
         levels, place = np.unique(factor.codes[which[at]], return_inverse=True)
-        own = coefficient_draws.level_draws(self.fit, factor.group, levels)
+        own = coefficient_draws.level_draws(self.fit, factor.group.schema, levels)
         for q, column in enumerate(factor.Z[which[at]].T):
             out[:, at] += own[:, place, q] * column
 
@@ -144,7 +144,7 @@ class _Asked:
         """Roots of the covariances of the factors whose levels are drawn; empty for the others."""
         none = np.zeros((0, 0, 0))
         return tuple(
-            coefficient_draws.spread_roots(self.fit, f.group)
+            coefficient_draws.spread_roots(self.fit, f.group.schema)
             if f.levels not in ("known", "population")
             else none
             for f in self.rows.factors

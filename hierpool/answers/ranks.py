@@ -14,10 +14,10 @@ from hierpool.answers.arguments import (
     choose_group,
     choose_terms,
 )
-from hierpool.core.design import GroupDesign
 from hierpool.core.errors import ArgumentError, listed
 from hierpool.core.fitted import Posterior, check_fit
 from hierpool.core.results import level_index
+from hierpool.core.schema import GroupSchema
 from hierpool.draws.summary import summary
 
 MOST_NUMBERS = 50_000_000  # draws x levels; above, every m-th draw is used
@@ -63,7 +63,7 @@ def ranks(
     """
     _check_posterior(fit)
     check_probability(prob)
-    group = choose_group(fit.design, factor)
+    group = choose_group(fit.design.schema, factor)
     if term is None and len(group.terms) > 1:
         raise ArgumentError(
             f"{group.factor!r} has {len(group.terms)} coefficients per group: choose one to rank "
@@ -99,7 +99,7 @@ def _check_posterior(fit: object) -> None:
         )
 
 
-def _coefficients(fit: IntegratedPosterior, group: GroupDesign, k: int) -> np.ndarray:
+def _coefficients(fit: IntegratedPosterior, group: GroupSchema, k: int) -> np.ndarray:
     """Shape (chains, draws, J): one coefficient of every level."""
     n_chains, n_draws = fit.n_draws
     J, at = group.grouping.n_levels, group.population[k]

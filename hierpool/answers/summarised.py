@@ -97,7 +97,7 @@ def combined_draws(fit: IntegratedPosterior, t: Combinations) -> np.ndarray:
         if not len(part.which):
             continue
         levels, place = np.unique(part.levels, return_inverse=True)
-        own = coefficient_draws.level_draws(fit, group, levels)
+        own = coefficient_draws.level_draws(fit, group.schema, levels)
         for e, i in enumerate(part.which):
             out[:, i] += own[:, place[e]] @ part.weights[e]
     return np.asarray(out)
@@ -115,7 +115,7 @@ def _back_transformed(
         return back.inverse(linear)
     variance = np.zeros(linear.shape)
     for group, Z in zip(fit.design.groups, asked.linear.Z, strict=True):
-        root = coefficient_draws.spread_roots(fit, group)
+        root = coefficient_draws.spread_roots(fit, group.schema)
         variance += np.square(np.einsum("mq,kqr->kmr", Z, root)).sum(axis=2)
     return back.mean(linear, variance)
 

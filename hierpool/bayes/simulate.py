@@ -28,6 +28,7 @@ from hierpool.core.results import (
     row_labels,
     variable_dims,
 )
+from hierpool.core.schema import Schema
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,16 @@ class Parameters:
     levels: tuple[np.ndarray, ...] = ()
     theta: Theta | None = None
 
-    def named(self, design: Design) -> dict[str, np.ndarray]:
+    def named(self, schema: Schema) -> dict[str, np.ndarray]:
         """Name of each variable in the vocabulary -> its value."""
         out: dict[str, np.ndarray] = {}
-        if design.residual.has_sigma:
+        if schema.has_sigma:
             out["sigma"] = np.asarray(self.sigma)
-        if design.terms:
+        if schema.terms:
             out["beta"] = self.beta
-        if design.groups and not design.groups[0].is_pooled:
-            return {**out, f"coef_{design.groups[0].factor}": self.levels[0]}
-        for group, root, u in zip(design.groups, self.spread_roots, self.levels, strict=True):
+        if schema.groups and not schema.groups[0].is_pooled:
+            return {**out, f"coef_{schema.groups[0].factor}": self.levels[0]}
+        for group, root, u in zip(schema.groups, self.spread_roots, self.levels, strict=True):
             sd, corr = sd_and_corr(root)
             population = np.append(self.beta, 0.0)[group.population]
             out |= {f"sd_{group.factor}": sd, f"u_{group.factor}": u}
@@ -183,9 +184,9 @@ def prior_tree(design: Design, priors: ModelPriors, draws: int, seed: int) -> xr
     drawn, responses = [], []
     for _ in range(draws):
         parameters = draw_parameters(design, priors, rng)
-        drawn.append(parameters.named(design))
+        drawn.append(parameters.named(design.schema))
         responses.append(simulate(design, parameters, rng))
-    dims, labels = variable_dims(design), coords(design)
+    dims, labels = variable_dims(design.schema), coords(design.schema)
     prior = {
         name: (("chain", "draw", *dims[name]), np.stack([d[name] for d in drawn])[None])
         for name in drawn[0]
@@ -208,7 +209,7 @@ def prior_tree(design: Design, priors: ModelPriors, draws: int, seed: int) -> xr
 def prior_spread(design: Design, priors: ModelPriors, draws: int, seed: int) -> xr.Dataset:
     """Standard deviations, correlations and sigma from their priors; one chain."""
     drawn = draw_spreads(design, priors, draws, np.random.default_rng(seed))
-    dims, labels = variable_dims(design), coords(design)
+    dims, labels = variable_dims(design.schema), coords(design.schema)
     used = {dim for name in drawn for dim in dims[name]}
     return xr.Dataset(
         {name: (("chain", "draw", *dims[name]), values[None]) for name, values in drawn.items()},

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hierpool.core.design import Design, GroupDesign
+from hierpool.core.design import Design
+from hierpool.core.schema import GroupSchema, Schema
 
 Word = Literal["good", "converged", "singular", "not identified", "doubtful", "failed"]
 
@@ -139,12 +140,12 @@ class Draws:
     sample_stats: Mapping[str, np.ndarray]
 
 
-def variable_dims(design: Design) -> dict[str, tuple[str, ...]]:
+def variable_dims(schema: Schema) -> dict[str, tuple[str, ...]]:
     """Dims of every variable that a model of this design can have, chain and draw left out."""
-    dims: dict[str, tuple[str, ...]] = {"sigma": ()} if design.residual.has_sigma else {}
-    if design.terms:
+    dims: dict[str, tuple[str, ...]] = {"sigma": ()} if schema.has_sigma else {}
+    if schema.terms:
         dims["beta"] = ("term",)
-    for g in design.groups:
+    for g in schema.groups:
         f = g.factor
         dims[f"coef_{f}"] = (f, f"{f}_term")
         if g.is_pooled:
@@ -155,12 +156,12 @@ def variable_dims(design: Design) -> dict[str, tuple[str, ...]]:
     return dims
 
 
-def coords(design: Design) -> dict[str, Any]:
+def coords(schema: Schema) -> dict[str, Any]:
     """Coordinate labels of every dim of ``variable_dims``, in forms that NetCDF can hold."""
     labels: dict[str, Any] = {}
-    if design.terms:
-        labels["term"] = list(design.terms)
-    for g in design.groups:
+    if schema.terms:
+        labels["term"] = list(schema.terms)
+    for g in schema.groups:
         labels[g.factor] = level_labels(g)
         labels[f"{g.factor}_term"] = list(g.terms)
         if g.has_correlation:
@@ -168,7 +169,7 @@ def coords(design: Design) -> dict[str, Any]:
     return labels
 
 
-def level_labels(group: GroupDesign) -> np.ndarray:
+def level_labels(group: GroupSchema) -> np.ndarray:
     """Labels of the levels: integers stay integers, everything else becomes text."""
     levels = group.grouping.levels
     if pd.api.types.is_integer_dtype(levels.dtype):
@@ -193,7 +194,7 @@ def posterior_tree(design: Design, draws: Draws, attrs: Mapping[str, Any]) -> xr
 
     ``theta`` is a further group: the parameters in the coordinates of their priors.
     """
-    dims, labels = variable_dims(design), coords(design)
+    dims, labels = variable_dims(design.schema), coords(design.schema)
     posterior = {
         name: (("chain", "draw", *dims[name]), draws.variables[name])
         for name in dims
@@ -262,19 +263,19 @@ def root_of_diagonal(covariance: np.ndarray) -> np.ndarray:
     return np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
 
 
-def level_index(group: GroupDesign) -> pd.MultiIndex:
+def level_index(group: GroupSchema) -> pd.MultiIndex:
     """Index (factor, level, term) in C order of an array (J, q)."""
     levels = group.grouping.levels
     return pd.MultiIndex.from_product([[group.factor], levels, group.terms], names=KEYS)
 
 
-def level_table(group: GroupDesign, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
+def level_table(group: GroupSchema, columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """Columns of shape (J, q) as a table over (factor, level, term)."""
     flat = {name: values.reshape(-1) for name, values in columns.items()}
     return pd.DataFrame(flat, index=level_index(group))
 
 
-def pair_positions(group: GroupDesign) -> list[tuple[int, int]]:
+def pair_positions(group: GroupSchema) -> list[tuple[int, int]]:
     """Pairs (i, j), j < i, of terms whose correlation is estimated."""
     return [
         (i, j)
@@ -285,21 +286,21 @@ def pair_positions(group: GroupDesign) -> list[tuple[int, int]]:
     ]
 
 
-def pair_values(group: GroupDesign, corr: np.ndarray) -> list[float]:
+def pair_values(group: GroupSchema, corr: np.ndarray) -> list[float]:
     """Correlations of the estimated pairs, in the order of ``pair_positions``."""
     return [corr[i, j] for i, j in pair_positions(group)]
 
 
-def spread_index(design: Design) -> pd.DataFrame:
+def spread_index(schema: Schema) -> pd.DataFrame:
     """Empty table over (factor, parameter, term, term2), the residual sd last if there is one."""
     keys: list[tuple[str, str, str, str]] = []
-    for group in design.groups:
+    for group in schema.groups:
         if not group.is_pooled:
             continue
         f, terms = group.factor, group.terms
         keys += [(f, "sd", t, "") for t in terms]
         keys += [(f, "corr", terms[j], terms[i]) for i, j in pair_positions(group)]
-    if design.residual.has_sigma:
+    if schema.has_sigma:
         keys.append(("residual", "sd", "", ""))
     names = ["factor", "parameter", "term", "term2"]
     return pd.DataFrame(index=pd.MultiIndex.from_tuples(keys, names=names))

@@ -219,7 +219,7 @@ class LikelihoodFit:
         Henderson (1975), Biometrics 31, 423-447.
         """
         tables = []
-        for group in pooled_groups(self.design, "random effects"):
+        for group in pooled_groups(self.design.schema, "random effects"):
             e = self.estimate.of(group.factor)
             se = root_of_diagonal(e.u_condvar if conditional else e.u_pev)
             tables.append(level_table(group, {"estimate": e.u, "se": se}))
@@ -234,7 +234,7 @@ class LikelihoodFit:
         NaN where the rows of a level cannot tell a coefficient (no pooling only).
         """
         tables = []
-        for group in any_groups(self.design, "coefficients"):
+        for group in any_groups(self.design.schema, "coefficients"):
             e = self.estimate.of(group.factor)
             se = root_of_diagonal(e.coef_covariance)
             tables.append(level_table(group, {"estimate": e.coef, "se": se}))
@@ -251,10 +251,10 @@ class LikelihoodFit:
         Index (factor, parameter, term, term2), columns ``estimate``, ``se``; ``se`` from the
         observed information, NaN on the boundary, where it means nothing.
         """
-        e, table = self.estimate, spread_index(self.design)
+        e, table = self.estimate, spread_index(self.design.schema)
         estimate: list[float] = []
         se: list[float] = []
-        for group in self.design.groups:
+        for group in self.design.schema.groups:
             if group.is_pooled:
                 own = e.of(group.factor)
                 estimate += [*own.sd, *pair_values(group, own.corr)]
@@ -272,7 +272,7 @@ class LikelihoodFit:
         that is nested in another it is the share beyond the other's. Residual variances that
         differ over rows are averaged.
         """
-        factors = [g.factor for g in pooled_groups(self.design, "intraclass correlations")]
+        factors = [g.factor for g in pooled_groups(self.design.schema, "intraclass correlations")]
         index = pd.Index(factors, name="factor")
         return pd.DataFrame({"icc": self._partition.icc[0]}, index=index)
 
@@ -299,7 +299,7 @@ class LikelihoodFit:
 
     @property
     def _partition(self) -> Partition:
-        check_has_parts(self.design)
+        check_has_parts(self.design.schema)
         e = self.estimate
         return Partition.from_relative_factor(
             self.design, e.beta[None], np.array([e.sigma]), e.relative_covariance_factor[None]
@@ -313,7 +313,7 @@ class LikelihoodFit:
         what makes a fit singular: the combination of terms that does not vary between levels.
         """
         tables = []
-        for group in pooled_groups(self.design, "principal components"):
+        for group in pooled_groups(self.design.schema, "principal components"):
             e = self.estimate.of(group.factor)
             covariance = np.nan_to_num(e.corr) * np.outer(e.sd, e.sd) / self.estimate.sigma**2
             values, vectors = np.linalg.eigh(covariance)
@@ -374,7 +374,7 @@ class LikelihoodFit:
         e = self.estimate
         lines = [
             f"LikelihoodFit {self.status}",
-            f"{self.design.spec.formula}   {e.method}, {size_in_words(self.design)}",
+            f"{self.design.spec.formula}   {e.method}, {size_in_words(self.design.schema)}",
             f"log-likelihood {e.loglik:.4f}, AIC {self.aic:.2f}, BIC {self.bic:.2f}",
         ]
         return printable(

@@ -232,7 +232,7 @@ class PosteriorFit:
 
     def random_effects(self, diagnostics: bool = True) -> pd.DataFrame:
         """Deviations of the levels from the population: index (factor, level, term)."""
-        groups = pooled_groups(self.design, "random effects")
+        groups = pooled_groups(self.design.schema, "random effects")
         return posterior_tables.of_levels(self, groups, "u", diagnostics)
 
     def coefficients(self, diagnostics: bool = True) -> pd.DataFrame:
@@ -240,7 +240,7 @@ class PosteriorFit:
 
         With several factors those of a level of one factor where the others are at their average.
         """
-        groups = any_groups(self.design, "coefficients")
+        groups = any_groups(self.design.schema, "coefficients")
         return posterior_tables.of_levels(self, groups, "coef", diagnostics)
 
     def coefficient_moments(self, factor: str) -> tuple[np.ndarray, np.ndarray]:
@@ -283,7 +283,7 @@ class PosteriorFit:
 
         As ``LikelihoodFit.icc``: a factor's share of what is random, at the mean of its columns.
         """
-        factors = [g.factor for g in pooled_groups(self.design, "intraclass correlations")]
+        factors = [g.factor for g in pooled_groups(self.design.schema, "intraclass correlations")]
         return posterior_tables.of_quantities(
             self, self._partition.icc, pd.Index(factors, name="factor")
         )
@@ -301,7 +301,7 @@ class PosteriorFit:
 
     @property
     def _partition(self) -> Partition:
-        check_has_parts(self.design)
+        check_has_parts(self.design.schema)
         K = int(np.prod(self.n_draws))
 
         def draws(name: str) -> np.ndarray:
@@ -667,11 +667,11 @@ class PosteriorFit:
         return titled_tables(self.fixed_effects(), self.variance_components())
 
     def __repr__(self) -> str:
-        chains, draws = self.n_draws
+        (chains, draws), schema = self.n_draws, self.design.schema
+        engine, size = self.info.get("engine", ""), size_in_words(schema)
         lines = [
             f"PosteriorFit {self.status}",
-            f"{self.design.spec.formula}   {self.info.get('engine', '')}, {size_in_words(self.design)}, "
-            f"{chains} x {draws} draws",
+            f"{schema.spec.formula}   {engine}, {size}, {chains} x {draws} draws",
         ]
         absent = [k for k in ("log_likelihood", "levels") if self.info.get(k) == "on request"]
         if absent:

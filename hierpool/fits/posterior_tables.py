@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hierpool.core.design import GroupDesign
 from hierpool.core.results import level_index, pair_positions, spread_index, spread_name
+from hierpool.core.schema import GroupSchema
 
 if TYPE_CHECKING:
     from hierpool.fits.posterior import PosteriorFit
@@ -26,7 +26,7 @@ def fixed_effects(fit: PosteriorFit) -> pd.DataFrame:
 
 
 def of_levels(
-    fit: PosteriorFit, groups: Sequence[GroupDesign], key: str, diagnostics: bool
+    fit: PosteriorFit, groups: Sequence[GroupSchema], key: str, diagnostics: bool
 ) -> pd.DataFrame:
     """Deviations (``"u"``) or coefficients (``"coef"``): index (factor, level, term)."""
     tables = []
@@ -61,8 +61,8 @@ def _runs(fit: PosteriorFit, name: str) -> Iterator[xr.DataArray]:
 
 def variance_components(fit: PosteriorFit) -> pd.DataFrame:
     """Index (factor, parameter, term, term2), the residual sd last."""
-    index, parts = spread_index(fit.design).index, []
-    for group in fit.design.groups:
+    index, parts = spread_index(fit.design.schema).index, []
+    for group in fit.design.schema.groups:
         if not group.is_pooled:
             continue
         parts.append(fit.variable(f"sd_{group.factor}"))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.group_nouns import counted
 from hierpool.core.printable import printable
+from hierpool.core.schema import GroupSchema, Schema
 
 if TYPE_CHECKING:
     pass
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 R2_INDEX = pd.Index(["marginal", "conditional"], name="r2")
 
 
-def pooled_groups(design: Design, what: str) -> tuple[GroupDesign, ...]:
+def pooled_groups(schema: Schema, what: str) -> tuple[GroupSchema, ...]:
     """The groups with a distribution of coefficients; an error where there are none."""
-    groups = any_groups(design, what)
+    groups = any_groups(schema, what)
     if not groups[0].is_pooled:
         raise UnsupportedModelError(
             f"no pooling has no {what}: its groups have no common distribution. Use "
@@ -31,9 +31,9 @@ def pooled_groups(design: Design, what: str) -> tuple[GroupDesign, ...]:
     return groups
 
 
-def check_has_parts(design: Design) -> None:
+def check_has_parts(schema: Schema) -> None:
     """Raise where there is no distribution of groups whose variance could be a part."""
-    if design.spec.pooling == "none":
+    if schema.spec.pooling == "none":
         raise UnsupportedModelError(
             "no pooling has no variance between groups: its groups have no common distribution. "
             "Use partial pooling, hp.varying_slope(...).",
@@ -41,22 +41,22 @@ def check_has_parts(design: Design) -> None:
         )
 
 
-def any_groups(design: Design, what: str) -> tuple[GroupDesign, ...]:
+def any_groups(schema: Schema, what: str) -> tuple[GroupSchema, ...]:
     """The groups that coefficients vary over; an error where there are none."""
-    if not design.groups:
+    if not schema.groups:
         raise UnsupportedModelError(
             f"complete pooling has no {what}: one line describes all groups. Use fixed_effects().",
             "no-levels",
         )
-    return design.groups
+    return schema.groups
 
 
-def size_in_words(design: Design) -> str:
+def size_in_words(schema: Schema) -> str:
     """Rows, groups and weights of a design, in words."""
-    groups = ", ".join(counted(g.n_levels, f) for f, g in design.groupings.items())
-    known = design.spec.residual.arguments
+    groups = ", ".join(counted(g.n_levels, f) for f, g in schema.groupings.items())
+    known = schema.spec.residual.arguments
     named = ", ".join(f"{word} {column}" for word, column in known.items())
-    return ", ".join(filter(None, [f"{design.n} rows", groups, named]))
+    return ", ".join(filter(None, [f"{schema.n} rows", groups, named]))
 
 
 def titled_tables(fixed: pd.DataFrame, spread: pd.DataFrame) -> dict[str, pd.DataFrame]:

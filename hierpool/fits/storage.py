@@ -323,8 +323,8 @@ def _as_fit(tree: xr.DataTree, source: Path) -> PosteriorFit:
         design = _design(document, own["frame"].to_dataset(), source)
         datatree = restored(tree, OWN_GROUP, document["attrs"], document.get("texts", {}))
         _check_design(design, datatree, source)
-        check_draws(design, datatree)
-        check_priors(design, document["priors"])
+        check_draws(design.schema, datatree)
+        check_priors(design.schema, document["priors"])
     except (StorageError, MissingPackageError):
         raise
     except Exception as error:  # whatever is in it: nothing of a damaged file is used

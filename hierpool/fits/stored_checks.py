@@ -14,17 +14,17 @@ from hierpool.bayes.priors.model_priors import (
     default_priors,
 )
 from hierpool.core.coding import Coding
-from hierpool.core.design import Design
 from hierpool.core.results import variable_dims
+from hierpool.core.schema import Schema
 
 
-def check_draws(design: Design, datatree: xr.DataTree) -> None:
+def check_draws(schema: Schema, datatree: xr.DataTree) -> None:
     """Raise where the draws are not those of a model of this design."""
     posterior = datatree["posterior"]
-    n_theta = sum(len(group.terms) for group in design.groups if group.is_pooled)
+    n_theta = sum(len(group.terms) for group in schema.groups if group.is_pooled)
     theta = {"sigma": (), "sd": (n_theta,), "corr_chol": (n_theta, n_theta)}
     sampled = (posterior.sizes["chain"], posterior.sizes["draw"])
-    for name, dims in variable_dims(design).items():
+    for name, dims in variable_dims(schema).items():
         if name.startswith("corr_") and name not in posterior.data_vars:
             continue
         variable: Any = posterior[name]
@@ -39,9 +39,9 @@ def check_draws(design: Design, datatree: xr.DataTree) -> None:
             raise ValueError(f"sample_stats of shape {variable.shape} in {str(key)!r}")
 
 
-def check_priors(design: Design, priors: ModelPriors) -> None:
+def check_priors(schema: Schema, priors: ModelPriors) -> None:
     """Raise where the priors are not of the parameters that a model of this design has."""
-    default = default_priors(design.schema)
+    default = default_priors(schema)
     if _parameters(priors) != _parameters(default):
         raise ValueError("the priors belong to other parameters than the model has")
     for block, due in zip(_blocks(priors), _blocks(default), strict=True):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from hierpool.core.design import Design
+from hierpool.core.schema import Schema
 from hierpool.core.spec import Covariance, GroupTerm, Spec
 from hierpool.formula.function_calls import Factor, parts_of, quote
 from hierpool.formula.parse import make_spec, parse, read_columns, split_factor
@@ -53,11 +54,11 @@ class VaryingTerm:
         return frozenset() if self.is_constant else frozenset(parts_of(self.text))
 
 
-def varying_terms(design: Design, factor: str) -> tuple[VaryingTerm, ...]:
+def varying_terms(schema: Schema, factor: str) -> tuple[VaryingTerm, ...]:
     """The terms whose coefficients vary over a factor, bar by bar."""
-    bars = [k for k, term in enumerate(design.spec.groups) if term.factor == factor]
+    bars = [k for k, term in enumerate(schema.spec.groups) if term.factor == factor]
     found, start = [], 0
-    for bar, piece in zip(bars, design.encoder.groups[factor], strict=True):
+    for bar, piece in zip(bars, schema.encoder.groups[factor], strict=True):
         place = {column: start + k for k, column in enumerate(piece.columns)}
         for text, columns in piece.encoding.terms:
             own = tuple(place[c] for c in columns if c in place)
@@ -91,13 +92,13 @@ def without_correlation(spec: Spec, factor: str) -> Spec:
     return _made(spec, groups)
 
 
-def without_term(design: Design, factor: str, gone: VaryingTerm, population: str) -> Spec:
+def without_term(schema: Schema, factor: str, gone: VaryingTerm, population: str) -> Spec:
     """The spec less one term of a factor; without groups at all it still names the levels.
 
     Where intercepts alone are left, the population is written as given: nothing needs centring.
     """
-    spec, groups = design.spec, list(design.spec.groups)
-    kept = [t for t in varying_terms(design, factor) if t.bar == gone.bar and t != gone]
+    spec, groups = schema.spec, list(schema.spec.groups)
+    kept = [t for t in varying_terms(schema, factor) if t.bar == gone.bar and t != gone]
     if not kept:
         del groups[gone.bar]
     else:
@@ -119,7 +120,7 @@ def with_equal_categories(design: Design, factor: str) -> Spec | None:
     bars = [t for t in design.spec.groups if t.factor == factor]
     if len(bars) != 1 or len(split_factor(factor)) != 1:
         return None
-    (bar,), kinds = bars, categories(design)
+    (bar,), kinds = bars, categories(design.schema)
     factors = read_columns(bar.columns).factors
     if len(factors) != 1 or factors[0].columns[0] not in kinds:
         return None
@@ -135,9 +136,9 @@ def with_equal_categories(design: Design, factor: str) -> Spec | None:
     return _made(design.spec, groups)
 
 
-def categories(design: Design) -> frozenset[str]:
+def categories(schema: Schema) -> frozenset[str]:
     """The user's columns that are categories in this model."""
-    return frozenset(s.column for s in design.encoder.sources if s.categories is not None)
+    return frozenset(s.column for s in schema.encoder.sources if s.categories is not None)
 
 
 def centred(design: Design, factor: str) -> tuple[Spec, tuple[str, ...]]:
@@ -146,10 +147,10 @@ def centred(design: Design, factor: str) -> tuple[Spec, tuple[str, ...]]:
     They are centred wherever they stand alone or in an interaction, so that fixed effects and
     levels keep one coding. The second answer names them; it is empty where all are centred.
     """
-    spec, known = design.spec, categories(design)
+    spec, known = design.spec, categories(design.schema)
     Z = design.group(factor).Z
     off: list[Factor] = []
-    for term in varying_terms(design, factor):
+    for term in varying_terms(design.schema, factor):
         if term.is_constant or len(term.parts) > 1 or len(term.columns) > 1:
             continue
         (found,) = read_columns(term.text).factors
@@ -198,10 +199,10 @@ def with_column(spec: Spec, term: str) -> Spec:
     return _made(spec, spec.groups, f"{spec.population} + {term}")
 
 
-def lone_numbers(design: Design) -> tuple[str, ...]:
+def lone_numbers(schema: Schema) -> tuple[str, ...]:
     """The user's numeric columns that stand in the population as they are, in order."""
-    known = categories(design)
-    factors = read_columns(design.spec.population).factors
+    known = categories(schema)
+    factors = read_columns(schema.spec.population).factors
     return tuple(f.columns[0] for f in factors if f.kind == "column" and f.columns[0] not in known)
 
 

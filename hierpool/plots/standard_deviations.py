@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError, nearest
 from hierpool.core.fitted import Optimum, Posterior
+from hierpool.core.schema import Schema
 from hierpool.plots.beliefs import MOST, draw_beliefs, read_belief
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import titled
@@ -121,8 +122,8 @@ def _draw(fit: Posterior, reml: Optimum | None, keys: list[Key], title: str) -> 
             interval,
             name=_name(key),
             unit=_unit(fit.design, key),
-            prior=_draws_of(prior[_variable(key)], fit.design, key),
-            posterior=_draws_of(fit.variable(_variable(key)), fit.design, key),
+            prior=_draws_of(prior[_variable(key)], fit.design.schema, key),
+            posterior=_draws_of(fit.variable(_variable(key)), fit.design.schema, key),
             estimate=float(estimates.get(key, np.nan)),
         )
         for key in keys[:MOST]
@@ -160,13 +161,13 @@ def _variable(key: Key) -> str:
     return "sigma" if factor == _RESIDUAL else f"{parameter}_{factor}"
 
 
-def _draws_of(variable: xr.DataArray, design: Design, key: Key) -> np.ndarray:
+def _draws_of(variable: xr.DataArray, schema: Schema, key: Key) -> np.ndarray:
     """Draws of one number, flat."""
     factor, parameter, term, other = key
     values = variable.to_numpy()
     if factor == _RESIDUAL:
         return np.asarray(values.ravel())
-    terms = design.group(factor).terms
+    terms = schema.group(factor).terms
     at: tuple[Any, ...] = (..., terms.index(term))
     if parameter == "corr":
         at = (*at, terms.index(other))

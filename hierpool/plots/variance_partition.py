@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hierpool.algebra.variance_partition import FIXED, RESIDUAL
-from hierpool.core.design import Design
 from hierpool.core.fitted import Optimum, Posterior
+from hierpool.core.schema import Schema
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import dress, settle, sheet, titled
 from hierpool.plots.sheet.style import BLUP, FAINT, INK, MUTED, PARTIAL, TINY, styled
@@ -79,7 +79,7 @@ def variance_partition(fit: Posterior, reml: Optimum | None = None) -> Figure:
         figure = sheet(
             title,
             0.5 + _PITCH * (len(shares) + len(made)) + 0.55,
-            caption=_caption(design),
+            caption=_caption(design.schema),
             legend=_legend(words, reml),
             x_label=f"share of the variance of {design.spec.response}",
         )
@@ -112,14 +112,14 @@ def _legend(words: str, reml: Optimum | None) -> list[Line2D]:
     return handles
 
 
-def _caption(design: Design) -> str:
+def _caption(schema: Schema) -> str:
     words = "Shares add up to 1."
-    if design.groups:
+    if schema.groups:
         words += (
             " An intraclass correlation leaves the fixed effects out: it is the correlation of "
             "two rows of one level."
         )
-        if any(len(group.terms) > 1 for group in design.groups):
+        if any(len(group.terms) > 1 for group in schema.groups):
             words += " With slopes it is that at the mean of the predictors."
     return f"{words} Marginal R²: fixed effects; conditional R²: the levels too."
 

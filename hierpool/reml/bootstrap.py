@@ -133,7 +133,7 @@ class Refits:
         values = [*criterion.coordinates.beta_to_user(at.beta)[0]]
         for group, columns in zip(design.groups, design.group_columns, strict=True):
             sd, corr = sd_and_corr(root[columns, columns], undefined=np.nan)
-            values += [*sd, *pair_values(group, corr)]
+            values += [*sd, *pair_values(group.schema, corr)]
         values += [sigma] if design.residual.has_sigma else []
         return Refit(np.array(values), -deviance / 2)
 

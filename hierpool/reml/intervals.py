@@ -70,9 +70,9 @@ type Bounds = dict[str, tuple[float, float]]
 def _estimates(design: Design, estimate: Estimate) -> dict[str, float]:
     """Name -> estimate: fixed effects, sds and correlations, sigma."""
     names = [f"beta[{term}]" for term in design.terms]
-    names += [spread_name(*key) for key in spread_index(design).index]
+    names += [spread_name(*key) for key in spread_index(design.schema).index]
     values = [*estimate.beta]
-    for group in design.groups:
+    for group in design.schema.groups:
         if group.is_pooled:
             own = estimate.of(group.factor)
             values += [*own.sd, *pair_values(group, own.corr)]

@@ -172,7 +172,7 @@ class Surface:
             unit = float(units[a])
             step = max(0.5 * sd, 0.1 * sigma * unit)
             held.append(Held(name, sd, (0.0, np.inf), step, self._blocks((f, (a,))), "sd", unit))
-        for i, j in pair_positions(group):
+        for i, j in pair_positions(group.schema):
             scale = float(np.sqrt(covariance[i, i] * covariance[j, j]))
             corr = float(np.clip(covariance[i, j] / scale, -1, 1)) if scale > 0 else 0.0
             name = spread_name(group.factor, "corr", group.terms[j], group.terms[i])

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from hierpool.core.design import Design, GroupDesign
-from hierpool.core.schema import Block
+from hierpool.core.schema import Block, GroupSchema, Schema
 
 CONSTANT = "Intercept"
 _INDICES = "jklmn"
@@ -32,9 +31,9 @@ class Line:
     latex: str
 
 
-def equations(design: Design) -> list[Line]:
+def equations(schema: Schema) -> list[Line]:
     """What the rows are made of, how levels differ, and what is left."""
-    writer = _Writer(design)
+    writer = _Writer(schema)
     return [writer.rows(), *writer.levels(), writer.residual()]
 
 
@@ -106,36 +105,36 @@ def _normal(mean: str, spread: Line) -> Line:
 
 @dataclass(frozen=True)
 class _Writer:
-    """Writes the lines of one design; rows are i, levels of its factors j, k, ..."""
+    """Writes the lines of one model; rows are i, levels of its factors j, k, ..."""
 
-    design: Design
+    schema: Schema
 
     @property
     def row(self) -> str:
-        count = max(len(self.design.groupings), len(self.design.groups))
+        count = max(len(self.schema.groupings), len(self.schema.groups))
         return f"i{_INDICES[:count]}"
 
     def rows(self) -> Line:
         """The response as a sum."""
-        design = self.design
+        schema = self.schema
         common = [
             _times(symbol("beta", str(k)), self._column(term))
-            for k, term in enumerate(design.terms)
+            for k, term in enumerate(schema.terms)
         ]
         sums = [_sum(_shortened(common))] if common else []
-        for f, group in enumerate(design.groups):
+        for f, group in enumerate(schema.groups):
             own = [
                 _times(self._own(group, f, k), self._column(term))
                 for k, term in enumerate(group.terms)
             ]
             sums.append(_sum(_shortened(own)))
-        sums += [named(text, self.row) for text in design.spec.offsets]
+        sums += [named(text, self.row) for text in schema.spec.offsets]
         sums.append(symbol("varepsilon", self.row))
-        return _equal(named(design.spec.response, self.row), "=", _sum(sums))
+        return _equal(named(schema.spec.response, self.row), "=", _sum(sums))
 
     def levels(self) -> Iterator[Line]:
         """How the coefficients of the levels are distributed."""
-        for f, group in enumerate(self.design.groups):
+        for f, group in enumerate(self.schema.groups):
             if not group.is_pooled:
                 own = [self._own(group, f, k) for k in range(len(group.terms))]
                 yield _said(
@@ -145,7 +144,7 @@ class _Writer:
             for block in group.blocks:
                 yield from self._block(group, f, block)
 
-    def _block(self, group: GroupDesign, f: int, block: Block) -> Iterator[Line]:
+    def _block(self, group: GroupSchema, f: int, block: Block) -> Iterator[Line]:
         places = range(block.start, block.stop)
         if block.covariance == "uncorrelated" or block.size == 1:
             for k in places:
@@ -168,10 +167,10 @@ class _Writer:
 
     def residual(self) -> Line:
         """What is left in a row."""
-        design = self.design
+        schema = self.schema
         left = symbol("varepsilon", self.row)
         variance = symbol("sigma", "", "2")
-        term = design.spec.residual
+        term = schema.spec.residual
         if term.structure == "weights":
             weight = named(term.column, self.row)
             variance = Line(
@@ -183,12 +182,12 @@ class _Writer:
             variance = Line(known.html + Markup("<sup>2</sup>"), f"({known.latex})^2")
         return _equal(left, "~", _normal("0", variance))
 
-    def _own(self, group: GroupDesign, f: int, k: int) -> Line:
+    def _own(self, group: GroupSchema, f: int, k: int) -> Line:
         letter = _LETTERS[f] if group.is_pooled else "alpha"
         return symbol(letter, f"{k}{_INDICES[f]}")
 
     def _sd(self, f: int, k: int) -> str:
-        return str(k) if len(self.design.groups) == 1 else f"{_LETTERS[f]}{k}"
+        return str(k) if len(self.schema.groups) == 1 else f"{_LETTERS[f]}{k}"
 
     def _column(self, term: str) -> Line | None:
         return None if term == CONSTANT else named(term, self.row)

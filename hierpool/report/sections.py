@@ -150,9 +150,9 @@ def models(
 
 
 def _card(name: str, design: Design, is_chosen: bool) -> ModelCard:
-    lines = equations(design)
+    lines = equations(design.schema)
     latex = " \\\\\n".join(line.latex for line in lines)
-    listings = [_listing(written) for written in translate(wording_of(design))]
+    listings = [_listing(written) for written in translate(wording_of(design.schema))]
     return ModelCard(
         name,
         _words(design),

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hierpool.core.design import Design
+from hierpool.core.schema import Schema
 from hierpool.core.spec import GroupTerm, Spec
 
 _RENAMED = {"np.log": "log", "np.exp": "exp", "np.sqrt": "sqrt", "np.abs": "abs"}
@@ -72,14 +72,14 @@ class Wording:
         return zip(self.spec.groups, self.groups, strict=True)
 
 
-def wording_of(design: Design) -> Wording:
+def wording_of(schema: Schema) -> Wording:
     """The model of a design, with the terms that its formula comes to."""
-    encoder = design.encoder
+    encoder = schema.encoder
     pieces = {factor: iter(every) for factor, every in encoder.groups.items()}
     return Wording(
-        design.spec,
+        schema.spec,
         tuple(term for piece in encoder.population for term in _terms_of(piece)),
-        tuple(_terms_of(next(pieces[term.factor])) for term in design.spec.groups),
+        tuple(_terms_of(next(pieces[term.factor])) for term in schema.spec.groups),
         tuple(s.column for s in encoder.sources if s.categories is not None),
     )
 

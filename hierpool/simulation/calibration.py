@@ -305,13 +305,13 @@ def calibrate(
             "normal. Use engine='nuts'.",
             "exact-needs-normal",
         )
-    levels = telling_levels(design)
+    levels = telling_levels(design.schema)
     redraw = _redraw_exact if engine == "exact" else _redraw_nuts
 
     def simulate(rng: np.random.Generator) -> Simulated:
         drawn = prior_draws.draw_parameters(design, priors, rng)
         response = design.with_response(prior_draws.simulate(design, drawn, rng))
-        truth = scalars(design, drawn.named(design), levels)
+        truth = scalars(design.schema, drawn.named(design.schema), levels)
         if engine == "exact" and drawn.theta is not None:
             truth[LOG_LIKELIHOOD] = _log_likelihood(
                 LogPosterior.from_design(response, priors), drawn.theta
@@ -362,7 +362,7 @@ def _redraw_exact(
     factor = target.theta_map.relative_covariance_factor(theta)
     variables = target.integrated.draw_coefficients(theta.sigma, factor, rng)
     variables |= variance_component_names(design, target.theta_map, theta)
-    drawn = scalars(design, variables, levels)
+    drawn = scalars(design.schema, variables, levels)
     drawn[LOG_LIKELIHOOD] = target.integrated.log_density(theta.sigma, factor)
     return Redrawn(drawn, trusted and enough)
 
@@ -377,6 +377,6 @@ def _redraw_nuts(
     fit = fitted(design, priors, "nuts", settings)
     posterior = fit.draws["posterior"].to_dataset()
     variables = {str(k): v.to_numpy() for k, v in posterior.data_vars.items()}
-    chained = scalars(design, variables, levels)
+    chained = scalars(design.schema, variables, levels)
     enough, kept = independent(*chained.values())
     return Redrawn({k: v.reshape(-1)[kept] for k, v in chained.items()}, enough)

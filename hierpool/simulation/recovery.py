@@ -273,7 +273,9 @@ def recovery(
             drawn = prior_draws.draw_parameters(design, priors, rng)
         else:
             drawn = prior_draws.at_parameters(design, given, rng)
-        return drawn.named(design)[f"coef_{group.factor}"], prior_draws.simulate(design, drawn, rng)
+        return drawn.named(design.schema)[f"coef_{group.factor}"], prior_draws.simulate(
+            design, drawn, rng
+        )
 
     return simulate_and_score(
         simulate,

@@ -47,7 +47,7 @@ def sensitivity(fit: PosteriorFit) -> Sensitivity:
     posterior = fit.draws["posterior"].to_dataset()
     variables = {str(k): v.to_numpy() for k, v in posterior.data_vars.items()}
     has_own = f"coef_{fit.priors.own_factor}" in variables and fit.priors.own is not None
-    levels = telling_levels(fit.design) if has_own else None
+    levels = telling_levels(fit.design.schema) if has_own else None
     beta = variables.get("beta", np.zeros((*fit.n_draws, 0))).reshape(len(fit.theta), -1)
     densities = power_scaling.log_priors(fit.priors, fit.theta, beta, _own(fit, variables, beta))
     densities = {k: densities[k] for k in power_scaling.components(fit.priors) if k in densities}
@@ -67,11 +67,11 @@ def sensitivity(fit: PosteriorFit) -> Sensitivity:
         factor = target.theta_map.relative_covariance_factor(theta)
         drawn = target.integrated.draw_coefficients(theta.sigma, factor, rng)
         spread = variance_component_names(fit.design, target.theta_map, theta)
-        return scalars(fit.design, {**drawn, **spread}, levels)
+        return scalars(fit.design.schema, {**drawn, **spread}, levels)
 
     chained = {k: v.reshape(fit.n_draws) for k, v in densities.items()}
     return scaling.sensitivity(
-        fit.design.spec.formula, scalars(fit.design, variables, levels), chained, scaled
+        fit.design.spec.formula, scalars(fit.design.schema, variables, levels), chained, scaled
     )
 
 

@@ -19,6 +19,7 @@ from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, HierpoolWarning
 from hierpool.core.findings import Findings
 from hierpool.core.group_nouns import noun, nouns
+from hierpool.core.schema import Schema
 from hierpool.core.spec import GroupTerm
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
@@ -218,14 +219,14 @@ def _next(bench: CandidateSet, here: CandidateFit) -> list[Change]:
         (factor, term)
         for factor in factors
         if not any(set(split_factor(factor)) < set(split_factor(f)) for f in factors)
-        for term in neighbours.droppable(neighbours.varying_terms(design, factor))
+        for term in neighbours.droppable(neighbours.varying_terms(design.schema, factor))
     ]
     if not can_go:
         return []
     factor, term = min(can_go, key=lambda pair: added[pair])
-    spec = neighbours.without_term(design, factor, term, bench.given.design.spec.population)
+    spec = neighbours.without_term(design.schema, factor, term, bench.given.design.spec.population)
     total = sum(added.values()) + _fixed_variance(here)
-    words = _words(design, factor, term)
+    words = _words(design.schema, factor, term)
     share = added[factor, term] / total if total > 0 else np.nan
     return [Change(spec, words, factor=factor, share=share)]
 
@@ -250,7 +251,7 @@ def _without_correlation(design: Design, factor: str) -> list[Change]:
         (bar,) = (b for b in design.spec.groups if b.factor == factor)
         inner = bar.columns.split(" + ")[-1]
         return [Change(equal, f"separate variances and correlations for each {inner}")]
-    terms = [t.text for t in neighbours.varying_terms(design, factor)]
+    terms = [t.text for t in neighbours.varying_terms(design.schema, factor)]
     named = [INTERCEPT if t == neighbours.CONSTANT else t for t in terms]
     what = f"the correlation of {' and '.join(map(_plain, named))}"
     if len(terms) > 2:
@@ -272,12 +273,12 @@ def _plain(text: str) -> str:
     return text.removeprefix("center(").removesuffix(")") if text.startswith("center(") else text
 
 
-def _words(design: Design, factor: str, term: neighbours.VaryingTerm) -> str:
+def _words(schema: Schema, factor: str, term: neighbours.VaryingTerm) -> str:
     """What a term is, in words."""
     if term.is_constant:
-        alone = len(design.group(factor).terms) == 1
+        alone = len(schema.group(factor).terms) == 1
         return f"{WHOLE}{factor}" if alone else f"the varying intercept of {factor}"
-    if term.text in neighbours.categories(design):
+    if term.text in neighbours.categories(schema):
         return f"the differences of {term.text} between {nouns(factor)}"
     return f"the varying slope of {_plain(term.text)} by {factor}"
 
@@ -292,7 +293,7 @@ def _contributions(tried: CandidateFit) -> dict[tuple[str, neighbours.VaryingTer
         else:
             variances = np.square(tried.blup.estimate.of(group.factor).sd)
         each = variances * np.square(group.Z).mean(axis=0)
-        for term in neighbours.varying_terms(tried.design, group.factor):
+        for term in neighbours.varying_terms(tried.design.schema, group.factor):
             out[group.factor, term] = float(each[list(term.columns)].sum())
     return out
 
@@ -313,8 +314,8 @@ def _richer(bench: CandidateSet, given: CandidateFit, codes: set[str]) -> list[S
     for change in additions:
         with bench.skipping(change.spec):
             design = bench.design(change.spec, change.frame)
-            if _size(design) <= _size(given.design):  # its column was dropped: nothing new
-                continue
+            if _size(design.schema) <= _size(given.design.schema):
+                continue  # its column was dropped: nothing new
             larger = Model.from_design(design, bench.priors(design))
             same = design.terms == given.design.terms
             pair = (given.blup, larger.reml()) if same else (given.ml, larger.ml())
@@ -324,9 +325,9 @@ def _richer(bench: CandidateSet, given: CandidateFit, codes: set[str]) -> list[S
     return found
 
 
-def _size(design: Design) -> int:
+def _size(schema: Schema) -> int:
     """Number of columns of the population and of all groups."""
-    return len(design.terms) + sum(len(g.terms) for g in design.groups)
+    return len(schema.terms) + sum(len(g.terms) for g in schema.groups)
 
 
 def _additions(bench: CandidateSet, given: CandidateFit) -> Iterator[Change]:
@@ -337,7 +338,7 @@ def _additions(bench: CandidateSet, given: CandidateFit) -> Iterator[Change]:
         made = replace(neighbours.with_groups(spec, (term,)), grouping=None)
         why = f"observations of the same {noun(spec.grouping)} are alike."
         yield Change(made, f"(1 | {factor_text(spec.grouping)})", "richer", why)
-    for column in neighbours.lone_numbers(design)[:MOST_TRIED]:
+    for column in neighbours.lone_numbers(design.schema)[:MOST_TRIED]:
         if square := neighbours.square_of(design, column):
             why = f"the relation of {spec.response} with {column} is curved."
             made = neighbours.with_column(spec, square)
@@ -350,7 +351,7 @@ def _additions(bench: CandidateSet, given: CandidateFit) -> Iterator[Change]:
 def _of_factor(design: Design, column: str, factor: str) -> Iterator[Change]:
     """A slope of a column that varies over a factor, and its means over the levels."""
     name, spec = quote(column), design.spec
-    used = [t.text for t in neighbours.varying_terms(design, factor)]
+    used = [t.text for t in neighbours.varying_terms(design.schema, factor)]
     if name not in used and f"center({name})" not in used:
         made = neighbours.with_slope(spec, factor, name)
         why = f"the slope differs between {nouns(factor)}."

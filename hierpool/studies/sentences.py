@@ -11,6 +11,7 @@ import pandas as pd
 from hierpool.checks.advice import ERRORS, MIN_ELPD_DIFFERENCE
 from hierpool.core.design import Design
 from hierpool.core.group_nouns import called, counted, noun, nouns
+from hierpool.core.schema import Schema
 from hierpool.core.text import joined, short
 from hierpool.draws.summary import summary
 from hierpool.fits.posterior import PosteriorFit
@@ -45,17 +46,17 @@ def _near(comparison: pd.DataFrame, errors: float) -> list[str]:
     return [str(name) for name in comparison.index[~apart]]
 
 
-def main_term(design: Design) -> str:
+def main_term(schema: Schema) -> str:
     """The population term that the answer is about: a slope that varies, else a slope."""
-    varying = [term for group in design.groups for term in group.terms if term in design.terms]
-    slopes = [term for term in (*varying, *design.terms) if term != INTERCEPT]
-    return next(iter(slopes), design.terms[0])
+    varying = [term for group in schema.groups for term in group.terms if term in schema.terms]
+    slopes = [term for term in (*varying, *schema.terms) if term != INTERCEPT]
+    return next(iter(slopes), schema.terms[0])
 
 
-def shrunk_term(design: Design) -> str:
+def shrunk_term(schema: Schema) -> str:
     """The term of the groups that the answer is about: the same where it varies."""
-    (group,) = design.groups
-    return main_term(design) if main_term(design) in group.terms else group.terms[0]
+    (group,) = schema.groups
+    return main_term(schema) if main_term(schema) in group.terms else group.terms[0]
 
 
 def most_shrunk(table: pd.DataFrame, term: str) -> pd.Series[float]:
@@ -68,12 +69,12 @@ def most_shrunk(table: pd.DataFrame, term: str) -> pd.Series[float]:
 def says_population(fits: Mapping[str, PosteriorFit], partial: str) -> str:
     """What each pooling says of one population coefficient."""
     design, own = fits[partial].design, fits["no_pooling"]
-    term = main_term(design)
+    term = main_term(design.schema)
     fixed = {name: fits[name].fixed_effects() for name in ("complete_pooling", partial)}
     estimate = _with_interval(fixed[partial], term)
     constant = constant_within(own.design, term)
     sentences = [
-        f"{_effect(design, term, estimate)} under partial pooling ({partial}).",
+        f"{_effect(design.schema, term, estimate)} under partial pooling ({partial}).",
         f"Complete pooling gives {_with_interval(fixed['complete_pooling'], term)}.",
         _not_estimable(constant, own.design) if constant else _average_line(own, term),
     ]
@@ -81,44 +82,44 @@ def says_population(fits: Mapping[str, PosteriorFit], partial: str) -> str:
     return f"{' '.join(sentences)} Brackets show {percent} % intervals."
 
 
-def _effect(design: Design, term: str, estimate: str) -> str:
+def _effect(schema: Schema, term: str, estimate: str) -> str:
     """The coefficient of a term in a clause: a difference, a change per unit, or an intercept."""
-    response, held = design.spec.response, where(design, term)
+    response, held = schema.spec.response, where(schema, term)
     if term == INTERCEPT:
         return f"The intercept of {response}{held} is {estimate}"
-    if (pair := _compared_categories(design, term)) is not None:
+    if (pair := _compared_categories(schema, term)) is not None:
         return f"The difference in {response} between {pair}{held} is {estimate}"
     if "[" in term or ":" in term:
         return f"The coefficient of {term}{held} is {estimate}"
     return f"Per unit of {term}{held}, {response} changes by {estimate}"
 
 
-def _compared_categories(design: Design, term: str) -> str | None:
+def _compared_categories(schema: Schema, term: str) -> str | None:
     """``"Treatment High and Control"``: the category of a term and the one it is compared with."""
     found = re.fullmatch(r"([^\[\]:]+)\[T\.(.*)\]", term)
     if found is None:
         return None
     column, category = found.groups()
-    every = _categories(design).get(column, [])
-    seen = {t.removeprefix(f"{column}[T.").removesuffix("]") for t in design.terms}
+    every = _categories(schema).get(column, [])
+    seen = {t.removeprefix(f"{column}[T.").removesuffix("]") for t in schema.terms}
     base = [label for label in every if label not in seen]
     return f"{column} {category} and {base[0]}" if len(base) == 1 else None
 
 
-def _categories(design: Design) -> dict[str, list[str]]:
+def _categories(schema: Schema) -> dict[str, list[str]]:
     """Column -> its categories."""
-    sources = design.encoder.sources
+    sources = schema.encoder.sources
     return {s.column: list(map(str, s.categories)) for s in sources if s.categories is not None}
 
 
-def where(design: Design, term: str) -> str:
+def where(schema: Schema, term: str) -> str:
     """Where the coefficient of a term that others interact with holds: ``" where sex is m"``.
 
     Of a term whose powers are there too it is the slope at 0. Empty where it holds everywhere.
     ``design`` has the interactions among its common terms.
     """
-    factors = [f for names in _interactions(design, term).values() for f in names]
-    categories = _categories(design)
+    factors = [f for names in _interactions(schema, term).values() for f in names]
+    categories = _categories(schema)
     held: dict[str, str] = {}
     for factor in factors:
         column = factor.split("[T.")[0]
@@ -126,15 +127,15 @@ def where(design: Design, term: str) -> str:
         left = [label for label in categories.get(column, []) if label not in seen]
         is_known = "[T." in factor and len(left) == 1
         held[column if is_known else factor] = left[0] if is_known else "0"
-    if any(name.startswith(f"I({term} ** ") for name in design.terms):
+    if any(name.startswith(f"I({term} ** ") for name in schema.terms):
         held[term] = "0"
     said = joined(f"{name} is {value}" for name, value in held.items()) if held else ""
     return said and f" where {said}"
 
 
-def _interactions(design: Design, term: str) -> dict[str, list[str]]:
+def _interactions(schema: Schema, term: str) -> dict[str, list[str]]:
     """Common terms that a term is a part of, each with its other parts."""
-    whole = {name: f":{name}:" for name in design.terms if name != term}
+    whole = {name: f":{name}:" for name in schema.terms if name != term}
     of_term = {name: text for name, text in whole.items() if f":{term}:" in text}
     return {
         name: text.replace(f":{term}:", ":", 1).strip(":").split(":")
@@ -148,7 +149,7 @@ def constant_within(own: Design, term: str) -> str:
     Such columns stay common in the design of no pooling, and there the coefficients of the groups
     can take up all that they say. Empty where there is none.
     """
-    common = [name for name in (term, *_interactions(own, term)) if name in own.terms]
+    common = [name for name in (term, *_interactions(own.schema, term)) if name in own.terms]
     if not common:
         return ""
     (group,) = own.groups
@@ -237,7 +238,7 @@ def _but_not_clearly(near: list[str]) -> str:
 
 def says_shrinkage(table: pd.DataFrame, design: Design, partial: str) -> str:
     """Who was moved most, from where to where."""
-    (group,), term = design.groups, shrunk_term(design)
+    (group,), term = design.groups, shrunk_term(design.schema)
     factor, moved = group.factor, most_shrunk(table, term).index
     what = "intercept" if term == INTERCEPT else f"coefficient of {term}"
     if "[" not in term and ":" not in term and term != INTERCEPT:
@@ -250,7 +251,7 @@ def says_shrinkage(table: pd.DataFrame, design: Design, partial: str) -> str:
         level, alone, pooled = named[0]
         said.append(
             f"Shrinkage in {partial} moves {called(factor, level)} the most: its {what}"
-            f"{where(design, term)} goes from {short(alone)} alone to {short(pooled)}, towards the "
+            f"{where(design.schema, term)} goes from {short(alone)} alone to {short(pooled)}, towards the "
             f"average of {average}."
         )
     if others := [called(factor, level) for level, *_ in named[1:]]:

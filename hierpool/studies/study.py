@@ -237,7 +237,7 @@ class Study:
         columns = ["sd", *bounds(fixed), "method", "estimate", "se"]
         rungs = [n for n in ("complete_pooling", self.partial) if n in fixed.index.unique("model")]
         term, most = (
-            shrunk_term(self.design),
+            shrunk_term(self.design.schema),
             f"{capital(nouns(self.group))} with the most shrinkage",
         )
         shrunk = self.shrinkage.loc[most_shrunk(self.shrinkage, term).index[:MOST_ROWS]]

@@ -74,10 +74,10 @@ def _theta(draws):
 def made_up(model: hp.Model) -> hp.PosteriorFit:
     """A fit whose draws are random numbers: enough to store, and no engine runs."""
     rng = np.random.default_rng(3)
-    labels, shape = coords(model.design), (2, 5)
+    labels, shape = coords(model.design.schema), (2, 5)
     draws = {
         name: rng.normal(size=(*shape, *(len(labels[d]) for d in dims)))
-        for name, dims in variable_dims(model.design).items()
+        for name, dims in variable_dims(model.design.schema).items()
     }
     tree = posterior_tree(model.design, Draws(draws, _theta(draws), {}), {"seed": 3})
     return hp.PosteriorFit(model.design, model.priors, tree, Status("good", "made up."))

@@ -212,9 +212,9 @@ def test_label_that_holds_a_colon_or_a_quote_parts_no_term(table):
 
 def test_steps_of_a_model_keep_its_codings(table):
     design = designed("C(f, Sum, levels=['c', 'a', 'b']) + x + (C(f, Sum) + x | g)", table)
-    terms = neighbours.varying_terms(design, "g")
+    terms = neighbours.varying_terms(design.schema, "g")
     assert [t.text for t in terms] == ["1", "C(f, Sum)", "x"]
-    simpler = neighbours.without_term(design, "g", terms[2], design.spec.population)
+    simpler = neighbours.without_term(design.schema, "g", terms[2], design.spec.population)
     assert simpler.formula == "y ~ C(f, Sum, levels=['c', 'a', 'b']) + x + (C(f, Sum) | g)"
     equal = neighbours.with_equal_categories(build_design(simpler, table), "g")
     assert equal is not None

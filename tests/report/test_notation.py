@@ -17,7 +17,7 @@ SLEEP = hp.datasets.load("sleepstudy").rename(
 
 def plain(model: hp.Model) -> list[str]:
     """Equations without their markup."""
-    return [re.sub(r"<[^>]+>", "", str(line.html)) for line in equations(model.design)]
+    return [re.sub(r"<[^>]+>", "", str(line.html)) for line in equations(model.design.schema)]
 
 
 LADDER = {
@@ -58,7 +58,9 @@ def test_equations_of_every_rung(rung, ladder):
 
 
 def test_latex_says_the_same(ladder):
-    rows, levels, residual = (line.latex for line in equations(ladder["varying_slope"].design))
+    rows, levels, residual = (
+        line.latex for line in equations(ladder["varying_slope"].design.schema)
+    )
     assert rows == (
         r"\text{y}_{ij} = \beta_{0} + \beta_{1}\,\text{x}_{ij} + u_{0j} + u_{1j}\,\text{x}_{ij} + "
         r"\varepsilon_{ij}"
@@ -86,6 +88,6 @@ def test_long_sums_are_shortened_and_keep_their_ends():
 
 def test_names_are_escaped_in_both_spellings():
     data = SLEEP.rename(columns={"x": "<i>a_b</i>"})
-    first = equations(hp.varying_intercept("y ~ `<i>a_b</i>`", data, "g").design)[0]
+    first = equations(hp.varying_intercept("y ~ `<i>a_b</i>`", data, "g").design.schema)[0]
     assert "&lt;i&gt;a_b&lt;/i&gt;" in first.html
     assert r"a\_b" in first.latex

@@ -73,7 +73,7 @@ LADDER = {
 
 @pytest.mark.parametrize("rung", LADDER)
 def test_every_rung_in_every_program(rung, ladder):
-    in_lme4, in_brms, in_sas = translate(wording_of(ladder[rung].design))
+    in_lme4, in_brms, in_sas = translate(wording_of(ladder[rung].design.schema))
     r, formula, statements = LADDER[rung]
     assert in_lme4.code == r
     assert in_brms.code == f"brm({formula}, data = data, family = gaussian())"
@@ -86,14 +86,14 @@ def test_formula_of_lme4_and_brms_reads_back_as_the_same_model(ladder, table):
         if rung == "no_pooling":
             continue
         for write in (lme4, brms):
-            text = re.match(r"\w+\((.*?), data = ", write(wording_of(model.design)).code)[1]
+            text = re.match(r"\w+\((.*?), data = ", write(wording_of(model.design.schema)).code)[1]
             again = hp.Model(text, table).design
             assert again.spec.groups == model.design.spec.groups
             assert again.terms == model.design.terms
 
 
 def words(model: hp.Model):
-    return wording_of(model.design)
+    return wording_of(model.design.schema)
 
 
 def test_weights_are_residual_variances_in_all_three(table):

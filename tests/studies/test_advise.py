@@ -238,7 +238,7 @@ def test_where_no_posterior_can_be_had_the_tests_decide_and_it_says_so():
 def test_square_is_dropped_before_what_it_is_a_square_of():
     data = hp.datasets.load("sleepstudy")
     model = hp.Model("Reaction ~ Days + I(Days**2) + (Days + I(Days**2) | Subject)", data)
-    terms = neighbours.varying_terms(model.design, "Subject")
+    terms = neighbours.varying_terms(model.design.schema, "Subject")
     assert [t.text for t in neighbours.droppable(terms)] == ["I(Days ** 2)"]
 
 

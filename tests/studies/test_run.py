@@ -268,9 +268,9 @@ def test_a_slope_that_others_interact_with_says_where_it_holds():
     assert answer.startswith("Per unit of pain where arm is drug, y changes by")
     assert "No pooling gives" in answer
     design = hp.varying_slope("y ~ pain * arm + pain:age", data, group="who").design
-    assert sentences.where(design, "pain") == " where arm is drug and age is 0"
-    assert sentences.where(design, "age") == " where pain is 0"
-    assert sentences.where(design, "Intercept") == ""
+    assert sentences.where(design.schema, "pain") == " where arm is drug and age is 0"
+    assert sentences.where(design.schema, "age") == " where pain is 0"
+    assert sentences.where(design.schema, "Intercept") == ""
 
 
 def test_a_slope_with_a_square_in_the_model_is_that_at_zero():

@@ -39,7 +39,9 @@ def run(design: Design, priors: ModelPriors, settings: SamplerSettings) -> Engin
     )
     theta = pymc_model.theta_of(sampled.posterior, design, priors)
     variables = {
-        k: _flat(sampled.posterior[k]) for k in variable_dims(design) if k in sampled.posterior
+        k: _flat(sampled.posterior[k])
+        for k in variable_dims(design.schema)
+        if k in sampled.posterior
     }
     stats = {str(k): _flat(v) for k, v in sampled.sample_stats.data_vars.items() if v.ndim == 2}
     tree = make_tree(design, variables, theta, stats, settings.chains)

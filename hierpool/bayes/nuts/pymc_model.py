@@ -118,7 +118,7 @@ def build(
             f"no parameterization {parameterization!r}: {nearest(parameterization, PARAMETERIZATIONS)}",
             "unknown-parameterization",
         )
-    with pm.Model(coords={OBS_DIM: row_labels(design), **coords(design)}) as model:
+    with pm.Model(coords={OBS_DIM: row_labels(design), **coords(design.schema)}) as model:
         sigma: Any = 1.0
         if priors.sigma is not None:
             sigma = _each("sigma", [priors.sigma], (), ())

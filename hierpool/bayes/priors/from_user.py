@@ -23,6 +23,7 @@ from hierpool.bayes.priors.model_priors import (
 )
 from hierpool.core.design import Design
 from hierpool.core.errors import HierpoolWarning, PriorError, listed, nearest
+from hierpool.core.schema import Schema
 
 Kind = Literal["sigma", "beta", "own", "sd", "corr", "factor"]
 FAR_TAIL_PROBABILITY = (
@@ -103,7 +104,7 @@ def with_user_priors(priors: ModelPriors, design: Design, given: Mapping[str, An
     PriorError
         A name that the model has not, a prior of the wrong support, or one that is not proper.
     """
-    check_names(given, [priors], design.spec.formula, dropped_names(design))
+    check_names(given, [priors], design.spec.formula, dropped_names(design.schema))
     chosen = _Chosen.from_user(names_of(priors), given)
     out = priors
     if "sigma" in chosen.scalars:
@@ -122,10 +123,10 @@ def with_user_priors(priors: ModelPriors, design: Design, given: Mapping[str, An
     return out
 
 
-def dropped_names(design: Design) -> frozenset[str]:
+def dropped_names(schema: Schema) -> frozenset[str]:
     """Names that parameters would have if their columns had not been dropped."""
-    found = {name for t in design.dropped for name in (t, f"beta[{t}]")}
-    for group in design.groups:
+    found = {name for t in schema.dropped for name in (t, f"beta[{t}]")}
+    for group in schema.groups:
         variable = f"{'sd' if group.is_pooled else 'coef'}_{group.factor}"
         found.update(name for t in group.dropped for name in (t, f"{variable}[{t}]"))
     return frozenset(found)

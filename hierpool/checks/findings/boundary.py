@@ -235,7 +235,7 @@ def boundary(fit: WithPriors, blup: Optimum | None) -> Iterator[Finding]:
 
 def correlations(fit: Posterior, _: object) -> Iterator[Finding]:
     """A correlation that is close to one in most of the posterior."""
-    for group in fit.design.groups:
+    for group in fit.design.schema.groups:
         if not group.has_correlation:
             continue
         draws = fit.variable(f"corr_{group.factor}").to_numpy()

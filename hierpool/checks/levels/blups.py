@@ -97,7 +97,7 @@ def _compared(
         "due_to_coefficient_prior": with_prior - blup,
         "due_to_variances": mean - with_prior,
     }
-    index = level_index(group)
+    index = level_index(group.schema)
     return pd.DataFrame({k: np.asarray(v).reshape(-1) for k, v in columns.items()}, index=index)
 
 

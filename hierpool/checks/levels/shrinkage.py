@@ -86,7 +86,7 @@ def _table(
     pooled: _Pooled,
 ) -> pd.DataFrame:
     u, population = means[f"u_{group.factor}"], _at_terms(means["beta"], group, fill=0.0)
-    n_levels, index = len(u), level_index(group)
+    n_levels, index = len(u), level_index(group.schema)
     table = pd.DataFrame(
         {
             "n": np.repeat(group.grouping.n_rows, u.shape[1]),
