@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from hierpool.algebra.marginal_model import LevelSums, MarginalModel
 from hierpool.algebra.moments import Coordinates, Moments, Rows, by_level, single_group
 from hierpool.core.design import Design, Grouping
 from hierpool.core.threads import over_pieces
+
+if TYPE_CHECKING:
+    from hierpool.algebra.one_factor_row_kernels import Columns, Points, Products, RowPlan
 
 LEVELS_AT_ONCE = 64  # levels drawn with one seed
 LEVELS_PER_PASS = 4 * LEVELS_AT_ONCE  # levels drawn for a table when they are not stored
@@ -87,9 +91,8 @@ class OneFactor(MarginalModel):
         from hierpool.algebra import one_factor_kernels  # numba loads when first needed
 
         m = self.moments
-        return LevelSums(
-            *one_factor_kernels.level_sums(Lambda, m.A, m.columns, m.counts.astype(float), m.p)
-        )
+        counts = m.counts.astype(float)
+        return LevelSums(*one_factor_kernels.level_sums(Lambda, m.A, m.columns, counts, m.p))
 
     def draw(
         self,
@@ -200,18 +203,25 @@ class OneFactor(MarginalModel):
         self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray, marginal: Marginal
     ) -> np.ndarray:
         """Shape (rows, K): log p(y_i | y_-i, theta), every coefficient integrated out."""
-        from hierpool.algebra import one_factor_kernels
+        from hierpool.algebra import one_factor_row_kernels
 
-        m, data = self.moments, self.rows
-        y, X, Z, codes = data.y[rows], data.X[rows], data.Z[rows], data.codes[rows]
-        A, C = (m.A, m.C) if m.q else (np.zeros((1, 0, 0)), np.zeros((1, 0, m.p)))
-        b = m.b if m.q else np.zeros((1, 0))
-        plan = one_factor_kernels.RowPlan.from_rows(X, Z, codes, m.design_of)
-        densities = one_factor_kernels.row_densities(
-            sigma, Lambda, marginal.R, marginal.beta, A, C, b, plan, y, X, Z
-        )
+        arrays = self._planned(sigma, Lambda, rows, marginal)
+        densities = one_factor_row_kernels.row_densities(*arrays)
         self.rows.to_response_density(densities.T, rows)
         return densities
+
+    def _planned(
+        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray, marginal: Marginal
+    ) -> tuple[Points, Products, RowPlan, Columns]:
+        """What the compiled loops over rows take."""
+        from hierpool.algebra import one_factor_row_kernels as kernels
+
+        m, data = self.moments, self.rows
+        columns = kernels.Columns(data.y[rows], data.X[rows], data.Z[rows])
+        plan = kernels.RowPlan.from_rows(columns.X, columns.Z, data.codes[rows], m.design_of)
+        no_factor = np.zeros((1, 0, 0)), np.zeros((1, 0, m.p)), np.zeros((1, 0))
+        products = kernels.Products(*((m.A, m.C, m.b) if m.q else no_factor))
+        return kernels.Points(sigma, Lambda, marginal.R, marginal.beta), products, plan, columns
 
     def log_density_of_levels(
         self, sigma: np.ndarray, Lambda: np.ndarray, grouping: Grouping
@@ -220,7 +230,7 @@ class OneFactor(MarginalModel):
 
         ``grouping`` is the model's factor, or any factor of a model without group terms.
         """
-        from hierpool.algebra import one_factor_kernels
+        from hierpool.algebra import one_factor_row_kernels as kernels
 
         m, data = self.moments, self.rows
         marginal = self.marginal(sigma, Lambda)
@@ -229,19 +239,18 @@ class OneFactor(MarginalModel):
         half = marginal.half[..., 0]
         total = 0.5 * ((half**2).sum(axis=-1) / sigma**2 - marginal.log_det_population)
         is_factor = m.q > 0
-        densities = one_factor_kernels.leave_level_out(
-            sigma,
-            Lambda,
-            marginal.R @ np.swapaxes(marginal.R, -1, -2),
-            marginal.s,
-            m.A[m.design_of] if is_factor else np.zeros((n_levels, 0, 0)),
-            m.C[m.design_of] if is_factor else np.zeros((n_levels, 0, p)),
-            m.b if is_factor else np.zeros((n_levels, 0)),
-            products[..., :p],
-            products[..., p],
-            np.bincount(codes, weights=data.y**2, minlength=n_levels),
-            grouping.n_rows,
-            total,
+        S = marginal.R @ np.swapaxes(marginal.R, -1, -2)
+        densities = kernels.leave_level_out(
+            kernels.PopulationAt(sigma, Lambda, S, marginal.s, total),
+            kernels.LevelProducts(
+                m.A[m.design_of] if is_factor else np.zeros((n_levels, 0, 0)),
+                m.C[m.design_of] if is_factor else np.zeros((n_levels, 0, p)),
+                m.b if is_factor else np.zeros((n_levels, 0)),
+                products[..., :p],
+                products[..., p],
+                np.bincount(codes, weights=data.y**2, minlength=n_levels),
+                grouping.n_rows.astype(float),
+            ),
         )
         return densities - np.bincount(codes, data.log_sd, n_levels)[:, None]
 
@@ -254,19 +263,14 @@ class OneFactor(MarginalModel):
         self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean and sd of y_i given y_-i and theta, shapes (K, rows), in the user's units."""
-        from hierpool.algebra import one_factor_kernels
+        from hierpool.algebra import one_factor_row_kernels
 
-        m, data = self.moments, self.rows
+        data = self.rows
         which = np.arange(len(data.y)) if rows is None else np.asarray(rows)
-        y, X, Z, codes = data.y[which], data.X[which], data.Z[which], data.codes[which]
-        marginal = self.marginal(sigma, Lambda)
-        A, C = (m.A, m.C) if m.q else (np.zeros((1, 0, 0)), np.zeros((1, 0, m.p)))
-        plan = one_factor_kernels.RowPlan.from_rows(X, Z, codes, m.design_of)
-        mean, sd = one_factor_kernels.leave_one_out(
-            sigma, Lambda, marginal.R, marginal.beta, A, C, m.b, plan, y, X, Z
-        )
+        arrays = self._planned(sigma, Lambda, which, self.marginal(sigma, Lambda))
+        mean, sd = one_factor_row_kernels.leave_one_out(*arrays)
         scale = np.broadcast_to(data.sd, data.y.shape)[which]
-        return self.design.y[which] - scale * (y - mean), scale * sd
+        return self.design.y[which] - scale * (data.y[which] - mean), scale * sd
 
 
 def _padded(beta: np.ndarray) -> np.ndarray:

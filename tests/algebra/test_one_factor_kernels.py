@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from hierpool.algebra import one_factor_kernels
+from hierpool.algebra import one_factor_kernels, one_factor_row_kernels
 from hierpool.algebra.gaussian import Conditional, condition
 from hierpool.algebra.moments import Moments, Rows, by_level
 from hierpool.core.threads import over_threads
@@ -49,10 +49,11 @@ def deviations_of(at: Conditional, seed: int | None) -> np.ndarray:
 def leave_one_out_of(rows: Rows, at: Conditional) -> tuple[np.ndarray, np.ndarray]:
     m = at.moments
     A, C = (m.A, m.C) if m.q else (np.zeros((1, 0, 0)), np.zeros((1, 0, m.p)))
-    plan = one_factor_kernels.RowPlan.from_rows(rows.X, rows.Z, rows.codes, m.design_of)
-    columns = rows.y, rows.X, rows.Z
-    return one_factor_kernels.leave_one_out(
-        at.sigma, at.Lambda, at.marginal.R, at.beta, A, C, m.b, plan, *columns
+    return one_factor_row_kernels.leave_one_out(
+        one_factor_row_kernels.Points(at.sigma, at.Lambda, at.marginal.R, at.beta),
+        one_factor_row_kernels.Products(A, C, m.b),
+        one_factor_row_kernels.RowPlan.from_rows(rows.X, rows.Z, rows.codes, m.design_of),
+        one_factor_row_kernels.Columns(rows.y, rows.X, rows.Z),
     )
 
 
@@ -61,19 +62,19 @@ def leave_level_out_of(rows: Rows, at: Conditional) -> np.ndarray:
     products = by_level(rows.X, np.hstack([rows.X, rows.y[:, None]]), rows.codes, m.n_levels)
     half = at.marginal.half[..., 0]
     R = at.marginal.R
-    return one_factor_kernels.leave_level_out(
-        at.sigma,
-        at.Lambda,
-        R @ np.swapaxes(R, -1, -2),
-        at.marginal.s,
-        m.A[m.design_of],
-        m.C[m.design_of],
-        m.b,
-        products[..., :p],
-        products[..., p],
-        np.bincount(rows.codes, weights=rows.y**2),
-        m.n_rows,
-        0.5 * ((half**2).sum(axis=-1) / at.sigma**2 - at.marginal.log_det_population),
+    total = 0.5 * ((half**2).sum(axis=-1) / at.sigma**2 - at.marginal.log_det_population)
+    S = R @ np.swapaxes(R, -1, -2)
+    return one_factor_row_kernels.leave_level_out(
+        one_factor_row_kernels.PopulationAt(at.sigma, at.Lambda, S, at.marginal.s, total),
+        one_factor_row_kernels.LevelProducts(
+            m.A[m.design_of],
+            m.C[m.design_of],
+            m.b,
+            products[..., :p],
+            products[..., p],
+            np.bincount(rows.codes, weights=rows.y**2),
+            m.n_rows.astype(float),
+        ),
     )
 
 
@@ -127,7 +128,7 @@ def test_leave_one_out_is_that_of_numpy(name):
 
 def test_equal_rows_of_equal_designs_share_a_leverage():
     rows = DESIGNS["balanced_slopes"]
-    plan = one_factor_kernels.RowPlan.from_rows(
+    plan = one_factor_row_kernels.RowPlan.from_rows(
         rows.X, rows.Z, rows.codes, Moments.from_rows(rows).design_of
     )
     assert len(plan.pattern_X) == 4
@@ -231,5 +232,5 @@ def test_error_in_a_thread_is_raised():
 def test_log_near_one():
     x = np.concatenate([np.linspace(0.5, 2, 5000), 1 + np.geomspace(-1e-16, -0.4, 50)])
     np.testing.assert_allclose(
-        [one_factor_kernels.log_near_one(v) for v in x], np.log(x), rtol=1e-15, atol=0.0
+        [one_factor_row_kernels.log_near_one(v) for v in x], np.log(x), rtol=1e-15, atol=0.0
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
-from hierpool.algebra.one_factor_kernels import HALF_LOG_2PI
+from hierpool.algebra.gaussian import LOG_2PI
 from hierpool.algebra.several.kernels import factor, invert_rest, select
 from hierpool.algebra.several.solve_kernels import (
     F1,
@@ -261,7 +261,7 @@ def leave_level_out_density(
                 w[i, c] = 0.0
         out[j, k] = (
             log_det
-            - n_rows[j] * (HALF_LOG_2PI + np.log(sigma))
+            - n_rows[j] * (0.5 * LOG_2PI + np.log(sigma))
             - 0.5 * (squares + left_out[j]) * precision
         )
 
