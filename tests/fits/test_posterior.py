@@ -1,4 +1,4 @@
-"""The seed of replicated responses."""
+"""What a posterior refuses to do with its draws."""
 
 from __future__ import annotations
 
