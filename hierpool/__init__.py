@@ -16,7 +16,7 @@ _HOME = {
     "varying_intercept": "hierpool.model",
     "varying_slope": "hierpool.model",
     "pooling_ladder": "hierpool.model",
-    "Prior": "hierpool.bayes.priors.model_priors",
+    "Prior": "hierpool.bayes.priors.prior",
     "PosteriorFit": "hierpool.fits.posterior",
     "LikelihoodFit": "hierpool.fits.optimum",
     "load_fit": "hierpool.fits.storage",

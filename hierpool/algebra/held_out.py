@@ -11,13 +11,13 @@ from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.algebra.moments import Moments, Rows
 from hierpool.algebra.one_factor import OneFactor
 from hierpool.algebra.triangular import cholesky, log_det, solve_lower
+from hierpool.core.theta import WorkingTheta
 
 
 def density_of_sets(
     whole: MarginalModel,
     rest: MarginalModel,
-    sigma: np.ndarray,
-    Lambda: np.ndarray,
+    theta: WorkingTheta,
     sets: list[np.ndarray],
 ) -> np.ndarray:
     """Joint log density of sets of held-out rows given the rows of ``rest`` and theta.
@@ -26,8 +26,8 @@ def density_of_sets(
     ----------
     whole, rest
         The model of all rows, and less every row of the sets.
-    sigma, Lambda
-        Shapes (K,) and (K, Q, Q).
+    theta
+        K values of theta.
     sets
         Positions of rows: one row each, or all rows of one level each.
 
@@ -37,47 +37,48 @@ def density_of_sets(
         Shape (sets, K).
     """
     if not isinstance(whole, OneFactor) or not isinstance(rest, OneFactor):
-        return by_evidence(whole, rest, sigma, Lambda, sets)
+        return by_evidence(whole, rest, theta, sets)
     if all(len(rows) == 1 for rows in sets):
-        return of_rows(rest, sigma, Lambda, whole.rows.take(np.concatenate(sets)))
-    return np.stack([of_level(rest, sigma, Lambda, whole.rows.take(rows)) for rows in sets])
+        return of_rows(rest, theta, whole.rows.take(np.concatenate(sets)))
+    return np.stack([of_level(rest, theta, whole.rows.take(rows)) for rows in sets])
 
 
 def by_evidence(
     whole: MarginalModel,
     rest: MarginalModel,
-    sigma: np.ndarray,
-    Lambda: np.ndarray,
+    theta: WorkingTheta,
     sets: list[np.ndarray],
 ) -> np.ndarray:
     """As ``density_of_sets`` for any model: differences of evidences, an evaluation a set."""
     held = np.concatenate(sets)
-    before = rest.log_density(sigma, Lambda)
-    each = [whole.without(np.setdiff1d(held, own)).log_density(sigma, Lambda) for own in sets]
+    before = rest.log_density(theta)
+    each = [whole.without(np.setdiff1d(held, own)).log_density(theta) for own in sets]
     return np.stack(each) - before
 
 
-def of_rows(rest: OneFactor, sigma: np.ndarray, Lambda: np.ndarray, held: Rows) -> np.ndarray:
+def of_rows(rest: OneFactor, theta: WorkingTheta, held: Rows) -> np.ndarray:
     """Shape (rows, K): log density of each held-out row given the others and theta."""
+    sigma = theta.sigma
     n_levels = int(held.codes.max(initial=-1)) + 1
     rest = replace(rest, moments=with_levels(rest.moments, n_levels))
     m = rest.moments
     per_draw = max(1, len(m.counts) * m.q * (m.q + m.p) + len(held.y) * (m.q + m.p + 2) * 2)
     out = np.empty((len(held.y), len(sigma)))
-    for part in rest.blocks(len(sigma), per_draw):
-        leverage, residual = rest.condition(sigma[part], Lambda[part]).leverage(held)
+    for part in rest.blocks(len(theta), per_draw):
+        leverage, residual = rest.condition(theta[part]).leverage(held)
         variance = sigma[part, None] ** 2 * (1 + leverage)
         out[:, part] = -0.5 * (LOG_2PI + np.log(variance) + residual**2 / variance).T
     return out - held.log_sd[:, None]
 
 
-def of_level(rest: OneFactor, sigma: np.ndarray, Lambda: np.ndarray, level: Rows) -> np.ndarray:
+def of_level(rest: OneFactor, theta: WorkingTheta, level: Rows) -> np.ndarray:
     """Shape (K,): joint log density of a new level's rows given the others and theta.
 
     y ~ N(X beta, sigma^2 (I + W W')) with W = [Z Lambda, X R^-T]; worked through W'W, whose size
     does not grow with the rows.
     """
-    marginal = rest.marginal(sigma, Lambda)
+    sigma, Lambda = theta.sigma, theta.Lambda
+    marginal = rest.marginal(theta)
     K, n, p = len(sigma), len(level.y), level.X.shape[1]
     residual = level.y - marginal.beta @ level.X.T
     out = np.empty(K)

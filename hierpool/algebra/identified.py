@@ -33,11 +33,10 @@ _LEAST_RANK = 1e-8  # singular value of X, of the largest, from which its direct
 
 
 class Component(NamedTuple):
-    """A free entry of a factor's covariance: positions of the factor and of its two columns."""
+    """A parameter of a factor's covariance: the factor, and the entries (row, column) it stands in."""
 
     factor: int
-    row: int
-    column: int
+    entries: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,10 @@ class Variances:
         """Those of a partially pooled design."""
         rows = _Rows.of(design)
         components = tuple(
-            Component(f, a, b)
+            Component(f, tuple((block.start + a, block.start + b) for a, b in np.argwhere(E)))
             for f, group in enumerate(design.groups)
             for block in group.blocks
-            for a in range(block.start, block.stop)
-            for b in range(block.start if block.covariance == "correlated" else a, a + 1)
+            for E in block.patterns
         )
         whole, projected = (
             rows.products(components, design.residual.has_sigma, off) for off in (0, 1)
@@ -138,11 +136,11 @@ class _Rows:
         for i, r in enumerate(components):
             for j, s in enumerate(components[: i + 1]):
                 T = blocks[r.factor, s.factor]
-                turns = _entries(r), _entries(s)
-                out[i, j] = out[j, i] = sum(T[a, c, b, d] for a, b in turns[0] for c, d in turns[1])
+                each = (T[a, c, b, d] for a, b in r.entries for c, d in s.entries)
+                out[i, j] = out[j, i] = sum(each)
             if has_sigma:
                 own = self._diagonal(r.factor, off)
-                out[m, i] = out[i, m] = sum(own[a, b] for a, b in _entries(r))
+                out[m, i] = out[i, m] = sum(own[a, b] for a, b in r.entries)
         if has_sigma:
             out[m, m] = len(self.X) - off * self.X.shape[1]
         return out
@@ -177,19 +175,9 @@ class _Rows:
 def _columns(group: GroupDesign) -> np.ndarray:
     """Columns of a factor, centred and scaled where its covariance leaves that free."""
     out = np.empty_like(group.Z)
-    for block in group.blocks:
-        own = group.Z[:, block.columns]
-        coding = Coding.from_columns(own)
-        out[:, block.columns] = (
-            coding if block.covariance == "correlated" else coding.uncentred()
-        ).work(own)
+    for block, coding in zip(group.blocks, group.schema.block_codings, strict=True):
+        out[:, block.columns] = coding.work(group.Z[:, block.columns])
     return out
-
-
-def _entries(component: Component) -> list[tuple[int, int]]:
-    """The entries of the covariance that a parameter stands for."""
-    _, a, b = component
-    return [(a, b)] if a == b else [(a, b), (b, a)]
 
 
 def _sums(codes: np.ndarray, J: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -262,7 +250,7 @@ def _advice(design: Design, variances: Variances, factors: Sequence[int]) -> str
     kept = [
         k
         for k, c in enumerate(every)
-        if c.factor not in whole or {c.row, c.column} == {place[c.factor]}
+        if c.factor not in whole or c.entries == ((place[c.factor],) * 2,)
     ]
     if not whole or len(variances.flat(kept + residual)):
         return ""

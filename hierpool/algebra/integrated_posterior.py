@@ -8,21 +8,7 @@ import numpy as np
 
 from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.core.fitted import Posterior
-
-
-class Theta(Protocol):
-    """K draws of the variance parameters, in the coordinates of their priors."""
-
-    @property
-    def sigma(self) -> np.ndarray:
-        """Shape (K,): residual sd; 1 where those of the rows are known."""
-
-    @property
-    def sd(self) -> np.ndarray:
-        """Shape (K, q): standard deviations of the terms of all factors."""
-
-    def __len__(self) -> int:
-        """K."""
+from hierpool.core.theta import Theta, WorkingTheta
 
 
 class IntegratedPosterior(Posterior, Protocol):
@@ -34,11 +20,11 @@ class IntegratedPosterior(Posterior, Protocol):
 
     @property
     def theta(self) -> Theta:
-        """The draws of theta, chains one after the other."""
+        """The draws of theta in the coordinates of their priors, chains one after the other."""
 
     @property
-    def relative_covariance_factor(self) -> np.ndarray:
-        """Shape (K, q, q): Lambda of every draw, in working coordinates."""
+    def working_theta(self) -> WorkingTheta:
+        """The same draws as the algebra takes them."""
 
     @property
     def thinned_draws(self) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, Marginal
 from hierpool.algebra.moments import Coordinates, Moments, RowsOverSd
 from hierpool.core.design import Design, Grouping
+from hierpool.core.theta import WorkingTheta
 
 _BLOCK_NUMBERS = 4_000_000  # floats in one block of a computation over draws x rows or levels
 
@@ -86,14 +87,13 @@ class MarginalModel(ABC):
         """Coefficients of levels, all factors together."""
 
     @abstractmethod
-    def level_sums(self, Lambda: np.ndarray) -> LevelSums:
-        """What the levels contribute at K values of theta: all that depends on Lambda alone."""
+    def level_sums(self, theta: WorkingTheta) -> LevelSums:
+        """What the levels contribute at K values of theta."""
 
     @abstractmethod
     def draw(
         self,
-        sigma: np.ndarray,
-        Lambda: np.ndarray,
+        theta: WorkingTheta,
         seed: int,
         sums: LevelSums | None = None,
         with_sums: bool = True,
@@ -105,12 +105,12 @@ class MarginalModel(ABC):
         """
 
     @abstractmethod
-    def mean_coefficients(self, sigma: np.ndarray, Lambda: np.ndarray) -> dict[str, np.ndarray]:
+    def mean_coefficients(self, theta: WorkingTheta) -> dict[str, np.ndarray]:
         """Conditional means of all coefficients at K values of theta; keys as for the draws."""
 
     @abstractmethod
     def conditional_variances(
-        self, sigma: np.ndarray, Lambda: np.ndarray
+        self, theta: WorkingTheta
     ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Var(u | y, beta, theta) of the levels at K values of theta, in the user's coding.
 
@@ -120,19 +120,17 @@ class MarginalModel(ABC):
 
     @abstractmethod
     def densities_by_row(
-        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray, marginal: Marginal
+        self, theta: WorkingTheta, rows: np.ndarray, marginal: Marginal
     ) -> np.ndarray:
         """Shape (rows, K): log p(y_i | y_-i, theta), every coefficient integrated out."""
 
     @abstractmethod
-    def log_density_of_levels(
-        self, sigma: np.ndarray, Lambda: np.ndarray, grouping: Grouping
-    ) -> np.ndarray:
+    def log_density_of_levels(self, theta: WorkingTheta, grouping: Grouping) -> np.ndarray:
         """Shape (J, K): log p(rows of a level, jointly, given all other rows and theta)."""
 
     @abstractmethod
     def prediction_of_rows(
-        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None = None
+        self, theta: WorkingTheta, rows: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean and sd of y_i given y_-i and theta, shapes (K, rows), in the user's units."""
 
@@ -140,25 +138,23 @@ class MarginalModel(ABC):
     def without(self, left_out: np.ndarray) -> Self:
         """The same model less some rows (positions), with coordinates and priors as they are."""
 
-    def marginal(
-        self, sigma: np.ndarray, Lambda: np.ndarray, sums: LevelSums | None = None
-    ) -> Marginal:
+    def marginal(self, theta: WorkingTheta, sums: LevelSums | None = None) -> Marginal:
         """The population's part, levels eliminated, at K values of theta."""
-        s = self.level_sums(Lambda) if sums is None else sums
+        sigma = theta.sigma
+        s = self.level_sums(theta) if sums is None else sums
         parts = s.log_det, np.moveaxis(s.GG, -1, 0), s.Gg.T, s.squared
         return Marginal.from_sums(self.totals, self.prior, sigma, *parts)
 
-    def log_density(
-        self, sigma: np.ndarray, Lambda: np.ndarray, sums: LevelSums | None = None
-    ) -> np.ndarray:
+    def log_density(self, theta: WorkingTheta, sums: LevelSums | None = None) -> np.ndarray:
         """Shape (K,): log p(y | theta), every coefficient integrated out."""
         from hierpool.algebra import one_factor_kernels
 
+        sigma = theta.sigma
         m, prior = self.totals, self.prior
         df = m.n - (m.p if prior.is_flat else prior.n_flat)
         return one_factor_kernels.log_density(
             sigma,
-            self.level_sums(Lambda) if sums is None else sums,
+            self.level_sums(theta) if sums is None else sums,
             m.XX,
             m.Xy,
             prior.precision,
@@ -175,18 +171,18 @@ class MarginalModel(ABC):
             yield slice(start, min(start + step, n_draws))
 
     def log_density_of_rows(
-        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None = None
+        self, theta: WorkingTheta, rows: np.ndarray | None = None
     ) -> np.ndarray:
         """Shape (K, rows): log p(y_i | y_-i, theta), every coefficient integrated out."""
         which = np.arange(self.design.n) if rows is None else np.asarray(rows)
-        marginal = self.marginal(sigma, Lambda)
-        return self.densities_by_row(sigma, Lambda, which, marginal).T
+        marginal = self.marginal(theta)
+        return self.densities_by_row(theta, which, marginal).T
 
     def draw_coefficients(
-        self, sigma: np.ndarray, Lambda: np.ndarray, rng: np.random.Generator
+        self, theta: WorkingTheta, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
         """One exact draw of all coefficients for each of K values of theta; keys as for ``draw``."""
-        return self.draw(sigma, Lambda, int(rng.integers(2**62)))
+        return self.draw(theta, int(rng.integers(2**62)))
 
     def _with_population(
         self, beta: np.ndarray, u: tuple[np.ndarray, ...], with_sums: bool

@@ -15,6 +15,7 @@ from hierpool.algebra.gaussian import BetaPrior, Conditional, Marginal, conditio
 from hierpool.algebra.marginal_model import LevelSums, MarginalModel
 from hierpool.algebra.moments import Coordinates, Moments, Rows, by_level, single_group
 from hierpool.core.design import Design, Grouping
+from hierpool.core.theta import WorkingTheta
 from hierpool.core.threads import over_pieces
 
 if TYPE_CHECKING:
@@ -78,44 +79,44 @@ class OneFactor(MarginalModel):
         """Coefficients of the levels."""
         return self.moments.n_levels * self.moments.q
 
-    def condition(self, sigma: np.ndarray, Lambda: np.ndarray) -> Conditional:
+    def condition(self, theta: WorkingTheta) -> Conditional:
         """Distribution of the coefficients at K values of theta: sigma (K,), Lambda (K, q, q).
 
         In numpy, K x levels at once: for one value of theta or a few. The methods below are
         compiled, and take any number.
         """
-        return condition(self.moments, sigma, Lambda, self.prior)
+        return condition(self.moments, theta.sigma, theta.Lambda, self.prior)
 
-    def level_sums(self, Lambda: np.ndarray) -> LevelSums:
-        """What the levels contribute at K values of theta: all that depends on Lambda alone."""
+    def level_sums(self, theta: WorkingTheta) -> LevelSums:
+        """What the levels contribute at K values of theta."""
         from hierpool.algebra import one_factor_kernels  # numba loads when first needed
 
+        Lambda = theta.Lambda
         m = self.moments
         counts = m.counts.astype(float)
         return LevelSums(*one_factor_kernels.level_sums(Lambda, m.A, m.columns, counts, m.p))
 
     def draw(
         self,
-        sigma: np.ndarray,
-        Lambda: np.ndarray,
+        theta: WorkingTheta,
         seed: int,
         sums: LevelSums | None = None,
         with_sums: bool = True,
     ) -> dict[str, np.ndarray]:
         """One exact draw of all coefficients for each of K values of theta, in the user's coding."""
-        beta = self.draw_beta(sigma, Lambda, seed, sums)
+        beta = self.draw_beta(theta, seed, sums)
         every = slice(0, self.moments.n_levels)
-        return self._levels(sigma, Lambda, beta, every, seed, with_sums)
+        return self._levels(theta, beta, every, seed, with_sums)
 
     def draw_beta(
-        self, sigma: np.ndarray, Lambda: np.ndarray, seed: int, sums: LevelSums | None = None
+        self, theta: WorkingTheta, seed: int, sums: LevelSums | None = None
     ) -> np.ndarray:
         """Shape (K, p): the beta of ``draw``, in working coordinates."""
         rng = np.random.default_rng(seed)
-        return self.marginal(sigma, Lambda, sums).draw_beta(rng)
+        return self.marginal(theta, sums).draw_beta(rng)
 
     def draw_levels(
-        self, sigma: np.ndarray, Lambda: np.ndarray, beta: np.ndarray, levels: slice, seed: int
+        self, theta: WorkingTheta, beta: np.ndarray, levels: slice, seed: int
     ) -> dict[str, np.ndarray]:
         """Coefficients of some levels given theta and ``beta`` (K, p), exact draws, user's coding.
 
@@ -124,22 +125,21 @@ class OneFactor(MarginalModel):
         same whether they are drawn with the others or alone, so ``levels`` must begin at one of
         its multiples.
         """
-        return self._levels(sigma, Lambda, beta, levels, seed)
+        return self._levels(theta, beta, levels, seed)
 
     def level_runs(self) -> Iterator[slice]:
         """The levels in runs of ``LEVELS_PER_PASS``."""
         for start in range(0, self.moments.n_levels, LEVELS_PER_PASS):
             yield slice(start, min(start + LEVELS_PER_PASS, self.moments.n_levels))
 
-    def mean_coefficients(self, sigma: np.ndarray, Lambda: np.ndarray) -> dict[str, np.ndarray]:
+    def mean_coefficients(self, theta: WorkingTheta) -> dict[str, np.ndarray]:
         """Conditional means of all coefficients at K values of theta; keys as for the draws."""
-        beta = self.marginal(sigma, Lambda).beta
-        return self._levels(sigma, Lambda, beta, slice(0, self.moments.n_levels), None)
+        beta = self.marginal(theta).beta
+        return self._levels(theta, beta, slice(0, self.moments.n_levels), None)
 
     def _levels(
         self,
-        sigma: np.ndarray,
-        Lambda: np.ndarray,
+        theta: WorkingTheta,
         beta: np.ndarray,
         levels: slice,
         seed: int | None,
@@ -148,6 +148,7 @@ class OneFactor(MarginalModel):
         """Draws, or conditional means without a seed; keys as for ``draw``."""
         from hierpool.algebra import one_factor_kernels
 
+        sigma, Lambda = theta.sigma, theta.Lambda
         m, z, group = self.moments, self.coordinates.z, single_group(self.design)
         user_beta = self.coordinates.beta_to_user(beta)
         out = {"beta": user_beta}
@@ -186,32 +187,32 @@ class OneFactor(MarginalModel):
         return out
 
     def conditional_variances(
-        self, sigma: np.ndarray, Lambda: np.ndarray
+        self, theta: WorkingTheta
     ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Var(u | y, beta, theta) of the levels, in the user's coding."""
         m, z = self.moments, self.coordinates.z
         if z is None:
             return ()
         parts = []
-        for part in self.blocks(len(sigma), 4 * len(m.counts) * m.q**2):
-            inner = self.condition(sigma[part], Lambda[part]).covariance_given_beta
+        for part in self.blocks(len(theta), 4 * len(m.counts) * m.q**2):
+            inner = self.condition(theta[part]).covariance_given_beta
             to_user = z.from_working
             parts.append(np.einsum("ka,nuab,kb->nuk", to_user, inner, to_user))
         return ((np.concatenate(parts), m.design_of),)
 
     def densities_by_row(
-        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray, marginal: Marginal
+        self, theta: WorkingTheta, rows: np.ndarray, marginal: Marginal
     ) -> np.ndarray:
         """Shape (rows, K): log p(y_i | y_-i, theta), every coefficient integrated out."""
         from hierpool.algebra import one_factor_row_kernels
 
-        arrays = self._planned(sigma, Lambda, rows, marginal)
+        arrays = self._planned(theta, rows, marginal)
         densities = one_factor_row_kernels.row_densities(*arrays)
         self.rows.to_response_density(densities.T, rows)
         return densities
 
     def _planned(
-        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray, marginal: Marginal
+        self, theta: WorkingTheta, rows: np.ndarray, marginal: Marginal
     ) -> tuple[Points, Products, RowPlan, Columns]:
         """What the compiled loops over rows take."""
         from hierpool.algebra import one_factor_row_kernels as kernels
@@ -221,19 +222,19 @@ class OneFactor(MarginalModel):
         plan = kernels.RowPlan.from_rows(columns.X, columns.Z, data.codes[rows], m.design_of)
         no_factor = np.zeros((1, 0, 0)), np.zeros((1, 0, m.p)), np.zeros((1, 0))
         products = kernels.Products(*((m.A, m.C, m.b) if m.q else no_factor))
-        return kernels.Points(sigma, Lambda, marginal.R, marginal.beta), products, plan, columns
+        points = kernels.Points(theta.sigma, theta.Lambda, marginal.R, marginal.beta)
+        return points, products, plan, columns
 
-    def log_density_of_levels(
-        self, sigma: np.ndarray, Lambda: np.ndarray, grouping: Grouping
-    ) -> np.ndarray:
+    def log_density_of_levels(self, theta: WorkingTheta, grouping: Grouping) -> np.ndarray:
         """Shape (J, K): log p(rows of a level, jointly, given all other rows and theta).
 
         ``grouping`` is the model's factor, or any factor of a model without group terms.
         """
         from hierpool.algebra import one_factor_row_kernels as kernels
 
+        sigma, Lambda = theta.sigma, theta.Lambda
         m, data = self.moments, self.rows
-        marginal = self.marginal(sigma, Lambda)
+        marginal = self.marginal(theta)
         codes, n_levels, p = grouping.codes, grouping.n_levels, m.p
         products = by_level(data.X, np.hstack([data.X, data.y[:, None]]), codes, n_levels)
         half = marginal.half[..., 0]
@@ -260,14 +261,14 @@ class OneFactor(MarginalModel):
         return replace(self, rows=rows, moments=Moments.from_rows(rows))
 
     def prediction_of_rows(
-        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None = None
+        self, theta: WorkingTheta, rows: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean and sd of y_i given y_-i and theta, shapes (K, rows), in the user's units."""
         from hierpool.algebra import one_factor_row_kernels
 
         data = self.rows
         which = np.arange(len(data.y)) if rows is None else np.asarray(rows)
-        arrays = self._planned(sigma, Lambda, which, self.marginal(sigma, Lambda))
+        arrays = self._planned(theta, which, self.marginal(theta))
         mean, sd = one_factor_row_kernels.leave_one_out(*arrays)
         scale = np.broadcast_to(data.sd, data.y.shape)[which]
         return self.design.y[which] - scale * (data.y[which] - mean), scale * sd

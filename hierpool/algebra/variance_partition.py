@@ -23,6 +23,7 @@ import numpy as np
 
 from hierpool.algebra.moments import Coordinates
 from hierpool.core.design import Design
+from hierpool.core.theta import WorkingTheta
 
 FIXED, RESIDUAL = "fixed", "residual"
 
@@ -77,12 +78,10 @@ class Partition:
         )
 
     @classmethod
-    def from_relative_factor(
-        cls, design: Design, beta: np.ndarray, sigma: np.ndarray, Lambda: np.ndarray
-    ) -> Partition:
-        """From relative factors (K, Q, Q): exact also where predictors are far from zero."""
-        codings = Coordinates.from_design(design).zs
-        scaled = sigma[:, None, None] * Lambda
+    def from_theta(cls, design: Design, beta: np.ndarray, theta: WorkingTheta) -> Partition:
+        """From K values of theta: exact also where predictors are far from zero."""
+        codings, sigma = Coordinates.from_design(design).zs, theta.sigma
+        scaled = sigma[:, None, None] * theta.Lambda
         blocks = [scaled[:, at, at] for at in design.group_columns]
         Sigmas = [block @ np.swapaxes(block, 1, 2) for block in blocks]
         Zs = [z.work(group.Z) for z, group in zip(codings, design.groups, strict=True)]

@@ -33,7 +33,7 @@ def level_draws(fit: IntegratedPosterior, group: GroupSchema, levels: np.ndarray
     if name in stored:
         values = stored[name].to_numpy()
         return values.reshape(-1, *values.shape[2:])[:, levels]
-    algebra, theta, factor = fit.integrated, fit.theta, fit.relative_covariance_factor
+    algebra, theta = fit.integrated, fit.working_theta
     assert isinstance(algebra, OneFactor)  # of several factors all levels are kept
     beta = algebra.coordinates.beta_from_user(beta_draws(fit))
     out = np.empty((len(theta), len(levels), len(group.terms)))
@@ -41,7 +41,7 @@ def level_draws(fit: IntegratedPosterior, group: GroupSchema, levels: np.ndarray
         inside = np.flatnonzero((levels >= run.start) & (levels < run.stop))
         if len(inside):
             seed = int(fit.info["seed"])
-            drawn = algebra.draw_levels(theta.sigma, factor, beta, run, seed)[name]
+            drawn = algebra.draw_levels(theta, beta, run, seed)[name]
             out[:, inside] = drawn[:, levels[inside] - run.start]
     return out
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hierpool.bayes.priors.model_priors import ModelPriors
-from hierpool.bayes.run import EngineRun, JudgedRun, SamplerSettings, is_integrable
+from hierpool.bayes.run import EngineRun, JudgedRun, SamplerSettings
 from hierpool.core.design import Design
 from hierpool.core.errors import FitError, HierpoolWarning, UnsupportedModelError
 from hierpool.core.results import Status
@@ -28,7 +28,7 @@ def run(
     """Draw with the engine asked for; ``auto`` falls back to NUTS, announced and recorded."""
     if engine == "nuts":
         return _nuts(design, priors, settings, "")
-    if not is_integrable(priors):
+    if not priors.is_integrable:
         reason = "a coefficient has a prior that is not normal, so it cannot be integrated out"
         if engine == "exact":
             raise UnsupportedModelError(

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from hierpool.bayes.priors.model_priors import ModelPriors
-from hierpool.bayes.theta import Theta, ThetaMap
+from hierpool.bayes.theta import ThetaMap
 from hierpool.core.design import Design
 from hierpool.core.results import Draws, Status, posterior_tree
+from hierpool.core.theta import Theta
 
 LARGEST_STORED = 50_000_000  # draws x deviations above which they are drawn when asked for
 LARGEST_SUMS = 10_000_000  # draws x coefficients above which coef_<factor> is summed when asked for
@@ -72,15 +72,13 @@ class JudgedRun:
     status: Status
 
 
-def variance_component_names(
-    design: Design, theta_map: ThetaMap, theta: Theta
-) -> dict[str, np.ndarray]:
+def variance_components(design: Design, theta_map: ThetaMap, theta: Theta) -> dict[str, np.ndarray]:
     """sigma, sds and correlations of theta in the user's coding, under the names of the vocabulary."""
     out = {"sigma": theta.sigma} if design.residual.has_sigma else {}
-    if theta_map.own_sd is not None:
-        return out
-    sd, corr = theta_map.user_spread(theta)
+    sd, corr = theta_map.sd_and_corr(theta)
     for group, at in zip(design.groups, design.group_columns, strict=True):
+        if not group.is_pooled:
+            continue
         out[f"sd_{group.factor}"] = sd[:, at]
         if group.has_correlation:
             out[f"corr_{group.factor}"] = corr[:, at, at]
@@ -99,12 +97,9 @@ def make_tree(
     def chained(values: np.ndarray) -> np.ndarray:
         return values.reshape(chains, -1, *values.shape[1:])
 
-    parts = {"sigma": theta.sigma} if design.residual.has_sigma else {}
-    if theta.sd.shape[1]:
-        parts |= {"sd": theta.sd, "corr_chol": theta.corr_chol}
     draws = Draws(
         variables={k: chained(v) for k, v in variables.items()},
-        theta={k: chained(v) for k, v in parts.items()},
+        theta={k: chained(v) for k, v in theta.values.items()},
         sample_stats={k: chained(v) for k, v in stats.items()},
     )
     return posterior_tree(design, draws, {})
@@ -113,8 +108,3 @@ def make_tree(
 def keeps_log_likelihood(design: Design, n_draws: int) -> bool:
     """Whether the densities of all rows are few enough to keep."""
     return n_draws * design.n <= LARGEST_DENSITIES
-
-
-def is_integrable(priors: ModelPriors) -> bool:
-    """Whether every coefficient has a normal prior, so that the algebra applies."""
-    return priors.population.is_normal and (priors.own is None or priors.own.is_normal)

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from scipy import linalg
 
 from hierpool.algebra.covariance_root import sd_and_corr
 from hierpool.algebra.moments import Coordinates
 from hierpool.algebra.triangular import solve_lower
 from hierpool.bayes.exact.coordinates import PriorCoordinates
-from hierpool.bayes.priors.model_priors import CoefficientPriors, ModelPriors
-from hierpool.bayes.theta import Theta
+from hierpool.bayes.priors.coefficients import CoefficientPriors
+from hierpool.bayes.priors.model_priors import ModelPriors
+from hierpool.bayes.theta import into_user, root_of
 from hierpool.core.design import Design
 from hierpool.core.errors import PriorError, listed
 from hierpool.core.results import (
@@ -29,6 +29,7 @@ from hierpool.core.results import (
     variable_dims,
 )
 from hierpool.core.schema import Schema
+from hierpool.core.theta import Theta
 
 
 @dataclass(frozen=True)
@@ -95,24 +96,18 @@ def draw_parameters(design: Design, priors: ModelPriors, rng: np.random.Generato
     sigma = float(theta.sigma[0])
     block = priors.population
     beta = block.coding.to_user @ _draw(block, 1, rng)[0]
-    if priors.own is not None:
-        n_levels = design.groups[0].grouping.n_levels
-        own = _draw(priors.own, n_levels, rng) @ priors.own.coding.to_user.T
+    if priors.unpooled is not None:
+        n_levels, coding = design.groups[0].grouping.n_levels, priors.unpooled.coding
+        levels = _draw(priors.unpooled.coefficients, n_levels, rng) @ coding.to_user.T
         common = Coordinates.from_design(design).x
         if not common.has_constant:  # common columns are centred at the cost of the intercepts
-            own = own - (common.means @ beta) * priors.own.coding.constant
-        return Parameters(beta, sigma, (), (own,), theta)
+            levels = levels - (common.means @ beta) * coding.constant
+        return Parameters(beta, sigma, (), (levels,), theta)
     if not design.groups:
         return Parameters(beta, sigma, theta=theta)
-    whole = _roots_for_users(priors, theta)[0]
+    whole = (into_user(priors) @ root_of(priors, theta))[0]
     roots = tuple(whole[at, at] for at in design.group_columns)
     return Parameters(beta, sigma, roots, _draw_levels(design, roots, rng), theta)
-
-
-def _roots_for_users(priors: ModelPriors, theta: Theta) -> np.ndarray:
-    """Shape (K, Q, Q): roots of the covariances of all factors' terms, in the user's coding."""
-    into_user = linalg.block_diag(*(b.coding.to_user for b in priors.spread))
-    return np.asarray(into_user @ (theta.sd[:, :, None] * theta.corr_chol))
 
 
 def draw_spreads(
@@ -124,7 +119,7 @@ def draw_spreads(
     out = {"sigma": theta.sigma} if design.residual.has_sigma else {}
     if not any(group.is_pooled for group in design.groups):
         return out
-    whole = _roots_for_users(priors, theta)
+    whole = into_user(priors) @ root_of(priors, theta)
     for group, at in zip(design.groups, design.group_columns, strict=True):
         sd, corr = sd_and_corr(whole[:, at, at])
         out[f"sd_{group.factor}"] = sd

@@ -1,8 +1,7 @@
-"""Theta: everything of a model that is not a coefficient, and its way into the algebra.
+"""The way from theta into the algebra.
 
-theta is held in the coordinates of the priors: sds and the Cholesky factor of the correlation of
-each block in that block's own coding. ``ThetaMap`` knows the way to working coordinates (where
-the algebra runs) and to the user's coding (what is reported).
+theta is held in the coordinates of the priors, part by part (``bayes.parts``). ``ThetaMap`` knows the
+way to working coordinates (where the algebra runs) and to the user's coding (what is reported).
 """
 
 from __future__ import annotations
@@ -19,41 +18,7 @@ from hierpool.algebra.moments import Coordinates
 from hierpool.algebra.one_factor import OneFactor
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.core.design import Design
-
-
-@dataclass(frozen=True)
-class Theta:
-    """K values of theta in the coordinates of the priors.
-
-    Attributes
-    ----------
-    sigma
-        Shape (K,): residual sd; 1 where those of the rows are known.
-    sd
-        Shape (K, q): standard deviations of the terms of all factors; (K, 0) unless partially
-        pooled.
-    corr_chol
-        Shape (K, q, q): Cholesky factor of the correlation matrix, block diagonal.
-    """
-
-    sigma: np.ndarray
-    sd: np.ndarray
-    corr_chol: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.sigma)
-
-    def __getitem__(self, rows: slice | np.ndarray) -> Theta:
-        return Theta(self.sigma[rows], self.sd[rows], self.corr_chol[rows])
-
-    def followed_by(self, other: Theta) -> Theta:
-        """The values of both, these first."""
-        joined = np.concatenate
-        return Theta(
-            joined([self.sigma, other.sigma]),
-            joined([self.sd, other.sd]),
-            joined([self.corr_chol, other.corr_chol]),
-        )
+from hierpool.core.theta import Theta, WorkingTheta
 
 
 @dataclass(frozen=True)
@@ -62,51 +27,61 @@ class ThetaMap:
 
     Attributes
     ----------
+    priors
+        Whose parts theta consists of.
     into_working
-        Shape (q, q): u in working coordinates from u in the coordinates of the priors.
-    into_user
-        Shape (q, q): u in the user's coding from u in the coordinates of the priors.
-    own_sd
-        Shape (q,): fixed sds of own coefficients (no pooling); None otherwise.
+        Shape (Q, Q): u in working coordinates from u in the coordinates of the priors.
     beta
         Normal prior of the population coefficients in working coordinates.
-    own_mean
-        Shape (q,): prior mean of the own coefficients in working coordinates; zero otherwise.
+    mean
+        Shape (Q,): prior mean of the levels' coefficients in working coordinates; zero unless they
+        are unpooled.
     """
 
+    priors: ModelPriors
     into_working: np.ndarray
-    into_user: np.ndarray
-    own_sd: np.ndarray | None
     beta: BetaPrior
-    own_mean: np.ndarray
+    mean: np.ndarray
 
     @classmethod
     def from_priors(cls, priors: ModelPriors, coordinates: Coordinates) -> ThetaMap:
         """Map of a model whose coefficients have normal priors."""
         beta = _beta_prior(priors, coordinates)
-        if not coordinates.zs:
-            empty = np.zeros((0, 0))
-            return cls(empty, empty, None, beta, np.zeros(0))
-        if priors.own is not None:
-            z = coordinates.zs[0]
-            into_working = z.to_working @ priors.own.coding.to_user
-            mean = into_working @ priors.own.mean - coordinates.y_shift * z.to_working @ z.constant
-            return cls(into_working, priors.own.coding.to_user, priors.own.sd, beta, mean)
-        into_user = linalg.block_diag(*(b.coding.to_user for b in priors.spread))
-        into_working = coordinates.u_to_working @ into_user
-        return cls(into_working, into_user, None, beta, np.zeros(len(into_user)))
+        into_working = coordinates.u_to_working @ into_user(priors)
+        means = [part.mean for part in priors.group_parts]
+        mean = into_working @ np.concatenate([np.zeros(0), *means])
+        if priors.unpooled is not None:  # they carry the level of the response
+            (z,) = coordinates.zs
+            mean = mean - coordinates.y_shift * z.to_working @ z.constant
+        return cls(priors, into_working, beta, mean)
 
-    def relative_covariance_factor(self, theta: Theta) -> np.ndarray:
-        """Shape (K, q, q): Lambda in working coordinates."""
-        if self.own_sd is not None:
-            root = self.into_working * self.own_sd
-            return root / theta.sigma[:, None, None]
-        scaled = theta.sd[..., None] * theta.corr_chol
-        return self.into_working @ scaled / theta.sigma[:, None, None]
+    def working(self, theta: Theta) -> WorkingTheta:
+        """The same values as the algebra takes them."""
+        sigma = theta.sigma
+        Lambda = self.into_working @ root_of(self.priors, theta) / sigma[:, None, None]
+        return WorkingTheta(sigma, Lambda)
 
-    def user_spread(self, theta: Theta) -> tuple[np.ndarray, np.ndarray]:
-        """Standard deviations (K, q) and correlations (K, q, q) in the user's coding."""
-        return sd_and_corr(self.into_user @ (theta.sd[..., None] * theta.corr_chol))
+    def sd_and_corr(self, theta: Theta) -> tuple[np.ndarray, np.ndarray]:
+        """Standard deviations (K, Q) and correlations (K, Q, Q) in the user's coding."""
+        return sd_and_corr(into_user(self.priors) @ root_of(self.priors, theta))
+
+
+def into_user(priors: ModelPriors) -> np.ndarray:
+    """Shape (Q, Q): u in the user's coding from u in the coordinates of the priors."""
+    parts = [part.coding.to_user for part in priors.group_parts]
+    return linalg.block_diag(*parts) if parts else np.zeros((0, 0))
+
+
+def root_of(priors: ModelPriors, theta: Theta) -> np.ndarray:
+    """Shape (K, Q, Q): root of the covariance of all factors' terms, in the priors' coordinates."""
+    placed = [(part.root(theta), at) for part, at in priors.places()]
+    if len(placed) == 1:
+        return placed[0][0]
+    Q = placed[-1][1].stop if placed else 0
+    out = np.zeros((len(theta), Q, Q))
+    for root, at in placed:
+        out[:, at, at] = root
+    return out
 
 
 def _beta_prior(priors: ModelPriors, coordinates: Coordinates) -> BetaPrior:
@@ -131,5 +106,5 @@ def integrate(design: Design, priors: ModelPriors) -> tuple[MarginalModel, Theta
 
         integrated = SeveralFactors.from_design(design, coordinates, theta_map.beta)
     else:
-        integrated = OneFactor.from_design(design, coordinates, theta_map.beta, theta_map.own_mean)
+        integrated = OneFactor.from_design(design, coordinates, theta_map.beta, theta_map.mean)
     return integrated, theta_map

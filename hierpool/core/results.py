@@ -12,6 +12,7 @@ import xarray as xr
 
 from hierpool.core.design import Design
 from hierpool.core.schema import GroupSchema, Schema
+from hierpool.core.theta import WorkingTheta
 
 Word = Literal["good", "converged", "singular", "not identified", "doubtful", "failed"]
 
@@ -109,6 +110,11 @@ class Estimate:
     n_parameters: int
     relative_covariance_factor: np.ndarray
     status: Status
+
+    @property
+    def working_theta(self) -> WorkingTheta:
+        """The variances as the algebra takes them (K = 1)."""
+        return WorkingTheta(np.array([self.sigma]), self.relative_covariance_factor[None])
 
     @property
     def only(self) -> FactorEstimate:
@@ -221,7 +227,7 @@ def posterior_tree(design: Design, draws: Draws, attrs: Mapping[str, Any]) -> xr
 
 
 def _theta_array(name: str, values: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-    extra = {"sigma": (), "sd": ("theta_term",), "corr_chol": ("theta_term", "theta_term2")}[name]
+    extra = [f"{name}_dim_{k}" for k in range(values.ndim - 2)]
     return ("chain", "draw", *extra), values
 
 
@@ -277,13 +283,7 @@ def level_table(group: GroupSchema, columns: Mapping[str, np.ndarray]) -> pd.Dat
 
 def pair_positions(group: GroupSchema) -> list[tuple[int, int]]:
     """Pairs (i, j), j < i, of terms whose correlation is estimated."""
-    return [
-        (i, j)
-        for block in group.blocks
-        if block.covariance == "correlated"
-        for i in range(block.start, block.stop)
-        for j in range(block.start, i)
-    ]
+    return [pair for block in group.blocks for pair in block.pairs]
 
 
 def pair_values(group: GroupSchema, corr: np.ndarray) -> list[float]:

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from hierpool.core.coding import Coding, stable_mean
+from hierpool.core.covariance import Covariance
 from hierpool.core.findings import Finding
 from hierpool.core.residual import Residual
-from hierpool.core.spec import Covariance, Spec
+from hierpool.core.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Block:
     start, stop
         The columns ``start:stop`` of the factor's Z.
     covariance
-        As in ``GroupTerm``.
+        How their coefficients vary together.
     """
 
     start: int
@@ -95,6 +96,17 @@ class Block:
     def size(self) -> int:
         """Number of columns."""
         return self.stop - self.start
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Pairs (i, j), j < i, of the factor's columns whose correlation is estimated."""
+        first = self.start
+        return [(first + i, first + j) for i, j in self.covariance.pairs(self.size)]
+
+    @property
+    def patterns(self) -> list[np.ndarray]:
+        """Patterns of the covariance of the block's parameters, shapes (size, size)."""
+        return list(self.covariance.patterns(self.size))
 
 
 @dataclass(frozen=True)
@@ -114,7 +126,7 @@ class GroupSchema:
     coding
         Means and scales of the columns.
     block_codings
-        The same of each block for itself.
+        The same of each block for itself, as far as its covariance structure allows.
     dropped
         Names of columns that the rows cannot tell from those before them, or that are 0.
     """
@@ -142,7 +154,8 @@ class GroupSchema:
         each = (
             [whole] if len(blocks) == 1 else [Coding.from_columns(Z[:, b.columns]) for b in blocks]
         )
-        return cls(grouping, terms, blocks, population, whole, tuple(each), dropped)
+        own = tuple(b.covariance.coding(coding) for b, coding in zip(blocks, each, strict=True))
+        return cls(grouping, terms, blocks, population, whole, own, dropped)
 
     @property
     def factor(self) -> str:
@@ -152,12 +165,12 @@ class GroupSchema:
     @property
     def is_pooled(self) -> bool:
         """Whether the levels share a distribution (False for no pooling)."""
-        return any(b.covariance != "none" for b in self.blocks)
+        return any(b.covariance.is_estimated for b in self.blocks)
 
     @property
     def has_correlation(self) -> bool:
         """Whether some block has a correlation to estimate."""
-        return any(b.covariance == "correlated" and b.size > 1 for b in self.blocks)
+        return any(b.pairs for b in self.blocks)
 
 
 @dataclass(frozen=True)

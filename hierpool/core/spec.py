@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Covariance = Literal["correlated", "uncorrelated", "none"]
 ResidualStructure = Literal["independent", "weights", "known_se"]
 
 
@@ -20,17 +19,19 @@ class GroupTerm:
     factor
         Right of the bar: the name of a column.
     covariance
-        ``"correlated"`` for ``|``; ``"uncorrelated"`` for ``||`` (diagonal, also for a
-        categorical left side); ``"none"`` for no pooling: each level has coefficients of its own
-        under wide independent priors, and there is no distribution of levels to estimate.
+        Word of a structure in ``COVARIANCES``: ``"correlated"`` for ``|``; ``"uncorrelated"`` for
+        ``||`` (diagonal, also for a categorical left side); ``"none"`` for no pooling: the
+        coefficients of each level have wide independent priors, and there is no distribution of
+        levels to estimate.
     """
 
     columns: str
     factor: str
-    covariance: Covariance = "correlated"
+    covariance: str = "correlated"
 
     def __str__(self) -> str:
-        bar = {"correlated": "|", "uncorrelated": "||", "none": "no pooling |"}[self.covariance]
+        bars = {"correlated": "|", "uncorrelated": "||", "none": "no pooling |"}
+        bar = bars.get(self.covariance, f"{self.covariance} |")
         columns = self.columns.removeprefix("1 + ")
         return f"({columns} {bar} {self.factor})"
 

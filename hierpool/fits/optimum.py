@@ -301,9 +301,7 @@ class LikelihoodFit:
     def _partition(self) -> Partition:
         check_has_parts(self.design.schema)
         e = self.estimate
-        return Partition.from_relative_factor(
-            self.design, e.beta[None], np.array([e.sigma]), e.relative_covariance_factor[None]
-        )
+        return Partition.from_theta(self.design, e.beta[None], e.working_theta)
 
     def principal_components(self) -> pd.DataFrame:
         """Principal components of each factor's covariance in units of sigma^2, largest first.

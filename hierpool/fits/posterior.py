@@ -16,7 +16,7 @@ from hierpool.algebra.one_factor import OneFactor
 from hierpool.algebra.variance_partition import Partition
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.run import JudgedRun
-from hierpool.bayes.theta import Theta, ThetaMap, integrate
+from hierpool.bayes.theta import ThetaMap, integrate
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.printable import one_line, printable
@@ -25,6 +25,7 @@ from hierpool.core.results import (
     Status,
     row_labels,
 )
+from hierpool.core.theta import Theta, WorkingTheta
 from hierpool.fits import posterior_tables
 from hierpool.fits.shared import (
     R2_INDEX,
@@ -90,9 +91,7 @@ class PosteriorFit:
         if self.info.get("log_likelihood") == "stored" and (
             "log_likelihood" not in self.draws.children
         ):
-            values = self.integrated.log_density_of_rows(
-                self.theta.sigma, self.relative_covariance_factor
-            )
+            values = self.integrated.log_density_of_rows(self.working_theta)
             group = self._row_group(values, {"form": "integrated"})
             self.draws["log_likelihood"] = xr.DataTree(group)
         return self.draws
@@ -110,8 +109,7 @@ class PosteriorFit:
     @property
     def is_integrable(self) -> bool:
         """Whether every coefficient has a normal prior, so that the algebra applies."""
-        own = self.priors.own
-        return self.priors.population.is_normal and (own is None or own.is_normal)
+        return self.priors.is_integrable
 
     @property
     def integrated(self) -> MarginalModel:
@@ -123,17 +121,12 @@ class PosteriorFit:
         """The draws of theta in the coordinates of their priors, chains one after the other."""
         group = self.draws["theta"].to_dataset()
         flat = {str(k): v.to_numpy().reshape(-1, *v.shape[2:]) for k, v in group.data_vars.items()}
-        K = int(np.prod(self.n_draws))
-        return Theta(
-            flat.get("sigma", np.ones(K)),
-            flat.get("sd", np.zeros((K, 0))),
-            flat.get("corr_chol", np.zeros((K, 0, 0))),
-        )
+        return Theta(int(np.prod(self.n_draws)), flat)
 
-    @property
-    def relative_covariance_factor(self) -> np.ndarray:
-        """Shape (draws, q, q): Lambda of every draw, in working coordinates."""
-        return self._algebra[1].relative_covariance_factor(self.theta)
+    @cached_property
+    def working_theta(self) -> WorkingTheta:
+        """The draws of theta as the algebra takes them, chains one after the other."""
+        return self._algebra[1].working(self.theta)
 
     @property
     def n_draws(self) -> tuple[int, int]:
@@ -168,9 +161,7 @@ class PosteriorFit:
         Carlo error than the mean of the coefficients' own draws.
         """
         used = self.thinned_draws.ravel()
-        return self.integrated.mean_coefficients(
-            self.theta.sigma[used], self.relative_covariance_factor[used]
-        )
+        return self.integrated.mean_coefficients(self.working_theta[used])
 
     @cached_property
     def posterior_means(self) -> dict[str, np.ndarray]:
@@ -201,16 +192,12 @@ class PosteriorFit:
 
     def _averages(self, used: np.ndarray) -> dict[str, np.ndarray]:
         """Averages of the conditional means at some draws of theta, a block of draws at a time."""
-        algebra, sigma, factor = (
-            self.integrated,
-            self.theta.sigma[used],
-            self.relative_covariance_factor[used],
-        )
+        algebra, theta = self.integrated, self.working_theta[used]
         sums: dict[str, np.ndarray] = {}
         for some in algebra.blocks(
             len(used), 2 * algebra.n_random_effects + len(self.design.terms)
         ):
-            for k, v in algebra.mean_coefficients(sigma[some], factor[some]).items():
+            for k, v in algebra.mean_coefficients(theta[some]).items():
                 sums[k] = sums.get(k, np.zeros(v.shape[1:])) + v.sum(axis=0)
         return {k: v / len(used) for k, v in sums.items()}
 
@@ -249,14 +236,14 @@ class PosteriorFit:
 
     def level_runs(self) -> Iterator[dict[str, np.ndarray]]:
         """Coefficients that are too many to store, some levels at a time, (chains, draws, J, q)."""
-        algebra, theta, factor = self.integrated, self.theta, self.relative_covariance_factor
+        algebra, theta = self.integrated, self.working_theta
         assert isinstance(algebra, OneFactor)  # of several factors all levels are kept
         beta = np.zeros((len(theta), 0))
         if self.design.terms:
             user = self.variable("beta").to_numpy().reshape(len(theta), -1)
             beta = algebra.coordinates.beta_from_user(user)
         for levels in algebra.level_runs():
-            drawn = algebra.draw_levels(theta.sigma, factor, beta, levels, int(self.info["seed"]))
+            drawn = algebra.draw_levels(theta, beta, levels, int(self.info["seed"]))
             yield {
                 k: v.reshape(*self.n_draws, *v.shape[1:]) for k, v in drawn.items() if k != "beta"
             }
@@ -310,9 +297,7 @@ class PosteriorFit:
 
         beta = draws("beta") if self.design.terms else np.zeros((K, 0))
         if self.is_integrable:
-            return Partition.from_relative_factor(
-                self.design, beta, self.theta.sigma, self.relative_covariance_factor
-            )
+            return Partition.from_theta(self.design, beta, self.working_theta)
         sigma = draws("sigma") if self.design.residual.has_sigma else np.ones(K)
         Sigmas = []
         for group in self.design.groups:
@@ -446,9 +431,7 @@ class PosteriorFit:
         flatters no pooling.
         """
         if form == "integrated":
-            values = self.integrated.log_density_of_rows(
-                self.theta.sigma, self.relative_covariance_factor
-            )
+            values = self.integrated.log_density_of_rows(self.working_theta)
         elif form == "conditional":
             sd = self._residual_sd
             scaled = (self.design.y - _expected(self.design, self._coefficient_draws())) / sd
@@ -558,9 +541,7 @@ class PosteriorFit:
         from hierpool.checks.accuracy.kfold import kfold
         from hierpool.draws.summary import proposal_pareto_k
 
-        def refit(
-            rows: np.ndarray, seed: int
-        ) -> tuple[MarginalModel, np.ndarray, np.ndarray, bool]:
+        def refit(rows: np.ndarray, seed: int) -> tuple[MarginalModel, WorkingTheta, bool]:
             return theta_without(
                 self.design,
                 self.priors,

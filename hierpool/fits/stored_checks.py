@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from hierpool.bayes.priors.model_priors import (
-    CoefficientPriors,
-    ModelPriors,
-    VarianceComponentPriors,
-    default_priors,
-)
+from hierpool.bayes.parts.group_term import GroupTermPart
+from hierpool.bayes.parts.part import Part
+from hierpool.bayes.parts.unpooled import UnpooledPart
+from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.core.coding import Coding
 from hierpool.core.results import variable_dims
 from hierpool.core.schema import Schema
@@ -21,8 +19,7 @@ from hierpool.core.schema import Schema
 def check_draws(schema: Schema, datatree: xr.DataTree) -> None:
     """Raise where the draws are not those of a model of this design."""
     posterior = datatree["posterior"]
-    n_theta = sum(len(group.terms) for group in schema.groups if group.is_pooled)
-    theta = {"sigma": (), "sd": (n_theta,), "corr_chol": (n_theta, n_theta)}
+    theta = {k: v for part in default_priors(schema).parts for k, v in part.shapes.items()}
     sampled = (posterior.sizes["chain"], posterior.sizes["draw"])
     for name, dims in variable_dims(schema).items():
         if name.startswith("corr_") and name not in posterior.data_vars:
@@ -30,6 +27,8 @@ def check_draws(schema: Schema, datatree: xr.DataTree) -> None:
         variable: Any = posterior[name]
         if variable.dims != ("chain", "draw", *dims) or variable.dtype.kind != "f":
             raise ValueError(f"draws of {name!r} with dims {variable.dims}")
+    if {str(key) for key in datatree["theta"].data_vars} != set(theta):
+        raise ValueError(f"theta of {list(datatree['theta'].data_vars)}")
     for key, variable in datatree["theta"].data_vars.items():
         name = str(key)
         if variable.shape != (*sampled, *theta[name]) or variable.dtype.kind != "f":
@@ -44,8 +43,8 @@ def check_priors(schema: Schema, priors: ModelPriors) -> None:
     default = default_priors(schema)
     if _parameters(priors) != _parameters(default):
         raise ValueError("the priors belong to other parameters than the model has")
-    for block, due in zip(_blocks(priors), _blocks(default), strict=True):
-        if not _is_of(block.coding, due.coding):
+    for coding, due in zip(_codings(priors), _codings(default), strict=True):
+        if not _is_of(coding, due):
             raise ValueError("the priors belong to columns that are coded differently")
 
 
@@ -57,19 +56,25 @@ def _is_of(coding: Coding, due: Coding) -> bool:
     return all(np.allclose(one, other, rtol=1e-6) for one, other in pairs)
 
 
-def _blocks(priors: ModelPriors) -> list[CoefficientPriors | VarianceComponentPriors]:
-    coefficients = [block for block in (priors.population, priors.own) if block is not None]
-    return [*coefficients, *priors.spread]
+def _codings(priors: ModelPriors) -> list[Coding]:
+    return [priors.population.coding, *(part.coding for part in priors.group_parts)]
 
 
 def _parameters(priors: ModelPriors) -> list[Any]:
     """What the priors are about, whatever they say."""
-    coefficients = [block for block in (priors.population, priors.own) if block is not None]
+    coefficients = [priors.population]
+    if priors.unpooled is not None:
+        coefficients.append(priors.unpooled.coefficients)
     for block in coefficients:
         if len(block.priors) != len(block.terms):
             raise ValueError(f"{len(block.priors)} priors of {len(block.terms)} coefficients")
-    blocks = _blocks(priors)
-    spread = [(b.factor, b.columns, len(b.sd)) for b in priors.spread]
-    shapes = [a.shape for b in blocks for a in (b.coding.constant, b.coding.means, b.coding.scales)]
-    terms = [block.terms for block in blocks]
-    return [priors.sigma is None, priors.own_factor, spread, shapes, terms]
+    shapes = [a.shape for c in _codings(priors) for a in (c.constant, c.means, c.scales)]
+    return [priors.population.terms, *map(_about, priors.parts), *shapes]
+
+
+def _about(part: Part) -> tuple[Any, ...]:
+    if isinstance(part, GroupTermPart):
+        return part.factor, part.name, part.covariance, part.terms, part.columns, len(part.sd)
+    if isinstance(part, UnpooledPart):
+        return part.factor, part.terms
+    return tuple(part.shapes)

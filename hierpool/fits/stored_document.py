@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from hierpool.core.findings import Severity
 from hierpool.core.results import Word
-from hierpool.core.spec import Covariance, ResidualStructure
+from hierpool.core.spec import ResidualStructure
 
 _DEEPEST = 64  # lists and objects in each other
 
@@ -53,7 +53,7 @@ class _Slice(_Strict, tag="slice"):
 class _GroupTerm(_Strict, tag="GroupTerm"):
     columns: str
     factor: str
-    covariance: Covariance
+    covariance: str
 
 
 class _ResidualTerm(_Strict, tag="ResidualTerm"):
@@ -103,8 +103,14 @@ class _CoefficientPriors(_Strict, tag="CoefficientPriors"):
     priors: _Tuple[_Prior]
 
 
-class _VarianceComponentPriors(_Strict, tag="VarianceComponentPriors"):
+class _Covariance(_Strict, tag="covariance"):
+    value: str
+
+
+class _GroupTermPart(_Strict, tag="GroupTermPart"):
     factor: str
+    name: str
+    covariance: _Covariance
     coding: _Coding
     terms: _Tuple[str]
     columns: _Slice
@@ -112,14 +118,20 @@ class _VarianceComponentPriors(_Strict, tag="VarianceComponentPriors"):
     eta: float | None
 
 
+class _UnpooledPart(_Strict, tag="UnpooledPart"):
+    factor: str
+    coefficients: _CoefficientPriors
+
+
+class _ResidualPart(_Strict, tag="ResidualPart"):
+    prior: _Prior | None
+    weights: str
+
+
 class _ModelPriors(_Strict, tag="ModelPriors"):
     response: str
-    sigma: _Prior | None
     population: _CoefficientPriors
-    spread: _Tuple[_VarianceComponentPriors]
-    own: _CoefficientPriors | None
-    own_factor: str
-    weights: str
+    parts: _Tuple[_GroupTermPart | _UnpooledPart | _ResidualPart]
 
 
 class _Numbers(_Strict, tag_field="kind", tag="numbers"):

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hierpool.bayes.priors.model_priors import (
-    CoefficientPriors,
-    ModelPriors,
-    Prior,
-    VarianceComponentPriors,
-)
+from hierpool.bayes.parts.group_term import GroupTermPart
+from hierpool.bayes.parts.residual import ResidualPart
+from hierpool.bayes.parts.unpooled import UnpooledPart
+from hierpool.bayes.priors.coefficients import CoefficientPriors
+from hierpool.bayes.priors.model_priors import ModelPriors
+from hierpool.bayes.priors.prior import Prior
 from hierpool.core.coding import Coding
+from hierpool.core.covariance import COVARIANCES, Covariance
 from hierpool.core.findings import Finding
 from hierpool.core.results import Status
 from hierpool.core.spec import GroupTerm, ResidualTerm, Spec
@@ -36,7 +37,9 @@ _NOUNS: dict[str, Any] = {
         Prior,
         Coding,
         CoefficientPriors,
-        VarianceComponentPriors,
+        ResidualPart,
+        GroupTermPart,
+        UnpooledPart,
         ModelPriors,
     )
 }
@@ -89,6 +92,7 @@ def decode(value: Any) -> Any:
 
 # Tag -> type, what of it is written, how it is read again. A Timestamp is a datetime is a date.
 _OTHERS: dict[str, tuple[Any, Any, Any]] = {
+    "covariance": (Covariance, lambda c: c.word, COVARIANCES.__getitem__),
     "float": (float, str, float),
     "dict": (dict, dict.items, dict),
     "tuple": (tuple, list, tuple),

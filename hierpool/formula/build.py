@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hierpool.core.coding import Coding, stable_mean
+from hierpool.core.covariance import COVARIANCES
 from hierpool.core.design import EXACT_FIT, Design, GroupDesign, Grouping, Observations
 from hierpool.core.errors import DataError, listed
 from hierpool.core.findings import Finding
@@ -448,7 +449,8 @@ def _group(
                 "deviations cannot be separated. Keep one, e.g. (x | g), or (1 | g) + (0 + x | g)",
                 "repeated-group-column",
             )
-        blocks.append(Block(len(names), len(names) + len(part.piece.names), part.term.covariance))
+        covariance = COVARIANCES[part.term.covariance]
+        blocks.append(Block(len(names), len(names) + len(part.piece.names), covariance))
         names += part.piece.names
     Z = np.concatenate([t.Z for t in own], axis=1)
     places = np.array([_place(n, Z[:, k], X, population) for k, n in enumerate(names)], dtype=int)

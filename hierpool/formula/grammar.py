@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from hierpool.core.errors import ArgumentError, FormulaError
-from hierpool.core.spec import Covariance, GroupTerm
+from hierpool.core.spec import GroupTerm
 from hierpool.formula.function_calls import Factor, quote
 from hierpool.formula.terms import MOST_COMBINED, MOST_TERMS, TooManyTermsError, terms_of
 from hierpool.formula.tokens import Token, fail_open, tokens_of
@@ -339,7 +339,7 @@ class Reader:
             self._fail_offset(at, "an offset has no coefficient that could vary")
         if not columns.pieces and not columns.has_constant:
             self.fail("no term is left that could vary", "empty-bar-side", lo, "write (1 | g)")
-        covariance: Covariance = "uncorrelated" if self.tokens[bar].text == "||" else "correlated"
+        covariance = "uncorrelated" if self.tokens[bar].text == "||" else "correlated"
         return [GroupTerm(columns.text, f, covariance) for f in self._factors(bar + 1, hi)]
 
     def _factors(self, lo: int, hi: int) -> list[str]:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from hierpool.core.design import Design
 from hierpool.core.schema import Schema
-from hierpool.core.spec import Covariance, GroupTerm, Spec
+from hierpool.core.spec import GroupTerm, Spec
 from hierpool.formula.function_calls import Factor, parts_of, quote
 from hierpool.formula.parse import make_spec, parse, read_columns, split_factor
 
@@ -185,7 +185,7 @@ def with_slope(spec: Spec, factor: str, term: str) -> Spec | None:
     return None
 
 
-def _joined(bar: GroupTerm) -> Covariance:
+def _joined(bar: GroupTerm) -> str:
     return bar.covariance if read_columns(bar.columns).factors else "correlated"
 
 

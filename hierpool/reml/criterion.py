@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import linalg
@@ -31,6 +31,35 @@ from hierpool.core.design import Design
 from hierpool.reml.points import Algebra, Point, algebra
 
 Method = Literal["REML", "ML"]
+
+
+class Free(NamedTuple):
+    """The free entries of a root T, and the parameter that stands in each.
+
+    Attributes
+    ----------
+    rows, columns
+        Shapes (e,): the entries.
+    whose
+        Shape (e,): position in theta of their parameter.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    whose: np.ndarray
+
+    @property
+    def first_rows(self) -> np.ndarray:
+        """Shape (k,): the row of each parameter's first entry."""
+        return self.rows[np.unique(self.whose, return_index=True)[1]]
+
+    def sum(self, M: np.ndarray) -> np.ndarray:
+        """Shape (k,): for each parameter the sum of M (Q, Q) over its entries."""
+        return np.bincount(self.whose, M[self.rows, self.columns])
+
+    def mean(self, M: np.ndarray) -> np.ndarray:
+        """Shape (k,): for each parameter the mean of M (Q, Q) over its entries."""
+        return self.sum(M) / np.bincount(self.whose)
 
 
 @dataclass(frozen=True)
@@ -46,7 +75,7 @@ class Criterion:
     basis
         Shape (Q, Q): Lambda = basis T, with the columns of all factors side by side.
     free
-        Pair of index arrays: the free entries of T, in the order of theta.
+        The free entries of T.
     method
         "REML" or "ML".
     has_sigma
@@ -56,7 +85,7 @@ class Criterion:
     algebra: Algebra
     coordinates: Coordinates
     basis: np.ndarray
-    free: tuple[np.ndarray, np.ndarray]
+    free: Free
     method: Method
     has_sigma: bool = True
 
@@ -65,16 +94,17 @@ class Criterion:
         """Criterion of a partially pooled design."""
         coordinates = Coordinates.from_design(design)
         solved = algebra(design, coordinates)
-        codings, rows, cols, start = [], [], [], 0
+        codings, rows, cols, whose, start, n_parameters = [], [], [], [], 0, 0
         for group in design.groups:
             for block, coding in zip(group.blocks, group.schema.block_codings, strict=True):
-                correlated = block.covariance == "correlated"
-                codings.append((coding if correlated else coding.uncentred()).from_working)
-                r, c = np.tril_indices(block.size) if correlated else (np.arange(block.size),) * 2
+                codings.append(coding.from_working)
+                r, c, k = block.covariance.free_entries(block.size)
                 rows.append(r + start + block.start)
                 cols.append(c + start + block.start)
+                whose.append(k + n_parameters)
+                n_parameters += len(block.patterns)
             start += len(group.terms)
-        free = (np.concatenate(rows), np.concatenate(cols))
+        free = Free(np.concatenate(rows), np.concatenate(cols), np.concatenate(whose))
         # theta 1 is an sd of the typical residual's size, whatever the unit of weights or known sds
         unit = 1 / np.sqrt(np.mean(np.square(1 / np.asarray(solved.rows.sd))))
         basis = coordinates.u_to_working @ linalg.block_diag(*codings) * unit
@@ -103,12 +133,12 @@ class Criterion:
     def matrix(self, theta: np.ndarray) -> np.ndarray:
         """Shape (..., Q, Q): T from theta (..., k)."""
         T = np.zeros((*theta.shape[:-1], self.size, self.size))
-        T[..., self.free[0], self.free[1]] = theta
+        T[..., self.free.rows, self.free.columns] = theta[..., self.free.whose]
         return T
 
     def theta(self, T: np.ndarray) -> np.ndarray:
         """Shape (k,): the free entries of T."""
-        return T[self.free]
+        return self.free.mean(T)
 
     def factor(self, theta: np.ndarray) -> np.ndarray:
         """Shape (..., Q, Q): Lambda from theta (..., k)."""
@@ -144,4 +174,4 @@ class Criterion:
         """Gradients of the log determinants and of the penalised sum of squares, shapes (k,)."""
         log_det, squares = point.gradient(self.method == "REML")
         into = self.basis.T
-        return (into @ log_det)[self.free], (into @ squares)[self.free]
+        return self.free.sum(into @ log_det), self.free.sum(into @ squares)

@@ -132,10 +132,10 @@ def starts(criterion: Criterion) -> list[np.ndarray]:
 
 def _tilted(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
     """A start with correlations and unequal variances, away from the symmetric ones."""
-    rows, cols = criterion.free
-    return np.where(
-        rows == cols, np.abs(theta).max() * 3.0 / (1.0 + rows), 0.3 * np.abs(theta).max()
-    )
+    rows, columns, _ = criterion.free
+    tilted, largest = np.zeros((criterion.size,) * 2), np.abs(theta).max()
+    tilted[rows, columns] = np.where(rows == columns, largest * 3.0 / (1.0 + rows), 0.3 * largest)
+    return criterion.theta(tilted)
 
 
 def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
@@ -208,7 +208,7 @@ def on_boundary(criterion: Criterion, theta: np.ndarray) -> np.ndarray | None:
     U, values, _ = np.linalg.svd(T)
     if values.min() >= SNAP_TO_BOUNDARY:
         return None
-    is_diagonal = len(theta) == len(T)
+    is_diagonal = bool((criterion.free.rows == criterion.free.columns).all())
     if is_diagonal:
         flat = np.diag(np.where(np.abs(np.diag(T)) < SNAP_TO_BOUNDARY, 0.0, np.diag(T)))
     else:
@@ -298,7 +298,9 @@ def _hardly_told_apart(
     size = np.sqrt(np.abs(np.diag(information)))
     scaled = information / np.outer(size, size)
     flattest = np.abs(np.linalg.eigh(scaled)[1][:-1, 0])
-    owner = np.searchsorted([at.stop for at in design.group_columns], criterion.free[0], "right")
+    owner = np.searchsorted(
+        [at.stop for at in design.group_columns], criterion.free.first_rows, "right"
+    )
     factors = np.unique(owner[flattest > _TAKES_PART * flattest.max()]).tolist()
     return Status(
         "not identified",

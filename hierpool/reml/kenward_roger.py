@@ -299,12 +299,10 @@ def _parameters(design: Design, T: np.ndarray) -> list[Parameter]:
     for f, (group, at) in enumerate(zip(design.groups, design.group_columns, strict=True)):
         covariance = T[at, at] @ T[at, at].T
         for block in group.blocks:
-            correlated = block.covariance == "correlated"
-            for a in range(block.start, block.stop):
-                for b in range(block.start if correlated else a, a + 1):
-                    E = np.zeros_like(covariance)
-                    E[a, b] = E[b, a] = 1.0
-                    found.append(Parameter(f, E, float(covariance[a, b])))
+            for pattern in block.patterns:
+                E = np.zeros_like(covariance)
+                E[block.columns, block.columns] = pattern
+                found.append(Parameter(f, E, float(covariance[tuple(np.argwhere(E)[-1])])))
     return found
 
 

@@ -117,7 +117,7 @@ def _free(group: GroupDesign) -> np.ndarray:
     """Shape (q, q): which entries of the covariance are free."""
     mask = np.zeros((len(group.terms),) * 2, dtype=bool)
     for block in group.blocks:
-        mask[block.columns, block.columns] = block.covariance == "correlated"
+        mask[block.columns, block.columns] = sum(block.patterns, np.zeros((block.size,) * 2)) > 0
     np.fill_diagonal(mask, True)
     return mask
 

@@ -193,10 +193,8 @@ class Surface:
         for f, (group, at) in enumerate(parts):
             for block in group.blocks:
                 here = slice(at.start + block.start, at.start + block.stop)
-                correlated = block.covariance == "correlated"
-                rows, cols = (
-                    np.tril_indices(block.size) if correlated else (np.arange(block.size),) * 2
-                )
+                correlated = bool(block.pairs)
+                rows, cols, _ = block.covariance.free_entries(block.size)
                 named = first[1] if first is not None and first[0] == f else ()
                 if not set(named) & set(range(block.start, block.stop)):
                     found.append(Block(here, c.basis[:, here], rows, cols, T[here, here]))

@@ -146,7 +146,7 @@ class _Writer:
 
     def _block(self, group: GroupSchema, f: int, block: Block) -> Iterator[Line]:
         places = range(block.start, block.stop)
-        if block.covariance == "uncorrelated" or block.size == 1:
+        if not block.pairs:
             for k in places:
                 yield _equal(
                     self._own(group, f, k), "~", _normal("0", symbol("tau", self._sd(f, k), "2"))

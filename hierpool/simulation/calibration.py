@@ -31,11 +31,11 @@ from hierpool.bayes.choose import is_trusted
 from hierpool.bayes.exact.refit_with_priors import sample_judged
 from hierpool.bayes.exact.target import LogPosterior
 from hierpool.bayes.priors.model_priors import ModelPriors
-from hierpool.bayes.run import SamplerSettings, is_integrable, variance_component_names
-from hierpool.bayes.theta import Theta
+from hierpool.bayes.run import SamplerSettings, variance_components
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.printable import one_line, printable
+from hierpool.core.theta import Theta
 from hierpool.core.threads import in_threads
 from hierpool.draws.scalars import scalars, telling_levels
 from hierpool.draws.uniformity import BAND, uniform_ranks
@@ -299,7 +299,7 @@ def calibrate(
     design, priors = model.design, model.priors
     if engine not in ("exact", "nuts"):
         raise ArgumentError(f"engine={engine!r}: choose 'exact' or 'nuts'", "unknown-choice")
-    if engine == "exact" and not is_integrable(priors):
+    if engine == "exact" and not priors.is_integrable:
         raise UnsupportedModelError(
             f"the exact engine cannot take {model.formula}: a coefficient has a prior that is not "
             "normal. Use engine='nuts'.",
@@ -344,8 +344,8 @@ def check_model(model: object, function: str) -> None:
 
 
 def _log_likelihood(target: LogPosterior, theta: Theta) -> np.ndarray:
-    factor = target.theta_map.relative_covariance_factor(theta)
-    return target.integrated.log_density(theta.sigma, factor)
+    working = target.theta_map.working(theta)
+    return target.integrated.log_density(working)
 
 
 def _redraw_exact(
@@ -359,11 +359,11 @@ def _redraw_exact(
         if enough:
             break
     theta = target.coordinates.theta(found.flat[kept])
-    factor = target.theta_map.relative_covariance_factor(theta)
-    variables = target.integrated.draw_coefficients(theta.sigma, factor, rng)
-    variables |= variance_component_names(design, target.theta_map, theta)
+    working = target.theta_map.working(theta)
+    variables = target.integrated.draw_coefficients(working, rng)
+    variables |= variance_components(design, target.theta_map, theta)
     drawn = scalars(design.schema, variables, levels)
-    drawn[LOG_LIKELIHOOD] = target.integrated.log_density(theta.sigma, factor)
+    drawn[LOG_LIKELIHOOD] = target.integrated.log_density(working)
     return Redrawn(drawn, trusted and enough)
 
 

@@ -19,8 +19,8 @@ from hierpool.bayes import simulate as prior_draws
 from hierpool.bayes.choose import is_trusted
 from hierpool.bayes.exact.refit_with_priors import sample_judged
 from hierpool.bayes.exact.target import LogPosterior
+from hierpool.bayes.parts.residual import ResidualPart
 from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
-from hierpool.bayes.run import is_integrable
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.printable import one_line, printable
@@ -261,7 +261,7 @@ def recovery(
             "varying_slope(...).",
             "no-random-effects",
         )
-    if not is_integrable(priors):
+    if not priors.is_integrable:
         raise UnsupportedModelError(
             f"recovery of {model.formula} needs normal priors on its coefficients.",
             "exact-needs-normal",
@@ -330,7 +330,8 @@ def _estimators(model: Model) -> dict[str, Estimator]:
     rows = read_rows(columns, design.frame, group.factor)
     complete = encode(complete_pooling_spec(columns, group.factor), rows)
     own = encode(no_pooling_spec(columns, group.factor), rows)
-    common = ModelPriors(model.priors.response, model.priors.sigma, model.priors.population)
+    residual = [part for part in model.priors.parts if isinstance(part, ResidualPart)]
+    common = replace(model.priors, parts=tuple(residual))
     return {
         "no_pooling": lambda y, seed: _drawn(own, default_priors(own.schema), y, seed, group.terms),
         "complete_pooling": lambda y, seed: _drawn(complete, common, y, seed, group.terms),
@@ -347,8 +348,8 @@ def _drawn(
     rng = np.random.default_rng(seed)
     found, _ = sample_judged(target, CHAINS, MORE_DRAWS * DRAWS, rng, is_trusted)
     theta = target.coordinates.theta(found.flat)
-    factor = target.theta_map.relative_covariance_factor(theta)
-    drawn = target.integrated.draw_coefficients(theta.sigma, factor, rng)
+    working = target.theta_map.working(theta)
+    drawn = target.integrated.draw_coefficients(working, rng)
     n_levels = next(iter(design.groupings.values())).n_levels
     K = len(theta)
     values = np.zeros((K, n_levels, len(terms)))

@@ -13,7 +13,7 @@ from hierpool.bayes.choose import is_trusted
 from hierpool.bayes.exact.refit_with_priors import sample_judged
 from hierpool.bayes.exact.target import LogPosterior
 from hierpool.bayes.priors import power_scaling
-from hierpool.bayes.run import is_integrable, variance_component_names
+from hierpool.bayes.run import variance_components
 from hierpool.checks import sensitivity as scaling
 from hierpool.checks.sensitivity import Sensitivity
 from hierpool.core.errors import ArgumentError
@@ -46,17 +46,20 @@ def sensitivity(fit: PosteriorFit) -> Sensitivity:
         )
     posterior = fit.draws["posterior"].to_dataset()
     variables = {str(k): v.to_numpy() for k, v in posterior.data_vars.items()}
-    has_own = f"coef_{fit.priors.own_factor}" in variables and fit.priors.own is not None
-    levels = telling_levels(fit.design.schema) if has_own else None
+    unpooled = fit.priors.unpooled
+    is_stored = unpooled is not None and f"coef_{unpooled.factor}" in variables
+    levels = telling_levels(fit.design.schema) if is_stored else None
     beta = variables.get("beta", np.zeros((*fit.n_draws, 0))).reshape(len(fit.theta), -1)
-    densities = power_scaling.log_priors(fit.priors, fit.theta, beta, _own(fit, variables, beta))
+    densities = power_scaling.log_priors(
+        fit.priors, fit.theta, beta, _unpooled(fit, variables, beta)
+    )
     densities = {k: densities[k] for k in power_scaling.components(fit.priors) if k in densities}
-    if fit.is_integrable and (has_own or fit.priors.own is None):
+    if fit.is_integrable and (is_stored or unpooled is None):
         densities[scaling.LIKELIHOOD] = _given_beta(fit, beta)
 
     def scaled(component: str, exponent: float) -> Mapping[str, np.ndarray] | None:
         priors = power_scaling.power_scaled(fit.priors, component, exponent)
-        if priors is None or not is_integrable(priors):
+        if priors is None or not priors.is_integrable:
             return None
         rng = np.random.default_rng(int(fit.info.get("seed", 0)))
         target = LogPosterior.from_design(fit.design, priors)
@@ -64,9 +67,9 @@ def sensitivity(fit: PosteriorFit) -> Sensitivity:
         if not trusted:
             return None
         theta = target.coordinates.theta(found.flat)
-        factor = target.theta_map.relative_covariance_factor(theta)
-        drawn = target.integrated.draw_coefficients(theta.sigma, factor, rng)
-        spread = variance_component_names(fit.design, target.theta_map, theta)
+        working = target.theta_map.working(theta)
+        drawn = target.integrated.draw_coefficients(working, rng)
+        spread = variance_components(fit.design, target.theta_map, theta)
         return scalars(fit.design.schema, {**drawn, **spread}, levels)
 
     chained = {k: v.reshape(fit.n_draws) for k, v in densities.items()}
@@ -75,18 +78,19 @@ def sensitivity(fit: PosteriorFit) -> Sensitivity:
     )
 
 
-def _own(
+def _unpooled(
     fit: PosteriorFit, variables: Mapping[str, np.ndarray], beta: np.ndarray
 ) -> np.ndarray | None:
-    """Own coefficients (K, J, q) of no pooling as their prior sees them; None where not stored."""
-    values = variables.get(f"coef_{fit.priors.own_factor}")
-    if fit.priors.own is None or values is None:
+    """Coefficients (K, J, q) of no pooling as their prior sees them; None where not stored."""
+    part = fit.priors.unpooled
+    values = None if part is None else variables.get(f"coef_{part.factor}")
+    if part is None or values is None:
         return None
     own = values.reshape(-1, *values.shape[2:])
     common = Coordinates.from_design(fit.design).x
     if common.has_constant or not beta.shape[1]:
         return own
-    return np.asarray(own + (beta @ common.means)[:, None, None] * fit.priors.own.coding.constant)
+    return np.asarray(own + (beta @ common.means)[:, None, None] * part.coding.constant)
 
 
 def _given_beta(fit: PosteriorFit, beta: np.ndarray) -> np.ndarray:
@@ -95,10 +99,10 @@ def _given_beta(fit: PosteriorFit, beta: np.ndarray) -> np.ndarray:
     It is p(y | theta) p(beta | y, theta) / p(beta). For no pooling nothing is integrated out.
     """
     integrated = fit.integrated
-    if fit.priors.own is not None:
+    if fit.priors.unpooled is not None:
         tree = fit.with_log_likelihood("conditional").datatree
         return tree["log_likelihood"]["y"].sum("obs").to_numpy().reshape(-1)
-    marginal = integrated.marginal(fit.theta.sigma, fit.relative_covariance_factor)
+    marginal = integrated.marginal(fit.working_theta)
     out = marginal.log_density
     p = beta.shape[1]
     if not p:

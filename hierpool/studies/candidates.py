@@ -16,8 +16,11 @@ import pandas as pd
 from scipy import special
 
 from hierpool.bayes.exact.engine import SURROGATE_ABOVE_FLOPS
+from hierpool.bayes.parts.group_term import GroupTermPart
+from hierpool.bayes.parts.part import Part
+from hierpool.bayes.parts.unpooled import UnpooledPart
 from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
-from hierpool.bayes.run import SamplerSettings, is_integrable
+from hierpool.bayes.run import SamplerSettings
 from hierpool.bayes.theta import integrate
 from hierpool.checks.accuracy.loo import ScoredLOO
 from hierpool.checks.advice import Difference, Evidence, Kind, Step
@@ -132,25 +135,25 @@ class CandidateSet:
         if not self.has_own_priors:
             return chosen
         same = design.terms == given.terms and np.array_equal(design.X, given.X)
-        blocks = {(b.factor, b.terms, b.eta is None): b for b in own.spread}
-        spread = tuple(blocks.get((b.factor, b.terms, b.eta is None), b) for b in chosen.spread)
+        known = {_about(part): part for part in own.parts}
+        parts = tuple(_taken_over(known.get(_about(part)), part) for part in chosen.parts)
         population = own.population if same else chosen.population
-        return replace(chosen, sigma=own.sigma, population=population, spread=spread)
+        return replace(chosen, population=population, parts=parts)
 
     @property
     def has_own_priors(self) -> bool:
         """Whether the given model has priors that are no defaults."""
 
         def known(priors: ModelPriors) -> Any:
-            spread = [(b.sd, b.eta) for b in priors.spread]
-            return priors.sigma, priors.population.priors, spread
+            group_terms = [(part.sd, part.eta) for part in priors.group_terms]
+            return priors.sigma, priors.population.priors, group_terms
 
         return bool(known(self.given.priors) != known(default_priors(self.given.design.schema)))
 
     def _posterior(self, model: Model) -> PosteriorFit | None:
         if found := self.known.get(model.formula):
             return found if found.is_integrable else None
-        if not is_integrable(model.priors) or not self.can_afford(model):
+        if not model.priors.is_integrable or not self.can_afford(model):
             return None
         settings = SamplerSettings(self.draws, 0, CHAINS, None, self.seed, "", None, False, {})
         try:
@@ -256,3 +259,17 @@ def _shift(smaller: CandidateFit, larger: CandidateFit) -> tuple[float, str]:
     change = np.abs(moved / size - e.beta) / np.sqrt(np.diag(e.beta_covariance))
     at = int(np.argmax(change))
     return float(change[at]), terms[at]
+
+
+def _about(part: Part) -> tuple[Any, ...]:
+    """What a part of theta is about, whatever its priors are."""
+    if isinstance(part, GroupTermPart):
+        return part.factor, part.terms, part.covariance
+    return (type(part),)
+
+
+def _taken_over(known: Part | None, part: Part) -> Part:
+    """A part of the given model in the place of a candidate's."""
+    if isinstance(known, GroupTermPart) and isinstance(part, GroupTermPart):
+        return replace(known, name=part.name)
+    return part if known is None or isinstance(part, UnpooledPart) else known

@@ -12,9 +12,9 @@ from scipy import linalg, stats
 import hierpool as hp
 from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.bayes.exact.target import LogPosterior
-from hierpool.bayes.priors.model_priors import CoefficientPriors
-from hierpool.bayes.theta import Theta
+from hierpool.bayes.priors.coefficients import CoefficientPriors
 from hierpool.core.spec import GroupTerm, Spec
+from hierpool.core.theta import Theta, WorkingTheta
 from tests.laws.dense import Dense, wide
 from tests.support.cases import each
 
@@ -74,8 +74,7 @@ class Case:
 
     model: hp.Model
     integrated: MarginalModel
-    sigma: np.ndarray
-    factor: np.ndarray
+    theta: WorkingTheta
     judges: list[Dense]
 
 
@@ -85,9 +84,8 @@ def case(name: str) -> Case:
     target = LogPosterior.from_design(model.design, model.priors)
     z = np.random.default_rng(1).normal(size=(3, target.coordinates.size)) * 0.5
     theta = target.coordinates.theta(z)
-    factor = target.theta_map.relative_covariance_factor(theta)
     judges = [judge(model, theta[k : k + 1]) for k in range(3)]
-    return Case(model, target.integrated, theta.sigma, factor, judges)
+    return Case(model, target.integrated, target.theta_map.working(theta), judges)
 
 
 def judge(model: hp.Model, theta: Theta) -> Dense:
@@ -104,15 +102,14 @@ def judge(model: hp.Model, theta: Theta) -> Dense:
         return Dense(y, X, nothing, codes, 1, sigma, none, mean, precision, sd)
     (group,) = design.groups
     codes, J = group.grouping.codes, group.grouping.n_levels
-    if priors.own is not None:
+    if priors.unpooled is not None:
         everything = np.hstack([X, wide(group.Z, codes, J)])
         own = stated_own(model, J)
         return Dense(y, everything, nothing, codes, J, sigma, none, *own, sd)
     blocks = []
-    for block in priors.spread:
-        B = block.coding.to_user
-        root = theta.sd[0, block.columns, None] * theta.corr_chol[0, block.columns, block.columns]
-        blocks.append(B @ root @ root.T @ B.T)
+    for part in priors.group_terms:
+        root = part.coding.to_user @ part.root(theta)[0]
+        blocks.append(root @ root.T)
     Sigma = linalg.block_diag(*blocks)
     return Dense(y, X, group.Z, codes, J, sigma, Sigma, mean, precision, sd)
 
@@ -127,7 +124,7 @@ def stated(block: CoefficientPriors) -> tuple[np.ndarray, np.ndarray]:
 def stated_own(model: hp.Model, J: int) -> tuple[np.ndarray, np.ndarray]:
     """Common and own coefficients together: own intercepts have their prior at the common means."""
     priors, (group,) = model.priors, model.design.groups
-    common, own = priors.population, priors.own
+    common, own = priors.population, priors.unpooled.coefficients
     B = linalg.block_diag(np.eye(len(common.terms)), *[own.coding.to_user] * J)
     means = model.design.X.mean(axis=0)
     for j in range(J):
@@ -142,7 +139,7 @@ def stated_own(model: hp.Model, J: int) -> tuple[np.ndarray, np.ndarray]:
 def test_log_density_is_that_of_the_model_as_the_priors_state_it(name):
     c = case(name)
     expected = [j.log_density for j in c.judges]
-    np.testing.assert_allclose(c.integrated.log_density(c.sigma, c.factor), expected, rtol=1e-9)
+    np.testing.assert_allclose(c.integrated.log_density(c.theta), expected, rtol=1e-9)
 
 
 def levels_of(c: Case, named: dict[str, np.ndarray]) -> np.ndarray | None:
@@ -155,7 +152,7 @@ def levels_of(c: Case, named: dict[str, np.ndarray]) -> np.ndarray | None:
 @each("name", MODELS)
 def test_mean_coefficients_are_the_dense_ones_in_the_users_coding(name):
     c = case(name)
-    found = c.integrated.mean_coefficients(c.sigma, c.factor)
+    found = c.integrated.mean_coefficients(c.theta)
     p = len(c.model.design.terms)
     for k, j in enumerate(c.judges):
         mean, _ = j.coefficients
@@ -169,7 +166,7 @@ def test_mean_coefficients_are_the_dense_ones_in_the_users_coding(name):
 def test_coefficients_are_the_sum_of_population_and_deviation(name):
     c = case(name)
     (group,) = c.model.design.groups
-    drawn = c.integrated.draw_coefficients(c.sigma, c.factor, np.random.default_rng(2))
+    drawn = c.integrated.draw_coefficients(c.theta, np.random.default_rng(2))
     coef, u = drawn[f"coef_{group.factor}"], drawn[f"u_{group.factor}"]
     for t, at in enumerate(group.population):
         common = drawn["beta"][:, None, at] if at >= 0 else 0.0
@@ -181,8 +178,8 @@ def test_coefficients_are_the_sum_of_population_and_deviation(name):
 )
 def test_draws_are_spread_as_the_dense_covariance(name):
     c, K = case(name), 20_000
-    sigma, factor = np.repeat(c.sigma[:1], K), np.repeat(c.factor[:1], K, axis=0)
-    drawn = c.integrated.draw_coefficients(sigma, factor, np.random.default_rng(3))
+    theta = c.theta[np.zeros(K, dtype=int)]
+    drawn = c.integrated.draw_coefficients(theta, np.random.default_rng(3))
     levels = levels_of(c, drawn)
     flat = drawn["beta"]
     if levels is not None:
@@ -198,8 +195,8 @@ def test_draws_are_spread_as_the_dense_covariance(name):
 def test_row_given_all_others_is_the_dense_conditional(name):
     c = case(name)
     some = np.array([3, 0, 17, len(c.model.design.y) - 1])
-    mean, sd = c.integrated.prediction_of_rows(c.sigma, c.factor, some)
-    density = c.integrated.log_density_of_rows(c.sigma, c.factor, some)
+    mean, sd = c.integrated.prediction_of_rows(c.theta, some)
+    density = c.integrated.log_density_of_rows(c.theta, some)
     mean = mean - np.broadcast_to(c.model.design.offset, c.model.design.y.shape)[some]
     for k, j in enumerate(c.judges):
         for r, i in enumerate(some):
@@ -214,10 +211,10 @@ def test_row_given_all_others_is_the_dense_conditional(name):
 @each("name", MODELS)
 def test_all_rows_at_once_are_the_rows_one_by_one(name):
     c = case(name)
-    every = c.integrated.log_density_of_rows(c.sigma, c.factor)
+    every = c.integrated.log_density_of_rows(c.theta)
     some = np.array([5, 2])
     np.testing.assert_allclose(
-        every[:, some], c.integrated.log_density_of_rows(c.sigma, c.factor, some), rtol=1e-12
+        every[:, some], c.integrated.log_density_of_rows(c.theta, some), rtol=1e-12
     )
 
 
@@ -225,12 +222,12 @@ def test_all_rows_at_once_are_the_rows_one_by_one(name):
 def test_level_given_all_others_is_p_of_y_over_p_without_it(name):
     c = case(name)
     (grouping,) = c.model.design.groupings.values()
-    found = c.integrated.log_density_of_levels(c.sigma, c.factor, grouping)
-    whole = c.integrated.log_density(c.sigma, c.factor)
+    found = c.integrated.log_density_of_levels(c.theta, grouping)
+    whole = c.integrated.log_density(c.theta)
     for level in range(grouping.n_levels):
         rest = c.integrated.without(np.flatnonzero(grouping.codes == level))
         np.testing.assert_allclose(
-            found[level], whole - rest.log_density(c.sigma, c.factor), rtol=1e-8, atol=1e-8
+            found[level], whole - rest.log_density(c.theta), rtol=1e-8, atol=1e-8
         )
 
 
@@ -241,7 +238,7 @@ def test_rows_left_out_leave_priors_and_coordinates_alone(name):
     rest = c.integrated.without(out)
     assert rest.coordinates is c.integrated.coordinates
     assert rest.prior is c.integrated.prior
-    ratio = c.integrated.log_density(c.sigma, c.factor) - rest.log_density(c.sigma, c.factor)
+    ratio = c.integrated.log_density(c.theta) - rest.log_density(c.theta)
     for k, j in enumerate(c.judges):
         mean, cov = j.leave_out(out)
         z = np.linalg.solve(np.linalg.cholesky(cov), j.y[out] - mean)
@@ -262,15 +259,11 @@ def test_blocks_of_draws_cover_every_draw_once():
 )
 def test_densities_by_row_are_those_of_leaving_one_out(fitted, name):
     fit = fitted[name].posterior
-    algebra, sigma, factor = (
-        fit.integrated,
-        fit.theta.sigma[:150],
-        fit.relative_covariance_factor[:150],
-    )
+    algebra, theta = fit.integrated, fit.working_theta[:150]
     rows = np.random.default_rng(4).permutation(fit.design.n)[:25]
-    by_row = algebra.densities_by_row(sigma, factor, rows, algebra.marginal(sigma, factor))
-    mean, sd = algebra.prediction_of_rows(sigma, factor, rows)
+    by_row = algebra.densities_by_row(theta, rows, algebra.marginal(theta))
+    mean, sd = algebra.prediction_of_rows(theta, rows)
     expected = stats.norm(mean, sd).logpdf(fit.design.y[rows])
     np.testing.assert_allclose(by_row, expected.T, rtol=1e-9, atol=1e-9)
-    together = algebra.log_density_of_rows(sigma, factor, rows)
+    together = algebra.log_density_of_rows(theta, rows)
     np.testing.assert_array_equal(by_row, together.T)

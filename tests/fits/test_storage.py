@@ -63,12 +63,14 @@ def loaded(saved) -> hp.PosteriorFit:
 
 def _theta(draws):
     """Theta that goes with made-up draws: their sds, no correlation."""
-    sigma = draws["sigma"]
-    sd = next((v for k, v in draws.items() if k.startswith("sd_")), None)
-    if sd is None:
-        return {"sigma": sigma}
-    chol = np.broadcast_to(np.eye(sd.shape[-1]), (*sd.shape, sd.shape[-1])).copy()
-    return {"sigma": sigma, "sd": np.abs(sd), "corr_chol": chol}
+    out = {"sigma": draws["sigma"]}
+    for name, sd in draws.items():
+        if name.startswith("sd_"):
+            out[name] = np.abs(sd)
+            if (corr := name.replace("sd_", "corr_")) in draws:
+                q = sd.shape[-1]
+                out[corr.replace("corr_", "corr_chol_")] = np.zeros((*sd.shape, q)) + np.eye(q)
+    return out
 
 
 def made_up(model: hp.Model) -> hp.PosteriorFit:
@@ -130,7 +132,7 @@ def test_priors_come_back_to_the_last_digit(sleep):
     back = through_memory(sleep)
     assert back.priors.sigma == sleep.priors.sigma
     assert back.priors.population.priors == sleep.priors.population.priors
-    (mine,), (theirs,) = back.priors.spread, sleep.priors.spread
+    (mine,), (theirs,) = back.priors.group_terms, sleep.priors.group_terms
     assert (mine.sd, mine.eta, mine.columns, mine.terms) == (
         theirs.sd,
         theirs.eta,
@@ -172,7 +174,7 @@ def test_each_pooling_comes_back(builder):
     back = through_memory(fit)
     assert back.datatree.identical(fit.datatree)
     assert_same_design(back.design, fit.design)
-    assert (back.priors.own is None) == (fit.priors.own is None)
+    assert (back.priors.unpooled is None) == (fit.priors.unpooled is None)
 
 
 def test_transformed_columns_and_names_with_spaces_come_back(tmp_path):

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 import hierpool as hp
-from hierpool.bayes.priors.model_priors import HalfT
+from hierpool.bayes.priors.prior import HalfT
 from hierpool.core.errors import DataError
 
 RNG = np.random.default_rng(1)

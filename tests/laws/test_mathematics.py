@@ -53,7 +53,7 @@ def test_log_density_of_the_page_is_that_of_the_exact_engine(drawn):
         + (y @ y + s2 * m0 @ P0 @ m0 - eq.c @ eq.r) / s2
     )
     fit = drawn.fit
-    ours = fit.integrated.log_density(fit.theta.sigma[7:8], fit.relative_covariance_factor[7:8])
+    ours = fit.integrated.log_density(fit.working_theta[7:8])
     assert by_page == pytest.approx(float(ours[0]), abs=1e-6)
 
 

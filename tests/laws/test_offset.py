@@ -65,8 +65,8 @@ def test_draws_are_those_of_the_response_less_its_offset(pair, sleep, builder):
 def test_predictions_of_left_out_rows_are_on_the_scale_of_the_response(pair, sleep):
     one, other = pair("varying_slope")
     at = [m.fit("exact", seed=1, draws=100, progress=False) for m in (one, other)]
-    sigma, factor = at[0].theta.sigma[:3], at[0].relative_covariance_factor[:3]
-    means = [f.integrated.prediction_of_rows(sigma, factor)[0] for f in at]
+    theta = at[0].working_theta[:3]
+    means = [f.integrated.prediction_of_rows(theta)[0] for f in at]
     np.testing.assert_allclose(means[0], means[1] + sleep["o"].to_numpy(), rtol=1e-9)
 
 

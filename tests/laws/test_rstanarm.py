@@ -35,14 +35,17 @@ def reweighted(name: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
     target = LogPosterior.from_design(model.design, model.priors)
     found = sample_theta(target, 4, 3000, np.random.default_rng(1))
     theta = target.coordinates.theta(found.importance_points)
-    sd, corr = target.theta_map.user_spread(theta)
-    ours = log_prior(model, theta.sigma, theta.sd, theta.corr_chol[:, -1, 0])
+    sd, corr = target.theta_map.sd_and_corr(theta)
+    (part,) = model.priors.group_terms
+    root = part.root(theta)
+    rho = root[:, -1, 0] / part.sds(theta)[:, -1]
+    ours = log_prior(model, theta.sigma, part.sds(theta), rho)
     sd_y = model.design.y.std(ddof=1)
     rho = corr[:, -1, 0] if sd.shape[1] == 2 else np.zeros(len(sd))
     log_weight = found.importance_weights + log_decov(theta.sigma, sd, rho, sd_y) - ours
     weight = np.exp(log_weight - log_weight.max())
-    factor = target.theta_map.relative_covariance_factor(theta)
-    draws = target.integrated.draw_coefficients(theta.sigma, factor, np.random.default_rng(2))
+    working = target.theta_map.working(theta)
+    draws = target.integrated.draw_coefficients(working, np.random.default_rng(2))
     quantities = {"sigma": theta.sigma}
     for k, term in enumerate(stan_terms(model)):
         quantities[term] = draws["beta"][:, k]
@@ -62,7 +65,7 @@ def stan_terms(model: hp.Model) -> list[str]:
 
 def log_prior(model: hp.Model, sigma: np.ndarray, sd: np.ndarray, rho: np.ndarray) -> np.ndarray:
     """hierpool's prior of theta as a density of sigma and the covariance matrix in centred columns."""
-    (block,) = model.priors.spread
+    (block,) = model.priors.group_terms
     out = model.priors.sigma.distribution.logpdf(sigma)
     for k, prior in enumerate(block.sd):
         out = out + prior.distribution.logpdf(sd[:, k])

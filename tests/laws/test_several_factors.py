@@ -57,11 +57,11 @@ def test_as_many_folds_as_levels_are_leave_one_group_out(fit):
 
 
 def test_held_out_rows_have_the_density_of_the_joint_normal(fit):
-    d, sigma, factor = fit.design, fit.theta.sigma[:2], fit.relative_covariance_factor[:2]
+    d, theta = fit.design, fit.working_theta[:2]
     sets = [np.array([0]), np.array([5]), np.array([30, 31, 32])]
     held = np.concatenate(sets)
     rest = fit.integrated.without(held)
-    found = density_of_sets(fit.integrated, rest, sigma, factor, sets)
+    found = density_of_sets(fit.integrated, rest, theta, sets)
     others = np.setdiff1d(np.arange(d.n), held)
     block, posterior = fit.priors.population, fit.draws["posterior"]
     same = {f: np.equal.outer(*[d.group(f).grouping.codes] * 2) for f in ("plate", "sample")}

@@ -175,10 +175,10 @@ def test_draws_of_the_levels_are_centred_on_the_conditional_means(fit):
 
 
 def test_stored_densities_are_those_of_the_rows_one_by_one(fit):
-    sigma, factor, some = fit.theta.sigma, fit.relative_covariance_factor, np.array([7, 100, 3])
+    theta, some = fit.working_theta, np.array([7, 100, 3])
     algebra = fit.integrated
     stored = fit.datatree["log_likelihood"]["y"].to_numpy().reshape(-1, fit.design.n)[:, some]
-    by_row = algebra.densities_by_row(sigma, factor, some, algebra.marginal(sigma, factor))
+    by_row = algebra.densities_by_row(theta, some, algebra.marginal(theta))
     np.testing.assert_allclose(by_row.T, stored, rtol=1e-9)
 
 

@@ -51,7 +51,7 @@ def test_drawn_prior_is_the_prior_that_is_printed(fitted):
     ax = plots.standard_deviations(fitted["dyestuff2"].posterior).axes[0]
     (line,) = [c for c in ax.lines if c.get_color() == PRIOR.color]
     x, height = line.get_xydata().T
-    prior = model.priors.spread[0].sd[0].distribution
+    prior = model.priors.group_terms[0].sd[0].distribution
     inside = (x > 0.3) & (x < 5)
     density = (prior.cdf(x + 1e-3) - prior.cdf(x - 1e-3)) / 2e-3
     np.testing.assert_allclose(height[inside], density[inside], rtol=0.08)

@@ -29,7 +29,7 @@ def criterion(fitted, name: str, method: Method) -> Criterion:
 
 def places(c: Criterion) -> np.ndarray:
     """A few theta: inside, near the boundary, with negative signs, far out."""
-    k = len(c.free[0])
+    k = len(c.free.rows)
     rng = np.random.default_rng(k)
     return np.stack(
         [rng.normal(size=k), 1e-3 * np.ones(k), -rng.uniform(0.1, 1, k), 20 * np.ones(k)]
@@ -88,7 +88,7 @@ def test_deviance_does_not_know_signs(fitted, method):
 def test_theta_and_matrix_are_inverse_to_each_other(fitted):
     for name in ("sleepstudy_slopes", "sleepstudy_uncorrelated", "machines_slopes"):
         c = criterion(fitted, name, "REML")
-        theta = np.arange(1.0, 1 + len(c.free[0]))
+        theta = np.arange(1.0, 1 + len(c.free.rows))
         T = c.matrix(theta)
         np.testing.assert_array_equal(c.theta(T), theta)
         np.testing.assert_array_equal(T, np.tril(T))

@@ -79,7 +79,7 @@ def test_every_level_is_that_of_lme4(name, method):
 def test_gradient_is_that_of_the_deviance(dataset, formula, method):
     design = hp.Model(formula, hp.datasets.load(dataset)).design
     criterion = Criterion.from_design(design, method)
-    k, h = len(criterion.free[0]), 1e-6
+    k, h = len(criterion.free.rows), 1e-6
     theta = np.random.default_rng(1).normal(size=k)
     gradient = criterion.value_and_gradient(theta)[1]
     steps = theta + h * np.concatenate([np.eye(k), -np.eye(k)])

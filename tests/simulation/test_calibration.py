@@ -79,17 +79,16 @@ def test_priors_stay_in_place_when_the_response_changes(pooling, shift):
     target = LogPosterior.from_design(design, model.priors)
     group = design.groups[0]
     theta = target.coordinates.theta(np.zeros((1, target.coordinates.size)))
-    got = target.integrated.log_density(
-        theta.sigma, target.theta_map.relative_covariance_factor(theta)
-    )[0]
-    block = model.priors.own or model.priors.population
+    got = target.integrated.log_density(target.theta_map.working(theta))[0]
+    unpooled = model.priors.unpooled
+    block = model.priors.population if unpooled is None else unpooled.coefficients
     B = block.coding.to_user
     mean, cov = B @ block.mean, B @ np.diag(block.sd**2) @ B.T
     if pooling == "no_pooling":
         y, X, Sigma = design.y - group.Z @ mean, np.zeros((design.n, 0)), cov
         mean, precision = np.zeros(0), np.zeros((0, 0))
     else:
-        sd, corr = target.theta_map.user_spread(theta)
+        sd, corr = target.theta_map.sd_and_corr(theta)
         y, X, Sigma = design.y, design.X, np.diag(sd[0]) @ corr[0] @ np.diag(sd[0])
         precision = np.linalg.inv(cov)
     codes, n_levels = group.grouping.codes, group.grouping.n_levels

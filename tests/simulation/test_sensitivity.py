@@ -9,7 +9,7 @@ from arviz_stats.base import array_stats
 from scipy import stats
 
 import hierpool as hp
-from hierpool.bayes.priors import power_scaling
+from hierpool.bayes.priors import power
 from hierpool.checks import sensitivity as scaling
 from hierpool.checks.findings import boundary
 from hierpool.core.errors import PriorError
@@ -36,17 +36,17 @@ FAMILIES = [
 @each("prior", FAMILIES, ids=lambda p: p.family)
 def test_a_scaled_prior_has_the_power_of_the_density(prior, exponent):
     x = np.array([0.3, 1.0, 2.5, 7.0])
-    scaled = power_scaling.scaled_prior(prior, exponent).distribution.logpdf(x)
+    scaled = power.scaled_prior(prior, exponent).distribution.logpdf(x)
     difference = scaled - exponent * prior.distribution.logpdf(x)
     np.testing.assert_allclose(difference, difference[0], atol=1e-10)
 
 
 def test_scaled_joint_normal_and_lkj():
-    joint = power_scaling.scaled_prior(P("MvNormal", mu=[1, 2], cov=[[2, 0.5], [0.5, 1]]), 2.0)
+    joint = power.scaled_prior(P("MvNormal", mu=[1, 2], cov=[[2, 0.5], [0.5, 1]]), 2.0)
     np.testing.assert_allclose(joint.parameters["cov"], [[1, 0.25], [0.25, 0.5]])
-    assert power_scaling.scaled_prior(P("LKJ", eta=3), 0.5) == P("LKJ", eta=2)
+    assert power.scaled_prior(P("LKJ", eta=3), 0.5) == P("LKJ", eta=2)
     with pytest.raises(PriorError):
-        power_scaling.scaled_prior(P("HalfCauchy", beta=1), 0.5)  # its tail would not be integrable
+        power.scaled_prior(P("HalfCauchy", beta=1), 0.5)  # its tail would not be integrable
 
 
 def test_distance_is_that_of_arviz():

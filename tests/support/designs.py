@@ -11,10 +11,11 @@ import pandas as pd
 from hierpool.algebra.gaussian import BetaPrior
 from hierpool.algebra.moments import Rows
 from hierpool.core.coding import Coding, stable_mean
+from hierpool.core.covariance import COVARIANCES
 from hierpool.core.design import Design, Observations
 from hierpool.core.residual import Residual
 from hierpool.core.schema import Block, FactorLevels, GroupSchema, ResponseScale, Schema
-from hierpool.core.spec import Covariance, GroupTerm, Spec
+from hierpool.core.spec import GroupTerm, Spec
 from tests.laws.dense import Dense
 
 
@@ -81,7 +82,7 @@ def dense(rows: Rows, sigma: float, Lambda: np.ndarray, beta: BetaPrior) -> Dens
 
 def make_design(
     columns: Sequence[str] = ("1", "x"),
-    varying: Sequence[tuple[Sequence[str], Covariance]] = (),
+    varying: Sequence[tuple[Sequence[str], str]] = (),
     *,
     n_levels: int = 5,
     n_rows: int = 40,
@@ -105,7 +106,7 @@ def make_design(
     boars = FactorLevels("boar", labels, np.bincount(codes, minlength=n_levels))
     terms, start, blocks = [], 0, []
     for names, covariance in varying:
-        blocks.append(Block(start, start + len(names), covariance))
+        blocks.append(Block(start, start + len(names), COVARIANCES[covariance]))
         terms, start = [*terms, *names], start + len(names)
     groups, varied = (), {}
     if blocks:

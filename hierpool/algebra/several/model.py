@@ -13,6 +13,7 @@ from hierpool.algebra.several import draws, leave_out
 from hierpool.algebra.several.factorise import Fronts
 from hierpool.algebra.several.plan import ManyRows
 from hierpool.core.design import Design, Grouping
+from hierpool.core.theta import WorkingTheta
 
 _AT_ONCE = 2_000_000  # rows x thetas worked at once
 
@@ -63,8 +64,9 @@ class SeveralFactors(MarginalModel):
         """Coefficients of levels, all factors together."""
         return self.fronts.n_coefficients
 
-    def level_sums(self, Lambda: np.ndarray) -> LevelSums:
-        """What the levels contribute at K values of theta: all that depends on Lambda alone."""
+    def level_sums(self, theta: WorkingTheta) -> LevelSums:
+        """What the levels contribute at K values of theta."""
+        Lambda = theta.Lambda
         log_det, GG, Gg, squared = self.fronts.sums(Lambda)
         return LevelSums(
             log_det,
@@ -75,19 +77,20 @@ class SeveralFactors(MarginalModel):
 
     def draw(
         self,
-        sigma: np.ndarray,
-        Lambda: np.ndarray,
+        theta: WorkingTheta,
         seed: int,
         sums: LevelSums | None = None,
         with_sums: bool = True,
     ) -> dict[str, np.ndarray]:
         """One exact draw of all coefficients for each of K values of theta, in the user's coding."""
+        sigma, Lambda = theta.sigma, theta.Lambda
         beta, u = draws.draw_many(self.fronts, sigma, Lambda, self.prior, seed)
         return self._named(beta, u, with_sums)
 
-    def mean_coefficients(self, sigma: np.ndarray, Lambda: np.ndarray) -> dict[str, np.ndarray]:
+    def mean_coefficients(self, theta: WorkingTheta) -> dict[str, np.ndarray]:
         """Conditional means of all coefficients at K values of theta; keys as for the draws."""
-        beta = self.marginal(sigma, Lambda).beta
+        Lambda = theta.Lambda
+        beta = self.marginal(theta).beta
         return self._named(beta, self.fronts.deviations(Lambda, beta), True)
 
     def _named(
@@ -101,11 +104,12 @@ class SeveralFactors(MarginalModel):
         return self._with_population(self.coordinates.beta_to_user(beta), user, with_sums)
 
     def conditional_variances(
-        self, sigma: np.ndarray, Lambda: np.ndarray
+        self, theta: WorkingTheta
     ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Var(u | y, beta, theta) of the levels, in the user's coding; a factorisation a theta."""
+        sigma, Lambda = theta.sigma, theta.Lambda
         zs, found = self.coordinates.zs, []
-        marginal = self.marginal(sigma, Lambda)
+        marginal = self.marginal(theta)
         for k in range(len(sigma)):
             at = self.fronts.factored(Lambda[k])
             own = self.fronts.variances(at, marginal.R[k]).conditional
@@ -119,9 +123,10 @@ class SeveralFactors(MarginalModel):
         return tuple((values, np.arange(values.shape[1])) for values in every)
 
     def densities_by_row(
-        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray, marginal: Marginal
+        self, theta: WorkingTheta, rows: np.ndarray, marginal: Marginal
     ) -> np.ndarray:
         """Shape (rows, K): log p(y_i | y_-i, theta), every coefficient integrated out."""
+        sigma, Lambda = theta.sigma, theta.Lambda
         out = np.empty((len(rows), len(sigma)))
         step = max(1, _AT_ONCE // max(len(rows), 1))
         for start in range(0, len(sigma), step):
@@ -132,10 +137,9 @@ class SeveralFactors(MarginalModel):
         self.scaled_rows.to_response_density(out.T, rows)
         return out
 
-    def log_density_of_levels(
-        self, sigma: np.ndarray, Lambda: np.ndarray, grouping: Grouping
-    ) -> np.ndarray:
+    def log_density_of_levels(self, theta: WorkingTheta, grouping: Grouping) -> np.ndarray:
         """Shape (J, K): log p(rows of a level, jointly, given all other rows and theta)."""
+        sigma, Lambda = theta.sigma, theta.Lambda
         codes, J = grouping.codes, grouping.n_levels
         densities = leave_out.log_density_of_levels(
             self.fronts, sigma, Lambda, self.prior, codes, J
@@ -143,11 +147,12 @@ class SeveralFactors(MarginalModel):
         return densities - np.bincount(codes, self.scaled_rows.log_sd, J)[:, None]
 
     def prediction_of_rows(
-        self, sigma: np.ndarray, Lambda: np.ndarray, rows: np.ndarray | None = None
+        self, theta: WorkingTheta, rows: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean and sd of y_i given y_-i and theta, shapes (K, rows), in the user's units."""
+        sigma, Lambda = theta.sigma, theta.Lambda
         which = np.arange(self.design.n) if rows is None else np.asarray(rows)
-        marginal, data = self.marginal(sigma, Lambda), self.scaled_rows
+        marginal, data = self.marginal(theta), self.scaled_rows
         mean, sd = leave_out.leave_one_out(self.fronts, sigma, Lambda, marginal, which)
         scale = np.broadcast_to(data.sd, data.y.shape)[which]
         return self.design.y[which] - scale * (data.y[which] - mean), scale * sd

@@ -1,136 +1,82 @@
 """Coordinates of theta in which its prior is standard normal.
 
-Each scalar of theta goes through its own prior's cdf: z = Phi^-1(F(scalar)). Correlations enter as
-canonical partial correlations, each of which has a symmetric beta distribution under LKJ(eta). Sds
-with a decov prior enter as their size in units of sigma and their shares of the variance.
-
-References
-----------
-Lewandowski, Kurowicka, Joe (2009), J. Multivariate Anal. 100, 1989-2001, section 2.4.
+Each scalar of theta goes through its own prior's cdf: z = Phi^-1(F(scalar)). What the scalars are is
+known to the parts of theta alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from scipy import special
 
-from hierpool.bayes.priors.decov import Decov, HasLaw
-from hierpool.bayes.priors.model_priors import HalfT, ModelPriors
-from hierpool.bayes.theta import Theta
-
-_CORRELATION_MARGIN = 1e-12  # partial correlations are kept this far from -1 and 1
+from hierpool.bayes.parts.part import Part, Vanishing
+from hierpool.bayes.parts.residual import ResidualPart
+from hierpool.bayes.priors.model_priors import ModelPriors
+from hierpool.core.design import Design
+from hierpool.core.theta import Theta
 
 
 @dataclass(frozen=True)
 class PriorCoordinates:
     """Map between z, shape (K, d), and ``Theta``.
 
-    Order of z: sigma unless it is known, the sds of the factors' terms, then the partial
-    correlations of each correlated block, row by row below the diagonal.
-
     Attributes
     ----------
-    priors
-        Priors of sigma (unless it is known) and of the sds, in order, or of what they are made of.
-    pairs
-        For each partial correlation its (row, column, first column of its block) among the terms
-        of all factors.
-    shapes
-        Shape (pairs,): a of its Beta(a, a) distribution on (-1, 1).
-    first_sd
-        Position in z of the first sd: 1, or 0 where sigma is known.
-    relative
-        Columns among the sds and decov prior of each block that has one.
+    parts
+        The parts in the order of z: the residual first, since others may be in units of sigma.
     """
 
-    priors: tuple[HasLaw, ...]
-    pairs: tuple[tuple[int, int, int], ...]
-    shapes: np.ndarray
-    first_sd: int = 1
-    relative: tuple[tuple[slice, Decov], ...] = ()
+    parts: tuple[Part, ...]
 
     @classmethod
     def from_priors(cls, priors: ModelPriors) -> PriorCoordinates:
         """Coordinates of a model's theta."""
-        scalars: list[HasLaw] = [] if priors.sigma is None else [priors.sigma]
-        relative: list[tuple[slice, Decov]] = []
-        first_sd = len(scalars)
-        pairs: list[tuple[int, int, int]] = []
-        shapes: list[float] = []
-        for block, place in zip(priors.spread, priors.places(), strict=True):
-            decov = Decov.from_block(block)
-            scalars += block.sd if decov is None else decov.laws
-            if decov is not None:
-                relative.append((place, decov))
-            size, start = len(block.sd), place.start
-            if block.eta is None:
-                continue
-            for i in range(1, size):
-                for j in range(i):
-                    pairs.append((start + i, start + j, start))
-                    shapes.append(block.eta + (size - 2 - j) / 2)
-        return cls(tuple(scalars), tuple(pairs), np.array(shapes), first_sd, tuple(relative))
+        residual = [part for part in priors.parts if isinstance(part, ResidualPart)]
+        others = [part for part in priors.parts if not isinstance(part, ResidualPart)]
+        return cls((*residual, *others))
 
-    @property
+    @cached_property
     def size(self) -> int:
         """d, the number of scalars."""
-        return len(self.priors) + len(self.pairs)
+        return sum(part.size for part in self.parts)
 
-    @property
-    def n_sds(self) -> int:
-        """Q, the number of standard deviations of the factors' terms."""
-        return len(self.priors) - self.first_sd
-
-    def correlations_of(self, sd: int) -> list[int]:
-        """Positions in z of the partial correlations that involve the sd number ``sd``."""
-        first = len(self.priors)
-        return [first + k for k, (i, j, _) in enumerate(self.pairs) if sd in (i, j)]
+    def _places(self) -> Iterator[tuple[Part, int]]:
+        start = 0
+        for part in self.parts:
+            yield part, start
+            start += part.size
 
     def theta(self, z: np.ndarray) -> Theta:
         """Values of theta at z, shape (K, d)."""
-        scalars = np.empty((len(z), len(self.priors)))
-        for k, prior in enumerate(self.priors):
-            scalars[:, k] = _quantile(prior, z[:, k])
-        chol = np.broadcast_to(np.eye(self.n_sds), (len(z), self.n_sds, self.n_sds)).copy()
-        if self.pairs:
-            partial = _partial_correlations(z[:, len(self.priors) :], self.shapes)
-            left = np.ones((len(z), self.n_sds))
-            for k, (i, j, _) in enumerate(self.pairs):
-                chol[:, i, j] = partial[:, k] * np.sqrt(left[:, i])
-                left[:, i] = left[:, i] * (1 - partial[:, k] ** 2)
-                chol[:, i, i] = np.sqrt(left[:, i])
-        sigma = scalars[:, 0] if self.first_sd else np.ones(len(z))
-        sds = scalars[:, self.first_sd :]
-        for place, decov in self.relative:
-            sds[:, place] = decov.sds(sds[:, place], sigma)
-        return Theta(sigma, sds, chol)
+        theta = Theta(len(z), {})
+        for part, start in self._places():
+            values = part.values(z[:, start : start + part.size], theta.sigma)
+            theta = Theta(len(z), {**theta.values, **values})
+        return theta
 
-    def position(self, index: int, value: float) -> float:
-        """z of the scalar number ``index`` (sigma, if there is one, then the sds) at ``value``."""
-        law = self.priors[index].distribution
-        below = float(law.cdf(value))
-        z = special.ndtri(below) if below < 0.5 else -special.ndtri(float(law.sf(value)))
-        return float(np.clip(z, -8.0, 8.0))
+    @cached_property
+    def vanishing(self) -> tuple[Vanishing, ...]:
+        """Standard deviations that may be zero, positions in z."""
+        return tuple(
+            Vanishing(start + sd, tuple(start + k for k in linked))
+            for part, start in self._places()
+            for sd, linked in part.vanishing
+        )
 
+    @cached_property
+    def scale_positions(self) -> np.ndarray:
+        """Shape (m,): positions in z of sigma and the standard deviations."""
+        places = [start + k for part, start in self._places() for k in part.scale_positions]
+        return np.array(places, dtype=np.intp)
 
-def _quantile(prior: HasLaw, z: np.ndarray) -> np.ndarray:
-    """F^-1(Phi(z)), from the nearer tail."""
-    law = prior.distribution
-    if isinstance(law, HalfT):
-        return law.at_normal(z)
-    tail = special.ndtr(-np.abs(z))
-    upper = z > 0
-    out = np.empty_like(z)
-    out[upper] = law.isf(tail[upper])
-    out[~upper] = law.ppf(tail[~upper])
-    return out
+    def scales(self, theta: Theta) -> np.ndarray:
+        """Shape (K, m): sigma and the standard deviations, in the order of their positions."""
+        return np.hstack([part.scales(theta) for part in self.parts])
 
-
-def _partial_correlations(z: np.ndarray, shapes: np.ndarray) -> np.ndarray:
-    """Quantiles of 2 Beta(a, a) - 1 at Phi(z), shape (K, pairs)."""
-    lower = special.ndtr(-np.abs(z))
-    curved = shapes != 1.0
-    lower[:, curved] = special.betaincinv(shapes[curved], shapes[curved], lower[:, curved])
-    return np.clip(np.sign(z) * (1 - 2 * lower), -1 + _CORRELATION_MARGIN, 1 - _CORRELATION_MARGIN)
+    def n_behind(self, design: Design) -> np.ndarray:
+        """Shape (m,): how many independent values each of them is estimated from."""
+        counts = [part.n_behind(design) for part in self.parts for _ in part.scale_positions]
+        return np.array(counts, dtype=float)

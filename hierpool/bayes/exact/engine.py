@@ -33,7 +33,7 @@ from hierpool.bayes.run import (
     SamplerSettings,
     keeps_log_likelihood,
     make_tree,
-    variance_component_names,
+    variance_components,
 )
 from hierpool.core.design import EXACT_FIT, Design, exact_fit
 from hierpool.core.threads import one_blas_thread
@@ -412,26 +412,26 @@ def _start(target: LogDensity, rng: np.random.Generator, widen: float) -> tuple[
 
 def _collapses(target: LogDensity, mode: np.ndarray) -> list[Student]:
     """Components where one sd is too small to matter; its correlations are at their prior there."""
-    first, Q = target.coordinates.first_sd, target.coordinates.n_sds
+    vanishing = target.coordinates.vanishing
+    Q = len(vanishing)
     if not Q:
         return []
     starts, free = np.repeat(mode[None], Q, axis=0), np.ones((Q, len(mode)), dtype=bool)
-    for k in range(Q):
-        pairs = target.coordinates.correlations_of(k)
-        starts[k, first + k], starts[k, pairs] = ZERO_SD_COORDINATE, 0.0
-        free[k, [first + k, *pairs]] = False
+    for k, (sd, linked) in enumerate(vanishing):
+        starts[k, sd], starts[k, list(linked)] = ZERO_SD_COORDINATE, 0.0
+        free[k, [sd, *linked]] = False
     found, _, scales = climb_all(target, starts, free)
     grid = np.linspace(ZERO_SD_COORDINATE, 2.0, 25)
     lines = np.repeat(found[:, None], len(grid), axis=1)
-    for k in range(Q):
-        lines[k, :, first + k] = grid
+    for k, (sd, _) in enumerate(vanishing):
+        lines[k, :, sd] = grid
     likelihood = target.log_likelihood(lines.reshape(-1, len(mode))).reshape(Q, -1)
     out = []
-    for k in range(Q):
+    for k, (sd, _) in enumerate(vanishing):
         matters = np.abs(likelihood[k] - likelihood[k, 0]) > 1.0
         edge = grid[np.argmax(matters)] if matters.any() else grid[-1]
         below = stats.truncnorm(-LARGEST_COORDINATE, edge)
-        at, scale, sd = found[k], scales[k], first + k
+        at, scale = found[k], scales[k]
         at[sd], scale[sd, sd] = below.mean(), COLLAPSE_WIDENED * below.var()
         out.append(Student.with_scale(at, scale, ADAPTED_NU))
     return out
@@ -452,7 +452,7 @@ def run(
     theta = draws.evaluated.theta
     _check_residual(design, theta.sigma)
     coefficients, stored_levels = _coefficients(target.integrated, draws.evaluated, settings.seed)
-    found = {**coefficients, **variance_component_names(design, target.theta_map, theta)}
+    found = {**coefficients, **variance_components(design, target.theta_map, theta)}
     variables = {name: values for name, values in found.items() if values.size}
     stats = {
         "lp": draws.log_posterior.reshape(-1),
@@ -489,8 +489,8 @@ def _coefficients(
     integrated: MarginalModel, at: Evaluated, seed: int
 ) -> tuple[dict[str, np.ndarray], bool]:
     """Draws of beta, and of the levels' coefficients unless they are too many to store."""
-    sigma, size = at.theta.sigma, len(at.theta) * integrated.n_random_effects
+    size = len(at.theta) * integrated.n_random_effects
     if size > LARGEST_STORED and isinstance(integrated, OneFactor):
-        beta = integrated.draw_beta(sigma, at.factor, seed, at.sums)
+        beta = integrated.draw_beta(at.working, seed, at.sums)
         return {"beta": integrated.coordinates.beta_to_user(beta)}, False
-    return integrated.draw(sigma, at.factor, seed, at.sums, size <= LARGEST_SUMS), True
+    return integrated.draw(at.working, seed, at.sums, size <= LARGEST_SUMS), True

@@ -12,6 +12,7 @@ from hierpool.bayes.exact.engine import ThetaDraws, sample_theta
 from hierpool.bayes.exact.target import LogPosterior
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.core.design import Design
+from hierpool.core.theta import WorkingTheta
 
 Judge = Callable[[np.ndarray], bool]
 """Importance log weights -> whether the proposal that they belong to can be trusted."""
@@ -39,7 +40,7 @@ def theta_without(
     draws: int,
     seed: int,
     judge: Judge,
-) -> tuple[MarginalModel, np.ndarray, np.ndarray, bool]:
+) -> tuple[MarginalModel, WorkingTheta, bool]:
     """The model less some rows, and draws of theta from its posterior.
 
     Coordinates, centring and priors are those of all rows.
@@ -47,12 +48,10 @@ def theta_without(
     Returns
     -------
     tuple
-        The integrated model of the other rows; sigma (K,) and the relative factor (K, q, q) of
-        each draw; whether the draws can be trusted.
+        The integrated model of the other rows; the draws of theta; whether they can be trusted.
     """
     full = LogPosterior.from_design(design, priors)
     rest = replace(full, integrated=full.integrated.without(rows))
     found, trusted = sample_judged(rest, chains, draws, np.random.default_rng(seed), judge)
     theta = full.coordinates.theta(found.flat)
-    factor = full.theta_map.relative_covariance_factor(theta)
-    return rest.integrated, theta.sigma, factor, trusted
+    return rest.integrated, full.theta_map.working(theta), trusted

@@ -165,8 +165,7 @@ class Surrogate:
     def at(self, z: np.ndarray) -> Evaluated:
         """Theta and the approximate log likelihood at K points."""
         theta = self.coordinates.theta(z)
-        factor = self.theta_map.relative_covariance_factor(theta)
-        return Evaluated(theta, factor, None, self.log_likelihood(z))
+        return Evaluated(theta, self.theta_map.working(theta), None, self.log_likelihood(z))
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
         """Shape (K,): log p(y | theta) + log p(z), approximately."""
@@ -190,10 +189,10 @@ class Surrogate:
         That sd is integrated over its prior. What lies around it in the other directions is told
         by slope and curvature of the log posterior there, beside the curvature at the centre.
         """
-        first, Q = self.coordinates.first_sd, self.coordinates.n_sds
+        vanishing = self.coordinates.vanishing
         precision = np.diag(np.linalg.inv(self.root @ self.root.T))
-        shares = np.zeros(Q)
-        for k, sd in enumerate(range(first, first + Q)):
+        shares = np.zeros(len(vanishing))
+        for k, (sd, _) in enumerate(vanishing):
             points = np.tile(self.centre, (len(COLLAPSED), 1))
             points[:, sd] = np.minimum(COLLAPSED, self.centre[sd])
             gaps = _mass(target.log_likelihood(points) - self.top)
@@ -264,16 +263,15 @@ def _guessed_sds(target: LogPosterior, z: np.ndarray) -> np.ndarray:
 
     The log of an sd that is estimated from N independent values has the sd 1 / sqrt(2 N).
     """
-    design, coordinates, h = target.integrated.design, target.coordinates, 1e-3
-    behind = [design.n] if design.residual.has_sigma else []
-    for group in design.groups:
-        behind += [group.grouping.n_levels] * len(group.terms)
-    d, n_sds = coordinates.size, len(behind)
-    here, moved = coordinates.theta(z[None]), coordinates.theta(z + h * np.eye(d))
-    every = [np.column_stack([t.sigma, t.sd])[:, -n_sds:] for t in (here, moved)]
-    per_z = np.abs(np.diagonal(np.log(every[1][:n_sds] / every[0]))) / h
-    sds = 1 / np.sqrt(2 * np.array(behind)) / np.maximum(per_z, 1e-3)
-    return np.concatenate([np.minimum(sds, 1.0), np.full(d - n_sds, 0.5)])
+    coordinates, h = target.coordinates, 1e-3
+    at, d = coordinates.scale_positions, coordinates.size
+    behind = coordinates.n_behind(target.integrated.design)
+    here, moved = coordinates.theta(z[None]), coordinates.theta(z + h * np.eye(d)[at])
+    ratio = coordinates.scales(moved) / coordinates.scales(here)
+    per_z = np.abs(np.diagonal(np.log(ratio))) / h
+    guessed = np.full(d, 0.5)
+    guessed[at] = np.minimum(1 / np.sqrt(2 * behind) / np.maximum(per_z, 1e-3), 1.0)
+    return guessed
 
 
 def _powers(d: int) -> np.ndarray:

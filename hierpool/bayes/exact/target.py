@@ -14,8 +14,9 @@ import numpy as np
 from hierpool.algebra.marginal_model import LevelSums, MarginalModel
 from hierpool.bayes.exact.coordinates import PriorCoordinates
 from hierpool.bayes.priors.model_priors import ModelPriors
-from hierpool.bayes.theta import Theta, ThetaMap, integrate
+from hierpool.bayes.theta import ThetaMap, integrate
 from hierpool.core.design import EXACT_FIT, Design
+from hierpool.core.theta import Theta, WorkingTheta
 
 
 class LogDensity(Protocol):
@@ -61,13 +62,13 @@ class LogPosterior:
     def at(self, z: np.ndarray) -> Evaluated:
         """Everything at K points, shape (K, d); minus infinity where theta is out of range."""
         theta = self.coordinates.theta(z)
-        factor = self.theta_map.relative_covariance_factor(theta)
-        sums = self.integrated.level_sums(factor)
+        working = self.theta_map.working(theta)
+        sums = self.integrated.level_sums(working)
         with np.errstate(all="ignore"):
-            out = self.integrated.log_density(theta.sigma, factor, sums)
+            out = self.integrated.log_density(working, sums)
         # below this the cross-products have no digits left, and their density is noise
         out[~np.isfinite(out) | (theta.sigma < EXACT_FIT * self.sd_y)] = -np.inf
-        return Evaluated(theta, factor, sums, out)
+        return Evaluated(theta, working, sums, out)
 
     def log_likelihood(self, z: np.ndarray) -> np.ndarray:
         """Shape (K,): log p(y | theta(z))."""
@@ -88,14 +89,14 @@ class Evaluated:
     """Values of theta with what has been worked out there, K of each."""
 
     theta: Theta
-    factor: np.ndarray
+    working: WorkingTheta
     sums: LevelSums | None
     log_likelihood: np.ndarray
 
     def __getitem__(self, which: np.ndarray) -> Evaluated:
         return Evaluated(
             self.theta[which],
-            self.factor[which],
+            self.working[which],
             None if self.sums is None else self.sums.at(which),
             self.log_likelihood[which],
         )
@@ -105,7 +106,7 @@ class Evaluated:
         joined = np.concatenate
         return Evaluated(
             self.theta.followed_by(other.theta),
-            joined([self.factor, other.factor]),
+            self.working.followed_by(other.working),
             self.sums.followed_by(other.sums) if self.sums and other.sums else None,
             joined([self.log_likelihood, other.log_likelihood]),
         )

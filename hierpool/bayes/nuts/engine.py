@@ -10,7 +10,6 @@ from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.run import (
     EngineRun,
     SamplerSettings,
-    is_integrable,
     keeps_log_likelihood,
     make_tree,
 )
@@ -54,7 +53,7 @@ def run(design: Design, priors: ModelPriors, settings: SamplerSettings) -> Engin
         "seconds": sampled.seconds,
     }
     kept = "stored" if keeps_log_likelihood(design, len(theta)) else "on request"
-    info["log_likelihood"] = kept if is_integrable(priors) else "not integrable"
+    info["log_likelihood"] = kept if priors.is_integrable else "not integrable"
     checked = [k for k in variables if not k.startswith("coef_") or f"u_{k[5:]}" not in variables]
     return EngineRun(tree, info, tuple(checked))
 

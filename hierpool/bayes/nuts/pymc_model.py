@@ -25,19 +25,15 @@ from pymc.distributions.transforms import Interval, Transform
 from scipy import linalg
 
 from hierpool.algebra.moments import Coordinates
-from hierpool.bayes.priors.decov import Decov
-from hierpool.bayes.priors.model_priors import (
-    CoefficientPriors,
-    ModelPriors,
-    Prior,
-    VarianceComponentPriors,
-    default_priors,
-)
-from hierpool.bayes.theta import Theta
+from hierpool.bayes.parts.group_term import GroupTermPart
+from hierpool.bayes.priors.coefficients import CoefficientPriors
+from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
+from hierpool.bayes.priors.prior import Prior
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, nearest
 from hierpool.core.results import OBS_DIM, RESPONSE, coords, row_labels
+from hierpool.core.theta import Theta
 
 Parameterization = Literal["noncentered", "centered"]
 PARAMETERIZATIONS: tuple[Parameterization, ...] = ("noncentered", "centered")
@@ -123,14 +119,15 @@ def build(
         if priors.sigma is not None:
             sigma = _each("sigma", [priors.sigma], (), ())
         common, beta = _population(design, priors)
-        own: Any = 0.0
+        varying: Any = 0.0
         for group in design.groups:
-            if priors.own is not None:
-                own = _own(group, priors.own, beta, Coordinates.from_design(design).x)
+            parts = priors.of_factor(group.factor)
+            if priors.unpooled is not None:
+                block = priors.unpooled.coefficients
+                varying = _unpooled(group, block, beta, Coordinates.from_design(design).x)
             else:
-                spread = priors.spread_of(group.factor)
-                own = own + _pooled(group, spread, beta, sigma, parameterization)
-        mean = common + own + np.zeros(design.n) + design.offset
+                varying = varying + _pooled(group, parts, beta, sigma, parameterization)
+        mean = common + varying + np.zeros(design.n) + design.offset
         sd = sigma * design.residual.relative_sd
         pm.Normal(RESPONSE, mu=mean, sigma=sd, observed=design.y, dims=OBS_DIM)
     return model
@@ -142,7 +139,7 @@ def _population(design: Design, priors: ModelPriors) -> tuple[Any, Any]:
     if not design.terms:
         return 0.0, np.zeros(0)
     coding = block.coding
-    if priors.own is not None and not coding.has_constant:
+    if priors.unpooled is not None and not coding.has_constant:
         coding = Coordinates.from_design(design).x
     identity = _is_identity(coding.to_user)
     name = "beta" if identity else "beta_centred"
@@ -153,7 +150,7 @@ def _population(design: Design, priors: ModelPriors) -> tuple[Any, Any]:
     return pt.dot(coding.centre(design.X), centred), beta
 
 
-def _own(group: GroupDesign, block: CoefficientPriors, beta: Any, common: Coding) -> Any:
+def _unpooled(group: GroupDesign, block: CoefficientPriors, beta: Any, common: Coding) -> Any:
     """Contribution of each level's own coefficients (no pooling)."""
     name, dims = f"coef_{group.factor}", (group.factor, f"{group.factor}_term")
     T = block.coding.to_user
@@ -172,39 +169,37 @@ def _own(group: GroupDesign, block: CoefficientPriors, beta: Any, common: Coding
 
 def _pooled(
     group: GroupDesign,
-    spread: Sequence[VarianceComponentPriors],
+    parts: Sequence[GroupTermPart],
     beta: Any,
     sigma: Any,
     parameterization: Parameterization,
 ) -> Any:
     """Contribution of the deviations of the levels (partial pooling)."""
     factor, dims = group.factor, (group.factor, f"{group.factor}_term")
-    T = _to_user(spread)
-    root = _root(group, spread, T, sigma)
+    T = _to_user(parts)
+    root = _root(group, parts, T, sigma)
     name = f"u_{factor}"
     if parameterization == "noncentered":
         z = pm.Normal(f"z_{factor}", 0.0, 1.0, dims=dims)
         centred = pt.dot(z, root.T)
         u = pm.Deterministic(name, pt.dot(centred, T.T), dims=dims)
     elif _is_identity(T):
-        u = centred = _deviations(name, group, spread, root)
+        u = centred = _deviations(name, group, parts, root)
     else:
-        centred = _deviations(f"{name}_centred", group, spread, root)
+        centred = _deviations(f"{name}_centred", group, parts, root)
         u = pm.Deterministic(name, pt.dot(centred, T.T), dims=dims)
     pm.Deterministic(f"coef_{factor}", u + _population_part(group, beta), dims=dims)
-    Z = np.hstack([b.coding.centre(group.Z[:, b.columns]) for b in spread])
+    Z = np.hstack([b.coding.centre(group.Z[:, b.columns]) for b in parts])
     return _by_row(group, Z, centred)
 
 
-def _deviations(
-    name: str, group: GroupDesign, spread: Sequence[VarianceComponentPriors], root: Any
-) -> Any:
+def _deviations(name: str, group: GroupDesign, parts: Sequence[GroupTermPart], root: Any) -> Any:
     """Free deviations of the levels, for the centered parameterization."""
     dims = (group.factor, f"{group.factor}_term")
-    if spread[0].decov is not None:  # in units of sigma, which is not known here
+    if parts[0].decov is not None:  # in units of sigma, which is not known here
         scale = np.ones(len(group.terms))
     else:
-        priors = [prior for block in spread for prior in block.sd]
+        priors = [part.sd[at] for part in parts for at in part.sd_index]
         scale = np.array([float(prior.distribution.ppf(0.5)) for prior in priors])
     zero = np.zeros(len(scale))
     if group.has_correlation:
@@ -214,58 +209,65 @@ def _deviations(
     return pm.Normal(name, 0.0, pt.diagonal(root), dims=dims, transform=seen)
 
 
-def _root(
-    group: GroupDesign, spread: Sequence[VarianceComponentPriors], T: np.ndarray, sigma: Any
-) -> Any:
+def _root(group: GroupDesign, parts: Sequence[GroupTermPart], T: np.ndarray, sigma: Any) -> Any:
     """Free sds and correlations; gives their root in centred columns, names both for the user."""
     factor, dim = group.factor, f"{group.factor}_term"
-    every = [prior for block in spread for prior in block.sd]
     mapped = not _is_identity(T)
     name = f"sd_{factor}{'_centred' * mapped}"
-    if spread[0].decov is not None:
-        sd = _relative_sds(name, spread, sigma, dim)
-    else:
-        sd = _each(name, every, group.terms, (dim,))
+    sd = _sds(name, parts, group.terms, sigma, dim)
+    eye = np.eye(len(group.terms))
     if not group.has_correlation:
-        return sd[:, None] * np.eye(len(every))
-    cholesky = _cholesky(factor, spread)
+        return sd[:, None] * eye
+    cholesky = _cholesky(factor, parts)
     root = sd[:, None] * cholesky
     user = cholesky
     if mapped:
         user = pt.dot(T, root)
         user_sd = pm.Deterministic(f"sd_{factor}", pt.sqrt((user**2).sum(axis=-1)), dims=dim)
         user = user / user_sd[:, None]
-    eye = np.eye(len(every))
     corr = pt.dot(user, user.T) * (1 - eye) + eye
     pm.Deterministic(f"corr_{factor}", corr, dims=(dim, f"{dim}2"))
     return root
 
 
-def _relative_sds(
-    name: str, spread: Sequence[VarianceComponentPriors], sigma: Any, dim: str
+def _sds(
+    name: str, parts: Sequence[GroupTermPart], terms: Sequence[str], sigma: Any, dim: str
 ) -> Any:
+    """The standard deviation of each term of a factor."""
+    if parts[0].decov is not None:
+        return _relative_sds(name, parts, sigma, dim)
+    every = [prior for part in parts for prior in part.sd]
+    if len(every) == len(terms):
+        return _each(name, every, terms, (dim,))
+    starts = np.cumsum([0, *(len(part.sd) for part in parts)])
+    index = np.concatenate([a + part.sd_index for a, part in zip(starts, parts, strict=False)])
+    free = [_each(f"{name}_free_{k}", [prior], (), ()) for k, prior in enumerate(every)]
+    return pm.Deterministic(name, pt.stack(free)[index], dims=(dim,))
+
+
+def _relative_sds(name: str, parts: Sequence[GroupTermPart], sigma: Any, dim: str) -> Any:
     """Sds with decov priors: of each block its size in units of sigma, and shares of its variance."""
-    parts, factor = [], spread[0].factor
-    for k, decov in enumerate(filter(None, map(Decov.from_block, spread))):
-        label, q = f"{factor}_{k}" if len(spread) > 1 else factor, decov.size
+    made, factor = [], parts[0].factor
+    for k, decov in enumerate(filter(None, (part.decov for part in parts))):
+        label, q = f"{factor}_{k}" if len(parts) > 1 else factor, decov.size
         sizes = None if decov.is_joint else q
         size = pm.Gamma(f"size_{label}", alpha=decov.shape, beta=1 / decov.scale, shape=sizes)
         if decov.is_joint:
             shares = pm.Dirichlet(f"shares_{label}", a=np.full(q, decov.concentration))
             size = size * pt.sqrt(q * shares)
-        parts.append(sigma * size)
-    return pm.Deterministic(name, pt.concatenate(parts), dims=(dim,))
+        made.append(sigma * size)
+    return pm.Deterministic(name, pt.concatenate(made), dims=(dim,))
 
 
-def _cholesky(factor: str, spread: Sequence[VarianceComponentPriors]) -> Any:
+def _cholesky(factor: str, parts: Sequence[GroupTermPart]) -> Any:
     """Cholesky factor of the correlation of centred columns, block diagonal, under LKJ priors.
 
     By way of partial correlations, which are independent under an LKJ prior. PyMC's own LKJCorr
     takes twice as long to compile and to evaluate, and before 6.4 its density is wrong for three
     or more terms.
     """
-    rows, columns, shape = _pairs(spread)
-    terms = [term for block in spread for term in block.terms]
+    rows, columns, shape = _pairs(parts)
+    terms = [term for block in parts for term in block.terms]
     pair = f"{factor}_pair"
     pm.modelcontext(None).add_coord(
         pair, [f"{terms[j]}, {terms[i]}" for i, j in zip(rows, columns, strict=True)]
@@ -310,28 +312,14 @@ def _symmetric_beta(shape: Any, size: Any) -> Any:
     return 2 * pm.Beta.dist(shape, shape, size=size) - 1
 
 
-def _pairs(spread: Sequence[VarianceComponentPriors]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows and columns of the pairs of terms that correlate, and the beta shape of each.
-
-    The partial correlation of terms i and j < i of a block of k, given the terms before j, is
-    Beta(b, b) on (-1, 1) with b = eta + (k - 2 - j) / 2.
-
-    References
-    ----------
-    Lewandowski, Kurowicka, Joe (2009), J. Multivariate Analysis 100, 1989-2001, section 2.4.
-    """
+def _pairs(parts: Sequence[GroupTermPart]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows and columns of the pairs of terms that correlate, and the beta shape of each."""
     found = [
-        (
-            block.columns.start + i,
-            block.columns.start + j,
-            block.eta + (len(block.terms) - 2 - j) / 2,
-        )
-        for block in spread
-        if block.eta is not None
-        for i in range(1, len(block.terms))
-        for j in range(i)
+        (part.columns.start + i, part.columns.start + j, shape)
+        for part in parts
+        for (i, j), shape in zip(part.pairs, part.beta_shapes, strict=True)
     ]
-    rows, columns, shape = (np.array(part) for part in zip(*found, strict=True))
+    rows, columns, shape = (np.array(each) for each in zip(*found, strict=True))
     return rows, columns, shape
 
 
@@ -349,9 +337,9 @@ def _by_row(group: GroupDesign, Z: np.ndarray, coefficients: Any) -> Any:
     return (Z * coefficients[group.grouping.codes]).sum(axis=-1)
 
 
-def _to_user(spread: Sequence[VarianceComponentPriors]) -> np.ndarray:
+def _to_user(parts: Sequence[GroupTermPart]) -> np.ndarray:
     """Shape (q, q): deviations in the user's coding from those of the blocks' own codings."""
-    return np.asarray(linalg.block_diag(*(block.coding.to_user for block in spread)))
+    return np.asarray(linalg.block_diag(*(block.coding.to_user for block in parts)))
 
 
 def _is_identity(matrix: np.ndarray) -> bool:
@@ -449,25 +437,20 @@ def theta_of(posterior: xr.Dataset, design: Design, priors: ModelPriors) -> Thet
     Theta
         K = chains x draws values, all draws of the first chain first.
     """
-    if priors.sigma is not None:
-        sigma = _flat(posterior, "sigma")
-    else:
-        sigma = np.ones(posterior.sizes["chain"] * posterior.sizes["draw"])
-    Q = design.group_columns[-1].stop if priors.spread else 0
-    sds, cholesky = np.zeros((len(sigma), Q)), np.zeros((len(sigma), Q, Q))
-    for group, at in zip(design.groups if Q else (), design.group_columns, strict=Q > 0):
-        name = f"sd_{group.factor}"
-        sds[:, at] = _flat(posterior, f"{name}_centred" if f"{name}_centred" in posterior else name)
-        given: dict[tuple[int, int], np.ndarray] = {}
-        if group.has_correlation:
-            partial = _flat(posterior, f"partial_corr_{group.factor}")
-            rows, columns, _ = _pairs(priors.spread_of(group.factor))
-            places = zip(rows, columns, strict=True)
-            given = {place: partial[:, k] for k, place in enumerate(places)}
-        for i, row in enumerate(_factor_entries(given, len(group.terms), np.sqrt)):
-            for j, entry in enumerate(row):
-                cholesky[:, at.start + i, at.start + j] = entry
-    return Theta(sigma, sds, cholesky)
+    n = posterior.sizes["chain"] * posterior.sizes["draw"]
+    values = {} if priors.sigma is None else {"sigma": _flat(posterior, "sigma")}
+    for factor in priors.factors:
+        name, first = f"sd_{factor}", 0
+        sds = _flat(posterior, f"{name}_centred" if f"{name}_centred" in posterior else name)
+        for part in priors.of_factor(factor):
+            own = np.unique(part.sd_index, return_index=True)[1]
+            values[f"sd_{part.name}"] = sds[:, part.columns][:, own]
+            if part.pairs:
+                partial = _flat(posterior, f"partial_corr_{factor}")[:, first:]
+                first += len(part.pairs)
+                root = part.correlation_root(partial[:, : len(part.pairs)])
+                values[f"corr_chol_{part.name}"] = root
+    return Theta(n, values)
 
 
 def _flat(posterior: xr.Dataset, name: str) -> np.ndarray:

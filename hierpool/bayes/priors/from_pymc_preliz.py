@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hierpool.bayes.priors.model_priors import Prior
+from hierpool.bayes.priors.prior import Prior
 from hierpool.core.errors import PriorError, listed
 
 _NAMES: dict[str, tuple[str, ...]] = {

@@ -14,18 +14,19 @@ from typing import Any, Literal
 
 import numpy as np
 
+from hierpool.bayes.parts.group_term import GroupTermPart
+from hierpool.bayes.parts.part import Part
+from hierpool.bayes.parts.residual import ResidualPart
+from hierpool.bayes.parts.unpooled import UnpooledPart
+from hierpool.bayes.priors.coefficients import CoefficientPriors
 from hierpool.bayes.priors.from_pymc_preliz import read
-from hierpool.bayes.priors.model_priors import (
-    CoefficientPriors,
-    ModelPriors,
-    Prior,
-    VarianceComponentPriors,
-)
+from hierpool.bayes.priors.model_priors import ModelPriors
+from hierpool.bayes.priors.prior import Prior
 from hierpool.core.design import Design
 from hierpool.core.errors import HierpoolWarning, PriorError, listed, nearest
 from hierpool.core.schema import Schema
 
-Kind = Literal["sigma", "beta", "own", "sd", "corr", "factor"]
+Kind = Literal["sigma", "beta", "unpooled", "sd", "corr", "factor"]
 FAR_TAIL_PROBABILITY = (
     5.0  # sds from the mean of a column to 0 beyond which a default stated at 0 is warned of
 )
@@ -55,23 +56,30 @@ def names_of(priors: ModelPriors) -> dict[str, Target]:
     named: list[tuple[str, Target]] = []
     if priors.population.terms:
         named += _term_names("beta", "beta", priors.population.terms)
-    if priors.own is not None:
-        named += _term_names(f"coef_{priors.own_factor}", "own", priors.own.terms)
+    if priors.unpooled is not None:
+        unpooled = priors.unpooled
+        named += _term_names(f"coef_{unpooled.factor}", "unpooled", unpooled.terms)
     factors: list[tuple[str, Target]] = []
+    first = 0
     for factor in priors.factors:
-        blocks = [(b, at) for b, at in zip(priors.spread, priors.places(), strict=True)]
-        own = [(b, at) for b, at in blocks if b.factor == factor]
-        terms = [t for block, _ in own for t in block.terms]
-        sds = _term_names(f"sd_{factor}", "sd", terms, first=own[0][1].start)
+        parts = priors.of_factor(factor)
+        terms = [t for part in parts for t in _sd_terms(part)]
+        sds = _term_names(f"sd_{factor}", "sd", terms, first)
         named += [(name, target) for name, target in sds if name not in terms]
-        if any(block.eta is not None for block, _ in own):
+        if any(part.eta is not None for part in parts):
             named.append((f"corr_{factor}", Target("corr", factor=factor)))
-        positions = range(own[0][1].start, own[-1][1].stop)
+        positions = range(first, first + len(terms))
         factors.append((factor, Target("factor", tuple(positions), factor=factor)))
+        first += len(terms)
     if priors.sigma is not None:
         named.append(("sigma", Target("sigma")))
     named += factors
     return dict(reversed(named))
+
+
+def _sd_terms(part: GroupTermPart) -> list[str]:
+    """The term that each standard deviation is called by."""
+    return [part.terms[k] for k in np.unique(part.sd_index, return_index=True)[1]]
 
 
 def _term_names(
@@ -107,20 +115,12 @@ def with_user_priors(priors: ModelPriors, design: Design, given: Mapping[str, An
     check_names(given, [priors], design.spec.formula, dropped_names(design.schema))
     chosen = _Chosen.from_user(names_of(priors), given)
     out = priors
-    if "sigma" in chosen.scalars:
-        out = replace(out, sigma=chosen.scalars["sigma"])
     if chosen.terms["beta"]:
         population = _coefficients(out.population, chosen.terms["beta"])
         _check_flat(population, design)
         _warn_of_zero("beta", population, chosen.terms["beta"], design.X)
         out = replace(out, population=population)
-    if chosen.terms["own"] and out.own is not None:
-        own = _coefficients(out.own, chosen.terms["own"])
-        _warn_of_zero(f"coef_{out.own_factor}", own, chosen.terms["own"], design.groups[0].Z)
-        out = replace(out, own=own)
-    if chosen.terms["sd"] or any(name.startswith("corr") for name in chosen.scalars):
-        out = replace(out, spread=_spread(out, chosen, design))
-    return out
+    return replace(out, parts=_parts(out, chosen, design))
 
 
 def dropped_names(schema: Schema) -> frozenset[str]:
@@ -173,7 +173,7 @@ class _Chosen:
     @classmethod
     def from_user(cls, names: Mapping[str, Target], given: Mapping[str, Any]) -> _Chosen:
         scalars: dict[str, Prior] = {}
-        terms: dict[Kind, dict[int, Prior]] = {"beta": {}, "own": {}, "sd": {}}
+        terms: dict[Kind, dict[int, Prior]] = {"beta": {}, "unpooled": {}, "sd": {}}
         by: dict[tuple[Kind, int], str] = {}
         for name in sorted(given, key=lambda n: _rank(names[n])):
             target = names[name]
@@ -246,7 +246,7 @@ def _checked(prior: Prior, name: str, target: Target) -> Kind:
             "HalfCauchy or a Uniform from 0.",
             "support-of-prior",
         )
-    if kind == "own" and prior.family == "Flat":
+    if kind == "unpooled" and prior.family == "Flat":
         raise PriorError(
             f"the prior of {name!r} is flat, so a group whose rows do not identify its "
             "coefficients would have an improper posterior. Use hp.Prior('Normal', mu=..., "
@@ -280,32 +280,48 @@ def _coefficients(block: CoefficientPriors, chosen: Mapping[int, Prior]) -> Coef
     return CoefficientPriors(block.coding.uncentred(), block.terms, priors)
 
 
-def _spread(
-    priors: ModelPriors, chosen: _Chosen, design: Design
-) -> tuple[VarianceComponentPriors, ...]:
-    out = []
-    for block, place in zip(priors.spread, priors.places(), strict=True):
-        start, size = place.start, len(block.sd)
-        own = {k - start: p for k, p in chosen.terms["sd"].items() if start <= k < start + size}
-        corr = chosen.scalars.get(f"corr_{block.factor}") if block.eta is not None else None
-        if not own and corr is None:
-            out.append(block)
-            continue
-        sd = tuple(own.get(k, prior) for k, prior in enumerate(block.sd))
-        eta = block.eta if corr is None else float(corr.parameters["eta"])
-        if corr is None and eta is not None and sd[0].family == "Decov":
-            eta = float(sd[0].parameters["regularization"])
-        out.append(replace(block, coding=block.coding.uncentred(), sd=sd, eta=eta))
-        if block.coding.is_centred:
-            columns = design.group(block.factor).Z[:, block.columns]
-            _warn_of_zero(f"sd_{block.factor}", out[-1], own, columns)
-    _check_decov(out, priors.sigma is not None)
+def _parts(priors: ModelPriors, chosen: _Chosen, design: Design) -> tuple[Part, ...]:
+    """The parts of theta with the user's priors in place of some."""
+    out: list[Part] = []
+    first = 0
+    for part in priors.parts:
+        if isinstance(part, ResidualPart) and "sigma" in chosen.scalars:
+            part = replace(part, prior=chosen.scalars["sigma"])
+        elif isinstance(part, UnpooledPart) and chosen.terms["unpooled"]:
+            part = replace(
+                part, coefficients=_coefficients(part.coefficients, chosen.terms["unpooled"])
+            )
+            variable, Z = f"coef_{part.factor}", design.groups[0].Z
+            _warn_of_zero(variable, part.coefficients, chosen.terms["unpooled"], Z)
+        elif isinstance(part, GroupTermPart):
+            stop = first + len(part.sd)
+            own = {k - first: p for k, p in chosen.terms["sd"].items() if first <= k < stop}
+            part, first = _group_term(part, own, chosen, design), stop
+        out.append(part)
+    _check_decov([p for p in out if isinstance(p, GroupTermPart)], priors.sigma is not None)
     return tuple(out)
 
 
-def _check_decov(blocks: Sequence[VarianceComponentPriors], has_sigma: bool) -> None:
-    for factor in dict.fromkeys(block.factor for block in blocks):
-        each = [p for block in blocks if block.factor == factor for p in block.sd]
+def _group_term(
+    part: GroupTermPart, own: Mapping[int, Prior], chosen: _Chosen, design: Design
+) -> GroupTermPart:
+    corr = chosen.scalars.get(f"corr_{part.factor}") if part.eta is not None else None
+    if not own and corr is None:
+        return part
+    sd = tuple(own.get(k, prior) for k, prior in enumerate(part.sd))
+    eta = part.eta if corr is None else float(corr.parameters["eta"])
+    if corr is None and eta is not None and sd[0].family == "Decov":
+        eta = float(sd[0].parameters["regularization"])
+    made = replace(part, coding=part.coding.uncentred(), sd=sd, eta=eta)
+    if part.coding.is_centred:
+        columns = design.group(part.factor).Z[:, part.columns]
+        _warn_of_zero(f"sd_{part.factor}", made, own, columns)
+    return made
+
+
+def _check_decov(parts: Sequence[GroupTermPart], has_sigma: bool) -> None:
+    for factor in dict.fromkeys(part.factor for part in parts):
+        each = [p for part in parts if part.factor == factor for p in part.sd]
         joint = [p for p in each if p.family == "Decov"]
         if joint and len(set(each)) > 1:
             raise PriorError(
@@ -339,7 +355,7 @@ def _check_flat(block: CoefficientPriors, design: Design) -> None:
 
 def _warn_of_zero(
     variable: str,
-    block: CoefficientPriors | VarianceComponentPriors,
+    block: CoefficientPriors | GroupTermPart,
     chosen: Mapping[int, Prior],
     columns: np.ndarray,
 ) -> None:

@@ -25,10 +25,11 @@ from hierpool.core.errors import ArgumentError
 from hierpool.core.group_nouns import noun, nouns
 from hierpool.core.printable import printable
 from hierpool.core.results import OBS_DIM, row_labels
+from hierpool.core.theta import WorkingTheta
 from hierpool.core.threads import in_threads
 
-Refit = Callable[[np.ndarray, int], tuple[MarginalModel, np.ndarray, np.ndarray, bool]]
-"""Held-out rows, seed -> model of the others, sigma and Lambda of its draws, if to be trusted."""
+Refit = Callable[[np.ndarray, int], tuple[MarginalModel, WorkingTheta, bool]]
+"""Held-out rows, seed -> model of the others, its draws of theta, whether they can be trusted."""
 _FOLD_SEED = 1951
 
 
@@ -99,8 +100,8 @@ def kfold(
     def one(fold: int) -> tuple[np.ndarray, np.ndarray, bool]:
         points = np.flatnonzero(plan.fold_of == fold)
         sets = [plan.points[i] for i in points]
-        rest, sigma, factor, trusted = refit(np.concatenate(sets), (seed or 0) + fold)
-        density = density_of_sets(fit.integrated, rest, sigma, factor, sets)
+        rest, theta, trusted = refit(np.concatenate(sets), (seed or 0) + fold)
+        density = density_of_sets(fit.integrated, rest, theta, sets)
         return points, special.logsumexp(density, axis=1) - np.log(density.shape[1]), trusted
 
     done = in_threads(one, range(k), f"{k} folds of {fit.design.spec.formula}", None, progress)
@@ -139,26 +140,26 @@ def _folds(n: int, k: int, what: str, rng: np.random.Generator) -> np.ndarray:
 def _scored(
     fit: IntegratedPosterior, plan: _Plan, k: int, elpd: np.ndarray, n_distrusted: int
 ) -> ScoredKFold:
-    sigma, factor = fit.theta.sigma, fit.relative_covariance_factor
+    theta = fit.working_theta
     if plan.grouping is None:
         inside = np.concatenate(
             [
-                special.logsumexp(fit.integrated.log_density_of_rows(sigma, factor, rows), axis=0)
+                special.logsumexp(fit.integrated.log_density_of_rows(theta, rows), axis=0)
                 for rows in np.array_split(np.arange(len(elpd)), max(1, len(elpd) // 1000))
             ]
         )
         fold_of_rows = plan.fold_of
     else:
-        density = fit.integrated.log_density_of_levels(sigma, factor, plan.grouping)
+        density = fit.integrated.log_density_of_levels(theta, plan.grouping)
         inside = special.logsumexp(density, axis=1)
         fold_of_rows = plan.fold_of[plan.grouping.codes]
-    inside = inside - np.log(len(sigma))
+    inside = inside - np.log(len(theta))
     coords = {plan.dim: plan.labels}
     result = ScoredKFold(
         elpd=float(elpd.sum()),
         se=float(np.sqrt(len(elpd)) * elpd.std(ddof=1)),
         p=float((inside - elpd).sum()),
-        n_samples=len(sigma),
+        n_samples=len(theta),
         n_data_points=len(elpd),
         scale="log",
         warning=n_distrusted > 0,

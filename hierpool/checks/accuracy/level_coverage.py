@@ -20,7 +20,6 @@ import pandas as pd
 from arviz_stats.base import array_stats
 from scipy import special, stats
 
-from hierpool.algebra.gaussian import condition
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.algebra.moments import by_level, single_group
@@ -32,6 +31,7 @@ from hierpool.core.design import GroupDesign, Grouping
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import nouns
+from hierpool.core.theta import WorkingTheta
 
 DRAWS = 400  # of theta that are used
 _FEWEST = 100
@@ -119,8 +119,8 @@ def _predictions(
     """Means of the levels and single rows, each from all other levels."""
     most = int(np.clip(_NUMBERS // fit.design.n, _FEWEST, DRAWS))
     picks = np.unique(np.linspace(0, len(fit.theta) - 1, most).astype(int))
-    sigma, factor = fit.theta.sigma[picks], fit.relative_covariance_factor[picks]
-    density = fit.integrated.log_density_of_levels(sigma, factor, grouping)
+    theta = fit.working_theta[picks]
+    density = fit.integrated.log_density_of_levels(theta, grouping)
     log_weights = np.full(density.shape, -np.log(len(picks)))
     if np.ptp(density, axis=1).any():  # else theta is empty, and every draw says the same
         log_weights, _ = array_stats.psislw(density, r_eff=loo.relative_efficiency(fit))
@@ -129,17 +129,17 @@ def _predictions(
     J, n, p = grouping.n_levels, fit.design.n, fit.integrated.totals.p
     of_means, of_rows = [], []
     for some in fit.integrated.blocks(len(picks), 4 * J * (p + 1) ** 2 + 4 * n * (p + 1)):
-        S, s = left_without_levels(fit.integrated, sigma[some], factor[some], grouping)
+        S, s = left_without_levels(fit.integrated, theta[some], grouping)
         beta, inverse = np.linalg.solve(S, s[..., None])[..., 0], np.linalg.inv(S)
-        of_means.append(at_mean.predict(sigma[some], factor[some], beta, inverse))
-        of_rows.append(at_row.predict(sigma[some], factor[some], beta, inverse))
+        of_means.append(at_mean.predict(theta[some], beta, inverse))
+        of_rows.append(at_row.predict(theta[some], beta, inverse))
     (mean, sd), (row_mean, row_sd) = (np.concatenate(m, axis=-1) for m in (of_means, of_rows))
     means = _Predicted(mean, sd, weights)
     return means, _Predicted(row_mean, row_sd, weights[grouping.codes])
 
 
 def left_without_levels(
-    integrated: MarginalModel, sigma: np.ndarray, factor: np.ndarray, grouping: Grouping
+    integrated: MarginalModel, theta: WorkingTheta, grouping: Grouping
 ) -> tuple[np.ndarray, np.ndarray]:
     """Population part of M and its right-hand side without each level, (K, J, p, p), (K, J, p)."""
     assert isinstance(integrated, OneFactor)  # who asks has seen to it
@@ -148,11 +148,11 @@ def left_without_levels(
         data.X, np.hstack([data.X, data.y[:, None]]), grouping.codes, grouping.n_levels
     )
     own, right = products[None, ..., :-1], products[None, ..., -1]
-    at = condition(m, sigma, factor, integrated.prior) if m.q else None
-    marginal = integrated.marginal(sigma, factor)
+    at = integrated.condition(theta) if m.q else None
+    marginal = integrated.marginal(theta)
     if at is not None:
         G = at.G[:, m.design_of]
-        lam_b = np.einsum("kab,ja->kjb", factor, m.b)
+        lam_b = np.einsum("kab,ja->kjb", theta.Lambda, m.b)
         half = solve_lower(at.L[:, m.design_of], lam_b[..., None])[..., 0]
         own = own - np.swapaxes(G, -1, -2) @ G
         right = right - np.einsum("kjqp,kjq->kjp", G, half)
@@ -202,14 +202,14 @@ class _Columns:
         return cls(each[:, :p], each[:, p : p + q], each[:, -2], spread, levels), rows
 
     def predict(
-        self, sigma: np.ndarray, factor: np.ndarray, beta: np.ndarray, inverse: np.ndarray
+        self, theta: WorkingTheta, beta: np.ndarray, inverse: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Means and sds, shapes (items, K), given each level's beta (K, J, p) and S^-1."""
         own, covariance = beta[:, self.level], inverse[:, self.level]
         mean = np.einsum("ip,kip->ik", self.x, own) + self.shift[:, None]
         from_beta = np.einsum("ip,kipr,ir->ik", self.x, covariance, self.x)
-        between = np.square(np.einsum("iq,kqr->ikr", self.z, factor)).sum(axis=-1)
-        return mean, sigma * np.sqrt(from_beta + between + self.variance[:, None])
+        between = np.square(np.einsum("iq,kqr->ikr", self.z, theta.Lambda)).sum(axis=-1)
+        return mean, theta.sigma * np.sqrt(from_beta + between + self.variance[:, None])
 
 
 def judged(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:

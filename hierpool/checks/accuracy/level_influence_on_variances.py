@@ -24,6 +24,7 @@ from hierpool.core.design import Grouping
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import and_more, called, nouns
 from hierpool.core.results import spread_name
+from hierpool.core.theta import WorkingTheta
 
 HIGH_K = 0.7  # from which weights cannot be averaged (Vehtari and others 2024, section 3.2.4)
 LARGE_SHIFT = 1.5  # posterior sds; of 8 clean levels one moves an sd by 1.0 in a quarter of cases
@@ -40,9 +41,7 @@ def on_rows(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
     picks = _picks(fit)
     if not _can_ask(fit, len(picks), fit.design.n):
         return
-    density = fit.integrated.log_density_of_rows(
-        fit.theta.sigma[picks], fit.relative_covariance_factor[picks]
-    )
+    density = fit.integrated.log_density_of_rows(fit.working_theta[picks])
     _, k, _ = psis.leave_one_out(np.ascontiguousarray(density.T), _efficiency(fit, len(picks)))
     high = np.flatnonzero(k > HIGH_K)
     if not len(high):
@@ -100,8 +99,8 @@ def without_each_level(fit: IntegratedPosterior, grouping: Grouping) -> pd.DataF
     without the level, and the first less the second in posterior sds.
     """
     picks = _picks(fit)
-    sigma, factor = fit.theta.sigma[picks], fit.relative_covariance_factor[picks]
-    density = fit.integrated.log_density_of_levels(sigma, factor, grouping)
+    theta = fit.working_theta[picks]
+    density = fit.integrated.log_density_of_levels(theta, grouping)
     log_weights, k = _smoothed(density, fit)
     weights = np.exp(log_weights)
     columns: dict[str, np.ndarray] = {"n": grouping.n_rows, "pareto_k": k}
@@ -112,7 +111,7 @@ def without_each_level(fit: IntegratedPosterior, grouping: Grouping) -> pd.DataF
         columns[f"shift[{name}]"] = (mean - without) / max(sd, np.finfo(float).tiny)
 
     if fit.design.terms:
-        mean, without = _beta_without(fit, sigma, factor, weights, grouping)
+        mean, without = _beta_without(fit, theta, weights, grouping)
         sds = fit.variable("beta").to_numpy().std(axis=(0, 1))
         for i, term in enumerate(fit.design.terms):
             add(term, mean[i], without[:, i], sds[i])
@@ -131,19 +130,15 @@ def without_each_level(fit: IntegratedPosterior, grouping: Grouping) -> pd.DataF
 
 
 def _beta_without(
-    fit: IntegratedPosterior,
-    sigma: np.ndarray,
-    factor: np.ndarray,
-    weights: np.ndarray,
-    grouping: Grouping,
+    fit: IntegratedPosterior, theta: WorkingTheta, weights: np.ndarray, grouping: Grouping
 ) -> tuple[np.ndarray, np.ndarray]:
     """Posterior means of the fixed effects (p,), and without each level (J, p)."""
     to_user, parts = fit.integrated.coordinates.beta_to_user, []
     p = len(fit.design.terms)
-    for some in fit.integrated.blocks(len(sigma), 4 * grouping.n_levels * (p + 1) ** 2):
-        S, s = left_without_levels(fit.integrated, sigma[some], factor[some], grouping)
+    for some in fit.integrated.blocks(len(theta), 4 * grouping.n_levels * (p + 1) ** 2):
+        S, s = left_without_levels(fit.integrated, theta[some], grouping)
         parts.append(to_user(np.linalg.solve(S, s[..., None])[..., 0]))
-    mean = to_user(fit.integrated.marginal(sigma, factor).beta).mean(axis=0)
+    mean = to_user(fit.integrated.marginal(theta).beta).mean(axis=0)
     return mean, np.einsum("jk,kjp->jp", weights, np.concatenate(parts))
 
 

@@ -27,6 +27,7 @@ from hierpool.core.errors import ArgumentError, listed, nearest
 from hierpool.core.group_nouns import noun
 from hierpool.core.printable import printable
 from hierpool.core.results import OBS_DIM, row_labels
+from hierpool.core.theta import WorkingTheta
 
 MAX_SCORE_DROP = 0.5  # fall of a score from its plain log mean that needs a Pareto k to be believed
 _BLOCK_NUMBERS = 4_000_000  # densities held at once
@@ -84,18 +85,18 @@ def leave_one_row_out(fit: IntegratedPosterior, refit: Refit | None) -> ScoredLO
     from hierpool.draws import psis
 
     used = _Used.from_fit(fit)
-    integrated, sigma, factor = fit.integrated, used.sigma, used.factor
+    integrated = fit.integrated
     n, r_eff = fit.design.n, used.efficiency
     scores, kept = np.empty((n, 3)), _kept_densities(fit) if not used.n_left else None
-    influence = np.zeros(len(sigma))
-    marginal = integrated.marginal(sigma, factor)
+    influence = np.zeros(used.n)
+    marginal = integrated.marginal(used.theta)
     codes = fit.design.groups[0].grouping.codes if fit.design.groups else np.zeros(n)
     by_level = np.argsort(codes, kind="stable")
     # of several factors every call factors every theta again: all rows at once
-    pieces = max(1, n * len(sigma) // _BLOCK_NUMBERS) if len(fit.design.groups) <= 1 else 1
+    pieces = max(1, n * used.n // _BLOCK_NUMBERS) if len(fit.design.groups) <= 1 else 1
     for rows in np.array_split(by_level, pieces):
         if kept is None:
-            density = integrated.densities_by_row(sigma, factor, rows, marginal)
+            density = integrated.densities_by_row(used.theta, rows, marginal)
         else:
             density = kept[:, rows].T
         scores[rows] = np.stack(psis.leave_one_out(density, r_eff), axis=1)
@@ -111,8 +112,7 @@ def leave_one_row_out(fit: IntegratedPosterior, refit: Refit | None) -> ScoredLO
 class _Used:
     """The draws of theta that a score is made from: all, or as many as can be afforded."""
 
-    sigma: np.ndarray
-    factor: np.ndarray
+    theta: WorkingTheta
     n_left: int
     efficiency: float
 
@@ -122,14 +122,12 @@ class _Used:
         efficiency = relative_efficiency(fit)
         if len(kept) < K:
             efficiency = min(1.0, efficiency * K / len(kept))
-        return cls(
-            fit.theta.sigma[kept], fit.relative_covariance_factor[kept], K - len(kept), efficiency
-        )
+        return cls(fit.working_theta[kept], K - len(kept), efficiency)
 
     @property
     def n(self) -> int:
         """How many."""
-        return len(self.sigma)
+        return len(self.theta)
 
     def may(self, refit: Refit | None) -> Refit | None:
         """The refit, unless each would cost as much as the fit itself."""
@@ -164,7 +162,7 @@ def leave_one_group_out(
     from hierpool.draws import psis
 
     used = _Used.from_fit(fit)
-    density = fit.integrated.log_density_of_levels(used.sigma, used.factor, grouping)
+    density = fit.integrated.log_density_of_levels(used.theta, grouping)
     scores = np.stack(psis.leave_one_out(density, used.efficiency), axis=1)
     by_level = np.argsort(grouping.codes, kind="stable")
     points = np.split(by_level, np.cumsum(grouping.n_rows)[:-1])
@@ -271,15 +269,15 @@ def loo_pit(fit: IntegratedPosterior, most: int | None = None) -> xr.DataArray:
 
     used = _Used.from_fit(fit)
     picks = np.unique(np.linspace(0, used.n - 1, min(most or used.n, used.n)).astype(int))
-    integrated, sigma, factor = fit.integrated, used.sigma[picks], used.factor[picks]
+    integrated, theta = fit.integrated, used.theta[picks]
     n, r_eff = fit.design.n, used.efficiency
     pit = np.empty(n)
-    pieces = max(1, 4 * n * len(sigma) // _BLOCK_NUMBERS) if len(fit.design.groups) <= 1 else 1
+    pieces = max(1, 4 * n * len(theta) // _BLOCK_NUMBERS) if len(fit.design.groups) <= 1 else 1
     for rows in np.array_split(np.arange(n), pieces):
-        mean, sd = integrated.prediction_of_rows(sigma, factor, rows)
+        mean, sd = integrated.prediction_of_rows(theta, rows)
         scaled = (fit.design.y[rows] - mean) / sd
         density = -0.5 * scaled**2 - np.log(sd)
-        log_weights = np.full_like(density.T, -np.log(len(sigma)))
+        log_weights = np.full_like(density.T, -np.log(len(theta)))
         if most is not None:
             log_weights = -density.T - special.logsumexp(-density.T, axis=1, keepdims=True)
         elif np.ptp(density, axis=0).any():  # else theta is empty, and every draw says the same

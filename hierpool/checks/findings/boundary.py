@@ -25,6 +25,7 @@ from hierpool.core.fitted import Optimum, Posterior
 from hierpool.core.group_nouns import nouns
 from hierpool.core.results import pair_positions
 from hierpool.core.text import capital, joined, short
+from hierpool.core.theta import Theta
 
 SMALL_SD_RATIO = 0.1  # residual sds below which levels are as good as alike in a term
 NOT_EXCLUDED = 0.05  # posterior probability from which something is not excluded
@@ -45,8 +46,8 @@ class SdPrior(Protocol):
         """Log density on the scale on which the prior was stated."""
 
 
-class BlockPriors(Protocol):
-    """Priors of the standard deviations of one block of terms."""
+class GroupTermPart(Protocol):
+    """The part of theta of one block of terms, with its priors."""
 
     @property
     def factor(self) -> str:
@@ -66,7 +67,14 @@ class BlockPriors(Protocol):
 
     @property
     def sd(self) -> Sequence[SdPrior]:
-        """One a term."""
+        """Priors of its standard deviations."""
+
+    @property
+    def sd_index(self) -> np.ndarray:
+        """Shape (q,): which of them each term has."""
+
+    def sds(self, theta: Theta) -> np.ndarray:
+        """Shape (K, q): draws of the standard deviation of each term."""
 
 
 class Priors(Protocol):
@@ -77,11 +85,8 @@ class Priors(Protocol):
         """Of the residual sd; None where those of the rows are known."""
 
     @property
-    def spread(self) -> Sequence[BlockPriors]:
+    def group_terms(self) -> Sequence[GroupTermPart]:
         """Of the blocks of terms that vary."""
-
-    def places(self) -> Sequence[slice]:
-        """Where each block stands in theta."""
 
 
 class WithPriors(IntegratedPosterior, Protocol):
@@ -127,13 +132,13 @@ def spreads(fit: WithPriors) -> list[Spread]:
     """Every standard deviation of a posterior; none unless it pools partially."""
     found = []
     noise = fit.theta.sigma * np.sqrt(fit.design.residual.mean_square)
-    for block, place in zip(fit.priors.spread, fit.priors.places(), strict=True):
-        Z = fit.design.group(block.factor).Z[:, block.columns]
-        for k, (term, prior) in enumerate(zip(block.terms, block.sd, strict=True)):
-            centred = block.coding.has_constant
-            size = block.coding.scales[k] if centred else np.sqrt((Z[:, k] ** 2).mean())
-            sd = fit.theta.sd[:, place.start + k]
-            found.append(Spread(block.factor, term, prior, sd, sd * size / noise))
+    for part in fit.priors.group_terms:
+        Z, sds = fit.design.group(part.factor).Z[:, part.columns], part.sds(fit.theta)
+        for k, (term, at) in enumerate(zip(part.terms, part.sd_index, strict=True)):
+            centred = part.coding.has_constant
+            size = part.coding.scales[k] if centred else np.sqrt((Z[:, k] ** 2).mean())
+            sd = sds[:, k]
+            found.append(Spread(part.factor, term, part.sd[at], sd, sd * size / noise))
     return found
 
 

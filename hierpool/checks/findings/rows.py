@@ -103,7 +103,7 @@ def far_from_zero(design: Design) -> Iterator[Finding]:
         if not group.is_pooled:
             continue
         intercept = next((t for k, t in enumerate(group.terms) if np.ptp(group.Z[:, k]) == 0), None)
-        apart = any(block.covariance == "uncorrelated" for block in group.blocks)
+        apart = any(not block.covariance.keeps_its_form for block in group.blocks)
         apart = apart or len(group.blocks) > 1
         for k, term in enumerate(group.terms):
             low, high = group.Z[:, k].min(), group.Z[:, k].max()

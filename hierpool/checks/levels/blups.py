@@ -54,9 +54,7 @@ def compare_blups(fit: IntegratedPosterior, reml: Optimum) -> pd.DataFrame:
             "no-random-effects",
         )
     estimate, means = reml.estimate, fit.conditional_means()
-    with_prior = fit.integrated.mean_coefficients(
-        np.array([estimate.sigma]), estimate.relative_covariance_factor[None]
-    )
+    with_prior = fit.integrated.mean_coefficients(estimate.working_theta)
     tables = []
     for group in design.groups:
         name = f"u_{group.factor}"

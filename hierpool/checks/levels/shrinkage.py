@@ -15,6 +15,7 @@ from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.moments import Coordinates, Moments, Rows
 from hierpool.algebra.sweep import own_least_squares
 from hierpool.core.coding import Coding
+from hierpool.core.covariance import Fixed
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.fitted import Optimum, Posterior, check_fit
@@ -115,7 +116,7 @@ def own_estimates(
     for other in others:
         u = means[f"u_{other.factor}"][other.grouping.codes]
         y = y - np.einsum("nq,nq->n", other.Z, u)
-    unpooled = replace(group.schema, blocks=(Block(0, len(group.terms), "none"),))
+    unpooled = replace(group.schema, blocks=(Block(0, len(group.terms), Fixed()),))
     none = np.zeros((design.n, 0))
     columns = {"terms": (), "coding": Coding.from_columns(none), "column_means": none[0]}
     schema = replace(design.schema, groups=(unpooled,), **columns)
@@ -146,11 +147,11 @@ def _factor_draws(fit: IntegratedPosterior) -> list[_Pooled]:
     kept = fit.thinned_draws
     if len(design.groups) > 1:
         kept = kept[:, :: max(1, kept.size // SOME_DRAWS)]
-    sigma, Lambda = fit.theta.sigma[kept.ravel()], fit.relative_covariance_factor[kept.ravel()]
+    theta = fit.working_theta[kept.ravel()]
     to_user = algebra.coordinates.u_from_working
-    total = ((to_user @ Lambda * sigma[:, None, None]) ** 2).sum(axis=-1)
+    total = ((to_user @ theta.Lambda * theta.sigma[:, None, None]) ** 2).sum(axis=-1)
     out = []
-    found = algebra.conditional_variances(sigma, Lambda)
+    found = algebra.conditional_variances(theta)
     for (left, design_of), at in zip(found, design.group_columns, strict=True):
         share = _share(left, total[:, None, at])
         out.append(_Pooled(share.reshape(*kept.shape, *share.shape[1:]), design_of, True))

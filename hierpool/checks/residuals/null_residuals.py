@@ -118,7 +118,7 @@ class Replicates:
             root = z.from_working @ block
             for part in group.blocks:
                 own, at = w[:, part.columns], part.columns
-                if part.covariance == "correlated":
+                if part.covariance.keeps_its_form:
                     S = np.einsum("jab,jcb->bac", own, own)
                     made.append((S @ root[at, at]).reshape(len(S), -1))
                 else:

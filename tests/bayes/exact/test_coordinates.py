@@ -7,13 +7,14 @@ import pytest
 from scipy import special, stats
 
 from hierpool.bayes.exact.coordinates import PriorCoordinates
-from hierpool.bayes.priors.model_priors import (
-    CoefficientPriors,
-    ModelPriors,
-    Prior,
-    VarianceComponentPriors,
-)
+from hierpool.bayes.parts.group_term import GroupTermPart
+from hierpool.bayes.parts.residual import ResidualPart
+from hierpool.bayes.priors.coefficients import CoefficientPriors
+from hierpool.bayes.priors.model_priors import ModelPriors
+from hierpool.bayes.priors.prior import Prior
+from hierpool.bayes.theta import root_of
 from hierpool.core.coding import Coding
+from hierpool.core.covariance import Diagonal, Unstructured
 from tests.support.cases import each
 
 NOTHING = CoefficientPriors(Coding.from_columns(np.zeros((5, 0))), (), ())
@@ -33,15 +34,16 @@ def priors(sds: list[Prior], eta: float | None, sigma: Prior = SD_PRIORS["half_t
     """One block with these sds."""
     k = len(sds)
     coding, terms, shape = Coding.from_columns(np.eye(k)), tuple("abcd"[:k]), eta if k > 1 else None
-    block = VarianceComponentPriors("g", coding, terms, slice(0, k), tuple(sds), shape)
-    return ModelPriors("y", sigma, NOTHING, (block,))
+    covariance = Diagonal() if shape is None else Unstructured()
+    part = GroupTermPart("g", "g", covariance, coding, terms, slice(0, k), tuple(sds), shape)
+    return ModelPriors("y", NOTHING, (part, ResidualPart(sigma)))
 
 
 def lkj(k: int, eta: float, draws: int = 20_000) -> np.ndarray:
     """Correlation matrices (draws, k, k) that standard normal z turn into."""
     standardised = PriorCoordinates.from_priors(priors([SD_PRIORS["half_t"]] * k, eta))
     z = np.random.default_rng(k).normal(size=(draws, standardised.size))
-    chol = standardised.theta(z).corr_chol
+    chol = standardised.theta(z).values["corr_chol_g"]
     return chol @ np.swapaxes(chol, -1, -2)
 
 
@@ -52,7 +54,7 @@ def test_sds_are_at_the_quantile_that_z_says(name):
     z = np.repeat(np.linspace(-5, 5, 41)[:, None], 3, axis=1)
     theta = standardised.theta(z)
     upper = special.ndtr(-z[:, 0])
-    for values in (theta.sigma, theta.sd[:, 0], theta.sd[:, 1]):
+    for values in (theta.sigma, theta.values["sd_g"][:, 0], theta.values["sd_g"][:, 1]):
         np.testing.assert_allclose(law.distribution.cdf(values), 1 - upper, rtol=1e-8)
         np.testing.assert_allclose(law.distribution.sf(values), upper, rtol=1e-6)
 
@@ -62,7 +64,7 @@ def test_sds_have_the_prior_as_their_distribution(name):
     law = SD_PRIORS[name]
     standardised = PriorCoordinates.from_priors(priors([law], None))
     z = np.random.default_rng(1).normal(size=(5000, 2))
-    test = stats.kstest(standardised.theta(z).sd[:, 0], law.distribution.cdf)
+    test = stats.kstest(standardised.theta(z).values["sd_g"][:, 0], law.distribution.cdf)
     assert test.pvalue > 1e-3
 
 
@@ -114,59 +116,53 @@ def test_lkj_weighs_by_the_determinant(k):
 def test_factor_is_that_of_a_correlation_matrix(k):
     standardised = PriorCoordinates.from_priors(priors([SD_PRIORS["half_t"]] * k, 1.0))
     z = np.random.default_rng(3).normal(size=(200, standardised.size)) * 3
-    chol = standardised.theta(z).corr_chol
+    chol = standardised.theta(z).values["corr_chol_g"]
     np.testing.assert_allclose((chol**2).sum(axis=-1), 1.0, rtol=1e-12)
     np.testing.assert_array_equal(chol, np.tril(chol))
     assert (np.diagonal(chol, axis1=1, axis2=2) >= 0).all()
 
 
 def test_blocks_do_not_correlate_with_each_other():
-    law = SD_PRIORS["half_t"]
-    two = Coding.from_columns(np.eye(2))
-    blocks = (
-        VarianceComponentPriors("g", two, ("a", "b"), slice(0, 2), (law, law), 1.0),
-        VarianceComponentPriors("g", two, ("c", "d"), slice(2, 4), (law, law), 1.0),
+    law, two, one = SD_PRIORS["half_t"], Coding.from_columns(np.eye(2)), Unstructured()
+    parts = (
+        GroupTermPart("g", "g", one, two, ("a", "b"), slice(0, 2), (law, law), 1.0),
+        GroupTermPart("g", "g_2", one, two, ("c", "d"), slice(2, 4), (law, law), 1.0),
+        ResidualPart(law),
     )
-    standardised = PriorCoordinates.from_priors(ModelPriors("y", law, NOTHING, blocks))
+    priors = ModelPriors("y", NOTHING, parts)
+    standardised = PriorCoordinates.from_priors(priors)
     assert standardised.size == 1 + 4 + 2
-    chol = standardised.theta(np.random.default_rng(1).normal(size=(50, 7))).corr_chol
-    assert not chol[:, 2:, :2].any()
-    assert (chol[:, 1, 0] != 0).all()
-    assert (chol[:, 3, 2] != 0).all()
+    theta = standardised.theta(np.random.default_rng(1).normal(size=(50, 7)))
+    root = root_of(priors, theta)
+    assert not root[:, 2:, :2].any()
+    assert (root[:, 1, 0] != 0).all()
+    assert (root[:, 3, 2] != 0).all()
 
 
-def test_correlations_of_an_sd_are_found_by_their_place():
+def test_what_vanishes_with_an_sd_is_its_correlations():
     standardised = PriorCoordinates.from_priors(priors([SD_PRIORS["half_t"]] * 3, 1.0))
-    assert [standardised.pairs[k - 4][:2] for k in standardised.correlations_of(2)] == [
-        (2, 0),
-        (2, 1),
-    ]
-    assert standardised.n_sds == 3
+    assert standardised.vanishing == ((1, (4, 5)), (2, (4, 6)), (3, (5, 6)))  # z_0 is sigma
     assert standardised.size == 7
-
-
-@each("name", SD_PRIORS)
-def test_position_is_the_z_of_a_value(name):
-    standardised = PriorCoordinates.from_priors(priors([SD_PRIORS[name]], None))
-    for z in (-4.0, -0.5, 0.0, 2.5):
-        value = standardised.theta(np.array([[0.0, z]])).sd[0, 0]
-        assert standardised.position(1, value) == pytest.approx(z, abs=1e-6)
+    z = np.random.default_rng(1).normal(size=(2, 7))
+    z[1, [5, 6]] = 0.0
+    root = root_of(priors([SD_PRIORS["half_t"]] * 3, 1.0), standardised.theta(z))
+    assert not root[1, 2, :2].any()
 
 
 def test_far_tails_stay_finite_and_positive():
     standardised = PriorCoordinates.from_priors(priors([SD_PRIORS["half_t"]] * 3, 1.0))
     theta = standardised.theta(np.array([[-8.0] * 7, [8.0] * 7]))
     assert (theta.sigma > 0).all()
-    assert (theta.sd > 0).all()
-    assert np.isfinite(theta.sd).all()
-    assert np.isfinite(theta.corr_chol).all()
-    assert (np.abs(theta.corr_chol[:, 1, 0]) < 1).all()
+    assert (theta.values["sd_g"] > 0).all()
+    assert np.isfinite(theta.values["sd_g"]).all()
+    assert np.isfinite(theta.values["corr_chol_g"]).all()
+    assert (np.abs(theta.values["corr_chol_g"][:, 1, 0]) < 1).all()
 
 
 def test_small_sds_are_told_apart():
     """Linear near zero: the cdf does not round to nothing."""
     standardised = PriorCoordinates.from_priors(priors([SD_PRIORS["half_t"]], None))
     z = np.array([[0.0, -7.5], [0.0, -7.0]])
-    sd = standardised.theta(z).sd[:, 0]
+    sd = standardised.theta(z).values["sd_g"][:, 0]
     density_at_zero = np.exp(SD_PRIORS["half_t"].distribution.logpdf(0.0))
     np.testing.assert_allclose(sd, special.ndtr([-7.5, -7.0]) / density_at_zero, rtol=1e-6)

@@ -14,7 +14,8 @@ import pytest
 import hierpool as hp
 from hierpool.bayes.exact.engine import sample_theta
 from hierpool.bayes.exact.target import LogPosterior
-from hierpool.bayes.priors.model_priors import ModelPriors, Prior
+from hierpool.bayes.priors.model_priors import ModelPriors
+from hierpool.bayes.priors.prior import Prior
 from hierpool.bayes.run import SamplerSettings
 from hierpool.model import fitted as fitted_by
 from tests.laws.quadrature import OneWay, Slopes
@@ -63,12 +64,13 @@ def disagreements(name: str, fit: hp.PosteriorFit) -> dict[str, float]:
 
 def with_sd_prior(priors: ModelPriors, factor: float) -> ModelPriors:
     """The priors of sds scaled: what a wrong engine would target."""
-    (block,) = priors.spread
+    (part,) = priors.group_terms
     scaled = tuple(
         Prior("HalfStudentT", nu=p.parameters["nu"], sigma=factor * p.parameters["sigma"])
-        for p in block.sd
+        for p in part.sd
     )
-    return replace(priors, spread=(replace(block, sd=scaled),))
+    parts = [replace(p, sd=scaled) if p is part else p for p in priors.parts]
+    return replace(priors, parts=tuple(parts))
 
 
 @pytest.mark.parametrize("name", ONE_WAY)
@@ -240,7 +242,8 @@ def test_user_spread_is_the_spread_of_the_drawn_theta(fitted):
     theta, posterior = fit.theta, fit.datatree["posterior"]
     days = fit.design.frame["Days"].mean()
     back = np.array([[1.0, -days], [0.0, 1.0]])
-    root = back @ (theta.sd[:, :, None] * theta.corr_chol)
+    own = theta.values
+    root = back @ (own["sd_Subject"][:, :, None] * own["corr_chol_Subject"])
     Sigma = root @ np.swapaxes(root, 1, 2)
     sd = np.sqrt(np.diagonal(Sigma, axis1=1, axis2=2))
     np.testing.assert_allclose(posterior["sd_Subject"].to_numpy().reshape(-1, 2), sd, rtol=1e-10)
@@ -254,9 +257,7 @@ def test_user_spread_is_the_spread_of_the_drawn_theta(fitted):
 def test_stored_log_likelihood_is_each_row_given_all_others(fitted, name):
     fit = fitted[name].posterior
     stored = fit.datatree["log_likelihood"]["y"].to_numpy().reshape(4000, -1)
-    mean, sd = fit.integrated.prediction_of_rows(
-        fit.theta.sigma[:5], fit.relative_covariance_factor[:5]
-    )
+    mean, sd = fit.integrated.prediction_of_rows(fit.working_theta[:5])
     y = fit.design.y
     expected = -0.5 * np.log(2 * np.pi) - np.log(sd) - 0.5 * ((y - mean) / sd) ** 2
     np.testing.assert_allclose(stored[:5], expected, rtol=1e-8)

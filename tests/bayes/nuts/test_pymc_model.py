@@ -17,11 +17,13 @@ from scipy import linalg, stats
 from hierpool.algebra.gaussian import condition
 from hierpool.algebra.moments import Coordinates, Moments, Rows
 from hierpool.bayes.nuts import pymc_model
-from hierpool.bayes.priors.model_priors import ModelPriors, Prior, default_priors
-from hierpool.bayes.theta import Theta, ThetaMap
+from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
+from hierpool.bayes.priors.prior import Prior
+from hierpool.bayes.theta import ThetaMap, root_of
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError
 from hierpool.core.spec import INDEPENDENT, ResidualTerm
+from hierpool.core.theta import Theta
 from tests.support.cases import each
 
 PLAIN = Mode(linker="py", optimizer=None)  # no compiler: each model is evaluated thrice
@@ -106,7 +108,7 @@ def points(make_design: Callable[..., Design]) -> Callable[[str, str], Points]:
 def population(p: Points) -> tuple[np.ndarray, np.ndarray]:
     """X in the priors' coordinates, and beta at each point."""
     block, d = p.priors.population, p.design
-    no_pooling = p.priors.own is not None and not block.coding.has_constant
+    no_pooling = p.priors.unpooled is not None and not block.coding.has_constant
     X = (Coordinates.from_design(d).x if no_pooling else block.coding).centre(d.X)
     if not d.terms:
         return X, np.zeros((N_POINTS, 0))
@@ -116,15 +118,9 @@ def population(p: Points) -> tuple[np.ndarray, np.ndarray]:
 def level_roots(p: Points, theta: Theta) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Z in the priors' coordinates, prior mean (q,) of a level, root (K, q, q) of its covariance."""
     group = p.design.groups[0]
-    if p.priors.own is not None:
-        Z = p.priors.own.coding.centre(group.Z)
-        return (
-            Z,
-            p.priors.own.mean,
-            np.broadcast_to(np.diag(p.priors.own.sd), (N_POINTS, *[len(group.terms)] * 2)),
-        )
-    Z = np.hstack([b.coding.centre(group.Z[:, b.columns]) for b in p.priors.spread])
-    return Z, np.zeros(Z.shape[1]), theta.sd[..., None] * theta.corr_chol
+    parts = p.priors.group_parts
+    Z = np.hstack([part.coding.centre(group.Z[:, columns]) for part, columns in p.priors.places()])
+    return Z, np.concatenate([part.mean for part in parts]), root_of(p.priors, theta)
 
 
 def deviations(p: Points, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +131,7 @@ def deviations(p: Points, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if "z_boar" in p.posterior:
         z = p["z_boar"]
         return np.einsum("kij,klj->kli", roots, z), z.shape[1] * np.linalg.slogdet(roots)[1]
-    return p["coef_boar" if p.priors.own is not None else "u_boar"], np.zeros(N_POINTS)
+    return p["coef_boar" if p.priors.unpooled is not None else "u_boar"], np.zeros(N_POINTS)
 
 
 def log_conditional(p: Points, theta: Theta) -> tuple[np.ndarray, np.ndarray]:
@@ -184,11 +180,10 @@ def log_marginal(p: Points, theta: Theta) -> np.ndarray:
     rows = Rows.from_design(p.design, coordinates)
     mapping = ThetaMap.from_priors(p.priors, coordinates)
     if p.design.groups:
-        rows = replace(rows, y=rows.y - rows.Z @ mapping.own_mean)
-    factor = (
-        mapping.relative_covariance_factor(theta) if p.design.groups else np.zeros((N_POINTS, 0, 0))
-    )
-    return condition(Moments.from_rows(rows), theta.sigma, factor, mapping.beta).log_density
+        rows = replace(rows, y=rows.y - rows.Z @ mapping.mean)
+    working = mapping.working(theta)
+    moments = Moments.from_rows(rows)
+    return condition(moments, working.sigma, working.Lambda, mapping.beta).log_density
 
 
 def log_prior(p: Points, theta: Theta) -> np.ndarray:
@@ -196,13 +191,11 @@ def log_prior(p: Points, theta: Theta) -> np.ndarray:
     total = np.zeros(N_POINTS)
     if p.priors.sigma is not None:
         total = p.priors.sigma.distribution.logpdf(theta.sigma)
-    for block in p.priors.spread:
-        for prior, column in zip(
-            block.sd, range(block.columns.start, block.columns.stop), strict=True
-        ):
-            total = total + prior.distribution.logpdf(theta.sd[:, column])
-        if block.eta is not None:
-            total = total + log_lkj(theta.corr_chol[:, block.columns, block.columns], block.eta)
+    for part in p.priors.group_terms:
+        for k, prior in enumerate(part.sd):
+            total = total + prior.distribution.logpdf(part.sds(theta)[:, k])
+        if part.eta is not None:
+            total = total + log_lkj(theta.values[f"corr_chol_{part.name}"], part.eta)
     return total
 
 
@@ -286,7 +279,7 @@ def _lkj_normaliser(priors: ModelPriors) -> float:
 def _beta_shapes(priors: ModelPriors) -> list[float]:
     return [
         block.eta + (len(block.terms) - 2 - j) / 2
-        for block in priors.spread
+        for block in priors.group_terms
         if block.eta is not None
         for i in range(1, len(block.terms))
         for j in range(i)
@@ -295,9 +288,15 @@ def _beta_shapes(priors: ModelPriors) -> list[float]:
 
 def test_a_doubled_prior_breaks_the_identity(points: Callable[..., Points]) -> None:
     p = points("varying slope")
-    block = p.priors.spread[0]
+    block = p.priors.group_terms[0]
     doubled = Prior("HalfStudentT", nu=4, sigma=2 * block.sd[0].parameters["sigma"])
-    wrong = replace(p.priors, spread=(replace(block, sd=(doubled, block.sd[1])),))
+    wrong = replace(
+        p.priors,
+        parts=tuple(
+            replace(block, sd=(doubled, block.sd[1])) if part is block else part
+            for part in p.priors.parts
+        ),
+    )
     q = evaluate(pymc_model.build(p.design, wrong), p.design, p.priors)
     assert np.ptp(gap(q)) > 1e-3
 
@@ -313,7 +312,7 @@ def test_reported_coefficients_give_the_same_mean_in_the_users_coding(
     expected = beta @ X.T
     if d.groups:
         group = d.groups[0]
-        name = "coef_boar" if p.priors.own is not None else "u_boar"
+        name = "coef_boar" if p.priors.unpooled is not None else "u_boar"
         mean += np.einsum("nq,knq->kn", group.Z, p[name][:, group.grouping.codes])
         Z, _, roots = level_roots(p, theta)
         expected = expected + np.einsum(
@@ -330,7 +329,7 @@ def test_sds_and_correlations_are_those_of_the_exact_engine(
 ) -> None:
     p = points(shape)
     mapping = ThetaMap.from_priors(p.priors, Coordinates.from_design(p.design))
-    sd, corr = mapping.user_spread(pymc_model.theta_of(p.posterior, p.design, p.priors))
+    sd, corr = mapping.sd_and_corr(pymc_model.theta_of(p.posterior, p.design, p.priors))
     np.testing.assert_allclose(p["sd_boar"], sd, rtol=1e-10)
     np.testing.assert_allclose(p["corr_boar"], corr, atol=1e-10)
 

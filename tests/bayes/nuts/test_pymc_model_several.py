@@ -8,7 +8,7 @@ from scipy import linalg
 
 import hierpool as hp
 from hierpool.bayes.nuts import pymc_model
-from hierpool.bayes.theta import integrate
+from hierpool.bayes.theta import integrate, root_of
 from tests.bayes.nuts.test_pymc_model import N_POINTS, evaluate, log_lkj
 
 CASES = {
@@ -28,11 +28,11 @@ CASES = {
 def log_prior(priors, theta) -> np.ndarray:
     """Log prior of theta over (sigma, sds, partial correlations)."""
     total = priors.sigma.distribution.logpdf(theta.sigma)
-    for block, place in zip(priors.spread, priors.places(), strict=True):
-        for prior, k in zip(block.sd, range(place.start, place.stop), strict=True):
-            total = total + prior.distribution.logpdf(theta.sd[:, k])
-        if block.eta is not None:
-            total = total + log_lkj(theta.corr_chol[:, place, place], block.eta)
+    for part in priors.group_terms:
+        for k, prior in enumerate(part.sd):
+            total = total + prior.distribution.logpdf(part.sds(theta)[:, k])
+        if part.eta is not None:
+            total = total + log_lkj(theta.values[f"corr_chol_{part.name}"], part.eta)
     return total
 
 
@@ -46,9 +46,9 @@ def log_conditional(p, theta) -> np.ndarray:
         columns, values, precision = [block.coding.centre(design.X)], [beta[k]], []
         precision.append(block.precision_root.T @ block.precision_root)
         for group, at in zip(design.groups, design.group_columns, strict=True):
-            spread = priors.spread_of(group.factor)
+            spread = priors.of_factor(group.factor)
             Z = np.hstack([b.coding.centre(group.Z[:, b.columns]) for b in spread])
-            root = theta.sd[k, at, None] * theta.corr_chol[k, at, at]
+            root = root_of(priors, theta)[k, at, at]
             hot = np.eye(group.grouping.n_levels)[group.grouping.codes]
             columns.append(np.einsum("nj,nq->njq", hot, Z @ root).reshape(design.n, -1))
             values.append(p[f"z_{group.factor}"][k].ravel())
@@ -69,7 +69,7 @@ def test_joint_density_is_that_of_the_exact_engine(name):
     p = evaluate(model.to_pymc(), model.design, model.priors)
     theta = pymc_model.theta_of(p.posterior, model.design, model.priors)
     algebra, theta_map = integrate(model.design, model.priors)
-    marginal = algebra.log_density(theta.sigma, theta_map.relative_covariance_factor(theta))
+    marginal = algebra.log_density(theta_map.working(theta))
     gap = p.log_density - log_conditional(p, theta) - marginal - log_prior(model.priors, theta)
     np.testing.assert_allclose(gap, gap[0], rtol=0, atol=1e-8)
 

@@ -88,7 +88,7 @@ def test_the_full_model_comes_back_in_the_vocabulary(
     theta = pymc_model.theta_of(found.posterior, design, default_priors(design.schema))
     first_of_second_chain = found.posterior["sigma"].sel(chain=1, draw=0)
     assert theta.sigma[TINY["draws"]] == first_of_second_chain
-    assert theta.corr_chol.shape == (40, 2, 2)
+    assert theta.values["corr_chol_boar"].shape == (40, 2, 2)
 
 
 @pytest.mark.samplers

@@ -9,8 +9,8 @@ from scipy import integrate, stats
 
 import hierpool as hp
 from hierpool.bayes.exact.coordinates import PriorCoordinates
-from hierpool.bayes.priors.decov import Decov
-from hierpool.bayes.priors.model_priors import Prior
+from hierpool.bayes.parts.decov import Decov
+from hierpool.bayes.priors.prior import Prior
 from hierpool.core.errors import PriorError
 from tests.support.references import reference
 
@@ -79,7 +79,9 @@ def test_a_single_term_has_a_gamma_in_units_of_sigma():
     coordinates = PriorCoordinates.from_priors(model.priors)
     z = np.random.default_rng(3).standard_normal((50_000, coordinates.size))
     theta = coordinates.theta(z)
-    assert stats.kstest(theta.sd[:, 0] / theta.sigma, stats.expon.cdf).statistic < 0.01
+    assert (
+        stats.kstest(theta.values["sd_Batch"][:, 0] / theta.sigma, stats.expon.cdf).statistic < 0.01
+    )
 
 
 @pytest.mark.slow
@@ -92,14 +94,14 @@ def test_the_full_model_draws_what_the_exact_engine_has_as_its_prior():
     coordinates = PriorCoordinates.from_priors(model.priors)
     theta = coordinates.theta(np.random.default_rng(4).standard_normal((20_000, coordinates.size)))
     for k in range(2):
-        ours = theta.sd[:, k] / theta.sigma
+        ours = theta.values["sd_Subject"][:, k] / theta.sigma
         assert stats.ks_2samp(sds[:, k] / sigma, ours).pvalue > 1e-3
 
 
 def test_uncorrelated_terms_have_sizes_of_their_own():
     rows = hp.datasets.load("sleepstudy")
     model = hp.Model("Reaction ~ Days + (Days || Subject)", rows, {"Subject": ONE})
-    (decov,) = filter(None, map(Decov.from_block, model.priors.spread))
+    (decov,) = [part.decov for part in model.priors.group_terms]
     assert not decov.is_joint
     fit = model.fit(engine="exact", seed=1, progress=False)
     assert fit.status.word == "good"
@@ -116,7 +118,10 @@ def test_it_prints_and_survives_a_file(tmp_path):
     assert "in units of sigma" in text
     fit = model.fit(seed=1, progress=False, draws=100)
     fit.save(tmp_path / "fit.nc")
-    assert hp.load_fit(tmp_path / "fit.nc").priors.spread[0].decov == model.priors.spread[0].decov
+    assert (
+        hp.load_fit(tmp_path / "fit.nc").priors.group_terms[0].decov
+        == model.priors.group_terms[0].decov
+    )
 
 
 def test_sensitivity_says_what_the_prior_moves():

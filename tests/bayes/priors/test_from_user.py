@@ -15,10 +15,10 @@ from hierpool.bayes.exact.target import LogPosterior
 from hierpool.bayes.priors.from_pymc_preliz import read
 from hierpool.bayes.priors.from_user import with_user_priors
 from hierpool.bayes.priors.model_priors import default_priors
-from hierpool.bayes.theta import Theta
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design
 from hierpool.core.errors import HierpoolWarning, PriorError, UnsupportedModelError
+from hierpool.core.theta import Theta
 from tests.laws.dense import Dense, normal_log_density
 from tests.support.cases import each
 
@@ -76,10 +76,15 @@ def test_log_density_has_the_priors_on_the_users_scale(offset, is_joint):
     target = LogPosterior.from_design(model.design, model.priors)
     sd, rho, sigma = np.array([25.0, 6.0]), 0.3, 26.0
     chol = np.array([[1.0, 0.0], [rho, np.sqrt(1 - rho**2)]])
-    theta = Theta(np.array([sigma]), sd[None], chol[None])
-    got = target.integrated.log_density(
-        theta.sigma, target.theta_map.relative_covariance_factor(theta)
-    )[0]
+    theta = Theta(
+        1,
+        {
+            "sigma": np.array([sigma]),
+            "sd_Subject": sd[None],
+            "corr_chol_Subject": chol[None],
+        },
+    )
+    got = target.integrated.log_density(target.theta_map.working(theta))[0]
     expected = dense_log_density(model, sigma, sd, chol @ chol.T, mean, cov)
     assert got == pytest.approx(expected, abs=1e-7)
 
@@ -120,14 +125,14 @@ def test_a_prior_puts_its_whole_block_on_the_users_scale_and_no_other():
     one = slopes({"Days": P("Normal", mu=0, sigma=10)}).priors
     assert default.population.coding.is_centred
     assert not one.population.coding.is_centred
-    assert one.spread[0].coding.is_centred
+    assert one.group_terms[0].coding.is_centred
     assert one.population.priors[0] == default.population.priors[0]
     other = slopes({"corr_Subject": P("LKJ", eta=2)}).priors
-    assert not other.spread[0].coding.is_centred
+    assert not other.group_terms[0].coding.is_centred
     assert other.population.coding.is_centred
     sigma = slopes({"sigma": P("HalfNormal", sigma=30)}).priors
     assert sigma.population.coding.is_centred
-    assert sigma.spread[0].coding.is_centred
+    assert sigma.group_terms[0].coding.is_centred
 
 
 def test_the_table_says_where_an_intercept_stands():
@@ -141,8 +146,8 @@ def test_the_specific_goes_before_the_general():
     priors = slopes({"Days": narrow, "beta": wide}).priors.population.priors
     assert priors == (wide, narrow)
     sd = slopes({"sd_Subject": P("HalfNormal", sigma=1), "Subject": P("HalfNormal", sigma=2)})
-    assert all(p == P("HalfNormal", sigma=1) for p in sd.priors.spread[0].sd)
-    lkj = slopes({"Subject": P("LKJ", eta=3)}).priors.spread[0]
+    assert all(p == P("HalfNormal", sigma=1) for p in sd.priors.group_terms[0].sd)
+    lkj = slopes({"Subject": P("LKJ", eta=3)}).priors.group_terms[0]
     assert lkj.eta == 3
 
 
@@ -150,7 +155,7 @@ def test_no_pooling_takes_priors_by_level_coefficient():
     model = hp.no_pooling(
         "Reaction ~ Days", sleepstudy(), "Subject", priors={"Days": P("Normal", mu=5, sigma=3)}
     )
-    assert model.priors.own.priors[1] == P("Normal", mu=5, sigma=3)
+    assert model.priors.unpooled.coefficients.priors[1] == P("Normal", mu=5, sigma=3)
     named = model.with_priors({"coef_Subject[Days]": P("Normal", mu=5, sigma=3)})
     assert named.priors.table().equals(model.priors.table())
     fit = model.fit(seed=1, progress=False)
@@ -163,8 +168,8 @@ def test_ladder_gives_each_rung_the_names_it_has():
     given = {"Days": P("Normal", mu=0, sigma=10), "sd_Subject[Days]": P("HalfNormal", sigma=5)}
     ladder = hp.pooling_ladder("Reaction ~ Days", sleepstudy(), "Subject", priors=given)
     assert ladder["complete_pooling"].priors.population.priors[1] == given["Days"]
-    assert ladder["varying_slope"].priors.spread[0].sd[1] == given["sd_Subject[Days]"]
-    assert ladder["no_pooling"].priors.own.priors[1] == given["Days"]
+    assert ladder["varying_slope"].priors.group_terms[0].sd[1] == given["sd_Subject[Days]"]
+    assert ladder["no_pooling"].priors.unpooled.coefficients.priors[1] == given["Days"]
     with pytest.raises(PriorError, match=r"did you mean 'sd_Subject\[Days\]'"):
         hp.pooling_ladder(
             "Reaction ~ Days", sleepstudy(), "Subject", priors={"sd_Subjct[Days]": given["Days"]}
@@ -325,7 +330,7 @@ def test_pymc_variables_are_read_from_their_graph(name):
 def test_pymc_covariance_serves_a_factor():
     pm = pytest.importorskip("pymc")
     made = pm.LKJCholeskyCov.dist(n=2, eta=2, sd_dist=pm.Exponential.dist(0.5))
-    block = slopes({"Subject": made}).priors.spread[0]
+    block = slopes({"Subject": made}).priors.group_terms[0]
     assert block.eta == 2
     assert block.sd == (P("Exponential", lam=0.5),) * 2
     with pytest.raises(PriorError, match="under the name of the factor"):

@@ -28,7 +28,7 @@ def test_intercept_is_normal_about_the_mean_response_and_slope_about_zero():
 
 def test_sds_are_half_t_at_the_sd_of_the_response():
     priors = hp.Model("Reaction ~ Days + (Days | Subject)", SLEEP).priors
-    (block,) = priors.spread
+    (block,) = priors.group_terms
     assert {p.family for p in (priors.sigma, *block.sd)} == {"HalfStudentT"}
     assert {p.parameters["nu"] for p in (priors.sigma, *block.sd)} == {4.0}
     scales = [p.parameters["sigma"] for p in (priors.sigma, *block.sd)]
@@ -36,7 +36,7 @@ def test_sds_are_half_t_at_the_sd_of_the_response():
 
 
 def test_correlations_are_uniform_in_centred_columns():
-    (block,) = hp.Model("Reaction ~ Days + (Days | Subject)", SLEEP).priors.spread
+    (block,) = hp.Model("Reaction ~ Days + (Days | Subject)", SLEEP).priors.group_terms
     assert block.eta == 1.0
     assert block.coding.is_centred
 
@@ -45,7 +45,7 @@ def test_correlations_are_uniform_in_centred_columns():
     "formula", ["Reaction ~ Days + (Days || Subject)", "Reaction ~ Days + (0 + Days | Subject)"]
 )
 def test_terms_that_do_not_correlate_with_an_intercept_are_scaled_and_not_centred(formula):
-    for block in hp.Model(formula, SLEEP).priors.spread:
+    for block in hp.Model(formula, SLEEP).priors.group_terms:
         assert block.eta is None
         assert not block.coding.is_centred
         slope = block.sd[block.terms.index("Days")]
@@ -56,8 +56,8 @@ def test_no_pooling_has_the_population_priors_for_every_level():
     pooled = hp.complete_pooling("Reaction ~ Days", SLEEP).priors.population
     own = hp.no_pooling("Reaction ~ Days", SLEEP, "Subject").priors
     assert own.spread == ()
-    assert own.own is not None
-    assert own.own.priors == pooled.priors
+    assert own.unpooled is not None
+    assert own.unpooled.coefficients.priors == pooled.priors
 
 
 def test_dummies_that_span_the_constant_are_all_intercepts():
@@ -66,7 +66,7 @@ def test_dummies_that_span_the_constant_are_all_intercepts():
     priors = hp.Model("score ~ 0 + Machine + (0 + Machine | Worker)", data).priors
     np.testing.assert_allclose(priors.population.mean, data["score"].mean())
     np.testing.assert_allclose(priors.population.sd, 2.5 * sd)
-    np.testing.assert_allclose([p.parameters["sigma"] for p in priors.spread[0].sd], sd)
+    np.testing.assert_allclose([p.parameters["sigma"] for p in priors.group_terms[0].sd], sd)
 
 
 RECODED = {
@@ -122,7 +122,7 @@ def test_uncorrelated_slopes_do_know_the_offset():
 def test_evidence_is_that_of_an_independent_prototype():
     """Per sd of the response, and under LKJ(2), the prior that the prototype had: -166.020."""
     model = hp.Model("Reaction ~ Days + (Days | Subject)", SLEEP)
-    (block,) = model.priors.spread
+    (block,) = model.priors.group_terms
     priors = replace(model.priors, spread=(replace(block, eta=2.0),))
     target = LogPosterior.from_design(model.design, priors)
     found = sample_theta(target, 4, 4000, np.random.default_rng(1))

@@ -8,7 +8,7 @@ import pytest
 from scipy import integrate, stats
 
 import hierpool as hp
-from hierpool.bayes.priors.power_scaling import scaled_prior
+from hierpool.bayes.priors.power import scaled_prior
 from hierpool.core.errors import PriorError
 
 P = hp.Prior

@@ -14,9 +14,10 @@ from tests.laws.dense import Dense
 
 
 def judge(fit, k: int) -> Dense:
-    rows, sigma, factor = fit.integrated.rows, fit.theta.sigma[k], fit.relative_covariance_factor[k]
+    rows, theta = fit.integrated.rows, fit.working_theta
     prior = fit.integrated.prior
     n_levels = int(rows.codes.max()) + 1
+    sigma, factor = theta.sigma[k], theta.Lambda[k]
     Sigma = sigma**2 * factor @ factor.T
     return Dense(
         rows.y, rows.X, rows.Z, rows.codes, n_levels, sigma, Sigma, prior.mean, prior.precision
@@ -39,11 +40,11 @@ def test_densities_of_held_out_rows_and_levels_are_the_dense_ones(fitted, name):
     last = np.flatnonzero(rows.codes == rows.codes.max())
     held = np.union1d(np.arange(3, 180, 11), last)  # the last level has no other rows
     rest = fit.integrated.without(held)
-    sigma, factor = fit.theta.sigma[:2], fit.relative_covariance_factor[:2]
-    by_row = held_out.of_rows(rest, sigma, factor, rows.take(held))
-    level = held_out.of_level(rest, sigma, factor, rows.take(last))
+    theta = fit.working_theta[:2]
+    by_row = held_out.of_rows(rest, theta, rows.take(held))
+    level = held_out.of_level(rest, theta, rows.take(last))
     sets = [*held[:2, None], last]
-    by_evidence = held_out.by_evidence(fit.integrated, rest_of(fit, sets), sigma, factor, sets)
+    by_evidence = held_out.by_evidence(fit.integrated, rest_of(fit, sets), theta, sets)
     for k in range(2):
         mean, cov = judge(fit, k).leave_out(held)
         sd = np.sqrt(np.diag(cov))

@@ -19,17 +19,17 @@ def test_a_posterior_without_a_level_is_that_of_the_other_rows(fitted, name, lev
     table = hp.influence(fit)
     grouping = fit.design.groups[0].grouping
     rows = np.flatnonzero(grouping.codes == level)
-    rest, sigma, factor, _ = theta_without(
+    rest, theta, _ = theta_without(
         fit.design, fit.priors, rows, chains=4, draws=1000, seed=2, judge=lambda _: True
     )
-    wanted = rest.mean_coefficients(sigma, factor)["beta"].mean(axis=0)
+    wanted = rest.mean_coefficients(theta)["beta"].mean(axis=0)
     found = table.iloc[level]
     assert found["pareto_k"] < 0.7
     sds = fit.variable("beta").to_numpy().std(axis=(0, 1))
     for k, term in enumerate(fit.design.terms):
         assert found[f"without[{term}]"] == pytest.approx(wanted[k], abs=0.1 * sds[k])
     sd = fit.variable("sigma").to_numpy().std()
-    assert found["without[sigma]"] == pytest.approx(sigma.mean(), abs=0.12 * sd)
+    assert found["without[sigma]"] == pytest.approx(theta.sigma.mean(), abs=0.12 * sd)
     assert found["mean[sigma]"] == pytest.approx(fit.variable("sigma").to_numpy().mean())
 
 

@@ -109,10 +109,10 @@ def test_predictive_check_says_what_it_takes(fitted):
 def test_beta_without_a_level_is_that_of_the_rows_that_are_left(fitted):
     fit = fitted["radon_uranium"].posterior
     grouping = fit.design.groupings["county"]
-    sigma, factor = fit.theta.sigma[:3], fit.relative_covariance_factor[:3]
-    S, s = level_coverage.left_without_levels(fit.integrated, sigma, factor, grouping)
+    theta = fit.working_theta[:3]
+    S, s = level_coverage.left_without_levels(fit.integrated, theta, grouping)
     for j in (0, 30, 84):
-        rest = fit.integrated.without(np.flatnonzero(grouping.codes == j)).marginal(sigma, factor)
+        rest = fit.integrated.without(np.flatnonzero(grouping.codes == j)).marginal(theta)
         assert S[:, j] == pytest.approx(rest.R @ np.swapaxes(rest.R, 1, 2), rel=1e-8, abs=1e-8)
         assert np.linalg.solve(S[:, j], s[:, j, :, None])[..., 0] == pytest.approx(rest.beta)
 
@@ -123,9 +123,7 @@ def test_a_level_of_one_row_has_the_density_of_leave_one_group_out(fitted):
     grouping = fit.design.groupings["county"]
     means, rows = level_coverage._predictions(fit, fit.design.groups[0], grouping)
     picks = np.linspace(0, len(fit.theta) - 1, level_coverage.DRAWS).astype(int)
-    density = fit.integrated.log_density_of_levels(
-        fit.theta.sigma[picks], fit.relative_covariance_factor[picks], grouping
-    )
+    density = fit.integrated.log_density_of_levels(fit.working_theta[picks], grouping)
     single = np.flatnonzero(grouping.n_rows == 1)
     assert len(single) > 2
     for j in single:

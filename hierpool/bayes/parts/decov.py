@@ -12,20 +12,12 @@ Stan Development Team, "Prior distributions for rstanarm models": covariance mat
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from hierpool.bayes.priors.model_priors import VarianceComponentPriors
-
-
-class HasLaw(Protocol):
-    """A prior of one scalar."""
-
-    @property
-    def distribution(self) -> Any:
-        """Frozen distribution with scipy's interface."""
+from hierpool.bayes.priors.prior import Prior
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +50,10 @@ class Decov:
     concentration: float
 
     @classmethod
-    def from_block(cls, block: VarianceComponentPriors) -> Decov | None:
-        """That of a block, None if it has another prior."""
-        if block.decov is None:
-            return None
-        given = block.decov.parameters
-        return cls(
-            len(block.terms),
-            block.eta is not None,
-            given["shape"],
-            given["scale"],
-            given["concentration"],
-        )
+    def from_prior(cls, prior: Prior, size: int, is_joint: bool) -> Decov:
+        """That of a block of ``size`` terms."""
+        given = prior.parameters
+        return cls(size, is_joint, given["shape"], given["scale"], given["concentration"])
 
     @property
     def laws(self) -> tuple[Law, ...]:

@@ -1,0 +1,1 @@
+"""Parts of theta, one file each."""
