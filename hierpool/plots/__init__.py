@@ -1,6 +1,6 @@
-"""The pictures of hierpool. Each function returns a matplotlib Figure; pyplot is never touched.
+"""The figures of hierpool. Each function returns a matplotlib Figure; pyplot is not used.
 
-Every picture is made from tables (``hp.shrinkage(fit)``, ``fit.random_effects()``,
+Every figure is made from tables (``hp.shrinkage(fit)``, ``fit.random_effects()``,
 ``hp.compare_blups(fit, reml)``, ``hp.compare(fits)``), or from the fits themselves, and is as wide
 as a page of text: 7.2 inches. ``figure.savefig("boars.pdf")`` writes it.
 """

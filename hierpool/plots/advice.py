@@ -1,4 +1,4 @@
-"""What each step of advice costs: differences of elpd for a new row and a new level."""
+"""Differences in elpd of the models that advice tried, for new observations and new groups."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from hierpool.checks.advice import MIN_ELPD_DIFFERENCE, Advice, format_p
 from hierpool.core.errors import DataError
+from hierpool.core.group_nouns import nouns
 from hierpool.plots.sheet.layout import Picture, dress, number, settle, sheet, titled
 from hierpool.plots.sheet.lines import check_drawable
 from hierpool.plots.sheet.style import FAINT, INK, MUTED, RULE, TINY, Look, styled
@@ -25,11 +26,11 @@ _PITCH = 0.32
 
 
 def advice(advice: Advice) -> Picture:
-    """Each model that advice tried, beside the one that it changes: differences of elpd.
+    """Models that advice tried: difference in elpd from the model that each one changes.
 
-    Left of zero it predicts worse. The axis is linear up to 4, below which a difference is no
-    reason to prefer either model, and logarithmic beyond. What is needed, not needed or undecided
-    has a colour and a marker; p is that of the likelihood ratio test.
+    Left of zero, a model predicts worse. The axis is linear up to 4, below which a difference is
+    not clear, and logarithmic beyond. Colours and markers show whether the term is needed, not
+    needed or undecided; p belongs to the likelihood ratio test.
 
     Parameters
     ----------
@@ -47,21 +48,20 @@ def advice(advice: Advice) -> Picture:
     table = advice.table.iloc[1:]
     if not len(table) or table["row_diff"].isna().all():
         raise DataError(
-            f"advice on {advice.formula} has no model that leave-one-out scores: there is nothing "
-            "to draw. Print it instead.",
+            f"the advice on {advice.formula} has no leave-one-out scores to draw. Print it instead.",
             "nothing-to-draw",
         )
     left_out = next((name for name in table["left_out"] if name), "")
-    panels = {"row": "a new row"}
+    panels = {"row": "new observations"}
     if table["group_diff"].notna().any():
-        panels["group"] = f"a new {left_out}"
+        panels["group"] = f"new {nouns(left_out)}"
     with styled():
         figure = sheet(
-            titled(f"What may be taken from {advice.formula}, and what it lacks", advice.label),
+            titled(f"Simpler and richer models than {advice.formula}", advice.label),
             _PITCH * len(table) + 0.75,
             caption=_caption(advice),
             legend=[look.dot_handle() for look in LOOKS.values()],
-            x_label="difference of elpd from the model that is changed (one standard error)",
+            x_label="difference in elpd from the model that is changed (± one standard error)",
         )
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (by, title) in zip(axes, panels.items(), strict=True):
@@ -137,10 +137,10 @@ def _write_tests(ax: Axes, table: pd.DataFrame) -> None:
 
 def _caption(advice: Advice) -> str:
     if advice.recommended == "undecided":
-        said = f"Undecided between {' and '.join(advice.candidates)}."
+        said = f"No clear choice between {' and '.join(advice.candidates)}."
     else:
         said = f"Recommended: {advice.recommended}."
     return (
-        f"{said} Each line is one model beside the one it changes. Shaded: less than 4 of elpd, no "
-        "reason to prefer either. p: likelihood ratio test."
+        f"{said} Each model is compared with the one that it changes. Shaded: differences below 4, "
+        "which are not clear. p: likelihood ratio test."
     )

@@ -1,4 +1,4 @@
-"""What was believed of one number before the data and after them, as two densities in a panel."""
+"""Prior and posterior density of one quantity in a panel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SAME = 0.5  # overlap of prior and posterior from which it is said
 
 @dataclass(frozen=True)
 class Belief:
-    """One number: its prior, its posterior and its estimate.
+    """One quantity: its prior, its posterior and its estimate.
 
     Attributes
     ----------
@@ -154,11 +154,11 @@ def _legend(interval: Interval, method: str) -> list[Line2D]:
 
 
 def _caption(beliefs: Sequence[Belief]) -> str:
-    words = "Where the posterior is much narrower than the prior, it is the data that speak."
+    words = "A posterior much narrower than the prior is determined by the data."
     shared = {b.name: overlap(b.prior, b.posterior) for b in beliefs}
     alike = [f"{name} ({100 * share:.0f} %)" for name, share in shared.items() if share > _SAME]
     if alike:
-        words += f" More than half of the posterior is the prior's: {', '.join(alike)}."
+        words += f" Posterior and prior overlap by more than half: {', '.join(alike)}."
     if edge := [b.name for b in beliefs if b.bounds[0] == 0 and b.estimate == 0]:
         words += f" Estimated as zero: {', '.join(edge)}."
     return words

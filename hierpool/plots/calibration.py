@@ -1,4 +1,4 @@
-"""Ranks of true values among posterior draws: their distribution less the uniform one."""
+"""Simulation-based calibration: ranks of true values among posterior draws."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ class Calibration(Protocol):
 
 
 def calibration(calibrated: Calibration) -> Picture:
-    """One panel a quantity: a step line inside the grey band is a calibrated posterior.
+    """Simulation-based calibration, one panel per quantity: lines in the band are calibrated.
 
-    The line is the share of simulations whose true value has a rank below this one, less what it
-    should be. A line above zero on the left and below on the right: posteriors too narrow.
+    The line is the share of simulations whose true value has a lower rank, minus the expected share.
+    Above zero on the left and below on the right: the posteriors are too narrow.
 
     Parameters
     ----------
     calibrated
-        What ``hp.calibrate(model)`` gave.
+        The result of ``hp.calibrate(model)``.
     """
     check_drawable(calibrated, Calibration, "calibration(hp.calibrate(model))")
     names = list(calibrated.ranks.columns)
@@ -68,7 +68,7 @@ def calibration(calibrated: Calibration) -> Picture:
             rows * _PANEL_HEIGHT,
             caption=f"{calibrated.verdict} Grey: simultaneous {BAND:.0%} band.",
             x_label="rank of the true value among the posterior draws",
-            y_label="share of simulations below, less its target",
+            y_label="share of simulations below, minus expected",
         )
         axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).reshape(-1)
         width = WIDTH / columns - _ACROSS

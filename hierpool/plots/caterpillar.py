@@ -1,4 +1,4 @@
-"""Levels in order of their posterior means, posterior intervals beside BLUPs."""
+"""Groups in order of their posterior means, with posterior intervals and BLUPs."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def caterpillar(
     response: str = "",
     label: str = "",
 ) -> Figure:
-    """Levels in order, each with its posterior interval and its BLUP beside; a panel a term.
+    """Caterpillar plot: groups in order, with posterior intervals and BLUPs; a panel per term.
 
-    Up to 150 levels are all named, on one long page or in two columns; of more, some are.
+    Up to 150 groups are all named; of more, only some.
 
     Parameters
     ----------
@@ -74,15 +74,15 @@ def caterpillar(
         The same table of a REML or ML fit (estimate, se), or the fit. Its intervals are normal,
         of the posterior's probability.
     factor
-        Which factor; default the first.
+        Which factor; default: the first.
     terms
-        Which terms; default all.
+        Which terms; default: all.
     order_by
-        The term whose posterior means give the order, from the highest; default the first.
+        The term whose posterior means give the order, from the highest; default: the first.
     what
-        What the tables hold: deviations from the population, or coefficients.
+        Content of the tables: random effects or coefficients.
     response, label
-        Names of the response and of the data for the title.
+        Names of the response and the data for the title.
     """
     table = _table(posterior)
     beside = None if blup is None else _table(blup)
@@ -153,7 +153,7 @@ def _draw(
     words = "Random effects" if what == "random effects" else "Coefficients"
     of = f" on {response}" if response and what == "random effects" else ""
     order = f"Ordered by the posterior mean of {order_by}." if len(levels.terms) > 1 else ""
-    x_label = "deviation from the population" if what == "random effects" else "coefficient"
+    x_label = "random effect" if what == "random effects" else "coefficient"
     figure = sheet(
         titled(f"{words} of {levels.factor}{of}", label),
         rows.height + 0.5,

@@ -1,4 +1,4 @@
-"""Which model predicts best: differences of elpd with their standard errors."""
+"""Predictive performance: differences in elpd with their standard errors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from hierpool.core.errors import DataError, listed
 from hierpool.core.fitted import Posterior
+from hierpool.core.group_nouns import noun
 from hierpool.plots.sheet.layout import Picture, dress, settle, sheet, titled
 from hierpool.plots.sheet.lines import check_fits_by_name
 from hierpool.plots.sheet.style import INK, MUTED, PARTIAL, RULE, SMALL, TINY, styled
@@ -27,16 +28,16 @@ def comparison(
     response: str = "",
     label: str = "",
 ) -> Figure:
-    """Differences of elpd from the best model, with their standard errors; the best on top.
+    """Differences in elpd from the best model, with standard errors; the best on top.
 
     Parameters
     ----------
     table
         ``hp.compare(fits)``, or another table of ``az.compare``; or the fits by name.
     left_out
-        What was left out to be predicted: ``"row"``, or the name of a factor.
+        What was left out: ``"row"`` or the name of a factor.
     response, label
-        Names of the response and of the data for the title; fits know their own.
+        Names of the response and the data for the title; taken from the fits if given.
 
     Raises
     ------
@@ -68,14 +69,14 @@ def read_scores(table: pd.DataFrame) -> pd.DataFrame:
         )
     numbers = table[_NEEDED].astype(float)
     numbers["elpd_diff"] = -numbers["elpd_diff"].abs()
-    numbers["doubt"] = _doubts(table)
+    numbers["remark"] = _remarks(table)
     numbers["note"] = table["note"].fillna("").astype(str) if "note" in table.columns else ""
     rank = table["rank"].astype(float) if "rank" in table.columns else -numbers["elpd"]
     return numbers.iloc[np.argsort(rank.to_numpy(), kind="stable")[:_MOST]]
 
 
-def _doubts(table: pd.DataFrame) -> list[str]:
-    """What ArviZ, and ``hp.compare``, have to say against each row of the table."""
+def _remarks(table: pd.DataFrame) -> list[str]:
+    """Remarks of ArviZ and ``hp.compare`` on each row of the table."""
     columns = [c for c in ("diag_diff", "diag_elpd", "note") if c in table.columns]
     said = table[columns].astype(object).fillna("").astype(str)
     return [", ".join(filter(None, row)) for row in said.to_numpy()]
@@ -85,11 +86,12 @@ def _draw(table: pd.DataFrame, total: int, left_out: str, response: str, label: 
     count = len(table)
     pitch = float(np.clip(3.0 / count, 0.135, 0.28))
     of = f" for {response}" if response else ""
+    what = "observation" if left_out == "row" else noun(left_out)
     figure = sheet(
         titled(f"Predictive accuracy{of}", label),
         pitch * count + 0.55,
         caption=_caption(table, total),
-        x_label=f"difference of elpd from the best model (leave one {left_out} out)",
+        x_label=f"difference in elpd from the best model (leave one {what} out)",
     )
     ax = figure.add_subplot()
     dress(ax)
@@ -124,8 +126,10 @@ def _caption(table: pd.DataFrame, total: int) -> str:
     words = [f"Bars: one standard error of the difference. elpd of {name}: {score}."]
     if len(table) < total:
         words.append(f"The best {len(table)} of {total} models.")
-    doubts = [f"{elided(k, 1.8, SMALL)} ({doubt})" for k, doubt in table["doubt"].items() if doubt]
-    if doubts:
-        more = f" and {len(doubts) - 4} more" if len(doubts) > 4 else ""
-        words.append(f"With care: {', '.join(doubts[:4])}{more}.")
+    remarks = [
+        f"{elided(k, 1.8, SMALL)} ({remark})" for k, remark in table["remark"].items() if remark
+    ]
+    if remarks:
+        more = f" and {len(remarks) - 4} more" if len(remarks) > 4 else ""
+        words.append(f"Remarks: {', '.join(remarks[:4])}{more}.")
     return " ".join(words)

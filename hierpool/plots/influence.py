@@ -1,4 +1,4 @@
-"""Case deletion: how far the fixed effects move when a level is left out."""
+"""Case deletion: change of the fixed effects when a group is left out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.core.errors import ArgumentError, DataError, listed
 from hierpool.core.fitted import Fit, Optimum
+from hierpool.core.group_nouns import counted, noun, nouns
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import Picture, settle, sheet, titled
 from hierpool.plots.sheet.level_rows import LevelRows, add_panels, guide, level_rows
@@ -33,20 +34,20 @@ def influence(
     response: str = "",
     label: str = "",
 ) -> Figure:
-    """Levels whose absence would move the fixed effects most: a panel a coefficient, and Cook's distance.
+    """Influence of groups on the fixed effects: a panel per coefficient, and Cook's distance.
 
-    Each bar is the coefficient less what it is without the level, in standard errors.
+    Each bar is the change of the coefficient due to the group, in standard errors.
 
     Parameters
     ----------
     table
         ``hp.influence(reml)``; or the REML, ML or least-squares fit.
     factor
-        Whose levels are left out, where ``table`` is a fit; default the first.
+        Whose groups are left out, if ``table`` is a fit; default: the first.
     most
-        How many levels to show, the most influential first.
+        How many groups to show, the most influential first.
     response, label
-        Names of the response and of the data for the title; a fit knows its own.
+        Names of the response and the data for the title; taken from a fit.
 
     Raises
     ------
@@ -55,7 +56,7 @@ def influence(
     DataError
         A table that ``hp.influence`` did not make.
     UnsupportedModelError
-        A model without levels, or without common coefficients.
+        A model without groups, or without fixed effects.
     """
     if not isinstance(table, pd.DataFrame):
         from hierpool.checks.residuals.influence import influence as influences
@@ -66,8 +67,8 @@ def influence(
         response, label = response or fit.design.spec.response, label or fit.design.label
     if "pareto_k" in table.columns:
         raise ArgumentError(
-            "this picture shows the influence on a REML, ML or least-squares fit, with Cook's "
-            "distance; a posterior's is the table hp.influence(fit). Write "
+            "this figure shows the influence on a REML, ML or least-squares fit. For a posterior, use "
+            "the table hp.influence(fit), or write "
             "hp.plots.influence(model.reml()).",
             "cannot-be-drawn",
         )
@@ -75,8 +76,8 @@ def influence(
     missing = [c for c in ("cook", "largest") if c not in table.columns]
     if missing or not shifts or not len(table):
         raise DataError(
-            f"this table has {listed(table.columns, most=20)}, and no influence of levels: pass "
-            "hp.influence(reml), or the fit.",
+            f"this table has the columns {listed(table.columns, most=20)}. Pass hp.influence(reml) or "
+            "the fit.",
             "unknown-column",
         )
     with styled():
@@ -95,10 +96,10 @@ def _draw(
     titles = [*(c.removeprefix("shift[").removesuffix("]") for c in columns), _COOK]
     of = f" of {response}" if response else ""
     figure = sheet(
-        titled(f"What leaving out a level of {factor} does to the coefficients{of}", label),
+        titled(f"Influence of {nouns(factor)} on the fixed effects{of}", label),
         rows.height + 0.5,
-        caption=_caption(table, shown, len(shifts) - len(columns)),
-        x_label="shift, in standard errors of the coefficient; Cook's distance",
+        caption=_caption(table, shown, factor, len(shifts) - len(columns)),
+        x_label="change in standard errors of the coefficient; Cook's distance",
     )
     (panels,) = add_panels(figure, rows, titles)
     guide(panels, rows, rows.blocks[0])
@@ -123,22 +124,23 @@ def _draw_panel(ax: Axes, values: np.ndarray, odd: np.ndarray, rows: LevelRows) 
         ax.plot(values[chosen], at, zorder=3, **look.dots(4.0 * max(rows.thickness, 0.5)))
 
 
-def _caption(table: pd.DataFrame, shown: pd.DataFrame, left_out: int) -> str:
+def _caption(table: pd.DataFrame, shown: pd.DataFrame, factor: str, left_out: int) -> str:
     words = []
     if len(shown) < len(table):
-        words.append(f"The {len(shown)} of {len(table)} levels that move a coefficient most.")
+        words.append(f"The {len(shown)} most influential of {counted(len(table), factor)}.")
     first = shown.iloc[0]
     name = first.name[-1] if isinstance(first.name, tuple) else first.name
     words.append(
-        f"Coefficient less what it is without the level; most: {rounded(float(first['largest']))} "
-        f"standard errors ({some([name])}). Dashed: one standard error."
+        f"Change of the coefficient due to the {noun(factor)}; largest: "
+        f"{rounded(float(first['largest']))} standard errors ({some([name])}). Dashed: one standard "
+        "error."
     )
     if "p" in table:
         odd = table.index[table["p"] < _RARE].get_level_values("level")
         words.append(
-            f"Rings: more than a level with such rows would do by chance ({some(odd)})."
+            f"Rings: more than expected for its design ({some(odd)})."
             if len(odd)
-            else "No level moves them more than one with such rows would by chance."
+            else "No influence is larger than expected for the design."
         )
     if left_out:
         words.append(f"{left_out} more coefficients are in the table.")

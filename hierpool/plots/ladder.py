@@ -1,4 +1,4 @@
-"""The models of a ladder and how well each predicts: a left-out row, and a left-out level."""
+"""Predictive performance of each pooling: new observations and new groups."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from hierpool.core.errors import ComparisonError, listed
 from hierpool.core.fitted import Posterior
+from hierpool.core.group_nouns import nouns
 from hierpool.plots.comparison import read_scores
 from hierpool.plots.sheet.layout import WIDTH, Picture, dress, settle, sheet, titled
 from hierpool.plots.sheet.lines import check_fits_by_name
@@ -43,11 +44,11 @@ def ladder(
     response: str = "",
     label: str = "",
 ) -> Figure:
-    """Both questions of leave-one-out beside each other, the models in their order, not in ranks.
+    """Leave-one-out by observation and by group, side by side, with the models in their order.
 
-    Left, a new row of a known level; right, all rows of a new level. Differences of elpd from the
-    best model of each panel, with one standard error of the difference. A richer model can be
-    better at one and worse at the other.
+    Left: new observations of known groups. Right: new groups. Differences in elpd from the best model
+    of each panel, with one standard error of the difference. A richer model can be better in one
+    and worse in the other.
 
     Parameters
     ----------
@@ -56,11 +57,11 @@ def ladder(
     by_group
         ``hp.compare(fits, by="group")``, of the same models.
     order
-        Names from the top; default that of the fits, else that of the first table.
+        Names from the top; default: as in the fits, or in the first table.
     group
-        Name of the factor whose levels are left out; fits know their own.
+        Name of the factor whose groups are left out; taken from the fits if given.
     response, label
-        Names of the response and of the data for the title; fits know their own.
+        Names of the response and the data for the title; taken from the fits if given.
 
     Raises
     ------
@@ -91,15 +92,15 @@ def ladder(
 def _second(by_group: pd.DataFrame | None, by_row: pd.DataFrame) -> pd.DataFrame:
     if by_group is None:
         raise ComparisonError(
-            "the picture has two questions and was given one table. Pass the fits by name, or "
-            'hp.compare(fits) and hp.compare(fits, by="group").',
+            "this figure needs two tables. Pass the fits by name, or hp.compare(fits) and "
+            'hp.compare(fits, by="group").',
             "two-questions",
         )
     odd = sorted(map(str, set(by_row.index) ^ set(by_group.index)))
     if odd:
         raise ComparisonError(
-            f"the two tables are about different models: only one has {listed(odd)}. Make both "
-            "from the same fits.",
+            f"the two tables have different models: only one has {listed(odd)}. Make both from the "
+            "same fits.",
             "two-questions",
         )
     return read_scores(by_group)
@@ -109,12 +110,12 @@ def _draw(
     tables: Sequence[pd.DataFrame], names: Sequence[str], group: str, response: str, label: str
 ) -> Picture:
     of = f" of {response}" if response else ""
-    titles = ["a new row of a known level", f"all rows of a new level of {group}"]
+    titles = [f"new observations of known {nouns(group)}", f"new {nouns(group)}"]
     figure = sheet(
-        titled(f"Predictions{of}: what each model is good for", label),
+        titled(f"Predictive performance{of}", label),
         _PITCH * len(names) + 0.75,
         caption=_caption(tables, titles),
-        x_label="difference of elpd from the best model of the panel",
+        x_label="difference in elpd from the best model of the panel",
     )
     axes = figure.subplots(1, 2)
     heights = -np.arange(len(names), dtype=float)
@@ -154,8 +155,8 @@ def _draw_panel(ax: Axes, table: pd.DataFrame, heights: np.ndarray) -> None:
 
 def _caption(tables: Sequence[pd.DataFrame], titles: Sequence[str]) -> str:
     words = [
-        "Bars: one standard error of the difference. Models that differ by less than 4, or by less "
-        "than two errors, cannot be told apart."
+        "Bars: one standard error of the difference. Differences below 4 or below two standard "
+        "errors are not clear."
     ]
     for table, title in zip(tables, titles, strict=True):
         best = table.iloc[0]

@@ -1,4 +1,4 @@
-"""Coefficients of levels in pairs: where each level lies, how sure that is, what the population is."""
+"""Coefficients of groups in pairs, with their uncertainty and the population."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hierpool.checks.levels.shrinkage import shrinkage
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.fitted import Fit, Optimum, Posterior
+from hierpool.core.group_nouns import nouns
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import (
     WIDTH,
@@ -42,7 +43,7 @@ _ANGLES = np.linspace(0, 2 * np.pi, 73)
 
 @dataclass(frozen=True)
 class Pairs:
-    """Coefficients of the levels of one factor, with their uncertainty and their distribution.
+    """Coefficients of the groups of one factor, with their uncertainty and their distribution.
 
     Attributes
     ----------
@@ -88,40 +89,40 @@ def level_coefficients(
     factor: str | None = None,
     terms: Sequence[str] | None = None,
 ) -> Figure:
-    """Intercept against slope of every level, with ellipses; a plane for each pair of terms.
+    """Intercept against slope of every group, with ellipses; a panel for each pair of terms.
 
-    Dots are partially pooled coefficients, small ellipses half of their probability. The large
-    ellipses hold half and nine tenths of the levels of the population that the fit describes;
-    rings are what each level's own rows say.
+    Dots are partially pooled coefficients; small ellipses hold half of their probability. The large
+    ellipses hold half and nine tenths of the population. Rings are estimates from each group's own
+    data.
 
     Parameters
     ----------
     fit
         A partially pooled posterior, or REML or ML fit.
     factor
-        Which factor; default the first with two coefficients or more.
+        Which factor; default: the first with two coefficients or more.
     terms
-        Which terms; default the first four.
+        Which terms; default: the first four.
 
     Raises
     ------
     ArgumentError
         An unknown factor or term.
     UnsupportedModelError
-        A model without random effects, or with one coefficient a level.
+        A model without random effects, or with one coefficient per group.
     """
     table, design = shrinkage(fit), fit.design
     group = _group(design, factor)
     if len(group.terms) < 2 or (terms is not None and len(terms) < 2):
         raise UnsupportedModelError(
-            f"{design.spec.formula}: a pair needs two coefficients that vary over "
-            f"{group.factor}, and there is one, {group.terms[0]}. Draw hp.plots.caterpillar(fit).",
+            f"{design.spec.formula} has only one coefficient that varies by {group.factor}, "
+            f"{group.terms[0]}, and this figure needs two. Draw hp.plots.caterpillar(fit).",
             "one-coefficient",
         )
     with styled():
         levels = read_levels(table, ["partial_pooling"], group.factor, terms, _MOST_TERMS)
         pairs = _read(fit, group, levels)
-        title = titled(f"Coefficients of the levels of {group.factor}", design.label)
+        title = titled(f"Coefficients of {nouns(group.factor)}", design.label)
         return _draw(pairs, title)
 
 
@@ -224,7 +225,7 @@ def _legend(pairs: Pairs) -> list[Line2D]:
     words = "posterior" if pairs.what == "posterior" else "estimation error"
     return [
         PARTIAL.dot_handle(f"partial pooling, {inner} of its {words}", 4.5),
-        NONE.dot_handle("own rows alone", 4.0),
+        NONE.dot_handle("own estimate", 4.0),
         Line2D([], [], label=f"{inner} of the population", **line_of),
         Line2D([], [], label=outer, linestyle=(0, (4, 2)), **line_of),
     ]
@@ -233,17 +234,17 @@ def _legend(pairs: Pairs) -> list[Line2D]:
 def _caption(pairs: Pairs, named: int) -> str:
     count, words = len(pairs.means), []
     if named < count:
-        words.append(f"Named: the {named} levels farthest from the population, of {count}.")
+        words.append(f"Named: the {named} of {count} groups farthest from the population.")
     if count > _ALL_ELLIPSES:
         words.append("Only they have an ellipse.")
     own = pairs.levels.wide("own_estimate").to_numpy(dtype=float)
     unknown = int(np.isnan(own).any(axis=1).sum())
     if unknown:
-        words.append(f"{unknown} levels cannot tell all coefficients by their own rows.")
+        words.append(f"{unknown} groups have no own estimate of all coefficients.")
     low, high = pairs.reach
     beyond = int(((own < low) | (own > high)).any(axis=1).sum())
     if beyond:
-        words.append(f"Own estimates of {beyond} levels are farther out than is shown.")
+        words.append(f"Own estimates of {beyond} groups lie outside the figure.")
     if (np.diag(pairs.Sigma) == 0).any() or np.linalg.matrix_rank(pairs.Sigma) < len(pairs.Sigma):
         words.append("The population's ellipse is a line: the fit is singular.")
     if pairs.levels.note:

@@ -1,4 +1,4 @@
-"""Leave-one-out probability integral transforms: whether predictions of rows are calibrated."""
+"""Leave-one-out probability integral transforms: calibration of predictions."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def loo_pit(
     response: str = "",
     label: str = "",
 ) -> Figure:
-    """Where each row falls in the distribution predicted for it from all others.
+    """Calibration of leave-one-out predictions: probability integral transform of each row.
 
-    Left, the share of rows below each probability, less that probability: a line that leaves the
-    band is not calibrated. The band is that of independent rows; those of one level depend on each
-    other and stay closer to zero, which ``hp.check`` takes account of. Right, the same as a
-    histogram. A heap in the middle: predictions too wide, or residuals with heavy tails; heaps at
-    both ends: too narrow; a slope: predicted too low or high.
+    Left: the share of rows below each probability, minus that probability; predictions are not
+    calibrated if the line leaves the band. The band assumes independent rows; rows of a group are
+    dependent and stay closer to zero, which ``hp.check`` accounts for. Right: histogram. A peak in
+    the middle shows predictions that are too wide or residuals with heavy tails; peaks at both ends,
+    predictions that are too narrow; a slope, predictions that are too low or too high.
 
     Parameters
     ----------
     fit
-        A posterior; or ``fit.loo_pit()``, or other probabilities that should be uniform.
+        A posterior, ``fit.loo_pit()``, or other probabilities that should be uniform.
     response, label
-        Names of the response and of the data for the title; a fit knows its own.
+        Names of the response and the data for the title; taken from a fit.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def loo_pit(
     known = values[np.isfinite(values)]
     if not len(known) or known.min() < -1e-9 or known.max() > 1 + 1e-9:
         raise DataError(
-            "loo_pit() shows probabilities between 0 and 1; pass the fit, or fit.loo_pit().",
+            "loo_pit() needs probabilities between 0 and 1. Pass the fit or fit.loo_pit().",
             "not-probabilities",
         )
     with styled():
@@ -71,7 +71,7 @@ def _draw(values: np.ndarray, n_missing: int, response: str, label: str) -> Figu
     p = uniform.p_value(uniform.closeness(ranks))
     of = f" of {response}" if response else ""
     figure = sheet(
-        titled(f"Are the predictions{of} calibrated?", label),
+        titled(f"Calibration of the predictions{of}", label),
         _HEIGHT,
         caption=_caption(values, p, n_missing),
     )
@@ -91,7 +91,7 @@ def _draw_difference(ax: Axes, ranks: np.ndarray, uniform: UniformRanks, p: floa
     ax.axhline(0, color=RULE, linewidth=0.6, zorder=2)
     ax.step(at, below - at, where="mid", color=_color(p), linewidth=1.2, zorder=3)
     ax.set_xlim(0, 1)
-    words = "share of rows, less its target"
+    words = "share of rows, minus expected"
     write_axis_labels(ax, "probability predicted for less", words, WIDTH / 2, 0.8 * _HEIGHT)
 
 
@@ -115,12 +115,12 @@ def _draw_histogram(ax: Axes, values: np.ndarray, p: float) -> None:
 
 def _caption(values: np.ndarray, p: float, n_missing: int) -> str:
     words = [
-        f"Each of {len(values)} rows, predicted from all others. Grey: where independent values "
-        f"are in {100 * BAND:.0f} % of samples, on the left the whole line, on the right each bar. "
-        "Rows of one level depend on each other and stay closer to zero; hp.check takes account of it."
+        f"Each of {len(values)} rows is predicted from all others. Grey: {100 * BAND:.0f} % bands for "
+        "independent rows, simultaneous on the left, for each bar on the right. Rows of a group are "
+        "dependent and stay closer to zero; hp.check accounts for it."
     ]
     if p >= _RARE:
-        words.append("The line stays inside.")
+        words.append("The line stays inside the band.")
     else:
         rare = "p < 0.001" if p < 0.001 else f"p = {p:.1g}"
         words.append(f"The line leaves the band ({rare}): {_shape(values)}.")
@@ -132,17 +132,16 @@ def _caption(values: np.ndarray, p: float, n_missing: int) -> str:
 def _shape(values: np.ndarray) -> str:
     """In which way the values are not uniform, the plainest way first."""
     n = len(values)
-    lean = (values.mean() - 0.5) * np.sqrt(12 * n)
+    bias = (values.mean() - 0.5) * np.sqrt(12 * n)
     spread = (((values - 0.5) ** 2).mean() * 12 - 1) * np.sqrt(
         n / 0.8
     )  # var of 12 (u - 1/2)^2: 4/5
-    if abs(lean) > max(abs(spread), 3):
-        return f"rows lie {'higher' if lean > 0 else 'lower'} than predicted"
+    if abs(bias) > max(abs(spread), 3):
+        return f"predictions are too {'low' if bias > 0 else 'high'}"
     if spread > 3:
-        return "rows lie outside more often than predicted, predictions are too narrow"
+        return "predictions are too narrow"
     if spread < -3:
         return (
-            "most rows lie nearer to the middle than predicted, as with predictions that are too "
-            "wide, or residuals with heavy tails"
+            "predictions are too wide in the middle, which can be due to residuals with heavy tails"
         )
-    return "the shape of the residuals is not the predicted one"
+    return "the residuals have another distribution than predicted"

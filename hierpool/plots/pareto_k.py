@@ -1,4 +1,4 @@
-"""Pareto k of leave-one-out by importance sampling: which rows and levels it cannot do without."""
+"""Pareto k of leave-one-out by importance sampling, for rows and groups."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from hierpool.checks.accuracy.loo import ScoredLOO
 from hierpool.core.design import Design, Grouping
 from hierpool.core.fitted import Posterior
+from hierpool.core.group_nouns import noun, nouns
 from hierpool.core.text import capital
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import (
@@ -74,18 +75,18 @@ class Left:
 
 
 def pareto_k(fit: Posterior, *, factor: str | None = None) -> Figure:
-    """Pareto k of every row left out and of every level left out, against their threshold.
+    """Pareto k for leaving out each row and each group, with the threshold.
 
-    A high k is no fault of the model by itself: leaving that row or level out changes the
-    posterior of the standard deviations too much for importance sampling, so ``fit.loo()`` scores
-    it exactly. It says which rows and levels the fit leans on.
+    A high k is not a fault of the model: leaving that row or group out changes the posterior of the
+    standard deviations too much for importance sampling, so ``fit.loo()`` computes the score
+    exactly. Rows and groups with a high k are influential.
 
     Parameters
     ----------
     fit
         A posterior.
     factor
-        Whose levels are left out, and stand along the panels; default the first.
+        Whose groups are left out; default: the first.
 
     Raises
     ------
@@ -120,13 +121,13 @@ def _rows(fit: Posterior, grouping: Grouping | None) -> Left:
             f"{label} ({level})"
             for label, level in zip(labels, grouping.levels[grouping.codes], strict=True)
         ]
-    return Left("one row left out", places, *_of(score, labels))
+    return Left("leave one row out", places, *_of(score, labels))
 
 
 def _levels(fit: Posterior, grouping: Grouping) -> Left:
     score = fit.loo(by=grouping.factor, exact=False)
     places = np.arange(grouping.n_levels, dtype=float)
-    title = f"all rows of one level of {grouping.factor} left out"
+    title = f"leave one {noun(grouping.factor)} out"
     return Left(title, places, *_of(score, [str(v) for v in grouping.levels]))
 
 
@@ -136,9 +137,9 @@ def _of(score: ScoredLOO, names: Sequence[str]) -> tuple[np.ndarray, Sequence[st
 
 
 def _draw(panels: Sequence[Left], design: Design, grouping: Grouping | None) -> Picture:
-    over = f"levels of {grouping.factor}, in order" if grouping else "rows, in order"
+    over = f"{nouns(grouping.factor)} in order" if grouping else "rows in order"
     figure = sheet(
-        titled("Which rows and levels does the fit lean on?", design.label),
+        titled("Influential rows and groups: Pareto k", design.label),
         _HEIGHT * len(panels) + 0.1,
         caption=" ".join([_caption(panel) for panel in panels]),
         legend=_legend(panels[0]),
@@ -157,9 +158,9 @@ def _draw(panels: Sequence[Left], design: Design, grouping: Grouping | None) -> 
 
 
 def _legend(panel: Left) -> list[Line2D]:
-    after = "scored exactly by fit.loo()" if panel.is_rescued else "its score is not to be trusted"
+    after = "computed exactly by fit.loo()" if panel.is_rescued else "score unreliable"
     return [
-        PARTIAL.dot_handle("importance sampling will do", 4.0),
+        PARTIAL.dot_handle("importance sampling is reliable", 4.0),
         NONE.dot_handle(f"k above {panel.threshold:.2f}: {after}", 5.0),
     ]
 
@@ -204,5 +205,5 @@ def _name_points(ax: Axes, panel: Left) -> None:
 def _caption(panel: Left) -> str:
     lost = int(np.isnan(panel.k).sum())
     count = f"{len(panel.high)} of {len(panel.k)} above {panel.threshold:.2f}"
-    note = f", {lost} without a tail to judge" if lost else ""
+    note = f", {lost} without an estimate" if lost else ""
     return f"{capital(panel.title)}: {count}{note}."

@@ -1,4 +1,4 @@
-"""Posterior means against BLUPs: do they agree, and where least."""
+"""Posterior means against BLUPs."""
 
 from __future__ import annotations
 
@@ -51,23 +51,23 @@ def posterior_against_blup(
     response: str = "",
     label: str = "",
 ) -> Figure:
-    """Posterior mean against BLUP of each level, and their difference under it; a panel a term.
+    """Posterior mean against BLUP of each group, with their difference; a panel per term.
 
-    Above, agreement is the diagonal. Below, where it can be read, the difference with two Monte
-    Carlo standard errors; the levels that differ most are named there and ringed above.
+    Top: agreement is the diagonal. Bottom: the difference, with two Monte Carlo standard errors. The
+    groups that differ most are named at the bottom and ringed at the top.
 
     Parameters
     ----------
     table
-        ``hp.compare_blups(fit, reml)``; or the fit, with ``reml`` beside it.
+        ``hp.compare_blups(fit, reml)``, or the fit together with ``reml``.
     reml
-        The REML or ML fit, where ``table`` is a fit.
+        The REML or ML fit, if ``table`` is a fit.
     factor, terms
-        Which factor and terms; default the first and all.
+        Which factor and terms; default: the first factor, all terms.
     worst
-        How many levels to name in each panel.
+        How many groups to name in each panel.
     response, label
-        Names of the response and of the data for the title; a fit knows its own.
+        Names of the response and the data for the title; taken from a fit.
     """
     if not isinstance(table, pd.DataFrame):
         call = "posterior_against_blup(model.fit(), model.reml())"
@@ -179,4 +179,4 @@ def _caption(levels: LevelTable) -> str:
         name = elided(level, 1.8, SMALL)
         parts.append(f"{term} {rounded(value)} ({name}{scale})")
     bars = " Bars: two Monte Carlo standard errors." if "mcse" in levels.values else ""
-    return f"Largest difference, posterior mean less BLUP: {', '.join(parts)}.{bars}"
+    return f"Largest difference (posterior mean − BLUP): {', '.join(parts)}.{bars}"

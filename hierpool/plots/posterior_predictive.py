@@ -1,4 +1,4 @@
-"""Replicated data, level by level: does the fit make data like those that were observed."""
+"""Posterior predictive check, group by group."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from matplotlib.lines import Line2D
 
 from hierpool.core.design import Design, Grouping
 from hierpool.core.fitted import Posterior
+from hierpool.core.group_nouns import counted
 from hierpool.draws.summary import summary
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import Picture, settle, sheet, titled
 from hierpool.plots.sheet.level_rows import LevelRows, add_panels, guide, level_rows
-from hierpool.plots.sheet.style import OBSERVED, ODD, PARTIAL, TINY, styled
+from hierpool.plots.sheet.style import OBSERVED, ODD, PARTIAL, styled
 from hierpool.plots.sheet.tables import Interval, find_interval, some
-from hierpool.plots.sheet.texts import elided
 
 _MOST_NUMBERS = 1e7  # replicated responses that are made at once
 _BESIDE = 0.17
@@ -30,7 +30,7 @@ _MEAN, _SMALLEST, _LARGEST = "mean", "smallest", "largest"
 
 @dataclass(frozen=True)
 class Replicated:
-    """One summary of each level: observed, and in replicated data.
+    """One summary of each group: observed, and in replicated data.
 
     Attributes
     ----------
@@ -57,27 +57,27 @@ class Replicated:
 
 
 def posterior_predictive(fit: Posterior, *, factor: str | None = None, seed: int = 0) -> Figure:
-    """Observed mean, smallest and largest row of each level beside those of replicated data.
+    """Posterior predictive check: mean, minimum and maximum of each group in the data and replicated.
 
-    The bars are intervals over data sets that the posterior simulates for the same levels and
-    rows. The means are what the coefficients were fitted to and should nearly all be inside;
-    extremes outside tell of heavy tails or of a residual sd that differs between levels.
+    The bars are intervals over data sets simulated from the posterior for the same groups and rows.
+    Nearly all means should be inside. Extremes outside show heavy tails, or a residual sd that
+    differs between groups.
 
     Parameters
     ----------
     fit
-        A posterior of a model that names levels.
+        A posterior of a model with groups.
     factor
-        Whose levels; default the first.
+        Which factor; default: the first.
     seed
-        Of the replicated data.
+        Seed of the replicated data.
 
     Raises
     ------
     ArgumentError
         No such factor.
     UnsupportedModelError
-        A fit without draws, or a model that names no levels.
+        A fit without draws, or a model without groups.
     """
     line.check_has_draws(fit, "posterior_predictive(fit)")
     design = fit.design
@@ -117,7 +117,7 @@ def _summaries(values: np.ndarray, design: Design, grouping: Grouping) -> list[R
 def _draw(parts: Sequence[Replicated], design: Design, grouping: Grouping) -> Picture:
     order = np.argsort(-parts[0].observed, kind="stable")
     rows = level_rows(list(grouping.levels[order]), 2)
-    titles = ["mean of the rows", "smallest and largest row"]
+    titles = ["mean", "minimum and maximum"]
     figure = sheet(
         titled(f"Observed and replicated {design.spec.response}", design.label),
         rows.height + 0.5,
@@ -174,11 +174,11 @@ def _caption(parts: Sequence[Replicated], grouping: Grouping) -> str:
     expected = usual / 100 * J
     number = f"{expected:.0f}" if expected >= 10 else f"{expected:.1f}"
     words = [
-        f"Of {J} levels of {elided(grouping.factor, 2.5, TINY)} outside: {', '.join(counts)}; of "
-        f"each {usual:.0f} % or fewer ({number}) are expected."
+        f"Outside, of {counted(J, grouping.factor)}: {', '.join(counts)}. At most {usual:.0f} % "
+        f"({number}) are expected of each."
     ]
     odd = np.sum([part.is_outside for part in parts], axis=0)
     worst = np.flatnonzero(odd >= 2)
     if len(worst):
-        words.append(f"Outside in two or more: {some(grouping.levels[worst])}.")
+        words.append(f"Outside more than once: {some(grouping.levels[worst])}.")
     return " ".join(words)

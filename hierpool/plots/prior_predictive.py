@@ -1,4 +1,4 @@
-"""What the priors expect of the data before they are seen, in the units of the response."""
+"""Prior predictive check, in the units of the response."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError
+from hierpool.core.group_nouns import nouns
 from hierpool.draws.densities import density_in
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import WIDTH, dress, settle, sheet, titled
@@ -29,7 +30,7 @@ _FAR = 0.01  # share of the draws beyond the data from which it is said
 
 @dataclass(frozen=True)
 class Expected:
-    """One summary of a data set: what the priors expect of it, and what it is.
+    """One summary of a data set: prior predictive and observed.
 
     Attributes
     ----------
@@ -55,7 +56,7 @@ class Expected:
 
     @property
     def window(self) -> tuple[float, float]:
-        """What the panel shows: most of the draws, and the data."""
+        """The range of the panel: most of the draws, and the data."""
         tail = (1 - _TAIL) / 2
         low, high = np.quantile(self.prior, [0.0 if self.is_positive else tail, 1 - tail])
         low, high = min(low, self.observed.min()), max(high, self.observed.max())
@@ -65,7 +66,7 @@ class Expected:
 
 @runtime_checkable
 class Model(Protocol):
-    """A model, as far as this picture needs it."""
+    """A model, as far as this figure needs it."""
 
     @property
     def design(self) -> Design:
@@ -78,18 +79,18 @@ class Model(Protocol):
 def prior_predictive(
     model: Model, *, factor: str | None = None, draws: int = _DRAWS, seed: int = 0
 ) -> Figure:
-    """What the priors expect of rows and of levels, in the units of the response, beside the data.
+    """Prior predictive check: data sets simulated from the priors, and the data.
 
-    The rows of data sets that the priors simulate; and of each such data set its mean, the sd of
-    its level means and the sd of rows within levels. Priors are too narrow where the data lie in
-    a tail; that they are much wider than the data is what weak priors are for.
+    Shown are all rows of the simulated data sets, and for each data set its mean, the sd of its
+    group means and the sd within groups. Priors are too narrow if the data lie in a tail. Weak priors
+    are expected to be much wider than the data.
 
     Parameters
     ----------
     model
         A model, before it is fitted.
     factor
-        Whose levels are looked at; default the first.
+        Which factor; default: the first.
     draws, seed
         Of ``model.prior_predictive``.
 
@@ -98,7 +99,7 @@ def prior_predictive(
     ArgumentError
         Not a model, or no such factor.
     PriorError
-        A flat prior, from which nothing can be drawn.
+        A flat prior, which cannot be simulated from.
     """
     if not isinstance(model, Model):
         raise ArgumentError(
@@ -115,7 +116,7 @@ def prior_predictive(
     parts = _parts(design, grouping, simulated)
     with styled():
         figure = sheet(
-            titled(f"What the priors expect of {design.spec.response}", design.label),
+            titled(f"Prior predictive distribution of {design.spec.response}", design.label),
             2 * (_HEIGHT + 0.3),
             caption=_caption(parts, len(simulated)),
             legend=[PRIOR.handle(), Line2D([], [], label=OBSERVED.name, **OBSERVED.line)],
@@ -135,8 +136,8 @@ def _parts(design: Design, grouping: Grouping | None, simulated: np.ndarray) -> 
         return [rows, mean, sd]
     before, after = _spreads(simulated, grouping), _spreads(y, grouping)
     factor = grouping.factor
-    between = Expected(f"sd of the means of the levels of {factor}", before[0], after[0], True)
-    within = Expected(f"sd of rows within levels of {factor}", before[1], after[1], True)
+    between = Expected(f"sd of the means of {nouns(factor)}", before[0], after[0], True)
+    within = Expected(f"sd within {nouns(factor)}", before[1], after[1], True)
     return [rows, mean, between, within]
 
 
@@ -180,12 +181,12 @@ def _caption(parts: Sequence[Expected], n: int) -> str:
     low, high = (rounded(float(v)) for v in np.quantile(rows.prior, [0.055, 0.945]))
     least, most = rounded(float(rows.observed.min())), rounded(float(rows.observed.max()))
     words = [
-        f"{n} data sets from the priors: 89 % of their rows are between {low} and {high}, the rows "
-        f"observed between {least} and {most} (their histogram is scaled to the panel)."
+        f"{n} data sets simulated from the priors: 89 % of their rows lie between {low} and {high}. "
+        f"The data lie between {least} and {most} (histogram scaled to the panel)."
     ]
     at = [f"{part.name} {100 * part.place:.0f} %" for part in parts[1:]]
-    words.append(f"Share of the simulated data sets below the data: {', '.join(at)}.")
+    words.append(f"Share of simulated data sets below the data: {', '.join(at)}.")
     far = [p.name for p in parts[1:] if min(p.place, 1 - p.place) < _FAR]
     if far:
-        words.append(f"The priors hardly expect what was observed: {', '.join(far)}.")
+        words.append(f"Data far out in the prior predictive distribution: {', '.join(far)}.")
     return " ".join(words)

@@ -1,4 +1,4 @@
-"""Residuals over time, or over any predictor, a thread for each level, outlying rows named."""
+"""Residuals over time or another predictor, with a line for each group and outliers named."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from scipy import stats
 
 from hierpool.core.design import Design, Grouping
 from hierpool.core.fitted import Fit
+from hierpool.core.group_nouns import noun
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import Picture, dress, settle, sheet, titled, write_axis_labels
 from hierpool.plots.sheet.style import MUTED, ODD, PARTIAL, RULE, TINY, styled
@@ -72,28 +73,28 @@ class Residuals:
 
 
 def residuals(fit: Fit, *, factor: str | None = None, x: str | None = None) -> Figure:
-    """Residuals of every row over time, the rows of a level joined, with their mean.
+    """Residuals over time or another predictor, joined within groups, with their mean.
 
-    A mean that bends away from zero is a misfit of the line; threads that stay on one side, or
-    fan out, are levels whose rows are not independent or not of one variance. Beside them their
-    distribution, with the normal one of the fitted sd.
+    A mean that departs from zero shows misfit. Lines that stay on one side or fan out show serial
+    correlation or unequal variances. On the right: the distribution of the residuals, with the
+    normal distribution of the fitted sd.
 
     Parameters
     ----------
     fit
         A posterior, or a REML, ML or least-squares fit.
     factor
-        Whose levels are joined; default the first.
+        Whose groups are joined; default: the first.
     x
-        Predictor along the panel; default the first number that varies within levels, else the
-        first category that does, else the order of the rows.
+        Predictor on the x axis; default: the first number that varies within groups, else the first
+        category that does, else the order of the rows.
 
     Raises
     ------
     ArgumentError
         An unknown factor or predictor.
     UnsupportedModelError
-        A model that names no levels.
+        A model without groups.
     """
     line.check_drawable(fit, Fit, "residuals(model.fit())")
     design = fit.design
@@ -114,7 +115,7 @@ def _along(design: Design, grouping: Grouping, x: str | None) -> line.Abscissa:
     if chosen.kind != "order" or chosen.values.max() > 1:
         return chosen
     order = np.arange(1.0, design.n + 1)
-    return line.Abscissa("rows, in order", "order", order, order, order)
+    return line.Abscissa("rows in order", "order", order, order, order)
 
 
 def _is_joined(grouping: Grouping, abscissa: line.Abscissa) -> bool:
@@ -157,7 +158,7 @@ def _draw(shown: Residuals) -> Picture:
 
 def _legend(shown: Residuals) -> list[Line2D]:
     thread: dict[str, Any] = {"color": MUTED, "alpha": 0.6, "linewidth": 0.7}
-    words = f"rows of a level of {elided(shown.grouping.factor, 1.6, TINY)}"
+    words = f"rows of a {elided(noun(shown.grouping.factor), 1.6, TINY)}"
     if not shown.is_joined:
         words, thread["linestyle"] = "row", "none"
     handles = [
@@ -166,7 +167,7 @@ def _legend(shown: Residuals) -> list[Line2D]:
     ]
     if len(shown.odd):
         odd: dict[str, Any] = {"marker": "o", "markersize": 4, "linestyle": "none"}
-        handles.append(Line2D([], [], label="outlying row", color=ODD, **odd))
+        handles.append(Line2D([], [], label="outlier", color=ODD, **odd))
     return handles
 
 
@@ -282,18 +283,18 @@ def _name_rows(ax: Axes, shown: Residuals) -> None:
 
 def _caption(shown: Residuals) -> str:
     sigma = rounded(shown.sigma)
-    words = [f"Dashed: ± 2 residual sds of {sigma}. Right: all rows, and the normal distribution."]
+    words = [f"Dashed: ± 2 residual sds of {sigma}. Right: all rows and the normal distribution."]
     if shown.is_weighted:
         words.append("Each residual is divided by the relative sd of its row.")
     odd = len(shown.odd)
     if odd:
         named = f", the first {_NAMED} named" if odd > _NAMED else ""
         words.append(
-            f"{odd} of {shown.design.n} rows are farther out than {rounded(shown.limit)}, which "
-            f"normal residuals reach in one data set of 20{named}."
+            f"{odd} of {shown.design.n} rows are outliers: beyond {rounded(shown.limit)}, which normal "
+            f"residuals exceed in 5 % of data sets{named}."
         )
     else:
-        words.append("No row is farther out than normal residuals of as many rows reach.")
+        words.append("No row is an outlier.")
     if len(shown.design.groupings) > 1:
         words.append(f"Joined by {shown.grouping.factor}; choose another with factor=.")
     return " ".join(words)

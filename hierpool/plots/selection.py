@@ -1,4 +1,4 @@
-"""Which levels to show where there are too many, and why each was taken."""
+"""Which groups to show where there are too many, and why each was chosen."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ SPREAD = "spread over the range"
 def choose(pull: np.ndarray, position: np.ndarray, n_rows: np.ndarray, most: int) -> dict[int, str]:
     """Positions of the chosen levels, each with the reason why; in the order of the levels.
 
-    A sixth each for the levels that were pulled most, that have the fewest rows (where the levels
-    differ in that), that lie lowest or highest, and that are typical; the rest is spread evenly
-    over the range.
+    A sixth each for the groups with the most shrinkage, with the fewest rows (if they differ in
+    that), the lowest or highest, and typical ones; the rest is spread evenly over the range.
 
     Parameters
     ----------

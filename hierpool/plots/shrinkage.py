@@ -1,4 +1,4 @@
-"""How far each level was pulled, and towards what: arrows from its own to its pooled estimate."""
+"""Shrinkage: arrows from the own estimate of each group to the partially pooled one."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ _ENDS: tuple[tuple[str, Look], ...] = (("complete_pooling", COMPLETE), ("populat
 
 @dataclass(frozen=True)
 class Pull:
-    """Own and pooled estimates of the levels.
+    """Own and pooled estimates of the groups.
 
     Attributes
     ----------
     levels
         The table they are from.
     own, pooled
-        Levels x terms; NaN in ``own`` where the rows of a level cannot tell.
+        Groups x terms; NaN in ``own`` where not estimable.
     ends
         ``"complete_pooling"``, ``"population"`` -> one number a term.
     """
@@ -79,23 +79,22 @@ def shrinkage(
     response: str = "",
     label: str = "",
 ) -> Figure:
-    """Arrows from each level's own estimate to its partially pooled one.
+    """Shrinkage: arrows from the own estimate of each group to the partially pooled one.
 
-    Two terms: a plane of one against the other, with the one-line fit (complete pooling) and the
-    fit's own population marked. One term: a row a level. More: a plane for each pair of terms, of
-    the first four. A level whose rows cannot tell an estimate of its own has a dot and no arrow,
-    and the caption names it.
+    With two terms, one is drawn against the other, with complete pooling and the population of the
+    fit marked. With one term there is a row per group; with more, a panel for each pair of the first
+    four. A group without an own estimate has a dot and no arrow, and the caption names it.
 
     Parameters
     ----------
     table
-        ``hp.shrinkage(fit)``; or a fit, of which it is made.
+        ``hp.shrinkage(fit)``, or a fit.
     factor
-        Which factor; default the first.
+        Which factor; default: the first.
     terms
-        One term or several; default all.
+        One term or several; default: all.
     response, label
-        Names of the response and of the data for the title; a fit knows its own.
+        Names of the response and the data for the title; taken from a fit.
     """
     if not isinstance(table, pd.DataFrame):
         check_drawable(table, Fit, "shrinkage(model.fit())")
@@ -122,7 +121,7 @@ def _unknown(pull: Pull) -> str:
     unknown = list(pull.own.index[pull.own.isna().any(axis=1)])
     if not unknown:
         return ""
-    return f"No arrow, their rows cannot tell an estimate of their own: {some(unknown)}."
+    return f"No arrow (no own estimate): {some(unknown)}."
 
 
 def _factors(levels: LevelTable) -> str:
@@ -130,7 +129,7 @@ def _factors(levels: LevelTable) -> str:
         return ""
     medians = levels.wide("pooling_factor").median()
     words = ", ".join(f"{rounded(v)} ({term})" for term, v in medians.items())
-    return f"Median pooling factor {words}: 0 keeps a level's own estimate, 1 pools completely."
+    return f"Median pooling factor {words}: 0 is no shrinkage, 1 is complete pooling."
 
 
 def _legend(size: float) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Standard deviations and correlations: prior, posterior and REML estimate beside each other."""
+"""Standard deviations and correlations: prior, posterior and REML estimate."""
 
 from __future__ import annotations
 
@@ -28,47 +28,47 @@ def standard_deviations(
 ) -> Figure:
     """Prior and posterior of every standard deviation and of sigma, with the REML estimate.
 
-    A panel each, at most nine. A posterior that looks like its prior is one on which the data say
-    little, whatever its interval; a REML estimate of zero beside a posterior well away from zero
-    is the usual case of few levels.
+    One panel each, at most nine. If a posterior looks like its prior, the data say little about it.
+    With few groups, a REML estimate of zero is common where the posterior is well away from zero.
 
     Parameters
     ----------
     fit
         A posterior.
     reml
-        The REML or ML fit of the same model, whose estimates are marked.
+        The REML or ML fit of the same model; its estimates are marked.
     factor
-        Show the standard deviations of this factor only, and sigma. Default: of all.
+        Show only the standard deviations of this factor, and sigma. Default: all.
 
     Raises
     ------
     ArgumentError
         No such factor.
     UnsupportedModelError
-        Nothing to show: no pooling or complete pooling with known residual sds.
+        Nothing to show, e.g. no pooling with known residual sds.
     """
     line.check_has_draws(fit, "standard_deviations(fit, reml)")
     design = fit.design
     keys = [k for k in _keys(fit, factor) if k[1] == "sd"]
     if not keys:
         raise UnsupportedModelError(
-            f"{design.spec.formula} has no standard deviation to estimate: its levels share no "
-            "distribution, and its residual sds are known. Ask this of partial pooling, "
+            f"{design.spec.formula} has no standard deviation to estimate. Use partial pooling, "
             "hp.varying_intercept(...).",
             "no-random-effects",
         )
-    title = titled(f"How much {design.spec.response} varies: prior and posterior", design.label)
+    title = titled(
+        f"Standard deviations of {design.spec.response}: prior and posterior", design.label
+    )
     return _draw(fit, reml, keys, title)
 
 
 def correlations(
     fit: Posterior, reml: Optimum | None = None, *, factor: str | None = None
 ) -> Figure:
-    """Prior and posterior of each correlation between coefficients of levels, with the REML estimate.
+    """Prior and posterior of each correlation of random effects, with the REML estimate.
 
-    A panel each, at most nine. The prior is drawn in the user's own coding: a flat prior at the
-    mean of the predictors need not be flat where they are zero.
+    One panel each, at most nine. The prior is drawn in the coding of the data: a prior that is flat
+    at the mean of the predictors need not be flat where they are zero.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def correlations(
     reml
         The REML or ML fit of the same model.
     factor
-        Show the correlations of this factor only. Default: of all.
+        Show only the correlations of this factor. Default: all.
 
     Raises
     ------
@@ -91,12 +91,11 @@ def correlations(
     keys = [k for k in _keys(fit, factor) if k[1] == "corr"]
     if not keys:
         raise UnsupportedModelError(
-            f"{design.spec.formula} has no correlation: no two coefficients vary together over "
-            "levels. Draw its standard deviations, hp.plots.standard_deviations(fit), or fit a "
-            "model that has one, e.g. y ~ x + (x | g).",
+            f"{design.spec.formula} has no correlation of random effects. Draw the standard deviations, "
+            "hp.plots.standard_deviations(fit), or fit a model with one, e.g. y ~ x + (x | g).",
             "no-correlation",
         )
-    title = titled("Correlation of coefficients over levels: prior and posterior", design.label)
+    title = titled("Correlations of random effects: prior and posterior", design.label)
     return _draw(fit, reml, keys, title)
 
 
@@ -132,8 +131,8 @@ def _draw(fit: Posterior, reml: Optimum | None, keys: list[Key], title: str) -> 
     note = f"{len(beliefs)} of {len(keys)}; choose a factor with factor=. " if left else ""
     if any(b.bounds[0] < 0 and abs(b.prior.mean()) > _LEANS for b in beliefs):
         note += (
-            "A prior that leans to one side is flat where the predictors are at their means; an "
-            "intercept at zero, far from there, is tied to the slopes before any data."
+            "Priors are flat at the means of the predictors. At zero, far from there, intercept and "
+            "slope are correlated a priori."
         )
     return draw_beliefs(beliefs, title, interval, reml.method if reml is not None else "", note)
 

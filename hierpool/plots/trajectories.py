@@ -1,4 +1,4 @@
-"""A panel for each level: its rows, and what complete, no and partial pooling say of them."""
+"""A panel for each group: data and lines of complete, no and partial pooling."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError, listed
 from hierpool.core.fitted import Fit
+from hierpool.core.group_nouns import counted
 from hierpool.core.label_matching import find_level
 from hierpool.plots import selection
 from hierpool.plots.sheet import lines as line
@@ -79,29 +80,29 @@ def trajectories(
     most: int = 24,
     label: str | None = None,
 ) -> Figure:
-    """A panel for each level: data, and the lines of complete, no and partial pooling.
+    """Data and fitted lines: a panel per group, with complete, no and partial pooling.
 
     Parameters
     ----------
     design
-        The rows; or, without ``lines``, fits by name: the last of each pooling is drawn.
+        The rows, or, without ``lines``, fits by name; the last of each pooling is drawn.
     lines
         ``"complete_pooling"``, ``"no_pooling"``, ``"partial_pooling"`` -> coefficients: a table
         over (factor, level, term), one over term, or a pair of both for models in which some
         terms do not vary, ``(fit.coefficients(), fit.fixed_effects())``. Any may be left out.
     factor
-        Whose levels get a panel; default the first.
+        Whose groups get a panel; default: the first.
     x
-        Predictor along the panels; default the first number that varies within levels, else the
-        first category that does, else the order of the rows. Other predictors are held at the
-        level's mean, or its commonest value.
+        Predictor on the x axis; default: the first number that varies within groups, else the first
+        category that does, else the order of the rows. Other predictors are set to the mean or the
+        most common value of the group.
     levels
-        Levels to show, by name. Default: all, or a selection of ``most`` that the panels and
-        the caption explain.
+        Groups to show, by name. Default: all, or a selection of ``most`` that the panels and the
+        caption explain.
     most
-        Largest number of panels that is drawn unasked.
+        Largest number of panels drawn by default.
     label
-        Name of the data for the title; default the design's own.
+        Name of the data for the title; default: that of the design.
 
     Raises
     ------
@@ -150,7 +151,7 @@ def arrange(
 def _codes_of(levels: Sequence[object], grouping: Grouping) -> np.ndarray:
     if not len(levels):
         raise ArgumentError(
-            f"levels=[] names none of {grouping.factor!r}: there are {listed(grouping.levels)}",
+            f"levels=[] is empty; choose from {listed(grouping.levels)}",
             "unknown-choice",
         )
     return np.array([find_level(v, grouping.known) for v in levels])
@@ -309,18 +310,18 @@ def _caption(panels: Panels) -> str:
     words = []
     if panels.reasons:
         chosen = selection.in_words(panels.reasons)
-        words.append(f"{len(panels.codes)} of {total} levels of {factor}: {chosen}.")
+        words.append(f"{len(panels.codes)} of {counted(total, factor)}: {chosen}.")
     elif len(panels.codes) < total:
-        words.append(f"{len(panels.codes)} of {total} levels of {factor}, chosen by name.")
+        words.append(f"{len(panels.codes)} of {counted(total, factor)}, chosen by name.")
     if panels.is_balanced:
-        words.append(f"{panels.grouping.n_rows[0]} rows a level.")
+        words.append(f"{panels.grouping.n_rows[0]} rows each.")
     if held := _held(panels):
-        words.append(f"Held at the level's mean or commonest value: {', '.join(held)}.")
+        words.append(f"Set to the mean or most common value of the group: {', '.join(held)}.")
     unknown = panels.without_own_line()
     if len(unknown) == len(panels.codes):
-        words.append("Rows cannot tell any level a line of its own.")
+        words.append("No group has a line of its own (no own estimate).")
     elif unknown:
-        words.append(f"No line of their own, their rows cannot tell it: {some(unknown)}.")
+        words.append(f"No own line (no own estimate): {some(unknown)}.")
     return " ".join(words)
 
 

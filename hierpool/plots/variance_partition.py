@@ -1,4 +1,4 @@
-"""Where the variance of the response comes from: shares, intraclass correlations, R2."""
+"""Shares of the variance of the response, intraclass correlations and R2."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class Row:
 
 
 def variance_partition(fit: Posterior, reml: Optimum | None = None) -> Figure:
-    """Shares of fixed effects, of each factor and of the residual in the variance of the response.
+    """Shares of the variance of the response: fixed effects, each factor and the residual.
 
-    On top a bar of posterior means; below each share with its interval, and the intraclass
-    correlations and R2 that are made of them. REML estimates are marked.
+    Top: posterior means as a bar. Bottom: each share with its interval, and the intraclass
+    correlations and R2. REML estimates are marked.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def variance_partition(fit: Posterior, reml: Optimum | None = None) -> Figure:
     Raises
     ------
     UnsupportedModelError
-        No pooling, whose levels share no distribution.
+        No pooling, which has no variance between groups.
     """
     line.check_has_draws(fit, "variance_partition(fit, reml)")
     design = fit.design
@@ -74,7 +74,7 @@ def variance_partition(fit: Posterior, reml: Optimum | None = None) -> Figure:
     interval = find_interval(fit.r2().columns)
     with styled():
         words = f"posterior mean, {interval.words}" if interval else "posterior mean"
-        title = titled(f"Where the variance of {design.spec.response} comes from", design.label)
+        title = titled(f"Shares of the variance of {design.spec.response}", design.label)
         shares, made = ([r for r in rows if not r.is_nothing] for rows in (shares, made))
         figure = sheet(
             title,
@@ -116,12 +116,12 @@ def _caption(schema: Schema) -> str:
     words = "Shares add up to 1."
     if schema.groups:
         words += (
-            " An intraclass correlation leaves the fixed effects out: it is the correlation of "
-            "two rows of one level."
+            " The intraclass correlation is the correlation of two rows of a group, without the fixed "
+            "effects."
         )
         if any(len(group.terms) > 1 for group in schema.groups):
-            words += " With slopes it is that at the mean of the predictors."
-    return f"{words} Marginal R²: fixed effects; conditional R²: the levels too."
+            words += " With varying slopes it refers to the mean of the predictors."
+    return f"{words} Marginal R²: fixed effects; conditional R²: fixed and random effects."
 
 
 def _draw(figure: Figure, shares: Sequence[Row], made: Sequence[Row]) -> None:

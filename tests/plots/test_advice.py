@@ -38,7 +38,7 @@ def test_steps_stand_from_top_to_bottom_with_their_p():
     assert names == ["− the slope of time 0", "− the slope of time 1", "+ the slope of time 2"]
     tests = [t.get_text() for t in figure.axes[1].texts]
     assert tests == ["p = 0.001", "p = 0.05", "p = 0.5"]
-    assert [ax.get_title() for ax in figure.axes] == ["a new row", "a new boar"]
+    assert [ax.get_title() for ax in figure.axes] == ["new observations", "new boars"]
 
 
 def test_points_stand_at_the_differences_of_the_table():
@@ -49,6 +49,6 @@ def test_points_stand_at_the_differences_of_the_table():
 
 
 def test_nothing_to_draw_is_said():
-    with pytest.raises(DataError, match="nothing to draw") as caught:
+    with pytest.raises(DataError, match="no leave-one-out scores") as caught:
         plots.advice(advised(0))
     assert caught.value.code == "nothing-to-draw"

@@ -64,11 +64,11 @@ def test_two_thousand_levels_are_legible(
     assert_legible(plots.shrinkage(pulled(levels), terms="time"))
     assert_legible(plots.posterior_against_blup(compared(levels)))
     written = assert_legible(plots.caterpillar(*estimated(levels)))
-    assert "60 of 2000 levels are named." in " ".join(written)
+    assert "60 of 2000 groups are named." in " ".join(written)
     data = growth(names(2000, "numbers"))
     design = hp.varying_slope("volume ~ time", data, group="boar").design
     written = assert_legible(plots.trajectories(design, poolings(data)))
-    assert "24 of 2000 levels of boar" in " ".join(written)
+    assert "24 of 2000 boars" in " ".join(written)
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1e7])

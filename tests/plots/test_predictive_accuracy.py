@@ -42,9 +42,9 @@ def test_pit_line_is_the_distribution_less_the_uniform_one(fitted, assert_legibl
     ("shape", "words"),
     [
         (lambda u: u, "stays inside"),
-        (lambda u: u**2, "lower than predicted"),
-        (lambda u: 1 - u**2, "higher than predicted"),
-        (lambda u: 0.5 + (u - 0.5) * 0.7, "nearer to the middle"),
+        (lambda u: u**2, "predictions are too high"),
+        (lambda u: 1 - u**2, "predictions are too low"),
+        (lambda u: 0.5 + (u - 0.5) * 0.7, "too wide in the middle"),
         (lambda u: np.where(u < 0.5, u**2 * 2, 1 - (1 - u) ** 2 * 2), "too narrow"),
     ],
 )
@@ -67,7 +67,7 @@ def test_pareto_k_of_rows_and_levels_are_those_of_the_scores(fitted, assert_legi
     assert high[:, 1] == pytest.approx(np.sort(by_level[by_level > 0.7])[::-1])
     worst = fit.design.groupings["Subject"].levels[by_level.argmax()]
     assert levels.texts[0].get_text() == str(worst)
-    assert "scored exactly by fit.loo()" in figure.legends[0].get_texts()[1].get_text()
+    assert "computed exactly by fit.loo()" in figure.legends[0].get_texts()[1].get_text()
     assert_legible(figure)
 
 
@@ -98,7 +98,7 @@ def test_ladder_shows_both_tables_in_the_order_of_the_fits(fitted, assert_legibl
         np.testing.assert_array_equal(dots(ax, PARTIAL)[:, 1], [0, -1, -2])
         said = [t.get_text() for t in ax.texts]
         assert "best" in said
-    assert figure.axes[1].get_title(loc="left") == "all rows of a new level of Subject"
+    assert figure.axes[1].get_title(loc="left") == "new subjects"
     assert_legible(figure)
 
 
@@ -111,7 +111,7 @@ def test_score_that_is_the_prior_alone_is_ringed(fitted, assert_legible):
     np.testing.assert_allclose(dots(figure.axes[1], NONE), expected)
     assert len(dots(figure.axes[0], NONE)) == 0
     written = " ".join(assert_legible(figure))
-    assert "Ringed: a new level has its prior only (sleepstudy_no_pooling)." in written
+    assert "Ringed: a new group has only its prior (sleepstudy_no_pooling)." in written
 
 
 @pytest.mark.parametrize("count", [1, 6, 40])
@@ -127,7 +127,7 @@ def test_order_of_a_ladder_can_be_given(scored):
 
 
 def test_wrong_input_is_answered(fitted, scored):
-    with pytest.raises(ComparisonError, match="given one table"):
+    with pytest.raises(ComparisonError, match="needs two tables"):
         plots.ladder(scored(["a", "b"]))
     with pytest.raises(ComparisonError, match="only one has 'c'"):
         plots.ladder(scored(["a", "b"]), scored(["a", "b", "c"]))

@@ -45,7 +45,7 @@ def test_level_without_an_own_estimate_has_a_dot_and_is_named(pulled):
     (ax,) = figure.axes
     assert len(dots(ax, PARTIAL)) == 10
     assert len(dots(ax, NONE)) == 8
-    assert "cannot tell an estimate of their own: b0, b1." in words(figure)
+    assert "(no own estimate): b0, b1." in words(figure)
     assert figure.texts[0].get_text() == "Shrinkage of volume by boar — boars (simulated)"
 
 
@@ -134,7 +134,7 @@ def test_comparison_puts_the_best_on_top(scored):
     assert shown[1] == "best"
     assert shown[5].startswith("−9.0 ± ")
     assert "(leave one boar out)" in words(figure)
-    assert "With care: best (3 k̂ > 0.70)" in words(figure)
+    assert "Remarks: best (3 k̂ > 0.70)" in words(figure)
 
 
 def test_table_of_the_wrong_kind_is_answered(pulled, scored):

@@ -75,7 +75,7 @@ def test_terms_that_do_not_vary_come_from_the_fixed_effects(growth):
     y = drawn(figure.axes[1], "partial_pooling").T[1]
     slope = fit.fixed_effects().loc["time", "estimate"]
     np.testing.assert_allclose((y[-1] - y[0]) / 3, slope)
-    with pytest.raises(ArgumentError, match=r"'time'.*Give a pair"):
+    with pytest.raises(ArgumentError, match=r"'time'.*give a pair"):
         plots.trajectories(fit.design, {"partial_pooling": fit.coefficients()})
 
 
@@ -111,7 +111,7 @@ def test_other_predictors_are_held_at_the_level(growth):
     x, y = drawn(figure.axes[1], "partial_pooling").T
     np.testing.assert_allclose(y, own + b["time"] * x + b["weight"] * mean + b["farm[T.s]"])
     caption = " ".join(t.get_text() for t in figure.texts)
-    assert "Held at the level's mean or commonest value: weight, farm." in caption
+    assert "Set to the mean or most common value of the group: weight, farm." in caption
     figure = plots.trajectories({"varying_intercept": fit}, x="weight")
     assert figure.texts[0].get_text() == "volume against weight, by boar"
 
@@ -123,7 +123,7 @@ def test_level_without_a_line_of_its_own_is_named(growth, poolings):
     assert np.isnan(drawn(figure.axes[1], "no_pooling")[:, 1]).all()
     assert np.isfinite(drawn(figure.axes[1], "partial_pooling")).all()
     caption = " ".join(t.get_text() for t in figure.texts)
-    assert "No line of their own, their rows cannot tell it: b." in caption
+    assert "No own line (no own estimate): b." in caption
 
 
 def test_selection_holds_the_most_shrunk_the_fewest_rows_and_the_extremes(growth, poolings):
@@ -150,7 +150,7 @@ def test_selection_is_explained_on_the_panels_and_in_the_caption(growth, pooling
     assert len(figure.axes) == 6
     texts = [t.get_text() for t in figure.texts]
     assert texts[0] == "volume against time, by boar — a (simulated)"
-    assert texts[1].startswith("6 of 30 levels of boar: 1 most shrunk, 1 lowest, 1 typical, 3 spre")
+    assert texts[1].startswith("6 of 30 boars: 1 most shrunk, 1 lowest, 1 typical, 3 spre")
     reasons = [t.get_text() for ax in figure.axes for t in ax.texts]
     assert sorted(reasons) == ["lowest", "most shrunk", "typical"]
 
@@ -187,7 +187,7 @@ def test_wrong_names_are_answered_with_the_nearest(growth, poolings):
     odd = pd.Series({"Intercept": 1.0, "time": 2.0, "tme": 1.0})
     with pytest.raises(ArgumentError, match=r"coefficient for 'tme'.*did you mean 'time'"):
         plots.trajectories(design, {"complete_pooling": odd})
-    with pytest.raises(UnsupportedModelError, match="names no levels"):
+    with pytest.raises(UnsupportedModelError, match="has no groups"):
         plots.trajectories({"one": hp.complete_pooling("volume ~ time", data).reml()})
     two = pd.DataFrame({"a": [1.0, 1], "b": [1.0, 1]}, index=["Intercept", "time"])
     with pytest.raises(DataError, match="has 'a', 'b'"):

@@ -76,7 +76,7 @@ def test_estimate_of_zero_and_a_prior_that_stays_are_said(fitted):
     )
     assert "Estimated as zero: sd of Intercept, Batch." in words
     words = caption(plots.correlations(fitted["machines_slopes"].posterior))
-    assert "More than half of the posterior is the prior's" in words
+    assert "overlap by more than half" in words
 
 
 def test_correlations_show_the_numbers_of_the_tables(fitted, assert_legible):

@@ -84,7 +84,7 @@ def test_every_rung_has_a_card_and_one_is_chosen(page, dyes):
 def test_methods_cite_what_they_list_and_name_versions(page, dyes):
     paragraph, references = (part.text for part in parts(page, Listing, "methods"))
     assert "30 observations of Yield from 6 batches" in paragraph
-    assert f"here {dyes.recommended}" in paragraph
+    assert f"within 4: {dyes.recommended}" in paragraph
     assert f"hierpool {hp.__version__}" in paragraph
     assert "NUTS" not in paragraph
     listed = references.splitlines()

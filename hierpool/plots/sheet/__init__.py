@@ -1,1 +1,1 @@
-"""Layout, style, texts and lines that the pictures share."""
+"""Layout, style, texts and lines that the figures share."""

@@ -64,7 +64,7 @@ class LevelRows:
         """A sentence on rows without a name; empty where all have one."""
         if self.n_named == len(self.names):
             return ""
-        return f"{self.n_named} of {len(self.names)} levels are named."
+        return f"{self.n_named} of {len(self.names)} groups are named."
 
     def positions(self, block: range) -> np.ndarray:
         """Heights of a column's rows: 0 for the first, -1 for the second."""

@@ -12,6 +12,7 @@ import pandas as pd
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError, listed, nearest
 from hierpool.core.fitted import Fit, Posterior
+from hierpool.core.group_nouns import noun
 from hierpool.core.labels import as_shown
 from hierpool.plots.sheet.style import POOLINGS
 
@@ -61,7 +62,7 @@ def check_has_draws(fit: object, call: str) -> None:
     if isinstance(fit, Posterior):
         return
     raise UnsupportedModelError(
-        f"this picture shows a posterior, and a {type(fit).__name__} has no draws: call "
+        f"this figure needs a posterior, and a {type(fit).__name__} has no draws. Call "
         f"hp.plots.{call} with fit = model.fit().",
         "no-draws",
     )
@@ -81,7 +82,7 @@ def check_drawable(given: object, kind: type[object], call: str) -> None:
     """
     if not isinstance(given, kind):
         raise ArgumentError(
-            f"this picture cannot be drawn from a {type(given).__name__}: write hp.plots.{call}.",
+            f"this figure cannot be drawn from a {type(given).__name__}. Write hp.plots.{call}.",
             "cannot-be-drawn",
         )
 
@@ -90,14 +91,14 @@ def check_fits_by_name(fits: object, call: str) -> None:
     """Raise where a picture of several fits is given anything but a dict of them."""
     if not isinstance(fits, Mapping):
         raise ArgumentError(
-            f"this picture shows fits by name, not a {type(fits).__name__}: write "
+            f"this figure needs a dict of fits, not a {type(fits).__name__}. Write "
             f"hp.plots.{call} with fits = {{'pooled': fit_1, 'partial': fit_2}}.",
             "fits-by-name",
         )
     for name, fit in fits.items():
         if not isinstance(fit, Fit):
             raise ArgumentError(
-                f"{name!r} is a {type(fit).__name__}, and this picture shows fits: model.fit() or "
+                f"{name!r} is a {type(fit).__name__}, but this figure needs fits: model.fit() or "
                 "model.reml().",
                 "fit-needed",
             )
@@ -109,8 +110,7 @@ def of_fits(fits: Mapping[str, Fit]) -> tuple[Design, dict[str, Source]]:
     last = {{"none_pooling": "no_pooling"}.get(k, k): fit for k, fit in last.items()}
     if not last:
         raise ArgumentError(
-            "the dict of fits is empty, so there is nothing to draw: put fits into it by name, "
-            "{'partial': model.fit()}",
+            "the dict of fits is empty. Put fits into it by name, {'partial': model.fit()}",
             "fits-by-name",
         )
     first = next(
@@ -164,8 +164,8 @@ def level_coefficients(source: Source, design: Design, grouping: Grouping) -> pd
     missing = [t for t in design.terms if t not in table.columns]
     if missing:
         raise ArgumentError(
-            f"a line needs a coefficient for each term, and has none for {listed(missing)}. "
-            "Give a pair for terms that do not vary: (fit.coefficients(), fit.fixed_effects())",
+            f"a line needs a coefficient for each term, but {listed(missing)} has none. For terms that "
+            "do not vary, give a pair: (fit.coefficients(), fit.fixed_effects())",
             "unknown-choice",
         )
     return table
@@ -177,8 +177,8 @@ def _values(table: Table) -> pd.Series:
     name = next((c for c in _VALUES if c in table.columns), None)
     if name is None and table.shape[1] != 1:
         raise DataError(
-            f"a table of coefficients has a column {listed(_VALUES)}; this one has "
-            f"{listed(table.columns)}. Choose one: table[['mean']]",
+            f"a table of coefficients needs a column {listed(_VALUES)}; this one has "
+            f"{listed(table.columns)}. Choose one, e.g. table[['mean']]",
             "unknown-column",
         )
     return table[name] if name else table.iloc[:, 0]
@@ -195,7 +195,7 @@ def choose_grouping(design: Design, factor: str | None) -> Grouping:
     """The factor whose levels get a panel each: the one asked for, else the first."""
     if not design.groupings:
         raise UnsupportedModelError(
-            f"{design.spec.formula} names no levels to draw. Use complete_pooling(..., group=...).",
+            f"{design.spec.formula} has no groups to draw. Use complete_pooling(..., group=...).",
             "no-levels",
         )
     if factor is None:
@@ -229,7 +229,7 @@ def choose_abscissa(design: Design, grouping: Grouping, x: str | None) -> Abscis
         return Abscissa(names[0], "category", codes.astype(float), labels, np.arange(len(labels)))
     order = pd.Series(grouping.codes).groupby(grouping.codes).cumcount().to_numpy(dtype=float) + 1
     ends = np.array([0.5, float(order.max()) + 0.5])
-    return Abscissa(f"row within {grouping.factor}", "order", order, ends, ends)
+    return Abscissa(f"row within the {noun(grouping.factor)}", "order", order, ends, ends)
 
 
 def varying(design: Design, grouping: Grouping) -> list[str]:
@@ -322,7 +322,7 @@ def _check_terms(terms: Iterable[str], columns: Mapping[str, np.ndarray]) -> Non
     for term in terms:
         if term not in columns:
             raise ArgumentError(
-                f"a line has a coefficient for {term!r}, and the model has no such column: "
+                f"a line has a coefficient for {term!r}, but the model has no such column: "
                 f"{nearest(term, columns)}",
                 "unknown-choice",
             )

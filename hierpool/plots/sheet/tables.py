@@ -88,8 +88,8 @@ def read_levels(
     if missing or not len(flat):
         what = f"no column {listed(missing)}" if missing else "no rows"
         raise DataError(
-            f"this table has {what}; it has {listed(flat.columns, most=20)}. Pass a table over "
-            "(factor, level, term) as hierpool makes them",
+            f"this table has {what}, but {listed(flat.columns, most=20)}. Pass a table over (factor, "
+            "level, term) made by hierpool",
             "unknown-column",
         )
     factors = list(dict.fromkeys(flat["factor"]))
