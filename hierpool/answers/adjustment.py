@@ -29,7 +29,6 @@ Adjust = Literal["tukey", "dunnett", "holm", "none", "simultaneous"]
 _LARGE_DF = 1e6  # scipy's studentized range takes its limit from here on
 _POINTS = 2**12
 _SAME_DF = 6  # significant digits of df that count as one number
-_FEW = 6  # different df up to which each has its own quantile of the studentized range
 
 
 def choose_adjust(
@@ -139,19 +138,28 @@ def _tukey_reach(prob: float, k: int, df: np.ndarray) -> np.ndarray:
     """Shape (m,): quantiles of the studentized range over the root of 2."""
     rounded = np.minimum(_rounded(df), _LARGE_DF)
     different = np.unique(rounded)
-
-    def exact(v: float) -> float:
-        return float(stats.studentized_range.ppf(prob, k, v)) / np.sqrt(2)
-
-    if len(different) <= _FEW:
-        found = {v: exact(v) for v in different}
+    low, high = 1 / different[-1], 1 / different[0]
+    nodes = 3 if high < 1.3 * low else 4 if high < 2 * low else 6
+    if len(different) <= nodes:
+        found = {v: _tukey_quantile(prob, k, v) for v in different}
         return np.array([found[v] for v in rounded])
     # A smooth function of 1 / df: a polynomial through Chebyshev points of its range.
-    low, high = 1 / different[-1], 1 / different[0]
     made = np.polynomial.Chebyshev.interpolate(
-        np.vectorize(lambda inverse: exact(1 / inverse)), _FEW - 1, [low, high]
+        np.vectorize(lambda inverse: _tukey_quantile(prob, k, 1 / inverse)), nodes - 1, [low, high]
     )
     return np.asarray(made(1 / rounded))
+
+
+@cache
+def _tukey_quantile(prob: float, k: int, df: float) -> float:
+    """Half width of Tukey's intervals, between those of one comparison and of Bonferroni."""
+    one = float(_t_quantile((1 - prob) / 2, df))
+    several = float(_t_quantile((1 - prob) / (k * (k - 1)), df))
+
+    def excess(c: float) -> float:
+        return float(stats.studentized_range.sf(np.sqrt(2) * c, k, df)) - (1 - prob)
+
+    return float(optimize.brentq(excess, one - 1e-6, several + 1e-6, xtol=1e-8)) if k > 2 else one
 
 
 @cache

@@ -13,6 +13,7 @@ import pandas as pd
 
 from hierpool.algebra.mixed_model_equations import Combinations, LevelPart
 from hierpool.answers.arguments import choose_terms
+from hierpool.answers.reference_grid import names_of
 from hierpool.core.errors import (
     ArgumentError,
     NotEstimableError,
@@ -160,7 +161,9 @@ def comparisons(
         refuse("a dict of weights in levels=", method=None if method == "pairwise" else method)
         return [_weighted(levels, find)]
     if isinstance(method, Mapping):
-        return _custom(method, None if levels is None else list(map(find, levels)), every, find)
+        return _custom(
+            method, None if levels is None else list(map(find, names_of(levels))), every, find
+        )
     if method not in ("pairwise", "reference"):
         raise ArgumentError(
             f"method={method!r}: choose 'pairwise' (every pair), 'reference' (each with the first) "
@@ -171,8 +174,8 @@ def comparisons(
         raise ArgumentError(
             f"{what} are numbers: name those to compare, e.g. levels=[1, 0].", "bad-contrast"
         )
-    given = [levels] if isinstance(levels, (str, bytes)) else levels
-    values = list(dict.fromkeys(map(find, given))) if given is not None else list(every or ())
+    given = every or () if levels is None else map(find, names_of(levels))
+    values = list(dict.fromkeys(given))
     if len(values) < 2:
         raise ArgumentError(
             f"a comparison needs at least two {what}; given: {listed(values) or 'none'}.",

@@ -93,9 +93,11 @@ class Predictors:
             return find_label(value, pd.Index(self.categories[name]), name)
         is_number = isinstance(value, (int, float, np.number, np.bool_))
         if not is_number or not math.isfinite(value):
+            is_boolean = pd.api.types.is_bool_dtype(self.design.frame[name])
             raise ArgumentError(
-                f"{name!r} is a number in this model, and cannot be {value!r}. Give a number, "
-                f"e.g. {name}={short(self.mean(name))}",
+                f"{name!r} is {'true or false' if is_boolean else 'a number'} in this model, and "
+                f"cannot be {value!r}. Give "
+                + ("True or False" if is_boolean else f"a number, e.g. {short(self.mean(name))}"),
                 "bad-grid",
             )
         return value
@@ -184,7 +186,7 @@ def make_grid(
         )
     predictors = Predictors(design)
     shown = [*by, *asked]
-    for role, names in (("by=", by), ("what is asked", asked)):
+    for role, names in (("by=", by), ("what=", asked)):
         for name in names:
             predictors.check(name, role)
     twice = [name for k, name in enumerate(shown) if name in shown[:k]]

@@ -156,7 +156,8 @@ def of_optimum(
         p[own], reach[own] = adjusted(
             adjust, t[own], df[own], interval_probability(prob), asked.n_means, together
         )
-    low, high = estimate - reach * se, estimate + reach * se
+    width = np.where(se == 0, 0.0, reach * se)  # what is known exactly, as the slope of an offset
+    low, high = estimate - width, estimate + width
     if back is not None:
         move, slope = _moved(fit, asked, scale)
         factor = np.abs(slope(estimate))
@@ -230,8 +231,16 @@ class _Optimum:
     def df(self, linear: LinearPredictors) -> np.ndarray:
         """Shape (m,): degrees of freedom, infinite for normal tests; NaN for what is zero."""
         if self.equations is not None:
-            return np.full(len(linear), np.inf)
+            return np.full(len(linear), self._df_of_levels)
         return np.asarray(self.fit.degrees_of_freedom(linear.X))
+
+    @property
+    def _df_of_levels(self) -> float:
+        """Those of the residual for least squares, whose levels have own lines; else infinite."""
+        estimate, design = self.fit.estimate, self.fit.design
+        if estimate.method != "least squares" or not design.residual.has_sigma:
+            return np.inf
+        return float(design.n - estimate.n_parameters + 1)
 
     def correlation(self, linear: LinearPredictors, rows: np.ndarray) -> np.ndarray:
         """Shape (m, m): of the estimates of some rows."""

@@ -55,7 +55,8 @@ class Told:
         if isinstance(self.fit, Posterior):
             return ""
         has_levels = any(k is not None for k in self.asked.linear.held.levels)
-        return KNOWN_VARIANCES if has_levels else str(self.fit.df_method)
+        is_exact = self.fit.method == "least squares"
+        return KNOWN_VARIANCES if has_levels and not is_exact else str(self.fit.df_method)
 
     @property
     def attrs(self) -> dict[str, str]:

@@ -323,6 +323,15 @@ def test_contrast_in_one_group_is_that_of_its_predictions(fitted):
     assert three.attrs["df_method"].startswith("normal")
 
 
+def test_own_lines_of_no_pooling_have_residual_degrees_of_freedom(fitted):
+    reml = fitted["sleepstudy_no_pooling"].reml
+    table = hp.contrast(reml, "Days", [9, 0], groups={"Subject": "308"})
+    own = reml.coefficients().loc[("Subject", "308", "Days")]
+    np.testing.assert_allclose(table[["estimate", "se"]].iloc[0], 9 * own)
+    assert table["df"].iloc[0] == 180 - 36
+    assert table.attrs["df_method"] == "residual"
+
+
 def test_observed_weights_are_those_of_the_rows(sexes):
     rows = hp.datasets.load("Orthodont").iloc[:71]
     reml = hp.Model("distance ~ age * Sex + (1 | Subject)", rows).reml()
@@ -372,6 +381,7 @@ def test_fixed_effects_by_name_have_degrees_of_freedom(sleep):
             "levels= has no effect together with a dict",
         ),
         (("Days", {}), "bad-contrast", "the weight of a value"),
+        (("Days", 5), "bad-contrast", "at least two values of 'Days'"),
     ],
 )
 def test_bad_contrasts_are_refused(sleep, arguments, code, words):
@@ -384,10 +394,14 @@ def test_bad_contrasts_are_refused(sleep, arguments, code, words):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ({"what": "Subject", "by": "Sex"}, "bad-contrast", "by= says nothing beside the group"),
-        ({"what": "Subject", "adjust": "tukey"}, "bad-contrast", "adjust= says nothing"),
-        ({"what": {"age": 1}, "weights": "observed"}, "bad-contrast", "weights= says nothing"),
-        ({"what": "Sex", "term": "age"}, "bad-contrast", "term= says nothing"),
+        (
+            {"what": "Subject", "by": "Sex"},
+            "bad-contrast",
+            "by= has no effect together with the group",
+        ),
+        ({"what": "Subject", "adjust": "tukey"}, "bad-contrast", "adjust= has no effect"),
+        ({"what": {"age": 1}, "weights": "observed"}, "bad-contrast", "weights= has no effect"),
+        ({"what": "Sex", "term": "age"}, "bad-contrast", "term= has no effect"),
         ({"what": "Sex", "method": "all"}, "unknown-choice", "'pairwise'"),
         ({"what": "Sex", "method": {"a": [1, 2, 3]}}, "bad-contrast", "a list of 2"),
         ({"what": "Sex", "method": {"Mal": 1}}, "unknown-choice", "did you mean 'Male'"),

@@ -194,6 +194,8 @@ def test_a_boolean_counts_as_a_category_and_offsets_are_added():
     new = pd.DataFrame({"source": "fish", "big": [False, True], "extra": 1.5})
     assert table.loc["fish", "estimate"] == pytest.approx(fit.predict(new)["estimate"].mean())
     assert hp.marginal_means(fit, "big").index.tolist() == [False, True]
+    with pytest.raises(ArgumentError, match="true or false in this model, and cannot be 'yes'"):
+        hp.marginal_means(fit, "source", at={"big": "yes"})
 
 
 # --- several at once ------------------------------------------------------------------------------

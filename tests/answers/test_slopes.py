@@ -112,11 +112,20 @@ def test_posterior_slopes_are_those_of_the_coefficients(fitted):
 
 
 def test_slope_of_one_group_is_its_coefficient(fitted):
-    for fit in (fitted["sleepstudy_slopes"].reml, fitted["sleepstudy_no_pooling"].reml):
+    for name, df in (("sleepstudy_slopes", np.inf), ("sleepstudy_no_pooling", 144)):
+        fit = fitted[name].reml
         table = hp.slopes(fit, "Days", groups={"Subject": "308"})
         want = fit.coefficients().loc[("Subject", "308", "Days")]
         np.testing.assert_allclose(table[["estimate", "se"]].iloc[0], want, rtol=1e-6)
-        assert np.isinf(table["df"].iloc[0])
+        assert table["df"].iloc[0] == df
+
+
+def test_slope_of_an_offset_is_known():
+    fit = hp.complete_pooling("distance ~ Sex + offset(age)", GROWTH).reml()
+    row = hp.slopes(fit, "age").iloc[0]
+    np.testing.assert_allclose(row[["estimate", "ci89_lb", "ci89_ub"]], 1)
+    assert row["se"] == 0
+    assert np.isnan(row["p"])
 
 
 def test_back_transformed_slope_is_that_of_the_back_transformed_mean():
