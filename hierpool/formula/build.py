@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from hierpool.core.coding import Coding, stable_mean
-from hierpool.core.covariance import COVARIANCES
 from hierpool.core.design import EXACT_FIT, Design, GroupDesign, Grouping, Observations
 from hierpool.core.errors import DataError, listed
 from hierpool.core.findings import Finding
-from hierpool.core.schema import Block, GroupSchema, ResponseScale, Schema
-from hierpool.core.spec import GroupTerm, Spec
-from hierpool.core.text import joined
+from hierpool.core.schema import ResponseScale, Schema
+from hierpool.core.spec import Spec
 from hierpool.formula import tables
-from hierpool.formula.aliasing import Span, own_columns
+from hierpool.formula.aliasing import Span
 from hierpool.formula.categories import ordered_notices
 from hierpool.formula.complete_rows import CompleteRows, EncodedFactors, EncodedText, ModelTexts
+from hierpool.formula.dropped_columns import dropped_notices
 from hierpool.formula.encoder import EncodedRows, Encoder, Encoding, Piece
 from hierpool.formula.missing import told
-from hierpool.formula.parse import group_text
 from hierpool.formula.tables import read_frame
 from hierpool.formula.terms import MOST_COLUMNS, count_columns, terms_of
+from hierpool.formula.varying_columns import TermColumns, group_design, group_notices, term_columns
 
 __all__ = ["CompleteRows", "EncodedRows", "Encoder", "build_design", "encode", "read_frame"]
-SPLINES = ("cr(", "cc(", "cs(")  # they sum to a constant
-
-
-@dataclass(frozen=True)
-class TermColumns:
-    """Columns of one group term, after no pooling has put the common ones aside."""
-
-    term: GroupTerm
-    piece: Piece
-    Z: np.ndarray
-    common: Piece
-    notices: tuple[Finding, ...]
 
 
 @dataclass(frozen=True)
@@ -114,7 +100,7 @@ def model_columns(spec: Spec, rows: CompleteRows) -> ModelColumns:
         where = "" if is_population else " among the varying columns"
         made = factors.encoded(side)
         learned[text] = _estimable(made, where, spec), made.X
-    terms = tuple(_term_columns(t, *learned[t.columns], groupings) for t in spec.groups)
+    terms = tuple(term_columns(t, *learned[t.columns], groupings) for t in spec.groups)
     return ModelColumns(texts, groupings, factors, learned, terms)
 
 
@@ -122,7 +108,7 @@ def _design(made: ModelColumns, rows: CompleteRows) -> Design:
     texts, spec, terms = made.texts, made.texts.spec, made.terms
     encoder, X = _encoder(made), made.X
     names = tuple(n for piece in encoder.population for n in piece.names)
-    groups = tuple(_group(made.groupings[f], terms, X, names) for f in _pooled(spec))
+    groups = tuple(group_design(made.groupings[f], terms, X, names) for f in _pooled(spec))
     _check_distinct(groups)
     frame = rows.part(texts.columns)
     residual = tables.residual(frame, spec.residual)
@@ -149,18 +135,22 @@ def _design(made: ModelColumns, rows: CompleteRows) -> Design:
         column_means=stable_mean(X),
         response_scale=scale,
         predictors=texts.predictors,
-        notices=(
-            *rows.notices(texts.columns),
-            *_dropped(made.learned, terms, spec),
-            *ordered_notices(texts.factors, frame),
-            *(n for t in terms for n in t.notices),
-            *_group_notices(spec, groups),
-        ),
+        notices=(*_notices(made, rows), *group_notices(spec, groups)),
         label=rows.label,
         dropped=encoder.population[0].encoding.dropped,
         encoder=encoder,
     )
     return Design(schema, observations)
+
+
+def _notices(made: ModelColumns, rows: CompleteRows) -> Iterator[Finding]:
+    """What happened to the rows and the columns on the way."""
+    texts = made.texts
+    yield from rows.notices(texts.columns)
+    yield from dropped_notices(made.learned, made.terms, texts.spec)
+    yield from ordered_notices(texts.factors, rows.frame)
+    for term in made.terms:
+        yield from term.notices
 
 
 def _check_size(texts: ModelTexts, factors: EncodedFactors) -> None:
@@ -296,192 +286,3 @@ def _estimable(made: EncodedText, where: str, spec: Spec) -> Encoding:
             "too-few-rows",
         )
     return replace(encoding, span=span)
-
-
-def _dropped(
-    learned: Mapping[str, tuple[Encoding, np.ndarray]], terms: Iterable[TermColumns], spec: Spec
-) -> Iterator[Finding]:
-    """Say which columns are dropped, and why, of the population and of each bar."""
-    population, pooled = learned[spec.population][0], spec.pooling != "none"
-    found = [("the fixed effects", spec.population, population)] if pooled else []
-    for part in terms:
-        place = group_text(part.term) if pooled else "the formula"
-        found.append((place, part.term.columns, part.piece.encoding))
-    alike: dict[tuple[str, tuple[str, ...]], list[tuple[str, Encoding]]] = {}
-    for place, text, encoding in found:
-        if encoding.dropped:
-            alike.setdefault((text, encoding.dropped), []).append((place, encoding))
-    for (text, _), several in alike.items():
-        yield _dropped_columns([place for place, _ in several], several[0][1], learned[text][1])
-
-
-def _dropped_columns(places: list[str], encoding: Encoding, X: np.ndarray) -> Finding:
-    span, names = encoding.span, encoding.names
-    assert span is not None
-    causes: dict[str, list[str]] = {}
-    for k, parts in zip(span.dropped, span.made_of, strict=True):
-        others = [names[i] for i in parts]
-        causes.setdefault(_cause(X[:, k], others), []).append(names[k])
-    told = "; ".join(f"{listed(cause)} {why}" for why, cause in causes.items())
-    n, one = len(span.dropped), len(span.dropped) == 1
-    text = (
-        f"{n} {'column' if one else 'columns'} of {joined(places)} cannot be estimated from "
-        f"these data and {'is' if one else 'are'} dropped: {told}"
-    )
-    meaning = (
-        "Fitted values do not change. The other coefficients are those with the dropped ones set "
-        "to zero. Predictions and contrasts that need a dropped column are refused as not "
-        "estimable."
-    )
-    if any(name.startswith(SPLINES) for name in encoding.dropped):
-        meaning += " With an intercept, write constraints='center' in the spline."
-    return Finding("columns-dropped", "warning", text, meaning)
-
-
-def _cause(column: np.ndarray, parts: list[str]) -> str:
-    """Why a column is dropped, in words."""
-    if (column == column[0]).all():
-        return f"({column[0]:.15g} in every row)"
-    shown = [name for name in parts if name != "Intercept"] or parts
-    return f"(a combination of {listed(shown)})"
-
-
-def _term_columns(
-    term: GroupTerm, encoding: Encoding, Z: np.ndarray, groupings: Mapping[str, Grouping]
-) -> TermColumns:
-    """Columns of one group term."""
-    grouping = groupings[term.factor]
-    if term.covariance == "none":
-        return _unpooled_columns(term, encoding, Z, grouping)
-    whole = encoding
-    if term.covariance == "uncorrelated":
-        encoding = replace(encoding, span=Span.of_multiples(Z))
-    notices = [
-        _constant_within(encoding.names[k], term)
-        for k in encoding.kept
-        if encoding.names[k] != "Intercept" and _is_constant_within(Z[:, k], grouping)
-    ]
-    if term.covariance == "uncorrelated":
-        notices += _diagonal_factors(encoding, term)
-    piece = Piece(encoding, encoding.kept)
-    return TermColumns(term, piece, Z[:, list(piece.columns)], Piece(whole, ()), tuple(notices))
-
-
-def _unpooled_columns(
-    term: GroupTerm, encoding: Encoding, Z: np.ndarray, grouping: Grouping
-) -> TermColumns:
-    """Columns of no pooling; those that no level can have as its own stay common."""
-    every = encoding.kept
-    within = own_columns(Z[:, every], grouping.codes, grouping.n_levels)
-    own = tuple(every[k] for k in within.columns)
-    common = Piece(encoding, tuple(k for k in every if k not in own))
-    notices = [_stay_common(common, term)] if common.columns else []
-    several = grouping.n_rows > 1
-    notices += [
-        _from_prior(grouping.levels[~told & several], encoding.names[k], term)
-        for k, told in zip(own, within.told.T, strict=True)
-        if (~told & several).any()
-    ]
-    return TermColumns(term, Piece(encoding, own), Z[:, list(own)], common, tuple(notices))
-
-
-def _diagonal_factors(encoding: Encoding, term: GroupTerm) -> list[Finding]:
-    """Say it where ``||`` stands beside a category, which other programs read otherwise."""
-    several = [text for text, columns in encoding.terms if len(columns) > 1]
-    if not several:
-        return []
-    text = (
-        f"{group_text(term)}: no two coefficients are correlated, including those of "
-        f"{listed(several)}; lme4 1.1 reads || differently and keeps the coefficients of one "
-        "category correlated"
-    )
-    return [Finding("diagonal-categories", "note", text)]
-
-
-def _is_constant_within(column: np.ndarray, grouping: Grouping) -> bool:
-    """Whether a column that is no constant has one value in each level."""
-    first = np.zeros(grouping.n_levels)
-    first[grouping.codes] = column
-    return bool((column == first[grouping.codes]).all() and (column != column[0]).any())
-
-
-def _stay_common(common: Piece, term: GroupTerm) -> Finding:
-    one = len(common.names) == 1
-    text = (
-        f"{listed(common.names)} cannot be estimated within the groups of {term.factor!r}, so "
-        f"{'it has' if one else 'each has'} one common coefficient"
-    )
-    return Finding("common-coefficient", "note", text)
-
-
-def _from_prior(levels: pd.Index[Any], column: str, term: GroupTerm) -> Finding:
-    one = len(levels) == 1
-    text = (
-        f"{len(levels)} {'group' if one else 'groups'} of {term.factor!r} with several rows "
-        f"{'does' if one else 'do'} not identify {'its' if one else 'their'} own coefficient "
-        f"of {column!r}, which rests on its prior alone: {listed(levels)}"
-    )
-    return Finding("own-from-prior", "warning", text)
-
-
-def _constant_within(column: str, term: GroupTerm) -> Finding:
-    text = (
-        f"{column!r} does not vary within the groups of {term.factor!r}: its random effect in "
-        f"{group_text(term)} lets the variance between groups depend on {column!r}. It is not a "
-        "slope within groups"
-    )
-    return Finding("constant-within-levels", "note", text)
-
-
-def _group(
-    grouping: Grouping, terms: Iterable[TermColumns], X: np.ndarray, population: tuple[str, ...]
-) -> GroupDesign:
-    """All columns that vary over one factor, a block for each term of the formula."""
-    names: list[str] = []
-    blocks: list[Block] = []
-    own = [t for t in terms if t.term.factor == grouping.factor]
-    for part in own:
-        twice = [n for n in part.piece.names if n in names]
-        if twice:
-            raise DataError(
-                f"{twice[0]!r} varies twice over {grouping.factor!r}, in "
-                f"{' + '.join(group_text(t.term) for t in own)}, and its two standard "
-                "deviations cannot be separated. Keep one, e.g. (x | g), or (1 | g) + (0 + x | g)",
-                "repeated-group-column",
-            )
-        covariance = COVARIANCES[part.term.covariance]
-        blocks.append(Block(len(names), len(names) + len(part.piece.names), covariance))
-        names += part.piece.names
-    Z = np.concatenate([t.Z for t in own], axis=1)
-    places = np.array([_place(n, Z[:, k], X, population) for k, n in enumerate(names)], dtype=int)
-    dropped = tuple(dict.fromkeys(n for t in own for n in t.piece.encoding.dropped))
-    schema = GroupSchema.from_columns(
-        grouping.known, tuple(names), tuple(blocks), places, Z, dropped
-    )
-    return GroupDesign(schema, grouping.codes, Z)
-
-
-def _place(name: str, column: np.ndarray, X: np.ndarray, population: tuple[str, ...]) -> int:
-    """Position of the same column in X, or -1."""
-    at = population.index(name) if name in population else -1
-    return at if at >= 0 and np.array_equal(X[:, at], column) else -1
-
-
-def _group_notices(spec: Spec, groups: Iterable[GroupDesign]) -> tuple[Finding, ...]:
-    found = []
-    for group in groups:
-        single = group.grouping.levels[group.grouping.n_rows == 1]
-        n_levels, factor = group.grouping.n_levels, group.factor
-        if len(single) and spec.residual.has_sigma:
-            have = "has" if len(single) == 1 else "have"
-            text = f"{len(single)} of {n_levels} groups of {factor!r} {have} one row: "
-            found.append(Finding("levels-with-one-row", "note", text + listed(single)))
-        n_effects = n_levels * len(group.terms)
-        if n_effects >= len(group.codes) and spec.residual.has_sigma:
-            text = (
-                f"{factor!r} has {n_effects} coefficients ({n_levels} groups, {len(group.terms)} "
-                f"each) for {len(group.codes)} rows, so their variances are hard to separate from "
-                "the residual variance"
-            )
-            found.append(Finding("many-coefficients", "warning", text))
-    return tuple(found)

@@ -1,0 +1,173 @@
+"""Columns that vary over the levels of a factor, and what there is to say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpool.core.covariance import COVARIANCES
+from hierpool.core.design import GroupDesign, Grouping
+from hierpool.core.errors import DataError, listed
+from hierpool.core.findings import Finding
+from hierpool.core.schema import Block, GroupSchema
+from hierpool.core.spec import GroupTerm, Spec
+from hierpool.formula.aliasing import Span, own_columns
+from hierpool.formula.encoder import Encoding, Piece
+from hierpool.formula.parse import group_text
+
+
+@dataclass(frozen=True)
+class TermColumns:
+    """Columns of one group term, after no pooling has put the common ones aside."""
+
+    term: GroupTerm
+    piece: Piece
+    Z: np.ndarray
+    common: Piece
+    notices: tuple[Finding, ...]
+
+
+def term_columns(
+    term: GroupTerm, encoding: Encoding, Z: np.ndarray, groupings: Mapping[str, Grouping]
+) -> TermColumns:
+    """Columns of one group term."""
+    grouping = groupings[term.factor]
+    if term.covariance == "none":
+        return _unpooled_columns(term, encoding, Z, grouping)
+    whole = encoding
+    if term.covariance == "uncorrelated":
+        encoding = replace(encoding, span=Span.of_multiples(Z))
+    notices = [
+        _constant_within(encoding.names[k], term)
+        for k in encoding.kept
+        if encoding.names[k] != "Intercept" and _is_constant_within(Z[:, k], grouping)
+    ]
+    if term.covariance == "uncorrelated":
+        notices += _diagonal_factors(encoding, term)
+    piece = Piece(encoding, encoding.kept)
+    return TermColumns(term, piece, Z[:, list(piece.columns)], Piece(whole, ()), tuple(notices))
+
+
+def _unpooled_columns(
+    term: GroupTerm, encoding: Encoding, Z: np.ndarray, grouping: Grouping
+) -> TermColumns:
+    """Columns of no pooling; those that no level can have as its own stay common."""
+    every = encoding.kept
+    within = own_columns(Z[:, every], grouping.codes, grouping.n_levels)
+    own = tuple(every[k] for k in within.columns)
+    common = Piece(encoding, tuple(k for k in every if k not in own))
+    notices = [_stay_common(common, term)] if common.columns else []
+    several = grouping.n_rows > 1
+    notices += [
+        _from_prior(grouping.levels[~told & several], encoding.names[k], term)
+        for k, told in zip(own, within.told.T, strict=True)
+        if (~told & several).any()
+    ]
+    return TermColumns(term, Piece(encoding, own), Z[:, list(own)], common, tuple(notices))
+
+
+def _diagonal_factors(encoding: Encoding, term: GroupTerm) -> list[Finding]:
+    """Say it where ``||`` stands beside a category, which other programs read otherwise."""
+    several = [text for text, columns in encoding.terms if len(columns) > 1]
+    if not several:
+        return []
+    text = (
+        f"{group_text(term)}: no two coefficients are correlated, including those of "
+        f"{listed(several)}; lme4 1.1 reads || differently and keeps the coefficients of one "
+        "category correlated"
+    )
+    return [Finding("diagonal-categories", "note", text)]
+
+
+def _is_constant_within(column: np.ndarray, grouping: Grouping) -> bool:
+    """Whether a column that is no constant has one value in each level."""
+    first = np.zeros(grouping.n_levels)
+    first[grouping.codes] = column
+    return bool((column == first[grouping.codes]).all() and (column != column[0]).any())
+
+
+def _stay_common(common: Piece, term: GroupTerm) -> Finding:
+    one = len(common.names) == 1
+    text = (
+        f"{listed(common.names)} cannot be estimated within the groups of {term.factor!r}, so "
+        f"{'it has' if one else 'each has'} one common coefficient"
+    )
+    return Finding("common-coefficient", "note", text)
+
+
+def _from_prior(levels: pd.Index[Any], column: str, term: GroupTerm) -> Finding:
+    one = len(levels) == 1
+    text = (
+        f"{len(levels)} {'group' if one else 'groups'} of {term.factor!r} with several rows "
+        f"{'does' if one else 'do'} not identify {'its' if one else 'their'} own coefficient "
+        f"of {column!r}, which rests on its prior alone: {listed(levels)}"
+    )
+    return Finding("own-from-prior", "warning", text)
+
+
+def _constant_within(column: str, term: GroupTerm) -> Finding:
+    text = (
+        f"{column!r} does not vary within the groups of {term.factor!r}: its random effect in "
+        f"{group_text(term)} lets the variance between groups depend on {column!r}. It is not a "
+        "slope within groups"
+    )
+    return Finding("constant-within-levels", "note", text)
+
+
+def group_design(
+    grouping: Grouping, terms: Iterable[TermColumns], X: np.ndarray, population: tuple[str, ...]
+) -> GroupDesign:
+    """All columns that vary over one factor, a block for each term of the formula."""
+    names: list[str] = []
+    blocks: list[Block] = []
+    own = [t for t in terms if t.term.factor == grouping.factor]
+    for part in own:
+        twice = [n for n in part.piece.names if n in names]
+        if twice:
+            raise DataError(
+                f"{twice[0]!r} varies twice over {grouping.factor!r}, in "
+                f"{' + '.join(group_text(t.term) for t in own)}, and its two standard "
+                "deviations cannot be separated. Keep one, e.g. (x | g), or (1 | g) + (0 + x | g)",
+                "repeated-group-column",
+            )
+        covariance = COVARIANCES[part.term.covariance]
+        blocks.append(Block(len(names), len(names) + len(part.piece.names), covariance))
+        names += part.piece.names
+    Z = np.concatenate([t.Z for t in own], axis=1)
+    places = np.array([_place(n, Z[:, k], X, population) for k, n in enumerate(names)], dtype=int)
+    dropped = tuple(dict.fromkeys(n for t in own for n in t.piece.encoding.dropped))
+    schema = GroupSchema.from_columns(
+        grouping.known, tuple(names), tuple(blocks), places, Z, dropped
+    )
+    return GroupDesign(schema, grouping.codes, Z)
+
+
+def _place(name: str, column: np.ndarray, X: np.ndarray, population: tuple[str, ...]) -> int:
+    """Position of the same column in X, or -1."""
+    at = population.index(name) if name in population else -1
+    return at if at >= 0 and np.array_equal(X[:, at], column) else -1
+
+
+def group_notices(spec: Spec, groups: Iterable[GroupDesign]) -> tuple[Finding, ...]:
+    """What there is to say of groups with few rows, or with too many coefficients."""
+    found = []
+    for group in groups:
+        single = group.grouping.levels[group.grouping.n_rows == 1]
+        n_levels, factor = group.grouping.n_levels, group.factor
+        if len(single) and spec.residual.has_sigma:
+            have = "has" if len(single) == 1 else "have"
+            text = f"{len(single)} of {n_levels} groups of {factor!r} {have} one row: "
+            found.append(Finding("levels-with-one-row", "note", text + listed(single)))
+        n_effects = n_levels * len(group.terms)
+        if n_effects >= len(group.codes) and spec.residual.has_sigma:
+            text = (
+                f"{factor!r} has {n_effects} coefficients ({n_levels} groups, {len(group.terms)} "
+                f"each) for {len(group.codes)} rows, so their variances are hard to separate from "
+                "the residual variance"
+            )
+            found.append(Finding("many-coefficients", "warning", text))
+    return tuple(found)
