@@ -13,6 +13,7 @@ from hierpool.bayes.choose import Engine
 from hierpool.bayes.priors.from_user import check_names, dropped_names, names_of, with_user_priors
 from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.bayes.run import JudgedRun, SamplerSettings
+from hierpool.core.arguments import check_count
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, DataError, FitError, listed, nearest
 from hierpool.core.findings import Finding
@@ -493,9 +494,4 @@ def _check_arguments(unknown: Mapping[str, Any], engine: str, **counts: Any) -> 
     for name, value in counts.items():
         if value is None:
             continue
-        least = _LEAST.get(name, 1)
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not whole or value < least:
-            raise ArgumentError(
-                f"{name}={value!r} must be a whole number of at least {least}", "bad-count"
-            )
+        check_count(name, value, _LEAST.get(name, 1))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
-
-import numpy as np
-
+from hierpool.core.arguments import is_whole, is_word, shown
 from hierpool.core.errors import (
     ArgumentError,
     NotEstimableError,
@@ -16,37 +13,14 @@ from hierpool.core.errors import (
 from hierpool.core.schema import GroupSchema, Schema
 
 
-def check_probability(prob: object) -> None:
-    """Raise unless it can be the probability of an interval; None can."""
-    if prob is not None and not (isinstance(prob, (int, float)) and 0 < prob < 1):
-        raise ArgumentError(
-            f"prob={prob!r}: the probability of an interval must lie between 0 and 1, e.g. 0.95; "
-            "None means the default in ArviZ's rcParams",
-            "bad-probability",
-        )
-
-
-def check_seed(seed: object) -> int:
-    """The seed as an integer; an error where it cannot be one."""
-    if not _is_whole(seed) or seed < 0:
-        plain = seed is None or isinstance(seed, (int, float, str))
-        given = repr(seed) if plain else f"<{type(seed).__name__}>"
-        raise ArgumentError(f"seed={given} must be a whole number of at least 0", "bad-count")
-    return int(seed)
-
-
 def check_top(top: object, group: GroupSchema) -> None:
     """Raise unless it can be a number of levels of the group."""
     J = group.grouping.n_levels
-    if not _is_whole(top) or not 1 <= top <= J:
+    if not is_whole(top) or not 1 <= top <= J:
         raise ArgumentError(
-            f"top={top!r} must be a whole number from 1 to the {J} groups of {group.factor!r}",
+            f"top={shown(top)} must be a whole number from 1 to the {J} groups of {group.factor!r}",
             "bad-count",
         )
-
-
-def _is_whole(value: object) -> TypeGuard[int]:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def choose_group(schema: Schema, factor: str | None) -> GroupSchema:
@@ -63,9 +37,9 @@ def choose_group(schema: Schema, factor: str | None) -> GroupSchema:
             f"{listed(names)}",
             "unknown-choice",
         )
-    if factor is not None and factor not in names:
+    if factor is not None and not (is_word(factor) and factor in names):
         raise ArgumentError(
-            f"no coefficients vary over {factor!r}; {nearest(factor, names)}", "unknown-choice"
+            f"no coefficients vary over {shown(factor)}; {nearest(factor, names)}", "unknown-choice"
         )
     return schema.groups[0] if factor is None else schema.group(factor)
 

@@ -14,7 +14,6 @@ from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.mixed_model_equations import Henderson
 from hierpool.answers import coefficient_draws
 from hierpool.answers.adjustment import Adjust, choose_adjust
-from hierpool.answers.arguments import check_probability
 from hierpool.answers.contrast_spec import (
     Compared,
     Levels,
@@ -33,6 +32,7 @@ from hierpool.answers.response_scale import ResponseScale, Scale
 from hierpool.answers.slopes import slopes_of_cells
 from hierpool.answers.summarised import Asked, combined_draws, of_fit
 from hierpool.answers.told import Told
+from hierpool.core.arguments import check_probability
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.estimable import Beyond
 from hierpool.core.fitted import Optimum, Posterior, check_fit

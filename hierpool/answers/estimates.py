@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from hierpool.algebra.mixed_model_equations import Henderson
-from hierpool.answers.arguments import check_probability
 from hierpool.answers.new_data import Kind, Levels, read_rows
+from hierpool.core.arguments import check_probability
 from hierpool.core.fitted import Optimum
 from hierpool.draws.summary import normal_interval
 

@@ -10,13 +10,13 @@ import pandas as pd
 
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers.adjustment import Adjust, choose_adjust
-from hierpool.answers.arguments import check_probability
 from hierpool.answers.effects_table import EffectsTable
 from hierpool.answers.linear_predictors import Groups, Held, LinearPredictors
 from hierpool.answers.reference_grid import Grid, Weights, make_grid, names_of
 from hierpool.answers.response_scale import ResponseScale, Scale
 from hierpool.answers.summarised import Asked, of_fit
 from hierpool.answers.told import Told
+from hierpool.core.arguments import check_probability
 from hierpool.core.errors import ArgumentError
 from hierpool.core.fitted import Optimum, Posterior, check_fit
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hierpool.algebra.mixed_model_equations import Combinations, LevelPart
+from hierpool.core.arguments import check_choice, is_word, shown
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError, listed, nearest
 from hierpool.core.residual import Residual
@@ -93,11 +94,7 @@ def read_rows(
     design: Design, data: Any, levels: Levels | Mapping[str, Levels], kind: Kind
 ) -> NewRows:
     """Rows of a table, or of the fit where it is None, checked."""
-    if kind not in get_args(Kind):
-        raise ArgumentError(
-            f"kind={kind!r}: choose 'mean', the expected value, or 'response', a new observation",
-            "unknown-choice",
-        )
+    check_choice("kind", kind, get_args(Kind))
     words = _words(design, levels)
     if data is None:
         return _rows_of_fit(design, words)
@@ -210,9 +207,9 @@ def _words(design: Design, levels: Levels | Mapping[str, Levels]) -> dict[str, L
     else:
         words = dict.fromkeys(names, levels)
     for word in words.values() if names or isinstance(levels, Mapping) else [levels]:
-        if word not in get_args(Levels):
+        if not (is_word(word) and word in get_args(Levels)):
             raise ArgumentError(
-                f"levels={word!r}: choose one of {listed(get_args(Levels))}, or a dict with one "
+                f"levels={shown(word)}: choose one of {listed(get_args(Levels))}, or a dict with one "
                 "of them for a factor",
                 "unknown-choice",
             )

@@ -13,8 +13,8 @@ import xarray as xr
 
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers import coefficient_draws
-from hierpool.answers.arguments import check_probability, check_seed
 from hierpool.answers.new_data import FactorRows, Kind, Levels, NewRows, read_rows
+from hierpool.core.arguments import check_probability, check_seed
 from hierpool.core.results import OBS_DIM, index_labels
 from hierpool.draws.summary import summary
 

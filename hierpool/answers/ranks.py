@@ -9,11 +9,11 @@ import xarray as xr
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers import coefficient_draws
 from hierpool.answers.arguments import (
-    check_probability,
     check_top,
     choose_group,
     choose_terms,
 )
+from hierpool.core.arguments import check_probability
 from hierpool.core.errors import ArgumentError, listed
 from hierpool.core.fitted import Posterior, check_fit
 from hierpool.core.results import level_index

@@ -10,7 +10,6 @@ import pandas as pd
 
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers.adjustment import Adjust, choose_adjust
-from hierpool.answers.arguments import check_probability
 from hierpool.answers.effects_table import EffectsTable
 from hierpool.answers.linear_predictors import Groups, Held, LinearPredictors
 from hierpool.answers.marginal_means import families, key_index
@@ -18,6 +17,7 @@ from hierpool.answers.reference_grid import Grid, Predictors, Weights, make_grid
 from hierpool.answers.response_scale import ResponseScale, Scale
 from hierpool.answers.summarised import Asked, of_fit
 from hierpool.answers.told import Told
+from hierpool.core.arguments import check_probability
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.fitted import Optimum, Posterior, check_fit

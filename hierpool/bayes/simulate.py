@@ -18,6 +18,7 @@ from hierpool.bayes.exact.coordinates import PriorCoordinates
 from hierpool.bayes.priors.coefficients import CoefficientPriors
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.theta import into_user, root_of
+from hierpool.core.arguments import check_count, check_seed
 from hierpool.core.design import Design
 from hierpool.core.errors import PriorError, listed
 from hierpool.core.results import (
@@ -175,9 +176,9 @@ def covariance_root(sd: np.ndarray, corr: np.ndarray) -> np.ndarray:
 
 def prior_tree(design: Design, priors: ModelPriors, draws: int, seed: int) -> xr.DataTree:
     """DataTree with the groups prior, prior_predictive and observed_data; one chain."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(check_seed(seed))
     drawn, responses = [], []
-    for _ in range(draws):
+    for _ in range(check_count("draws", draws)):
         parameters = draw_parameters(design, priors, rng)
         drawn.append(parameters.named(design.schema))
         responses.append(simulate(design, parameters, rng))
@@ -203,7 +204,8 @@ def prior_tree(design: Design, priors: ModelPriors, draws: int, seed: int) -> xr
 
 def prior_spread(design: Design, priors: ModelPriors, draws: int, seed: int) -> xr.Dataset:
     """Standard deviations, correlations and sigma from their priors; one chain."""
-    drawn = draw_spreads(design, priors, draws, np.random.default_rng(seed))
+    rng = np.random.default_rng(check_seed(seed))
+    drawn = draw_spreads(design, priors, check_count("draws", draws), rng)
     dims, labels = variable_dims(design.schema), coords(design.schema)
     used = {dim for name in drawn for dim in dims[name]}
     return xr.Dataset(

@@ -242,7 +242,9 @@ class LikelihoodFit:
 
     def coefficient_moments(self, factor: str) -> tuple[np.ndarray, np.ndarray]:
         """Estimates (J, q) and error covariances (J, q, q) of the coefficients of each level."""
-        e = self.estimate.of(factor)
+        from hierpool.answers.arguments import choose_group
+
+        e = self.estimate.of(choose_group(self.design.schema, factor).factor)
         return e.coef, e.coef_covariance
 
     def variance_components(self) -> pd.DataFrame:

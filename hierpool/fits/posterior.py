@@ -17,6 +17,7 @@ from hierpool.algebra.variance_partition import Partition
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.run import JudgedRun
 from hierpool.bayes.theta import ThetaMap, integrate
+from hierpool.core.arguments import check_choice, check_seed, is_word
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.printable import one_line, printable
@@ -232,7 +233,10 @@ class PosteriorFit:
 
     def coefficient_moments(self, factor: str) -> tuple[np.ndarray, np.ndarray]:
         """Means (J, q) and covariances (J, q, q) of the coefficients of each level of a factor."""
-        return self.posterior_means[f"coef_{factor}"], posterior_tables.covariances(self, factor)
+        from hierpool.answers.arguments import choose_group
+
+        name = choose_group(self.design.schema, factor).factor
+        return self.posterior_means[f"coef_{name}"], posterior_tables.covariances(self, name)
 
     def level_runs(self) -> Iterator[dict[str, np.ndarray]]:
         """Coefficients that are too many to store, some levels at a time, (chains, draws, J, q)."""
@@ -414,8 +418,6 @@ class PosteriorFit:
 
     def posterior_predictive(self, seed: int | None = None) -> PosteriorFit:
         """The fit with a ``posterior_predictive`` group: one replicated response a draw."""
-        from hierpool.answers.arguments import check_seed
-
         rng = np.random.default_rng(None if seed is None else check_seed(seed))
         draws = self._coefficient_draws()
         expected = _expected(self.design, draws)
@@ -494,7 +496,9 @@ class PosteriorFit:
         """
         from hierpool.checks.accuracy import loo
 
-        if form == "conditional" and by == "row":
+        check_choice("form", form, ("integrated", "conditional"))
+        is_by_row = is_word(by) and by == "row"
+        if form == "conditional" and is_by_row:
             return loo.leave_one_row_out_conditional(self)
         if form != "integrated":
             raise ArgumentError(
@@ -502,7 +506,7 @@ class PosteriorFit:
                 "unknown-choice",
             )
         refit = self._score_exactly if exact else None
-        if by == "row":
+        if is_by_row:
             return loo.leave_one_row_out(self, refit)
         return loo.leave_one_group_out(self, loo.grouping_for(self.design, by), refit)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import optimize
 
 from hierpool.algebra.covariance_root import sd_and_corr
+from hierpool.core.arguments import check_count, check_seed
 from hierpool.core.design import Design
-from hierpool.core.errors import ArgumentError, DataError
+from hierpool.core.errors import DataError
 from hierpool.core.results import Estimate, pair_values
 from hierpool.reml import pooling_limits
 from hierpool.reml.criterion import Criterion, Method
@@ -54,16 +54,8 @@ def one_by_one[Job, Done](work: Callable[[Job], Done], jobs: Sequence[Job]) -> l
 
 def seeds(simulations: int, seed: int | None) -> tuple[int, Seeds]:
     """The seed, fresh where none is given, and one of its own for each simulation."""
-    checked: tuple[tuple[str, Any, int], ...] = (
-        ("simulations", simulations, 1),
-        ("seed", 0 if seed is None else seed, 0),
-    )
-    for name, value, least in checked:
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-            raise ArgumentError(
-                f"{name}={value!r} must be a whole number, {least} or more", "bad-count"
-            )
-    own = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
+    check_count("simulations", simulations)
+    own = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else check_seed(seed)
     return own, np.random.SeedSequence(own).spawn(simulations)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 
+from hierpool.core.arguments import check_choice, is_inside, shown
 from hierpool.core.design import Design
-from hierpool.core.errors import ArgumentError, nearest
+from hierpool.core.errors import ArgumentError
 from hierpool.core.results import Estimate, root_of_diagonal
 from hierpool.reml.f_tests import FTest, Plain, Uncertainty, quantile, two_sided
 from hierpool.reml.kenward_roger import KenwardRoger, is_too_large
@@ -101,15 +102,10 @@ def residual_df(design: Design, estimate: Estimate) -> float:
 
 def bound_names(level: float) -> tuple[str, str]:
     """Names of the columns of an interval: ``("ci95_lb", "ci95_ub")``."""
-    if not 0 < level < 1:
+    if not is_inside(level):
         raise ArgumentError(
-            f"level={level!r} must lie between 0 and 1: 0.95 for intervals of 95 %", "bad-level"
+            f"level={shown(level)} must lie between 0 and 1: 0.95 for intervals of 95 %",
+            "bad-level",
         )
     percent = f"{100 * level:.10g}"
     return f"ci{percent}_lb", f"ci{percent}_ub"
-
-
-def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    """Raise where a word is not one of the choices."""
-    if value not in choices:
-        raise ArgumentError(f"{name}={value!r}: {nearest(value, choices)}", "unknown-choice")

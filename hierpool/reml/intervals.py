@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from hierpool.core.arguments import check_choice
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, HierpoolWarning, nearest
 from hierpool.core.results import Estimate, pair_values, root_of_diagonal, spread_index, spread_name
 from hierpool.reml import profiles
 from hierpool.reml.bootstrap import Each, Refit, Refits, seeds, simulate
 from hierpool.reml.f_tests import quantile
-from hierpool.reml.inference import bound_names, check_choice, residual_df
+from hierpool.reml.inference import bound_names, residual_df
 
 IntervalMethod = Literal["profile", "bootstrap", "wald"]
 

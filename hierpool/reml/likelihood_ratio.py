@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from scipy import special
 
+from hierpool.core.arguments import check_choice
 from hierpool.core.design import Design
 from hierpool.core.printable import one_line
 from hierpool.core.results import Estimate
@@ -15,7 +16,6 @@ from hierpool.reml import pooling_limits
 from hierpool.reml.bootstrap import Each, Refits, seeds, simulate
 from hierpool.reml.criterion import Method
 from hierpool.reml.estimate import estimate
-from hierpool.reml.inference import check_choice
 from hierpool.reml.nesting import Step, step
 
 Null = Literal["auto", "simulated"]

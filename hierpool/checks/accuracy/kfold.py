@@ -20,6 +20,7 @@ from hierpool.algebra.held_out import density_of_sets
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.checks.accuracy.loo import grouping_for
+from hierpool.core.arguments import check_seed, is_whole, shown
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError
 from hierpool.core.group_nouns import noun, nouns
@@ -95,7 +96,7 @@ def kfold(
     progress
         Whether to show a bar.
     """
-    plan = _plan(fit.design, k, by, _FOLD_SEED if seed is None else seed)
+    plan = _plan(fit.design, k, by, _FOLD_SEED if seed is None else check_seed(seed))
 
     def one(fold: int) -> tuple[np.ndarray, np.ndarray, bool]:
         points = np.flatnonzero(plan.fold_of == fold)
@@ -130,9 +131,9 @@ def _plan(design: Design, k: int, by: str | None, seed: int) -> _Plan:
 
 def _folds(n: int, k: int, what: str, rng: np.random.Generator) -> np.ndarray:
     """Shape (n,): folds 0 to k - 1 of nearly equal size, at random."""
-    if int(k) != k or not 2 <= k <= n:
+    if not is_whole(k) or not 2 <= k <= n:
         raise ArgumentError(
-            f"k={k!r} must be a whole number from 2 to {n}, the number of {what}", "bad-count"
+            f"k={shown(k)} must be a whole number from 2 to {n}, the number of {what}", "bad-count"
         )
     return rng.permutation(np.arange(n) % k)
 

@@ -27,8 +27,9 @@ from hierpool.algebra.one_factor import OneFactor
 from hierpool.algebra.triangular import solve_lower
 from hierpool.checks.accuracy import loo
 from hierpool.checks.residuals.null_residuals import WARN_BELOW_P
+from hierpool.core.arguments import check_probability
 from hierpool.core.design import GroupDesign, Grouping
-from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import nouns
 from hierpool.core.theta import WorkingTheta
@@ -74,12 +75,8 @@ def level_coverage(fit: IntegratedPosterior, prob: float | None = None) -> pd.Da
     """The table of ``PosteriorFit.level_coverage``."""
     from arviz_base import rcParams
 
+    check_probability(prob)
     probability = float(rcParams["stats.ci_prob"] if prob is None else prob)
-    if not 0 < probability < 1:
-        raise ArgumentError(
-            f"prob={prob!r}: the probability of an interval must be between 0 and 1, e.g. 0.95.",
-            "bad-probability",
-        )
     design = fit.design
     if design.spec.pooling == "none":
         raise UnsupportedModelError(

@@ -22,6 +22,7 @@ import xarray as xr
 from arviz_stats.utils import ELPDDataLOO
 
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
+from hierpool.core.arguments import is_word, shown
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError, listed, nearest
 from hierpool.core.group_nouns import noun
@@ -240,6 +241,8 @@ def grouping_for(design: Design, by: str) -> Grouping:
         No such factor, or several and ``"group"`` does not say which.
     """
     known = design.groupings
+    if not is_word(by):
+        raise ArgumentError(f"by={shown(by)}: {nearest('', known)}", "unknown-choice")
     if by in known:
         return known[by]
     if by == "group" and len(known) == 1:

@@ -18,6 +18,7 @@ import xarray as xr
 
 from hierpool.checks.accuracy.level_statistics import Statistics
 from hierpool.checks.residuals.null_residuals import SEED, WARN_BELOW_P
+from hierpool.core.arguments import check_choice, check_seed
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError
 from hierpool.core.findings import Finding
@@ -35,20 +36,14 @@ def predictive_check(
     fit: Posterior, levels: str = "new", by: str = "data", seed: int | None = None
 ) -> pd.DataFrame:
     """The table of ``PosteriorFit.predictive_check``."""
-    for name, value, choices in (
-        ("levels", levels, ("new", "known")),
-        ("by", by, ("data", "level")),
-    ):
-        if value not in choices:
-            raise ArgumentError(
-                f"{name}={value!r}: choose {choices[0]!r} or {choices[1]!r}", "unknown-choice"
-            )
+    check_choice("levels", levels, ("new", "known"))
+    check_choice("by", by, ("data", "level"))
     if by == "level" and not fit.design.groupings:
         raise ArgumentError(
             f"{fit.design.spec.formula} has no groups. Pass group=... when you build the model.",
             "no-groups",
         )
-    drawn = replicate(fit, levels == "new", SEED if seed is None else seed)
+    drawn = replicate(fit, levels == "new", SEED if seed is None else check_seed(seed))
     return compared(fit.design, drawn, by)
 
 
