@@ -37,7 +37,7 @@ _USAGE_ERROR: Any = typer.BadParameter.__base__  # click's, which typer may brin
 
 
 class _Commands(TyperGroup):
-    """Typer's commands, with an error in the arguments told in one line."""
+    """Typer's commands, with errors in the arguments reported in one line."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run; as a program unless ``standalone_mode=False`` is passed."""
@@ -98,7 +98,7 @@ def study(
         Path,
         typer.Argument(help="CSV or TSV (.gz, .bz2, .xz, .zip, .zst too), .xlsx or Parquet."),
     ],
-    formula: Annotated[str, typer.Argument(help='Without bars, e.g. "volume ~ time".')],
+    formula: Annotated[str, typer.Argument(help='Without random effects, e.g. "volume ~ time".')],
     group: Annotated[
         str | None, typer.Option("--group", "-g", help="Column that names the groups.")
     ] = None,
@@ -116,33 +116,34 @@ def study(
         typer.Option(help="Also write one HTML page for colleagues, e.g. trial.html."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Repeats the same draws.", show_default="a fresh one")
+        int | None,
+        typer.Option(min=0, help="Seed, to repeat the same draws.", show_default="a fresh one"),
     ] = None,
     engine: Annotated[str, typer.Option(help="auto, exact or nuts.")] = "auto",
     draws: Annotated[int, typer.Option(help="Draws of each chain.")] = 1000,
     chains: Annotated[int, typer.Option(help="Number of chains.")] = 4,
     delimiter: Annotated[
-        str | None, typer.Option(help="What separates cells.", show_default="recognised")
+        str | None, typer.Option(help="Column separator.", show_default="recognised")
     ] = None,
     decimal: Annotated[
         str | None, typer.Option(help="Decimal sign, . or ,", show_default="recognised")
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option(help="E.g. cp1250.", show_default="recognised")
+        str | None, typer.Option(help="Text encoding, e.g. cp1250.", show_default="recognised")
     ] = None,
     sheet: Annotated[
         str | None, typer.Option(help="Sheet of a workbook.", show_default="the only one")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the folder only.")] = False,
 ) -> None:
-    """Fit every pooling of one question, compare them, and write what came out."""
+    """Fit models from complete to no pooling, compare them, and write the results."""
     with _plain_errors() as folders:
         how = {"delimiter": delimiter, "decimal": decimal, "encoding": encoding, "sheet": sheet}
         data = _table(file, how, labels=[group] if group else [])
         if group is None:
             columns = listed(data.columns, most=12)
             raise ArgumentError(
-                f"say which column names the groups: --group NAME. The columns are {columns}.",
+                f"give the grouping column: --group NAME. The columns are {columns}.",
                 "group-missing",
             )
         folder = _folder(out if out is not None else Path(f"{_stem(file)}-hierpool"), "--out")
@@ -179,7 +180,7 @@ def tour(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("hierpool-tour"),
     seed: Annotated[int, typer.Option(min=0, help="Repeats the same draws.")] = 1,
 ) -> None:
-    """Show the boar analysis from table to report, on bundled data that are simulated."""
+    """Show a complete analysis, from table to report, of bundled simulated data."""
     with _plain_errors() as folders:
         folder = _folder(out, "--out")
         folders.append(folder)
@@ -191,7 +192,7 @@ def tour(
         done.fits[done.partial].save(saved)
         page = done.report(folder / "report.html")
     truth = ", ".join(f"{name} = {value:g}" for name, value in about.truth.items())
-    print(f"\n{done}\n\nThe data are simulated, so the truth is known: {truth}.")
+    print(f"\n{done}\n\nThe data are simulated, with the true values {truth}.")
     print(f"The report is {page}: open it in a browser, or send it to a colleague.")
     print(f"Tables, figures and this summary are in {folder}, and a fit is in {saved}:")
     print(f"    import hierpool as hp\n    fit = hp.load_fit({str(saved)!r})")
@@ -200,9 +201,9 @@ def tour(
 
 @app.command()
 def datasets(
-    name: Annotated[str | None, typer.Argument(help="One of them, to read about it.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A data set, to read about it.")] = None,
 ) -> None:
-    """List the bundled data, or tell what one of them is and where it comes from."""
+    """List the bundled data sets, or describe one and its source."""
     with _plain_errors():
         if name is not None:
             print(hp.datasets.about(name))
@@ -214,7 +215,7 @@ def datasets(
 
 
 def _table(file: Path, how: Mapping[str, str | None], labels: Sequence[str]) -> pd.DataFrame:
-    """The table; what was assumed to read it is told on stderr."""
+    """The table; assumptions made in reading it are printed on stderr."""
     from hierpool.formula.files import read_table
 
     read = read_table(file, **how, labels=labels)
@@ -236,17 +237,17 @@ def _folder(folder: Path, option: str) -> Path:
 
 def _welcome(rows: int, levels: int) -> str:
     return (
-        "A tour on bundled data. They are simulated, so these numbers measure nothing.\n"
-        f"Question: how does volume change with time, when {rows} measurements are of {levels} "
-        "boars?\nSix models answer, from one line for all boars (complete pooling) to a line for "
-        "each (no pooling);\nbetween them, boars share what they have in common (partial pooling). "
-        "Each is fitted, and each is\nasked to predict rows that it has not seen."
+        "A tour with bundled, simulated data.\n"
+        f"How does volume change with time? The data are {rows} measurements of {levels} boars.\n"
+        "Six models are fitted, from one line for all boars (complete pooling) to a separate line "
+        "for each\n(no pooling), with partial pooling in between, and compared by how well they "
+        "predict new data."
     )
 
 
 @contextmanager
 def _plain_errors() -> Iterator[list[Path]]:
-    """An error that is the user's to mend is told in one line; a formula keeps its caret.
+    """Errors of the user are reported in one line; a formula keeps its caret.
 
     Gives a list for the folder of the results: an interrupt leaves in it what was done, and names
     it.
@@ -265,7 +266,7 @@ def _plain_errors() -> Iterator[list[Path]]:
 
 
 def _left(error: KeyboardInterrupt, folders: Sequence[Path], begun: float) -> str:
-    """What an interrupted command leaves behind, written and in words."""
+    """Write what an interrupted command has finished, and say so."""
     said = "interrupted"
     for folder in folders:
         if isinstance(error, StudyInterrupted):

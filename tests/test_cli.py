@@ -52,7 +52,7 @@ def studied(tmp_path_factory):
 def test_study_of_a_file_prints_the_summary_and_writes_the_folder(studied):
     ran, folder = studied
     assert (ran.exit_code, ran.stderr) == (0, "")
-    assert ran.stdout.startswith("dyes.csv: Yield ~ 1, 30 rows, 6 levels of Batch\n")
+    assert ran.stdout.startswith("dyes.csv: Yield ~ 1, 30 observations of 6 batches\n")
     assert ran.stdout.endswith("Seed 1. Tables, figures and this summary are in dyes-hierpool\n")
     assert (folder / "dyes-hierpool" / "summary.txt").read_text() in ran.stdout + "\n"
     assert (folder / "dyes-hierpool" / "tables" / "comparison.csv").exists()
@@ -90,7 +90,7 @@ def test_known_standard_errors_are_taken_from_a_column(here):
     table.to_csv("means.csv")
     ran = run("study", "means.csv", "Yield ~ 1", "-g", "Batch", "--known-se", "se", *QUICK)
     assert (ran.exit_code, ran.stderr) == (0, "")
-    assert ran.stdout.startswith("means.csv: Yield ~ 1, 6 rows, 6 levels of Batch\n")
+    assert ran.stdout.startswith("means.csv: Yield ~ 1, 6 observations of 6 batches\n")
     assert "residual" not in (here / "means-hierpool/tables/variance_components.csv").read_text()
 
 
@@ -110,7 +110,7 @@ def _stand_in(calls: list[dict]):
     return study
 
 
-def test_assumptions_are_told_the_answer_is_that_of_the_plain_table_and_a_report_is_written(
+def test_assumptions_are_reported_the_answer_is_that_of_the_plain_table_and_a_report_is_written(
     here, studied
 ):
     plain, _ = studied
@@ -159,7 +159,7 @@ def test_parquet_without_pyarrow_says_what_to_install(here, monkeypatch):
         (["dyes.csv", "y ~ x", "-g", "g", "--out", "dyes.csv"], ["'dyes.csv'", "--out"]),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(arguments, words, here):
+def test_what_is_wrong_is_reported_in_one_line(arguments, words, here):
     assert_refused(run("study", *arguments), *words)
 
 
@@ -201,7 +201,7 @@ def test_tour_says_the_data_are_simulated_and_leaves_a_fit_behind(here, monkeypa
     ran = run("tour", "--out", "walk")
     assert ran.exit_code == 0
     assert "They are simulated" in ran.stdout.splitlines()[0]
-    assert "boars (simulated): volume ~ time, 96 rows, 24 levels of boar" in ran.stdout
+    assert "boars (simulated): volume ~ time, 96 observations of 24 boars" in ran.stdout
     assert "slope of time = 10" in ran.stdout
     assert f"The report is {Path('walk') / 'report.html'}" in ran.stdout
     assert (here / "walk" / "report.html").stat().st_size > 100_000
@@ -210,7 +210,7 @@ def test_tour_says_the_data_are_simulated_and_leaves_a_fit_behind(here, monkeypa
     assert hp.load_fit(saved).design.label == "boars (simulated)"
 
 
-def test_datasets_are_listed_and_told_about():
+def test_datasets_are_listed_and_reported_about():
     listed = run("datasets")
     assert listed.exit_code == 0
     assert len(listed.stdout.splitlines()) == len(hp.datasets.names())

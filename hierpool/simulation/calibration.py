@@ -1,4 +1,4 @@
-"""Simulation-based calibration: whether the posteriors of a model are what they say they are.
+"""Simulation-based calibration: whether the posteriors of a model are calibrated.
 
 Parameters are drawn from the priors and a response is simulated from them; the posterior is drawn
 given that response. Over many simulations the rank of the true value among independent posterior
@@ -96,7 +96,7 @@ class Calibration:
     n_draws
         Draws kept of each posterior.
     n_distrusted
-        Simulations whose draws the engine itself did not trust; they are counted all the same.
+        Simulations whose draws failed the convergence checks; they are included.
     seed, seconds
         How it was made.
     """
@@ -111,11 +111,11 @@ class Calibration:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row a quantity.
+        """One row per quantity.
 
-        ``p_value``: how often a uniform sample strays as far; below 0.01 it leaves its 99 % band.
-        ``mean_rank``: 0.5 if right; above, the draws are too low. ``spread``: 1 if right; above,
-        the posteriors are too narrow; below, too wide.
+        ``p_value``: probability that a uniform sample departs as much; below 0.01 the ranks leave
+        their 99 % band. ``mean_rank``: 0.5 if calibrated; above, the draws are too low. ``spread``: 1
+        if calibrated; above, the posteriors are too narrow; below, too wide.
         """
         null = uniform_ranks(len(self.ranks), self.n_draws)
         scaled = (self.ranks + 0.5) / (self.n_draws + 1)
@@ -132,7 +132,7 @@ class Calibration:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether no quantity strays too far, all of them taken together (Bonferroni, 1 %)."""
+        """Whether no quantity departs from calibration (Bonferroni, 1 % for all together)."""
         return bool(self.table["p_value"].min() * len(self.table) >= 1 - BAND)
 
     @property
@@ -142,17 +142,17 @@ class Calibration:
         n, size = len(self.table), len(self.ranks)
         if not len(outside):
             return (
-                f"Calibrated: over {size} simulations the ranks of all {n} quantities stay inside "
-                f"their {BAND:.0%} bands."
+                f"Calibrated: in {size} simulations, the ranks of all {n} quantities stay inside their "
+                f"{BAND:.0%} bands."
             )
         names = ", ".join(f"{q} ({_how(self.table.loc[q])})" for q in outside)
         if self.is_calibrated:
             return (
-                f"Calibrated as far as {size} simulations can tell: {len(outside)} of {n} "
-                f"quantities just outside the {BAND:.0%} band, {names}; among {n} that happens by "
-                "chance. More simulations would tell."
+                f"Probably calibrated: {len(outside)} of {n} quantities are just outside their "
+                f"{BAND:.0%} bands, {names}. This can happen by chance; run more simulations to be "
+                "sure."
             )
-        return f"Not calibrated: outside the {BAND:.0%} band over {size} simulations: {names}."
+        return f"Not calibrated: outside their {BAND:.0%} bands in {size} simulations: {names}."
 
     def band(self) -> pd.DataFrame:
         """The simultaneous band of the ranks' distribution: columns ``rank``, ``lower``, ``upper``.
@@ -164,7 +164,7 @@ class Calibration:
     def __repr__(self) -> str:
         lines = [f"Calibration of {self.formula}", self.verdict]
         if self.n_distrusted:
-            lines.append(f"{self.n_distrusted} posteriors were distrusted by the engine itself.")
+            lines.append(f"{self.n_distrusted} posteriors failed the convergence checks.")
         lines.append(
             f"{self.engine} engine, {self.n_draws} draws of each posterior, seed {self.seed}, "
             f"{self.seconds:.1f} s; hp.plots.calibration() shows it."
@@ -219,7 +219,8 @@ def simulate_and_rank(
     """
     if simulations < 20:
         raise ArgumentError(
-            f"simulations={simulations}: 20 at least, 100 to tell much", "bad-count"
+            f"simulations={simulations}: at least 20 are needed, and 100 for a clear result",
+            "bad-count",
         )
     start = time.perf_counter()
 
@@ -270,12 +271,12 @@ def calibrate(
     engine: Literal["exact", "nuts"] = "exact",
     progress: bool = True,
 ) -> Calibration:
-    """Simulation-based calibration: whether a model's posteriors are what they say they are.
+    """Simulation-based calibration: whether the posteriors of a model are calibrated.
 
     Parameters are drawn from the model's priors, as printed; responses simulated from them are
     fitted under the same priors. The ranks of sigma, the standard deviations, the correlations,
-    beta, the coefficients of three levels (fewest, median and most rows) and the log-likelihood
-    among 99 posterior draws are uniform if all is right.
+    beta, the coefficients of three groups (fewest, median and most rows) and the log-likelihood
+    among 99 posterior draws are uniform if the engine is correct.
 
     Parameters
     ----------
@@ -284,11 +285,11 @@ def calibrate(
     simulations
         How many simulated responses.
     seed
-        One seed, one answer; None: a fresh one, recorded.
+        The same seed gives the same result; None: a fresh one, recorded.
     engine
         ``"exact"``, or ``"nuts"``: minutes, not seconds.
     progress
-        Show a bar on anything over a second.
+        Show a progress bar if it takes over a second.
 
     Returns
     -------
@@ -301,7 +302,7 @@ def calibrate(
         raise ArgumentError(f"engine={engine!r}: choose 'exact' or 'nuts'", "unknown-choice")
     if engine == "exact" and not priors.is_integrable:
         raise UnsupportedModelError(
-            f"the exact engine cannot take {model.formula}: a coefficient has a prior that is not "
+            f"the exact engine cannot fit {model.formula}, because a coefficient has a prior that is not "
             "normal. Use engine='nuts'.",
             "exact-needs-normal",
         )
@@ -336,9 +337,8 @@ def check_model(model: object, function: str) -> None:
     """Raise where it is no model: a fit cannot be simulated from."""
     if not isinstance(model, Model):
         raise ArgumentError(
-            f"{function}() simulates from a model and fits each data set anew; given: "
-            f"{type(model).__name__}. Write hp.{function}(model) with the model itself, e.g. "
-            "model = hp.Model('y ~ x + (x | g)', data).",
+            f"{function}() needs a model to simulate from; given: {type(model).__name__}. Write "
+            f"hp.{function}(model), e.g. with model = hp.Model('y ~ x + (x | g)', data).",
             "model-needed",
         )
 

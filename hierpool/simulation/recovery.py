@@ -1,4 +1,4 @@
-"""Parameter recovery: how well each way of pooling finds the coefficients that made the data."""
+"""Parameter recovery: how well each pooling estimates the true coefficients of the groups."""
 
 from __future__ import annotations
 
@@ -77,21 +77,21 @@ Estimator = Callable[[Any, int], Estimated]
 
 @dataclass(frozen=True, repr=False)
 class Recovery:
-    """Errors and coverage of the levels' coefficients over simulated data, by estimator.
+    """Errors and coverage for the coefficients of the groups, by estimator, in simulated data.
 
     Attributes
     ----------
     formula
         The model that the data were simulated from.
     truth
-        Where its parameters came from, in words.
+        Source of the true parameters, in words.
     probability
         Nominal coverage of the intervals, as ArviZ's rcParams say.
     simulations, seed, seconds
         How it was made.
     table
         Index (estimator, term); columns ``bias`` (mean error over levels and simulations),
-        ``rmse``, ``coverage`` (share of the intervals that hold the truth), their Monte Carlo
+        ``rmse``, ``coverage`` (share of the intervals that contain the truth), their Monte Carlo
         errors ``bias_mcse``, ``rmse_mcse``, ``coverage_mcse``, and ``width`` (mean width of the
         intervals).
     """
@@ -106,7 +106,7 @@ class Recovery:
 
     @property
     def sentence(self) -> str:
-        """Which estimator errs least, and whose intervals miss their nominal coverage."""
+        """Which estimator has the smallest error, and whether coverage is nominal."""
         parts = []
         for term, rows in self.table.groupby(level="term", sort=False):
             best = rows.index.get_level_values("estimator")[int(rows["rmse"].argmin())]
@@ -122,8 +122,8 @@ class Recovery:
         text = f"Smallest rmse: {', '.join(parts)}."
         nominal = f"the nominal {self.probability:.0%}"
         if missed:
-            return f"{text} Coverage away from {nominal}: {', '.join(missed)}."
-        return f"{text} Every coverage is within reach of {nominal}."
+            return f"{text} Coverage differs from {nominal}: {', '.join(missed)}."
+        return f"{text} No coverage differs clearly from {nominal}."
 
     def __repr__(self) -> str:
         lines = [
@@ -169,7 +169,7 @@ def simulate_and_score(
         How many; one seed, one answer; whether to show a bar.
     """
     if simulations < 2:
-        raise ArgumentError(f"simulations={simulations}: 2 at least", "bad-count")
+        raise ArgumentError(f"simulations={simulations}: at least 2 are needed", "bad-count")
     start = time.perf_counter()
 
     def one(source: np.random.SeedSequence) -> np.ndarray:
@@ -226,10 +226,11 @@ def recovery(
     seed: int | None = None,
     progress: bool = True,
 ) -> Recovery:
-    """How well no, complete and partial pooling and BLUPs recover the levels' coefficients.
+    """Parameter recovery of no, complete and partial pooling and of BLUPs, in simulated data.
 
-    Responses are simulated from the model with its levels drawn anew each time; the four are
-    fitted to each, and their estimates of every level's coefficients set against the truth.
+    Responses are simulated from the model, with new groups each time. The four estimators are applied
+    to each data set, and their estimates of the coefficients of every group are compared with the
+    truth.
 
     Parameters
     ----------
@@ -238,12 +239,12 @@ def recovery(
     simulations
         How many simulated responses.
     at
-        Parameters of the simulation: ``"reml"``, the REML optimum of the model's own data; a fit,
-        its estimates (posterior means); ``"prior"``, drawn from the priors anew each time.
+        True parameters: ``"reml"``, the REML estimates from the model's data; a fit, its estimates
+        (posterior means); ``"prior"``, drawn from the priors for each data set.
     seed
-        One seed, one answer; None: a fresh one, recorded.
+        The same seed gives the same result; None: a fresh one, recorded.
     progress
-        Show a bar on anything over a second.
+        Show a progress bar if it takes over a second.
 
     Returns
     -------
@@ -256,8 +257,8 @@ def recovery(
     group = single_group(design)
     if group is None or not group.is_pooled:
         raise UnsupportedModelError(
-            f"{model.formula} does not pool partially: recovery compares the poolings on data from "
-            "a model with a distribution of levels. Use varying_intercept(...) or "
+            f"{model.formula} does not pool partially, so there are no group effects to recover. Use "
+            "varying_intercept(...) or "
             "varying_slope(...).",
             "no-random-effects",
         )
@@ -299,7 +300,7 @@ def _parameters_at(model: Model, at: Any) -> tuple[prior_draws.Parameters | None
         raise ArgumentError(f"at={at!r}: choose 'reml', 'prior' or a fit", "unknown-choice")
     if at.design.spec != model.design.spec:
         raise ArgumentError(
-            f"at= is a fit of {at.design.spec.formula}, the model is {model.formula}",
+            f"at= is a fit of {at.design.spec.formula}, but the model is {model.formula}",
             "unknown-choice",
         )
     if isinstance(at, LikelihoodFit):

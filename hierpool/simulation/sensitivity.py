@@ -1,4 +1,4 @@
-"""hp.sensitivity: what moves when a prior is made weaker or stronger."""
+"""hp.sensitivity: how results change when a prior is weakened or strengthened."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from hierpool.fits.posterior import PosteriorFit
 
 
 def sensitivity(fit: PosteriorFit) -> Sensitivity:
-    """What moves when a prior is made weaker or stronger: a table and a sentence.
+    """Prior sensitivity: how results change when a prior is weakened or strengthened.
 
     The priors of beta, of the standard deviations, of the correlations and of sigma are each
-    raised to a power, and so is the likelihood, p(y | beta, theta) with the levels' deviations
-    integrated out. Draws are reweighted; where that cannot be trusted, the model is fitted again
-    by the exact engine.
+    raised to a power, and so is the likelihood, p(y | beta, theta) with the random effects
+    integrated out. Draws are reweighted; where that is unreliable, the model is fitted again by the
+    exact engine.
 
     Parameters
     ----------
