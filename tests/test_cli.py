@@ -200,7 +200,7 @@ def test_tour_says_the_data_are_simulated_and_leaves_a_fit_behind(here, monkeypa
     monkeypatch.setattr(hp.datasets, "load", lambda name, load=hp.datasets.load: load(name)[:96])
     ran = run("tour", "--out", "walk")
     assert ran.exit_code == 0
-    assert "They are simulated" in ran.stdout.splitlines()[0]
+    assert "bundled, simulated data" in ran.stdout.splitlines()[0]
     assert "boars (simulated): volume ~ time, 96 observations of 24 boars" in ran.stdout
     assert "slope of time = 10" in ran.stdout
     assert f"The report is {Path('walk') / 'report.html'}" in ran.stdout

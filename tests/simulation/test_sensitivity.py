@@ -81,7 +81,7 @@ def test_what_is_told_by_the_prior_moves_with_it(informed):
     assert table["beta", "beta[Days]"] > scaling.SENSITIVITY_LIMIT
     assert table["sigma", "sigma"] < 0.01
     assert table["likelihood", "sigma"] > scaling.SENSITIVITY_LIMIT
-    assert "sd_Subject[Days] moves with the prior of sd_Subject" in found.sentence
+    assert "sd_Subject[Days] is sensitive to the prior of sd_Subject" in found.sentence
     shift = found.table["shift_twice"]
     assert shift["sd_Subject", "sd_Subject[Days]"] < 0 < -shift["beta", "beta[Days]"]
     assert "sd_Subject[Days]" in repr(found)
