@@ -59,23 +59,23 @@ class Model:
     ----------
     formula
         In lme4's notation, e.g. ``"Reaction ~ Days + (Days | Subject)"``. ``offset(x)`` is added
-        to the expected value as it is, without a coefficient.
+        to the expected value with coefficient 1.
     data
         A pandas DataFrame, or any table that narwhals can read (polars, pyarrow, ...).
     priors
-        Name -> prior, in place of defaults: ``{"sigma": hp.Prior("HalfNormal", sigma=10)}``. Names
-        are those of the printed table, of a term (``"Days"``), of ``"beta"``, ``"sd_<factor>"``,
-        ``"coef_<factor>"`` as a whole, or of a factor. A PreliZ distribution or a PyMC variable
-        (``pm.HalfNormal.dist(10)``) serves as well. A prior is on the scale of the data as they
-        are, and puts the priors of its whole block there.
+        Name -> prior, in place of the default: ``{"sigma": hp.Prior("HalfNormal", sigma=10)}``.
+        A name is a parameter of the printed table, a term (``"Days"``), a factor, or one of
+        ``"beta"``, ``"sd_<factor>"`` and ``"coef_<factor>"`` for all parameters of that kind.
+        PreliZ distributions and PyMC variables (``pm.HalfNormal.dist(10)``) are accepted too.
+        Priors that you give refer to uncentred predictors. Setting one prior moves the other
+        priors of that term to the uncentred scale.
     weights
-        Column of weights, as lme4 and SAS mean them: the residual variance of a row is
-        sigma^2 / weight, and sigma is estimated. It says how precise a row is, not how often it
-        stands there.
+        Column of weights, with the meaning of lme4 and SAS: the residual variance of a row is
+        sigma^2 / weight, and sigma is estimated. Weights describe precision, not frequency.
     known_se
         Column of standard errors: the residual sd of each row is known, as in a meta-analysis,
-        and there is no sigma, nor a prior of it. Defaults of the other priors are as ever, scaled
-        by the sd of the response. Groups may then have one row a level.
+        and there is no sigma. The defaults of the other priors do not change; they are scaled by
+        the sd of the response. Each group may then have a single row.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class Model:
 
     @property
     def notices(self) -> tuple[Finding, ...]:
-        """What happened to the data on the way: rows left out, unused categories, common terms."""
+        """Notices about the data: rows left out, unused categories, common terms."""
         return self.design.notices
 
     def to_pymc(
@@ -144,8 +144,8 @@ class Model:
         Parameters
         ----------
         parameterization
-            ``"noncentered"``: standard normals scaled by the sds, safe where levels have few rows.
-            ``"centered"``: the deviations themselves, faster where levels have many rows.
+            ``"noncentered"``: standard normals scaled by the sds, safe when groups have few rows.
+            ``"centered"``: the deviations themselves, faster when groups have many rows.
         """
         from hierpool.bayes.nuts import pymc_model
 
@@ -171,10 +171,10 @@ class Model:
         Parameters
         ----------
         engine
-            ``"exact"``: coefficients integrated out, theta drawn by independence sampling, in
-            milliseconds; raises an error that carries the fit where its draws cannot be trusted.
-            ``"nuts"``: NUTS on the full PyMC model. ``"auto"``: exact where the model allows it,
-            NUTS otherwise or after a bad verdict, announced and recorded.
+            ``"exact"``: coefficients integrated out, theta sampled in milliseconds; raises an
+            error, with the fit in ``error.fit``, if its draws are unreliable. ``"nuts"``: NUTS on
+            the full PyMC model. ``"auto"``: exact if the model allows it; otherwise, or if the
+            draws are unreliable, NUTS, with a message.
         draws, tune, chains
             Draws and warm-up draws of each chain, and number of chains.
         cores
@@ -245,12 +245,13 @@ class Model:
         )
 
     def prior_check(self, draws: int = 500, seed: int | None = None) -> pd.DataFrame:
-        """What the priors expect of the data, in the response's units, beside the data.
+        """Statistics of the data compared with the prior predictive distribution.
 
-        Index (factor, statistic): spread and extremes of level means and of slopes within levels,
-        spread within levels, extremes of rows. ``observed``; ``mean``, ``median``, ``sd`` and
-        interval of responses drawn from the priors; ``p``, the share of these that is larger. Near
-        0 or 1 the priors hardly allow for the data; medians far above the data are vague.
+        Index (factor, statistic): sd and extremes of group means and of slopes within groups, sd
+        within groups, extremes of rows. ``observed``; ``mean``, ``median``, ``sd`` and interval
+        of responses simulated from the priors; ``p``, the share of these that is larger. If ``p``
+        is near 0 or 1, the data are far out in the prior predictive distribution. Medians far
+        above the observed value mean vague priors.
         """
         from hierpool.checks.accuracy import replicated
 
@@ -361,7 +362,7 @@ def complete_pooling(
     data
         A DataFrame.
     group
-        Only names the levels, so that fits can be compared level by level.
+        Only names the groups, so that fits can be compared group by group.
     priors, weights, known_se
         As in ``Model``.
     """
@@ -378,9 +379,9 @@ def no_pooling(
     weights: str | None = None,
     known_se: str | None = None,
 ) -> Model:
-    """A line for each level: own coefficients, one residual sd, wide independent priors.
+    """A separate line for each group, with one residual sd and wide independent priors.
 
-    Predictors that are constant within levels keep one common coefficient, and are named.
+    Predictors that are constant within groups have one common coefficient; a notice names them.
     ``priors``, ``weights`` and ``known_se`` are as in ``Model``.
     """
     spec = pooling.question(formula, weights, known_se)
@@ -396,7 +397,7 @@ def varying_intercept(
     weights: str | None = None,
     known_se: str | None = None,
 ) -> Model:
-    """Levels differ by their intercept: ``y ~ x + (1 | g)``.
+    """Groups differ in their intercept: ``y ~ x + (1 | g)``.
 
     ``priors``, ``weights`` and ``known_se`` are as in ``Model``.
     """
@@ -416,18 +417,18 @@ def varying_slope(
     weights: str | None = None,
     known_se: str | None = None,
 ) -> Model:
-    """Levels differ by intercept and slopes: ``y ~ x + (x | g)``.
+    """Groups differ in intercept and slopes: ``y ~ x + (x | g)``.
 
     Parameters
     ----------
     formula, data, group
         As in the other builders.
     slopes
-        The terms whose coefficients vary; default: those that vary within levels.
+        The terms whose coefficients vary; default: those that vary within groups.
     correlated
         False: ``(x || g)``, no correlation between intercept and slopes.
     intercept
-        False: ``(0 + x | g)``, the levels share one intercept.
+        False: ``(0 + x | g)``, all groups have the same intercept.
     priors, weights, known_se
         As in ``Model``.
     """
@@ -447,11 +448,11 @@ def pooling_ladder(
     weights: str | None = None,
     known_se: str | None = None,
 ) -> dict[str, Model]:
-    """The models from one line for all to a line each, name -> Model, in this order.
+    """The models from complete to no pooling, name -> Model, in this order.
 
     ``complete_pooling``, ``varying_intercept``, ``varying_slope_only``,
     ``varying_slope_uncorrelated``, ``varying_slope``, ``no_pooling``. Without a predictor that
-    varies within levels the three rungs with slopes are left out. Each rung takes those of
+    varies within groups the three models with slopes are left out. Each model uses those of
     ``priors`` whose names it has. ``weights`` and ``known_se`` are as in ``Model``.
     """
     spec = pooling.question(formula, weights, known_se)

@@ -64,18 +64,18 @@ def contrast(
         A ``PosteriorFit`` or a ``LikelihoodFit``.
     what
         **A predictor**, ``"Machine"`` or ``"Days"``: its marginal means are compared. **A group**,
-        ``"Subject"``: its levels are compared, term by term. **A dict**, name -> weight: a
+        ``"Subject"``: its groups are compared, term by term. **A dict**, name -> weight: a
         combination of coefficients. A name is a term of the fixed effects, ``"Machine[T.B]"``, or
-        (factor, level, term), ``("Subject", "308", "Days")``. A dict of such dicts, label -> dict,
+        (factor, group, term), ``("Subject", "308", "Days")``. A dict of such dicts, label -> dict,
         makes a row of each.
     levels
-        What is compared: two, ``["308", "309"]`` for the first less the second; several; a dict,
-        value -> weight, for one combination. None: all there are.
+        What is compared: two, ``["308", "309"]`` for the first minus the second; several; a dict,
+        value -> weight, for one combination. None: all.
     by
-        Predictors whose values make groups of rows, ``"sex"``: comparisons in each.
+        Predictors; the comparisons are made at each of their values, ``"sex"``.
     method
-        ``"pairwise"``: every pair, the first less the second. ``"reference"``: each less the first
-        of ``levels``. A dict of your own weights, label -> {value: weight}, or label -> list of
+        ``"pairwise"``: all pairs, the first minus the second. ``"reference"``: each minus the
+        first of ``levels``. A dict of your own weights, label -> {value: weight}, or label -> list of
         weights in the order of the values.
     slope
         Of a predictor: compare the slopes in this number in place of the means,
@@ -83,12 +83,12 @@ def contrast(
     term
         Of a group: the coefficient that is compared; None: each.
     at, weights, groups
-        Of a predictor, as in ``marginal_means``: values of others; how they are averaged; where
-        the groups of the model stand.
+        Of a predictor, as in ``marginal_means``: values of other predictors; how they are
+        averaged; for an average, a new or a known group.
     adjust
         Of a predictor. With REML, ML and least squares ``"tukey"``, ``"dunnett"`` (by the
         multivariate t distribution), ``"holm"`` (its intervals are Bonferroni's) or ``"none"``;
-        None: Tukey's for every pair, Dunnett's for a reference, else none, as emmeans chooses. Of
+        None: Tukey's for all pairs, Dunnett's for a reference, otherwise none, as in emmeans. Of
         a posterior ``"simultaneous"`` or ``"none"``, the default. Comparisons in one group of
         ``by`` are adjusted together.
     scale
@@ -96,8 +96,8 @@ def contrast(
         differences turn into ratios; other functions are not undone, as in emmeans. ``"linear"``:
         as the left side has it.
     of
-        Of levels: their ``"coefficients"``, or their ``"deviations"`` from the population. It
-        matters only where the weights do not add up to zero.
+        Of groups: their ``"coefficients"``, or their ``"deviations"`` from the population. This
+        matters only if the weights do not add up to zero.
     prob
         Probability of the interval; None: that of ArviZ's rcParams.
 
@@ -108,9 +108,9 @@ def contrast(
         Of a posterior: ``mean``, ``median``, ``sd``, interval, and ``p_direction``, the
         probability of the sign that is more probable (of a ratio: of its logarithm). Of a
         LikelihoodFit: ``estimate``, ``se``, ``df``, interval, ``t``, ``p``, as in
-        ``marginal_means``; where levels of groups take part ``estimate``, ``se`` and a normal
-        interval, and ``se`` is the root of the joint prediction error variance (Henderson's
-        equations), the standard deviations of the model taken for known. A contrast that is not
+        ``marginal_means``. For groups ``estimate``, ``se`` and a normal interval, where ``se`` is
+        the root of the joint prediction error variance (Henderson's equations), with the standard
+        deviations of the model treated as known. A contrast that is not
         estimable is NaN, with a finding.
 
     Raises

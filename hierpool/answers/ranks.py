@@ -33,10 +33,10 @@ def ranks(
     highest: bool = True,
     prob: float | None = None,
 ) -> pd.DataFrame:
-    """Ranks of the levels of a factor in one of their coefficients, rank 1 for the best.
+    """Ranks of the groups of a factor by one of their coefficients, rank 1 for the best.
 
-    The levels are ranked in every draw of the posterior. A level with few rows is drawn widely, so
-    that it takes high and low ranks alike; the largest mean is not always the likeliest best.
+    The groups are ranked in every posterior draw. The rank of a group with few rows is uncertain,
+    so the group with the largest mean is not always the most likely best.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ def ranks(
     DataFrame
         Index (factor, level, term), the best mean rank first: ``coefficient`` (posterior mean),
         ``mean_rank``, ``median_rank``, interval of the rank, and ``p_top``, the probability of
-        being among the ``top`` best; the column adds up to ``top``. With more than 5e7 draws times
-        levels every m-th draw is used.
+        being among the ``top`` best; the column adds up to ``top``. If draws times groups exceed
+        5e7, every m-th draw is used.
     """
     _check_posterior(fit)
     check_probability(prob)

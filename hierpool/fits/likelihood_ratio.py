@@ -22,20 +22,20 @@ def lrt(
 ) -> likelihood_ratio.LikelihoodRatio:
     """Likelihood ratio test of two nested REML, ML or least-squares fits of the same rows.
 
-    Models that differ in their fixed effects are compared by ML, and refitted for it if need be;
-    with equal fixed effects REML fits are compared by REML. A variance that the smaller model sets
-    to zero is on its bound, and a plain chi-squared would be too strict: with one variance more
-    the null distribution is a 50:50 mixture (of chi-squareds with 0 and 1 df for one variance
-    alone, with q and q + 1 where it comes with q covariances). The mixture is for many levels; with
-    few it is cautious. With more variances at once it is simulated.
+    Models that differ in their fixed effects are compared by ML, and refitted if necessary; with
+    equal fixed effects REML fits are compared by REML. A variance that is zero in the smaller
+    model is on the boundary, where a plain chi-squared is conservative. For one more variance the
+    null distribution is a 50:50 mixture of chi-squareds, with 0 and 1 df for a variance alone,
+    and with q and q + 1 df for a variance with q covariances. The mixture is correct for many
+    groups, and conservative for few. For several more variances the null is simulated.
 
     Parameters
     ----------
     smaller, larger
-        ``model.reml()`` or ``model.ml()``; the second model holds the first as a special case.
+        ``model.reml()`` or ``model.ml()``; the first model is a special case of the second.
     null
         ``"auto"``: as above. ``"simulated"``: responses from the smaller fit, both models fitted
-        to each; right with few levels too.
+        to each; correct for few groups too.
     simulations, seed, cores, progress
         Of a simulated null.
 

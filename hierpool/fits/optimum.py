@@ -92,10 +92,10 @@ class LikelihoodFit:
         df
             ``"satterthwaite"``: as lmerTest, from the curvature of the criterion. A variance that
             is estimated as zero counts as known. ``"kenward-roger"``: as pbkrtest, for REML fits
-            only; standard errors are adjusted upwards too. ``"residual"``: rows less coefficients,
-            too many wherever levels differ. ``"normal"``: infinite, and the column is called
-            ``z``. Least squares has its residual df, whichever is asked; where residual sds are
-            known and nothing else is estimated, df are infinite.
+            only; standard errors are adjusted upwards too. ``"residual"``: rows minus
+            coefficients, too many if groups differ. ``"normal"``: infinite, and the column is
+            called ``z``. Least squares always uses its residual df. If residual sds are known and
+            nothing else is estimated, df are infinite.
         level
             Probability of the interval, columns ``ci95_lb`` and ``ci95_ub``.
 
@@ -103,7 +103,7 @@ class LikelihoodFit:
         ------
         UnsupportedModelError
             Kenward and Roger's method for a fit that is not REML, or with several factors that
-            have more than 4,000 coefficients of levels.
+            have more than 4,000 random effects.
 
         References
         ----------
@@ -115,11 +115,11 @@ class LikelihoodFit:
     def anova(self, df: inference.Df = "satterthwaite") -> pd.DataFrame:
         """Type III F tests of the terms of the formula: ``num_df``, ``den_df``, ``F``, ``p``.
 
-        A term is tested at the unweighted average over the categories that it interacts with, and
-        where numeric predictors that it interacts with are zero (centre those): so it does not
-        matter which category comes first. With empty cells or collinear columns the part of the
-        hypothesis that is estimable is tested: ``num_df`` counts it, and where it is 0 the rest is
-        NaN.
+        A term is tested at the unweighted average over the categories with which it interacts,
+        and at zero of the numeric predictors with which it interacts (centre those). The test
+        does not depend on the reference category. With empty cells or collinear columns, the
+        estimable part of the hypothesis is tested: ``num_df`` counts it, and if it is 0 the other
+        columns are NaN.
 
         Parameters
         ----------
@@ -205,14 +205,14 @@ class LikelihoodFit:
         )
 
     def random_effects(self, conditional: bool = False) -> pd.DataFrame:
-        """BLUPs of the levels: index (factor, level, term), columns ``estimate``, ``se``.
+        """BLUPs of the groups: index (factor, level, term), columns ``estimate``, ``se``.
 
         Parameters
         ----------
         conditional
             False: ``se`` is the root of Henderson's prediction error variance Var(u_hat - u).
-            True: the root of Var(u | y, theta, beta), lme4's condVar, which takes the fixed
-            effects for known.
+            True: the root of Var(u | y, theta, beta), lme4's condVar, which treats the fixed
+            effects as known.
 
         References
         ----------
@@ -228,10 +228,10 @@ class LikelihoodFit:
     blup = random_effects
 
     def coefficients(self) -> pd.DataFrame:
-        """Coefficients of each level (fixed plus random): columns ``estimate``, ``se``.
+        """Coefficients of each group (fixed plus random): columns ``estimate``, ``se``.
 
-        With several factors those of a level of one factor where the others are at their average.
-        NaN where the rows of a level cannot tell a coefficient (no pooling only).
+        With several factors, those of a group of one factor for average groups of the others.
+        NaN if a coefficient is not estimable from the rows of the group (no pooling only).
         """
         tables = []
         for group in any_groups(self.design.schema, "coefficients"):
@@ -269,17 +269,17 @@ class LikelihoodFit:
     def icc(self) -> pd.DataFrame:
         """Intraclass correlations: index ``factor``, column ``icc``.
 
-        A factor's share of what is random: its variance over the sum of all factors' and the
-        residual one. With slopes it is stated at the mean of the columns that vary. Of a factor
-        that is nested in another it is the share beyond the other's. Residual variances that
-        differ over rows are averaged.
+        The variance of a factor divided by the sum of the variances of all factors and the
+        residual variance. With slopes it is evaluated at the mean of the varying columns. For a
+        nested factor it is its own share, without the outer factor. Residual variances that
+        differ between rows are averaged.
         """
         factors = [g.factor for g in pooled_groups(self.design.schema, "intraclass correlations")]
         index = pd.Index(factors, name="factor")
         return pd.DataFrame({"icc": self._partition.icc[0]}, index=index)
 
     def r2(self) -> pd.DataFrame:
-        """Marginal and conditional R2: what fixed effects explain, and with the levels too.
+        """Marginal R2 of the fixed effects, and conditional R2 of fixed and random effects.
 
         Index ``r2`` (``marginal``, ``conditional``), column ``r2``.
 
@@ -309,8 +309,8 @@ class LikelihoodFit:
         """Principal components of each factor's covariance in units of sigma^2, largest first.
 
         Index (factor, component); columns ``sd`` (relative to sigma, as in lme4's rePCA), ``share``
-        of the factor's variance, and the weight of each term. A component without variance is
-        what makes a fit singular: the combination of terms that does not vary between levels.
+        of the factor's variance, and the weight of each term. In a singular fit, a component with
+        zero variance is the combination of terms that does not vary between groups.
         """
         tables = []
         for group in pooled_groups(self.design.schema, "principal components"):
@@ -349,16 +349,16 @@ class LikelihoodFit:
         Parameters
         ----------
         new_data, levels, kind, prob
-            As in ``PosteriorFit.predict``. Levels of the fit have their BLUPs; new levels have an
-            estimate of zero, and the variance between levels.
+            As in ``PosteriorFit.predict``. Groups of the fit have their BLUPs. New groups have
+            random effects of zero, with the variance between groups.
 
         Returns
         -------
         DataFrame
             With the index of ``new_data``: ``estimate``, ``se``, bounds of the normal interval.
             ``se`` is the root of the prediction error variance: fixed effects and BLUPs are
-            estimated jointly (Henderson's equations), the standard deviations of the model are
-            taken for known. NaN where no pooling cannot tell.
+            estimated jointly (Henderson's equations), and the standard deviations of the model are
+            treated as known. NaN if not estimable under no pooling.
         """
         from hierpool.answers.estimates import predict
 

@@ -219,14 +219,14 @@ class PosteriorFit:
         return posterior_tables.fixed_effects(self)
 
     def random_effects(self, diagnostics: bool = True) -> pd.DataFrame:
-        """Deviations of the levels from the population: index (factor, level, term)."""
+        """Deviations of the groups from the fixed effects: index (factor, level, term)."""
         groups = pooled_groups(self.design.schema, "random effects")
         return posterior_tables.of_levels(self, groups, "u", diagnostics)
 
     def coefficients(self, diagnostics: bool = True) -> pd.DataFrame:
-        """Coefficients of each level: index (factor, level, term).
+        """Coefficients of each group, fixed plus random: index (factor, level, term).
 
-        With several factors those of a level of one factor where the others are at their average.
+        With several factors, those of a group of one factor for average groups of the others.
         """
         groups = any_groups(self.design.schema, "coefficients")
         return posterior_tables.of_levels(self, groups, "coef", diagnostics)
@@ -262,8 +262,8 @@ class PosteriorFit:
     def prior_spread(self, draws: int = 20_000, seed: int = 0) -> xr.Dataset:
         """Standard deviations, correlations and sigma drawn from their priors, named as in the posterior.
 
-        In the user's coding, where they have no formula of their own: the sd of an intercept at
-        zero mixes the priors of the intercept at the mean and of the slope.
+        They are in the user's coding, in which these priors have no closed form: the sd of an
+        intercept at zero mixes the priors of the intercept at the mean and of the slope.
         """
         from hierpool.bayes.simulate import prior_spread
 
@@ -272,7 +272,8 @@ class PosteriorFit:
     def icc(self) -> pd.DataFrame:
         """Intraclass correlations of each draw, summarised: index ``factor``.
 
-        As ``LikelihoodFit.icc``: a factor's share of what is random, at the mean of its columns.
+        As ``LikelihoodFit.icc``: the share of a factor in the random variance, at the mean of its
+        columns.
         """
         factors = [g.factor for g in pooled_groups(self.design.schema, "intraclass correlations")]
         return posterior_tables.of_quantities(
@@ -374,23 +375,23 @@ class PosteriorFit:
         Parameters
         ----------
         new_data
-            A table with the predictors and, unless ``levels`` says otherwise, the groups; other
+            A table with the predictors and, if ``levels`` needs them, the grouping columns; other
             columns are ignored. None: the rows of the fit.
         levels
-            What the levels of the groups stand for: one word, or a dict with a word for a factor.
-            ``"known"``: levels of the fit, with their own coefficients. ``"new"``: those the fit
-            does not know are drawn anew from the distribution of the levels, one draw for all
-            rows of a level and each draw of the posterior. ``"all new"``: so are those it knows.
-            ``"population"``: an average level, whose deviation is zero. ``"average"``: no level
-            in particular; the mean over the levels, and a response from any of them.
+            Known, new or average groups: one word, or a dict with a word for each factor.
+            ``"known"``: groups of the fit, with their own coefficients. ``"new"``: groups that
+            are not in the fit are drawn from the distribution of the groups, once for each
+            posterior draw. ``"all new"``: groups of the fit are drawn anew too.
+            ``"population"``: an average group, whose random effects are zero. ``"average"``: a
+            random group; the mean is the average over groups.
         kind
             ``"mean"``: the expected value. ``"response"``: a new observation, residual included
-            (with weights or known_se their column is read).
+            (weights or known_se are read from the table).
         prob
             Probability of the interval; None: that of ArviZ's rcParams.
         seed
-            Of new levels and residuals; None: that of the fit. A new level has the same draws
-            whatever stands in the other rows.
+            Of new groups and residuals; None: that of the fit. The draws of a new group do not
+            depend on the other rows.
 
         Returns
         -------
@@ -479,13 +480,14 @@ class PosteriorFit:
         Parameters
         ----------
         by
-            ``"row"``: each row given all others (a new row of a known level). ``"group"`` or the
-            name of a factor: all rows of a level, jointly, given all other levels (a new level).
+            ``"row"``: each row given all others (a new observation of a known group).
+            ``"group"`` or the name of a factor: all rows of a group jointly, given all other
+            groups (a new group).
         form
-            ``"integrated"``: every coefficient integrated out. ``"conditional"``: the usual one,
-            for comparison, by row only; it flatters no pooling.
+            ``"integrated"``: all coefficients integrated out. ``"conditional"``: the form of most
+            packages, for comparison, by row only; it is too high for no pooling.
         exact
-            Score the points whose Pareto k is too high exactly, by sampling theta without them.
+            Score points with a high Pareto k exactly, by sampling theta without them.
 
         Raises
         ------
@@ -534,8 +536,8 @@ class PosteriorFit:
             Number of folds.
         by
             None: rows in folds at random, each scored given the other folds. ``"group"`` or the
-            name of a factor: whole levels in folds, the rows of each scored jointly, so that it
-            compares with ``loo(by="group")``.
+            name of a factor: whole groups in folds, the rows of each group scored jointly, as in
+            ``loo(by="group")``.
         seed
             Of the folds and of the draws; None: the same folds for every model of these rows.
         progress
@@ -570,26 +572,27 @@ class PosteriorFit:
         by: Literal["data", "level"] = "data",
         seed: int | None = None,
     ) -> pd.DataFrame:
-        """Statistics of the response beside those of responses that the posterior predicts.
+        """Statistics of the data compared with the posterior predictive distribution.
 
         Index (factor, statistic), or (factor, level, statistic). ``observed``; ``mean``,
-        ``median``, ``sd`` and interval of the replicated ones; ``p``, the share of these that is
-        larger: near 0 or 1 the model does not make data like these. The statistics: spread and
-        extremes of level means and of slopes within levels, spread within levels, correlation of
-        neighbours in time, extremes of rows; of a level its mean, its sd and its slopes.
+        ``median``, ``sd`` and interval of replicated data; ``p``, the share of these that is
+        larger. If ``p`` is near 0 or 1, data simulated from the model do not reproduce the
+        statistic. The statistics are the sd and extremes of group means and of slopes within
+        groups, the sd within groups, the correlation of neighbours in time, and extremes of rows;
+        for a single group its mean, its sd and its slopes.
 
         Parameters
         ----------
         levels
-            ``"new"``: the levels are drawn anew from their distribution, so that it is judged as
-            well (mixed predictive). ``"known"``: the levels of the fit with their own coefficients
-            (posterior predictive); since these were fitted to the same rows, p says little of the
-            levels and stays near one half. No pooling has no distribution of levels: they are
-            always the known ones.
+            ``"new"``: groups are drawn from their distribution, which is checked too (mixed
+            predictive). ``"known"``: the groups of the fit with their own coefficients (posterior
+            predictive). These were fitted to the same rows, so p is uninformative about the
+            groups and near one half. No pooling always uses the known groups, because it has no
+            distribution of groups.
         by
-            ``"data"``: statistics of all rows. ``"level"``: of each level.
+            ``"data"``: statistics of all rows. ``"level"``: of each group.
         seed
-            Of new levels and residuals; None: always the same.
+            Of new groups and residuals; None: always the same.
 
         References
         ----------
@@ -601,14 +604,14 @@ class PosteriorFit:
         return replicated.predictive_check(self, levels, by, seed)
 
     def level_coverage(self, prob: float | None = None) -> pd.DataFrame:
-        """Each level predicted from all others, beside what it is.
+        """Predictions of each group's mean from all other groups, compared with its observed mean.
 
-        Index (factor, level). ``n``: its rows. ``observed``: mean of its response. ``mean``,
-        ``sd`` and interval of that mean as all other levels predict it for a new level with such
-        rows. ``pit``: where the observed mean is in that distribution, 0 to 1, uniform if
-        calibrated. ``covered``: whether the interval holds it. ``rows_covered``: share of its
-        rows that lie within intervals for a single row. Nothing is fitted again: draws of theta
-        are weighted for each level left out.
+        Index (factor, level). ``n``: number of rows. ``observed``: mean of the response.
+        ``mean``, ``sd`` and interval of the prediction for a new group with these rows. ``pit``:
+        position of the observed mean in its prediction, 0 to 1, uniform if calibrated.
+        ``covered``: whether the interval contains it. ``rows_covered``: share of the rows within
+        their own intervals. Nothing is refitted: draws of theta are reweighted for each group
+        left out.
 
         Parameters
         ----------
@@ -618,7 +621,7 @@ class PosteriorFit:
         Raises
         ------
         UnsupportedModelError
-            No pooling, which says nothing of a new level, or several factors.
+            No pooling, which cannot predict new groups, or several factors.
         """
         from hierpool.checks.accuracy import level_coverage
 
