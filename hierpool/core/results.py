@@ -291,7 +291,7 @@ def pair_values(group: GroupSchema, corr: np.ndarray) -> list[float]:
     return [corr[i, j] for i, j in pair_positions(group)]
 
 
-def spread_index(schema: Schema) -> pd.DataFrame:
+def variance_component_index(schema: Schema) -> pd.DataFrame:
     """Empty table over (factor, parameter, term, term2), the residual sd last if there is one."""
     keys: list[tuple[str, str, str, str]] = []
     for group in schema.groups:
@@ -306,7 +306,7 @@ def spread_index(schema: Schema) -> pd.DataFrame:
     return pd.DataFrame(index=pd.MultiIndex.from_tuples(keys, names=names))
 
 
-def spread_name(factor: str, parameter: str, term: str, term2: str) -> str:
+def variance_component_name(factor: str, parameter: str, term: str, term2: str) -> str:
     """One word for a row of the spread table: ``sd_boar[time]``, ``sigma``."""
     if factor == "residual":
         return "sigma"

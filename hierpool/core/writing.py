@@ -58,7 +58,7 @@ def check_file(path: str | PathLike[str]) -> Path:
         Its folder does not exist, a folder stands in its place, or it is write-protected.
     """
     target = Path(path)
-    with _told(target):
+    with _storage_errors(target):
         if target.is_dir():
             raise StorageError(
                 f"{str(target)!r} is a folder. Give the name of a file.",
@@ -81,7 +81,7 @@ def check_folder(path: str | PathLike[str]) -> Path:
         Its folder does not exist or is write-protected, or a file stands in its place.
     """
     target = Path(path)
-    with _told(target):
+    with _storage_errors(target):
         if target.exists() and not target.is_dir():
             raise StorageError(
                 f"{str(target)!r} is a file. Give the name of a folder.",
@@ -107,7 +107,7 @@ def write_file(path: str | PathLike[str], content: bytes | memoryview) -> Path:
         It cannot be written; the message says why.
     """
     target = check_file(path)
-    with _told(target):
+    with _storage_errors(target):
         if _is_special(target):
             target.write_bytes(content)
             return target
@@ -152,7 +152,7 @@ def write_folder(path: str | PathLike[str], files: Mapping[str, bytes]) -> Path:
         It cannot be written; the message says why.
     """
     target = check_folder(path)
-    with _told(target):
+    with _storage_errors(target):
         place = Path(os.path.realpath(target))
         partial, aside = _unused(place), _unused(place)
         try:
@@ -236,7 +236,7 @@ def _check_access(folder: Path, hint: str = "") -> None:
 
 
 @contextmanager
-def _told(target: Path) -> Iterator[None]:
+def _storage_errors(target: Path) -> Iterator[None]:
     """An error of the system in one sentence."""
     try:
         yield

@@ -20,7 +20,7 @@ from hierpool.core.results import (
     level_table,
     pair_values,
     root_of_diagonal,
-    spread_index,
+    variance_component_index,
 )
 from hierpool.core.threads import in_threads
 from hierpool.fits.shared import (
@@ -253,7 +253,7 @@ class LikelihoodFit:
         Index (factor, parameter, term, term2), columns ``estimate``, ``se``; ``se`` from the
         observed information, NaN on the boundary, where it means nothing.
         """
-        e, table = self.estimate, spread_index(self.design.schema)
+        e, table = self.estimate, variance_component_index(self.design.schema)
         estimate: list[float] = []
         se: list[float] = []
         for group in self.design.schema.groups:

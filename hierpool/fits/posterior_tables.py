@@ -9,7 +9,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hierpool.core.results import level_index, pair_positions, spread_index, spread_name
+from hierpool.core.results import (
+    level_index,
+    pair_positions,
+    variance_component_index,
+    variance_component_name,
+)
 from hierpool.core.schema import GroupSchema
 
 if TYPE_CHECKING:
@@ -61,7 +66,7 @@ def _runs(fit: PosteriorFit, name: str) -> Iterator[xr.DataArray]:
 
 def variance_components(fit: PosteriorFit) -> pd.DataFrame:
     """Index (factor, parameter, term, term2), the residual sd last."""
-    index, parts = spread_index(fit.design.schema).index, []
+    index, parts = variance_component_index(fit.design.schema).index, []
     for group in fit.design.schema.groups:
         if not group.is_pooled:
             continue
@@ -87,7 +92,7 @@ def summary(fit: PosteriorFit) -> pd.DataFrame:
     """Fixed effects, standard deviations and correlations: index ``quantity``."""
     fixed, spread = fixed_effects(fit), variance_components(fit)
     fixed.index = pd.Index([f"beta[{term}]" for term in fixed.index])
-    spread.index = pd.Index([spread_name(*key) for key in spread.index])
+    spread.index = pd.Index([variance_component_name(*key) for key in spread.index])
     return pd.concat([fixed, spread]).rename_axis("quantity")
 
 

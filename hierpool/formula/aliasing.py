@@ -22,23 +22,23 @@ ROUNDING = 16 * np.finfo(float).eps  # what a number of size 1 may hold of round
 
 @dataclass(frozen=True)
 class Own:
-    """Which columns the levels of a factor can have coefficients of their own for.
+    """Columns that can have a separate coefficient for each group of a factor.
 
     Attributes
     ----------
     columns
-        Positions of the columns that are new within at least one level, in order.
-    told
-        Shape (levels, len(columns)): whether the level's own rows tell this coefficient.
+        Positions of the columns that are estimable within at least one group, in order.
+    estimable
+        Shape (levels, len(columns)): whether it is estimable from the rows of the group alone.
     """
 
     columns: tuple[int, ...]
-    told: np.ndarray
+    estimable: np.ndarray
 
     @property
-    def untold(self) -> np.ndarray:
-        """Shape (len(columns),): number of levels whose rows do not tell the coefficient."""
-        return np.asarray((~self.told).sum(axis=0))
+    def inestimable(self) -> np.ndarray:
+        """Shape (len(columns),): number of groups in which the coefficient is not estimable."""
+        return np.asarray((~self.estimable).sum(axis=0))
 
 
 def own_columns(X: np.ndarray, codes: np.ndarray, n_levels: int) -> Own:
@@ -50,7 +50,7 @@ def own_columns(X: np.ndarray, codes: np.ndarray, n_levels: int) -> Own:
     units, noise = _comparable(X)
     tolerance = np.maximum(TOLERANCE, noise * np.sqrt(len(X)))
     chosen: list[int] = []
-    told: list[np.ndarray] = []
+    estimable: list[np.ndarray] = []
     basis: list[np.ndarray] = []
 
     def total(values: np.ndarray) -> np.ndarray:
@@ -65,10 +65,10 @@ def own_columns(X: np.ndarray, codes: np.ndarray, n_levels: int) -> Own:
         if not new.any():
             continue
         chosen.append(k)
-        told.append(new)
+        estimable.append(new)
         basis.append(rest * np.where(new, 1 / np.where(new, norm, 1.0), 0.0)[codes])
     shape = (n_levels, len(chosen))
-    return Own(tuple(chosen), np.array(told, dtype=bool).T.reshape(shape))
+    return Own(tuple(chosen), np.array(estimable, dtype=bool).T.reshape(shape))
 
 
 @dataclass(frozen=True)

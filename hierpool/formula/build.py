@@ -21,7 +21,7 @@ from hierpool.formula.categories import ordered_notices
 from hierpool.formula.complete_rows import CompleteRows, EncodedFactors, EncodedText, ModelTexts
 from hierpool.formula.dropped_columns import dropped_notices
 from hierpool.formula.encoder import EncodedRows, Encoder, Encoding, Piece
-from hierpool.formula.missing import told
+from hierpool.formula.missing import with_notices
 from hierpool.formula.tables import read_frame
 from hierpool.formula.terms import MOST_COLUMNS, count_columns, terms_of
 from hierpool.formula.varying_columns import TermColumns, group_design, group_notices, term_columns
@@ -80,7 +80,7 @@ def build_design(spec: Spec, data: Any) -> Design:
 
 def encode(spec: Spec, rows: CompleteRows) -> Design:
     """The design of a spec that needs no other columns than those of the rows."""
-    with told(rows.dropped):
+    with with_notices(rows.dropped):
         return _design(model_columns(spec, rows), rows)
 
 

@@ -29,14 +29,14 @@ def type_three(design: Design) -> tuple[tuple[str, np.ndarray], ...]:
     (piece, *_) = design.encoder.population
     other = design.encoder.sum_coded(design.frame)
     into = _coefficients_in(design, other)
-    untold = _untold(other) if design.dropped else np.zeros((other.shape[1], 0))
+    inestimable = _inestimable(other) if design.dropped else np.zeros((other.shape[1], 0))
     found = []
     for name, where in piece.encoding.terms:
         if name == INTERCEPT:
             continue
-        L = _estimable(untold[list(where)])
+        L = _estimable(inestimable[list(where)])
         if len(L) < len(where) and (cells := _over_cells(design, other, name)) is not None:
-            L = _estimable(_without_noise(cells @ untold)) @ cells @ into
+            L = _estimable(_without_noise(cells @ inestimable)) @ cells @ into
         else:
             L = L @ into[list(where)]
         kept = [piece.columns.index(k) for k in where if k in piece.columns]
@@ -84,7 +84,7 @@ def _without_noise(values: np.ndarray) -> np.ndarray:
     return np.where(np.abs(values) > _SAME_SPAN, values, 0.0)
 
 
-def _untold(columns: np.ndarray) -> np.ndarray:
+def _inestimable(columns: np.ndarray) -> np.ndarray:
     """Shape (k, d): what the coefficients may change by and leave every row the same."""
     found = Span.of(columns).null_space
     size = np.abs(found) * np.abs(columns).max(axis=0)[:, None]
@@ -92,15 +92,15 @@ def _untold(columns: np.ndarray) -> np.ndarray:
     return np.where(zero | (size > _SAME_SPAN * size.max(axis=0)), found, 0.0)
 
 
-def _estimable(untold: np.ndarray) -> np.ndarray:
+def _estimable(inestimable: np.ndarray) -> np.ndarray:
     """Shape (r, k): the combinations of a term's k coefficients that the rows tell.
 
     Those that are orthogonal to what the coefficients may change by and leave every row the same.
     """
-    if not untold.any():
-        return np.eye(len(untold))
-    largest = np.abs(untold).max(axis=0)
-    left, size, _ = np.linalg.svd(untold / np.where(largest == 0, 1, largest))
+    if not inestimable.any():
+        return np.eye(len(inestimable))
+    largest = np.abs(inestimable).max(axis=0)
+    left, size, _ = np.linalg.svd(inestimable / np.where(largest == 0, 1, largest))
     rank = int((size > _SAME_SPAN * size[0]).sum())
     return np.asarray(left[:, rank:].T)
 

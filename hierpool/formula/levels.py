@@ -48,7 +48,7 @@ def _crossed(factor: str, columns: Sequence[TableColumn]) -> Grouping:
         for column, (labels, _), at in zip(columns, parts, places, strict=True)
     )
     names = _joined([p.labels[p.places] for p in made_of])
-    _check_told_apart(names, factor)
+    _check_distinct(names, factor)
     return _grouping(factor, names, codes.astype(np.intp), made_of)
 
 
@@ -67,7 +67,7 @@ def _joined(parts: Sequence[pd.Index[Any]]) -> pd.Index[Any]:
     return pd.Index([":".join(pair) for pair in zip(*words, strict=True)], dtype=object)
 
 
-def _check_told_apart(names: pd.Index[Any], factor: str) -> None:
+def _check_distinct(names: pd.Index[Any], factor: str) -> None:
     if not names.is_unique:
         raise DataError(
             f"two groups of {factor!r} would both be called {names[names.duplicated()][0]!r}. "
@@ -107,5 +107,5 @@ def read_levels(
     new = names[codes < 0]
     if len(new):
         pairs = pd.MultiIndex.from_arrays([given[codes < 0] for given in labels])
-        _check_told_apart(grouping.levels.append(new[~pairs.duplicated()]), grouping.factor)
+        _check_distinct(grouping.levels.append(new[~pairs.duplicated()]), grouping.factor)
     return codes, names

@@ -66,7 +66,7 @@ def _check_not_merged(column: pd.Series[Any], name: str, is_group: bool) -> None
 
 
 @contextmanager
-def told(notices: Iterable[Finding]) -> Iterator[None]:
+def with_notices(notices: Iterable[Finding]) -> Iterator[None]:
     """Say in each DataError raised inside which rows had been left out before."""
     try:
         yield

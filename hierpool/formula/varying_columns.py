@@ -63,9 +63,9 @@ def _unpooled_columns(
     notices = [_stay_common(common, term)] if common.columns else []
     several = grouping.n_rows > 1
     notices += [
-        _from_prior(grouping.levels[~told & several], encoding.names[k], term)
-        for k, told in zip(own, within.told.T, strict=True)
-        if (~told & several).any()
+        _from_prior(grouping.levels[~estimable & several], encoding.names[k], term)
+        for k, estimable in zip(own, within.estimable.T, strict=True)
+        if (~estimable & several).any()
     ]
     return TermColumns(term, Piece(encoding, own), Z[:, list(own)], common, tuple(notices))
 

@@ -34,7 +34,7 @@ class Refit:
     Attributes
     ----------
     values
-        Fixed effects, then what ``tables.spread_index`` names.
+        Fixed effects, then what ``tables.variance_component_index`` names.
     loglik
         Of the fit.
     """

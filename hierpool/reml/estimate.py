@@ -85,7 +85,7 @@ def estimate(design: Design, method: Method) -> Estimate:
     status = _status(criterion, optimum, design)
     spread = _spread_standard_errors(criterion, optimum, point, sigma)
     if status.word == "converged" and design.residual.has_sigma and not spread[-1] <= LOOSE * sigma:
-        status = _hardly_told_apart(criterion, optimum, point, sigma, design)
+        status = _hardly_identified(criterion, optimum, point, sigma, design)
     if status.word != "converged":
         spread = np.full_like(spread, np.nan)
     x = criterion.coordinates.x
@@ -290,7 +290,7 @@ def _square(low: np.ndarray, q: int) -> np.ndarray:
     return np.where(np.isnan(out), out.T, out)
 
 
-def _hardly_told_apart(
+def _hardly_identified(
     criterion: Criterion, optimum: Optimum, point: Point, sigma: float, design: Design
 ) -> Status:
     """Status where the rows tell all variances apart in principle, but sigma hardly."""

@@ -14,7 +14,13 @@ from scipy import special
 from hierpool.core.arguments import check_choice
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, HierpoolWarning, nearest
-from hierpool.core.results import Estimate, pair_values, root_of_diagonal, spread_index, spread_name
+from hierpool.core.results import (
+    Estimate,
+    pair_values,
+    root_of_diagonal,
+    variance_component_index,
+    variance_component_name,
+)
 from hierpool.reml import profiles
 from hierpool.reml.bootstrap import Each, Refit, Refits, seeds, simulate
 from hierpool.reml.f_tests import quantile
@@ -71,7 +77,9 @@ type Bounds = dict[str, tuple[float, float]]
 def _estimates(design: Design, estimate: Estimate) -> dict[str, float]:
     """Name -> estimate: fixed effects, sds and correlations, sigma."""
     names = [f"beta[{term}]" for term in design.terms]
-    names += [spread_name(*key) for key in spread_index(design.schema).index]
+    names += [
+        variance_component_name(*key) for key in variance_component_index(design.schema).index
+    ]
     values = [*estimate.beta]
     for group in design.schema.groups:
         if group.is_pooled:

@@ -120,12 +120,12 @@ def _by_simulation(test: LikelihoodRatio, fits: list[Fit], how: Simulating) -> L
     """The test with a null distribution of responses simulated from the smaller fit."""
     own, simulated, failed = _simulated(fits, test.method, how)
     above = int((simulated >= test.statistic).sum())  # all of them where it is 0
-    told = (f"{failed} of {how.number} simulations failed and were left out.",) if failed else ()
+    notes = (f"{failed} of {how.number} simulations failed and were left out.",) if failed else ()
     return replace(
         test,
         p=(1 + above) / (1 + len(simulated)),
         null=f"simulated from the smaller model, {len(simulated)} responses",
-        notes=test.notes + told,
+        notes=test.notes + notes,
         simulated=simulated,
         seed=own,
     )

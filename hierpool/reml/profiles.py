@@ -28,7 +28,7 @@ from scipy import optimize
 from hierpool.algebra.gaussian import LOG_2PI
 from hierpool.core.design import Design
 from hierpool.core.errors import HierpoolWarning
-from hierpool.core.results import pair_positions, spread_name
+from hierpool.core.results import pair_positions, variance_component_name
 from hierpool.reml.criterion import Criterion
 from hierpool.reml.estimate import lower_root, minimise, root_in_user_coding
 
@@ -168,14 +168,14 @@ class Surface:
         held = []
         for a, term in enumerate(group.terms):
             sd = float(np.sqrt(covariance[a, a]))
-            name = spread_name(group.factor, "sd", term, "")
+            name = variance_component_name(group.factor, "sd", term, "")
             unit = float(units[a])
             step = max(0.5 * sd, 0.1 * sigma * unit)
             held.append(Held(name, sd, (0.0, np.inf), step, self._blocks((f, (a,))), "sd", unit))
         for i, j in pair_positions(group.schema):
             scale = float(np.sqrt(covariance[i, i] * covariance[j, j]))
             corr = float(np.clip(covariance[i, j] / scale, -1, 1)) if scale > 0 else 0.0
-            name = spread_name(group.factor, "corr", group.terms[j], group.terms[i])
+            name = variance_component_name(group.factor, "corr", group.terms[j], group.terms[i])
             blocks = self._blocks((f, (j, i)))
             held.append(Held(name, corr, (-1.0, 1.0), 0.5, blocks, "corr"))
         return held

@@ -380,8 +380,8 @@ def test_own_columns_agree_with_the_rank_of_each_level():
     own = own_columns(X, codes, 5)
     chosen = X[:, list(own.columns)]
     for j in range(5):
-        assert own.told[j].sum() == np.linalg.matrix_rank(chosen[codes == j])
-    np.testing.assert_array_equal(own.untold, 5 - own.told.sum(axis=0))
+        assert own.estimable[j].sum() == np.linalg.matrix_rank(chosen[codes == j])
+    np.testing.assert_array_equal(own.inestimable, 5 - own.estimable.sum(axis=0))
 
 
 # --- bad input, one by one -----------------------------------------------------------------------

@@ -23,7 +23,7 @@ from hierpool.checks.accuracy.level_coverage import left_without_levels
 from hierpool.core.design import Grouping
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import and_more, called, nouns
-from hierpool.core.results import spread_name
+from hierpool.core.results import variance_component_name
 from hierpool.core.theta import WorkingTheta
 
 HIGH_K = 0.7  # from which weights cannot be averaged (Vehtari and others 2024, section 3.2.4)
@@ -148,7 +148,7 @@ def _spread(fit: IntegratedPosterior) -> dict[str, np.ndarray]:
     for group in fit.design.groups:
         values = fit.variable(f"sd_{group.factor}").to_numpy()
         for k, term in enumerate(group.terms):
-            out[spread_name(group.factor, "sd", term, "")] = values[..., k].reshape(-1)
+            out[variance_component_name(group.factor, "sd", term, "")] = values[..., k].reshape(-1)
     if fit.design.residual.has_sigma:
         out["sigma"] = fit.variable("sigma").to_numpy().reshape(-1)
     return out
