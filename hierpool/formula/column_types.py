@@ -45,9 +45,13 @@ def check_text(column: pd.Series[Any], name: str) -> None:
         return
     if isinstance(cells.dtype, pd.StringDtype) and cells.dtype.storage == "pyarrow":
         return
-    words = [cell for cell in cells.to_numpy(dtype=object) if isinstance(cell, str)]
-    if all(map(str.isascii, words)):
-        return
+    every = cells.to_numpy(dtype=object)
+    try:
+        if all(map(str.isascii, every)):
+            return
+    except TypeError:  # a cell that is missing, or no text
+        pass
+    words = (cell for cell in every if isinstance(cell, str))
     first = next((word for word in words if not word.isascii() and _HALF.search(word)), None)
     if first is not None:
         raise DataError(

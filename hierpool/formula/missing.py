@@ -25,7 +25,9 @@ def drop_missing(
     if not incomplete.any():
         return frame, ()
     groups = set(factors)
-    for name, column in frame.items():
+    is_often = missing.mean() >= _MERGED
+    for name in frame.columns[is_often.to_numpy()]:
+        column = frame[name]
         if name in groups or kind_of(column) in ("text", "category"):
             _check_not_merged(column, str(name), name in groups)
     counts = ", ".join(
@@ -50,7 +52,7 @@ def drop_missing(
 def _check_not_merged(column: pd.Series[Any], name: str, is_group: bool) -> None:
     """Raise where labels stand in the first row of each block only, as from merged cells."""
     there = column.notna().to_numpy()
-    if not there[0] or there.sum() < 2 or (~there).mean() < _MERGED:
+    if not there[0] or there.sum() < 2:
         return
     followed = ~there[1:][there[:-1]]  # whether an empty cell comes after each label
     if not (followed.all() or (column[there].is_unique and followed.mean() > _MERGED)):
