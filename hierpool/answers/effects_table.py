@@ -11,7 +11,6 @@ import pandas as pd
 
 from hierpool.core.findings import Finding, Findings
 from hierpool.core.printable import one_line, printable
-from hierpool.core.text import number
 
 
 class EffectsTable(pd.DataFrame):
@@ -49,12 +48,22 @@ class EffectsTable(pd.DataFrame):
         return [*lines, *self.findings.lines()]
 
     def __repr__(self) -> str:
+        lines = self._lines()
+        if not lines:  # put together with others: an ordinary table
+            return super().__repr__()
         with pd.option_context(
-            "display.width", 110, "display.max_columns", 20, "display.float_format", number
+            "display.width", 110, "display.max_columns", 20, "display.float_format", _number
         ):
-            table = super().__repr__()
-        return printable("\n".join([*self._lines(), "", table]).lstrip("\n"))
+            return printable("\n".join([*lines, "", super().__repr__()]))
 
     def _repr_html_(self) -> str:
         lines = "<br>".join(map(escape, self._lines()))
-        return printable(f"<p>{lines}</p>{self.to_html(float_format=number, max_rows=60)}")
+        table = pd.DataFrame(self)
+        if not lines:
+            return printable(str(table._repr_html_()))  # type: ignore[operator]
+        return printable(f"<p>{lines}</p>{table.to_html(float_format=_number, max_rows=60)}")
+
+
+def _number(value: float) -> str:
+    """A number of a printed table, as in those of a fit."""
+    return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.0f}"

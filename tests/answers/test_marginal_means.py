@@ -50,6 +50,19 @@ def test_oats_have_the_degrees_of_freedom_of_kenward_and_roger():
     assert "df: Kenward-Roger" in repr(table)
 
 
+def test_the_head_stays_through_rounding_and_goes_where_tables_are_put_together():
+    one, other = means("oats", "Variety"), means("oats", "nitro")
+    lines = repr(one.round(1)).splitlines()
+    assert lines[0] == "Marginal means of grain by Variety"
+    assert lines[1] == "equal weights; for an average Block and Block:Variety"
+    assert "Kenward-Roger" in one.sort_values("estimate")._repr_html_()
+    both = pd.concat([one, other])
+    assert "Kenward-Roger" not in repr(both)
+    assert "Kenward-Roger" not in both._repr_html_()
+    assert both._repr_html_() == pd.DataFrame(both)._repr_html_()
+    assert repr(both) == repr(pd.DataFrame(both))
+
+
 def test_oats_by_ml_have_those_of_satterthwaite():
     table = hp.marginal_means(model("oats").ml(), "nitro", **P)
     agrees(table, "oats_nitro_satterthwaite")
