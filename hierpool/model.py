@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hierpool.bayes.choose import Engine
+from hierpool.bayes.choose import ENGINES, Engine
 from hierpool.bayes.priors.from_user import check_names, dropped_names, names_of, with_user_priors
 from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.bayes.run import JudgedRun, SamplerSettings
-from hierpool.core.arguments import check_count
+from hierpool.core.arguments import check_choice, check_count
 from hierpool.core.design import Design
-from hierpool.core.errors import ArgumentError, DataError, FitError, listed, nearest
+from hierpool.core.errors import ArgumentError, DataError, FitError, nearest
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import counted
 from hierpool.core.printable import one_line
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     import pymc
     import xarray as xr
 
-_ENGINES = ("auto", "exact", "nuts")
 _SAMPLERS = ("nutpie", "pymc", "numpyro", "blackjax")
 _LEAST = {"tune": 0, "seed": 0, "draws": 4}  # R-hat and ESS are not defined for fewer draws
 _PYMC_NAMES = {
@@ -488,10 +487,7 @@ def _check_arguments(unknown: Mapping[str, Any], engine: str, **counts: Any) -> 
             f"did you mean {_PYMC_NAMES[name]!r}?" if name in _PYMC_NAMES else nearest(name, known)
         )
         raise ArgumentError(f"fit() has no argument {name!r}: {hint}", "unknown-argument")
-    if engine not in _ENGINES:
-        raise ArgumentError(
-            f"engine={engine!r}: choose one of {listed(_ENGINES)}", "unknown-choice"
-        )
+    check_choice("engine", engine, ENGINES)
     for name, value in counts.items():
         if value is None:
             continue

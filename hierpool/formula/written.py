@@ -111,12 +111,6 @@ class _Column:
             return "?"
         return "." if points else ","
 
-    @property
-    def may_be_thousands(self) -> bool:
-        """Whether every point could part thousands: ``1.234``."""
-        pointed = [t for t in self.texts if "." in t]
-        return bool(pointed) and all(COMMA.fullmatch(t) for t in self.texts)
-
     def _fail_mixed(self) -> None:
         commas = self.where(lambda t: not POINT.fullmatch(t))
         points = self.where(lambda t: not COMMA.fullmatch(t))

@@ -47,11 +47,6 @@ class Refit:
 type Each[Job, Done] = Callable[[Callable[[Job], Done], Sequence[Job]], list[Done]]
 
 
-def one_by_one[Job, Done](work: Callable[[Job], Done], jobs: Sequence[Job]) -> list[Done]:
-    """A loop."""
-    return [work(job) for job in jobs]
-
-
 def seeds(simulations: int, seed: int | None) -> tuple[int, Seeds]:
     """The seed, fresh where none is given, and one of its own for each simulation."""
     check_count("simulations", simulations)

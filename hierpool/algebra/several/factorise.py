@@ -114,15 +114,6 @@ class Variances:
     sensitivity: tuple[np.ndarray, ...]
     beta: np.ndarray
 
-    def prediction_error(self, factor: int) -> np.ndarray:
-        """Shape (J_f, q_f, q_f): Var(u_hat - u), beta estimated as well."""
-        W = self.sensitivity[factor]
-        return self.conditional[factor] + W @ self.beta @ np.swapaxes(W, -1, -2)
-
-    def with_beta(self, factor: int) -> np.ndarray:
-        """Shape (J_f, q_f, p): Cov(u, beta)."""
-        return -self.sensitivity[factor] @ self.beta
-
     def coefficients(self, factor: int, into_population: np.ndarray) -> np.ndarray:
         """Shape (J_f, q_f, q_f): Var(E beta + u); ``into_population`` E is (q_f, p)."""
         T = into_population - self.sensitivity[factor]

@@ -166,15 +166,6 @@ def sample(
     return Sampled(posterior, _stats(tree), sampler, run.seed, versions, seconds)
 
 
-def sample_prior(
-    model: pm.Model, draws: int = 1000, seed: int | np.random.Generator | None = None
-) -> tuple[xr.Dataset, xr.Dataset]:
-    """Draws from the prior and the prior predictive distribution, dims (chain, draw, ...)."""
-    with _quiet():
-        tree = pm.sample_prior_predictive(draws=draws, model=model, random_seed=_seed(seed))
-    return tree["prior"].to_dataset(), tree["prior_predictive"].to_dataset()
-
-
 def _nutpie(model: pm.Model, run: Run) -> xr.DataTree:
     import nutpie
 

@@ -10,9 +10,10 @@ import numpy as np
 import nutpie
 import pymc as pm
 import pytest
+import xarray as xr
 
 from hierpool.bayes.nuts import pymc_model, samplers
-from hierpool.bayes.nuts.samplers import SAMPLERS, Sampled, sample, sample_prior
+from hierpool.bayes.nuts.samplers import SAMPLERS, Sampled, sample
 from hierpool.bayes.priors.model_priors import default_priors
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, MissingPackageError
@@ -116,10 +117,14 @@ def test_every_sampler_takes_the_options_all_share(simple: pm.Model, name: Any) 
 def test_prior_draws_have_the_vocabulary_and_the_priors_width(
     varying_slope: pm.Model,
 ) -> None:
-    prior, predictive = sample_prior(varying_slope, draws=400, seed=1)
+    def drawn() -> tuple[xr.Dataset, xr.Dataset]:
+        tree = pm.sample_prior_predictive(draws=400, model=varying_slope, random_seed=1)
+        return tree["prior"].to_dataset(), tree["prior_predictive"].to_dataset()
+
+    prior, predictive = drawn()
     assert prior["coef_boar"].dims == ("chain", "draw", "boar", "boar_term")
     assert predictive["y"].dims == ("chain", "draw", "obs")
-    again, _ = sample_prior(varying_slope, draws=400, seed=1)
+    again, _ = drawn()
     np.testing.assert_array_equal(prior["sigma"], again["sigma"])
     partial = prior["partial_corr_boar"].to_numpy()
     assert abs(partial.mean()) < 0.1
