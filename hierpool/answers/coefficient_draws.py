@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -33,17 +34,27 @@ def level_draws(fit: IntegratedPosterior, group: GroupSchema, levels: np.ndarray
     if name in stored:
         values = stored[name].to_numpy()
         return values.reshape(-1, *values.shape[2:])[:, levels]
+    out = np.empty((int(np.prod(fit.n_draws)), len(levels), len(group.terms)))
+    for run, drawn in levels_on_request(fit, levels):
+        inside = np.flatnonzero((levels >= run.start) & (levels < run.stop))
+        out[:, inside] = drawn[name][:, levels[inside] - run.start]
+    return out
+
+
+def levels_on_request(
+    fit: IntegratedPosterior, wanted: np.ndarray | None = None
+) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
+    """Coefficients of levels that are too many to keep, some levels at a time, (K, J, q).
+
+    With ``wanted`` (positions) only the runs of levels in which one of them is.
+    """
     algebra, theta = fit.integrated, fit.working_theta
     assert isinstance(algebra, OneFactor)  # of several factors all levels are kept
     beta = algebra.coordinates.beta_from_user(beta_draws(fit))
-    out = np.empty((len(theta), len(levels), len(group.terms)))
     for run in algebra.level_runs():
-        inside = np.flatnonzero((levels >= run.start) & (levels < run.stop))
-        if len(inside):
-            seed = int(fit.info["seed"])
-            drawn = algebra.draw_levels(theta, beta, run, seed)[name]
-            out[:, inside] = drawn[:, levels[inside] - run.start]
-    return out
+        if wanted is None or ((wanted >= run.start) & (wanted < run.stop)).any():
+            drawn = algebra.draw_levels(theta, beta, run, fit.seed)
+            yield run, {name: values for name, values in drawn.items() if name != "beta"}
 
 
 def means(fit: IntegratedPosterior, asked: Combinations) -> np.ndarray:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -66,10 +65,6 @@ class Posterior(Fit, Protocol):
     @property
     def draws(self) -> xr.DataTree:
         """The groups that have been needed so far; ``posterior`` is always there."""
-
-    @property
-    def info(self) -> Mapping[str, Any]:
-        """How the draws were made."""
 
     @property
     def seed(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,8 +12,8 @@ import pandas as pd
 import xarray as xr
 
 from hierpool.algebra.marginal_model import MarginalModel
-from hierpool.algebra.one_factor import OneFactor
 from hierpool.algebra.variance_partition import Partition
+from hierpool.answers.coefficient_draws import levels_on_request
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.run import JudgedRun
 from hierpool.bayes.theta import ThetaMap, integrate
@@ -238,20 +238,6 @@ class PosteriorFit:
         name = choose_group(self.design.schema, factor).factor
         return self.posterior_means[f"coef_{name}"], posterior_tables.covariances(self, name)
 
-    def level_runs(self) -> Iterator[dict[str, np.ndarray]]:
-        """Coefficients that are too many to store, some levels at a time, (chains, draws, J, q)."""
-        algebra, theta = self.integrated, self.working_theta
-        assert isinstance(algebra, OneFactor)  # of several factors all levels are kept
-        beta = np.zeros((len(theta), 0))
-        if self.design.terms:
-            user = self.variable("beta").to_numpy().reshape(len(theta), -1)
-            beta = algebra.coordinates.beta_from_user(user)
-        for levels in algebra.level_runs():
-            drawn = algebra.draw_levels(theta, beta, levels, int(self.info["seed"]))
-            yield {
-                k: v.reshape(*self.n_draws, *v.shape[1:]) for k, v in drawn.items() if k != "beta"
-            }
-
     def variance_components(self) -> pd.DataFrame:
         """Standard deviations and correlations, the residual sd last unless those are known.
 
@@ -355,10 +341,8 @@ class PosteriorFit:
                 values = posterior[name]
                 out[name] = values.to_numpy().reshape(-1, *values.shape[2:])
         if not self.keeps_levels:
-            runs = list(self.level_runs())
-            for key in runs[0]:
-                every = np.concatenate([r[key] for r in runs], axis=2)
-                out[key] = every.reshape(-1, *every.shape[2:])
+            runs = [run for _, run in levels_on_request(self)]
+            out |= {name: np.concatenate([run[name] for run in runs], axis=1) for name in runs[0]}
         return out
 
     def predict(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hierpool.answers.coefficient_draws import levels_on_request
 from hierpool.core.results import (
     level_index,
     pair_positions,
@@ -60,8 +61,9 @@ def _runs(fit: PosteriorFit, name: str) -> Iterator[xr.DataArray]:
     if name in stored or f"u_{name.removeprefix('coef_')}" in stored:
         yield fit.variable(name)
         return
-    for run in fit.level_runs():
-        yield xr.DataArray(run[name], dims=("chain", "draw", "level", "term"))
+    for _, run in levels_on_request(fit):
+        drawn = run[name].reshape(*fit.n_draws, *run[name].shape[1:])
+        yield xr.DataArray(drawn, dims=("chain", "draw", "level", "term"))
 
 
 def variance_components(fit: PosteriorFit) -> pd.DataFrame:
