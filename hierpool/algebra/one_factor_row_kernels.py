@@ -277,6 +277,8 @@ def _leave_one_out(
                         residual -= Z[i, m] * u[m]
                     for c in range(p):
                         residual -= X[i, c] * beta[k, c]
+                    # 1 - h_i (Cook and Weisberg 1982), near zero where only this row tells a
+                    # coefficient. Not clipped: a large sd is then the answer.
                     kept = left[pattern[i]]
                     mean[k, i] = y[i] - residual / kept
                     sd[k, i] = sigma[k] / np.sqrt(kept)
@@ -359,6 +361,7 @@ def _row_densities(
                     for k in range(w):
                         s[c, k] = t[k] * R[c, c, first + k]
                         leverage[k] += s[c, k] * s[c, k]
+                # log_near_one vectorises; one leverage above 0.5 sends the batch to np.log.
                 large = 0
                 for k in range(w):
                     large += leverage[k] > 0.5
@@ -442,6 +445,8 @@ def _leave_level_out(start, stop, sigma, Lambda, S, s, total, A, C, b, XX, Xy, y
                 right = s[k, c] - Xy[j, c]
                 for a in range(q):
                     right += G[c, a] * g[a]
+                # The Schur complement less the level, factored anew: a downdate of the old factor
+                # loses digits where the level held most of the information.
                 for d in range(c + 1):
                     value = S[k, c, d] - XX[j, c, d]
                     for a in range(q):

@@ -48,9 +48,12 @@ def _swept(A: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     swept = A.copy()
     estimable = np.zeros(total.shape, dtype=bool)
     for k in range(total.shape[1]):
+        # On squares: 1e-9 is a column of which 3e-5 of the length is left.
         ok = swept[:, k, k] > PIVOT_TOLERANCE * total[:, k]
         estimable[:, k] = ok
         swept[ok] = _sweep(swept[ok], k)
+    # Zero in aliased rows and columns: a generalised inverse (Goodnight 1979). Which columns are
+    # aliased depends on their order; fitted values do not.
     both = estimable[:, :, None] & estimable[:, None, :]
     return np.where(both, -swept, 0.0), estimable
 

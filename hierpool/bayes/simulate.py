@@ -170,6 +170,7 @@ def simulate(design: Design, parameters: Parameters, rng: np.random.Generator) -
 
 def covariance_root(sd: np.ndarray, corr: np.ndarray) -> np.ndarray:
     """Shape (q, q): a root of the covariance with these sds and correlations, singular or not."""
+    # eigh and not Cholesky: correlations of one are allowed, and leave eigenvalues of -1e-17.
     values, vectors = np.linalg.eigh(np.asarray(corr, dtype=float))
     return np.asarray(sd)[:, None] * vectors * np.sqrt(np.maximum(values, 0.0))
 

@@ -103,6 +103,8 @@ def _fit_tail(x):
     size = 30 + int(n**0.5)
     b, score, means = np.empty(size), np.empty(size), np.empty(size)
     for j in range(size):
+        # Zhang and Stephens (2009): a grid of b = -k / scale around the quartile, averaged by profile
+        # likelihood; no iteration that could fail.
         b[j] = (1 - np.sqrt(size / (j + 0.5))) / (PRIOR_SCALE * quartile) + 1 / x[n - 1]
     _grid_mean_log1p(x, -b, means)
     for j in range(size):
@@ -111,6 +113,7 @@ def _fit_tail(x):
     weight = np.exp(score - score.max())
     weight /= weight.sum()
     for j in range(size):
+        # As ArviZ does.
         if weight[j] < 10 * 2.220446049250313e-16:
             weight[j] = 0.0
     weight /= weight.sum()
@@ -120,6 +123,7 @@ def _fit_tail(x):
             posterior += b[j] * weight[j]
     k = _mean_log1p(x, -posterior)
     scale = -k / posterior
+    # Weak prior of Vehtari et al. (2024), worth PRIOR_COUNT excesses.
     k = (n * k + PRIOR_COUNT * PRIOR_SHAPE) / (n + PRIOR_COUNT)
     return (np.inf, np.nan) if np.isnan(k) else (k, scale)
 

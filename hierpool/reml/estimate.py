@@ -132,6 +132,7 @@ def starts(criterion: Criterion) -> list[np.ndarray]:
 
 def _tilted(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
     """A start with correlations and unequal variances, away from the symmetric ones."""
+    # Correlations of zero with equal sds can be a saddle, where the gradient shows no way out.
     rows, columns, _ = criterion.free
     tilted, largest = np.zeros((criterion.size,) * 2), np.abs(theta).max()
     tilted[rows, columns] = np.where(rows == columns, largest * 3.0 / (1.0 + rows), 0.3 * largest)
@@ -196,6 +197,8 @@ def _snapped(criterion: Criterion, optimum: Optimum) -> Optimum:
     best, theta = optimum, on_boundary(criterion, optimum.theta)
     if theta is not None:
         value, gradient = criterion.value_and_gradient(theta)
+        # The deviance is even in an sd, so its slope is zero at the boundary and descent stops short of it:
+        # the value there decides, not the gradient.
         if value <= optimum.deviance + SNAP_GAIN:
             best = Optimum(theta, value, gradient, hessian_at(criterion, theta), optimum.starts)
     positive = criterion.theta(lower_root(criterion.matrix(best.theta)))
@@ -205,6 +208,7 @@ def _snapped(criterion: Criterion, optimum: Optimum) -> Optimum:
 def on_boundary(criterion: Criterion, theta: np.ndarray) -> np.ndarray | None:
     """theta with directions of negligible variance set to exactly zero; None where there are none."""
     T = criterion.matrix(theta)
+    # A direction, not an sd: a correlation of one is a singular value of zero with both sds positive.
     U, values, _ = np.linalg.svd(T)
     if values.min() >= SNAP_TO_BOUNDARY:
         return None
@@ -218,6 +222,7 @@ def on_boundary(criterion: Criterion, theta: np.ndarray) -> np.ndarray | None:
 
 def lower_root(root: np.ndarray) -> np.ndarray:
     """Lower triangular L with non-negative diagonal and L L' = root root', also where singular."""
+    # QR and not Cholesky of the product: that fails where the matrix is singular, as it is here.
     R = np.linalg.qr(root.T, mode="r")
     signs = np.where(np.diag(R) < 0, -1.0, 1.0)
     return (R * signs[:, None]).T

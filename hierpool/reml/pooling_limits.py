@@ -74,6 +74,8 @@ def no_pooling(design: Design) -> Estimate:
     m = Moments.from_rows(rows)
     z, x = coordinates.z, coordinates.x
     assert z is not None
+    # Levels eliminated first (Frisch and Waugh), then what their columns left of the common ones: the
+    # pivots compare with the columns before that, so that a constant one is aliased.
     swept = SweptLevels.from_cross_products(m.A[m.design_of])
     C = m.C[m.design_of]
     left = m.XX - np.einsum("jap,jab,jbr->pr", C, swept.inverse, C)

@@ -176,6 +176,7 @@ def eliminate(s, values, U, W, T):
         _factor_block(values, o, q)
         for a in range(q):
             product *= values[o + a * q + a]
+        # One logarithm for many pivots, taken before the product leaves the range of floats.
         if not _SMALL < product < _BIG:
             half += np.log(product)
             product = 1.0

@@ -217,6 +217,8 @@ def _parents(inner: np.ndarray, outer: np.ndarray, n_inner: int) -> np.ndarray:
 
 def _longest_chain(rows: ManyRows) -> list[int]:
     """Factors, each nested in the next, that together have the most columns."""
+    # Nested factors fill in nothing: a level that is eliminated touches the levels that contain it and no
+    # others. So the chain goes first, and crossed factors are what is left as one dense block.
     n_levels, q = rows.n_levels, rows.q
     by_levels = sorted(range(len(q)), key=lambda f: (-n_levels[f], -n_levels[f] * q[f], f))
     chains: dict[int, list[int]] = {}
