@@ -1,4 +1,4 @@
-"""What the user chose: a fit, a level, a term, a probability."""
+"""Checks of arguments: a fit, a group, a term, a probability."""
 
 from __future__ import annotations
 

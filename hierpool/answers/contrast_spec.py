@@ -1,4 +1,4 @@
-"""What is compared, as combinations of coefficients: levels, values of a predictor, names."""
+"""Comparisons of groups, values of a predictor and coefficients, as linear combinations."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def marginal_means(
         values counts as a category). ``"observed"``, as in marginaleffects: over the rows of the
         fit, with ``what`` put in place of what they have; in a group of ``by``, over its own rows.
     groups
-        Where the groups of the model stand. ``"average"``: a group whose deviations are zero.
+        For which groups. ``"average"``: a group whose random effects are zero.
         ``{"boar": "b7"}``: this one, others at their average. ``"new"``: averaged over all groups
         that the population could send; it differs from ``"average"`` only where the response was
         transformed and is back-transformed.
@@ -65,7 +65,7 @@ def marginal_means(
         ``"response"``: in the units that were measured. With log(y), log2, log10, log1p or sqrt
         on the left side of the formula the means are averaged as they are modelled, then
         back-transformed, as ``type="response"`` in emmeans; those of a logarithm are geometric
-        means. Any other left side stands as it is. ``"linear"``: as the left side has it.
+        means. Any other left side is not transformed. ``"linear"``: on the scale of the left side.
     prob
         Probability of the interval; None: that of ArviZ's rcParams.
 

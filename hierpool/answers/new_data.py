@@ -1,4 +1,4 @@
-"""The rows that something is to be said about, and what their levels stand for."""
+"""Rows to predict, with known, new or average groups."""
 
 from __future__ import annotations
 

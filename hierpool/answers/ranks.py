@@ -1,4 +1,4 @@
-"""Who is best: ranks of the levels, and the probability of being among the first."""
+"""Ranks of the groups, and the probability of being among the best."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def slopes(
     scale
         ``"response"``: in the units that were measured. With a logarithm or a square root on the
         left side of the formula it is the slope of the back-transformed marginal mean.
-        ``"linear"``: the slope of the left side as it stands, as emtrends gives it.
+        ``"linear"``: the slope on the scale of the left side, as emtrends gives it.
     prob
         Probability of the interval; None: that of ArviZ's rcParams.
 

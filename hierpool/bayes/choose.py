@@ -1,4 +1,4 @@
-"""Which engine runs, what is done when its verdict is bad, and how that is told."""
+"""Choice of the engine, its fall-back after a bad status, and the message about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What either engine hands back: the DataTree, how it was made, and what its verdict looks at."""
+"""Result of either engine: the DataTree, its provenance, and the quantities behind its status."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Nouns and algebra: what every other part of hierpool speaks in. Imports nothing of ours above it."""
+"""Data types and text functions that all parts of hierpool use. Imports nothing else of hierpool."""

@@ -1,4 +1,4 @@
-"""The decorator of compiled loops: cached on disk, and one process compiles what all wait for. Numba.
+"""Decorator of compiled loops (numba): cached on disk, and one process compiles for all.
 
 Where nothing is cached yet, each process of a pool would compile every loop by itself, and a pool of
 eight keep a small machine busy for many minutes. A loop is compiled under a lock, so that the

@@ -47,14 +47,14 @@ class DataError(HierpoolError, ValueError):
 
 
 class NotEstimableError(DataError):
-    """Rows or comparisons that need columns which the model had to drop.
+    """Predictions or comparisons that depend on columns that the model dropped.
 
     Parameters
     ----------
     message, code
         As in ``HierpoolError``.
     labels
-        Which rows (labels of the index) or comparisons; kept as ``error.labels``.
+        The rows (labels of the index) or comparisons; stored as ``error.labels``.
     """
 
     def __init__(self, message: str, code: str, labels: Iterable[Any] = ()) -> None:
@@ -105,19 +105,19 @@ class FormulaError(HierpoolError, ValueError):
 
 
 class UnsupportedModelError(HierpoolError, ValueError):
-    """The model is well formed, and this engine or function cannot take it."""
+    """The model is valid, but this engine or function does not support it."""
 
 
 class PriorError(HierpoolError, ValueError):
-    """A prior is unknown, misnamed or not a proper distribution here."""
+    """A prior is unknown, misnamed, improper or has the wrong support."""
 
 
 class ArgumentError(HierpoolError, TypeError):
-    """An argument is unknown or has a value that is not one of the choices."""
+    """An argument is unknown, or has a value that is not allowed."""
 
 
 class ComparisonError(HierpoolError, ValueError):
-    """Fits that cannot be compared: other rows, or another response."""
+    """The fits cannot be compared, because their rows or responses differ."""
 
 
 class MissingPackageError(HierpoolError, ImportError):
@@ -125,7 +125,7 @@ class MissingPackageError(HierpoolError, ImportError):
 
 
 class FitError(HierpoolError, RuntimeError):
-    """A fit that must not be trusted. ``error.fit`` carries it, so that nothing is lost."""
+    """The draws of a fit are unreliable. ``error.fit`` contains the fit."""
 
     def __init__(self, message: str, code: str, fit: object = None) -> None:
         super().__init__(message, code)
@@ -147,7 +147,7 @@ class StudyInterrupted(KeyboardInterrupt):
 
 
 class HierpoolWarning(UserWarning):
-    """For the reader of the results: said once, with the count and the worst cases by name."""
+    """A warning about results, issued once, with the number of cases and the worst by name."""
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))

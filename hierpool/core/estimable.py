@@ -1,4 +1,4 @@
-"""What the rows of a model cannot tell, where columns of its formula had to be dropped.
+"""Estimability of predictions and contrasts when columns of a formula were dropped.
 
 A combination of coefficients is estimable if it is one of rows of the model (Searle 1971): if each
 dropped column has in it the value that the kept columns imply. This is linear, so that what holds

@@ -1,4 +1,4 @@
-"""What to type instead of labels that are of another kind than the model's."""
+"""Advice on labels of another type than those of the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels of levels and categories, and the kind of them: whole numbers, text, dates."""
+"""Labels of groups and categories, and their type: whole numbers, text, dates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What engines return, as plain labelled data. Names and dims of everything are in this file."""
+"""Results of the engines as plain labelled data, with the names and dims of all variables."""
 
 from __future__ import annotations
 

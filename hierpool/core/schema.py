@@ -1,4 +1,4 @@
-"""Schema: labels, sizes and levels of a model, without a row of its data."""
+"""Schema: labels, sizes and levels of a model, without its data."""
 
 from __future__ import annotations
 

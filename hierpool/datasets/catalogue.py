@@ -1,4 +1,4 @@
-"""What the bundled tables are: the entries of ``about.toml``, by name."""
+"""Catalogue of the bundled tables: the entries of ``about.toml``, by name."""
 
 from __future__ import annotations
 

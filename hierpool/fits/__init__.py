@@ -1,1 +1,1 @@
-"""What the user holds: a posterior, or an optimum of REML, ML or least squares."""
+"""Fits: a posterior, or an optimum of REML, ML or least squares."""

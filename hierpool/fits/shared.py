@@ -1,4 +1,4 @@
-"""What posteriors and optima share: their printed form, and errors where there are no groups."""
+"""Printed form of posteriors and optima, and errors for fits without groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether what was read fits together: draws and priors are those of a model of the design."""
+"""Consistency of a loaded fit: draws and priors must belong to its design."""
 
 from __future__ import annotations
 

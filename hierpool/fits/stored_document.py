@@ -1,4 +1,4 @@
-"""The document of a saved fit as it stands in JSON: what must be there, and of which type.
+"""The JSON document of a saved fit: required parts and their types.
 
 Every class is an object of the document. What the user or an engine put in (labels of rows,
 ``info``, attributes) is free; everything else is as it is here, or the document is damaged.

@@ -1,4 +1,4 @@
-"""Groups of draws as NetCDF can hold them, what it cannot hold, and both together again."""
+"""Groups of draws in NetCDF: what it can store, what it cannot, and the way back."""
 
 from __future__ import annotations
 

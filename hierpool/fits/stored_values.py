@@ -1,4 +1,4 @@
-"""What is in a fit as plain data of JSON, and back: nouns, tuples, arrays and dates carry a tag."""
+"""Values of a fit as plain JSON data, and back; dataclasses, tuples, arrays and dates carry a tag."""
 
 from __future__ import annotations
 

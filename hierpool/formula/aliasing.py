@@ -1,4 +1,4 @@
-"""Which columns say something that others do not: plain arrays, no labels but the names.
+"""Linear dependence of columns: plain arrays, no labels but the names.
 
 X: columns, shape (n, k). codes: level of each row, shape (n,). Columns are centred and scaled
 first, so that a predictor at 1e9 with small steps is judged by its steps.

@@ -1,4 +1,4 @@
-"""What stands after the column in a call: constants of the kinds that each function takes."""
+"""Arguments after the column in a function call: constants of the types that each function takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a call of a formula: what may be called, and with what.
+"""Reader of function calls in formulas: allowed functions and arguments.
 
 The library that evaluates a formula runs any Python it finds there. So each call is read as a
 syntax tree first, and only columns, numbers, arithmetic, comparisons and the functions listed in

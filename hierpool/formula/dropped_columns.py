@@ -1,4 +1,4 @@
-"""Columns that are dropped: which, why, and what that means."""
+"""Notices about dropped columns: which, why, and the consequences."""
 
 from __future__ import annotations
 

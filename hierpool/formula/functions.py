@@ -1,4 +1,4 @@
-"""The functions of a formula: what they take, and what to write for those of other programs."""
+"""Functions of formulas, their arguments, and replacements for those of other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a table stands in a file: what separates its cells, its header, the rows below it."""
+"""Layout of a table in a file: delimiter, header, and the rows below it."""
 
 from __future__ import annotations
 

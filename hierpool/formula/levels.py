@@ -1,4 +1,4 @@
-"""Levels of factors and categories: found in the rows of a model, and in new rows."""
+"""Levels of factors and categories, in the rows of a model and in new rows."""
 
 from __future__ import annotations
 

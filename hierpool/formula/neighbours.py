@@ -1,4 +1,4 @@
-"""Specs one step simpler or richer than another: what advice has to try.
+"""Specs one step simpler or richer than another, the candidates of ``hp.advise``.
 
 A step changes the group terms of a formula, or adds a column to its population. Where a
 correlation goes, the columns that vary are centred first: ``(x || g)`` says that intercept and

@@ -1,4 +1,4 @@
-"""A column of the rows of a model: what its cells are, looked up once."""
+"""A column of the rows of a model, with the type of its cells determined once."""
 
 from __future__ import annotations
 

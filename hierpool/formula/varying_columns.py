@@ -1,4 +1,4 @@
-"""Columns that vary over the levels of a factor, and what there is to say of them."""
+"""Columns that vary over the groups of a factor, and notices about them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers and dates that came as text: found at once, with what to type to read them.
+"""Numbers and dates stored as text, detected with advice on how to read them.
 
 A spreadsheet makes text of a whole column for one stray cell, a decimal comma, a percent sign or a
 second row of headings.

@@ -1,4 +1,4 @@
-"""F tests of the fixed effects: what each approximation of their uncertainty must answer."""
+"""F tests of the fixed effects, and the protocol of approximations to their uncertainty."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Priors as plain data: defaults, the user's own, and what they mean."""
+"""Priors as plain data: defaults, the user's own, and their meaning."""

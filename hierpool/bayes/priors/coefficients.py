@@ -1,4 +1,4 @@
-"""Priors of coefficients: of the population's, and of each level's own in no pooling."""
+"""Priors of coefficients: fixed effects, and the coefficients of each group in no pooling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The priors of a model with one component raised to a power, and the densities that tell of it.
+"""Power-scaled priors of a model, and the densities that depend on the power.
 
 References
 ----------
