@@ -22,11 +22,19 @@ from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.fitted import Fit, Optimum, Posterior
 from hierpool.core.text import capital
-from hierpool.plots.sheet.layout import WIDTH, Picture, dress, settle, sheet, titled
+from hierpool.plots.sheet.layout import (
+    WIDTH,
+    Picture,
+    dress,
+    name_categories,
+    settle,
+    sheet,
+    titled,
+)
 from hierpool.plots.sheet.lines import check_drawable
-from hierpool.plots.sheet.style import INK, LEGEND, MUTED, PANEL, TINY, Look, styled
+from hierpool.plots.sheet.style import INK, LEGEND, MUTED, PANEL, Look, styled
 from hierpool.plots.sheet.tables import Interval, find_interval
-from hierpool.plots.sheet.texts import elided, elided_apart, text_width
+from hierpool.plots.sheet.texts import elided, elided_apart
 
 LOOKS = (
     Look("", "#0072b2", "-", 1.6, "o"),
@@ -365,19 +373,10 @@ def _set_limits(axes: Sequence[Axes], shown: Shown, width: float) -> None:
             spread = 0.04 * float(np.ptp(x)) or 1.0
             ax.set_xlim(float(x.min()) - spread, float(x.max()) + spread)
     if not shown.is_number:
-        _name_categories(axes, _places(shown)[1], width)
-
-
-def _name_categories(axes: Sequence[Axes], labels: Sequence[Any], width: float) -> None:
-    """Ticks named after categories: level where they fit, else upright."""
-    room = (width - 0.2) / len(labels)
-    upright = max(text_width(str(v), TINY) for v in labels) > 0.9 * room
-    every = max(1, int(np.ceil(0.14 / room))) if upright else 1
-    ticks = np.arange(len(labels))[::every]
-    words = elided_apart(list(labels)[::every], 0.9 if upright else room, TINY)
-    for ax in axes:
-        ax.set_xticks(ticks, words, rotation=90 if upright else 0)
-        ax.set_xlim(-0.5, len(labels) - 0.5)
+        labels = _places(shown)[1]
+        name_categories(axes, labels, width)
+        for ax in axes:
+            ax.set_xlim(-0.5, len(labels) - 0.5)
 
 
 def _caption(shown: Shown, is_posterior: bool) -> str:

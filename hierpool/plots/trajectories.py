@@ -18,10 +18,18 @@ from hierpool.core.group_nouns import counted
 from hierpool.core.label_matching import find_level
 from hierpool.plots import selection
 from hierpool.plots.sheet import lines as line
-from hierpool.plots.sheet.layout import WIDTH, Picture, dress, settle, sheet, titled
+from hierpool.plots.sheet.layout import (
+    WIDTH,
+    Picture,
+    dress,
+    name_categories,
+    settle,
+    sheet,
+    titled,
+)
 from hierpool.plots.sheet.style import INK, MUTED, PANEL, POOLINGS, TINY, styled
 from hierpool.plots.sheet.tables import some
-from hierpool.plots.sheet.texts import elided, elided_apart, text_width
+from hierpool.plots.sheet.texts import elided, elided_apart
 
 _MOST_COLUMNS = 6
 # Dots over the solid line: both are seen where they coincide.
@@ -290,19 +298,7 @@ def _set_limits(axes: Sequence[Axes], panels: Panels, width: float) -> None:
         ax.set_ylim(low - pad, high + pad)
         ax.set_xlim(left - aside, right + aside)
     if panels.abscissa.kind == "category":
-        _name_categories(axes, panels, width)
-
-
-def _name_categories(axes: Sequence[Axes], panels: Panels, width: float) -> None:
-    """Ticks named after categories: level where they fit, else upright, else every second, ..."""
-    names: list[object] = list(panels.abscissa.grid)
-    room = (width - 0.3) / len(names)
-    upright = max(text_width(str(name), TINY) for name in names) > 0.9 * room
-    every = max(1, int(np.ceil(0.14 / room))) if upright else 1
-    ticks = panels.abscissa.positions[::every]
-    words = elided_apart(list(names[::every]), 0.9 if upright else room, TINY)
-    for ax in axes:
-        ax.set_xticks(ticks, words, rotation=90 if upright else 0)
+        name_categories(axes, list(panels.abscissa.grid), width)
 
 
 def _caption(panels: Panels) -> str:

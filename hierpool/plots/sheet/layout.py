@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -32,7 +33,7 @@ from hierpool.plots.sheet.style import (
     TINY,
     TITLE,
 )
-from hierpool.plots.sheet.texts import elided, touching, wrapped
+from hierpool.plots.sheet.texts import elided, elided_apart, text_width, touching, wrapped
 
 WIDTH = 7.2  # inches: the text of an A4 or letter page
 EDGE = 0.08
@@ -175,6 +176,16 @@ def write_axis_labels(ax: Axes, x: str, y: str, width: float, height: float) -> 
     """Axis labels of a panel, elided to its size in inches."""
     ax.set_xlabel(elided(x, width, LABEL), size=LABEL, labelpad=2)
     ax.set_ylabel(elided(y, height, LABEL), size=LABEL, labelpad=2)
+
+
+def name_categories(axes: Sequence[Axes], names: Sequence[object], width: float) -> None:
+    """Ticks at 0, 1, ... with names: level where they fit, else upright, else every second, ..."""
+    room = (width - 0.3) / len(names)
+    upright = max(text_width(str(name), TINY) for name in names) > 0.9 * room
+    every = max(1, int(np.ceil(0.14 / room))) if upright else 1
+    words = elided_apart(list(names[::every]), 0.9 if upright else room, TINY)
+    for ax in axes:
+        ax.set_xticks(np.arange(len(names))[::every], words, rotation=90 if upright else 0)
 
 
 def settle(figure: Figure) -> None:
