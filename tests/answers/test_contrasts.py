@@ -391,7 +391,7 @@ def test_bad_contrasts_are_refused(sleep, arguments, code, words):
         assert caught.value.code == code
 
 
-@pytest.mark.parametrize(
+@each(
     ("arguments", "code", "words"),
     [
         (

@@ -9,6 +9,7 @@ import pytest
 import hierpool as hp
 from hierpool.core.errors import ArgumentError, NotEstimableError, UnsupportedModelError
 from tests.answers.effects import agrees, data, model, reml
+from tests.support.cases import each
 
 P = {"prob": 0.95}
 
@@ -236,7 +237,7 @@ def test_simultaneous_intervals_hold_together_as_often_as_they_say(growth):
 # --- bad input ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("arguments", "code", "words"),
     [
         ({"what": "Sxe"}, "unknown-choice", "did you mean 'Sex'"),

@@ -9,6 +9,7 @@ import pytest
 import hierpool as hp
 from hierpool.core.errors import ArgumentError, NotEstimableError, UnsupportedModelError
 from tests.answers.effects import agrees, data, reml
+from tests.support.cases import each
 
 GROWTH = hp.datasets.load("Orthodont")
 
@@ -34,10 +35,8 @@ def test_oats_have_slopes_of_the_root_as_emtrends_gives_them():
 # --- derivatives ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("age", [8.0, 9.3, 14.0])
-@pytest.mark.parametrize(
-    "text", ["age + I(age**2) + I(age**3)", "poly(age, 3)", "poly(age, 3, raw=True)"]
-)
+@each("age", [8.0, 9.3, 14.0])
+@each("text", ["age + I(age**2) + I(age**3)", "poly(age, 3)", "poly(age, 3, raw=True)"])
 def test_slope_of_a_cubic_is_its_derivative(text, age):
     fit, raw = line(f"distance ~ {text}"), line("distance ~ age + I(age**2) + I(age**3)")
     gradient = np.array([0, 1, 2 * age, 3 * age**2])
@@ -152,7 +151,7 @@ def test_back_transformed_posterior_slope_and_its_delta_method_agree():
 # --- bad input ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("arguments", "code", "words"),
     [
         ({"what": "Sex"}, "no-slope", r"hp.contrast\(fit, 'Sex'\)"),

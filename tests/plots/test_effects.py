@@ -10,6 +10,7 @@ import hierpool as hp
 from hierpool import plots
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from tests.answers import effects
+from tests.support.cases import each
 
 
 def lines(figure, panel: int = 0) -> list:
@@ -135,7 +136,7 @@ def test_fixed_effects_are_those_of_the_table(fitted):
     assert len(one.axes[0].lines[-1].get_xdata()) == 1
 
 
-@pytest.mark.parametrize(
+@each(
     ("arguments", "words"),
     [
         ({"x": "agee"}, "did you mean 'age'"),
