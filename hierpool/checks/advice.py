@@ -12,7 +12,7 @@ clearly says so, and not needed if the smaller predicts better at all.
 
 Clearly means by more than 4 of elpd and by more than two standard errors, for a new row or for a
 new level (Sivula et al. 2020). One threshold would do one thing: decide always. Two of them leave
-room for "cannot be told apart", and keep wrong answers rare on either side.
+room for "not clear", and keep wrong answers rare on either side.
 
 References
 ----------
@@ -45,7 +45,7 @@ Kind = Literal["given", "simpler", "other zero", "richer"]
 NEEDED_BELOW = 0.01  # p of a likelihood ratio test
 NOT_NEEDED_ABOVE = 0.10
 MIN_ELPD_DIFFERENCE = 4.0  # of elpd, below which a difference is no reason (Sivula et al. 2020)
-ERRORS = 2.0  # standard errors of a difference of elpd from which models are told apart
+ERRORS = 2.0  # standard errors from which a difference in elpd is clear
 UNDECIDED = "undecided"
 _WIDTH = 92  # of printed sentences
 _PLURALS = ("the correlations", "the differences", "separate")  # how plural changes begin

@@ -23,7 +23,7 @@ def choose(pull: np.ndarray, position: np.ndarray, n_rows: np.ndarray, most: int
     Parameters
     ----------
     pull
-        Shape (levels,): how far the level was pulled; NaN where it has no estimate of its own.
+        Shape (levels,): shrinkage of the level; NaN where it has no own estimate.
     position
         Shape (levels,): where the level lies.
     n_rows

@@ -70,7 +70,7 @@ class Panels:
         return len(set(self.grouping.n_rows)) == 1
 
     def without_own_line(self) -> list[object]:
-        """Levels on show whose rows cannot tell a line of their own."""
+        """Levels on show without an own estimate."""
         own = self.heights.get("no_pooling")
         if own is None:
             return []
@@ -168,7 +168,7 @@ def _codes_of(levels: Sequence[object], grouping: Grouping) -> np.ndarray:
 def _marks(
     heights: Mapping[str, np.ndarray], design: Design, grouping: Grouping
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How far each level was pulled, and where it lies."""
+    """Shrinkage of each level, and where it lies."""
     own, pooled = heights.get("no_pooling"), heights.get("partial_pooling")
     mean = np.bincount(grouping.codes, design.y) / grouping.n_rows
     if own is None or pooled is None:

@@ -2,8 +2,8 @@
 (() => {
   const page = document.documentElement;
   page.classList.add("js");
-  const told = document.getElementById("told");
-  const say = (text) => { told.textContent = text; };
+  const status = document.getElementById("status");
+  const say = (text) => { status.textContent = text; };
 
   // Theme: as the system, light, dark, and round again.
   const themes = ["as the system", "light", "dark"];

@@ -91,7 +91,7 @@ def _effect(schema: Schema, term: str, estimate: str) -> str:
         return f"The difference in {response} between {pair}{held} is {estimate}"
     if "[" in term or ":" in term:
         return f"The coefficient of {term}{held} is {estimate}"
-    return f"Per unit of {term}{held}, {response} changes by {estimate}"
+    return f"Per unit of {term}{held and f',{held}'}, {response} changes by {estimate}"
 
 
 def _compared_categories(schema: Schema, term: str) -> str | None:

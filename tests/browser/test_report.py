@@ -99,21 +99,21 @@ def place_of(page, table: str, name: str) -> int:
 def test_numbers_sort_as_numbers_down_and_up(reports, open_page):
     study, file = reports("boars")
     page = open_page(file).page
-    place = place_of(page, "shrinkage", "no_pooling")
+    place = place_of(page, "shrinkage", "own_estimate")
     head = page.locator(f"#table-shrinkage thead th:nth-child({place})")
-    truth = np.sort(study.shrinkage["no_pooling"])
+    truth = np.sort(study.shrinkage["own_estimate"])
     head.get_by_role("button").click()
     assert head.get_attribute("aria-sort") == "ascending"
     np.testing.assert_array_equal(np.array(column(page, "shrinkage", place), float), truth)
     head.get_by_role("button").click()
     assert head.get_attribute("aria-sort") == "descending"
     np.testing.assert_array_equal(np.array(column(page, "shrinkage", place), float), truth[::-1])
-    assert page.locator("#told").inner_text() == "Sorted by no_pooling, descending."
+    assert page.locator("#status").inner_text() == "Sorted by own_estimate, descending."
 
 
 def test_missing_numbers_come_last_either_way(reports, open_page):
     study, file = reports("radon")
-    assert study.shrinkage["no_pooling"].notna().all()
+    assert study.shrinkage["own_estimate"].notna().all()
     page = open_page(file).page
     place = place_of(page, "columns", "minimum")
     button = page.locator(f"#table-columns thead th:nth-child({place})").get_by_role("button")

@@ -265,7 +265,7 @@ def test_a_slope_that_others_interact_with_says_where_it_holds():
     data["age"] = rng.normal(size=36)
     data["y"] = rng.normal(size=36) + data["pain"] * (data["arm"] == "drug")
     answer = hp.study("y ~ pain * arm", data, group="who", **QUICK).answer
-    assert answer.startswith("Per unit of pain where arm is drug, y changes by")
+    assert answer.startswith("Per unit of pain, where arm is drug, y changes by")
     assert "No pooling gives" in answer
     design = hp.varying_slope("y ~ pain * arm + pain:age", data, group="who").design
     assert sentences.where(design.schema, "pain") == " where arm is drug and age is 0"

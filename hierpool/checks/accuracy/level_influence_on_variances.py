@@ -53,7 +53,7 @@ def on_rows(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
     of = "".join(f" of {called(f, table[f].iloc[0])}" for f in fit.design.groupings)
     others = f" and {len(table) - 1} more" if len(table) > 1 else ""
     yield Finding(
-        "leans-on-rows",
+        "influential-rows",
         "note",
         f"The posterior of the standard deviations depends strongly on row {table.index[0]}{of}{others} "
         f"(Pareto k {table['pareto_k'].iloc[0]:.2g}).",
@@ -83,7 +83,7 @@ def on_levels(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
     about = "about " if row["pareto_k"] > HIGH_K else ""
     one, factor = called(grouping.factor, grouping.levels[j]), grouping.factor
     yield Finding(
-        "leans-on-level",
+        "influential-level-sd",
         "note",
         f"Without {one}, the posterior mean of {name} changes from {now:.3g} to {about}{would:.3g} "
         f"({largest.max():.1f} posterior sds).{and_more(len(found) - 1, factor)}",

@@ -57,8 +57,8 @@ class Statistics:
             if several.any():
                 found["sd"] = np.where(several[:, None], self._sds(responses, grouping), np.nan)
             for name, values in self._slopes(responses, grouping):
-                told, slopes = self._told(name, grouping), np.full_like(found["mean"], np.nan)
-                slopes[told] = values
+                known, slopes = self._estimable(name, grouping), np.full_like(found["mean"], np.nan)
+                slopes[known] = values
                 found[f"slope on {name}"] = slopes
             stacked = np.stack(list(found.values()), axis=1)
             index = pd.MultiIndex.from_product(
@@ -90,7 +90,7 @@ class Statistics:
             x = column.to_numpy(dtype=float)
             yield name, x - self._means(x[:, None], grouping)[grouping.codes, 0]
 
-    def _told(self, name: str, grouping: Grouping) -> np.ndarray:
+    def _estimable(self, name: str, grouping: Grouping) -> np.ndarray:
         """Shape (J,): whether a slope is estimable from the rows of a level."""
         x = dict(self._numbers(grouping))[name]
         squares = np.bincount(grouping.codes, x**2, grouping.n_levels)
@@ -99,12 +99,12 @@ class Statistics:
     def _slopes(
         self, responses: np.ndarray, grouping: Grouping
     ) -> Iterator[tuple[str, np.ndarray]]:
-        """Least-squares slopes within levels on each predictor alone, shape (levels told, m)."""
+        """Least-squares slopes within levels on each predictor alone, shape (levels known, m)."""
         for name, x in self._numbers(grouping):
-            told = self._told(name, grouping)
-            if told.sum() > 1:
-                squares = np.bincount(grouping.codes, x**2, grouping.n_levels)[told]
-                products = by_level_sums(x[:, None], responses, grouping)[told, 0]
+            known = self._estimable(name, grouping)
+            if known.sum() > 1:
+                squares = np.bincount(grouping.codes, x**2, grouping.n_levels)[known]
+                products = by_level_sums(x[:, None], responses, grouping)[known, 0]
                 yield name, products / squares[:, None]
 
     def _serial(

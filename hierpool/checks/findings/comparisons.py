@@ -27,9 +27,9 @@ def scores(fits: Mapping[str, Posterior], said: Iterable[str]) -> Iterator[Findi
     ----------
     Sivula, Magnusson, Matamoros, Vehtari (2020), arXiv:2008.10296.
     """
-    told = {fit.fallback for fit in fits.values() if fit.fallback}
+    known = {fit.fallback for fit in fits.values() if fit.fallback}
     for text in dict.fromkeys(said):
-        if not any(reason in text for reason in told):
+        if not any(reason in text for reason in known):
             yield Finding("comparison", "warning", sentence(text))
     n = next(iter(fits.values())).design.n
     if n < FEW_ROWS:

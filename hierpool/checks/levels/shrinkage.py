@@ -108,7 +108,7 @@ def own_estimates(
     """Shape (J, q): least squares of each level's rows on the group columns, user's coding.
 
     The terms that do not vary, and other factors, are taken off at ``means`` ("beta" and
-    "u_<factor>") first; NaN where the rows of a level cannot tell a coefficient.
+    "u_<factor>") first; NaN where a coefficient is not estimable.
     """
     fixed = np.setdiff1d(np.arange(len(design.terms)), group.population)
     others = [g for g in design.groups if g is not group]

@@ -53,7 +53,7 @@ class _Deleted:
     ----------
     shift, variance
         Shapes (J, p): beta less beta without the level, and the variance of that, in the units of
-        beta; NaN where the other levels cannot tell the coefficient.
+        beta; NaN where the coefficient is not estimable without the level.
     cook, mdffits
         Shape (J,).
     """

@@ -18,8 +18,7 @@ def shape(replicates: Replicates) -> Iterator[Finding]:
 
     Skewness, kurtosis and a skewness of quantiles of standardised residuals against those of
     simulated responses; the most unusual of the three. Heavy tails make the skewness of a sample
-    large by chance, so that beside an unusual kurtosis residuals are called skewed for their
-    quantiles' sake alone.
+    large by chance, so with an unusual kurtosis only the quantiles show that residuals are skewed.
 
     References
     ----------
