@@ -97,6 +97,11 @@ class Shown:
         """Whether ``x`` is drawn as a line."""
         return self.x not in self.predictors.categories
 
+    @property
+    def has_colours(self) -> bool:
+        """Whether rows belong to lines: those of a number at some values belong to none."""
+        return bool(self.by) and self.by[0] in self.predictors.categories
+
     def values(self, k: int) -> list[Any]:
         """Values of the predictor that tells lines (0) or panels (1) apart; None where none does."""
         return list(dict.fromkeys(self.means[self.by[k]])) if k < len(self.by) else [None]
@@ -198,7 +203,7 @@ def _shown(
     assert interval is not None
     to = ResponseScale.of(fit.design, scale)
     y = fit.design.y if to.back is None else to.back.inverse(fit.design.y)
-    used = _used(predictors, Held.of(fit.design, groups), [x, *by], at)
+    used = _used(predictors, Held.of(fit.design, groups), at)
     means = pd.DataFrame(made.reset_index())
     shown = Shown(fit.design, x, tuple(by), means, interval, made.attrs, y, used, to)
     for k, most, what in ((0, len(LOOKS), "lines in a panel"), (1, _MOST_PANELS, "panels")):
@@ -223,16 +228,14 @@ def _grid(predictors: Predictors, x: str, by: Sequence[str]) -> list[float]:
     return np.unique(np.concatenate(points)).tolist()
 
 
-def _used(
-    predictors: Predictors, held: Held, shown: Sequence[str], at: Mapping[str, Any]
-) -> np.ndarray:
+def _used(predictors: Predictors, held: Held, at: Mapping[str, Any]) -> np.ndarray:
     """Shape (n,): rows that agree with what is held."""
     design = predictors.design
     used = np.ones(design.n, dtype=bool)
     for name, value in at.items():
-        if name in predictors.categories and name not in shown:
-            (one,) = names_of(value)
-            used &= predictors.matches(design.frame, name, predictors.find(name, one))
+        if name in predictors.categories:
+            each = [predictors.find(name, v) for v in names_of(value)]
+            used &= np.any([predictors.matches(design.frame, name, v) for v in each], axis=0)
     for group, level in zip(design.groups, held.levels, strict=True):
         if level is not None:
             used &= group.grouping.codes == level
@@ -262,7 +265,10 @@ def _draw(shown: Shown, is_posterior: bool, label: str | None) -> Picture:
         dress(ax, whole_x=shown.is_number and _is_whole(shown))
         for j, line in enumerate(lines):
             aside = _SPREAD * ((j + 0.5) / len(lines) - 0.5)
-            _draw_dots(ax, shown, shown.rows_of(panel, line), LOOKS[j], len(lines) > 1, aside)
+            if j == 0 or shown.has_colours:
+                color = LOOKS[j].color if shown.has_colours else MUTED
+                place = aside if shown.has_colours else 0.0
+                _draw_dots(ax, shown, shown.rows_of(panel, line), color, place)
             _draw_means(ax, shown, panel, line, LOOKS[j], aside)
         if panel is not None:
             title = elided(f"{shown.by[1]} {panel}", width, PANEL)
@@ -305,9 +311,7 @@ def _places(shown: Shown) -> tuple[np.ndarray, list[Any]]:
     return shown.predictors.coded(pd.DataFrame({shown.x: labels}), shown.x), labels
 
 
-def _draw_dots(
-    ax: Axes, shown: Shown, rows: np.ndarray, look: Look, has_color: bool, aside: float
-) -> None:
+def _draw_dots(ax: Axes, shown: Shown, rows: np.ndarray, color: str, aside: float) -> None:
     """The rows as dots, thinned evenly where there are thousands."""
     at = np.flatnonzero(rows)
     at = at[:: -(-len(at) // _MOST_DOTS)] if len(at) else at
@@ -315,7 +319,7 @@ def _draw_dots(
     if not shown.is_number:  # a category that is not drawn has no place
         at, along = at[along >= 0], along[along >= 0]
     shift = (np.arange(len(along)) * 0.618034) % 1.0 - 0.5  # without a pattern of its own
-    spread = 0.5 * _SPREAD / len(shown.values(0))
+    spread = 0.5 * _SPREAD / (len(shown.values(0)) if shown.has_colours else 1)
     along = along + _room(shown) * (aside + spread * shift)
     many = len(at) > 200
     ax.plot(
@@ -325,7 +329,7 @@ def _draw_dots(
         marker="o",
         markersize=1.8 if many else 2.6,
         markeredgewidth=0,
-        color=look.color if has_color else MUTED,
+        color=color,
         alpha=0.3 if many else 0.45,
         zorder=1.5,
     )

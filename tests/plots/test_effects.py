@@ -89,6 +89,21 @@ def test_a_second_group_has_panels():
     assert len({ax.get_ylim() for ax in figure.axes}) == 1
 
 
+def test_rows_are_drawn_once_where_lines_are_values_of_a_number(fitted):
+    fit = fitted["orthodont_sex"].reml
+    figure = plots.effects(fit, "Sex", by="age", at={"age": [8, 11, 14]})
+    dots = [line for line in figure.axes[0].lines if line.get_markersize() < 4]
+    assert [len(line.get_xdata()) for line in dots] == [108]
+
+
+def test_rows_of_categories_that_are_not_chosen_are_left_out(chicks):
+    figure = plots.effects(chicks, "Diet", at={"Diet": ["1", "3"]})
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["1", "3"]
+    rows = hp.datasets.load("ChickWeight")["Diet"].astype(str)
+    assert len(figure.axes[0].lines[0].get_xdata()) == rows.isin(["1", "3"]).sum()
+    assert "of 518 rows" in " ".join(t.get_text() for t in figure.texts)
+
+
 def test_means_that_are_not_estimable_are_named_below():
     figure = plots.effects(effects.reml("nutrition"), "race")
     assert "not estimable" in " ".join(t.get_text() for t in figure.texts)
