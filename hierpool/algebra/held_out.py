@@ -3,57 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hierpool.algebra.gaussian import LOG_2PI
-from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.algebra.moments import Moments, Rows
-from hierpool.algebra.one_factor import OneFactor
 from hierpool.algebra.triangular import cholesky, log_det, solve_lower
 from hierpool.core.theta import WorkingTheta
 
-
-def density_of_sets(
-    whole: MarginalModel,
-    rest: MarginalModel,
-    theta: WorkingTheta,
-    sets: list[np.ndarray],
-) -> np.ndarray:
-    """Joint log density of sets of held-out rows given the rows of ``rest`` and theta.
-
-    Parameters
-    ----------
-    whole, rest
-        The model of all rows, and less every row of the sets.
-    theta
-        K values of theta.
-    sets
-        Positions of rows: one row each, or all rows of one level each.
-
-    Returns
-    -------
-    array
-        Shape (sets, K).
-    """
-    if not isinstance(whole, OneFactor) or not isinstance(rest, OneFactor):
-        return by_evidence(whole, rest, theta, sets)
-    if all(len(rows) == 1 for rows in sets):
-        return of_rows(rest, theta, whole.rows.take(np.concatenate(sets)))
-    return np.stack([of_level(rest, theta, whole.rows.take(rows)) for rows in sets])
-
-
-def by_evidence(
-    whole: MarginalModel,
-    rest: MarginalModel,
-    theta: WorkingTheta,
-    sets: list[np.ndarray],
-) -> np.ndarray:
-    """As ``density_of_sets`` for any model: differences of evidences, an evaluation a set."""
-    held = np.concatenate(sets)
-    before = rest.log_density(theta)
-    each = [whole.without(np.setdiff1d(held, own)).log_density(theta) for own in sets]
-    return np.stack(each) - before
+if TYPE_CHECKING:
+    from hierpool.algebra.one_factor import OneFactor
 
 
 def of_rows(rest: OneFactor, theta: WorkingTheta, held: Rows) -> np.ndarray:

@@ -2,19 +2,21 @@
 
 Whoever has values of theta (the exact engine, NUTS, an optimum) gets from here the log density of
 the response, exact draws of every coefficient, and the density of each row given all others.
-``integrated_one`` answers for designs with one factor or none, ``integrated_many`` for several.
+``OneFactor`` answers for designs with one factor or none, ``SeveralFactors`` for several.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
 
+from hierpool.algebra.factorisation import Factorisation
 from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, Marginal
 from hierpool.algebra.moments import Coordinates, Moments, RowsOverSd
+from hierpool.algebra.weighted_products import WeightedProducts
 from hierpool.core.design import Design, Grouping
 from hierpool.core.theta import WorkingTheta
 
@@ -85,6 +87,18 @@ class MarginalModel(ABC):
     @abstractmethod
     def n_random_effects(self) -> int:
         """Coefficients of levels, all factors together."""
+
+    @abstractmethod
+    def at(self, Lambda: np.ndarray) -> Factorisation:
+        """The model at one relative factor (Q, Q), with sigma = 1 and a flat prior on beta."""
+
+    @abstractmethod
+    def population_at(self, Lambda: np.ndarray) -> Marginal:
+        """The population's part at K relative factors (K, Q, Q), sigma = 1, flat prior on beta."""
+
+    @abstractmethod
+    def weighted_products(self, basis: np.ndarray, T: np.ndarray) -> WeightedProducts:
+        """Cross-products of the levels' columns weighted by V^-1, at Lambda = basis T."""
 
     @abstractmethod
     def level_sums(self, theta: WorkingTheta) -> LevelSums:
@@ -164,6 +178,30 @@ class MarginalModel(ABC):
             -0.5 * (df * LOG_2PI - prior.log_det_precision) - m.log_sd,
         )
 
+    def density_of_sets(
+        self, rest: Self, theta: WorkingTheta, sets: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """Joint log density of sets of held-out rows given the rows of ``rest`` and theta.
+
+        ``rest`` is the model less every row of the sets; a set is one row, or all rows of one
+        level. Shape (sets, K). By differences of evidences, an evaluation a set.
+        """
+        held = np.concatenate(sets)
+        before = rest.log_density(theta)
+        each = [self.without(np.setdiff1d(held, own)).log_density(theta) for own in sets]
+        return np.stack(each) - before
+
+    def population_without_levels(
+        self, theta: WorkingTheta, grouping: Grouping
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Population part of M and its right-hand side without each level, (K, J, p, p), (K, J, p)."""
+        S, s = [], []
+        for level in range(grouping.n_levels):
+            rest = self.without(np.flatnonzero(grouping.codes == level)).marginal(theta)
+            S.append(rest.R @ np.swapaxes(rest.R, -1, -2))
+            s.append(rest.s)
+        return np.stack(S, axis=1), np.stack(s, axis=1)
+
     def blocks(self, n_draws: int, per_draw: int) -> Iterator[slice]:
         """Slices of the draws that keep one block of ``per_draw`` numbers a draw in bounds."""
         step = max(1, _BLOCK_NUMBERS // max(per_draw, 1))
@@ -195,3 +233,27 @@ class MarginalModel(ABC):
             if with_sums:
                 out[f"coef_{group.factor}"] = own + padded[:, None, group.population]
         return out
+
+
+class IndependentLevels(MarginalModel):
+    """A model whose levels are independent given theta and beta, so that some can be drawn alone."""
+
+    @abstractmethod
+    def draw_beta(
+        self, theta: WorkingTheta, seed: int, sums: LevelSums | None = None
+    ) -> np.ndarray:
+        """Shape (K, p): the beta of ``draw``, in working coordinates."""
+
+    @abstractmethod
+    def draw_levels(
+        self, theta: WorkingTheta, beta: np.ndarray, levels: slice, seed: int
+    ) -> dict[str, np.ndarray]:
+        """Coefficients of some levels given theta and ``beta`` (K, p), exact draws, user's coding.
+
+        Keys as for ``draw``. The same levels come out the same whether they are drawn with the
+        others or alone.
+        """
+
+    @abstractmethod
+    def level_runs(self) -> Iterator[slice]:
+        """The levels in runs that can be drawn at a time."""

@@ -5,15 +5,19 @@ Levels with equal cross-products share a factorisation; compiled loops run over 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hierpool.algebra import held_out
 from hierpool.algebra.gaussian import BetaPrior, Conditional, Marginal, condition
-from hierpool.algebra.marginal_model import LevelSums, MarginalModel
+from hierpool.algebra.marginal_model import IndependentLevels, LevelSums
 from hierpool.algebra.moments import Coordinates, Moments, Rows, by_level, single_group
+from hierpool.algebra.one_factor_factorisation import OneFactorFactorisation
+from hierpool.algebra.triangular import solve_lower
+from hierpool.algebra.weighted_products import OneFactorProducts
 from hierpool.core.design import Design, Grouping
 from hierpool.core.theta import WorkingTheta
 from hierpool.core.threads import over_pieces
@@ -26,19 +30,19 @@ LEVELS_PER_PASS = 4 * LEVELS_AT_ONCE  # levels drawn for a table when they are n
 
 
 @dataclass(frozen=True)
-class OneFactor(MarginalModel):
+class OneFactor(IndependentLevels):
     """Cross-products, rows and coefficient priors of a design with one factor or none.
 
     Attributes
     ----------
     design, coordinates, prior
-        As in ``Integrated``.
+        As in ``MarginalModel``.
     rows
-        Rows in working coordinates; for no pooling less the prior mean of the own coefficients.
+        Rows in working coordinates, less the prior mean of the levels' coefficients.
     moments
         Their cross-products.
-    own_mean
-        Shape (q,): prior mean of the own coefficients of no pooling; zero otherwise.
+    mean_of_levels
+        Shape (q,): prior mean of the levels' coefficients; zero unless they are unpooled.
     """
 
     design: Design
@@ -46,17 +50,17 @@ class OneFactor(MarginalModel):
     rows: Rows
     moments: Moments
     prior: BetaPrior
-    own_mean: np.ndarray
+    mean_of_levels: np.ndarray
 
     @classmethod
     def from_design(
-        cls, design: Design, coordinates: Coordinates, prior: BetaPrior, own_mean: np.ndarray
+        cls, design: Design, coordinates: Coordinates, prior: BetaPrior, mean_of_levels: np.ndarray
     ) -> OneFactor:
         """Integrate the coefficients of a design out under these priors."""
         rows = Rows.from_design(design, coordinates)
-        if own_mean.any():
-            rows = replace(rows, y=rows.y - rows.Z @ own_mean)
-        return cls(design, coordinates, rows, Moments.from_rows(rows), prior, own_mean)
+        if mean_of_levels.any():
+            rows = replace(rows, y=rows.y - rows.Z @ mean_of_levels)
+        return cls(design, coordinates, rows, Moments.from_rows(rows), prior, mean_of_levels)
 
     @property
     def scaled_rows(self) -> Rows:
@@ -67,6 +71,20 @@ class OneFactor(MarginalModel):
     def totals(self) -> Moments:
         """Cross-products of the population columns and the response."""
         return self.moments
+
+    def at(self, Lambda: np.ndarray) -> OneFactorFactorisation:
+        """The model at one relative factor."""
+        factor = self.design.groups[0].factor if self.design.groups else ""
+        return OneFactorFactorisation.from_rows(self.rows, self.moments, factor, Lambda)
+
+    def population_at(self, Lambda: np.ndarray) -> Marginal:
+        """The population's part at K relative factors."""
+        flat = BetaPrior.flat(self.moments.p)
+        return condition(self.moments, np.ones(len(Lambda)), Lambda, flat).marginal
+
+    def weighted_products(self, basis: np.ndarray, T: np.ndarray) -> OneFactorProducts:
+        """Cross-products of the levels' columns weighted by V^-1."""
+        return OneFactorProducts.from_moments(self.moments, basis, T)
 
     @property
     def flops_per_theta(self) -> int:
@@ -154,7 +172,7 @@ class OneFactor(MarginalModel):
         out = {"beta": user_beta}
         if group is None or z is None:
             return out
-        shift = self.coordinates.u_shift(beta) + z.from_working @ self.own_mean
+        shift = self.coordinates.u_shift(beta) + z.from_working @ self.mean_of_levels
         shape = (len(beta), levels.stop - levels.start, m.q)
         first, second = np.empty(shape), np.zeros((0, 0, 0))
         out[f"{'u' if group.is_pooled else 'coef'}_{group.factor}"] = first
@@ -254,6 +272,34 @@ class OneFactor(MarginalModel):
             ),
         )
         return densities - np.bincount(codes, data.log_sd, n_levels)[:, None]
+
+    def density_of_sets(
+        self, rest: OneFactor, theta: WorkingTheta, sets: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """Joint log density of held-out rows, or of the rows of held-out levels; shape (sets, K)."""
+        if all(len(rows) == 1 for rows in sets):
+            return held_out.of_rows(rest, theta, self.rows.take(np.concatenate(sets)))
+        return np.stack([held_out.of_level(rest, theta, self.rows.take(rows)) for rows in sets])
+
+    def population_without_levels(
+        self, theta: WorkingTheta, grouping: Grouping
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Population part of M and its right-hand side without each level, by downdates."""
+        m, data = self.moments, self.rows
+        products = by_level(
+            data.X, np.hstack([data.X, data.y[:, None]]), grouping.codes, grouping.n_levels
+        )
+        own, right = products[None, ..., :-1], products[None, ..., -1]
+        marginal = self.marginal(theta)
+        if m.q:
+            at = self.condition(theta)
+            G = at.G[:, m.design_of]
+            lam_b = np.einsum("kab,ja->kjb", theta.Lambda, m.b)
+            half = solve_lower(at.L[:, m.design_of], lam_b[..., None])[..., 0]
+            own = own - np.swapaxes(G, -1, -2) @ G
+            right = right - np.einsum("kjqp,kjq->kjp", G, half)
+        whole = marginal.R @ np.swapaxes(marginal.R, -1, -2)
+        return whole[:, None] - own, marginal.s[:, None] - right
 
     def without(self, left_out: np.ndarray) -> OneFactor:
         """The same model less some rows (positions), with coordinates and priors as they are."""

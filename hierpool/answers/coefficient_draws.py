@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from hierpool.algebra.combinations import Combinations
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
-from hierpool.algebra.mixed_model_equations import Combinations
-from hierpool.algebra.one_factor import OneFactor
+from hierpool.algebra.marginal_model import IndependentLevels
 from hierpool.core.schema import GroupSchema
 
 
@@ -49,7 +49,7 @@ def levels_on_request(
     With ``wanted`` (positions) only the runs of levels in which one of them is.
     """
     algebra, theta = fit.integrated, fit.working_theta
-    assert isinstance(algebra, OneFactor)  # of several factors all levels are kept
+    assert isinstance(algebra, IndependentLevels)  # of several factors all levels are kept
     beta = algebra.coordinates.beta_from_user(beta_draws(fit))
     for run in algebra.level_runs():
         if wanted is None or ((wanted >= run.start) & (wanted < run.stop)).any():

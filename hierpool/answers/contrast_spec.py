@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from hierpool.algebra.mixed_model_equations import Combinations, LevelPart
+from hierpool.algebra.combinations import Combinations, LevelPart
 from hierpool.answers.arguments import choose_terms
 from hierpool.answers.reference_grid import names_of
 from hierpool.core.errors import (

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hierpool.algebra.mixed_model_equations import Combinations, LevelPart
+from hierpool.algebra.combinations import Combinations, LevelPart
 from hierpool.answers.reference_grid import Grid, Predictors
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, UnsupportedModelError, listed, nearest

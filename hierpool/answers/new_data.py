@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from hierpool.algebra.mixed_model_equations import Combinations, LevelPart
+from hierpool.algebra.combinations import Combinations, LevelPart
 from hierpool.core.arguments import check_choice, is_word, shown
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError, listed, nearest

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hierpool.algebra.combinations import Combinations
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
-from hierpool.algebra.mixed_model_equations import Combinations, Henderson
+from hierpool.algebra.mixed_model_equations import Henderson
 from hierpool.answers import coefficient_draws
 from hierpool.answers.adjustment import Adjust, adjusted, simultaneous
 from hierpool.answers.linear_predictors import LinearPredictors

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
+from hierpool.algebra.choose import marginal_model
 from hierpool.algebra.covariance_root import sd_and_corr
 from hierpool.algebra.gaussian import BetaPrior
 from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.algebra.moments import Coordinates
-from hierpool.algebra.one_factor import OneFactor
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.core.design import Design
 from hierpool.core.theta import Theta, WorkingTheta
@@ -100,11 +100,5 @@ def integrate(design: Design, priors: ModelPriors) -> tuple[MarginalModel, Theta
     """A design with its coefficients integrated out under normal priors, and its map of theta."""
     coordinates = Coordinates.from_design(design)
     theta_map = ThetaMap.from_priors(priors, coordinates)
-    integrated: MarginalModel
-    if len(design.groups) > 1:
-        from hierpool.algebra.several.model import SeveralFactors  # compiled loops of their own
-
-        integrated = SeveralFactors.from_design(design, coordinates, theta_map.beta)
-    else:
-        integrated = OneFactor.from_design(design, coordinates, theta_map.beta, theta_map.mean)
-    return integrated, theta_map
+    model = marginal_model(design, coordinates, theta_map.beta, theta_map.mean)
+    return model, theta_map

@@ -25,10 +25,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import linalg
 
-from hierpool.algebra.gaussian import LOG_2PI, Marginal
+from hierpool.algebra.choose import marginal_model
+from hierpool.algebra.factorisation import Factorisation
+from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, Marginal
+from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.algebra.moments import Coordinates, Moments
 from hierpool.core.design import Design
-from hierpool.reml.points import Algebra, Point, algebra
 
 Method = Literal["REML", "ML"]
 
@@ -82,7 +84,7 @@ class Criterion:
         Whether sigma is profiled out; False where it is 1, the residual sds being known.
     """
 
-    algebra: Algebra
+    algebra: MarginalModel
     coordinates: Coordinates
     basis: np.ndarray
     free: Free
@@ -93,7 +95,7 @@ class Criterion:
     def from_design(cls, design: Design, method: Method) -> Criterion:
         """Criterion of a partially pooled design."""
         coordinates = Coordinates.from_design(design)
-        solved = algebra(design, coordinates)
+        model = marginal_model(design, coordinates, BetaPrior.flat(design.X.shape[1]))
         codings, rows, cols, whose, start, n_parameters = [], [], [], [], 0, 0
         for group in design.groups:
             for block, coding in zip(group.blocks, group.schema.block_codings, strict=True):
@@ -106,14 +108,14 @@ class Criterion:
             start += len(group.terms)
         free = Free(np.concatenate(rows), np.concatenate(cols), np.concatenate(whose))
         # theta 1 is an sd of the typical residual's size, whatever the unit of weights or known sds
-        unit = 1 / np.sqrt(np.mean(np.square(1 / np.asarray(solved.rows.sd))))
+        unit = 1 / np.sqrt(np.mean(np.square(1 / np.asarray(model.scaled_rows.sd))))
         basis = coordinates.u_to_working @ linalg.block_diag(*codings) * unit
-        return cls(solved, coordinates, basis, free, method, design.residual.has_sigma)
+        return cls(model, coordinates, basis, free, method, design.residual.has_sigma)
 
     @property
     def moments(self) -> Moments:
         """Totals of the population columns and the response."""
-        return self.algebra.moments
+        return self.algebra.totals
 
     @property
     def size(self) -> int:
@@ -148,13 +150,13 @@ class Criterion:
         """Shape (k,): theta of a relative factor (Q, Q)."""
         return self.theta(np.linalg.solve(self.basis, Lambda))
 
-    def at(self, theta: np.ndarray) -> Point:
+    def at(self, theta: np.ndarray) -> Factorisation:
         """The model at one theta, shape (k,), with sigma = 1 and a flat prior."""
         return self.algebra.at(self.factor(theta))
 
     def deviance(self, theta: np.ndarray) -> np.ndarray:
         """Shape (K,): profiled deviance in the user's coding at K values of theta, shape (K, k)."""
-        return self._deviance(self.algebra.marginal(self.factor(theta)))
+        return self._deviance(self.algebra.population_at(self.factor(theta)))
 
     def _deviance(self, marginal: Marginal) -> np.ndarray:
         ss = np.maximum(marginal.penalized_ss, np.finfo(float).tiny)
@@ -170,7 +172,7 @@ class Criterion:
         by_ss = self.df / point.marginal.penalized_ss[0] if self.has_sigma else 1.0
         return float(self._deviance(point.marginal)[0]), log_det + by_ss * ss
 
-    def gradient_parts(self, point: Point) -> tuple[np.ndarray, np.ndarray]:
+    def gradient_parts(self, point: Factorisation) -> tuple[np.ndarray, np.ndarray]:
         """Gradients of the log determinants and of the penalised sum of squares, shapes (k,)."""
         log_det, squares = point.gradient(self.method == "REML")
         into = self.basis.T

@@ -8,12 +8,12 @@ import numpy as np
 from scipy import optimize
 
 from hierpool.algebra.covariance_root import sd_and_corr
+from hierpool.algebra.factorisation import Factorisation
 from hierpool.algebra.identified import named, not_told_apart, usable
 from hierpool.core.design import EXACT_FIT, Design, GroupDesign, exact_fit
 from hierpool.core.group_nouns import nouns
 from hierpool.core.results import Estimate, FactorEstimate, Status
 from hierpool.reml.criterion import Criterion, Method
-from hierpool.reml.points import Point
 
 SINGULAR = 1e-4  # relative sd, per sd of its column, below which a direction has no variance
 SNAP_TO_BOUNDARY = 1e-2  # directions below this are tried at exactly zero
@@ -151,7 +151,7 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
         )
         # Where the columns fit the response exactly a step may end in no number at all.
         theta = np.asarray(found.x) if np.isfinite(found.x).all() else start
-        left = criterion.algebra.marginal(criterion.factor(theta[None])).penalized_ss[0]
+        left = criterion.algebra.population_at(criterion.factor(theta[None])).penalized_ss[0]
         if left > NEARLY_EXACT * criterion.moments.yy:
             break
     value, gradient = criterion.value_and_gradient(theta)
@@ -234,7 +234,7 @@ def root_in_user_coding(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
 
 
 def information_of(
-    criterion: Criterion, hessian: np.ndarray, point: Point, sigma: float
+    criterion: Criterion, hessian: np.ndarray, point: Factorisation, sigma: float
 ) -> np.ndarray:
     """Shape (k + 1, k + 1): Hessian of the deviance by (theta, log sigma) at an optimum.
 
@@ -255,7 +255,7 @@ def information_of(
 
 
 def _spread_standard_errors(
-    criterion: Criterion, optimum: Optimum, point: Point, sigma: float
+    criterion: Criterion, optimum: Optimum, point: Factorisation, sigma: float
 ) -> np.ndarray:
     """Standard errors of (sds, correlations below the diagonal, sigma) from observed information.
 
@@ -296,7 +296,7 @@ def _square(low: np.ndarray, q: int) -> np.ndarray:
 
 
 def _hardly_identified(
-    criterion: Criterion, optimum: Optimum, point: Point, sigma: float, design: Design
+    criterion: Criterion, optimum: Optimum, point: Factorisation, sigma: float, design: Design
 ) -> Status:
     """Status where the rows tell all variances apart in principle, but sigma hardly."""
     information = information_of(criterion, optimum.hessian, point, sigma)
@@ -354,7 +354,7 @@ def _singular(T: np.ndarray, group: GroupDesign) -> str:
 def _factors(
     criterion: Criterion,
     optimum: Optimum,
-    point: Point,
+    point: Factorisation,
     design: Design,
     beta: np.ndarray,
     sigma: float,

@@ -22,158 +22,18 @@ Halekoh, Hoejsgaard (2014), J. Stat. Softw. 59(9): pbkrtest, which is followed h
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
 import numpy as np
-from scipy import linalg, sparse
 
+from hierpool.algebra.weighted_products import CovarianceParameter, WeightedProducts
 from hierpool.core.design import Design
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.results import Estimate
 from hierpool.reml.criterion import Criterion
 from hierpool.reml.f_tests import FTest
-from hierpool.reml.points import OneFactorAlgebra, SeveralFactorsAlgebra
 
 LARGEST = 4000  # columns of several factors together: one dense block of that size squared
 _FLAT = 1e-10  # eigenvalue of the scaled information below which a direction is not identified
-
-
-class Parameter(NamedTuple):
-    """A free entry of T T': the factor, the block-diagonal pattern E that it multiplies, its value."""
-
-    factor: int
-    E: np.ndarray
-    gamma: float
-
-
-class Weighted(Protocol):
-    """Cross-products of the levels' columns weighted by W = V^-1."""
-
-    @property
-    def trace(self) -> float:
-        """Of W."""
-
-    def diagonal(self, f: int) -> np.ndarray:
-        """Shape (q, q): sum over the levels of a factor of their block of B."""
-
-    def squares(self, f: int, g: int) -> np.ndarray:
-        """Shape (q, q, r, r): [a, b, c, d] is the sum over blocks of B_fg[a, d] B_fg[b, c]."""
-
-    def first(self, r: Parameter) -> np.ndarray:
-        """Shape (p, p): C'E C."""
-
-    def second(self, r: Parameter, s: Parameter) -> np.ndarray:
-        """Shape (p, p): C'E_r B E_s C."""
-
-
-@dataclass(frozen=True)
-class _Alike:
-    """One factor: levels with equal designs count for one (arrays with U first)."""
-
-    counts: np.ndarray
-    B: np.ndarray
-    C: np.ndarray
-    trace: float
-
-    @classmethod
-    def from_point(cls, solved: OneFactorAlgebra, basis: np.ndarray, T: np.ndarray) -> _Alike:
-        m = solved.moments
-        A, C = basis.T @ m.A @ basis, basis.T @ m.C
-        M = T.T @ A @ T + np.eye(len(T))
-        L = np.linalg.cholesky(M)
-        half = np.linalg.solve(L, T.T @ A)
-        B = A - np.swapaxes(half, 1, 2) @ half
-        weighted = C - np.swapaxes(half, 1, 2) @ np.linalg.solve(L, T.T @ C)
-        left = np.trace(np.linalg.inv(M), axis1=1, axis2=2) - len(T)
-        return cls(m.counts, B, weighted, m.n + float(m.counts @ left))
-
-    def diagonal(self, f: int) -> np.ndarray:
-        return np.asarray(np.einsum("u,uab->ab", self.counts, self.B))
-
-    def squares(self, f: int, g: int) -> np.ndarray:
-        return np.asarray(np.einsum("u,uad,ubc->abcd", self.counts, self.B, self.B))
-
-    def first(self, r: Parameter) -> np.ndarray:
-        return np.asarray(np.einsum("u,uap,ab,ubs->ps", self.counts, self.C, r.E, self.C))
-
-    def second(self, r: Parameter, s: Parameter) -> np.ndarray:
-        left = self.counts[:, None, None] * (r.E @ self.C)
-        return np.asarray(np.einsum("uap,uab,ubs->ps", left, self.B, s.E @ self.C))
-
-
-@dataclass(frozen=True)
-class _Dense:
-    """Several factors: all their columns side by side."""
-
-    B: np.ndarray
-    C: np.ndarray
-    shapes: tuple[tuple[int, int], ...]
-    trace: float
-
-    @classmethod
-    def from_point(cls, solved: SeveralFactorsAlgebra, basis: np.ndarray, T: np.ndarray) -> _Dense:
-        rows = solved.rows
-        shapes = tuple(zip(rows.n_levels, rows.q, strict=True))
-        edges = np.cumsum([0, *rows.q])
-        Z = sparse.hstack(
-            [
-                _wide(z @ basis[a:b, a:b], codes, J)
-                for z, codes, (J, _), a, b in zip(
-                    rows.Z, rows.codes, shapes, edges[:-1], edges[1:], strict=True
-                )
-            ],
-            format="csr",
-        )
-        roots = [
-            sparse.kron(sparse.eye(J), T[a:b, a:b])
-            for (J, _), a, b in zip(shapes, edges[:-1], edges[1:], strict=True)
-        ]
-        root = sparse.block_diag(roots, format="csr")
-        A = (Z.T @ Z).toarray()
-        right = np.hstack([A, Z.T @ rows.X])
-        moved = root.T @ right
-        M = moved[:, : len(A)] @ root + np.eye(len(A))
-        L = linalg.cholesky(M, lower=True, overwrite_a=True)
-        half = linalg.solve_triangular(L, moved, lower=True, overwrite_b=True)
-        inverse = linalg.lapack.dtrtri(L, lower=1)[0]
-        right -= half[:, : len(A)].T @ half
-        trace = rows.n - len(A) + float((inverse**2).sum())
-        return cls(right[:, : len(A)], right[:, len(A) :], shapes, trace)
-
-    def _at(self, f: int) -> slice:
-        start = sum(J * q for J, q in self.shapes[:f])
-        return slice(start, start + self.shapes[f][0] * self.shapes[f][1])
-
-    def _block(self, f: int, g: int) -> np.ndarray:
-        """Shape (J_f, q_f, J_g, q_g)."""
-        return self.B[self._at(f), self._at(g)].reshape(*self.shapes[f], *self.shapes[g])
-
-    def diagonal(self, f: int) -> np.ndarray:
-        return np.asarray(np.einsum("jajb->ab", self._block(f, f)))
-
-    def squares(self, f: int, g: int) -> np.ndarray:
-        q, r = self.shapes[f][1], self.shapes[g][1]
-        flat = np.moveaxis(self._block(f, g), 2, 1).reshape(-1, q * r)
-        return (flat.T @ flat).reshape(q, r, q, r).transpose(0, 2, 3, 1)
-
-    def _turned(self, r: Parameter) -> np.ndarray:
-        """E C of the levels of the parameter's factor, (columns, p)."""
-        levels = self.C[self._at(r.factor)].reshape(*self.shapes[r.factor], -1)
-        return (r.E @ levels).reshape(-1, self.C.shape[1])
-
-    def first(self, r: Parameter) -> np.ndarray:
-        return np.asarray(self.C[self._at(r.factor)].T @ self._turned(r))
-
-    def second(self, r: Parameter, s: Parameter) -> np.ndarray:
-        B = self.B[self._at(r.factor), self._at(s.factor)]
-        return np.asarray(self._turned(r).T @ (B @ self._turned(s)))
-
-
-def _wide(Z: np.ndarray, codes: np.ndarray, J: int) -> sparse.csr_array:
-    """Shape (n, J q): each row's columns in the place of its level."""
-    n, q = Z.shape
-    columns = codes[:, None] * q + np.arange(q)
-    return sparse.csr_array((Z.ravel(), columns.ravel(), np.arange(n + 1) * q), (n, J * q))
 
 
 @dataclass(frozen=True)
@@ -209,12 +69,7 @@ class KenwardRoger:
         _check(design, estimate)
         criterion = Criterion.from_design(design, "REML")
         T = criterion.matrix(criterion.theta_of(estimate.relative_covariance_factor))
-        solved = criterion.algebra
-        weighted: Weighted = (
-            _Alike.from_point(solved, criterion.basis, T)
-            if isinstance(solved, OneFactorAlgebra)
-            else _Dense.from_point(_several(solved), criterion.basis, T)
-        )
+        weighted = criterion.algebra.weighted_products(criterion.basis, T)
         Phi = criterion.at(criterion.theta(T)).marginal.beta_covariance[0]
         K, P, Q = _products(weighted, _parameters(design, T), Phi, design.residual.has_sigma)
         information = (
@@ -288,12 +143,7 @@ def _n_random_effects(design: Design) -> int:
     return sum(len(g.terms) * g.grouping.n_levels for g in design.groups)
 
 
-def _several(solved: object) -> SeveralFactorsAlgebra:
-    assert isinstance(solved, SeveralFactorsAlgebra)
-    return solved
-
-
-def _parameters(design: Design, T: np.ndarray) -> list[Parameter]:
+def _parameters(design: Design, T: np.ndarray) -> list[CovarianceParameter]:
     """The free entries of T T', factor by factor."""
     found = []
     for f, (group, at) in enumerate(zip(design.groups, design.group_columns, strict=True)):
@@ -302,12 +152,17 @@ def _parameters(design: Design, T: np.ndarray) -> list[Parameter]:
             for pattern in block.patterns:
                 E = np.zeros_like(covariance)
                 E[block.columns, block.columns] = pattern
-                found.append(Parameter(f, E, float(covariance[tuple(np.argwhere(E)[-1])])))
+                found.append(
+                    CovarianceParameter(f, E, float(covariance[tuple(np.argwhere(E)[-1])]))
+                )
     return found
 
 
 def _products(
-    weighted: Weighted, parameters: list[Parameter], Phi: np.ndarray, has_sigma: bool
+    weighted: WeightedProducts,
+    parameters: list[CovarianceParameter],
+    Phi: np.ndarray,
+    has_sigma: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """K (m, m), P (m, p, p) and Q (m, m, p, p), the residual variance last."""
     m, p = len(parameters), len(Phi)

@@ -82,7 +82,7 @@ def _gradient_by_theta(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
     steps = 1e-5 * np.maximum(1.0, np.abs(theta))
     moves = np.diag(steps)
     Lambda = criterion.factor(np.concatenate([theta + moves, theta - moves]))
-    found = criterion.algebra.marginal(Lambda).beta_covariance
+    found = criterion.algebra.population_at(Lambda).beta_covariance
     k, into = len(theta), criterion.coordinates.x.from_working
     working = (found[:k] - found[k:]) / (2 * steps[:, None, None])
     return np.asarray(into @ working @ into.T)

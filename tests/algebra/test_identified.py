@@ -35,7 +35,7 @@ def dense(design: Design) -> tuple[np.ndarray, np.ndarray]:
         Z = _columns(group) / sd / unit
         for block in group.blocks:
             for a in range(block.start, block.stop):
-                for b in range(block.start if block.covariance == "correlated" else a, a + 1):
+                for b in range(block.start if block.covariance.word == "correlated" else a, a + 1):
                     M = np.outer(Z[:, a], Z[:, b]) * same
                     every.append(M if a == b else M + M.T)
     every += [np.eye(n)] if design.residual.has_sigma else []

@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 import hierpool as hp
-from hierpool.algebra.held_out import density_of_sets
 from hierpool.bayes.exact.leave_out import joint_log_density
 from hierpool.checks.accuracy.loo import relative_efficiency
 
@@ -61,7 +60,7 @@ def test_held_out_rows_have_the_density_of_the_joint_normal(fit):
     sets = [np.array([0]), np.array([5]), np.array([30, 31, 32])]
     held = np.concatenate(sets)
     rest = fit.integrated.without(held)
-    found = density_of_sets(fit.integrated, rest, theta, sets)
+    found = fit.integrated.density_of_sets(rest, theta, sets)
     others = np.setdiff1d(np.arange(d.n), held)
     block, posterior = fit.priors.population, fit.draws["posterior"]
     same = {f: np.equal.outer(*[d.group(f).grouping.codes] * 2) for f in ("plate", "sample")}

@@ -79,7 +79,7 @@ def patterns(fit: hp.LikelihoodFit) -> list[np.ndarray]:
         Z = wide(group.Z, group.grouping.codes, group.grouping.n_levels)
         for block in group.blocks:
             for a in range(block.start, block.stop):
-                low = block.start if block.covariance == "correlated" else a
+                low = block.start if block.covariance.word == "correlated" else a
                 for b in range(low, a + 1):
                     E = np.zeros((len(group.terms),) * 2)
                     E[a, b] = E[b, a] = 1

@@ -10,8 +10,10 @@ from hierpool.algebra.gaussian import BetaPrior, Marginal
 from hierpool.algebra.marginal_model import LevelSums, MarginalModel
 from hierpool.algebra.moments import Coordinates, Moments
 from hierpool.algebra.several import draws, leave_out
+from hierpool.algebra.several.factorisation import SeveralFactorsFactorisation
 from hierpool.algebra.several.factorise import Fronts
 from hierpool.algebra.several.plan import ManyRows
+from hierpool.algebra.weighted_products import SeveralFactorsProducts
 from hierpool.core.design import Design, Grouping
 from hierpool.core.theta import WorkingTheta
 
@@ -25,7 +27,7 @@ class SeveralFactors(MarginalModel):
     Attributes
     ----------
     design, coordinates, prior
-        As in ``Integrated``.
+        As in ``MarginalModel``.
     fronts
         The rows in working coordinates, and the plan of their elimination.
     """
@@ -53,6 +55,19 @@ class SeveralFactors(MarginalModel):
     def totals(self) -> Moments:
         """Cross-products of the population columns and the response."""
         return self.fronts.moments
+
+    def at(self, Lambda: np.ndarray) -> SeveralFactorsFactorisation:
+        """The model at one relative factor."""
+        return SeveralFactorsFactorisation(self.fronts, Lambda, self.fronts.factored(Lambda))
+
+    def population_at(self, Lambda: np.ndarray) -> Marginal:
+        """The population's part at K relative factors."""
+        flat = BetaPrior.flat(self.fronts.moments.p)
+        return self.fronts.marginal(np.ones(len(Lambda)), Lambda, flat)
+
+    def weighted_products(self, basis: np.ndarray, T: np.ndarray) -> SeveralFactorsProducts:
+        """Cross-products of the levels' columns weighted by V^-1."""
+        return SeveralFactorsProducts.from_rows(self.fronts.rows, basis, T)
 
     @property
     def flops_per_theta(self) -> int:

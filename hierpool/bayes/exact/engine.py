@@ -19,8 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from hierpool.algebra.marginal_model import MarginalModel
-from hierpool.algebra.one_factor import OneFactor
+from hierpool.algebra.marginal_model import IndependentLevels, MarginalModel
 from hierpool.bayes.exact.mode import LARGEST_COORDINATE, climb_all
 from hierpool.bayes.exact.proposal import LEAST_SHARE, Mixture, Student, log_sum, refit
 from hierpool.bayes.exact.surrogate import Surrogate
@@ -490,7 +489,7 @@ def _coefficients(
 ) -> tuple[dict[str, np.ndarray], bool]:
     """Draws of beta, and of the levels' coefficients unless they are too many to store."""
     size = len(at.theta) * integrated.n_random_effects
-    if size > LARGEST_STORED and isinstance(integrated, OneFactor):
+    if size > LARGEST_STORED and isinstance(integrated, IndependentLevels):
         beta = integrated.draw_beta(at.working, seed, at.sums)
         return {"beta": integrated.coordinates.beta_to_user(beta)}, False
     return integrated.draw(at.working, seed, at.sums, size <= LARGEST_SUMS), True

@@ -16,7 +16,6 @@ import xarray as xr
 from arviz_stats.utils import ELPDDataLOOKFold
 from scipy import special
 
-from hierpool.algebra.held_out import density_of_sets
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.checks.accuracy.loo import grouping_for
@@ -102,7 +101,7 @@ def kfold(
         points = np.flatnonzero(plan.fold_of == fold)
         sets = [plan.points[i] for i in points]
         rest, theta, trusted = refit(np.concatenate(sets), (seed or 0) + fold)
-        density = density_of_sets(fit.integrated, rest, theta, sets)
+        density = fit.integrated.density_of_sets(rest, theta, sets)
         return points, special.logsumexp(density, axis=1) - np.log(density.shape[1]), trusted
 
     done = in_threads(one, range(k), f"{k} folds of {fit.design.spec.formula}", None, progress)

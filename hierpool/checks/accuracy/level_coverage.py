@@ -21,10 +21,7 @@ from arviz_stats.base import array_stats
 from scipy import special, stats
 
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
-from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.algebra.moments import by_level, single_group
-from hierpool.algebra.one_factor import OneFactor
-from hierpool.algebra.triangular import solve_lower
 from hierpool.checks.accuracy import loo
 from hierpool.checks.residuals.null_residuals import WARN_BELOW_P
 from hierpool.core.arguments import check_probability
@@ -126,35 +123,13 @@ def _predictions(
     J, n, p = grouping.n_levels, fit.design.n, fit.integrated.totals.p
     of_means, of_rows = [], []
     for some in fit.integrated.blocks(len(picks), 4 * J * (p + 1) ** 2 + 4 * n * (p + 1)):
-        S, s = left_without_levels(fit.integrated, theta[some], grouping)
+        S, s = fit.integrated.population_without_levels(theta[some], grouping)
         beta, inverse = np.linalg.solve(S, s[..., None])[..., 0], np.linalg.inv(S)
         of_means.append(at_mean.predict(theta[some], beta, inverse))
         of_rows.append(at_row.predict(theta[some], beta, inverse))
     (mean, sd), (row_mean, row_sd) = (np.concatenate(m, axis=-1) for m in (of_means, of_rows))
     means = _Predicted(mean, sd, weights)
     return means, _Predicted(row_mean, row_sd, weights[grouping.codes])
-
-
-def left_without_levels(
-    integrated: MarginalModel, theta: WorkingTheta, grouping: Grouping
-) -> tuple[np.ndarray, np.ndarray]:
-    """Population part of M and its right-hand side without each level, (K, J, p, p), (K, J, p)."""
-    assert isinstance(integrated, OneFactor)  # who asks has seen to it
-    m, data = integrated.moments, integrated.rows
-    products = by_level(
-        data.X, np.hstack([data.X, data.y[:, None]]), grouping.codes, grouping.n_levels
-    )
-    own, right = products[None, ..., :-1], products[None, ..., -1]
-    at = integrated.condition(theta) if m.q else None
-    marginal = integrated.marginal(theta)
-    if at is not None:
-        G = at.G[:, m.design_of]
-        lam_b = np.einsum("kab,ja->kjb", theta.Lambda, m.b)
-        half = solve_lower(at.L[:, m.design_of], lam_b[..., None])[..., 0]
-        own = own - np.swapaxes(G, -1, -2) @ G
-        right = right - np.einsum("kjqp,kjq->kjp", G, half)
-    whole = marginal.R @ np.swapaxes(marginal.R, -1, -2)
-    return whole[:, None] - own, marginal.s[:, None] - right
 
 
 @dataclass(frozen=True)

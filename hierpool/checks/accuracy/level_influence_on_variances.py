@@ -19,7 +19,6 @@ from arviz_stats.base import array_stats
 
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.checks.accuracy import loo
-from hierpool.checks.accuracy.level_coverage import left_without_levels
 from hierpool.core.design import Grouping
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import and_more, called, nouns
@@ -136,7 +135,7 @@ def _beta_without(
     to_user, parts = fit.integrated.coordinates.beta_to_user, []
     p = len(fit.design.terms)
     for some in fit.integrated.blocks(len(theta), 4 * grouping.n_levels * (p + 1) ** 2):
-        S, s = left_without_levels(fit.integrated, theta[some], grouping)
+        S, s = fit.integrated.population_without_levels(theta[some], grouping)
         parts.append(to_user(np.linalg.solve(S, s[..., None])[..., 0]))
     mean = to_user(fit.integrated.marginal(theta).beta).mean(axis=0)
     return mean, np.einsum("jk,kjp->jp", weights, np.concatenate(parts))

@@ -9,10 +9,10 @@ import pandas as pd
 from scipy import special
 
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
+from hierpool.algebra.residual_maker import ResidualMaker
 from hierpool.checks.accuracy import loo
 from hierpool.checks.residuals.every import can_judge
 from hierpool.checks.residuals.null_residuals import WARN_BELOW_P, Replicates
-from hierpool.checks.residuals.residual_maker import ResidualMaker
 from hierpool.core.findings import Finding
 from hierpool.core.fitted import Optimum
 

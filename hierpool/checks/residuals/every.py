@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from hierpool.algebra.residual_maker import ResidualMaker
 from hierpool.checks.residuals import (
     autocorrelation,
     heteroscedasticity,
@@ -14,7 +15,6 @@ from hierpool.checks.residuals import (
 )
 from hierpool.checks.residuals.normality import shape
 from hierpool.checks.residuals.null_residuals import Replicates
-from hierpool.checks.residuals.residual_maker import ResidualMaker
 from hierpool.core.findings import Finding
 from hierpool.core.fitted import Optimum
 from hierpool.core.threads import one_blas_thread

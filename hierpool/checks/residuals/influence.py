@@ -31,7 +31,7 @@ from scipy import linalg, stats
 
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.moments import by_level, single_group
-from hierpool.checks.residuals.residual_maker import ResidualMaker
+from hierpool.algebra.residual_maker import ResidualMaker
 from hierpool.core.design import Grouping
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.findings import Finding

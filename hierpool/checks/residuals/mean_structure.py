@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from hierpool.algebra.residual_maker import ResidualMaker
 from hierpool.checks.residuals.null_residuals import WARN_BELOW_P, Replicates, by_level_sums
-from hierpool.checks.residuals.residual_maker import ResidualMaker
 from hierpool.core.design import Design, Grouping
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import noun, nouns

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hierpool.checks.residuals.residual_maker import ResidualMaker
+from hierpool.algebra.residual_maker import ResidualMaker
 from hierpool.core.design import Grouping
 
 SIMULATIONS = 999

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,8 +10,8 @@ from scipy import stats
 
 from hierpool.algebra.gaussian import BetaPrior, condition
 from hierpool.algebra.moments import Moments, Rows, by_level
+from hierpool.algebra.residual_maker import ResidualMaker
 from hierpool.checks.residuals.null_residuals import LEAST_LEFT, WARN_BELOW_P
-from hierpool.checks.residuals.residual_maker import ResidualMaker
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import called, nouns
 
@@ -168,7 +167,7 @@ def _unmasked(maker: ResidualMaker, table: pd.DataFrame) -> pd.DataFrame:
     rest = len(table) - 1 - df
     if rest < 1 or df == 0 or not maker.factor.any():
         return table
-    F = float(levels(replace(maker, factor=_factor_without(maker, j)))["F"].iloc[j])
+    F = float(levels(maker.with_factor(_factor_without(maker, j)))["F"].iloc[j])
     F_of[j], p[j] = F, min(1.0, float(stats.f.sf(F, df, rest)) * len(table))
     return table.assign(F=F_of, p=p)
 

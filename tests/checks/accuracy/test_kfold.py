@@ -9,6 +9,7 @@ from scipy import stats
 
 import hierpool as hp
 from hierpool.algebra import held_out
+from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.core.errors import ArgumentError
 from tests.laws.dense import Dense
 
@@ -44,7 +45,7 @@ def test_densities_of_held_out_rows_and_levels_are_the_dense_ones(fitted, name):
     by_row = held_out.of_rows(rest, theta, rows.take(held))
     level = held_out.of_level(rest, theta, rows.take(last))
     sets = [*held[:2, None], last]
-    by_evidence = held_out.by_evidence(fit.integrated, rest_of(fit, sets), theta, sets)
+    by_evidence = MarginalModel.density_of_sets(fit.integrated, rest_of(fit, sets), theta, sets)
     for k in range(2):
         mean, cov = judge(fit, k).leave_out(held)
         sd = np.sqrt(np.diag(cov))

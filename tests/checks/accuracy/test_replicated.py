@@ -8,10 +8,10 @@ import pytest
 from scipy import stats
 
 import hierpool as hp
+from hierpool.algebra.residual_maker import ResidualMaker
 from hierpool.checks.accuracy import level_coverage, loo_pit, replicated
 from hierpool.checks.accuracy.level_statistics import Statistics
 from hierpool.checks.residuals.null_residuals import Replicates
-from hierpool.checks.residuals.residual_maker import ResidualMaker
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from tests.support.tables import over_time
 
@@ -110,7 +110,7 @@ def test_beta_without_a_level_is_that_of_the_rows_that_are_left(fitted):
     fit = fitted["radon_uranium"].posterior
     grouping = fit.design.groupings["county"]
     theta = fit.working_theta[:3]
-    S, s = level_coverage.left_without_levels(fit.integrated, theta, grouping)
+    S, s = fit.integrated.population_without_levels(theta, grouping)
     for j in (0, 30, 84):
         rest = fit.integrated.without(np.flatnonzero(grouping.codes == j)).marginal(theta)
         assert S[:, j] == pytest.approx(rest.R @ np.swapaxes(rest.R, 1, 2), rel=1e-8, abs=1e-8)

@@ -7,8 +7,8 @@ import pytest
 
 import hierpool as hp
 from hierpool.algebra.moments import Coordinates
+from hierpool.algebra.residual_maker import ResidualMaker
 from hierpool.checks.residuals.influence import table
-from hierpool.checks.residuals.residual_maker import ResidualMaker
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 
 

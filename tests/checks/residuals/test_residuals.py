@@ -8,10 +8,10 @@ import pytest
 from scipy import stats
 
 import hierpool as hp
+from hierpool.algebra.residual_maker import ResidualMaker
 from hierpool.checks.residuals import autocorrelation, mean_structure, outliers
 from hierpool.checks.residuals import every as residuals
 from hierpool.checks.residuals.null_residuals import Replicates
-from hierpool.checks.residuals.residual_maker import ResidualMaker
 from tests.support.tables import over_time
 
 CHECKED = ["sleepstudy_slopes", "radon_uranium", "machines_slopes"]

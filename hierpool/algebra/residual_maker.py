@@ -1,0 +1,163 @@
+"""Residuals of a fit as a linear map of its response, standard deviations held at the optimum.
+
+With V = Z Lambda Lambda'Z' + I, the covariance of the response in units of sigma^2, and
+
+    K = V^-1 - V^-1 X (X'V^-1 X)^-1 X'V^-1
+
+the residuals of the response, fixed effects and levels taken off, are e = K y. They have the
+covariance sigma^2 K, and 1 - K_ii is the leverage of a row. So the null distribution of whatever is
+made of residuals is known: that of normal vectors with this covariance, and not that of independent
+ones. V is never made (``Factorisation.whiten``).
+
+Rows are in working coordinates and divided by their residual sds, as in ``core.moments``.
+
+References
+----------
+Henderson (1975), Biometrics 31, 423-447.
+Christensen, Pearson, Johnson (1992), Technometrics 34, 38-45 (case deletion, variances held).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+
+from hierpool.algebra.choose import marginal_model
+from hierpool.algebra.factorisation import Factorisation
+from hierpool.algebra.gaussian import BetaPrior
+from hierpool.algebra.marginal_model import MarginalModel
+from hierpool.algebra.moments import Coordinates, by_level
+from hierpool.algebra.several.plan import ManyRows
+from hierpool.core.design import Design, Grouping
+from hierpool.core.fitted import Optimum
+
+_RANK = 1e-9  # singular values below this share of the largest are none
+
+
+@dataclass(frozen=True)
+class ResidualMaker:
+    """A partially or completely pooled design at an optimum.
+
+    Attributes
+    ----------
+    model
+        What was fitted, with a flat prior on the fixed effects.
+    rows
+        The rows in working coordinates.
+    at
+        The factorisation at the optimum's Lambda.
+    """
+
+    model: MarginalModel
+    rows: ManyRows
+    at: Factorisation
+
+    @classmethod
+    def from_fit(cls, blup: Optimum) -> ResidualMaker:
+        """That of a ``LikelihoodFit`` whose groups are pooled."""
+        design, coordinates = blup.design, Coordinates.from_design(blup.design)
+        model = marginal_model(design, coordinates, BetaPrior.flat(design.X.shape[1]))
+        rows = ManyRows.from_design(design, coordinates)
+        return cls(model, rows, model.at(blup.estimate.relative_covariance_factor))
+
+    def with_factor(self, Lambda: np.ndarray) -> ResidualMaker:
+        """The same design at another relative factor."""
+        return ResidualMaker(self.model, self.rows, self.model.at(Lambda))
+
+    @property
+    def design(self) -> Design:
+        """What was fitted."""
+        return self.model.design
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Working coordinates of its columns."""
+        return self.model.coordinates
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.rows.n
+
+    @property
+    def factor(self) -> np.ndarray:
+        """Shape (Q, Q): Lambda, block diagonal over the factors."""
+        return self.at.Lambda
+
+    @cached_property
+    def blocks(self) -> tuple[np.ndarray, ...]:
+        """Lambda of each factor, shapes (q_f, q_f)."""
+        return tuple(self.factor[at, at] for at in self.design.group_columns)
+
+    @property
+    def levels(self) -> sparse.csr_array:
+        """Shape (n, columns of all levels): Z Lambda, factor by factor and level by level."""
+        return self.at.columns
+
+    def whiten(self, columns: np.ndarray) -> np.ndarray:
+        """V^-1 times columns (n, m)."""
+        return self.at.whiten(columns)
+
+    @cached_property
+    def basis(self) -> np.ndarray:
+        """Shape (n, r): orthonormal columns that span X."""
+        U, values, _ = np.linalg.svd(self.rows.X, full_matrices=False)
+        return np.asarray(U[:, values > _RANK * values.max(initial=0.0)])
+
+    @cached_property
+    def _population(self) -> tuple[np.ndarray, np.ndarray]:
+        """W (n, r) with K = V^-1 - W W', and V^-1 times the basis."""
+        whitened = self.whiten(self.basis)
+        L = np.linalg.cholesky(self.basis.T @ whitened) if whitened.shape[1] else np.eye(0)
+        return np.linalg.solve(L, whitened.T).T, whitened
+
+    @property
+    def df(self) -> int:
+        """Rows less columns of the population."""
+        return self.n - self.basis.shape[1]
+
+    def residuals(self, responses: np.ndarray) -> np.ndarray:
+        """K times responses (n, m)."""
+        W = self._population[0]
+        return self.whiten(responses) - W @ (W.T @ responses)
+
+    @cached_property
+    def observed(self) -> np.ndarray:
+        """Shape (n,): residuals of the response."""
+        return self.residuals(self.rows.y[:, None])[:, 0]
+
+    @cached_property
+    def population(self) -> np.ndarray:
+        """Shape (n,): what the fixed effects say of the rows."""
+        whitened = self._population[1]
+        beta = np.linalg.solve(self.basis.T @ whitened, whitened.T @ self.rows.y)
+        return np.asarray(self.basis @ beta)
+
+    @cached_property
+    def squares(self) -> float:
+        """y'K y: the penalised residual sum of squares."""
+        return float(self.rows.y @ self.observed)
+
+    @property
+    def sigma(self) -> float:
+        """REML's residual sd at this Lambda; 1 where those of the rows are known."""
+        return float(np.sqrt(self.squares / self.df)) if self.design.residual.has_sigma else 1.0
+
+    @cached_property
+    def diagonal(self) -> np.ndarray:
+        """Shape (n,): K_ii, one less the leverage of each row."""
+        W = self._population[0]
+        return np.asarray(1 - self.at.leverage_of_levels() - np.square(W).sum(axis=1))
+
+    def simulate(self, rng: np.random.Generator, m: int) -> np.ndarray:
+        """Shape (n, m): responses with new levels, sigma 1 and no fixed effects (K takes them off)."""
+        v = rng.standard_normal((self.levels.shape[1], m))
+        return np.asarray(self.levels @ v + rng.standard_normal((self.n, m)))
+
+    def of_levels(self, columns: np.ndarray, grouping: Grouping) -> np.ndarray:
+        """Shape (J, q, q): Z_j'K Z_j for columns Z (n, q) of the rows of each level of a factor."""
+        W = by_level(columns, self._population[0], grouping.codes, grouping.n_levels)
+        return self.at.whitened_products(columns, grouping) - W @ np.swapaxes(W, 1, 2)
