@@ -193,7 +193,7 @@ class _Cells:
         table = of_fit(self.fit, asked, self.scale, adjust, prob)
         told = Told(self.fit, asked, self.scale, adjust, self.weights, ("contrast", "contrasts"))
         return EffectsTable.of(
-            table, [self._title, *told.lines(grid, self.at)], told.findings(), **told.attrs
+            table, [self._title, *told.lines(grid, self.at)], told.findings(table), **told.attrs
         )
 
     @property

@@ -106,7 +106,9 @@ def marginal_means(
     told = Told(fit, asked, to, adjust, weights, ("marginal mean", "marginal means"))
     measured = "geometric means of" if to.has_ratios else "means of"
     title = f"Marginal {measured} {to.measured} by {', '.join(map(str, shown))}"
-    return EffectsTable.of(table, [title, *told.lines(grid, at)], told.findings(), **told.attrs)
+    return EffectsTable.of(
+        table, [title, *told.lines(grid, at)], told.findings(table), **told.attrs
+    )
 
 
 def key_index(keys: pd.DataFrame) -> pd.Index[Any]:

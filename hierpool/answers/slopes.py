@@ -94,7 +94,9 @@ def slopes(
     table = of_fit(fit, asked, to, adjust, prob)
     told = Told(fit, asked, to, adjust, weights, ("slope", "slopes"))
     title = f"Slopes of {to.measured} in {what}"
-    return EffectsTable.of(table, [title, *told.lines(grid, at)], told.findings(), **told.attrs)
+    return EffectsTable.of(
+        table, [title, *told.lines(grid, at)], told.findings(table), **told.attrs
+    )
 
 
 def slopes_of_cells(

@@ -167,7 +167,7 @@ def of_optimum(
     columns = {"estimate": estimate, "se": factor * se, "df": df}
     columns |= {f"{name}_lb": low, f"{name}_ub": high, "t": t, "p": p}
     table = pd.DataFrame(columns, index=asked.index)
-    table[~asked.is_estimable] = np.nan
+    table[~asked.is_estimable | np.isnan(se)] = np.nan
     return table
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from hierpool.answers.adjustment import Adjust
 from hierpool.answers.reference_grid import Grid, Predictors, Weights, names_of
@@ -27,6 +28,9 @@ _MOST_MEANS = 3
 _ADVICE = (
     "Ask for other values, hold what they interact with at values that the data have beside them, "
     "at={...}, or leave the term of the dropped column out of the formula"
+)
+_OWN_ADVICE = (
+    "Pool the groups partially, hp.varying_slope(...), to compare what differs between them."
 )
 
 
@@ -99,23 +103,30 @@ class Told:
         each = [f"{n} at its mean, {short(predictors.mean(n))}" for n in names]
         return "; ".join(["equal weights", *each])
 
-    def findings(self) -> tuple[Finding, ...]:
-        """Which rows are not estimable; an error where none is."""
+    def findings(self, table: pd.DataFrame) -> tuple[Finding, ...]:
+        """Which rows of the table are not estimable; an error where none is."""
         beyond, index = self.asked.linear.beyond, self.asked.index
         bad = np.flatnonzero(~beyond.is_estimable)
-        if not len(bad):
-            return ()
-        if len(bad) == len(index):
+        if len(bad) and len(bad) == len(index):
             beyond.check(_labels(index), self.what, _ADVICE)
         needed = beyond.is_needed[bad].any(axis=0)
         names = [t for t, is_needed in zip(beyond.terms, needed, strict=True) if is_needed]
-        one = len(bad) == 1
-        text = (
-            f"{self.what[not one]} {listed(_labels(index)[i] for i in bad)} "
-            f"{'is' if one else 'are'} not estimable: the data say nothing of "
-            f"{'the dropped column' if len(names) == 1 else 'the dropped columns'} {listed(names)}."
+        columns = "the dropped column" if len(names) == 1 else "the dropped columns"
+        why = f"the data say nothing of {columns} {listed(names)}"
+        untold = np.flatnonzero(table.isna().all(axis=1) & beyond.is_estimable)
+        held = self.asked.linear.held.words.removeprefix("for ")
+        return (
+            *self._not_estimable(bad, why, f"{_ADVICE}."),
+            *self._not_estimable(untold, f"the rows of {held} do not determine it", _OWN_ADVICE),
         )
-        return (Finding("row-not-estimable", "warning", text, f"{_ADVICE}."),)
+
+    def _not_estimable(self, rows: np.ndarray, why: str, advice: str) -> Iterator[Finding]:
+        """The finding on some rows, if there are any."""
+        if len(rows):
+            one = len(rows) == 1
+            labels = listed(_labels(self.asked.index)[i] for i in rows)
+            text = f"{self.what[not one]} {labels} {'is' if one else 'are'} not estimable: {why}."
+            yield Finding("row-not-estimable", "warning", text, advice)
 
 
 def _labels(index: Any) -> list[str]:

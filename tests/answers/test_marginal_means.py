@@ -169,6 +169,15 @@ def test_own_lines_of_no_pooling_have_means_of_one_group(fitted):
         hp.marginal_means(fit, "Days", at={"Days": 0})
 
 
+def test_own_lines_do_not_tell_what_does_not_vary_within_a_group():
+    fit = hp.no_pooling("distance ~ age + Sex", hp.datasets.load("Orthodont"), "Subject").reml()
+    table = hp.marginal_means(fit, "Sex", groups={"Subject": "M01"})
+    assert table.loc["Male"].notna().all()
+    assert table.loc["Female"].isna().all()
+    (finding,) = table.findings
+    assert "'Female' is not estimable: the rows of Subject M01 do not determine it" in finding.text
+
+
 def test_new_groups_matter_where_the_response_is_back_transformed(growth):
     linear = growth.reml
     pd.testing.assert_frame_equal(
