@@ -144,7 +144,9 @@ def test_priors_come_back_to_the_last_digit(sleep):
 
 
 def test_priors_that_are_not_the_default_come_back(sleep):
-    wide = replace(sleep.priors, sigma=hp.Prior("HalfCauchy", beta=1 / 3))
+    *others, residual = sleep.priors.parts
+    own = replace(residual, prior=hp.Prior("HalfCauchy", beta=1 / 3))
+    wide = replace(sleep.priors, parts=(*others, own))
     back = through_memory(replace(sleep, priors=wide))
     assert back.priors.sigma == hp.Prior("HalfCauchy", beta=1 / 3)
 
@@ -369,7 +371,7 @@ def test_another_suffix_is_refused(name, sleep, tmp_path):
 
 
 def test_folder_that_is_not_there_is_named(sleep, tmp_path):
-    with pytest.raises(DataError, match=r"no folder .*runs"):
+    with pytest.raises(DataError, match=r"the folder .*runs"):
         sleep.save(tmp_path / "runs" / "fit.nc")
 
 
@@ -450,5 +452,5 @@ def test_label_that_no_file_can_keep_is_named(tmp_path):
             return f"Boar({self.number})"
 
     frame = pd.DataFrame({"g": [Boar(1), Boar(2)]})
-    with pytest.raises(DataError, match=r"column 'g' holds a Boar, Boar\(1\)"):
+    with pytest.raises(DataError, match=r"column 'g' contains a Boar, Boar\(1\)"):
         stored_columns.pack(frame["g"], "column 'g'")

@@ -102,7 +102,7 @@ def test_terms_of_one_factor_become_blocks_of_one_design():
     assert [g.factor for g in found.groups] == ["g", "kind"]
     group = found.group("g")
     assert group.terms == ("Intercept", "x", "z")
-    assert [(b.start, b.stop, b.covariance) for b in group.blocks] == [
+    assert [(b.start, b.stop, b.covariance.word) for b in group.blocks] == [
         (0, 1, "correlated"),
         (1, 3, "uncorrelated"),
     ]
@@ -341,7 +341,7 @@ def test_no_pooling_keeps_common_what_levels_cannot_have_as_their_own():
     assert group.terms == ("Intercept", "x", "flag")
     assert found.terms == ("z", "x:z")
     assert group.population.tolist() == [-1, -1, -1]
-    assert [b.covariance for b in group.blocks] == ["none"]
+    assert [b.covariance.word for b in group.blocks] == ["none"]
     assert "'z', 'x:z' cannot be estimated within the groups of 'g'" in notice(
         found, "common-coefficient"
     )

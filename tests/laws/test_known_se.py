@@ -154,7 +154,7 @@ def test_there_is_no_sigma_anywhere(model, fit):
     assert "sigma" not in fit.datatree["posterior"]
     assert "sigma" not in fit.datatree["theta"]
     assert "sigma" not in fit.summary().index
-    assert "8 rows, 8 levels of school, known_se se" in repr(fit)
+    assert "8 rows, 8 schools, known_se se" in repr(fit)
     assert "residual" not in fit.variance_components().index.get_level_values("factor")
     assert "sigma" not in hp.sensitivity(fit).table.index.get_level_values("quantity")
     assert "sigma" not in model.prior_predictive(20, seed=1)["prior"]
@@ -337,6 +337,6 @@ def test_more_coefficients_than_rows_have_the_posterior_of_the_dense_formula():
 
 @pytest.mark.parametrize("method", ["reml", "ml"])
 def test_more_coefficients_than_rows_are_refused_where_something_is_maximised(method):
-    with pytest.raises(HierpoolError, match="6 rows and 9 coefficients") as caught:
+    with pytest.raises(HierpoolError, match="9 coefficients for 6 rows") as caught:
         getattr(hp.Model(WIDE, wide(), known_se="se"), method)()
     assert caught.value.code == "no-residual-df"

@@ -74,7 +74,7 @@ def test_default_priors_are_those_of_the_response_less_its_offset(pair):
     one, other = (m.priors for m in pair("varying_slope"))
     np.testing.assert_allclose(one.population.mean, other.population.mean)
     np.testing.assert_allclose(one.population.sd, other.population.sd)
-    sds = [[q.parameters["sigma"] for q in (p.sigma, *p.spread[0].sd)] for p in (one, other)]
+    sds = [[q.parameters["sigma"] for q in (p.sigma, *p.group_terms[0].sd)] for p in (one, other)]
     np.testing.assert_allclose(*sds)
 
 

@@ -396,11 +396,16 @@ def test_dims_and_labels_are_those_of_the_vocabulary(make_design: Callable[..., 
     assert "corr_boar" not in variables(make_design(*SHAPES["uncorrelated"]))[1]
 
 
+def with_first_part(priors: ModelPriors, **changed: Any) -> ModelPriors:
+    """The priors with some fields of the first part of theta changed."""
+    return replace(priors, parts=(replace(priors.parts[0], **changed), *priors.parts[1:]))
+
+
 SKEWED = (Prior("Exponential", lam=0.5), Prior("Gamma", alpha=2, beta=1))
 COVARIANCE = ((900.0, 30.0), (30.0, 25.0))
 OTHER_PRIORS: dict[str, Callable[[ModelPriors], ModelPriors]] = {
-    "sds of two families": lambda p: replace(p, spread=(replace(p.spread[0], sd=SKEWED),)),
-    "another eta": lambda p: replace(p, spread=(replace(p.spread[0], eta=2.5),)),
+    "sds of two families": lambda p: with_first_part(p, sd=SKEWED),
+    "another eta": lambda p: with_first_part(p, eta=2.5),
     "joint": lambda p: with_population(p, (Prior("MvNormal", mu=(9, 1), cov=COVARIANCE),) * 2),
     "flat": lambda p: with_population(p, (Prior("Flat"), Prior("Flat"))),
     "flat slope": lambda p: with_population(p, (p.population.priors[0], Prior("Flat"))),

@@ -55,7 +55,7 @@ def test_terms_that_do_not_correlate_with_an_intercept_are_scaled_and_not_centre
 def test_no_pooling_has_the_population_priors_for_every_level():
     pooled = hp.complete_pooling("Reaction ~ Days", SLEEP).priors.population
     own = hp.no_pooling("Reaction ~ Days", SLEEP, "Subject").priors
-    assert own.spread == ()
+    assert own.group_terms == ()
     assert own.unpooled is not None
     assert own.unpooled.coefficients.priors == pooled.priors
 
@@ -88,7 +88,7 @@ def likelihoods(model: hp.Model, flip: bool = False) -> np.ndarray:
     """log p(y | theta) at twenty places of the prior, the same ones in every coding."""
     target = LogPosterior.from_design(model.design, model.priors)
     z = np.random.default_rng(1).normal(size=(20, target.coordinates.size)) * 0.8
-    if flip and target.coordinates.pairs:
+    if flip and any(part.pairs for part in model.priors.group_terms):
         z[:, -1] *= -1  # a reversed predictor turns the correlation round
     return target.log_likelihood(z)
 
@@ -123,7 +123,8 @@ def test_evidence_is_that_of_an_independent_prototype():
     """Per sd of the response, and under LKJ(2), the prior that the prototype had: -166.020."""
     model = hp.Model("Reaction ~ Days + (Days | Subject)", SLEEP)
     (block,) = model.priors.group_terms
-    priors = replace(model.priors, spread=(replace(block, eta=2.0),))
+    parts = (replace(block, eta=2.0), *model.priors.parts[1:])
+    priors = replace(model.priors, parts=parts)
     target = LogPosterior.from_design(model.design, priors)
     found = sample_theta(target, 4, 4000, np.random.default_rng(1))
     standard = found.log_evidence + 180 * np.log(SD_Y)
