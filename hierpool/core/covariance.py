@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -59,14 +60,11 @@ class Covariance(ABC):
 
     def sd_index(self, q: int) -> np.ndarray:
         """Shape (q,): which of the standard deviations each coefficient has."""
-        diagonals = [np.diag(E) for E in self.patterns(q) if np.diag(E).any()]
-        return np.argmax(np.array(diagonals).reshape(len(diagonals), q), axis=0)
+        return _sd_index(self, q)
 
     def pairs(self, q: int) -> tuple[tuple[int, int], ...]:
         """Pairs (i, j), j < i, of coefficients whose correlation is estimated, row by row."""
-        off = [E for E in self.patterns(q) if not np.diag(E).any()]
-        found = [tuple(np.argwhere(np.tril(E))[0].tolist()) for E in off]
-        return tuple(sorted((i, j) for i, j in found))
+        return _pairs(self, q)
 
     def free_entries(self, q: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows and columns of the free entries of a lower triangular root, and whose they are."""
@@ -75,7 +73,21 @@ class Covariance(ABC):
         columns = [c for _, c in found]
         whose = [np.full(len(r), k) for k, r in enumerate(rows)]
         none = np.zeros(0, dtype=np.intp)
-        return tuple(np.concatenate([none, *part]) for part in (rows, columns, whose))  # type: ignore[return-value]
+        row, column, owner = (np.concatenate([none, *part]) for part in (rows, columns, whose))
+        return row, column, owner
+
+
+@cache
+def _sd_index(covariance: Covariance, q: int) -> np.ndarray:
+    diagonals = [np.diag(E) for E in covariance.patterns(q) if np.diag(E).any()]
+    return np.argmax(np.array(diagonals).reshape(len(diagonals), q), axis=0)
+
+
+@cache
+def _pairs(covariance: Covariance, q: int) -> tuple[tuple[int, int], ...]:
+    off = [E for E in covariance.patterns(q) if not np.diag(E).any()]
+    found = [np.argwhere(np.tril(E))[0].tolist() for E in off]
+    return tuple(sorted((i, j) for i, j in found))
 
 
 class Unstructured(Covariance):

@@ -64,7 +64,7 @@ class GroupTermPart(GroupPart):
     sd: tuple[Prior, ...]
     eta: float | None
 
-    @property
+    @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """Pairs (i, j), j < i, of the block's terms that correlate."""
         return () if self.eta is None else self.covariance.pairs(len(self.terms))
@@ -130,7 +130,8 @@ class GroupTermPart(GroupPart):
 
     def sds(self, theta: Theta) -> np.ndarray:
         """Shape (K, q): standard deviation of each term, in the coordinates of the priors."""
-        return theta.values[f"sd_{self.name}"][:, self.sd_index]
+        each = theta.values[f"sd_{self.name}"]
+        return each if len(self.sd) == len(self.terms) else each[:, self.sd_index]
 
     def root(self, theta: Theta) -> np.ndarray:
         """Shape (K, q, q): standard deviations times the Cholesky factor of the correlation."""
