@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -35,6 +34,7 @@ from hierpool.studies.candidates import (
     compared,
     likelihood_ratio,
 )
+from hierpool.studies.result import StudyResult
 
 DRAWS = 500  # of each chain of the models that are tried
 MOST_STEPS = 12
@@ -54,28 +54,8 @@ ELSEWHERE = {
 }
 
 
-@runtime_checkable
-class Studied(Protocol):
-    """A study: fits of several poolings of one question, by name."""
-
-    @property
-    def partial(self) -> str:
-        """Name of the partially pooled model that the study speaks of."""
-        ...
-
-    @property
-    def models(self) -> Mapping[str, Model]:
-        """Name -> model."""
-        ...
-
-    @property
-    def fits(self) -> Mapping[str, PosteriorFit]:
-        """Name -> posterior."""
-        ...
-
-
 def advise(
-    about: PosteriorFit | LikelihoodFit | Model | Studied,
+    about: PosteriorFit | LikelihoodFit | Model | StudyResult,
     *,
     draws: int = DRAWS,
     seed: int | None = None,
@@ -166,7 +146,7 @@ def _given(about: object) -> tuple[Model, dict[str, PosteriorFit], int | None]:
         return model, {model.formula: about}, about.seed
     if isinstance(about, LikelihoodFit):
         return Model.from_design(about.design), {}, None
-    if isinstance(about, Studied):
+    if isinstance(about, StudyResult):
         pooled = [m for m in about.models.values() if m.design.spec.pooling == "partial"]
         fits = {about.models[name].formula: fit for name, fit in about.fits.items()}
         return pooled[-1], fits, fits[pooled[-1].formula].seed

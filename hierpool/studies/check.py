@@ -8,9 +8,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-
-import pandas as pd
+from dataclasses import replace
 
 from hierpool.checks.accuracy import (
     level_coverage,
@@ -26,8 +24,8 @@ from hierpool.core.findings import Finding, Findings
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.model import Model, optimum
+from hierpool.studies.result import StudyResult
 from hierpool.studies.sentences import INTERCEPT
-from hierpool.studies.study import Study
 
 OfDesign = Callable[[Design], Iterator[Finding]]
 OfOptimum = Callable[[LikelihoodFit], Iterator[Finding]]
@@ -66,7 +64,7 @@ OF_POSTERIOR: tuple[OfPosterior, ...] = (
 
 
 def check(
-    subject: Model | PosteriorFit | LikelihoodFit | Study | Mapping[str, PosteriorFit],
+    subject: Model | PosteriorFit | LikelihoodFit | StudyResult | Mapping[str, PosteriorFit],
 ) -> Findings:
     """Check data, models and fits; findings in sentences, the most serious first.
 
@@ -91,7 +89,7 @@ def check(
     >>> hp.check(hp.Model("Reaction ~ Days + (Days | Subject)", sleep))
     No problems found.
     """
-    if isinstance(subject, Study):
+    if isinstance(subject, StudyResult):
         return subject.findings
     if isinstance(subject, Model):
         before_fitting = boundary.unidentified_rows(subject.design)
@@ -146,57 +144,41 @@ def optimum_of(design: Design) -> LikelihoodFit | None:
         return None
 
 
-@dataclass(frozen=True)
-class Ladder:
-    """Every rung of a study, fitted: name -> Model, PosteriorFit, LikelihoodFit.
-
-    Attributes
-    ----------
-    models, fits, blups
-        By name of the rung; ``blups`` without those that cannot be had.
-    partial
-        The rung that is looked at in depth.
-    """
-
-    models: Mapping[str, Model]
-    fits: Mapping[str, PosteriorFit]
-    blups: Mapping[str, LikelihoodFit]
-    partial: str
-
-
-def of_ladder(ladder: Ladder, blups: pd.DataFrame) -> Iterator[Finding]:
-    """Findings of the models of a study; ``blups`` is ``hp.compare_blups`` of the partial one."""
-    yield from _notices(ladder.models)
+def of_models(study: StudyResult) -> Iterator[Finding]:
+    """Findings of the models of a study: the partially pooled one in detail, the others briefly."""
+    yield from _notices(study.models)
     for judge in BEFORE:
-        yield from judge(ladder.models[ladder.partial].design)
-    for name, fit in ladder.fits.items():
-        blup = ladder.blups.get(name)
-        if name == ladder.partial:
-            found = itertools.chain(of_fit(fit, blup), comparisons.posterior_and_blups(blups))
+        yield from judge(study.models[study.partial].design)
+    for name, fit in study.fits.items():
+        blup = study.blups.get(name)
+        if name == study.partial:
+            found = itertools.chain(
+                of_fit(fit, blup), comparisons.posterior_and_blups(study.compare_blups)
+            )
         else:
             of_blup = (
                 () if blup is None else (convergence.optimum(blup), boundary.unidentified(blup))
             )
             found = itertools.chain(convergence.draws(fit, blup), *of_blup)
         for finding in found:
-            yield replace(_with_cost(finding, ladder), about=name)
+            yield replace(_with_cost(finding, study), about=name)
 
 
-def _with_cost(finding: Finding, ladder: Ladder) -> Finding:
+def _with_cost(finding: Finding, study: StudyResult) -> Finding:
     """A finding about a variance on the boundary, with the cost of leaving it out."""
-    smaller = _without(finding, ladder)
+    smaller = _without(finding, study)
     if smaller is None:
         return finding
-    factor = ladder.models[ladder.partial].design.groups[0].factor
+    factor = study.models[study.partial].design.groups[0].factor
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HierpoolWarning)  # it stands for a rough comparison
-        scores = [ladder.fits[name].loo(factor, exact=False) for name in (ladder.partial, smaller)]
+        scores = [study.fits[name].loo(factor, exact=False) for name in (study.partial, smaller)]
     cost = comparisons.cost_of_dropping(scores[0], scores[1], smaller, factor)
     return replace(finding, text=f"{finding.text} {cost}")
 
 
-def _without(finding: Finding, ladder: Ladder) -> str | None:
-    """The model without the variance in question; None if the ladder has none."""
+def _without(finding: Finding, study: StudyResult) -> str | None:
+    """The model without the variance in question; None if the study has none."""
     if finding.code not in {"singular-reml", "variance-near-zero"} or finding.evidence is None:
         return None
     share = finding.evidence["p_small"].droplevel("factor")
@@ -207,8 +189,8 @@ def _without(finding: Finding, ladder: Ladder) -> str | None:
         smaller = "varying_slope_uncorrelated"
     else:
         smaller = "varying_slope_only" if questioned == INTERCEPT else "varying_intercept"
-    fitted = smaller in ladder.fits and smaller != ladder.partial
-    return smaller if fitted and ladder.fits[smaller].is_integrable else None
+    fitted = smaller in study.fits and smaller != study.partial
+    return smaller if fitted and study.fits[smaller].is_integrable else None
 
 
 def of_scores(

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from hierpool import datasets, plots
+from hierpool.checks.advice import Advice
 from hierpool.core.errors import HierpoolError, HierpoolWarning, UnsupportedModelError
 from hierpool.core.group_nouns import counted, nouns
 from hierpool.core.writing import check_file, make_folder, write_file
@@ -25,29 +26,33 @@ from hierpool.report import sections
 from hierpool.report.methods import Facts, methods, reproduce
 from hierpool.report.page import render
 from hierpool.report.parts import Page, Section
+from hierpool.studies.figures import figures_of
+from hierpool.studies.result import StudyResult
+from hierpool.studies.tables import tables_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from hierpool.studies.study import Study
 
 PACKAGES = ("hierpool", "numpy", "scipy", "pandas", "arviz", "xarray", "formulaic", "matplotlib")
 _CENTRAL = (0.5, 0.8, 0.9, 0.95)
 _DEFAULTS = {"engine": "auto", "draws": 1000, "chains": 4, "progress": True}
 
 
-def write_report(study: Study, path: str | PathLike[str]) -> Path:
-    """Write the page of a study to a file; gives the path back."""
+def write_report(
+    study: StudyResult, path: str | PathLike[str], advise: Callable[[], Advice]
+) -> Path:
+    """Write the page of a study to a file; gives the path back. ``advise`` is asked once."""
     make_folder(Path(path).parent)
     file = check_file(path)  # before the work
-    return write_file(file, render(page_of(study)).encode("utf-8", errors="replace"))
+    return write_file(file, render(page_of(study, advise)).encode("utf-8", errors="replace"))
 
 
-def page_of(study: Study) -> Page:
+def page_of(study: StudyResult, advise: Callable[[], Advice]) -> Page:
     """The report of a study, not yet written as HTML."""
     label = f"{study.label}: " if study.label else ""
     groups = counted(study.design.groupings[study.group].n_levels, study.group)
-    facts, figures = _facts(study), _figures(study)
+    tables = tables_of(study)
+    facts, figures = _facts(study, tables), _figures(study)
     today = date.today().isoformat()
     return Page(
         title=f"{label}{study.formula} by {study.group}",
@@ -55,15 +60,15 @@ def page_of(study: Study) -> Page:
         f"{study.seed}",
         sections=[
             *_beginning(study, figures),
-            *_middle(study, figures),
-            *_end(study, figures, facts),
+            *_middle(study, tables, figures),
+            *_end(study, figures, facts, advise),
         ],
         foot=f"Written by hierpool {facts.versions['hierpool']} on {today}. The page is "
         "self-contained: it loads nothing and sends nothing.",
     )
 
 
-def _beginning(study: Study, figures: Mapping[str, Figure]) -> list[Section]:
+def _beginning(study: StudyResult, figures: Mapping[str, Figure]) -> list[Section]:
     designs = {name: model.design for name, model in study.models.items()}
     return [
         sections.question(study.design, study.group, study.formula),
@@ -76,8 +81,9 @@ def _beginning(study: Study, figures: Mapping[str, Figure]) -> list[Section]:
     ]
 
 
-def _middle(study: Study, figures: Mapping[str, Figure]) -> list[Section]:
-    tables = study.tables()
+def _middle(
+    study: StudyResult, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, Figure]
+) -> list[Section]:
     return [
         sections.poolings(tables["fixed_effects"], tables["variance_components"], figures),
         sections.blups(study.compare_blups, figures, study.partial),
@@ -86,11 +92,13 @@ def _middle(study: Study, figures: Mapping[str, Figure]) -> list[Section]:
     ]
 
 
-def _end(study: Study, figures: Mapping[str, Figure], facts: Facts) -> list[Section]:
+def _end(
+    study: StudyResult, figures: Mapping[str, Figure], facts: Facts, advise: Callable[[], Advice]
+) -> list[Section]:
     code, shell = _code(study)
     parts = [
         sections.findings(study.findings),
-        _advice(study),
+        _advice(advise),
         _checks(study, figures),
         methods(facts),
         reproduce(code, shell, facts),
@@ -98,7 +106,7 @@ def _end(study: Study, figures: Mapping[str, Figure], facts: Facts) -> list[Sect
     return [part for part in parts if part is not None]
 
 
-def _figures(study: Study) -> dict[str, Figure]:
+def _figures(study: StudyResult) -> dict[str, Figure]:
     """The pictures of the study, and those that a page has room for besides."""
     posterior, blup = study.fits[study.partial], study.blups.get(study.partial)
     (group,) = posterior.design.groups
@@ -112,7 +120,7 @@ def _figures(study: Study) -> dict[str, Figure]:
         asked["level_coefficients"] = lambda: plots.level_coefficients(posterior)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # the tables have the name
-        made = study.figures()
+        made = figures_of(study)
         for name, draw in asked.items():
             with suppress(UnsupportedModelError):
                 made[name] = draw()
@@ -130,11 +138,11 @@ def _heard() -> Iterator[list[str]]:
     said += dict.fromkeys(f"{str(w.message).rstrip('.')}." for w in ours)
 
 
-def _advice(study: Study) -> Section | None:
+def _advice(advise: Callable[[], Advice]) -> Section | None:
     """Advice on terms; nothing where it is not available for these models."""
     with _heard() as said:
         try:
-            found = study.advice
+            found = advise()
         except UnsupportedModelError:
             return None
         except HierpoolError as error:
@@ -142,7 +150,7 @@ def _advice(study: Study) -> Section | None:
     return sections.advice([found.sentence, *found.notes, *said], found.table, {})
 
 
-def _checks(study: Study, figures: Mapping[str, Figure]) -> Section:
+def _checks(study: StudyResult, figures: Mapping[str, Figure]) -> Section:
     """Predictive checks of the partially pooled model."""
     fit = study.fits[study.partial]
     tables: dict[str, pd.DataFrame] = {}
@@ -179,7 +187,7 @@ def central_shares(pit: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(columns, index=index)
 
 
-def _facts(study: Study) -> Facts:
+def _facts(study: StudyResult, tables: Mapping[str, pd.DataFrame]) -> Facts:
     fit = study.fits[study.partial]
     chains, draws = fit.n_draws
     versions = {"python": ".".join(map(str, sys.version_info[:3]))}
@@ -196,7 +204,7 @@ def _facts(study: Study) -> Facts:
         chains=chains,
         draws=draws,
         seed=study.seed,
-        interval=_interval(study.tables()["fixed_effects"].columns),
+        interval=_interval(tables["fixed_effects"].columns),
         versions=versions,
     )
 
@@ -208,7 +216,7 @@ def _interval(columns: Iterable[object]) -> str:
     return f"{percent} % {kind}"
 
 
-def _code(study: Study) -> tuple[str, str]:
+def _code(study: StudyResult) -> tuple[str, str]:
     """Python and shell that make the same report."""
     given = {k: v for k, v in study.arguments.items() if v != _DEFAULTS.get(k)}
     spec = study.design.spec
@@ -238,7 +246,7 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _shell(study: Study, file: str, given: Mapping[str, Any]) -> str:
+def _shell(study: StudyResult, file: str, given: Mapping[str, Any]) -> str:
     """The command that does the same; empty where it has no options for what was given."""
     options = {"engine", "draws", "chains", "weights", "known_se"}
     if set(given) - options - {"progress"}:

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -26,7 +27,6 @@ from hierpool.core.errors import (
     listed,
 )
 from hierpool.core.findings import Finding, Findings
-from hierpool.core.printable import one_line
 from hierpool.core.text import sentence
 from hierpool.core.threads import is_watched
 from hierpool.fits.optimum import LikelihoodFit
@@ -35,13 +35,7 @@ from hierpool.formula.build import read_frame
 from hierpool.formula.parse import parse
 from hierpool.model import Model, pooling_ladder
 from hierpool.studies import check
-from hierpool.studies.sentences import (
-    says_best,
-    says_best_for_groups,
-    says_population,
-    says_shrinkage,
-    simplest_of_the_best,
-)
+from hierpool.studies.sentences import answer, simplest_of_the_best
 from hierpool.studies.study import Study
 from hierpool.studies.unfinished import UnfinishedStudy
 
@@ -136,18 +130,7 @@ def _study(
     recommended = simplest_of_the_best(comparison, models)
     pooled = [rung for rung, model in models.items() if model.design.spec.pooling == "partial"]
     partial = recommended if recommended in pooled else simplest_of_the_best(comparison, pooled)
-    shrunk, blup_table = shrinkage(fits[partial]), compare_blups(fits[partial], blups[partial])
-    best = says_best(comparison, recommended)
-    if by_group is not None:
-        best = f"{best} {says_best_for_groups(by_group, name, recommended, comparison.index[0])}"
-    sentences = [
-        says_population(fits, partial),
-        best,
-        says_shrinkage(shrunk, fits[partial].design, partial),
-    ]
-    ladder = check.Ladder(models, fits, blups, partial)
-    found = [*check.of_ladder(ladder, blup_table), *impossible]
-    return Study(
+    found = Study(
         formula=parse(formula).formula,
         group=name,
         label=models[partial].design.label,
@@ -159,12 +142,12 @@ def _study(
         comparison_by_group=by_group,
         recommended=recommended,
         partial=partial,
-        shrinkage=shrunk,
-        compare_blups=blup_table,
-        findings=Findings([*found, *check.of_scores(fits, said)]),
-        answer="\n".join(map(one_line, sentences)),
+        shrinkage=shrinkage(fits[partial]),
+        compare_blups=compare_blups(fits[partial], blups[partial]),
         arguments={k: v for k, v in arguments.items() if k != "seed"},
     )
+    findings = [*check.of_models(found), *impossible, *check.of_scores(fits, said)]
+    return replace(found, findings=Findings(findings), answer=answer(found))
 
 
 def _check_question(formula: str, frame: pd.DataFrame, group: str | None) -> str:

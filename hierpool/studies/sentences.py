@@ -11,14 +11,30 @@ import pandas as pd
 from hierpool.checks.advice import ERRORS, MIN_ELPD_DIFFERENCE
 from hierpool.core.design import Design
 from hierpool.core.group_nouns import called, counted, noun, nouns
+from hierpool.core.printable import one_line
 from hierpool.core.schema import Schema
 from hierpool.core.text import joined, short
 from hierpool.draws.summary import summary
 from hierpool.fits.posterior import PosteriorFit
+from hierpool.studies.result import StudyResult
 
 INTERCEPT = "Intercept"
 MOST_NAMED = 3  # of the groups with the most shrinkage
 ONE_SE_RULE = 1.0  # standard errors that a simpler model may be behind (Breiman et al. 1984)
+
+
+def answer(study: StudyResult) -> str:
+    """The results of a study in plain sentences, a line for each subject."""
+    best = says_best(study.comparison, study.recommended)
+    if (by_group := study.comparison_by_group) is not None:
+        among = study.recommended, study.comparison.index[0]
+        best = f"{best} {says_best_for_groups(by_group, study.group, *among)}"
+    sentences = [
+        says_population(study.fits, study.partial),
+        best,
+        says_shrinkage(study.shrinkage, study.design, study.partial),
+    ]
+    return "\n".join(map(one_line, sentences))
 
 
 def simplest_of_the_best(comparison: pd.DataFrame, names: Iterable[str]) -> str:

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from hierpool.checks.advice import Advice
 from hierpool.core.csv_text import csv_bytes
-from hierpool.core.design import Design
-from hierpool.core.findings import Findings
 from hierpool.core.group_nouns import counted, nouns
 from hierpool.core.printable import one_line, printable
 from hierpool.core.text import capital, number
 from hierpool.core.writing import make_folder, write_file, write_text
-from hierpool.fits.optimum import LikelihoodFit
-from hierpool.fits.posterior import PosteriorFit
-from hierpool.model import Model
 from hierpool.studies.advise import advise
+from hierpool.studies.result import StudyResult
 from hierpool.studies.sentences import bounds, most_shrunk, shrunk_term
+from hierpool.studies.tables import tables_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,13 +29,12 @@ WIDTH = 92  # of printed sentences
 NO_PROBLEMS = (
     "No problems found in the data, the draws, the REML fits, the residuals or the comparison."
 )
-MOST_PREDICTED = 2000  # rows whose predictions are drawn unasked: a millisecond or two each
 MOST_ROWS = 8  # of the printed table of the most shrunk levels
 _SHRUNK = ["n", "own_estimate", "partial_pooling", "population", "pooling_factor"]
 
 
 @dataclass(frozen=True, repr=False)
-class Study:
+class Study(StudyResult):
     """A model from complete to no pooling, compared. Prints the results, points to check and tables.
 
     Attributes
@@ -76,28 +71,6 @@ class Study:
     section 3.4.3 (the rule of one standard error).
     """
 
-    formula: str
-    group: str
-    label: str
-    seed: int
-    models: Mapping[str, Model]
-    fits: Mapping[str, PosteriorFit]
-    blups: Mapping[str, LikelihoodFit]
-    comparison: pd.DataFrame
-    comparison_by_group: pd.DataFrame | None
-    recommended: str
-    partial: str
-    shrinkage: pd.DataFrame
-    compare_blups: pd.DataFrame
-    findings: Findings
-    answer: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def design(self) -> Design:
-        """Rows and columns of the partially pooled model."""
-        return self.fits[self.partial].design
-
     @property
     def is_well_behaved(self) -> bool:
         """Whether nothing worse than a note was found."""
@@ -124,46 +97,16 @@ class Study:
 
     @cached_property
     def _tables(self) -> dict[str, pd.DataFrame]:
-        scores = {"comparison": self.comparison, "comparison_by_group": self.comparison_by_group}
-        return {
-            **{name: table for name, table in scores.items() if table is not None},
-            "fixed_effects": _with_reml(self.fits, self.blups, "fixed_effects"),
-            "variance_components": _with_reml(self.fits, self.blups, "variance_components"),
-            "shrinkage": self.shrinkage,
-            "compare_blups": self.compare_blups,
-            "findings": self.findings.table,
-        }
+        return tables_of(self)
 
     def figures(self) -> dict[str, Figure]:
         """Every picture, by name; calibration of predictions for at most 2,000 rows.
 
         ``hp.plots`` has more, of the fits in ``study.fits``.
         """
-        from hierpool import plots
+        from hierpool.studies.figures import figures_of
 
-        posterior, blup = self.fits[self.partial], self.blups[self.partial]
-        shown = ("complete_pooling", "no_pooling", self.partial)
-        of: dict[str, Any] = {"response": self.design.spec.response, "label": self.label}
-        pictures = {
-            "trajectories": plots.trajectories({name: self.fits[name] for name in shown}),
-            "shrinkage": plots.shrinkage(self.shrinkage, **of),
-            "caterpillar": plots.caterpillar(
-                posterior.random_effects(diagnostics=False), blup.random_effects(), **of
-            ),
-            "posterior_against_blup": plots.posterior_against_blup(self.compare_blups, **of),
-            "comparison": plots.comparison(self.comparison, **of),
-            "standard_deviations": plots.standard_deviations(posterior, blup),
-            "variance_partition": plots.variance_partition(posterior, blup),
-            "residuals": plots.residuals(posterior),
-        }
-        if self.comparison_by_group is not None:
-            both = (self.comparison, self.comparison_by_group)
-            pictures["ladder"] = plots.ladder(
-                *both, order=list(self.models), group=self.group, **of
-            )
-        if posterior.is_integrable and self.design.n <= MOST_PREDICTED:
-            pictures["loo_pit"] = plots.loo_pit(posterior)
-        return pictures
+        return figures_of(self)
 
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write ``tables/*.csv``, ``figures/*.png`` and ``summary.txt``; gives the folder back.
@@ -201,7 +144,7 @@ class Study:
         """
         from hierpool.studies.report import write_report
 
-        return write_report(self, path)
+        return write_report(self, path, lambda: self.advice)
 
     def __repr__(self) -> str:
         lines = [one_line(self.headline), ""]
@@ -264,20 +207,6 @@ class Study:
             return {}
         shown = _scores(table).assign(note=table["note"])
         return {f"Prediction of new {nouns(self.group)} (leave-one-group-out)": shown}
-
-
-def _with_reml(
-    fits: Mapping[str, PosteriorFit], blups: Mapping[str, LikelihoodFit], method: str
-) -> pd.DataFrame:
-    """A table of every posterior with that of its REML or least-squares fit on its right."""
-    parts = {}
-    for name, fit in fits.items():
-        posterior = getattr(fit, method)()
-        if len(posterior) and name in blups:
-            plain = {"df": "normal"} if method == "fixed_effects" else {}  # no df are shown
-            other = getattr(blups[name], method)(**plain).assign(method=blups[name].method)
-            parts[name] = posterior.join(other[["method", "estimate", "se"]])
-    return pd.concat(parts, names=["model"])
 
 
 def _scores(comparison: pd.DataFrame) -> pd.DataFrame:

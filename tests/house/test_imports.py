@@ -176,6 +176,27 @@ def test_a_circle_would_be_found():
     assert circle({"a": ["b", "c"], "b": ["c"], "c": []}) == []
 
 
+# What reads the record of a study, and never the class that the user holds.
+READERS = ("check", "advise", "candidates", "sentences", "report", "tables", "figures")
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_reads_a_study_takes_its_record(name):
+    read = ours(f"studies/{name}.py", of_either_kind)
+    assert not {"hierpool.studies.study", "hierpool.studies.run"} & set(read)
+
+
+def test_the_record_of_a_study_is_plain_data():
+    """Fields, and properties that look into them; it knows nothing of its readers."""
+    path = "studies/result.py"
+    assert [name for name in ours(path, of_either_kind) if ".studies" in name] == []
+    (record,) = [node for node in trees()[path].body if isinstance(node, ast.ClassDef)]
+    methods = [node for node in record.body if isinstance(node, ast.FunctionDef)]
+    assert [ast.unparse(d) for node in methods for d in node.decorator_list] == ["property"] * len(
+        methods
+    )
+
+
 def loaded_by(code: str) -> set[str]:
     """Top-level modules that a fresh interpreter has loaded after running the code.
 

@@ -36,7 +36,7 @@ ORDER = [
 
 @pytest.fixture(scope="module")
 def page(dyes) -> Page:
-    return page_of(dyes)
+    return page_of(dyes, lambda: dyes.advice)
 
 
 def parts(page: Page, kind: type, key: str = "") -> list:
@@ -107,7 +107,7 @@ def test_what_was_given_and_left_out_is_told():
     given = {"engine": "exact", "draws": 100, "chains": 2, "weights": "w"}
     done = hp.study("Yield ~ 1", table, group="Batch", seed=3, progress=False, **given)
     finding = Finding("rows-dropped", "warning", "2 of 30 rows left out")
-    page = page_of(replace(done, findings=Findings([finding])))
+    page = page_of(replace(done, findings=Findings([finding])), lambda: done.advice)
     code, shell = (part.text for part in parts(page, Listing, "reproduce"))
     assert "seed=3, engine='exact', draws=100, chains=2, weights='w')" in code
     assert shell.endswith("--engine exact --draws 100 --chains 2 --weights w")
@@ -129,12 +129,11 @@ def test_central_shares_of_uniform_values_are_the_nominal_ones():
     assert (sure["share"] == 0).all()
 
 
-def test_report_is_written_without_findings_and_where_advice_cannot_be_had(dyes, monkeypatch):
-    def refused(_):
+def test_report_is_written_without_findings_and_where_advice_cannot_be_had(dyes):
+    def refused():
         raise DataError("each group of 'h' has one row only.", "levels-equal-rows")
 
-    monkeypatch.setattr(type(dyes), "advice", property(refused))
-    page = page_of(replace(dyes, findings=Findings()))
+    page = page_of(replace(dyes, findings=Findings()), refused)
     (said,) = parts(page, Prose, "advice")
     assert said.paragraphs == ["No advice is available: each group of 'h' has one row only."]
     assert "findings" not in [section.key for section in page.sections]

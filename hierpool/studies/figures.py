@@ -1,0 +1,38 @@
+"""The pictures of a study, by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hierpool import plots
+from hierpool.studies.result import StudyResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_PREDICTED = 2000  # rows whose predictions are drawn unasked: a millisecond or two each
+
+
+def figures_of(study: StudyResult) -> dict[str, Figure]:
+    """Every picture; calibration of predictions for at most 2,000 rows."""
+    posterior, blup = study.fits[study.partial], study.blups[study.partial]
+    shown = ("complete_pooling", "no_pooling", study.partial)
+    of: dict[str, Any] = {"response": study.design.spec.response, "label": study.label}
+    pictures = {
+        "trajectories": plots.trajectories({name: study.fits[name] for name in shown}),
+        "shrinkage": plots.shrinkage(study.shrinkage, **of),
+        "caterpillar": plots.caterpillar(
+            posterior.random_effects(diagnostics=False), blup.random_effects(), **of
+        ),
+        "posterior_against_blup": plots.posterior_against_blup(study.compare_blups, **of),
+        "comparison": plots.comparison(study.comparison, **of),
+        "standard_deviations": plots.standard_deviations(posterior, blup),
+        "variance_partition": plots.variance_partition(posterior, blup),
+        "residuals": plots.residuals(posterior),
+    }
+    if study.comparison_by_group is not None:
+        both = (study.comparison, study.comparison_by_group)
+        pictures["ladder"] = plots.ladder(*both, order=list(study.models), group=study.group, **of)
+    if posterior.is_integrable and study.design.n <= MOST_PREDICTED:
+        pictures["loo_pit"] = plots.loo_pit(posterior)
+    return pictures
