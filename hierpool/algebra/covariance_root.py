@@ -18,6 +18,7 @@ def sd_and_corr(root: np.ndarray, undefined: float = 0.0) -> tuple[np.ndarray, n
     sd = np.sqrt((root**2).sum(axis=-1))
     still = sd == 0
     unit = root / np.where(still, 1.0, sd)[..., None]
+    # From rows of length one, so that only rounding can take a product beyond 1.
     corr = np.clip(unit @ np.swapaxes(unit, -1, -2), -1.0, 1.0)
     if still.any():
         corr[still[..., None] | still[..., None, :]] = undefined

@@ -108,6 +108,7 @@ class Factorisation(ABC):
 
     def whiten(self, columns: np.ndarray) -> np.ndarray:
         """V^-1 times columns (n, m), V the covariance of the rows in units of sigma^2."""
+        # Woodbury's identity with T = Z Lambda: V^-1 = I - T (T'T + I)^-1 T', for a singular Lambda too.
         if not self.columns.shape[1]:
             return columns
         return np.asarray(columns - self.columns @ self.solve(self.columns.T @ columns))

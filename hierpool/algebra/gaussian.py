@@ -66,6 +66,7 @@ class BetaPrior:
         if self.is_flat:
             return 0.0
         if self.n_flat:
+            # Ascending: the flat directions are the first, zero but for rounding.
             proper = np.linalg.eigvalsh(self.precision)[self.n_flat :]
             return float(np.log(np.maximum(proper, np.finfo(float).tiny)).sum())
         return float(np.linalg.slogdet(self.precision)[1])
@@ -123,6 +124,8 @@ class Marginal:
     ) -> Marginal:
         """Put the levels' sums (K,), (K, p, p), (K, p), (K,) and the population's part together."""
         scaled = sigma[:, None, None] ** 2
+        # M is in units of sigma^2, so the prior's precision is multiplied by it. GG is taken off by a
+        # difference: little of XX is left of columns that hardly vary within levels of large variance.
         S = moments.XX + scaled * prior.precision - GG
         s = moments.Xy + scaled[..., 0] * prior.weighted_mean - Gg
         m, R = moments, cholesky(S)
@@ -154,6 +157,7 @@ class Marginal:
         """Shape (K,): yy + sigma^2 m0'P0 m0 - c'r, the penalised residual sum of squares."""
         explained = self.g_squared + (self.half[..., 0] ** 2).sum(axis=-1)
         prior = self.sigma**2 * float(self.prior.mean @ self.prior.weighted_mean)
+        # A difference as well: an almost exact fit leaves rounding, perhaps below zero (see EXACT_FIT).
         return self.yy + prior - explained
 
     @cached_property
@@ -167,6 +171,8 @@ class Marginal:
 
         With a flat prior on beta this is the REML log-likelihood, (2 pi)^(p/2) included.
         """
+        # sigma^(2(n - p)) whatever the prior: a flat direction of beta is integrated out and takes sigma
+        # with it, a proper one brings a sigma by way of det(sigma^2 P0). Only flat ones change (2 pi)^df.
         n, p = self.n, self.R.shape[-1]
         df = n - (p if self.prior.is_flat else self.prior.n_flat)
         return -self.log_sd - 0.5 * (
@@ -180,6 +186,7 @@ class Marginal:
 
     def draw_beta(self, rng: np.random.Generator) -> np.ndarray:
         """One exact draw of beta for each theta, shape (K, p)."""
+        # R'^-1 (R^-1 s + sigma z) has the mean S^-1 s and the covariance sigma^2 S^-1 at once.
         z = rng.standard_normal(self.s.shape) * self.sigma[:, None]
         return solve_lower_transposed(self.R, self.half + z[..., None])[..., 0]
 
@@ -229,6 +236,7 @@ class Conditional:
         """
         m = self.moments
         beta = self.beta if beta is None else beta
+        # Lambda is applied to v, and never inverted: u is exactly zero where a standard deviation is.
         lam_b = np.einsum("kab,ja->kjb", self.Lambda, m.b)
         L = self.L[:, m.design_of]
         half = solve_lower(L, lam_b[..., None])[..., 0]
@@ -260,12 +268,14 @@ class Conditional:
     @cached_property
     def prediction_error_variance(self) -> np.ndarray:
         """Shape (K, U, q, q): Henderson's Var(u_hat - u), beta estimated as well."""
+        # Given theta; the uncertainty of theta would add to it (Kackar and Harville 1984).
         W = self.beta_sensitivity
         through_beta = W @ self.marginal.beta_covariance[:, None] @ np.swapaxes(W, -1, -2)
         return self.covariance_given_beta + through_beta
 
     def coefficient_covariance(self, into_population: np.ndarray) -> np.ndarray:
         """Shape (K, U, q, q): error covariance of E beta + u; ``into_population`` E is (q, p)."""
+        # The minus: where beta is estimated too high, u comes out too low, and errors cancel in part.
         T = into_population - self.beta_sensitivity
         return self.covariance_given_beta + T @ self.marginal.beta_covariance[
             :, None
@@ -278,6 +288,7 @@ class Conditional:
         h_i = t_i'M^-1 t_i and the residual e_i = y_i - t_i'c.
         """
         leverage, residual = self.leverage(rows)
+        # Near zero where this row alone determines a coefficient; not clipped, its sd is then that large.
         left = 1 - leverage
         return rows.y - residual / left, self.sigma[:, None] / np.sqrt(left)
 
@@ -320,9 +331,12 @@ def condition(
     sigma = np.asarray(sigma, dtype=float)
     m = moments
     Lt = np.swapaxes(Lambda, -1, -2)[:, None]
+    # The identity keeps it positive definite for any Lambda. Henderson's form, A + (Lambda Lambda')^-1,
+    # would not exist where a variance is zero or a correlation one.
     L = cholesky(Lt @ m.A @ Lambda[:, None] + np.eye(m.q))
     G = solve_lower(L, Lt @ m.C)
     half_sum = solve_lower(L, Lt @ m.b_sum[..., None])[..., 0]
+    # The root is whitened and then squared: b'b first would square its condition number.
     half_root = solve_lower(L, Lt @ m.b_root)
     weighted = G * m.counts[:, None, None]
     marginal = Marginal.from_sums(

@@ -26,6 +26,7 @@ def of_rows(rest: OneFactor, theta: WorkingTheta, held: Rows) -> np.ndarray:
     out = np.empty((len(held.y), len(sigma)))
     for part in rest.blocks(len(theta), per_draw):
         leverage, residual = rest.condition(theta[part]).leverage(held)
+        # 1 + h and not 1 - h as in leave_one_out: M does not hold these rows.
         variance = sigma[part, None] ** 2 * (1 + leverage)
         out[:, part] = -0.5 * (LOG_2PI + np.log(variance) + residual**2 / variance).T
     return out - held.log_sd[:, None]
@@ -50,6 +51,7 @@ def of_level(rest: OneFactor, theta: WorkingTheta, level: Rows) -> np.ndarray:
         Wt = np.swapaxes(W, 1, 2)
         L = cholesky(Wt @ W + np.eye(W.shape[2]))
         half = solve_lower(L, Wt @ residual[part, :, None])[..., 0]
+        # Woodbury for the quadratic form; det(I + W W') = det(I + W'W) for the determinant.
         left = (residual[part] ** 2).sum(axis=1) - (half**2).sum(axis=1)
         scale = sigma[part] ** 2
         out[part] = -0.5 * (n * (LOG_2PI + np.log(scale)) + log_det(L) + left / scale)
@@ -65,6 +67,7 @@ def with_levels(moments: Moments, n_levels: int) -> Moments:
     width = m.b_root.shape[2]
     return replace(
         m,
+        # No rows, no cross-products: L is the identity there, and u has its prior.
         A=np.concatenate([m.A, np.zeros((1, q, q))]),
         C=np.concatenate([m.C, np.zeros((1, q, p))]),
         b=np.concatenate([m.b, np.zeros((missing, q))]),

@@ -80,10 +80,13 @@ class Variances:
         of the parameters where ``which`` names their positions.
         """
         chosen = np.arange(len(self.whole)) if which is None else np.array(which)
+        # Scaled twice before an eigenvalue is taken: by what a parameter does to V, so that units do not
+        # matter, then by what is left of that after X, so that FLAT is a share of the same thing for all.
         size = np.sqrt(np.diag(self.whole)[chosen])
         size = np.where(size > 0, size, 1.0)
         inner = self.projected[np.ix_(chosen, chosen)] / np.outer(size, size)
         own = np.sqrt(np.maximum(np.diag(inner), 0.0))
+        # What X takes up altogether is not scaled up again: its direction would be rounding.
         gone = own < np.sqrt(FLAT)
         scale = np.where(gone, 1.0, own)
         values, vectors = np.linalg.eigh(inner / np.outer(scale, scale))
@@ -165,6 +168,8 @@ class _Rows:
         if not off:
             return np.asarray(total)
         mine, other = self._taken(f), self._taken(g)
+        # (B - low)(B - low) term by term. low has an entry for every pair of levels, B only for pairs
+        # that share rows: cross terms need low there, and low low is two sums over one factor each.
         low = np.einsum("ira,irc->iac", mine[cells // K], other[cells % K], optimize=True)
         cross = np.einsum("iac,ibd->acbd", B, low, optimize=True)
         one, two = (np.einsum("jra,jsb->rsab", t, t, optimize=True) for t in (mine, other))

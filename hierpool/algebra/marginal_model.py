@@ -186,6 +186,7 @@ class MarginalModel(ABC):
         ``rest`` is the model less every row of the sets; a set is one row, or all rows of one
         level. Shape (sets, K). By differences of evidences, an evaluation a set.
         """
+        # p(set | rest) = p(set and rest) / p(rest): all held rows but the set's own are taken out.
         held = np.concatenate(sets)
         before = rest.log_density(theta)
         each = [self.without(np.setdiff1d(held, own)).log_density(theta) for own in sets]
@@ -227,6 +228,7 @@ class MarginalModel(ABC):
     ) -> dict[str, np.ndarray]:
         """beta (K, p) and deviations (K, J_f, q_f), in the user's coding, by their names."""
         out = {"beta": beta}
+        # A term that the population lacks is -1 in group.population, which points at the zero at the end.
         padded = np.concatenate([beta, np.zeros((len(beta), 1))], axis=1)
         for group, own in zip(self.design.groups, u, strict=True):
             out[f"u_{group.factor}"] = own

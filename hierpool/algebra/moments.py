@@ -305,6 +305,8 @@ def _unique_designs(
     n_levels = len(A)
     if n_levels == 0:
         return np.zeros(0, np.intp), np.zeros(0, np.intp), np.zeros(0, np.intp)
+    # Compared as if the mean weight were one, with its log beside: at a common scale all levels of small
+    # weight would round to one key.
     weight = np.where(weight > 0, weight, 1.0)
     flat = np.hstack([A.reshape(n_levels, -1), C.reshape(n_levels, -1)]) / weight[:, None]
     flat = np.hstack([flat / max(np.abs(flat).max(), 1e-300), np.log(weight)[:, None]])
@@ -329,6 +331,7 @@ def _roots(b: np.ndarray, design_of: np.ndarray, counts: np.ndarray) -> np.ndarr
     out = np.zeros((len(counts), q, width))
     order = np.argsort(design_of, kind="stable")
     for u, rows in enumerate(np.split(order, np.cumsum(counts)[:-1]) if len(counts) else []):
+        # Up to q rows are a root themselves; of more, QR makes one without forming their Gram matrix.
         root = b[rows] if len(rows) <= q else np.linalg.qr(b[rows], mode="r")
         out[u, :, : len(root)] = root.T
     return out

@@ -289,6 +289,8 @@ class OneFactor(IndependentLevels):
         products = by_level(
             data.X, np.hstack([data.X, data.y[:, None]]), grouping.codes, grouping.n_levels
         )
+        # S and s are sums over levels, so that a level goes by subtraction. Few digits are left where
+        # the level held nearly all the information on a coefficient.
         own, right = products[None, ..., :-1], products[None, ..., -1]
         marginal = self.marginal(theta)
         if m.q:

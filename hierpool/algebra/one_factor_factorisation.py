@@ -68,6 +68,8 @@ class OneFactorFactorisation(Factorisation):
         half = solve_lower(L, np.broadcast_to(np.eye(m.q), L.shape))
         P = np.swapaxes(half, -1, -2) @ half
         weighted_A = m.A * m.counts[:, None, None]
+        # d log det(Lambda'A Lambda + I) = 2 tr(A Lambda P dLambda'): Lambda stands in it twice, hence
+        # each 2. Nothing divides by Lambda: a variance of zero is a point like any other.
         by_log_det = 2 * np.einsum("uab,bc,ucd->ad", weighted_A, self.Lambda, P)
         if is_reml and m.p:
             W = solve_lower_transposed(L, G)
@@ -78,6 +80,7 @@ class OneFactorFactorisation(Factorisation):
             weighted_C = m.C * m.counts[:, None, None]
             by_log_det -= 2 * np.einsum("uap,upb->ab", weighted_C, Q)
         v, score = self._scores(c.beta[0] if beta is None else beta)
+        # v minimises |y - X beta - Z Lambda v|^2 + |v|^2, so its own change with Lambda does not count.
         return by_log_det, -2 * score.T @ v
 
     def _scores(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -105,6 +108,7 @@ class OneFactorFactorisation(Factorisation):
         c, left, out = self.conditional, t.X, np.zeros(len(t))
         for part in t.parts:
             design = c.moments.design_of[part.levels]
+            # t in v: a combination of u is one of v through Lambda'.
             weights = (part.weights @ self.Lambda)[..., None]
             h = solve_lower(c.L[0][design], weights)[..., 0]
             left = left - t.by_combination(part, np.einsum("eqp,eq->ep", c.G[0][design], h))

@@ -101,6 +101,7 @@ def _level_sums(start, stop, is_lower, Lambda, A, columns, counts, log_det, GG, 
             count = counts[u]
             factor_batch(A, u, Lambda, first, w, is_lower, t, L, inverse, product)
             for k in range(w):
+                # 2: product holds roots of pivots. One logarithm a design, not one a pivot.
                 log_det[first + k] += 2.0 * count * np.log(product[k])
             for c in range(columns.shape[2]):
                 g = min(c, p)  # rows 0..p-1 of G keep C whitened; row p is reused by the others
@@ -159,6 +160,7 @@ def _log_density(
                 for m in range(j):
                     value -= R[i, m] * R[j, m]
                 if i == j:
+                    # NaN where S is not positive definite, and so is then the density.
                     R[i, i] = np.sqrt(value)
                     determinant += np.log(value)
                 else:

@@ -9,7 +9,7 @@ covariance sigma^2 K, and 1 - K_ii is the leverage of a row. So the null distrib
 made of residuals is known: that of normal vectors with this covariance, and not that of independent
 ones. V is never made (``Factorisation.whiten``).
 
-Rows are in working coordinates and divided by their residual sds, as in ``core.moments``.
+Rows are in working coordinates and divided by their residual sds, as in ``algebra.moments``.
 
 References
 ----------
@@ -104,6 +104,7 @@ class ResidualMaker:
     @cached_property
     def basis(self) -> np.ndarray:
         """Shape (n, r): orthonormal columns that span X."""
+        # K depends on the span of X alone; aliased columns would make X'V^-1 X singular.
         U, values, _ = np.linalg.svd(self.rows.X, full_matrices=False)
         return np.asarray(U[:, values > _RANK * values.max(initial=0.0)])
 
@@ -150,6 +151,7 @@ class ResidualMaker:
     def diagonal(self) -> np.ndarray:
         """Shape (n,): K_ii, one less the leverage of each row."""
         W = self._population[0]
+        # A difference: of a row that alone determines a coefficient only rounding is left, of either sign.
         return np.asarray(1 - self.at.leverage_of_levels() - np.square(W).sum(axis=1))
 
     def simulate(self, rng: np.random.Generator, m: int) -> np.ndarray:
@@ -159,5 +161,7 @@ class ResidualMaker:
 
     def of_levels(self, columns: np.ndarray, grouping: Grouping) -> np.ndarray:
         """Shape (J, q, q): Z_j'K Z_j for columns Z (n, q) of the rows of each level of a factor."""
+        # A downdate of Z_j'V^-1 Z_j. Directions that X takes up leave eigenvalues of rounding: callers cut
+        # them off by a share of Z_j'Z_j.
         W = by_level(columns, self._population[0], grouping.codes, grouping.n_levels)
         return self.at.whitened_products(columns, grouping) - W @ np.swapaxes(W, 1, 2)

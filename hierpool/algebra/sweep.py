@@ -64,6 +64,7 @@ def _sweep(A: np.ndarray, k: int) -> np.ndarray:
     column = A[:, :, k].copy()
     out = A - column[:, :, None] * column[:, None, :] / d[..., None]
     out[:, :, k] = out[:, k, :] = column / d
+    # Minus the inverse, so that the matrix stays symmetric through all sweeps.
     out[:, k, k] = -1 / d[:, 0]
     return out
 

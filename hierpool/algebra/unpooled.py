@@ -44,6 +44,8 @@ class Unpooled:
         m = Moments.from_rows(Rows.from_design(design, coordinates))
         swept, C = SweptLevels.from_cross_products(m.A[m.design_of]), m.C[m.design_of]
         left = m.XX - np.einsum("jap,jab,jbr->pr", C, swept.inverse, C)
+        # Pivots are compared with XX, before the levels were taken off: what is constant within levels
+        # leaves rounding, and must count as aliased.
         return cls(coordinates, m, swept, left, swept_inverse(left, np.diag(m.XX))[0])
 
     def value(self, combinations: Combinations) -> np.ndarray:
@@ -66,6 +68,7 @@ class Unpooled:
         (part,), m = t.parts, self.moments
         design, z = m.design_of[part.levels], part.weights
         solved = np.einsum("eab,eb->ea", self.swept.inverse[part.levels], z)
+        # A A^- z = z if and only if the level's rows determine z'u; else z'A^- z is not its variance.
         told = _is_same(np.einsum("eab,eb->ea", m.A[design], solved), z)
         left = t.X - t.by_combination(part, np.einsum("eap,ea->ep", m.C[design], solved))
         own = np.bincount(part.which, np.einsum("ea,ea->e", z, solved), len(t))

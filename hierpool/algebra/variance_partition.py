@@ -62,6 +62,7 @@ class Partition:
         Covariances and columns Z (n, q) of the factors are in one coding, whichever. No array has
         draws times rows.
         """
+        # Centred before it is squared: at an offset of 1e8 the squares have no digits left for the spread.
         centred = design.X - design.X.mean(axis=0)
         spread = centred.T @ centred / (design.n - 1)
         levels, average = [], []

@@ -63,8 +63,11 @@ class OneFactorProducts:
         M = T.T @ A @ T + np.eye(len(T))
         L = np.linalg.cholesky(M)
         half = np.linalg.solve(L, T.T @ A)
+        # Z'WZ = A - A T (T'A T + I)^-1 T'A (Woodbury). A downdate: where variances are much larger than
+        # A^-1, B is much smaller than A and keeps fewer digits.
         B = A - np.swapaxes(half, 1, 2) @ half
         weighted = C - np.swapaxes(half, 1, 2) @ np.linalg.solve(L, T.T @ C)
+        # tr W = n - tr(I - M^-1), summed over the levels.
         left = np.trace(np.linalg.inv(M), axis1=1, axis2=2) - len(T)
         return cls(m.counts, B, weighted, m.n + float(m.counts @ left))
 
@@ -122,6 +125,7 @@ class SeveralFactorsProducts:
         half = linalg.solve_triangular(L, moved, lower=True, overwrite_b=True)
         inverse = linalg.lapack.dtrtri(L, lower=1)[0]
         right -= half[:, : len(A)].T @ half
+        # tr M^-1 is the sum of squares of L^-1.
         trace = rows.n - len(A) + float((inverse**2).sum())
         return cls(right[:, : len(A)], right[:, len(A) :], shapes, trace)
 

@@ -60,7 +60,9 @@ def simulate(design: Design, estimate: Estimate, seed: np.random.SeedSequence) -
     y = design.offset + design.X @ estimate.beta
     for group in design.groups:
         own = estimate.of(group.factor)
+        # A correlation is NaN where an sd is zero, which it is multiplied by.
         covariance = np.nan_to_num(own.corr) * np.outer(own.sd, own.sd)
+        # eigh and not Cholesky: a singular fit has eigenvalues of zero, with rounding below it.
         values, vectors = np.linalg.eigh(covariance)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         u = rng.standard_normal((group.grouping.n_levels, len(root))) @ root.T
@@ -94,6 +96,7 @@ class Refits:
         criterion = Criterion.from_design(design, estimate.method)
         theta = criterion.theta_of(estimate.relative_covariance_factor)
         values, vectors = np.linalg.eigh(hessian_at(criterion, theta))
+        # BFGS needs a positive definite start, which a Hessian at a boundary need not be.
         half = vectors / np.sqrt(np.maximum(np.abs(values), 1e-3 * np.abs(values).max(initial=1.0)))
         inverse = half @ half.T
         return cls(design, estimate.method, theta, (inverse + inverse.T) / 2)

@@ -130,6 +130,7 @@ class Criterion:
     @cached_property
     def coding_constant(self) -> float:
         """Added to a REML deviance to state it in the user's coding of X."""
+        # det(X'V^-1 X) grows with the square of each column's scale; centring leaves it alone.
         return 2 * float(np.log(self.coordinates.x.scales).sum()) if self.method == "REML" else 0.0
 
     def matrix(self, theta: np.ndarray) -> np.ndarray:
@@ -159,6 +160,7 @@ class Criterion:
         return self._deviance(self.algebra.population_at(self.factor(theta)))
 
     def _deviance(self, marginal: Marginal) -> np.ndarray:
+        # A difference of sums of squares: rounding takes it below zero where the fit is exact.
         ss = np.maximum(marginal.penalized_ss, np.finfo(float).tiny)
         population = marginal.log_det_population if self.method == "REML" else 0.0
         residual = self.df * (1 + np.log(ss / self.df)) if self.has_sigma else ss
@@ -169,6 +171,7 @@ class Criterion:
         """Profiled deviance and its gradient at one theta, shape (k,)."""
         point = self.at(theta)
         log_det, ss = self.gradient_parts(point)
+        # The derivative of df log(r2 / df) by r2: sigma^2 is r2 / df at its optimum.
         by_ss = self.df / point.marginal.penalized_ss[0] if self.has_sigma else 1.0
         return float(self._deviance(point.marginal)[0]), log_det + by_ss * ss
 

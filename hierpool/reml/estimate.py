@@ -61,6 +61,7 @@ class Optimum:
             return True
         scale = max(1.0, float(np.abs(self.hessian).max(initial=0.0)))
         curvature = np.linalg.eigvalsh(self.hessian).min(initial=0.0)
+        # A slope g at a curvature c means a deviance g^2 / 2c too high: g may grow with sqrt(c).
         steep = np.abs(self.gradient).max(initial=0.0) > GRADIENT_TOLERANCE * np.sqrt(scale)
         return bool(steep or curvature < -1e-4 * scale)
 
@@ -162,6 +163,7 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
         if np.abs(theta - at).max(initial=0.0) > SAME_HESSIAN_WITHIN:
             hessian, at = hessian_at(criterion, theta), theta
         eigenvalues, vectors = np.linalg.eigh(hessian)
+        # Absolute values: a Newton step from a saddle would otherwise climb along its negative curvature.
         damped = np.maximum(np.abs(eigenvalues), 1e-6 * max(1.0, np.abs(eigenvalues).max()))
         trial = theta - vectors @ ((vectors.T @ gradient) / damped)
         trial_value, trial_gradient = criterion.value_and_gradient(trial)
@@ -175,6 +177,7 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
 
 def hessian_at(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
     """Hessian of the profiled deviance: central differences of the analytic gradient, shape (k, k)."""
+    # Near the cube root of eps, where truncation h^2 and rounding eps / h of a difference balance.
     steps = 1e-5 * np.maximum(1.0, np.abs(theta))
     rows = []
     for i, h in enumerate(steps):
@@ -250,6 +253,7 @@ def information_of(
     profiled = np.outer(cross, cross) / (4 * ss / sigma**2) if criterion.has_sigma else 0.0
     information[:k, :k] = hessian + profiled
     information[k, :k] = information[:k, k] = cross
+    # 4 r2 / sigma^2, and r2 = df sigma^2 at the optimum.
     information[k, k] = 4 * df
     return information
 
@@ -267,6 +271,7 @@ def _spread_standard_errors(
     free = slice(None) if criterion.has_sigma else slice(k)
     covariance = np.zeros((k + 1, k + 1))
     try:
+        # 2, as the deviance is twice the negative log-likelihood.
         covariance[free, free] = 2 * np.linalg.inv(information[free, free])
     except np.linalg.LinAlgError:
         covariance[free, free] = np.nan
@@ -286,6 +291,7 @@ def _spread_standard_errors(
         [(reported(here + e) - reported(here - e)) / 2e-6 for e in 1e-6 * np.eye(k + 1)]
     ).T
     variance = np.einsum("ia,ab,ib->i", jacobian, covariance, jacobian)
+    # Negative where the information is not positive definite: missing, not a number.
     return np.sqrt(np.where(variance >= 0, variance, np.nan))
 
 

@@ -31,6 +31,7 @@ class FTest:
         if np.isnan(self.F):
             return np.nan
         if np.isinf(self.den_df):
+            # num_df F is chi-squared when den_df goes to infinity.
             return float(special.chdtrc(self.num_df, self.num_df * self.F))
         return float(special.fdtrc(self.num_df, self.den_df, self.F))
 
@@ -65,6 +66,7 @@ class Plain:
 def two_sided(t: np.ndarray, df: np.ndarray) -> np.ndarray:
     """Probability of a t as far from zero; of a z where df is infinite."""
     known = np.isfinite(df)
+    # Twice the lower tail at -|t|: 1 - cdf(|t|) has no digits left in the far tail.
     tail = special.stdtr(np.where(known, df, 1.0), -np.abs(t))
     return np.asarray(2 * np.where(np.isinf(df), special.ndtr(-np.abs(t)), tail))
 

@@ -100,6 +100,7 @@ def _chosen(names: list[str], chosen: Sequence[str] | None) -> list[str]:
 
 def _profile(design: Design, level: float, names: Sequence[str]) -> Bounds:
     surface = profiles.Surface.from_design(design)
+    # The square of a normal quantile is that of chi-squared with 1 df, by which a deviance may rise.
     cut = float(special.ndtri((1 + level) / 2)) ** 2
     return {
         held.name: profiles.interval(surface, held, cut)
@@ -122,6 +123,7 @@ def _exact(design: Design, estimate: Estimate, level: float) -> Bounds:
     found = {f"beta[{term}]": (float(low), float(high)) for term, low, high in ends}
     if design.residual.has_sigma:
         tails = np.array([(1 - level) / 2, (1 + level) / 2])
+        # chdtri takes an upper tail: the first of the tails gives the large quantile, and the low end.
         low, high = estimate.sigma * np.sqrt(df / special.chdtri(df, tails))
         found["sigma"] = (float(low), float(high))
     return found

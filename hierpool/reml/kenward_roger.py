@@ -72,6 +72,7 @@ class KenwardRoger:
         weighted = criterion.algebra.weighted_products(criterion.basis, T)
         Phi = criterion.at(criterion.theta(T)).marginal.beta_covariance[0]
         K, P, Q = _products(weighted, _parameters(design, T), Phi, design.residual.has_sigma)
+        # Twice the expected REML information; the inverse is doubled for it.
         information = (
             K - 2 * np.einsum("ab,rsba->rs", Phi, Q) + np.einsum("rab,sba->rs", Phi @ P, Phi @ P)
         )
@@ -104,6 +105,8 @@ def _df_and_scale(q: int, A1: float, A2: float) -> tuple[float, float]:
     """Denominator df and factor of the Wald statistic, by matching two moments of F."""
     if not A2 > 0:
         return np.inf, 1.0
+    # Kenward and Roger (1997), section 3: E* = 1 / (1 - A2 / q), V* = (2 / q) V0 / (V1^2 V2), and
+    # rho = V* / 2 E*^2. Guards against V0 or V1 of zero and a df of 2 are those of pbkrtest.
     B = (A1 + 6 * A2) / (2 * q)
     g = ((q + 1) * A1 - (q + 4) * A2) / ((q + 2) * A2)
     below = 3 * q + 2 * (1 - g)
@@ -176,6 +179,8 @@ def _products(
             Q[i, j] = weighted.second(r, s)
             Q[j, i] = Q[i, j].T
     if has_sigma:
+        # V = sum_r gamma_r G_r + I in units of sigma^2: what has I in the middle is what has V there, less
+        # the other parameters' share.
         gamma = np.array([r.gamma for r in parameters])
         own = [float((r.E * weighted.diagonal(r.factor)).sum()) for r in parameters]
         K[m, :m] = K[:m, m] = np.array(own) - gamma @ K[:m, :m]
@@ -189,6 +194,7 @@ def _products(
 
 def _inverse(information: np.ndarray) -> np.ndarray:
     """Inverse, or where it is singular the pseudo-inverse, of the scaled information."""
+    # Scaled, since a variance of slopes may be 1e12 times one of intercepts by its unit alone.
     diagonal = np.diag(information)
     size = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
     inverse = np.linalg.pinv(information / np.outer(size, size), _FLAT, hermitian=True)

@@ -123,6 +123,7 @@ def _by_simulation(test: LikelihoodRatio, fits: list[Fit], how: Simulating) -> L
     notes = (f"{failed} of {how.number} simulations failed and were left out.",) if failed else ()
     return replace(
         test,
+        # The observed one is counted too, so that p is never zero (Davison and Hinkley 1997).
         p=(1 + above) / (1 + len(simulated)),
         null=f"simulated from the smaller model, {len(simulated)} responses",
         notes=test.notes + notes,

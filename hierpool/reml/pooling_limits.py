@@ -1,6 +1,6 @@
 """Least squares as the two limits of the group variance: zero (one line) and infinity (a line each).
 
-Complete pooling is the algebra of ``core.gaussian`` without levels. No pooling lets the variance
+Complete pooling is the algebra of ``algebra.gaussian`` without levels. No pooling lets the variance
 of the levels go to infinity: each level's block A_j of the normal equations is solved by itself,
 and what is common to all is estimated from what the levels leave over. A coefficient that the
 rows cannot tell (one row, one value of the predictor, a predictor that is constant within levels)
@@ -30,6 +30,7 @@ def complete_pooling(design: Design) -> Estimate:
     df = design.n - moments.p
     first = condition(moments, np.ones(1), np.zeros((1, 0, 0)), BetaPrior.flat(moments.p))
     residual = no_levels.residuals(first.beta[0], np.zeros((0, 0)))
+    # From the residuals: yy - c'r would lose its digits where the fit is close.
     ss = float(np.square(residual / rows.sd).sum())
     sigma = _sigma(design, ss, df)
     x = coordinates.x
@@ -78,6 +79,7 @@ def no_pooling(design: Design) -> Estimate:
     # pivots compare with the columns before that, so that a constant one is aliased.
     swept = SweptLevels.from_cross_products(m.A[m.design_of])
     C = m.C[m.design_of]
+    # A downdate; pivots of rounding are told from real ones by comparing them with XX.
     left = m.XX - np.einsum("jap,jab,jbr->pr", C, swept.inverse, C)
     right = m.Xy - np.einsum("jap,jab,jb->p", C, swept.inverse, m.b)
     beta_inverse, estimable = swept_inverse(left, np.diag(m.XX))
@@ -174,6 +176,7 @@ def _estimate(
         beta=beta,
         beta_covariance=beta_covariance,
         sigma=sigma,
+        # Delta method from Var(sigma_hat^2) = 2 sigma^4 / df.
         sigma_se=np.nan if sigma_is_known else sigma / np.sqrt(2 * df),
         factors=factors,
         fitted=fitted,

@@ -219,6 +219,7 @@ class Surface:
         at, beta, n = point.marginal, None, self.criterion.moments.n
         ss = float(at.penalized_ss[0])
         if held.kind == "beta":
+            # The least rise of r2 under c'beta = value: beta moves along its covariance with c'beta.
             turned = at.beta_covariance[0] @ held.contrast
             away = value - held.shift - float(held.contrast @ at.beta[0])
             beta = at.beta[0] + turned * away / float(held.contrast @ turned)
@@ -326,8 +327,11 @@ class Profile:
         for k, block in enumerate(held.blocks):
             by_T = block.left.T @ by_Lambda[:, block.columns]
             if k == 0 and held.kind == "sd":
+                # The sd is held, so T_11 = sd / (unit sigma) follows log sigma with slope -T_11.
                 by_sigma -= by_T[0, 0] * entries[0][0, 0]
             if k == 0 and held.kind == "corr":
+                # Chain rule: T_21 and T_22 are one length times value and sqrt(1 - value^2), and the free
+                # vector has logarithms.
                 by_T[1, 1] = by_T[1, 0] * value + by_T[1, 1] * np.sqrt(1 - value**2)
                 by_T[[0, 1], [0, 1]] *= np.exp(free[:2])
             gradient.append(by_T[block.rows[self.free[k]], block.cols[self.free[k]]])
@@ -383,6 +387,7 @@ def _end(profile: Profile, side: int, cut: float) -> float:
     limit = held.limits[0 if side < 0 else 1]
 
     def excess(value: float) -> float:
+        # The root, since it is nearly linear in the value: zeta in Bates and others (2015), section 5.1.
         return float(np.sqrt(profile.rise(value))) - cut
 
     if held.kind != "sigma" and np.isfinite(limit):

@@ -57,6 +57,7 @@ class Satterthwaite:
         information = information_of(criterion, hessian, criterion.at(theta), sigma)
         gradient = sigma**2 * _gradient_by_theta(criterion, theta)
         if design.residual.has_sigma:
+            # By log sigma, as in information_of: the covariance is proportional to sigma^2, hence 2.
             gradient = np.concatenate([gradient, 2 * estimate.beta_covariance[None]])
         else:
             information = information[:-1, :-1]
@@ -68,8 +69,10 @@ class Satterthwaite:
             return FTest(len(L), np.nan, np.nan)  # a fit that failed
         values, vectors = np.linalg.eigh(L @ self.covariance @ L.T)
         kept = values > max(values.max(), 0.0) * len(L) * np.finfo(float).eps
+        # Contrasts that are independent at the estimate, one df each (Fai and Cornelius 1996).
         values, own = values[kept], vectors[:, kept].T @ L
         F = float(np.mean((own @ beta) ** 2 / values))
+        # Relative slopes g / V, with which 2 V^2 / g'A g becomes 2 / spread.
         slopes = np.einsum("ra,mab,rb->rm", own, self.gradient, own) / values[:, None]
         spread = np.einsum("rm,mk,rk->r", slopes, self.parameters, slopes)
         with np.errstate(divide="ignore"):
@@ -103,6 +106,7 @@ def _together(df: np.ndarray) -> float:
     """Df of the mean of independent squared t's, so that its mean is that of an F."""
     if len(df) == 1 or np.isinf(df).all() or np.abs(np.diff(df)).max() < _EQUAL:
         return float(df.mean())
+    # An F with 2 df or fewer has no finite mean to match.
     if df.min() <= 2:
         return 2.0
     expected = float(np.sum(np.where(np.isinf(df), 1.0, df / np.where(np.isinf(df), 1.0, df - 2))))

@@ -102,6 +102,7 @@ def _singular(Lambda: np.ndarray) -> np.ndarray:
 def _batches(Lambda: np.ndarray, which: np.ndarray) -> Iterator[np.ndarray]:
     """Positions of thetas in groups of neighbours: halves along the widest coordinate."""
     roots = np.linalg.qr(np.swapaxes(Lambda, -1, -2), mode="r")
+    # Logs, since what counts is the ratio of two prior precisions: it bounds the steps that are needed.
     features = np.log(np.abs(np.diagonal(roots, axis1=-2, axis2=-1)) + 1e-300)
     waiting = [which] if len(which) else []
     while waiting:
@@ -222,6 +223,7 @@ class _Batch:
         """Choose and factor the reference of these thetas."""
         covariance = Lambda @ np.swapaxes(Lambda, -1, -2)
         D = np.linalg.inv(covariance)
+        # Conjugate gradients and eigh want it symmetric, which an inverse is up to rounding only.
         D = (D + np.swapaxes(D, -1, -2)) / 2
         Lambda_0 = _widest(covariance, fronts.rows.q)
         reference = _Reference.from_fronts(fronts, Lambda_0, float(sigma.min()), prior)
@@ -250,6 +252,7 @@ class _Batch:
         columns.add_scaled_levels(
             s, np.ascontiguousarray(extra), rng.standard_normal((total, m)), e[:total]
         )
+        # The batch's smallest sigma is the reference's: no root of a negative number.
         more = np.sqrt(self.sigma**2 - self.reference.variance)
         e[total:] += more * (_root(self.prior.precision[None])[0] @ rng.standard_normal((p, m)))
         right = self.sigma * e
@@ -285,6 +288,7 @@ class _Batch:
     def _solve_alone(self, right: np.ndarray, found: np.ndarray, which: np.ndarray) -> np.ndarray:
         """Solve some of the columns with a factorisation of their own."""
         for k in np.flatnonzero(which):
+            # From D = L L': Lambda = L'^-1 is another root than the one given, of the same covariance.
             Lambda = np.linalg.inv(np.linalg.cholesky(self.D[k])).T
             own = _Reference.from_fronts(self.fronts, Lambda, float(self.sigma[k]), self.prior)
             found[:, k] = own.solve(np.ascontiguousarray(right[:, k : k + 1]))[:, 0]
@@ -317,6 +321,7 @@ def _widest(covariance: np.ndarray, q: tuple[int, ...]) -> np.ndarray:
         blocks = covariance[:, own, own]
         root = np.linalg.cholesky(blocks.mean(axis=0))
         back = np.linalg.inv(root)
+        # The mean, blown up until no covariance exceeds it in any direction: D - D_0 needs a root.
         largest = np.linalg.eigvalsh(back @ blocks @ back.T).max()
         out[own, own] = root * np.sqrt(largest * (1 + 1e-12))
         done += k

@@ -3,7 +3,7 @@
     M_uu = Lambda'Z'Z Lambda + I       C = Z'X       b = Z'y       u = Lambda v
 
 with all factors' columns side by side: Lambda (K, Q, Q) is block diagonal over factors, in the
-order in which they are given. What ``sums`` gives goes into ``gaussian.Marginal.of``, which puts the
+order in which they are given. What ``sums`` gives goes into ``gaussian.Marginal.from_sums``, which puts the
 population coefficients on top. Rows are read once, for their cross-products.
 
 Each theta is worked by one thread with BLAS on one thread: a block of a thousand columns gains
@@ -274,6 +274,7 @@ class Fronts:
         v[:, p] = at.v(beta)
         moved, score = self._internal(at.Lambda, v), np.empty_like(v)
         solve_kernels.times(s, products, moved, score)
+        # Z'(X - Z u_X) with u_X the levels' answer to X: what beta changes in the levels' scores.
         left = self.population - score[:, :p]
         residual = self.response - self.population @ beta - score[:, p]
         through = at.solved[:, :p] @ _inverse(R)

@@ -58,6 +58,7 @@ def fill(s, products, Lam, values, U, W):
         q, i = s.q[f], s.at[f]
         _sandwich(Lam, i, q, i, q, raw, o, values, o)
         for a in range(q):
+            # The identity, so that M is positive definite for a singular Lambda as well.
             values[o + a * q + a] += 1.0
         for t in range(s.nb_start[e], s.nb_start[e + 1]):
             g, here = s.nb_factor[t], o + s.nb_local[t] * q
@@ -386,6 +387,7 @@ def select(s, values, rest, selected):
     for e in range(s.sizes[1]):
         largest = max(largest, s.q[s.front_factor[e]])
         widest = max(widest, s.offset[e + 1] - s.offset[e])
+    # Last front first: a front's block of the inverse needs those of its neighbours, which all come later.
     G, half = np.empty(widest), np.empty((largest, largest))
     for e in range(s.sizes[1] - 1, -1, -1):
         q, o = s.q[s.front_factor[e]], s.offset[e]
@@ -405,6 +407,7 @@ def select(s, values, rest, selected):
                     x += half[b, a] * half[b, c]
                 for here in range(o + q * q, stop, q):
                     x -= selected[here + a] * G[here - o + c]
+                # The minus adds: selected holds -G times the neighbours' inverse.
                 selected[o + c * q + a] = x
 
 

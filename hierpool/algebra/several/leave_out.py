@@ -38,6 +38,7 @@ def leave_one_out(
     """
     leverage, residual = leverages(fronts, Lambda, marginal, which)
     y = fronts.rows.y if which is None else fronts.rows.y[which]
+    # Near zero where this row alone determines a coefficient; not clipped, as with one factor.
     left = 1 - leverage
     return y - residual / left, sigma[:, None] / np.sqrt(left)
 
@@ -135,6 +136,7 @@ def log_density_of_levels(
     if len(small):
         out[small] = _by_rows(fronts, sigma, Lambda, marginal, held.take(small))
     for j in np.flatnonzero(is_large):
+        # Rows by rows costs the cube of the level's size; for a large level two evidences are cheaper.
         others = Fronts.from_rows(fronts.rows.take(codes != j))
         out[j] = marginal.log_density - others.marginal(sigma, Lambda, prior).log_density
     return out

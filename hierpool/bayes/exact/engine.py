@@ -1,6 +1,6 @@
 """The exact engine: draws of theta without a chain over coefficients, then the coefficients.
 
-All coefficients are integrated out (``core.integrated``); theta has 2 to about 15 dimensions
+All coefficients are integrated out (``algebra.marginal_model``); theta has 2 to about 15 dimensions
 whatever the number of levels. In coordinates where its prior is standard normal, a mixture
 proposal is adapted by multiple importance sampling and then used for independence
 Metropolis-Hastings; the importance weights give the marginal likelihood and a Pareto k.
@@ -187,11 +187,13 @@ def _independence_chains(log_weight: np.ndarray, thin: int, rng: np.random.Gener
     threshold = np.log(rng.uniform(size=log_weight.shape))
     kept = np.empty((chains, length // thin), dtype=np.intp)
     for c in range(chains):
+        # A start by weight is, up to the error of importance sampling, a draw from the target.
         weights = np.exp(log_weight[c] - log_weight[c].max())
         here = int(rng.choice(length, p=weights / weights.sum()))
         proposals, bars = log_weight[c].tolist(), threshold[c].tolist()
         current, path = proposals[here], []
         for t, proposed in enumerate(proposals):
+            # Independence chains (Tierney 1994) accept by the ratio of the two weights.
             if bars[t] < proposed - current:
                 here, current = t, proposed
             path.append(here)
@@ -338,6 +340,8 @@ class Adaptation:
     def learn(self, rng: np.random.Generator) -> None:
         """Refit the moving components and the weights of the fixed ones to all points so far."""
         every, sizes = self.points, np.array(self.sizes)
+        # Deterministic mixture: each point is weighed against all rounds' proposals together, not its own
+        # alone, so a point from a poor early round cannot carry a huge weight (Cornuet and others 2012).
         mixed = log_sum(self.densities + np.log(sizes / sizes.sum())[:, None])
         log_weight = self.log_targets - mixed
         weights = np.exp(log_weight - log_weight.max())
@@ -347,6 +351,7 @@ class Adaptation:
         fixed = _combined(self.moving, self.fixed, self.collapse)[1]
         share = 1 - _moving_share(self.collapse)
         self.moving, explained = refit(self.moving, fixed, share, every, weights)
+        # Never below the floor: a narrow ridge at zero that no point has found yet must stay within reach.
         self.collapse = np.clip(explained[2:], COLLAPSE_LEAST, COLLAPSE_MOST)
 
 
@@ -401,6 +406,8 @@ def _start(target: LogDensity, rng: np.random.Generator, widen: float) -> tuple[
     modes, heights, scales = climb_all(target, starts, np.ones_like(starts, dtype=bool))
     mode, scale = modes[np.argmax(heights)], scales[np.argmax(heights)] * widen**2
     first = Student.with_scale(mode, scale, ADAPTED_NU)
+    # Defensive components (Hesterberg 1995): with the prior in the mixture no weight exceeds the
+    # likelihood over PRIOR_SHARE, wherever the adapted components are too thin.
     wide = Student.with_scale(mode, 4 * scale + 0.05 * np.eye(d), WIDE_NU)
     prior = Student(np.zeros(d), np.eye(d), np.inf)
     vanishing = _collapses(target, mode)
@@ -417,6 +424,7 @@ def _collapses(target: LogDensity, mode: np.ndarray) -> list[Student]:
         return []
     starts, free = np.repeat(mode[None], Q, axis=0), np.ones((Q, len(mode)), dtype=bool)
     for k, (sd, linked) in enumerate(vanishing):
+        # With this sd at zero its correlations do not matter: they are held at their prior's centre.
         starts[k, sd], starts[k, list(linked)] = ZERO_SD_COORDINATE, 0.0
         free[k, [sd, *linked]] = False
     found, _, scales = climb_all(target, starts, free)
@@ -427,6 +435,7 @@ def _collapses(target: LogDensity, mode: np.ndarray) -> list[Student]:
     likelihood = target.log_likelihood(lines.reshape(-1, len(mode))).reshape(Q, -1)
     out = []
     for k, (sd, _) in enumerate(vanishing):
+        # Below the edge the likelihood is flat in this sd: the posterior is the prior, cut off there.
         matters = np.abs(likelihood[k] - likelihood[k, 0]) > 1.0
         edge = grid[np.argmax(matters)] if matters.any() else grid[-1]
         below = stats.truncnorm(-LARGEST_COORDINATE, edge)

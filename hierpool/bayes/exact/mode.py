@@ -47,6 +47,7 @@ def climb_all(
         eigenvalues, vectors = _spectrum(hessian, free)
         along = np.einsum("sij,si->sj", vectors, np.where(free, gradient, 0.0)) / eigenvalues
         step = np.einsum("sij,sj->si", vectors, along)
+        # Step times root of curvature: the length in posterior sds.
         if (np.abs(along) * np.sqrt(eigenvalues)).max() < _STOP_AT_STEP:
             break
         step *= np.minimum(1.0, _LONGEST / np.abs(step).max(axis=1, initial=1e-300))[:, None]
@@ -75,6 +76,7 @@ def _derivatives(target: LogDensity, z: np.ndarray) -> tuple[np.ndarray, np.ndar
     single = up + down - 2 * here
     hessian = np.zeros((len(z), d, d))
     hessian[:, np.arange(d), np.arange(d)] = single
+    # f(+ +) + f(- -) - 2 f = f_ii + 2 f_ij + f_jj: two points a pair instead of four.
     cross = (pairs + opposite - 2 * here - single[:, i] - single[:, j]) / 2
     hessian[:, i, j] = hessian[:, j, i] = cross
     return here[:, 0], (up - down) / (2 * _H), hessian / _H**2

@@ -19,7 +19,7 @@ LEAST_SHARE = 0.005  # of the weight that a component must explain to stay
 
 @dataclass(frozen=True)
 class Student:
-    """Multivariate t with location (d,), lower scale factor (d, d) and degrees of freedom.
+    """Multivariate t with location (d,), a root of its scale (d, d) and degrees of freedom.
 
     ``nu = inf`` is a normal distribution.
     """
@@ -31,6 +31,7 @@ class Student:
     @classmethod
     def with_scale(cls, location: np.ndarray, scale: np.ndarray, nu: float) -> Student:
         """Component with scale matrix (d, d), made positive definite where rounding is not kind."""
+        # Any root will do: draws and distances need factor factor' = scale, not a triangle.
         values, vectors = np.linalg.eigh((scale + scale.T) / 2)
         floor = 1e-10 * max(values.max(), 1e-300)
         return cls(location, (vectors * np.sqrt(np.maximum(values, floor))), nu)

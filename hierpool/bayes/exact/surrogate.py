@@ -117,6 +117,7 @@ class Surrogate:
         used = np.isfinite(values) & (distance < RADIUS**2)
         top = float(values[used].max())
         weight = np.exp(-distance[used] / 8)[:, None]
+        # lstsq squares the weight to exp(-distance^2 / 4): about the root of the posterior's own density.
         columns = _monomials(x[used], powers)
         coefficients = np.linalg.lstsq(weight * columns, weight[:, 0] * (values[used] - top))[0]
         return cls(target, centre, root, powers, coefficients, top, np.zeros(0), np.zeros(0), 0)
@@ -149,6 +150,7 @@ class Surrogate:
     @property
     def log_correction(self) -> tuple[float, float]:
         """What is added to the log evidence of the polynomial, and its standard error."""
+        # Over draws from the polynomial, E[exact / approximate] is the ratio of the two evidences.
         weights = np.exp(self.errors)
         error = weights.std(ddof=1) / np.sqrt(len(weights)) / weights.mean()
         return float(np.log(weights.mean())), float(error)
@@ -197,6 +199,7 @@ class Surrogate:
             points[:, sd] = np.minimum(COLLAPSED, self.centre[sd])
             gaps = _mass(target.log_likelihood(points) - self.top)
             gaps = np.abs(gaps - _mass(self.log_likelihood(points) - self.top))
+            # z has a standard normal prior: prior mass between two points is a difference of Phi.
             below = special.ndtr(points[:, sd])
             between = np.append(-np.diff(below), below[-1])
             parts = between * np.append((gaps[:-1] + gaps[1:]) / 2, gaps[-1])
@@ -215,6 +218,7 @@ class Surrogate:
         values = target(np.concatenate([z + steps, z - steps, z[None]]))
         up, down, here = np.split(values, [len(others), 2 * len(others)])
         slope, curvature = (up - down) / (2 * h), (2 * here - up - down) / h**2
+        # Laplace's method beside the mode: the integral of exp(s x - c x^2 / 2), over the centre's.
         curvature = np.maximum(curvature, FLATTEST)
         log_volume = slope**2 / (2 * curvature) + 0.5 * np.log(precision[others] / curvature)
         return float(_mass(log_volume.sum()))
@@ -255,6 +259,7 @@ class _Counted:
 
 
 def _mass(log_density: np.ndarray) -> np.ndarray:
+    # exp(710) is infinite, and the difference of two such masses NaN.
     return np.exp(np.minimum(log_density, 700.0))
 
 
