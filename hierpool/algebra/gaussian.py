@@ -79,7 +79,7 @@ class BetaPrior:
 
 @dataclass(frozen=True)
 class Marginal:
-    """What is left at K values of theta once the levels are eliminated: the population part of M.
+    """Schur complement of the random effects at K values of theta: the population part of M.
 
     Attributes
     ----------

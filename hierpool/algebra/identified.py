@@ -1,8 +1,8 @@
-"""Which variances the rows of a design can tell apart, whatever the response.
+"""Which variances the rows of a design identify, whatever the response.
 
 The covariance of the rows is linear in the residual variance and in the free entries of the
 factors' covariances: V = sigma^2 I + sum_k gamma_k M_k, with rows divided by their relative sds. The
-data, less what the fixed effects take up, tell the parameters apart if and only if the matrices
+data, with the fixed effects projected off, identify the parameters if and only if the matrices
 P I P, P M_k P are linearly independent, with P the projection off the columns of X. This does not
 depend on the parameters' values, nor on the units of columns. It is read from the matrix of inner
 products tr(P M_k P M_l), which needs no array of rows times rows.
@@ -51,7 +51,7 @@ class Variances:
     whole
         Shape (m, m): tr(M_k M_l).
     projected
-        Shape (m, m): tr(P M_k P M_l), what is left beside the fixed effects.
+        Shape (m, m): tr(P M_k P M_l), the fixed effects projected off.
     """
 
     components: tuple[Component, ...]
@@ -94,12 +94,12 @@ class Variances:
         return np.asarray(found / np.abs(found).max(axis=1, initial=1e-300)[:, None])
 
     def taking_part(self) -> tuple[int, ...]:
-        """Positions of the parameters that cannot be told; none where the model is identified."""
+        """Positions of the parameters that are not identified; none where the model is."""
         found = np.abs(self.flat())
         return tuple(int(k) for k in np.flatnonzero((found > _PART).any(axis=0)))
 
     def leaves_covariance(self) -> bool:
-        """Whether every move that cannot be told leaves the whole covariance of the rows alone."""
+        """Whether no move along an unidentified direction changes the covariance of the rows."""
         size = np.sqrt(np.maximum(np.diag(self.whole), np.finfo(float).tiny))
         moves = self.flat()
         left = np.einsum("da,ab,db->d", moves, self.whole / np.outer(size, size), moves)
@@ -194,8 +194,8 @@ def _sums(codes: np.ndarray, J: int, left: np.ndarray, right: np.ndarray) -> np.
     return out
 
 
-def not_told_apart(design: Design) -> str:
-    """What the rows cannot tell of the variances, and what holds all the same; empty if nothing."""
+def not_identified_text(design: Design) -> str:
+    """Which variances are not identified, and which results are valid anyway; empty if all are."""
     if not any(group.is_pooled for group in design.groups):
         return ""
     variances = Variances.of(design)

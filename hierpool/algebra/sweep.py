@@ -1,4 +1,4 @@
-"""Least squares by sweeping: what the rows can tell, and which coefficients they cannot.
+"""Least squares by sweeping, with the coefficients that are not estimable marked.
 
 Columns are taken in their order, as R's lm does: a column that the ones before it explain is
 aliased, and its coefficient is unknown rather than zero.

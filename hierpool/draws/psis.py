@@ -28,6 +28,7 @@ def exp_negative(x):
     x = max(x, _EXP_FLOOR)
     rounded = x * _TO_BASE_TWO + _ROUND
     n = rounded - _ROUND
+    # log 2 in two parts (Cody and Waite): n times the high one is exact, so r keeps its digits.
     r = x - n * _LOG_2_HIGH
     r -= n * _LOG_2_LOW
     p = 1 / 479001600.0
@@ -43,6 +44,7 @@ def exp_negative(x):
     p = p * r + 0.5
     p = p * r + 1.0
     p = p * r + 1.0
+    # The last bits are n: with the bias of 1023 and shifted, they are the exponent of 2^n.
     bits = np.float64(rounded).view(np.int64)
     return p * np.int64((bits + 1023) << 52).view(np.float64)
 
@@ -108,6 +110,7 @@ def _fit_tail(x):
         b[j] = (1 - np.sqrt(size / (j + 0.5))) / (PRIOR_SCALE * quartile) + 1 / x[n - 1]
     _grid_mean_log1p(x, -b, means)
     for j in range(size):
+        # Positive for heavy tails, as in Vehtari and others (2024): minus the k of Zhang and Stephens.
         k = means[j]
         score[j] = n * (np.log(-b[j] / k) - k - 1)
     weight = np.exp(score - score.max())
@@ -210,6 +213,7 @@ def _points(start, stop, log_density, log_left, out):
         for m in range(tail):
             raw[m] = np.exp(ends[m])
         k, scale = _fit_tail(raw - cutoff)
+        # A raw weight is 1 / density, so each draw outside the tail adds exactly 1 to weight x density.
         scored = float(draws - tail)
         for m in range(tail):
             if not np.isfinite(k):
@@ -220,6 +224,7 @@ def _points(start, stop, log_density, log_left, out):
                 value = cutoff - scale * log_left[m]
             else:
                 value = cutoff + scale * np.expm1(-k * log_left[m]) / k
+            # Smoothed weights are cut off at the largest raw one (Vehtari and others 2024).
             value = min(value, raw[tail - 1])
             weight += value
             if ends[m] > _LOWEST:
@@ -250,6 +255,7 @@ def leave_one_out(
         Shape (points,) each: elpd_i, k_i (NaN where the tail cannot be fitted), lppd_i.
     """
     n, draws = log_density.shape
+    # The smaller of S / 5 and 3 sqrt(S / r_eff) (Vehtari and others 2024); equal where S r_eff = 225.
     tail = int(np.floor(3 * np.sqrt(draws / r_eff) if draws * r_eff > 225 else draws / 5))
     out = np.empty((n, 3))
     tail = max(tail, 5)

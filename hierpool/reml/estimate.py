@@ -9,7 +9,7 @@ from scipy import optimize
 
 from hierpool.algebra.covariance_root import sd_and_corr
 from hierpool.algebra.factorisation import Factorisation
-from hierpool.algebra.identified import named, not_told_apart, usable
+from hierpool.algebra.identified import named, not_identified_text, usable
 from hierpool.core.design import EXACT_FIT, Design, GroupDesign, exact_fit
 from hierpool.core.group_nouns import nouns
 from hierpool.core.results import Estimate, FactorEstimate, Status
@@ -304,7 +304,7 @@ def _square(low: np.ndarray, q: int) -> np.ndarray:
 def _hardly_identified(
     criterion: Criterion, optimum: Optimum, point: Factorisation, sigma: float, design: Design
 ) -> Status:
-    """Status where the rows tell all variances apart in principle, but sigma hardly."""
+    """Status where all variances are identified in principle, but sigma hardly."""
     information = information_of(criterion, optimum.hessian, point, sigma)
     size = np.sqrt(np.abs(np.diag(information)))
     scaled = information / np.outer(size, size)
@@ -321,7 +321,7 @@ def _hardly_identified(
 
 
 def _status(criterion: Criterion, optimum: Optimum, design: Design) -> Status:
-    if unknown := not_told_apart(design):
+    if unknown := not_identified_text(design):
         return Status("not identified", unknown)
     T = criterion.matrix(optimum.theta)
     if optimum.is_doubtful or not np.isfinite(optimum.deviance):

@@ -92,7 +92,7 @@ def _gradient_by_theta(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
 
 
 def _inverse(information: np.ndarray) -> np.ndarray:
-    """Inverse on the directions that the data tell; zero on the others."""
+    """Inverse on the directions that the data identify; zero on the others."""
     if not np.isfinite(information).all():
         return np.full_like(information, np.nan)
     diagonal = np.diag(information)

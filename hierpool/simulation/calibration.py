@@ -118,6 +118,7 @@ class Calibration:
         if calibrated; above, the posteriors are too narrow; below, too wide.
         """
         null = uniform_ranks(len(self.ranks), self.n_draws)
+        # Middles of the ranks' cells; the sd of a uniform is 1 / sqrt(12).
         scaled = (self.ranks + 0.5) / (self.n_draws + 1)
         strays = [null.closeness(self.ranks[name].to_numpy()) for name in self.ranks]
         return pd.DataFrame(

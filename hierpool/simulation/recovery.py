@@ -213,6 +213,7 @@ def _summary(every: np.ndarray) -> dict[str, np.ndarray]:
         "coverage": mean[:, 2],
         "width": mean[:, 3],
         "bias_mcse": mcse[:, 0],
+        # Delta method: d sqrt(m) = dm / (2 sqrt(m)).
         "rmse_mcse": mcse[:, 1] / (2 * rmse),
         "coverage_mcse": mcse[:, 2],
     }

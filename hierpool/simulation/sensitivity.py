@@ -114,4 +114,5 @@ def _given_beta(fit: PosteriorFit, beta: np.ndarray) -> np.ndarray:
     prior = integrated.prior
     centred = working - prior.mean
     quadratic = np.einsum("kp,pq,kq->k", centred, prior.precision, centred)
+    # Less the log prior of beta but for its constant: only differences between draws are used.
     return np.asarray(out + posterior + 0.5 * quadratic)

@@ -8,7 +8,7 @@ import pytest
 from scipy import linalg
 
 import hierpool as hp
-from hierpool.algebra.identified import Variances, _columns, not_told_apart
+from hierpool.algebra.identified import Variances, _columns, not_identified_text
 from hierpool.core.design import Design
 from tests.support.cases import each
 from tests.support.tables import lines
@@ -84,11 +84,11 @@ UNKNOWN = {
 @pytest.mark.parametrize("case", UNKNOWN)
 def test_what_cannot_be_told_apart_is_named(case):
     formula, n, what = UNKNOWN[case]
-    assert not_told_apart(hp.Model(formula, few_rows(n)).design).startswith(what)
+    assert not_identified_text(hp.Model(formula, few_rows(n)).design).startswith(what)
 
 
 def test_a_variance_that_the_fixed_effects_take_up_is_named():
-    text = not_told_apart(
+    text = not_identified_text(
         hp.Model("y ~ k + (1 | g)", few_rows(3).assign(k=lambda t: t["g"])).design
     )
     assert "nothing is left in the rows to estimate the variance of g" in text
@@ -117,19 +117,21 @@ KNOWN = {
 @each("case", KNOWN)
 def test_small_designs_that_are_identified_are_left_in_peace(case):
     formula, data = KNOWN[case]
-    assert not_told_apart(hp.Model(formula, data).design) == ""
+    assert not_identified_text(hp.Model(formula, data).design) == ""
 
 
 def test_one_row_a_level_is_identified_where_residual_sds_are_known():
     schools = hp.datasets.load("eight_schools")
     design = hp.Model("effect ~ 1 + (1 | school)", schools, known_se="se").design
-    assert not_told_apart(design) == ""
+    assert not_identified_text(design) == ""
 
 
 def test_units_and_offsets_of_a_predictor_change_nothing():
     for data in (few_rows(2), few_rows(3)):
         texts = {
-            not_told_apart(hp.Model("y ~ x + (x | g)", data.assign(x=a + b * data["x"])).design)
+            not_identified_text(
+                hp.Model("y ~ x + (x | g)", data.assign(x=a + b * data["x"])).design
+            )
             for a, b in ((0, 1), (1e6, 1), (0, 1e-9), (-5, 1e9))
         }
         assert len(texts) == 1
@@ -141,6 +143,6 @@ def test_the_simpler_model_that_is_named_is_identified():
     assert "With (1 | g) and no slopes the model is identified" in unknown.status.sentence
     assert hp.Model("y ~ x + (1 | g)", data).reml().status.word in {"converged", "singular"}
     data = few_rows(3)
-    twice = not_told_apart(hp.Model("y ~ f + (f | h) + (1 | h:f)", data).design)
+    twice = not_identified_text(hp.Model("y ~ f + (f | h) + (1 | h:f)", data).design)
     assert "Without (1 | h:f) the model is identified" in twice
-    assert not_told_apart(hp.Model("y ~ f + (f | h)", data).design) == ""
+    assert not_identified_text(hp.Model("y ~ f + (f | h)", data).design) == ""

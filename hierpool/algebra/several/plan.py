@@ -110,7 +110,7 @@ class ManyRows(RowsOverSd):
 
 
 class Structure(NamedTuple):
-    """Where everything stands: int64 arrays, as the compiled loops take them.
+    """Index arrays of the elimination plan, int64, in the layout of the compiled loops.
 
     Attributes
     ----------

@@ -112,7 +112,7 @@ class Mixture:
 def refit(
     adapted: Mixture, fixed: Mixture, fixed_share: float, z: np.ndarray, weights: np.ndarray
 ) -> tuple[Mixture, np.ndarray]:
-    """Weighted EM of the adapted components beside fixed ones.
+    """Weighted EM of the adapted components, fixed ones in the mixture.
 
     Parameters
     ----------

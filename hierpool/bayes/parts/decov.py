@@ -91,4 +91,5 @@ class Decov:
         )
         # d sds = radius^(q - 1) / 2^(q - 1) / sqrt(prod shares) d radius d shares
         jacobian = (q - 1) * np.log(2 / radius) + 0.5 * np.log(shares).sum(axis=1)
+        # The radius is sqrt(q) sigma times the size: one more Jacobian.
         return np.asarray(law.logpdf(size) - np.log(np.sqrt(q) * sigma) + dirichlet + jacobian)

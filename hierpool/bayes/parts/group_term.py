@@ -123,6 +123,7 @@ class GroupTermPart(GroupPart):
         chol = np.broadcast_to(np.eye(q), (K, q, q)).copy()
         left = np.ones((K, q))
         for k, (i, j) in enumerate(self.pairs):
+            # Rows of length one: a partial correlation is a share of what earlier columns left of the row.
             chol[:, i, j] = partial[:, k] * np.sqrt(left[:, i])
             left[:, i] = left[:, i] * (1 - partial[:, k] ** 2)
             chol[:, i, i] = np.sqrt(left[:, i])
@@ -188,6 +189,8 @@ class GroupTermPart(GroupPart):
         out = {f"sd_{self.factor}": of_sds}
         if self.eta is not None:
             chol = theta.values[f"corr_chol_{self.name}"]
+            # det^(eta - 1) of the correlation matrix, as it is stated: without the Jacobian of the
+            # Cholesky factor that Stan's lkj_corr_cholesky has.
             diagonal = np.diagonal(chol, axis1=1, axis2=2)
             out[f"corr_{self.factor}"] = 2 * (self.eta - 1) * np.log(diagonal).sum(axis=1)
         return out
@@ -205,6 +208,7 @@ class GroupTermPart(GroupPart):
             rows.append(PriorRow(f"sd_{factor}[{self.terms[at]}]", text, f"{what}: {size}"))
         if self.eta is not None:
             where = ", in centred columns" if self.coding.is_centred else ""
+            # Under LKJ(eta) one correlation has the distribution 2 Beta(a, a) - 1.
             a = self.eta + len(self.terms) / 2 - 1
             half = stats.beta(a, a).ppf(0.975) * 2 - 1
             text = f"correlations between {nouns(factor)}{where}: 95 % in [{-half:.2f}, {half:.2f}]"
@@ -214,6 +218,7 @@ class GroupTermPart(GroupPart):
 
 def _partial_correlations(z: np.ndarray, shapes: np.ndarray) -> np.ndarray:
     """Quantiles of 2 Beta(a, a) - 1 at Phi(z), shape (K, pairs)."""
+    # By the lower tail and the symmetry: an upper tail of 1 - 1e-17 would be 1.
     lower = special.ndtr(-np.abs(z))
     curved = shapes != 1.0
     lower[:, curved] = special.betaincinv(shapes[curved], shapes[curved], lower[:, curved])

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from hierpool.algebra.identified import not_told_apart
+from hierpool.algebra.identified import not_identified_text
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.checks.sensitivity import sensitivity
 from hierpool.core.coding import Coding
@@ -160,7 +160,7 @@ def unidentified(blup: Optimum) -> Iterator[Finding]:
 
 def unidentified_rows(design: Design) -> Iterator[Finding]:
     """Variances that this design cannot identify, whatever the response."""
-    if text := not_told_apart(design):
+    if text := not_identified_text(design):
         yield _unidentified(capital(text))
 
 
@@ -169,7 +169,7 @@ def unidentified_posterior(fit: WithPriors, blup: Optimum | None) -> Iterator[Fi
     if blup is not None and blup.status.word == "not identified":
         text = blup.status.sentence
     else:
-        text = not_told_apart(fit.design)
+        text = not_identified_text(fit.design)
     if not text:
         return
     left = _left_of_priors(fit)

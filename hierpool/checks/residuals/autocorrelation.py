@@ -45,6 +45,7 @@ def over_time(replicates: Replicates) -> Iterator[Finding]:
         judged = replicates.judge((e[first] * e[second]).sum(axis=0)[:, None])
         if judged.p >= WARN_BELOW_P:
             continue
+        # One step from zero: the score of an AR(1) correlation over its variance.
         rho = float(np.clip(judged.excess[0] / judged.variance[0], -1, 1))
         word = "more" if rho > 0 else "less"
         yield Finding(

@@ -157,6 +157,7 @@ def _tail(maker: ResidualMaker, z: np.ndarray) -> np.ndarray:
     if not maker.design.residual.has_sigma:
         return np.asarray(stats.norm.sf(z))
     z, df = z / maker.sigma, maker.df - 1
+    # Externally studentised: the sum of squares without the direction of z, which has one df less.
     left = np.maximum(maker.df - z**2, 1e-12)
     return np.asarray(stats.t.sf(z * np.sqrt(df / left), df))
 
@@ -212,8 +213,10 @@ def _by_rows(maker: ResidualMaker, grouping: Grouping) -> _Deleted:
 def _deleted(maker: ResidualMaker, S: np.ndarray, own: np.ndarray, score: np.ndarray) -> _Deleted:
     """From S (p, p), what each level adds to it (J, p, p), and its part of the score at beta (J, p)."""
     B = maker.coordinates.x.from_working
+    # A downdate: only rounding is left of a coefficient that this level alone determines, see _ESTIMABLE.
     rest = S - own
     root = np.sqrt(np.diag(S))
+    # Scaled, or the unit of a column would decide whether its coefficient is lost.
     lost = np.linalg.eigvalsh(rest / np.outer(root, root))[:, 0] < _ESTIMABLE
     rest[lost] = np.nan
     with np.errstate(invalid="ignore"):

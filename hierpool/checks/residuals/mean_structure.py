@@ -107,6 +107,7 @@ def coefficients_that_vary(replicates: Replicates) -> Iterator[Finding]:
     if judged.p >= WARN_BELOW_P:
         return
     factor, term, _ = tried[judged.which]
+    # Score over information at zero: the score is excess / 2 and its variance a quarter of the sums'.
     size = 2 * judged.excess / judged.variance
     sd = maker.sigma * np.sqrt(np.maximum(size, 0)) / [s for _, _, s in tried]
     table = pd.DataFrame(
@@ -155,6 +156,7 @@ def scored(
     C = np.column_stack([column for _, column in tried]) / sd[:, None]
     centred = C - C.mean(axis=0)
     kept = np.einsum("nm,nm->m", C, maker.residuals(C))
+    # c'K c is what X leaves of the column, and rounding where X already spans it.
     new = kept > _NEW * (centred**2).sum(axis=0)
     score = np.where(new, C.T @ maker.observed, 0.0)
     kept = np.where(new, kept, 1.0)

@@ -132,11 +132,14 @@ class Replicates:
         scores = self.scores - self.scores[1:].mean(axis=0)
         size = scores[1:].std(axis=0)
         scores = scores[:, size > 0] / size[size > 0]
+        # From the simulations alone, then taken off the observed statistic too; scaled, as scores of sds
+        # and of correlations differ by powers of ten.
         slopes = np.linalg.lstsq(scores[1:], centred[1:], rcond=1e-8)[0]
         left = centred - scores @ slopes
         sd = left[1:].std(axis=0)
         z = np.divide(left, sd, out=np.zeros_like(left), where=sd > 0)
         largest = (z if one_sided else np.abs(z)).max(axis=1)
+        # The observed response counts as one of them, so p is never zero.
         p = (1 + (largest[1:] >= largest[0]).sum()) / len(largest)
         which = int((z if one_sided else np.abs(z))[0].argmax())
         return Judged(z[0], float(p), which, left[0], sd**2)

@@ -80,6 +80,7 @@ def levels(maker: ResidualMaker) -> pd.DataFrame:
         r = by_level(Z, maker.observed[:, None], grouping.codes, grouping.n_levels)[..., 0]
         values, vectors = np.linalg.eigh(maker.of_levels(Z, grouping))
         plain = np.einsum("jaa->j", by_level(Z, Z, grouping.codes, grouping.n_levels))
+        # Against Z_j'Z_j: Z_j'K Z_j is what V^-1 and X leave of it, down to rounding.
         known = values > _RANK * np.maximum(plain, np.finfo(float).tiny)[:, None]
         along = np.einsum("jab,ja->jb", vectors, r) ** 2
         squares = np.where(known, along / np.where(known, values, 1.0), 0.0).sum(axis=1)
