@@ -19,7 +19,7 @@ _HOME = {
     "Prior": "hierpool.bayes.priors.prior",
     "PosteriorFit": "hierpool.fits.posterior",
     "LikelihoodFit": "hierpool.fits.optimum",
-    "load_fit": "hierpool.fits.storage",
+    "load_fit": "hierpool.fits.posterior",
     "compare": "hierpool.checks.accuracy.compare",
     "compare_blups": "hierpool.checks.levels.blups",
     "shrinkage": "hierpool.checks.levels.shrinkage",

@@ -3,47 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hierpool.algebra.gaussian import LOG_2PI
+from hierpool.algebra.factorisation import runs
+from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, Marginal, condition
 from hierpool.algebra.moments import Moments, Rows
 from hierpool.algebra.triangular import cholesky, log_det, solve_lower
 from hierpool.core.theta import WorkingTheta
 
-if TYPE_CHECKING:
-    from hierpool.algebra.one_factor import OneFactor
 
-
-def of_rows(rest: OneFactor, theta: WorkingTheta, held: Rows) -> np.ndarray:
+def of_rows(rest: Moments, prior: BetaPrior, theta: WorkingTheta, held: Rows) -> np.ndarray:
     """Shape (rows, K): log density of each held-out row given the others and theta."""
     sigma = theta.sigma
-    n_levels = int(held.codes.max(initial=-1)) + 1
-    rest = replace(rest, moments=with_levels(rest.moments, n_levels))
-    m = rest.moments
+    m = with_levels(rest, int(held.codes.max(initial=-1)) + 1)
     per_draw = max(1, len(m.counts) * m.q * (m.q + m.p) + len(held.y) * (m.q + m.p + 2) * 2)
     out = np.empty((len(held.y), len(sigma)))
-    for part in rest.blocks(len(theta), per_draw):
-        leverage, residual = rest.condition(theta[part]).leverage(held)
+    for part in runs(len(theta), per_draw):
+        at = condition(m, sigma[part], theta.Lambda[part], prior)
+        leverage, residual = at.leverage(held)
         # 1 + h and not 1 - h as in leave_one_out: M does not hold these rows.
         variance = sigma[part, None] ** 2 * (1 + leverage)
         out[:, part] = -0.5 * (LOG_2PI + np.log(variance) + residual**2 / variance).T
     return out - held.log_sd[:, None]
 
 
-def of_level(rest: OneFactor, theta: WorkingTheta, level: Rows) -> np.ndarray:
-    """Shape (K,): joint log density of a new level's rows given the others and theta.
+def of_level(marginal: Marginal, theta: WorkingTheta, level: Rows) -> np.ndarray:
+    """Shape (K,): joint log density of a new level's rows given the others' ``marginal`` and theta.
 
     y ~ N(X beta, sigma^2 (I + W W')) with W = [Z Lambda, X R^-T]; worked through W'W, whose size
     does not grow with the rows.
     """
     sigma, Lambda = theta.sigma, theta.Lambda
-    marginal = rest.marginal(theta)
     K, n, p = len(sigma), len(level.y), level.X.shape[1]
     residual = level.y - marginal.beta @ level.X.T
     out = np.empty(K)
-    for part in rest.blocks(K, n * (p + level.Z.shape[1]) + 1):
+    for part in runs(K, n * (p + level.Z.shape[1]) + 1):
         through_u = level.Z @ Lambda[part]
         x = np.broadcast_to(level.X.T, (len(through_u), p, n))
         through_beta = np.swapaxes(solve_lower(marginal.R[part], x), 1, 2)

@@ -278,8 +278,10 @@ class OneFactor(IndependentLevels):
     ) -> np.ndarray:
         """Joint log density of held-out rows, or of the rows of held-out levels; shape (sets, K)."""
         if all(len(rows) == 1 for rows in sets):
-            return held_out.of_rows(rest, theta, self.rows.take(np.concatenate(sets)))
-        return np.stack([held_out.of_level(rest, theta, self.rows.take(rows)) for rows in sets])
+            held = self.rows.take(np.concatenate(sets))
+            return held_out.of_rows(rest.moments, rest.prior, theta, held)
+        others = rest.marginal(theta)
+        return np.stack([held_out.of_level(others, theta, self.rows.take(rows)) for rows in sets])
 
     def population_without_levels(
         self, theta: WorkingTheta, grouping: Grouping

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,11 +23,11 @@ from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.printable import one_line, printable
 from hierpool.core.results import (
     OBS_DIM,
-    Status,
     row_labels,
 )
 from hierpool.core.theta import Theta, WorkingTheta
 from hierpool.fits import posterior_tables
+from hierpool.fits.record import FitRecord
 from hierpool.fits.shared import (
     R2_INDEX,
     any_groups,
@@ -54,26 +54,16 @@ ALWAYS_THIN_BELOW_FLOPS = (
 
 
 @dataclass(frozen=True, repr=False)
-class PosteriorFit:
-    """Draws from the posterior of a model, checked.
+class PosteriorFit(FitRecord):
+    """Draws from the posterior of a model, checked, and every question that can be put to them.
 
     Attributes
     ----------
-    design, priors
-        What was fitted.
+    design, priors, status, info
+        As in ``FitRecord``.
     draws
         What ``datatree`` holds, as far as it has been needed.
-    status
-        Whether to trust it: one word, one sentence.
-    info
-        How it was made: engine, why, sampler, seed, versions, seconds.
     """
-
-    design: Design
-    priors: ModelPriors
-    draws: xr.DataTree
-    status: Status
-    info: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_run(cls, design: Design, priors: ModelPriors, run: JudgedRun) -> PosteriorFit:
@@ -630,9 +620,10 @@ class PosteriorFit:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write everything to one NetCDF file (or a Zarr folder, by the suffix ``.zarr``)."""
-        from hierpool.fits.storage import save_fit
+        from hierpool.fits.storage import save_record
 
-        save_fit(self, path)
+        whole = self.datatree
+        save_record(FitRecord(self.design, self.priors, whole, self.status, self.info), path)
 
     @property
     def _titled_tables(self) -> dict[str, pd.DataFrame]:
@@ -654,6 +645,23 @@ class PosteriorFit:
 
     def _repr_html_(self) -> str:
         return as_html(repr(self).split("\n\n", 1)[0], self._titled_tables)
+
+
+def load_fit(path: str | PathLike[str]) -> PosteriorFit:
+    """A fit as ``fit.save`` wrote it; everything is in memory afterwards.
+
+    Raises
+    ------
+    StorageError
+        There is no such file, it is not a fit of hierpool or a damaged one, or another version of
+        hierpool wrote it.
+    MissingPackageError
+        The package for this kind of file is not installed.
+    """
+    from hierpool.fits.storage import load_record
+
+    found = load_record(path)
+    return PosteriorFit(found.design, found.priors, found.draws, found.status, found.info)
 
 
 def _expected(design: Design, coefficients: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers.coefficient_draws import levels_on_request
 from hierpool.core.results import (
     level_index,
@@ -18,11 +19,8 @@ from hierpool.core.results import (
 )
 from hierpool.core.schema import GroupSchema
 
-if TYPE_CHECKING:
-    from hierpool.fits.posterior import PosteriorFit
 
-
-def fixed_effects(fit: PosteriorFit) -> pd.DataFrame:
+def fixed_effects(fit: IntegratedPosterior) -> pd.DataFrame:
     """Index ``term``."""
     index = pd.Index(fit.design.terms, name="term")
     if not len(index):
@@ -32,7 +30,7 @@ def fixed_effects(fit: PosteriorFit) -> pd.DataFrame:
 
 
 def of_levels(
-    fit: PosteriorFit, groups: Sequence[GroupSchema], key: str, diagnostics: bool
+    fit: IntegratedPosterior, groups: Sequence[GroupSchema], key: str, diagnostics: bool
 ) -> pd.DataFrame:
     """Deviations (``"u"``) or coefficients (``"coef"``): index (factor, level, term)."""
     tables = []
@@ -45,7 +43,7 @@ def of_levels(
     return pd.concat(tables)
 
 
-def covariances(fit: PosteriorFit, factor: str) -> np.ndarray:
+def covariances(fit: IntegratedPosterior, factor: str) -> np.ndarray:
     """Shape (J, q, q): of the coefficients of each level of a factor."""
     out, K = [], int(np.prod(fit.n_draws))
     for run in _runs(fit, f"coef_{factor}"):
@@ -55,7 +53,7 @@ def covariances(fit: PosteriorFit, factor: str) -> np.ndarray:
     return np.concatenate(out)
 
 
-def _runs(fit: PosteriorFit, name: str) -> Iterator[xr.DataArray]:
+def _runs(fit: IntegratedPosterior, name: str) -> Iterator[xr.DataArray]:
     """Draws of what belongs to levels, all at once where they are kept, else some levels at a time."""
     stored = fit.draws["posterior"]
     if name in stored or f"u_{name.removeprefix('coef_')}" in stored:
@@ -66,7 +64,7 @@ def _runs(fit: PosteriorFit, name: str) -> Iterator[xr.DataArray]:
         yield xr.DataArray(drawn, dims=("chain", "draw", "level", "term"))
 
 
-def variance_components(fit: PosteriorFit) -> pd.DataFrame:
+def variance_components(fit: IntegratedPosterior) -> pd.DataFrame:
     """Index (factor, parameter, term, term2), the residual sd last."""
     index, parts = variance_component_index(fit.design.schema).index, []
     for group in fit.design.schema.groups:
@@ -83,14 +81,16 @@ def variance_components(fit: PosteriorFit) -> pd.DataFrame:
     return pd.concat(map(_summed_up, parts), ignore_index=True).set_index(index)
 
 
-def of_quantities(fit: PosteriorFit, values: np.ndarray, index: pd.Index[Any]) -> pd.DataFrame:
+def of_quantities(
+    fit: IntegratedPosterior, values: np.ndarray, index: pd.Index[Any]
+) -> pd.DataFrame:
     """Mean, median, sd and interval of draws (K, quantities)."""
     shaped = values.reshape(*fit.n_draws, -1)
     named = xr.DataArray(shaped, dims=("chain", "draw", "quantity"))
     return _summed_up(named, diagnostics=False).set_index(index)
 
 
-def summary(fit: PosteriorFit) -> pd.DataFrame:
+def summary(fit: IntegratedPosterior) -> pd.DataFrame:
     """Fixed effects, standard deviations and correlations: index ``quantity``."""
     fixed, spread = fixed_effects(fit), variance_components(fit)
     fixed.index = pd.Index([f"beta[{term}]" for term in fixed.index])

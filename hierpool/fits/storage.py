@@ -35,7 +35,7 @@ from hierpool.core.errors import (
 )
 from hierpool.core.results import OBS_DIM, RESPONSE
 from hierpool.core.writing import check_file, check_folder, write_file, write_folder
-from hierpool.fits.posterior import PosteriorFit
+from hierpool.fits.record import FitRecord
 from hierpool.fits.stored_checks import check_draws, check_priors
 from hierpool.fits.stored_columns import pack_checked, unpack
 from hierpool.fits.stored_document import check_document
@@ -59,7 +59,7 @@ NETCDF, ZARR = (".nc", ".nc4"), ".zarr"
 _OF_ZARR = re.compile(r"zarr\.json|\.z(group|array|attrs|metadata)|c|[0-9]+(\.[0-9]+)*|\.DS_Store")
 
 
-def save_fit(fit: PosteriorFit, path: str | PathLike[str]) -> None:
+def save_record(fit: FitRecord, path: str | PathLike[str]) -> None:
     """Write a fit, with its data, priors and status, to one file.
 
     A fit that is already there is replaced when the new one is complete; it stays as it was if
@@ -113,7 +113,7 @@ def _check_kept(tree: xr.DataTree, opening: Callable[[], xr.DataTree], target: P
     """
     try:
         with opening() as back:
-            again = _as_tree(_as_fit(back, target))
+            again = _as_tree(_as_record(back, target))
             changed = [node.path for node in tree.subtree if not _is_alike(node, again)]
     except Exception as error:
         raise _not_kept(
@@ -157,8 +157,8 @@ def _zarr_files(tree: xr.DataTree) -> dict[str, bytes]:
     return {name: part.to_bytes() for name, part in kept.items()}
 
 
-def load_fit(path: str | PathLike[str]) -> PosteriorFit:
-    """A fit as ``save_fit`` wrote it; everything is in memory afterwards.
+def load_record(path: str | PathLike[str]) -> FitRecord:
+    """What ``save_record`` wrote; everything is in memory afterwards.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def load_fit(path: str | PathLike[str]) -> PosteriorFit:
         The package for this kind of file is not installed.
     """
     source = Path(path)
-    return _as_fit(_read_tree(source), source)
+    return _as_record(_read_tree(source), source)
 
 
 def _check_target(target: Path) -> None:
@@ -274,14 +274,14 @@ def _not_a_fit(source: Path, kind: str, error: Exception) -> StorageError:
     )
 
 
-def _as_tree(fit: PosteriorFit) -> xr.DataTree:
+def _as_tree(fit: FitRecord) -> xr.DataTree:
     """Everything as one tree that NetCDF and Zarr can hold."""
     design, rows = fit.design, fit.design.rows
     columns = {name: pack_checked(design.frame[name], f"column {name!r}") for name in design.frame}
     labels = [
         pack_checked(pd.Series(rows.get_level_values(k)), "the index") for k in range(rows.nlevels)
     ]
-    nodes = sorted(fit.datatree.subtree, key=lambda node: node.path)
+    nodes = sorted(fit.draws.subtree, key=lambda node: node.path)
     document = {
         "spec": design.spec,
         "label": design.label,
@@ -301,15 +301,15 @@ def _as_tree(fit: PosteriorFit) -> xr.DataTree:
         text = json.dumps(encode(document), allow_nan=False)
     except TypeError as error:
         raise _not_kept(str(error)) from error
-    groups = {node.path: writable(node) for node in fit.datatree.subtree}
+    groups = {node.path: writable(node) for node in fit.draws.subtree}
     about = {"format": FORMAT, "version": __version__}
     groups[f"/{OWN_GROUP}"] = xr.Dataset({"document": ((), text)}, attrs=about)
     groups[f"/{OWN_GROUP}/frame"] = xr.Dataset({k: ("row", v) for k, v in packed.items()})
     return xr.DataTree.from_dict(groups)
 
 
-def _as_fit(tree: xr.DataTree, source: Path) -> PosteriorFit:
-    """The fit that ``_as_tree`` was given."""
+def _as_record(tree: xr.DataTree, source: Path) -> FitRecord:
+    """The record that ``_as_tree`` was given."""
     own = tree.children.get(OWN_GROUP)
     if own is None or "format" not in own.attrs:
         raise StorageError(
@@ -329,7 +329,7 @@ def _as_fit(tree: xr.DataTree, source: Path) -> PosteriorFit:
         raise
     except Exception as error:  # whatever is in it: nothing of a damaged file is used
         raise _damaged(source, error) from error
-    return PosteriorFit(design, document["priors"], datatree, document["status"], document["info"])
+    return FitRecord(design, document["priors"], datatree, document["status"], document["info"])
 
 
 def _check_format(own: xr.DataTree, source: Path) -> None:

@@ -29,6 +29,7 @@ from hierpool.core.errors import (
 from hierpool.core.findings import Finding
 from hierpool.core.results import Draws, Status, coords, posterior_tree, variable_dims
 from hierpool.fits import storage, stored_columns
+from hierpool.fits.record import FitRecord
 from tests.support.cases import each
 
 QUICK = {"engine": "exact", "draws": 500, "chains": 2, "seed": 1, "progress": False}
@@ -99,12 +100,24 @@ def round_trip(fit: hp.PosteriorFit, folder: Path, name: str = "fit.nc") -> hp.P
     return hp.load_fit(folder / name)
 
 
+def as_tree(fit: hp.PosteriorFit) -> xr.DataTree:
+    """What a file of the fit holds."""
+    whole = fit.datatree
+    return storage._as_tree(FitRecord(fit.design, fit.priors, whole, fit.status, fit.info))
+
+
+def as_fit(tree: xr.DataTree, source: Path) -> hp.PosteriorFit:
+    """The fit that such a file is read as."""
+    found = storage._as_record(tree, source)
+    return hp.PosteriorFit(found.design, found.priors, found.draws, found.status, found.info)
+
+
 def through_memory(fit: hp.PosteriorFit) -> hp.PosteriorFit:
     """The same without a file, which takes a second: it would hold this text and these numbers."""
-    tree = storage._as_tree(fit)
+    tree = as_tree(fit)
     kinds = {v.dtype.kind for node in tree.subtree for v in node.variables.values()}
     assert kinds <= set("iufbU")
-    return storage._as_fit(tree, Path("memory.nc"))
+    return as_fit(tree, Path("memory.nc"))
 
 
 def assert_same_design(one: object, other: object) -> None:

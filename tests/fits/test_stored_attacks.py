@@ -21,7 +21,7 @@ import pytest
 import hierpool as hp
 from hierpool.core.errors import HierpoolError, MissingPackageError, StorageError
 from hierpool.fits import storage, stored_files
-from tests.fits.test_storage import made_up, table_by
+from tests.fits.test_storage import as_fit, as_tree, made_up, table_by
 from tests.support.cases import each
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def saved_zarr(fit, tmp_path_factory) -> Path:
 
 
 def same(fit: hp.PosteriorFit, back: hp.PosteriorFit) -> bool:
-    one, other = storage._as_tree(fit), storage._as_tree(back)
+    one, other = as_tree(fit), as_tree(back)
     return one.identical(other)
 
 
@@ -191,14 +191,14 @@ def changed(document: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict
 
 def attacked(fit: hp.PosteriorFit, documents: list[tuple[Any, Any]]) -> int:
     """How many of these were refused; the others have to work."""
-    tree = storage._as_tree(fit)
+    tree = as_tree(fit)
     refused = 0
     for what, document in documents:
         own = tree["hierpool"].to_dataset(inherit=False).assign(document=((), json.dumps(document)))
         other = tree.copy()
         other["hierpool"].dataset = own
         try:
-            back = storage._as_fit(other, Path("fit.nc"))
+            back = as_fit(other, Path("fit.nc"))
         except StorageError:
             refused += 1
             continue
@@ -212,7 +212,7 @@ def attacked(fit: hp.PosteriorFit, documents: list[tuple[Any, Any]]) -> int:
 
 
 def attacks(fit: hp.PosteriorFit, n: int, seed: int) -> list[tuple[Any, Any]]:
-    document = json.loads(storage._as_tree(fit)["hierpool"]["document"].item())
+    document = json.loads(as_tree(fit)["hierpool"]["document"].item())
     chance = random.Random(seed)
     every = [path for path in places(document) if path]
     found = []
@@ -223,7 +223,7 @@ def attacks(fit: hp.PosteriorFit, n: int, seed: int) -> list[tuple[Any, Any]]:
 
 
 def test_every_part_of_the_document_that_is_null_or_missing_is_refused(fit):
-    document = json.loads(storage._as_tree(fit)["hierpool"]["document"].item())
+    document = json.loads(as_tree(fit)["hierpool"]["document"].item())
     for name in document:
         less = {k: v for k, v in document.items() if k != name}
         assert attacked(fit, [(name, less)]) == (name != "texts")
@@ -257,7 +257,7 @@ def test_text_that_is_no_document_is_refused(text, saved, tmp_path):
 
 
 def test_a_type_that_fills_the_memory_is_refused(fit):
-    document = json.loads(storage._as_tree(fit)["hierpool"]["document"].item())
+    document = json.loads(as_tree(fit)["hierpool"]["document"].item())
     about = next(
         path for path in places(document) if path[:1] == ("columns",) and path[-1] == "dtype"
     )

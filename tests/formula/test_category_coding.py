@@ -8,7 +8,7 @@ import pytest
 
 import hierpool as hp
 from hierpool.core.errors import DataError, FormulaError
-from hierpool.fits.storage import load_fit
+from hierpool.fits.posterior import load_fit
 from hierpool.formula import neighbours
 from hierpool.formula.build import build_design
 from hierpool.formula.parse import parse

@@ -83,7 +83,7 @@ def test_interrupted_study_keeps_its_fits_and_the_session_goes_on(tmp_path):
     assert first == "StudyInterrupted ['complete_pooling', 'varying_intercept']"
     assert folder == "kept"
     assert printed[0] == "Dyestuff: Yield ~ 1 by Batch, seed 1"
-    assert printed[-1] == "Dyestuff: Yield ~ 1, 30 rows, 6 levels of Batch"
+    assert printed[-1] == "Dyestuff: Yield ~ 1, 30 observations of 6 batches"
     fit = hp.load_fit(tmp_path / "kept" / "fits" / "varying_intercept.nc")
     assert fit.design.spec.formula == "Yield ~ 1 + (1 | Batch)"
     assert "varying_intercept" in (tmp_path / "kept/tables/fixed_effects.csv").read_text()

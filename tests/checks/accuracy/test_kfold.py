@@ -42,8 +42,8 @@ def test_densities_of_held_out_rows_and_levels_are_the_dense_ones(fitted, name):
     held = np.union1d(np.arange(3, 180, 11), last)  # the last level has no other rows
     rest = fit.integrated.without(held)
     theta = fit.working_theta[:2]
-    by_row = held_out.of_rows(rest, theta, rows.take(held))
-    level = held_out.of_level(rest, theta, rows.take(last))
+    by_row = held_out.of_rows(rest.moments, rest.prior, theta, rows.take(held))
+    level = held_out.of_level(rest.marginal(theta), theta, rows.take(last))
     sets = [*held[:2, None], last]
     by_evidence = MarginalModel.density_of_sets(fit.integrated, rest_of(fit, sets), theta, sets)
     for k in range(2):
