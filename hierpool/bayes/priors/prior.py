@@ -36,6 +36,10 @@ Scale = Literal["sd", "variance", "precision"]
 _EXPONENTS: dict[Scale, float] = {"sd": 1.0, "variance": 2.0, "precision": -2.0}
 
 
+LARGEST = 1e120  # parameter of a prior; data are between 1e-50 and 1e50, and so are their sds
+FARTHEST = 1e100  # mu of a normal prior, in its sds: its square, times a variance, stays a number
+
+
 class PriorRow(NamedTuple):
     """A row of the printed table of priors."""
 
@@ -258,10 +262,23 @@ def _scalars(family: str, given: Mapping[str, Any]) -> dict[str, float]:
             raise PriorError(
                 f"{family}: {name} must be finite; it is {value:g}", "prior-parameters"
             )
+        size = abs(value)
+        if size > LARGEST or (0 < size < 1 / LARGEST and name not in free):
+            raise PriorError(
+                f"{family}: {name} is {value:g}, beyond what can be computed ({1 / LARGEST:g} to "
+                f"{LARGEST:g}). Check its unit.",
+                "prior-parameters",
+            )
         if value <= 0 and name not in free:
             raise PriorError(
                 f"{family}: {name} must be positive; it is {value:g}", "prior-parameters"
             )
+    if family == "Normal" and abs(values["mu"]) > FARTHEST * values["sigma"]:
+        raise PriorError(
+            f"Normal: mu={values['mu']:g} is more than {FARTHEST:g} times sigma={values['sigma']:g}, "
+            "beyond what can be computed. Check both values.",
+            "prior-parameters",
+        )
     if family == "Uniform" and values["lower"] >= values["upper"]:
         raise PriorError("Uniform: lower must be below upper", "prior-parameters")
     return values

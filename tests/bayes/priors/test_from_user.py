@@ -352,3 +352,17 @@ def test_other_things_are_refused_by_name():
         read(types.SimpleNamespace(), "sigma")
     with pytest.raises(PriorError, match="dict by name"):
         slopes([P("HalfNormal", sigma=1)])
+
+
+@each(
+    "family, parameters",
+    [
+        ("Normal", {"mu": 1e308, "sigma": 2}),
+        ("Normal", {"mu": 1e10, "sigma": 1e-100}),
+        ("HalfStudentT", {"nu": 4, "sigma": 1e308}),
+        ("HalfNormal", {"sigma": 1e-300}),
+    ],
+)
+def test_a_prior_that_no_number_can_follow_is_refused(family, parameters):
+    with pytest.raises(PriorError, match="beyond what can be computed"):
+        P(family, **parameters)
