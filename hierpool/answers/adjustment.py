@@ -95,7 +95,9 @@ def adjusted(
     at = np.flatnonzero(np.isfinite(t) & (df > 0))
     if not len(at):
         return p, reach
-    t, df, several = np.abs(t[at]), df[at], len(at) > 1
+    t, df = np.abs(t[at]), df[at]
+    # Tukey's family are the means, also those of rows that are not estimable.
+    several = n_means > 2 if adjust == "tukey" else len(at) > 1
     plain = 2 * _t_tail(t, df)
     if not several or adjust == "none":
         p[at], reach[at] = plain, _t_quantile((1 - prob) / 2, df)

@@ -76,9 +76,12 @@ def check_name(schema: Schema, what: Any) -> None:
     """Raise unless it is a group or a predictor."""
     known = [*(g.factor for g in schema.groups), *schema.predictors]
     if what not in known:
+        term = next((t for t in reversed(schema.terms) if t), "Intercept")
+        hint = nearest(what, known)
         raise ArgumentError(
-            f"there is nothing called {what!r} to compare in {schema.spec.formula}; "
-            f"{nearest(what, known)}. For a single coefficient use a dict: {{'Days': 1}}",
+            f"there is nothing called {what!r} to compare in {schema.spec.formula}: {hint}"
+            f"{'' if hint.endswith('?') else '.'} For a single coefficient use a dict: "
+            f"{{{term!r}: 1}}",
             "unknown-choice",
         )
 

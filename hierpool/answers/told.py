@@ -85,13 +85,23 @@ class Told:
         yield "; ".join(filter(None, [averaged, at_values, self.asked.linear.held.words]))
         if self.scale.back is not None:
             yield f"back-transformed from {self.scale.response}"
-        n = int(np.bincount(self.asked.family).max())
         how = "" if len(self.asked.index) == 1 else "not adjusted"
-        if self.adjust != "none" and n > 1:
-            how = f"{_ADJUSTED[self.adjust]} ({n} rows)"
+        least, most = self._adjusted_together()
+        if self.adjust != "none" and most > 1:
+            rows = f"{most} rows" if least == most else f"{least} to {most} rows"
+            how = f"{_ADJUSTED[self.adjust]} ({rows})"
         method = self.df_method or "posterior draws"
         is_df = self.df_method and self.df_method != KNOWN_VARIANCES
         yield "; ".join(filter(None, [f"df: {method}" if is_df else method, how]))
+
+    def _adjusted_together(self) -> tuple[int, int]:
+        """Rows of the smallest and the largest family; Tukey's counts those not estimable too."""
+        family = self.asked.family
+        if self.adjust != "tukey":
+            family = family[self.asked.is_estimable]
+        counts = np.bincount(family) if len(family) else np.zeros(1, dtype=int)
+        counts = counts[counts > 0]
+        return int(counts.min(initial=len(family))), int(counts.max(initial=0))
 
     def _means(self, grid: Grid, at: Mapping[str, Any]) -> str:
         """Which numbers are at their means."""

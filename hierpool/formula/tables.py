@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import narwhals.stable.v1 as nw
@@ -43,6 +44,12 @@ def read_frame(data: Any) -> pd.DataFrame:
                 f"[1.0, 2.0], 'g': ['a', 'b']}}",
                 "not-a-table",
             ) from error
+    if isinstance(data, (str, PurePath)):
+        raise DataError(
+            f"data must be a table, and this is a path or text. Read it first: "
+            f"data = pandas.read_csv({str(data)!r})",
+            "not-a-table",
+        )
     try:
         table = nw.from_native(data)
     except TypeError as error:

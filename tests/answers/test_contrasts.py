@@ -502,3 +502,21 @@ def test_bad_ranks_are_refused(sleep, fitted):
         hp.ranks(fitted["sleepstudy_complete"].posterior)
     with pytest.raises(ArgumentError, match="takes a fit"):
         hp.ranks(sleep.model)
+
+
+def test_adjustment_counts_rows_that_are_not_estimable_as_its_head_says():
+    """Three means compared by Tukey stay three where one has an empty cell; Holm has one p value."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"g": np.repeat(np.arange(12), 10), "a": rng.choice(list("pqr"), 120)})
+    table = table.assign(c=rng.choice(list("uv"), 120), y=rng.normal(size=120) + table.g % 3)
+    table = table[~((table.a == "r") & (table.c == "v"))]
+    fit = hp.Model("y ~ a * c + (1 | g)", table).reml()
+    tukey, holm = (hp.contrast(fit, "a", adjust=how) for how in ("tukey", "holm"))
+    row = tukey.loc["p - q"]
+    assert tukey["p"].isna().sum() == 2
+    assert row["p"] == pytest.approx(
+        stats.studentized_range.sf(np.sqrt(2) * abs(row["t"]), 3, row["df"])
+    )
+    assert "(3 rows)" in str(tukey)
+    assert holm.loc["p - q", "p"] == pytest.approx(2 * stats.t.sf(abs(row["t"]), row["df"]))
+    assert "not adjusted" in str(holm)
