@@ -189,8 +189,15 @@ def _without(finding: Finding, study: StudyResult) -> str | None:
         smaller = "varying_slope_uncorrelated"
     else:
         smaller = "varying_slope_only" if questioned == INTERCEPT else "varying_intercept"
+        if smaller in study.fits and set(_varying(study, smaller)) != {*share.index} - {questioned}:
+            return None  # it lacks other terms too
     fitted = smaller in study.fits and smaller != study.partial
     return smaller if fitted and study.fits[smaller].is_integrable else None
+
+
+def _varying(study: StudyResult, rung: str) -> tuple[str, ...]:
+    """The terms that vary in a model of the study."""
+    return tuple(t for group in study.fits[rung].design.groups for t in group.terms)
 
 
 def of_scores(

@@ -113,3 +113,15 @@ def test_variance_inflation_is_that_of_regressions_on_the_others():
 def test_equal_levels_weigh_like_their_number():
     design = hp.Model("Yield ~ 1 + (1 | Batch)", hp.datasets.load("Dyestuff")).design
     assert before._effective_levels(design.groupings["Batch"]) == pytest.approx(6.0)
+
+
+def test_a_smaller_model_is_named_only_where_it_lacks_that_term_alone():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"g": np.repeat(np.arange(12), 10), "x": rng.normal(size=120)})
+    table = table.assign(b=rng.integers(0, 2, 120).astype(float))
+    slopes = (0.5 + rng.normal(size=12))[table.g]
+    table = table.assign(y=slopes * table.x + rng.normal(size=12)[table.g] + rng.normal(size=120))
+    study = hp.study("y ~ x + b", table, group="g", seed=1, progress=False)
+    (found,) = study.findings.of("singular-reml")
+    assert "sd of b" in found.text
+    assert "Without it" not in found.text
