@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Iterable
 
 import numpy as np
@@ -58,3 +59,8 @@ def sentence(text: str) -> str:
     'Nothing varies.'
     """
     return f"{capital(text).rstrip('.')}."
+
+
+def in_backticks(name: str) -> str:
+    """A column's name as it can be typed in a formula: in backticks unless it is a plain word."""
+    return name if name.isidentifier() and not keyword.iskeyword(name) else f"`{name}`"

@@ -14,6 +14,7 @@ from hierpool.checks.residuals.null_residuals import WARN_BELOW_P, Replicates, b
 from hierpool.core.design import Design, Grouping
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import noun, nouns
+from hierpool.core.text import in_backticks
 
 _NEW = 1e-6  # part of a column that the model's columns leave, below which it says nothing new
 
@@ -35,7 +36,7 @@ def curvature(maker: ResidualMaker) -> Iterator[Finding]:
             tried.append((name, centred**2, x.std()))
     for found in scored(maker, [(name, c) for name, c, _ in tried]):
         scale = next(s for name, _, s in tried if name == found.name)
-        x = dict(_numbers(maker.design))[found.name]
+        x, typed = dict(_numbers(maker.design))[found.name], in_backticks(found.name)
         bow = found.coefficient * ((np.ptp(x) / 2 / scale) ** 2)
         yield Finding(
             "curvature",
@@ -43,7 +44,7 @@ def curvature(maker: ResidualMaker) -> Iterator[Finding]:
             f"{maker.design.spec.response} is not linear in {found.name} (p = {found.p:.2g}). Over its "
             f"range the curve departs from a line by about {abs(bow):.3g}.",
             f"Straight lines fit badly, and predictions are off at the ends. Add "
-            f"I({found.name} ** 2) or bs({found.name}, df=4).",
+            f"I({typed} ** 2) or bs({typed}, df=4).",
             evidence=found.table,
         )
         return

@@ -277,3 +277,14 @@ def test_warnings_on_clean_data_are_rare(levels, rows):
 def test_a_planted_fault_is_found_nine_times_in_ten(code):
     hits = [code in found(PLANTED[code](np.random.default_rng([8, s]))) for s in range(50)]
     assert np.mean(hits) >= 0.9
+
+
+def test_the_curve_that_is_advised_can_be_typed_for_a_name_with_a_blank():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"g": np.repeat(np.arange(20), 10), "my x": rng.normal(size=200)})
+    levels, noise = rng.normal(size=20)[table.g], rng.normal(size=200)
+    table["y"] = table["my x"] + 0.5 * table["my x"] ** 2 + levels + noise
+    (found,) = hp.check(hp.Model("y ~ `my x` + (1 | g)", table).reml()).of("curvature")
+    assert "I(`my x` ** 2)" in found.meaning
+    square = hp.Model("y ~ `my x` + I(`my x` ** 2) + (1 | g)", table)
+    assert not hp.check(square.reml()).of("curvature")
