@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -206,11 +208,11 @@ def test_exact_engine_is_calibrated(name):
 def test_a_wrong_engine_is_not(monkeypatch, fault):
     right = MarginalModel.log_density
 
-    def tempered(self, sigma, Lambda, sums=None):
-        return 0.6 * right(self, sigma, Lambda, sums)
+    def tempered(self, theta, sums=None):
+        return 0.6 * right(self, theta, sums)
 
-    def misread(self, sigma, Lambda, sums=None):
-        return right(self, sigma, 0.6 * Lambda)
+    def misread(self, theta, sums=None):
+        return right(self, replace(theta, Lambda=0.6 * theta.Lambda))
 
     data = hp.datasets.load("sleepstudy")
     model = hp.varying_slope("Reaction ~ Days", data, "Subject")
