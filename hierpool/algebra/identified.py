@@ -120,12 +120,12 @@ class _Rows:
 
     @classmethod
     def of(cls, design: Design) -> _Rows:
-        sd = design.residual.relative_sds(design.n)[:, None]
-        unit = float(np.sqrt(np.mean(np.square(1 / sd))))
-        X = Coding.from_columns(design.X).work(design.X) / sd / unit
+        residual = design.residual
+        unit = float(np.sqrt(np.mean(np.square(1 / residual.relative_sds(design.n)))))
+        X = residual.whiten(Coding.from_columns(design.X).work(design.X)) / unit
         U, values, _ = linalg.svd(X, full_matrices=False)
         X = U[:, values > _LEAST_RANK * values.max(initial=0.0)]
-        Z = tuple(_columns(group) / sd / unit for group in design.groups)
+        Z = tuple(residual.whiten(_columns(group)) / unit for group in design.groups)
         codes = tuple(group.grouping.codes for group in design.groups)
         return cls(X, Z, codes, tuple(group.grouping.n_levels for group in design.groups))
 

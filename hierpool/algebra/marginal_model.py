@@ -13,14 +13,12 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from hierpool.algebra.factorisation import Factorisation
+from hierpool.algebra.factorisation import Factorisation, runs
 from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, Marginal
 from hierpool.algebra.moments import Coordinates, Moments, RowsOverSd
 from hierpool.algebra.weighted_products import WeightedProducts
 from hierpool.core.design import Design, Grouping
 from hierpool.core.theta import WorkingTheta
-
-_BLOCK_NUMBERS = 4_000_000  # floats in one block of a computation over draws x rows or levels
 
 
 class LevelSums(NamedTuple):
@@ -205,9 +203,7 @@ class MarginalModel(ABC):
 
     def blocks(self, n_draws: int, per_draw: int) -> Iterator[slice]:
         """Slices of the draws that keep one block of ``per_draw`` numbers a draw in bounds."""
-        step = max(1, _BLOCK_NUMBERS // max(per_draw, 1))
-        for start in range(0, n_draws, step):
-            yield slice(start, min(start + step, n_draws))
+        return runs(n_draws, per_draw)
 
     def log_density_of_rows(
         self, theta: WorkingTheta, rows: np.ndarray | None = None

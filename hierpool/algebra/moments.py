@@ -169,13 +169,13 @@ class Rows(RowsOverSd):
     @classmethod
     def from_design(cls, design: Design, coordinates: Coordinates) -> Rows:
         """Rows of a design."""
-        group, sd = single_group(design), design.residual.relative_sd
-        column = design.residual.relative_sds(design.n)[:, None]
-        y = (design.y_less_offset - coordinates.y_shift) / sd
-        X = coordinates.x.work(design.X) / column
+        group, residual = single_group(design), design.residual
+        sd, whiten = residual.relative_sd, residual.whiten
+        y = whiten(design.y_less_offset - coordinates.y_shift)
+        X = whiten(coordinates.x.work(design.X))
         if group is None or coordinates.z is None:
             return cls(y, X, np.zeros((design.n, 0)), np.zeros(design.n, dtype=np.intp), sd)
-        return cls(y, X, coordinates.z.work(group.Z) / column, group.grouping.codes, sd)
+        return cls(y, X, whiten(coordinates.z.work(group.Z)), group.grouping.codes, sd)
 
     def take(self, which: np.ndarray) -> Rows:
         """Some of the rows, by position."""

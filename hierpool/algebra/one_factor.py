@@ -175,7 +175,7 @@ class OneFactor(IndependentLevels):
         shift = self.coordinates.u_shift(beta) + z.from_working @ self.mean_of_levels
         shape = (len(beta), levels.stop - levels.start, m.q)
         first, second = np.empty(shape), np.zeros((0, 0, 0))
-        out[f"{'u' if group.is_pooled else 'coef'}_{group.factor}"] = first
+        out[group.level_variable] = first
         if group.is_pooled and with_sums:
             out[f"coef_{group.factor}"] = second = np.empty(shape)
         population = _padded(user_beta)[:, group.population]

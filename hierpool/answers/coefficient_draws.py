@@ -29,7 +29,7 @@ def level_draws(fit: IntegratedPosterior, group: GroupSchema, levels: np.ndarray
 
     Levels that are too many to keep are drawn when they are asked for, each the same every time.
     """
-    name = f"{'u' if group.is_pooled else 'coef'}_{group.factor}"
+    name = group.level_variable
     stored = fit.draws["posterior"]
     if name in stored:
         values = stored[name].to_numpy()
@@ -62,7 +62,7 @@ def means(fit: IntegratedPosterior, asked: Combinations) -> np.ndarray:
     of = fit.posterior_means
     out = asked.X @ of["beta"] if fit.design.terms else np.zeros(len(asked.X))
     for group, part in zip(fit.design.groups, asked.parts, strict=True):
-        own = of[f"{'u' if group.is_pooled else 'coef'}_{group.factor}"][part.levels]
+        own = of[group.level_variable][part.levels]
         np.add.at(out, part.which, (part.weights * own).sum(axis=1))
     return np.asarray(out)
 

@@ -44,7 +44,10 @@ class Covariance(ABC):
 
     @abstractmethod
     def patterns(self, q: int) -> tuple[np.ndarray, ...]:
-        """E_k of each parameter, shapes (q, q), symmetric, of zeros and ones."""
+        """E_k of each parameter, shapes (q, q), symmetric, of zeros and ones.
+
+        On the diagonal alone, entries tied as they may be; or one pair off it.
+        """
 
     def coding(self, coding: Coding) -> Coding:
         """What the structure allows of centred and scaled coordinates of the q columns.
@@ -86,8 +89,10 @@ def _sd_index(covariance: Covariance, q: int) -> np.ndarray:
 @cache
 def _pairs(covariance: Covariance, q: int) -> tuple[tuple[int, int], ...]:
     off = [E for E in covariance.patterns(q) if not np.diag(E).any()]
-    found = [np.argwhere(np.tril(E))[0].tolist() for E in off]
-    return tuple(sorted((i, j) for i, j in found))
+    found = [np.argwhere(np.tril(E)).tolist() for E in off]
+    if any(len(pairs) > 1 for pairs in found):
+        raise ValueError(f"{covariance.word}: a root with tied correlations is not linear in them")
+    return tuple(sorted((i, j) for ((i, j),) in found))
 
 
 class Unstructured(Covariance):

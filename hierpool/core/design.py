@@ -105,6 +105,11 @@ class GroupDesign:
         return self.schema.dropped
 
     @property
+    def level_variable(self) -> str:
+        """The variable that multiplies Z, as in ``GroupSchema``."""
+        return self.schema.level_variable
+
+    @property
     def is_pooled(self) -> bool:
         """Whether the levels share a distribution (False for no pooling)."""
         return self.schema.is_pooled

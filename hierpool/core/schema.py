@@ -172,6 +172,11 @@ class GroupSchema:
         """Whether some block has a correlation to estimate."""
         return any(b.pairs for b in self.blocks)
 
+    @property
+    def level_variable(self) -> str:
+        """The variable that multiplies Z: deviations ``u_<factor>``, ``coef_<factor>`` if unpooled."""
+        return f"{'u' if self.is_pooled else 'coef'}_{self.factor}"
+
 
 @dataclass(frozen=True)
 class ResponseScale:

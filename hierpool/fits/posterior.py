@@ -324,7 +324,7 @@ class PosteriorFit(FitRecord):
         posterior = self.draws["posterior"]
         names = ["beta"] if self.design.terms else []
         for group in self.design.groups:
-            names.append(f"{'u' if group.is_pooled else 'coef'}_{group.factor}")
+            names.append(group.level_variable)
         out = {}
         for name in names:
             if name in posterior:
@@ -669,7 +669,7 @@ def _expected(design: Design, coefficients: Mapping[str, np.ndarray]) -> np.ndar
     beta = coefficients.get("beta")
     out = 0.0 if beta is None else np.einsum("np,...p->...n", design.X, beta)
     for group in design.groups:
-        levels = coefficients[f"{'u' if group.is_pooled else 'coef'}_{group.factor}"]
+        levels = coefficients[group.level_variable]
         out = out + np.einsum("nq,...nq->...n", group.Z, levels[..., group.grouping.codes, :])
     return np.asarray(out + design.offset)
 

@@ -132,3 +132,19 @@ def test_it_is_saved_and_loaded(fit, tmp_path):
 def test_the_full_model_has_it(model):
     names = {variable.name for variable in pymc_model.build(model.design, model.priors).free_RVs}
     assert names == {"sigma", "beta", "sd_Subject_free_0", "z_Subject"}
+
+
+class Alike(Covariance):
+    """One variance and one correlation for all: not linear in REML's root."""
+
+    word = "alike"
+
+    def patterns(self, q: int) -> tuple[np.ndarray, ...]:
+        """The identity, and all beside it."""
+        return (np.eye(q), np.ones((q, q)) - np.eye(q))
+
+
+def test_a_structure_that_no_linear_root_can_have_is_refused():
+    assert Alike().pairs(2) == ((1, 0),)
+    with pytest.raises(ValueError, match="alike: a root with tied correlations is not linear"):
+        Alike().pairs(3)

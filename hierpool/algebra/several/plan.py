@@ -57,16 +57,14 @@ class ManyRows(RowsOverSd):
     @classmethod
     def from_design(cls, design: Design, coordinates: Coordinates) -> ManyRows:
         """Rows of a design."""
-        sd = design.residual.relative_sd
-        column = design.residual.relative_sds(design.n)[:, None]
-        groups = design.groups
+        groups, whiten = design.groups, design.residual.whiten
         return cls(
-            (design.y_less_offset - coordinates.y_shift) / sd,
-            coordinates.x.work(design.X) / column,
-            tuple(z.work(g.Z) / column for z, g in zip(coordinates.zs, groups, strict=True)),
+            whiten(design.y_less_offset - coordinates.y_shift),
+            whiten(coordinates.x.work(design.X)),
+            tuple(whiten(z.work(g.Z)) for z, g in zip(coordinates.zs, groups, strict=True)),
             tuple(g.grouping.codes for g in groups),
             tuple(g.grouping.n_levels for g in groups),
-            sd,
+            design.residual.relative_sd,
         )
 
     @property

@@ -62,10 +62,8 @@ def replicate(fit: Posterior, is_new: bool, seed: int) -> np.ndarray:
     offset = np.broadcast_to(design.offset, (design.n,))[:, None]
     y = offset + (design.X @ draws("beta").T if design.terms else np.zeros((design.n, m)))
     for group in design.groups:
-        if group.is_pooled and is_new:
-            u = _new_levels(group, draws, rng)
-        else:
-            u = draws(f"{'u' if group.is_pooled else 'coef'}_{group.factor}")
+        drawn_anew = group.is_pooled and is_new
+        u = _new_levels(group, draws, rng) if drawn_anew else draws(group.level_variable)
         for k in range(len(group.terms)):
             y += group.Z[:, k, None] * u[:, group.grouping.codes, k].T
     sd = design.residual.relative_sds(design.n)[:, None]
