@@ -223,6 +223,7 @@ class _Cells:
         """What is compared, cell by cell."""
         at = {**self.at, self.what: values}
         if self.slope is not None:
+            Predictors(self.fit.design).check(self.slope, "slope=")
             shown = [*self.by, self.what]
             linear, _, grid = slopes_of_cells(
                 self.held, self.slope, shown, at, self.weights, self.scale

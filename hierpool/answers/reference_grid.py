@@ -109,8 +109,8 @@ class Predictors:
         factors = [g.factor for g in self.design.groups]
         if name in factors:
             raise ArgumentError(
-                f"{role} names {name!r}, whose coefficients vary: it is no fixed predictor. "
-                f"groups={{{name!r}: ...}} holds it at one of its levels, and "
+                f"{role} names {name!r}, a grouping factor, not a predictor of the fixed effects. "
+                f"groups={{{name!r}: ...}} chooses one of its groups, and "
                 f"hp.contrast(fit, {name!r}) compares them",
                 "unknown-choice",
             )
