@@ -28,7 +28,6 @@ from hierpool.report.page import render
 from hierpool.report.parts import Page, Section
 from hierpool.studies.figures import figures_of
 from hierpool.studies.result import StudyResult
-from hierpool.studies.tables import tables_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,19 +38,25 @@ _DEFAULTS = {"engine": "auto", "draws": 1000, "chains": 4, "progress": True}
 
 
 def write_report(
-    study: StudyResult, path: str | PathLike[str], advise: Callable[[], Advice]
+    study: StudyResult,
+    tables: Mapping[str, pd.DataFrame],
+    path: str | PathLike[str],
+    advise: Callable[[], Advice],
 ) -> Path:
-    """Write the page of a study to a file; gives the path back. ``advise`` is asked once."""
+    """Write the page of a study with its tables to a file; ``advise`` is asked once."""
     make_folder(Path(path).parent)
     file = check_file(path)  # before the work
-    return write_file(file, render(page_of(study, advise)).encode("utf-8", errors="replace"))
+    return write_file(
+        file, render(page_of(study, tables, advise)).encode("utf-8", errors="replace")
+    )
 
 
-def page_of(study: StudyResult, advise: Callable[[], Advice]) -> Page:
+def page_of(
+    study: StudyResult, tables: Mapping[str, pd.DataFrame], advise: Callable[[], Advice]
+) -> Page:
     """The report of a study, not yet written as HTML."""
     label = f"{study.label}: " if study.label else ""
     groups = counted(study.design.groupings[study.group].n_levels, study.group)
-    tables = tables_of(study)
     facts, figures = _facts(study, tables), _figures(study)
     today = date.today().isoformat()
     return Page(

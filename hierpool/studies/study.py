@@ -144,7 +144,7 @@ class Study(StudyResult):
         """
         from hierpool.studies.report import write_report
 
-        return write_report(self, path, lambda: self.advice)
+        return write_report(self, self._tables, path, lambda: self.advice)
 
     def __repr__(self) -> str:
         lines = [one_line(self.headline), ""]

@@ -36,7 +36,7 @@ ORDER = [
 
 @pytest.fixture(scope="module")
 def page(dyes) -> Page:
-    return page_of(dyes, lambda: dyes.advice)
+    return page_of(dyes, dyes.tables(), lambda: dyes.advice)
 
 
 def parts(page: Page, kind: type, key: str = "") -> list:
@@ -107,7 +107,7 @@ def test_what_was_given_and_left_out_is_told():
     given = {"engine": "exact", "draws": 100, "chains": 2, "weights": "w"}
     done = hp.study("Yield ~ 1", table, group="Batch", seed=3, progress=False, **given)
     finding = Finding("rows-dropped", "warning", "2 of 30 rows left out")
-    page = page_of(replace(done, findings=Findings([finding])), lambda: done.advice)
+    page = page_of(replace(done, findings=Findings([finding])), done.tables(), lambda: done.advice)
     code, shell = (part.text for part in parts(page, Listing, "reproduce"))
     assert "seed=3, engine='exact', draws=100, chains=2, weights='w')" in code
     assert shell.endswith("--engine exact --draws 100 --chains 2 --weights w")
@@ -133,7 +133,7 @@ def test_report_is_written_without_findings_and_where_advice_cannot_be_had(dyes)
     def refused():
         raise DataError("each group of 'h' has one row only.", "levels-equal-rows")
 
-    page = page_of(replace(dyes, findings=Findings()), refused)
+    page = page_of(replace(dyes, findings=Findings()), dyes.tables(), refused)
     (said,) = parts(page, Prose, "advice")
     assert said.paragraphs == ["No advice is available: each group of 'h' has one row only."]
     assert "findings" not in [section.key for section in page.sections]
