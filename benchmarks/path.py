@@ -1,13 +1,14 @@
-"""How often advice picks the model that the data came from, and what following it costs.
+"""How often the rule of recommendation picks the true model, beside the rules that it replaced.
 
     python benchmarks/path.py                      # every cell, an hour on two idle cores
-    python benchmarks/path.py --runs 20 --sizes 18x10 --out table.md
+    python benchmarks/path.py --runs 30 --out table.md          # 840 responses
 
 Responses are simulated from known models; ``hp.advise`` starts from ``y ~ x + (x | g)``. An answer
-is right where it is the generating model, wrong where it is another, and undecided. The estimates
-of the levels' lines under the advice (the larger model where it is undecided) are set beside those
-of the maximal model and of backward selection by likelihood ratio tests at 0.05, all of them
-posterior means of the same fits.
+is right where it is the generating model (with its groups, which stay, where there is nothing
+between them), wrong where it is another, and undecided where the data do not decide; then the
+larger model is recommended. Beside it stand backward selection by likelihood ratio tests at 0.05,
+and the simplest rung of the ladder within one standard error, or within 4, of the best elpd. The
+estimates of the levels' lines under each rule are compared, all of them posterior means.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ SIZES: dict[str, tuple[int, ...]] = {
     "129x4": (4,) * 129,
     "65 unbalanced": tuple(2 + (7 * k) % 11 for k in range(65)),  # 2 to 12 rows
 }
-STRUCTURES = ("complete", "intercepts", "uncorrelated", "correlated")  # simplest first
+STRUCTURES = ("complete", "intercepts", "slopes", "uncorrelated", "correlated", "none")
+"""Simplest first, in the order of the ladder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Truth:
 
 
 TRUTHS: dict[str, Truth] = {
-    "none": Truth("complete"),
+    "none": Truth("intercepts"),  # an sd of zero: the groups stay
     "intercept, large": Truth("intercepts", 1.0),
     "intercept, small": Truth("intercepts", 0.25, is_large=False),
     "slope, large": Truth("uncorrelated", 1.0, 1.0),
@@ -72,11 +74,14 @@ class Outcome:
     truth: str
     seed: int
     answer: str
+    recommended: str
     candidates: tuple[str, ...]
     selected: str
+    one_error: str
     advised: float
     maximal: float
     backward: float
+    by_elpd: float
     maximal_blup: float
     backward_blup: float
 
@@ -104,38 +109,59 @@ def run(size: str, name: str, seed: int) -> Outcome:
     data, true = simulate(size, TRUTHS[name], seed)
     advice = hp.advise(hp.Model(FORMULA, data), draws=DRAWS, seed=seed)
     chosen = backward(advice)
+    rungs = ladder(advice, data, seed)
+    nearest = one_standard_error(rungs)
     squared = [
         squared_error(fit, data, true)
         for fit in (
-            advice.fits[advice.kept],
+            advice.fits[advice.recommended],
             advice.fits[advice.formula],
             advice.fits[chosen],
+            rungs[nearest],
             advice.blups[advice.formula],
             advice.blups[chosen],
         )
     ]
     left = tuple(structure(advice.models[c]) for c in advice.candidates)
-    answer = left[0] if len(left) == 1 else "undecided"
-    return Outcome(size, name, seed, answer, left, structure(advice.models[chosen]), *squared)
+    answer = left[0] if advice.decided else "undecided"
+    by_tests = structure(advice.models[chosen])
+    return Outcome(size, name, seed, answer, left[0], left, by_tests, nearest, *squared)
+
+
+def ladder(advice: Any, data: pd.DataFrame, seed: int) -> dict[str, Any]:
+    """The fits of the ladder by structure; those that advice has not made are made here."""
+    known = {structure(advice.models[name]): fit for name, fit in advice.fits.items()}
+    models = hp.pooling_ladder("y ~ x", data, "g").values()
+    missing = {structure(m): m for m in models if structure(m) not in known}
+    known |= {s: m.fit(seed=seed, draws=DRAWS, progress=False) for s, m in missing.items()}
+    return {s: known[s] for s in STRUCTURES}
+
+
+def one_standard_error(rungs: dict[str, Any]) -> str:
+    """The simplest model within one standard error, or within 4, of the best elpd."""
+    table = hp.compare(rungs)
+    behind = table["elpd"].iloc[0] - table["elpd"]
+    near = set(table.index[(behind < 4.0) | (behind < table["dse"])])
+    return next(s for s in STRUCTURES if s in near)
 
 
 def backward(advice: Any) -> str:
     """Formula that likelihood ratio tests at 0.05 come down to, along the same path."""
     name = advice.formula
     for step in advice.path[1:]:
-        if step.evidence.p < ALPHA:
+        if step.kind == "comparison" or step.evidence.p < ALPHA:
             break
         name = step.name
     return str(name)
 
 
 def structure(model: hp.Model) -> str:
-    """Which of the four structures a model has."""
-    if not model.design.groups:
-        return "complete"
+    """Which of the structures a model has."""
+    if model.design.spec.pooling != "partial":
+        return str(model.design.spec.pooling)
     (group,) = model.design.groups
     if len(group.terms) == 1:
-        return "intercepts"
+        return "intercepts" if group.terms[0] == "Intercept" else "slopes"
     return "correlated" if group.has_correlation else "uncorrelated"
 
 
@@ -166,7 +192,11 @@ def _run_cell(cell: tuple[str, str, int]) -> Outcome:
 
 
 def rates(outcomes: pd.DataFrame, by: Sequence[str] = ("truth", "size")) -> pd.DataFrame:
-    """Shares of right, wrong and undecided answers, and of answers richer than the truth."""
+    """Shares of right, wrong and undecided answers, and of answers richer than the truth.
+
+    ``recommended`` counts the larger model where it is undecided; ``tests`` and ``one error`` are
+    how often the two other rules pick the true model.
+    """
     rank = {name: k for k, name in enumerate(STRUCTURES)}
     true = outcomes["truth"].map(lambda name: TRUTHS[name].structure)
     decided = outcomes["answer"] != "undecided"
@@ -176,6 +206,9 @@ def rates(outcomes: pd.DataFrame, by: Sequence[str] = ("truth", "size")) -> pd.D
             "wrong": decided & (outcomes["answer"] != true),
             "undecided": ~decided,
             "too rich": decided & (outcomes["answer"].map(rank) > true.map(rank)),
+            "recommended": outcomes["recommended"] == true,
+            "tests": outcomes["selected"] == true,
+            "one error": outcomes["one_error"] == true,
         }
     )
     grouped = told.join(outcomes[list(by)]).groupby(list(by), sort=False)
@@ -199,7 +232,7 @@ def errors(outcomes: pd.DataFrame, by: str) -> pd.DataFrame:
     rows = {}
     for name, part in parts.items():
         row = {}
-        for over in ("maximal", "backward", "maximal_blup", "backward_blup"):
+        for over in ("maximal", "backward", "by_elpd", "maximal_blup", "backward_blup"):
             value, se = ratio(part, over)
             row[over] = f"{value:.3f} ({se:.3f})"
         rows[name] = row
@@ -209,7 +242,7 @@ def errors(outcomes: pd.DataFrame, by: str) -> pd.DataFrame:
 def written(outcomes: pd.DataFrame) -> str:
     """The tables as Markdown."""
     cells = rates(outcomes).reset_index()
-    shares = ["right", "wrong", "undecided", "too rich"]
+    shares = ["right", "wrong", "undecided", "too rich", "recommended", "tests", "one error"]
     cells[shares] = (100 * cells[shares]).round(0).astype(int)
     pieces = [_markdown(cells), _markdown(errors(outcomes, "truth").reset_index(names="truth"))]
     pieces.append(_markdown(errors(outcomes, "size").reset_index(names="size")))

@@ -188,8 +188,8 @@ def tour(
         print(_welcome(len(data), data["boar"].nunique()))
         done = hp.study("volume ~ time", data, group="boar", seed=seed)
         done.save(folder)
-        saved = folder / f"{done.partial}.nc"
-        done.fits[done.partial].save(saved)
+        saved = folder / "recommended.nc"
+        done.fit.save(saved)
         page = done.report(folder / "report.html")
     truth = ", ".join(f"{name} = {value:g}" for name, value in about.truth.items())
     print(f"\n{done}\n\nThe data are simulated, with the true values {truth}.")

@@ -1,18 +1,24 @@
-"""Judges the steps of a simplification path and recommends a model: Verdict, Step, Advice.
+"""The one rule that recommends the random effects of a model: Evidence, Step, Choice, Advice.
 
 The rule, for a step from a larger model to a smaller one:
 
     needed      the likelihood ratio test has p below 0.01, and leave-one-out does not say clearly
                 that the smaller model predicts better
-    not needed  p is above 0.10, and leave-one-out does not say clearly that the larger does
+    not needed  p is above 0.10, and leave-one-out does not say clearly that the larger does; or
+                the variances of the larger model are not identified
     undecided   all else
 
-Where there is no test (no pooling is no special case) the larger model is needed if leave-one-out
-clearly says so, and not needed if the smaller predicts better at all.
+Where there is no test the larger model is needed if leave-one-out clearly says so, and not needed
+if the smaller predicts better at all.
 
 Clearly means by more than 4 of elpd and by more than two standard errors, for a new row or for a
-new level (Sivula et al. 2020). One threshold would do one thing: decide always. Two of them leave
+new group (Sivula et al. 2020). One threshold would do one thing: decide always. Two of them leave
 room for "not clear", and keep wrong answers rare on either side.
+
+The random effects of each factor are simplified in turn, those of the others held; terms go as
+long as they are not needed. Where a step is undecided the larger model is recommended. Factors
+that the user named stay: their groups are part of the sampling design. Complete and no pooling are
+compared with the recommended model, and never recommended.
 
 References
 ----------
@@ -24,7 +30,7 @@ Sivula, Magnusson, Matamoros, Vehtari (2020), arXiv:2008.10296 (differences of e
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any, Literal
@@ -40,13 +46,12 @@ from hierpool.core.printable import one_line, printable
 from hierpool.core.text import capital, joined, short
 
 Verdict = Literal["needed", "not needed", "undecided"]
-Kind = Literal["given", "simpler", "other zero", "richer"]
+Kind = Literal["given", "simpler", "other zero", "comparison", "richer"]
 
 NEEDED_BELOW = 0.01  # p of a likelihood ratio test
 NOT_NEEDED_ABOVE = 0.10
 MIN_ELPD_DIFFERENCE = 4.0  # of elpd, below which a difference is no reason (Sivula et al. 2020)
 ERRORS = 2.0  # standard errors from which a difference in elpd is clear
-UNDECIDED = "undecided"
 _WIDTH = 92  # of printed sentences
 _PLURALS = ("the correlations", "the differences", "separate")  # how plural changes begin
 _SHOWN = ("row_diff", "row_dse", "group_diff", "group_dse")
@@ -92,6 +97,11 @@ class Evidence:
         removed.
     shift, shifted
         Largest change of a fixed effect, in its standard errors in the larger model, and its name.
+    narrowing
+        Largest ratio of a standard error of a fixed effect, the smaller model's over the larger's;
+        NaN where the fixed effects are not coded alike.
+    is_identified
+        Whether the rows identify the variances of the larger model.
     """
 
     statistic: float = np.nan
@@ -104,6 +114,8 @@ class Evidence:
     share: float = np.nan
     shift: float = np.nan
     shifted: str = ""
+    narrowing: float = np.nan
+    is_identified: bool = True
 
     @property
     def differences(self) -> tuple[Difference, ...]:
@@ -113,6 +125,8 @@ class Evidence:
     @property
     def verdict(self) -> Verdict:
         """Whether the larger model is needed; the rule at the head of this file."""
+        if not self.is_identified:
+            return "not needed"
         for_larger = any(d.is_for_larger for d in self.differences)
         for_smaller = any(d.is_for_smaller for d in self.differences)
         if for_larger and for_smaller:
@@ -128,6 +142,8 @@ class Evidence:
 
     def said(self, sign: int = 1) -> str:
         """The numbers as they stand in a sentence; sign -1 says them of the larger model."""
+        if not self.is_identified:
+            return "these rows do not identify its variances"
         words = []
         if not np.isnan(self.p):
             words.append(f"LR {short(self.statistic)}, p {format_p(self.p)}")
@@ -147,7 +163,10 @@ class Step:
         Its formula.
     kind
         ``"simpler"``: on the path; ``"other zero"``: without the correlation, at another zero of
-        the predictors; ``"richer"``: an addition to the given model; ``"given"``.
+        the predictors; ``"comparison"``: without a factor that the user named, or partial in place
+        of no pooling; ``"richer"``: an addition to the given model; ``"given"``.
+    factor
+        Whose random effects are changed; empty for the given model.
     change
         What was removed or added, in words: ``"the varying slope of time by boar"``.
     compared_with
@@ -164,6 +183,7 @@ class Step:
     compared_with: str = ""
     evidence: Evidence = field(default_factory=Evidence)
     why: str = ""
+    factor: str = ""
 
     @property
     def verdict(self) -> str:
@@ -181,30 +201,103 @@ class Step:
         e, what = self.evidence, capital(self.change)
         if self.kind == "richer":
             return f"Consider adding {self.change} ({e.said(-1)}): {self.why}"
-        verb = "are" if self.change.startswith(_PLURALS) else "is"
         word = {
             "needed": "needed",
             "not needed": "not needed",
             "undecided": "neither clearly needed nor clearly superfluous",
         }[e.verdict]
-        return f"{what} {verb} {word}{f' ({e.said()})' if e.said() else ''}."
+        return f"{what} {self.is_or_are} {word}{f' ({e.said()})' if e.said() else ''}."
+
+    @property
+    def is_or_are(self) -> str:
+        """The verb that what was changed takes."""
+        return "are" if self.change.startswith(_PLURALS) else "is"
+
+    @property
+    def cost(self) -> str:
+        """What keeping the larger model costs, in a sentence; empty where it is not known."""
+        e, said = self.evidence, []
+        if e.shift < np.inf:
+            said.append(
+                f"moves no fixed effect by more than {max(e.shift, 0.01):.2g} standard errors"
+            )
+        if e.narrowing < np.inf:
+            percent = 100 * (1 - e.narrowing)
+            size = "less than 1 %" if abs(percent) < 1 else f"at most {abs(percent):.0f} %"
+            said.append(f"changes their standard errors by {size}")
+        return f"The smaller model, {self.name}, {joined(said)}." if said else ""
 
 
-def candidates(path: Sequence[Step]) -> tuple[str, ...]:
-    """Models of a path that the data do not clearly separate, the largest first.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The recommended model, and the steps that led to it.
 
-    Terms are removed as long as they are not needed; one model is left if every step is decided.
-    Where a step is undecided both its models remain, and further terms that are not needed go.
+    Attributes
+    ----------
+    formula
+        The recommended model: the largest of those that the data do not clearly separate.
+    removed
+        Steps taken: what they remove is not needed.
+    needed
+        Steps not taken: what they remove is needed.
+    undecided
+        Steps not taken, as the data do not decide; each is a smaller model to consider.
     """
-    kept: list[str] = [path[0].name]
-    for step in path[1:]:
-        if step.verdict == "needed":
-            break
-        if step.verdict == "not needed" and len(kept) == 1:
-            kept = [step.name]
-        else:
-            kept.append(step.name)
-    return tuple(kept)
+
+    formula: str
+    removed: tuple[Step, ...] = ()
+    needed: tuple[Step, ...] = ()
+    undecided: tuple[Step, ...] = ()
+
+    @property
+    def decided(self) -> bool:
+        """Whether the data separate the recommended model from all others on its path."""
+        return not self.undecided
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Formulas of the models that the data do not clearly separate, the recommended one first."""
+        return (self.formula, *(step.name for step in self.undecided))
+
+    def followed_by(self, chain: Iterable[Step]) -> Choice:
+        """The choice after the steps of one more factor, which begin at the recommended model.
+
+        Terms are removed as long as they are not needed. Where a step is undecided the larger of
+        its models is kept, and further terms that are not needed are undecided with it.
+        """
+        formula = self.formula
+        removed: list[Step] = []
+        needed: list[Step] = []
+        undecided: list[Step] = []
+        for step in chain:
+            if step.verdict == "needed":
+                needed.append(step)
+                break
+            if step.verdict == "not needed" and not undecided:
+                removed.append(step)
+                formula = step.name
+            else:
+                undecided.append(step)
+        return Choice(
+            formula,
+            (*self.removed, *removed),
+            (*self.needed, *needed),
+            (*self.undecided, *undecided),
+        )
+
+    @property
+    def sentence(self) -> str:
+        """Why this model is recommended, and what an undecided step costs, in sentences."""
+        said = [step.reason for step in (*self.removed, *self.needed)]
+        if not self.undecided:
+            return " ".join([f"We recommend {self.formula}.", *said])
+        first = self.undecided[0]
+        lead = (
+            f"The data do not decide whether {first.change} {first.is_or_are} needed"
+            f"{f' ({first.evidence.said()})' if first.evidence.said() else ''}. We recommend the "
+            f"larger model, {self.formula}, because a superfluous term is estimated near zero."
+        )
+        return " ".join([lead, *([cost] if (cost := first.cost) else []), *said])
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +340,8 @@ class Advice:
         The given model, its data, and the seed of the fits.
     steps
         Every model that was tried, with its evidence.
-    candidates
-        Models of the path that the data do not clearly separate, the largest first; one if decided.
+    choice
+        The recommended model, and the steps that led to it.
     models, fits, blups
         Formula -> Model, PosteriorFit, LikelihoodFit of every model that was tried.
     scores
@@ -263,7 +356,7 @@ class Advice:
     label: str
     seed: int
     steps: tuple[Step, ...]
-    candidates: tuple[str, ...]
+    choice: Choice
     models: Mapping[str, Any]
     fits: Mapping[str, Posterior]
     blups: Mapping[str, Optimum]
@@ -273,43 +366,36 @@ class Advice:
 
     @property
     def recommended(self) -> str:
-        """Formula of the recommended model, or ``"undecided"`` if several are as good."""
-        return self.candidates[0] if len(self.candidates) == 1 else UNDECIDED
+        """Formula of the recommended model; the larger one where the data do not decide."""
+        return self.choice.formula
 
     @property
-    def kept(self) -> str:
-        """Formula of the recommended model, or of the largest candidate if undecided."""
-        return self.candidates[0]
+    def decided(self) -> bool:
+        """Whether the data separate the recommended model from the others on its path."""
+        return self.choice.decided
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Formulas of the models that the data do not clearly separate, the recommended one first."""
+        return self.choice.candidates
 
     @property
     def path(self) -> tuple[Step, ...]:
-        """The given model and its simplifications, one step each."""
-        return tuple(step for step in self.steps if step.kind in {"given", "simpler"})
+        """The given model, its simplifications one step each, and the comparisons at its ends."""
+        kinds = {"given", "simpler", "comparison"}
+        return tuple(step for step in self.steps if step.kind in kinds)
 
     @property
     def proposals(self) -> tuple[Proposal, ...]:
         """Models to consider: simpler ones without a visible loss, and richer ones that are needed."""
-        named = {*self.candidates, self.kept} - {self.formula}
+        richer = [s for s in self.steps if s.kind == "richer" and s.verdict == "needed"]
         table = self.table
-        chosen = [
-            s
-            for s in self.steps
-            if (s.kind == "simpler" and (s.name in named or s.verdict == "not needed"))
-            or (s.kind == "richer" and s.verdict == "needed")
-        ]
-        reached = self._reached()
         return tuple(
             Proposal(
                 self.models[s.name], s.change, s.reason, s.verdict, pd.Series(table.loc[s.name])
             )
-            for s in chosen
-            if s.kind == "richer" or s.name in reached
+            for s in (*self.choice.removed, *self.choice.undecided, *richer)
         )
-
-    def _reached(self) -> set[str]:
-        """Models of the path down to the last candidate."""
-        names = [step.name for step in self.path]
-        return set(names[1 : names.index(self.candidates[-1]) + 1])
 
     @property
     def table(self) -> pd.DataFrame:
@@ -362,28 +448,9 @@ class Advice:
     @property
     def sentence(self) -> str:
         """The advice in plain sentences."""
-        steps = {step.name: step for step in self.path}
-        last = self.candidates[-1]
-        names = list(steps)
-        gone = [steps[name] for name in names[1 : names.index(last) + 1]]
-        after = names[names.index(last) + 1 :][:1]
-        said = [step.reason for step in gone]
-        said += [steps[name].reason for name in after if steps[name].verdict == "needed"]
-        if len(self.candidates) > 1:
-            lead = (
-                f"The data do not clearly separate {joined(self.candidates)}. Keep {self.kept} for "
-                "now: superfluous terms are estimated near zero."
-            )
-        elif len(steps) == 1:
-            lead = f"{self.formula} has no random effects to remove."
-        elif last == self.formula:
-            lead = f"We recommend {last}: all of its random effects are needed."
-        else:
-            lead = f"We recommend {last}, which is simpler than the given model."
         richer = [s.reason for s in self.steps if s.kind == "richer" and s.verdict == "needed"]
-        if richer:
-            said.append(f"However, a term seems to be missing. {' '.join(richer)}")
-        return " ".join([lead, *said])
+        missing = [f"However, a term seems to be missing. {' '.join(richer)}"] if richer else []
+        return " ".join([self.choice.sentence, *missing])
 
     def __repr__(self) -> str:
         lines = [one_line(self._headline), ""]

@@ -136,6 +136,15 @@ def with_equal_categories(design: Design, factor: str) -> Spec | None:
     return _made(design.spec, groups)
 
 
+def is_category(schema: Schema, term: VaryingTerm) -> bool:
+    """Whether a term has columns of a category, which depend on its reference category."""
+    if term.is_constant:
+        return False
+    known = categories(schema)
+    factors = read_columns(term.text).factors
+    return any(f.kind == "category" or known.intersection(f.columns) for f in factors)
+
+
 def categories(schema: Schema) -> frozenset[str]:
     """The user's columns that are categories in this model."""
     return frozenset(s.column for s in schema.encoder.sources if s.categories is not None)

@@ -10,6 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 from hierpool.checks.advice import MIN_ELPD_DIFFERENCE, Advice, format_p
 from hierpool.core.errors import DataError
 from hierpool.core.group_nouns import nouns
+from hierpool.core.text import joined
 from hierpool.plots.sheet.layout import Picture, dress, number, settle, sheet, titled
 from hierpool.plots.sheet.lines import check_drawable
 from hierpool.plots.sheet.style import FAINT, INK, MUTED, RULE, TINY, Look, styled
@@ -44,7 +45,7 @@ def advice(advice: Advice) -> Picture:
     DataError
         Nothing was tried, or nothing could be scored by leave-one-out.
     """
-    check_drawable(advice, Advice, "path(hp.advise(model.fit()))")
+    check_drawable(advice, Advice, "advice(hp.advise(model.fit()))")
     table = advice.table.iloc[1:]
     if not len(table) or table["row_diff"].isna().all():
         raise DataError(
@@ -136,10 +137,9 @@ def _write_tests(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _caption(advice: Advice) -> str:
-    if advice.recommended == "undecided":
-        said = f"No clear choice between {' and '.join(advice.candidates)}."
-    else:
-        said = f"Recommended: {advice.recommended}."
+    said = f"Recommended: {advice.recommended}."
+    if not advice.decided:
+        said = f"No clear choice between {joined(advice.candidates)}; the first is recommended."
     return (
         f"{said} Each model is compared with the one that it changes. Shaded: differences below 4, "
         "which are not clear. p: likelihood ratio test."

@@ -26,6 +26,10 @@ REFERENCES = {
     "sampling. J. Mach. Learn. Res. 25(72), 1-58.",
     "elpd": "Sivula T, Magnusson M, Matamoros AA, Vehtari A (2020). Uncertainty in Bayesian "
     "leave-one-out cross-validation based model comparison. arXiv:2008.10296.",
+    "barr": "Barr DJ, Levy R, Scheepers C, Tily HJ (2013). Random effects structure for "
+    "confirmatory hypothesis testing: Keep it maximal. J. Mem. Lang. 68, 255-278.",
+    "matuschek": "Matuschek H, Kliegl R, Vasishth S, Baayen H, Bates D (2017). Balancing Type I "
+    "error and power in linear mixed models. J. Mem. Lang. 94, 305-315.",
     "rhat": "Vehtari A, Gelman A, Simpson D, Carpenter B, Bürkner PC (2021). Rank-normalization, "
     "folding, and localization: an improved R-hat for assessing convergence of MCMC. Bayesian "
     "Anal. 16, 667-718.",
@@ -38,6 +42,7 @@ _CITED = {
     "gelman-hill": "Gelman and Hill 2007", "henderson": "Henderson 1975",
     "reml": "Patterson and Thompson 1971", "lkj": "Lewandowski et al. 2009",
     "loo": "Vehtari et al. 2017", "psis": "Vehtari et al. 2024", "elpd": "Sivula et al. 2020",
+    "barr": "Barr et al. 2013", "matuschek": "Matuschek et al. 2017",
     "rhat": "Vehtari et al. 2021", "nuts": "Hoffman and Gelman 2014",
     "pymc": "Abril-Pla et al. 2023",
 }  # fmt: skip
@@ -55,8 +60,10 @@ class Facts:
         The grouping factor.
     models
         Names of the models that were compared.
-    recommended, partial
-        The recommended model, and the partially pooled one that the tables describe.
+    selected
+        Name of the recommended model, which the tables describe.
+    why
+        Why it is recommended, in sentences.
     engines
         Names of the engines that made the posteriors: ``"exact"``, ``"nuts"``.
     chains, draws
@@ -72,8 +79,8 @@ class Facts:
     design: Design
     group: str
     models: Sequence[str]
-    recommended: str
-    partial: str
+    selected: str
+    why: str
     engines: Sequence[str]
     chains: int
     draws: int
@@ -116,8 +123,7 @@ def _models(facts: Facts, cited: list[str]) -> list[str]:
         f"{counted(design.groupings[facts.group].n_levels, facts.group)} with "
         f"{len(facts.models)} Gaussian regression models{on}, from complete to no pooling "
         f"{_cite('gelman-hill', cited)}.",
-        f"Results for single {nouns(facts.group)} are from the model {facts.partial} "
-        f"({spec.formula}).",
+        f"Results are from the model {spec.formula}.",
     ]
     if spec.residual.structure == "weights":
         out.append(f"Residual variances were inversely proportional to {spec.residual.column}.")
@@ -163,8 +169,11 @@ def _scores(facts: Facts, cited: list[str]) -> list[str]:
         f"Pareto-smoothed importance sampling {_cite('loo psis', cited)}, and exact refits where that "
         "was unreliable.",
         f"Differences below 4 or below two standard errors were considered unclear "
-        f"{_cite('elpd', cited)}. We chose the simplest model within one standard error of the best, "
-        f"or within 4: {facts.recommended}.",
+        f"{_cite('elpd', cited)}.",
+        "The random effects were simplified one at a time from the largest model "
+        f"{_cite('barr matuschek', cited)}: a term was removed where the likelihood ratio test had "
+        "p > 0.10 and kept where p < 0.01, unless leave-one-out cross-validation clearly disagreed; "
+        "where neither held, the larger model was kept. Intervals do not count this selection.",
         f"Software: {packages}.",
     ]
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -68,7 +68,9 @@ class CandidateFit:
 
     def score(self, by: str) -> ScoredLOO | None:
         """Leave-one-out by row or by a factor; None where it does not apply."""
-        if self.fit is None or (by != "row" and self.design.spec.pooling == "none"):
+        if self.fit is None or not self.fit.is_integrable:
+            return None
+        if by != "row" and self.design.spec.pooling == "none":
             return None
         if by not in self.scores:
             self.scores[by] = self.fit.loo(by=by)
@@ -87,6 +89,10 @@ class CandidateSet:
         Of the fits that are made here.
     known
         Formula -> a fit that is there already.
+    known_optima
+        The same of REML fits.
+    fitting
+        Makes the posterior of a model; None: the exact engine, where it takes seconds.
     every
         Formula -> what was tried.
     skipped
@@ -96,7 +102,9 @@ class CandidateSet:
     given: Model
     draws: int
     seed: int
-    known: Mapping[str, PosteriorFit]
+    known: Mapping[str, PosteriorFit] = field(default_factory=dict)
+    known_optima: Mapping[str, LikelihoodFit] = field(default_factory=dict)
+    fitting: Callable[[Model], PosteriorFit] | None = None
     every: dict[str, CandidateFit] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -123,7 +131,8 @@ class CandidateSet:
         name = design.spec.formula
         if name not in self.every:
             model = Model.from_design(design, self.priors(design))
-            self.every[name] = CandidateFit(model, model.reml(), self._posterior(model))
+            blup = self.known_optima.get(name) or model.reml()
+            self.every[name] = CandidateFit(model, blup, self._posterior(model))
         return self.every[name]
 
     def priors(self, design: Design) -> ModelPriors:
@@ -152,7 +161,9 @@ class CandidateSet:
 
     def _posterior(self, model: Model) -> PosteriorFit | None:
         if found := self.known.get(model.formula):
-            return found if found.is_integrable else None
+            return found
+        if self.fitting is not None:
+            return self.fitting(model)
         if not model.priors.is_integrable or not self.can_afford(model):
             return None
         settings = SamplerSettings(self.draws, 0, CHAINS, None, self.seed, "", None, False, {})
@@ -191,7 +202,6 @@ def compared(other: CandidateFit, here: CandidateFit, change: Change) -> Step:
     richer = change.kind == "richer"
     smaller, larger = (here, other) if richer else (other, here)
     test = likelihood_ratio(smaller.blup, larger.blup)
-    shift, shifted = _shift(smaller, larger)
     factor = _left_out(smaller.design, larger.design, change.factor)
     evidence = Evidence(
         *test,
@@ -199,10 +209,12 @@ def compared(other: CandidateFit, here: CandidateFit, change: Change) -> Step:
         group=_difference(smaller, larger, factor) if factor else None,
         left_out=factor,
         share=change.share,
-        shift=shift,
-        shifted=shifted,
+        is_identified=larger.blup.status.word != "not identified",
+        **_fixed_effects_moved(smaller, larger),
     )
-    return Step(other.name, change.kind, change.words, here.name, evidence, change.why)
+    return Step(
+        other.name, change.kind, change.words, here.name, evidence, change.why, change.factor
+    )
 
 
 def likelihood_ratio(
@@ -246,19 +258,26 @@ def _difference(smaller: CandidateFit, larger: CandidateFit, by: str) -> Differe
     return Difference(float(each.sum()), float(np.sqrt(len(each)) * each.std()))
 
 
-def _shift(smaller: CandidateFit, larger: CandidateFit) -> tuple[float, str]:
-    """Largest change of a fixed effect in its standard errors in the larger model, and its name.
+def _fixed_effects_moved(smaller: CandidateFit, larger: CandidateFit) -> dict[str, Any]:
+    """What the smaller model changes in the fixed effects, as ``Evidence`` has it.
 
-    In the coding of the larger model; NaN where the fixed effects are not the same.
+    In the coding of the larger model; nothing where the fixed effects are not the same.
     """
     X, terms, e = larger.design.X, larger.design.terms, larger.blup.estimate
     if not terms or smaller.design.X.shape != X.shape:
-        return np.nan, ""
+        return {}
     size = np.linalg.norm(X, axis=0)
-    moved, *_ = np.linalg.lstsq(X / size, smaller.design.X @ smaller.blup.estimate.beta)
-    change = np.abs(moved / size - e.beta) / np.sqrt(np.diag(e.beta_covariance))
-    at = int(np.argmax(change))
-    return float(change[at]), terms[at]
+    recoded = np.linalg.lstsq(X / size, smaller.design.X)[0] / size[:, None]
+    own = smaller.blup.estimate
+    se = np.sqrt(np.diag(e.beta_covariance))
+    change = np.abs(recoded @ own.beta - e.beta) / se
+    ratio_of_se = np.sqrt(np.diag(recoded @ own.beta_covariance @ recoded.T)) / se
+    at, furthest = int(np.argmax(change)), int(np.argmax(np.abs(np.log(ratio_of_se))))
+    return {
+        "shift": float(change[at]),
+        "shifted": terms[at],
+        "narrowing": float(ratio_of_se[furthest]),
+    }
 
 
 def _about(part: Part) -> tuple[Any, ...]:

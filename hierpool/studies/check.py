@@ -148,10 +148,10 @@ def of_models(study: StudyResult) -> Iterator[Finding]:
     """Findings of the models of a study: the partially pooled one in detail, the others briefly."""
     yield from _notices(study.models)
     for judge in BEFORE:
-        yield from judge(study.models[study.partial].design)
+        yield from judge(study.models[study.selected].design)
     for name, fit in study.fits.items():
         blup = study.blups.get(name)
-        if name == study.partial:
+        if name == study.selected:
             found = itertools.chain(
                 of_fit(fit, blup), comparisons.posterior_and_blups(study.compare_blups)
             )
@@ -169,10 +169,10 @@ def _with_cost(finding: Finding, study: StudyResult) -> Finding:
     smaller = _without(finding, study)
     if smaller is None:
         return finding
-    factor = study.models[study.partial].design.groups[0].factor
+    factor = study.models[study.selected].design.groups[0].factor
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HierpoolWarning)  # it stands for a rough comparison
-        scores = [study.fits[name].loo(factor, exact=False) for name in (study.partial, smaller)]
+        scores = [study.fits[name].loo(factor, exact=False) for name in (study.selected, smaller)]
     cost = comparisons.cost_of_dropping(scores[0], scores[1], smaller, factor)
     return replace(finding, text=f"{finding.text} {cost}")
 
@@ -191,7 +191,7 @@ def _without(finding: Finding, study: StudyResult) -> str | None:
         smaller = "varying_slope_only" if questioned == INTERCEPT else "varying_intercept"
         if smaller in study.fits and set(_varying(study, smaller)) != {*share.index} - {questioned}:
             return None  # it lacks other terms too
-    fitted = smaller in study.fits and smaller != study.partial
+    fitted = smaller in study.fits and smaller != study.selected
     return smaller if fitted and study.fits[smaller].is_integrable else None
 
 

@@ -15,8 +15,8 @@ MOST_PREDICTED = 2000  # rows whose predictions are drawn unasked: a millisecond
 
 def figures_of(study: StudyResult) -> dict[str, Figure]:
     """Every picture; calibration of predictions for at most 2,000 rows."""
-    posterior, blup = study.fits[study.partial], study.blups[study.partial]
-    shown = ("complete_pooling", "no_pooling", study.partial)
+    posterior, blup = study.fits[study.selected], study.blups[study.selected]
+    shown = ("complete_pooling", "no_pooling", study.selected)
     of: dict[str, Any] = {"response": study.design.spec.response, "label": study.label}
     pictures = {
         "trajectories": plots.trajectories({name: study.fits[name] for name in shown}),
@@ -30,8 +30,8 @@ def figures_of(study: StudyResult) -> dict[str, Figure]:
         "variance_partition": plots.variance_partition(posterior, blup),
         "residuals": plots.residuals(posterior),
     }
-    if study.comparison_by_group is not None:
-        both = (study.comparison, study.comparison_by_group)
+    if study.group in study.comparison_by_group:
+        both = (study.comparison, study.comparison_by_group[study.group])
         pictures["ladder"] = plots.ladder(*both, order=list(study.models), group=study.group, **of)
     if posterior.is_integrable and study.design.n <= MOST_PREDICTED:
         pictures["loo_pit"] = plots.loo_pit(posterior)

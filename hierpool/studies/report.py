@@ -81,7 +81,7 @@ def _beginning(study: StudyResult, figures: Mapping[str, Figure]) -> list[Sectio
         sections.points_to_check(study.findings),
         sections.data(study.design, study.group, study.findings),
         sections.models(
-            designs, study.partial, study.models[study.partial].priors.table(), figures
+            designs, study.selected, study.models[study.selected].priors.table(), figures
         ),
     ]
 
@@ -91,9 +91,11 @@ def _middle(
 ) -> list[Section]:
     return [
         sections.poolings(tables["fixed_effects"], tables["variance_components"], figures),
-        sections.blups(study.compare_blups, figures, study.partial),
-        sections.shrinkage(study.shrinkage, figures, study.partial),
-        sections.comparison(study.comparison, study.comparison_by_group, study.group, figures),
+        sections.blups(study.compare_blups, figures, study.selected),
+        sections.shrinkage(study.shrinkage, figures, study.selected),
+        sections.comparison(
+            study.comparison, study.comparison_by_group.get(study.group), study.group, figures
+        ),
     ]
 
 
@@ -113,11 +115,11 @@ def _end(
 
 def _figures(study: StudyResult) -> dict[str, Figure]:
     """The pictures of the study, and those that a page has room for besides."""
-    posterior, blup = study.fits[study.partial], study.blups.get(study.partial)
+    posterior, blup = study.fits[study.selected], study.blups.get(study.selected)
     (group,) = posterior.design.groups
     asked: dict[str, Callable[[], Figure]] = {
         "posterior_predictive": lambda: plots.posterior_predictive(posterior),
-        "prior_predictive": lambda: plots.prior_predictive(study.models[study.partial]),
+        "prior_predictive": lambda: plots.prior_predictive(study.models[study.selected]),
     }
     if blup is not None:
         asked["influence"] = lambda: plots.influence(blup, factor=study.group)
@@ -157,7 +159,7 @@ def _advice(advise: Callable[[], Advice]) -> Section | None:
 
 def _checks(study: StudyResult, figures: Mapping[str, Figure]) -> Section:
     """Predictive checks of the partially pooled model."""
-    fit = study.fits[study.partial]
+    fit = study.fits[study.selected]
     tables: dict[str, pd.DataFrame] = {}
     if "loo_pit" in figures:  # the study leaves it out where it would take long
         pit = fit.loo_pit().to_numpy()
@@ -168,7 +170,7 @@ def _checks(study: StudyResult, figures: Mapping[str, Figure]) -> Section:
             )
     simulated = f"Statistics of the data and of simulated data (new {nouns(study.group)})"
     tables[simulated] = fit.predictive_check()
-    return sections.checks(study.partial, tables, figures, has_rows="loo_pit" in figures)
+    return sections.checks(study.selected, tables, figures, has_rows="loo_pit" in figures)
 
 
 def central_shares(pit: np.ndarray) -> pd.DataFrame:
@@ -193,7 +195,7 @@ def central_shares(pit: np.ndarray) -> pd.DataFrame:
 
 
 def _facts(study: StudyResult, tables: Mapping[str, pd.DataFrame]) -> Facts:
-    fit = study.fits[study.partial]
+    fit = study.fits[study.selected]
     chains, draws = fit.n_draws
     versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     versions |= {name: version(name) for name in PACKAGES}
@@ -203,8 +205,8 @@ def _facts(study: StudyResult, tables: Mapping[str, pd.DataFrame]) -> Facts:
         design=study.design,
         group=study.group,
         models=list(study.models),
-        recommended=study.recommended,
-        partial=study.partial,
+        selected=study.selected,
+        why=study.why,
         engines=sorted({str(each.info.get("engine", "exact")) for each in study.fits.values()}),
         chains=chains,
         draws=draws,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from hierpool.checks.advice import Choice
 from hierpool.core.design import Design
 from hierpool.core.findings import Findings
 from hierpool.fits.optimum import LikelihoodFit
@@ -23,16 +24,17 @@ class StudyResult:
     """
 
     formula: str
-    group: str
+    groups: tuple[str, ...]
     label: str
     seed: int
     models: Mapping[str, Model]
     fits: Mapping[str, PosteriorFit]
     blups: Mapping[str, LikelihoodFit]
     comparison: pd.DataFrame
-    comparison_by_group: pd.DataFrame | None
-    recommended: str
-    partial: str
+    comparison_by_group: Mapping[str, pd.DataFrame]
+    largest: str
+    selected: str
+    choice: Choice
     shrinkage: pd.DataFrame
     compare_blups: pd.DataFrame
     findings: Findings = field(default_factory=Findings)
@@ -40,6 +42,41 @@ class StudyResult:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def group(self) -> str:
+        """The grouping factor; the first one of several."""
+        return self.groups[0]
+
+    @property
+    def recommended(self) -> str:
+        """Formula of the recommended model; the larger one where the data do not decide."""
+        return self.choice.formula
+
+    @property
+    def decided(self) -> bool:
+        """Whether the data separate the recommended model from the simpler ones."""
+        return self.choice.decided
+
+    @property
+    def why(self) -> str:
+        """Why this model is recommended, in sentences."""
+        return self.choice.sentence
+
+    @property
+    def model(self) -> Model:
+        """The recommended model."""
+        return self.models[self.selected]
+
+    @property
+    def fit(self) -> PosteriorFit:
+        """The posterior of the recommended model."""
+        return self.fits[self.selected]
+
+    @property
+    def reml(self) -> LikelihoodFit:
+        """The REML fit of the recommended model."""
+        return self.blups[self.selected]
+
+    @property
     def design(self) -> Design:
-        """Rows and columns of the partially pooled model."""
-        return self.fits[self.partial].design
+        """Rows and columns of the recommended model."""
+        return self.fit.design

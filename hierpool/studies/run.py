@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
 
 from hierpool.bayes.choose import fresh_seed
 from hierpool.checks.accuracy.compare import compare
+from hierpool.checks.advice import Choice
 from hierpool.checks.levels.blups import compare_blups
 from hierpool.checks.levels.shrinkage import shrinkage
 from hierpool.core.errors import (
@@ -27,6 +28,7 @@ from hierpool.core.errors import (
     listed,
 )
 from hierpool.core.findings import Finding, Findings
+from hierpool.core.spec import Spec
 from hierpool.core.text import sentence
 from hierpool.core.threads import is_watched
 from hierpool.fits.optimum import LikelihoodFit
@@ -35,7 +37,9 @@ from hierpool.formula.build import read_frame
 from hierpool.formula.parse import parse
 from hierpool.model import Model, pooling_ladder
 from hierpool.studies import check
-from hierpool.studies.sentences import answer, simplest_of_the_best
+from hierpool.studies.candidates import CandidateSet
+from hierpool.studies.sentences import answer
+from hierpool.studies.simplify import simplified
 from hierpool.studies.study import Study
 from hierpool.studies.unfinished import UnfinishedStudy
 
@@ -120,34 +124,84 @@ def _study(
     fits: dict[str, PosteriorFit],
 ) -> Study:
     """The study of a ladder; ``fits`` is filled as it goes, so that an interrupt loses none."""
-    with _bar(len(models) + 1, progress) as begin, _heard() as said:
+    with _bar(len(models) + 2, progress) as begin, _heard() as said:
         for rung, model in models.items():
             begin(rung)
             fits[rung] = _fitted(model, arguments)
         blups, impossible = _optima(models)
+        begin("recommendation")
+        chosen = _recommended(models, fits, blups, arguments)
         begin("comparison")
-        comparison, by_group = compare(fits), _compared_by_group(fits)
-    recommended = simplest_of_the_best(comparison, models)
-    pooled = [rung for rung, model in models.items() if model.design.spec.pooling == "partial"]
-    partial = recommended if recommended in pooled else simplest_of_the_best(comparison, pooled)
+        comparison, by_group = compare(chosen.fits), _compared_by_group(chosen.fits, (name,))
+    fit, blup = chosen.fits[chosen.selected], chosen.blups[chosen.selected]
     found = Study(
         formula=parse(formula).formula,
-        group=name,
-        label=models[partial].design.label,
+        groups=(name,),
+        label=fit.design.label,
         seed=arguments["seed"],
-        models=models,
-        fits=fits,
-        blups=blups,
+        models=chosen.models,
+        fits=chosen.fits,
+        blups=chosen.blups,
         comparison=comparison,
         comparison_by_group=by_group,
-        recommended=recommended,
-        partial=partial,
-        shrinkage=shrinkage(fits[partial]),
-        compare_blups=compare_blups(fits[partial], blups[partial]),
+        largest=chosen.largest,
+        selected=chosen.selected,
+        choice=chosen.choice,
+        shrinkage=shrinkage(fit),
+        compare_blups=compare_blups(fit, blup),
         arguments={k: v for k, v in arguments.items() if k != "seed"},
     )
-    findings = [*check.of_models(found), *impossible, *check.of_scores(fits, said)]
+    findings = [*check.of_models(found), *impossible, *check.of_scores(found.fits, said)]
     return replace(found, findings=Findings(findings), answer=answer(found))
+
+
+@dataclass(frozen=True)
+class _Recommendation:
+    """The models of a study with those that simplifying adds, and which one is recommended."""
+
+    models: dict[str, Model]
+    fits: dict[str, PosteriorFit]
+    blups: dict[str, LikelihoodFit]
+    largest: str
+    selected: str
+    choice: Choice
+
+
+def _recommended(
+    models: Mapping[str, Model],
+    fits: Mapping[str, PosteriorFit],
+    blups: Mapping[str, LikelihoodFit],
+    arguments: Mapping[str, Any],
+) -> _Recommendation:
+    """Simplify the largest partially pooled model by the rule of ``checks.advice``."""
+    pooled = [n for n in models if models[n].design.spec.pooling == "partial" and n in blups]
+    largest = pooled[-1]
+    names = {model.formula: name for name, model in models.items()}
+    bench = CandidateSet(
+        models[largest],
+        arguments["draws"],
+        arguments["seed"],
+        known={models[name].formula: fit for name, fit in fits.items()},
+        known_optima={models[name].formula: fit for name, fit in blups.items()},
+        fitting=lambda model: _fitted(model, arguments),
+    )
+    down = simplified(bench, bench.tried(models[largest].design))
+    tried = {each: bench.every[each] for each in bench.every if each not in names}
+    extra = {random_effects(each.model.design.spec): each for each in tried.values()}
+    names |= {each.name: name for name, each in extra.items()}
+    return _Recommendation(
+        {**models, **{name: each.model for name, each in extra.items()}},
+        {**fits, **{name: each.fit for name, each in extra.items() if each.fit is not None}},
+        {**blups, **{name: each.blup for name, each in extra.items()}},
+        largest,
+        names[down.choice.formula],
+        down.choice,
+    )
+
+
+def random_effects(spec: Spec) -> str:
+    """The random effects of a model as they are typed: its name among the models of a study."""
+    return " + ".join(map(str, spec.groups)) or "no random effects"
 
 
 def _check_question(formula: str, frame: pd.DataFrame, group: str | None) -> str:
@@ -198,14 +252,16 @@ def _optima(models: Mapping[str, Model]) -> tuple[dict[str, LikelihoodFit], list
     return found, missing
 
 
-def _compared_by_group(fits: Mapping[str, PosteriorFit]) -> pd.DataFrame | None:
-    """Scores of left-out levels; None where coefficients cannot be integrated out."""
+def _compared_by_group(
+    fits: Mapping[str, PosteriorFit], groups: Sequence[str]
+) -> dict[str, pd.DataFrame]:
+    """Scores of left-out groups of each factor; none where coefficients cannot be integrated out."""
     try:
-        return compare(fits, by="group")
+        return {factor: compare(fits, by=factor) for factor in groups}
     except UnsupportedModelError as error:
         if error.code != "not-integrable":
             raise
-        return None
+        return {}
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -20,45 +20,29 @@ from hierpool.studies.result import StudyResult
 
 INTERCEPT = "Intercept"
 MOST_NAMED = 3  # of the groups with the most shrinkage
-ONE_SE_RULE = 1.0  # standard errors that a simpler model may be behind (Breiman et al. 1984)
 
 
 def answer(study: StudyResult) -> str:
     """The results of a study in plain sentences, a line for each subject."""
-    best = says_best(study.comparison, study.recommended)
-    if (by_group := study.comparison_by_group) is not None:
-        among = study.recommended, study.comparison.index[0]
-        best = f"{best} {says_best_for_groups(by_group, study.group, *among)}"
+    best = [study.why, says_best(study.comparison, study.selected)]
+    among = study.selected, study.comparison.index[0]
+    best += [
+        says_best_for_groups(table, factor, *among)
+        for factor, table in study.comparison_by_group.items()
+    ]
     sentences = [
-        says_population(study.fits, study.partial),
-        best,
-        says_shrinkage(study.shrinkage, study.design, study.partial),
+        says_population(study.fits, study.selected),
+        " ".join(best),
+        says_shrinkage(study.shrinkage, study.design, study.selected, study.group),
     ]
     return "\n".join(map(one_line, sentences))
 
 
-def simplest_of_the_best(comparison: pd.DataFrame, names: Iterable[str]) -> str:
-    """First of the names, simplest first, within one standard error (or 4) of the best of them.
-
-    Two standard errors, which it takes to tell models apart, would be too lenient here: a few odd
-    rows make the error of a difference large, and a slope that plainly varies would be given up
-    (sleepstudy: one intercept each is 23.5 behind, with a standard error of 12.3).
-    """
-    among = list(names)
-    table = comparison.loc[[name for name in comparison.index if name in set(among)]]
-    near = _near(table, ONE_SE_RULE)
-    return next(name for name in among if name in near)
-
-
-def _near(comparison: pd.DataFrame, errors: float) -> list[str]:
-    """The best model and those behind it by less than so many standard errors, or less than 4.
-
-    ``dse`` is the error of the difference to the best of all fits; it stands in for that to the
-    best of a part of them.
-    """
+def _near(comparison: pd.DataFrame) -> list[str]:
+    """The best model and those that it does not clearly beat: by 4 and by two standard errors."""
     elpd, dse = comparison["elpd"].to_numpy(), comparison["dse"].to_numpy()
     difference = elpd[0] - elpd
-    apart = (difference >= MIN_ELPD_DIFFERENCE) & (difference >= errors * dse)
+    apart = (difference >= MIN_ELPD_DIFFERENCE) & (difference >= ERRORS * dse)
     return [str(name) for name in comparison.index[~apart]]
 
 
@@ -69,14 +53,15 @@ def main_term(schema: Schema) -> str:
     return next(iter(slopes), schema.terms[0])
 
 
-def shrunk_term(schema: Schema) -> str:
+def shrunk_term(schema: Schema, factor: str) -> str:
     """The term of the groups that the answer is about: the same where it varies."""
-    (group,) = schema.groups
+    group = schema.group(factor)
     return main_term(schema) if main_term(schema) in group.terms else group.terms[0]
 
 
-def most_shrunk(table: pd.DataFrame, term: str) -> pd.Series[float]:
+def most_shrunk(table: pd.DataFrame, term: str, factor: str) -> pd.Series[float]:
     """How far each group was moved in one term, furthest first; without those with no own estimate."""
+    table = table[table.index.get_level_values("factor") == factor]
     moved = (table["partial_pooling"] - table["own_estimate"]).abs()
     of_term = moved[moved.index.get_level_values("term") == term]
     return of_term.dropna().sort_values(ascending=False, kind="stable")
@@ -91,9 +76,12 @@ def says_population(fits: Mapping[str, PosteriorFit], partial: str) -> str:
     constant = constant_within(own.design, term)
     sentences = [
         f"{_effect(design.schema, term, estimate)} under partial pooling ({partial}).",
-        f"Complete pooling gives {_with_interval(fixed['complete_pooling'], term)}.",
-        _not_estimable(constant, own.design) if constant else _average_line(own, term),
     ]
+    if term in fixed["complete_pooling"].index:  # coded alike
+        sentences += [
+            f"Complete pooling gives {_with_interval(fixed['complete_pooling'], term)}.",
+            _not_estimable(constant, own.design) if constant else _average_line(own, term),
+        ]
     percent = re.sub(r"\D", "", bounds(fixed[partial])[0])
     return f"{' '.join(sentences)} Brackets show {percent} % intervals."
 
@@ -205,23 +193,17 @@ def bounds(table: pd.DataFrame) -> list[str]:
 
 
 def says_best(comparison: pd.DataFrame, recommended: str) -> str:
-    """Which model is recommended, and how it predicts new observations."""
-    best = str(comparison.index[0])
-    near = [name for name in _near(comparison, ERRORS) if name != best]
-    lead = f"We recommend {recommended}."
-    if recommended != best:
-        return f"{lead} It predicts new observations about as well as {best} and is simpler."
-    if near:
-        return (
-            f"{lead} It predicts new observations best, but not clearly better than {joined(near)}."
-        )
-    following = comparison.iloc[1:2][["elpd_diff", "dse"]].abs()
-    said = [
-        f"{lead} It predicts new observations best; the next model, {name}, has an elpd lower by "
-        f"{lower:.1f} (standard error {error:.1f})."
-        for name, lower, error in following.itertuples()
-    ]
-    return said[0] if said else f"{lead} It predicts new observations best."
+    """How well the recommended model predicts new observations, beside the others."""
+    best, *near = _near(comparison)
+    if recommended == best:
+        return f"It predicts new observations best{_but_not_clearly(near)}."
+    if recommended in near:
+        return f"It predicts new observations about as well as {best}, the best model for them."
+    row = comparison.loc[recommended]
+    return (
+        f"However, {best} predicts new observations clearly better: its elpd is higher by "
+        f"{-row['elpd_diff']:.1f} (standard error {row['dse']:.1f})."
+    )
 
 
 def says_best_for_groups(
@@ -232,7 +214,7 @@ def says_best_for_groups(
     ``best_of_all`` is the model that predicts new observations best, named in the sentence before.
     """
     scored = by_group[by_group["note"] == ""]
-    best, *near = _near(scored, ERRORS)
+    best, *near = _near(scored)
     new = f"new {nouns(factor)}"
     if recommended not in scored.index:
         return (
@@ -252,14 +234,14 @@ def _but_not_clearly(near: list[str]) -> str:
     return f", but not clearly better than {joined(near)}" if near else ""
 
 
-def says_shrinkage(table: pd.DataFrame, design: Design, partial: str) -> str:
+def says_shrinkage(table: pd.DataFrame, design: Design, partial: str, factor: str) -> str:
     """Who was moved most, from where to where."""
-    (group,), term = design.groups, shrunk_term(design.schema)
-    factor, moved = group.factor, most_shrunk(table, term).index
+    group, term = design.group(factor), shrunk_term(design.schema, factor)
+    moved = most_shrunk(table, term, factor).index
     what = "intercept" if term == INTERCEPT else f"coefficient of {term}"
     if "[" not in term and ":" not in term and term != INTERCEPT:
         what = f"slope of {term}"
-    average = short(table["population"].xs(term, level="term").iloc[0])
+    average = short(table["population"].xs((factor, term), level=("factor", "term")).iloc[0])
     most = table.loc[moved[:MOST_NAMED], ["own_estimate", "partial_pooling"]]
     named = list(most.droplevel(["factor", "term"]).itertuples())
     said = []

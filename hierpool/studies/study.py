@@ -39,20 +39,22 @@ class Study(StudyResult):
 
     Attributes
     ----------
-    formula, group, label, seed
-        What was fitted, to which data, and the seed that repeats it.
+    formula, groups, label, seed
+        What was fitted, the grouping factors, the data, and the seed that repeats it.
     models, fits, blups
         Name, e.g. ``"varying_slope"`` -> Model, PosteriorFit, LikelihoodFit (REML or least squares).
     comparison
         Leave-one-out comparison of all models, best first, with the columns of ``az.compare``: how
         well each predicts a new observation of a known group.
     comparison_by_group
-        The same with whole groups left out: how well each predicts a new group. None if a
-        coefficient has a prior that is not normal and cannot be integrated out.
-    recommended
-        The simplest model within one standard error of the best one, or within 4 of elpd.
-    partial
-        The same among the partially pooled models; the tables below are for this model.
+        Factor -> the same with whole groups left out: how well each predicts a new group. Empty if
+        a coefficient has a prior that is not normal and cannot be integrated out.
+    largest
+        Name of the partially pooled model with the most random effects, where simplifying begins.
+    selected
+        Name of the recommended model; the tables below are for this model.
+    choice
+        The recommended model, and the steps that led to it, with their evidence.
     shrinkage
         Shrinkage of each group: the table of ``hp.shrinkage``.
     compare_blups
@@ -64,11 +66,18 @@ class Study(StudyResult):
     arguments
         What else ``hp.study`` was given: ``engine``, ``draws``, ``chains`` and others of ``fit``.
 
+    Notes
+    -----
+    ``recommended`` is a formula and ``model``, ``fit``, ``reml`` are of it; ``decided`` is False
+    where the data do not separate it from a simpler model. The random effects are simplified by
+    likelihood ratio tests with leave-one-out as a veto, as in ``hp.advise``; the groups stay.
+    Intervals do not count that the model was selected on the same data.
+
     References
     ----------
-    Sivula, Magnusson, Matamoros, Vehtari (2020), arXiv:2008.10296 (uncertainty of differences in
-    elpd).  Breiman, Friedman, Olshen, Stone (1984), Classification and Regression Trees,
-    section 3.4.3 (the rule of one standard error).
+    Barr, Levy, Scheepers, Tily (2013), J. Mem. Lang. 68, 255-278 (start from the maximal model).
+    Matuschek, Kliegl, Vasishth, Baayen, Bates (2017), J. Mem. Lang. 94, 305-315 (what to give up).
+    Sivula, Magnusson, Matamoros, Vehtari (2020), arXiv:2008.10296 (differences in elpd).
     """
 
     @property
@@ -178,12 +187,12 @@ class Study(StudyResult):
     def _shown_tables(self) -> dict[str, pd.DataFrame]:
         fixed, spread = self._tables["fixed_effects"], self._tables["variance_components"]
         columns = ["sd", *bounds(fixed), "method", "estimate", "se"]
-        rungs = [n for n in ("complete_pooling", self.partial) if n in fixed.index.unique("model")]
+        rungs = [n for n in ("complete_pooling", self.selected) if n in fixed.index.unique("model")]
         term, most = (
-            shrunk_term(self.design.schema),
+            shrunk_term(self.design.schema, self.group),
             f"{capital(nouns(self.group))} with the most shrinkage",
         )
-        shrunk = self.shrinkage.loc[most_shrunk(self.shrinkage, term).index[:MOST_ROWS]]
+        shrunk = self.shrinkage.loc[most_shrunk(self.shrinkage, term, self.group).index[:MOST_ROWS]]
         shown = {
             "Prediction of new observations (leave-one-out; higher elpd is better)": _scores(
                 self.comparison
@@ -192,21 +201,22 @@ class Study(StudyResult):
             "Fixed effects: posterior and REML or least squares": (
                 fixed[fixed.index.isin(rungs, level="model")][["mean", *columns]]
             ),
-            f"Standard deviations and correlations of {self.partial}: posterior and REML": (
-                spread.xs(self.partial, level="model")[["mean", "median", *columns]]
+            f"Standard deviations and correlations of {self.selected}: posterior and REML": (
+                spread.xs(self.selected, level="model")[["mean", "median", *columns]]
             ),
-            f"{most} ({self.partial})": shrunk[_SHRUNK],
+            f"{most} ({self.selected})": shrunk[_SHRUNK],
         }
         if self.is_well_behaved:  # the answer names those with the most
-            del shown[f"{most} ({self.partial})"]
+            del shown[f"{most} ({self.selected})"]
         return {self._titled(title): pd.DataFrame(table) for title, table in shown.items()}
 
     def _shown_by_group(self) -> dict[str, pd.DataFrame]:
-        table = self.comparison_by_group
-        if table is None:
-            return {}
-        shown = _scores(table).assign(note=table["note"])
-        return {f"Prediction of new {nouns(self.group)} (leave-one-group-out)": shown}
+        return {
+            f"Prediction of new {nouns(factor)} (leave-one-group-out)": _scores(table).assign(
+                note=table["note"]
+            )
+            for factor, table in self.comparison_by_group.items()
+        }
 
 
 def _scores(comparison: pd.DataFrame) -> pd.DataFrame:

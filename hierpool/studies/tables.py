@@ -13,9 +13,11 @@ from hierpool.studies.result import StudyResult
 
 def tables_of(study: StudyResult) -> dict[str, pd.DataFrame]:
     """Comparisons, estimates beside those of REML, shrinkage and findings."""
-    scores = {"comparison": study.comparison, "comparison_by_group": study.comparison_by_group}
+    by_group = study.comparison_by_group
+    new_groups = pd.concat(by_group, names=["factor", "model"]) if by_group else None
     return {
-        **{name: table for name, table in scores.items() if table is not None},
+        "comparison": study.comparison,
+        **({} if new_groups is None else {"comparison_by_group": new_groups}),
         "fixed_effects": _with_reml(study.fits, study.blups, "fixed_effects"),
         "variance_components": _with_reml(study.fits, study.blups, "variance_components"),
         "shrinkage": study.shrinkage,

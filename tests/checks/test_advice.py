@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hierpool.checks.advice import Difference, Evidence, Step, candidates
+from hierpool.checks.advice import Choice, Difference, Evidence, Step
 
 NOTHING = Difference(0.3, 0.5)
 FOR_LARGER, FOR_SMALLER = Difference(-9.0, 3.0), Difference(9.0, 3.0)
@@ -61,7 +61,30 @@ def path(*ps: float) -> list[Step]:
     ],
 )
 def test_one_goes_down_until_something_is_needed(ps, left):
-    assert candidates(path(*ps)) == left
+    start, *chain = path(*ps)
+    assert Choice(start.name).followed_by(chain).candidates == left
+
+
+def test_each_factor_begins_at_what_the_one_before_left():
+    first = [
+        Step("a", "simpler", evidence=evidence(0.5)),
+        Step("b", "simpler", evidence=evidence(0.05)),
+    ]
+    second = [
+        Step("c", "simpler", evidence=evidence(0.5)),
+        Step("d", "simpler", evidence=evidence(0.001)),
+    ]
+    choice = Choice("start").followed_by(first).followed_by(second)
+    assert choice.formula == "c"
+    assert choice.candidates == ("c", "b")
+    assert not choice.decided
+    assert [s.name for s in choice.needed] == ["d"]
+    assert "do not decide" in choice.sentence
+
+
+def test_variances_that_are_not_identified_are_never_needed():
+    shown = Evidence(statistic=50.0, df=2, p=1e-9, row=FOR_LARGER, is_identified=False)
+    assert shown.verdict == "not needed"
 
 
 def test_numbers_of_a_sentence_are_of_the_model_that_it_speaks_of():

@@ -81,8 +81,8 @@ def assert_harmless(text: str) -> None:
 
 
 def test_what_is_printed_shows_control_characters_as_escapes(study):
-    fit = study.fits[study.partial]
-    model, reml = study.models[study.partial], study.blups[study.partial]
+    fit = study.fits[study.selected]
+    model, reml = study.models[study.selected], study.blups[study.selected]
     for printed in (study, model, fit, reml, fit.priors, study.advice):
         assert_harmless(repr(printed))
 
@@ -100,7 +100,7 @@ def test_notebooks_and_the_report_show_names_and_run_none(study, folder):
     for html, scripts in (
         (study._repr_html_(), 0),
         (study.advice._repr_html_(), 0),
-        (study.fits[study.partial]._repr_html_(), 0),
+        (study.fits[study.selected]._repr_html_(), 0),
         ((folder / "page.html").read_text(encoding="utf-8"), 1),
     ):
         page = Page(html)

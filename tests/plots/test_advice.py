@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hierpool import plots
-from hierpool.checks.advice import Advice, Difference, Evidence, Step
+from hierpool.checks.advice import Advice, Choice, Difference, Evidence, Step
 from hierpool.core.errors import DataError
 from tests.support.cases import each
 
@@ -21,7 +21,7 @@ def advised(count: int, word: str = "time", group: str = "boar", scale: float = 
         kind = "richer" if k > count / 2 else "simpler"
         steps.append(Step(f"y ~ m{k}", kind, f"the slope of {word} {k}", "y ~ given", evidence))
     of = {step.name: {} for step in steps}
-    return Advice("y ~ given", "boars", 1, tuple(steps), ("y ~ given",), {}, {}, {}, of)
+    return Advice("y ~ given", "boars", 1, tuple(steps), Choice("y ~ given"), {}, {}, {}, of)
 
 
 @each("count", [1, 4, 12])

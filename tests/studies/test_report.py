@@ -76,7 +76,7 @@ def test_tables_are_those_of_the_study_at_full_precision(page, dyes):
 def test_every_rung_has_a_card_and_one_is_chosen(page, dyes):
     cards = parts(page, ModelCard)
     assert [card.name for card in cards] == list(dyes.models)
-    assert [card.name for card in cards if card.is_chosen] == [dyes.partial]
+    assert [card.name for card in cards if card.is_chosen] == [dyes.selected]
     programs = [listing.title for listing in cards[0].listings]
     assert programs == ["lme4", "brms", "SAS PROC MIXED", "LaTeX"]
 
@@ -84,7 +84,7 @@ def test_every_rung_has_a_card_and_one_is_chosen(page, dyes):
 def test_methods_cite_what_they_list_and_name_versions(page, dyes):
     paragraph, references = (part.text for part in parts(page, Listing, "methods"))
     assert "30 observations of Yield from 6 batches" in paragraph
-    assert f"within 4: {dyes.recommended}" in paragraph
+    assert f"Results are from the model {dyes.recommended}." in paragraph
     assert f"hierpool {hp.__version__}" in paragraph
     assert "NUTS" not in paragraph
     listed = references.splitlines()

@@ -43,18 +43,51 @@ def scores(**models: tuple[float, float]) -> pd.DataFrame:
 
 
 def test_every_rung_is_fitted_both_ways_and_compared(sleep):
-    assert list(sleep.models) == list(sleep.fits) == list(sleep.blups) == RUNGS
-    assert set(sleep.comparison.index) == set(RUNGS)
+    names = [*RUNGS, "(center(Days) || Subject)"]  # the last was tried while simplifying
+    assert list(sleep.models) == list(sleep.fits) == list(sleep.blups) == names
+    assert set(sleep.comparison.index) == set(names)
     pd.testing.assert_frame_equal(sleep.comparison, hp.compare(sleep.fits))
-    pd.testing.assert_frame_equal(sleep.comparison_by_group, hp.compare(sleep.fits, by="group"))
+    (by_group,) = sleep.comparison_by_group.values()
+    pd.testing.assert_frame_equal(by_group, hp.compare(sleep.fits, by="group"))
 
 
 def test_slopes_that_plainly_vary_are_recommended(sleep):
-    assert sleep.recommended == sleep.partial == "varying_slope_uncorrelated"
+    assert sleep.recommended == "Reaction ~ Days + (Days || Subject)"
+    assert sleep.selected == "varying_slope_uncorrelated"
+    assert sleep.decided
 
 
-def test_tables_are_about_the_partially_pooled_model(sleep):
-    fit, blup = sleep.fits[sleep.partial], sleep.blups[sleep.partial]
+def test_study_and_advice_recommend_the_same_model(sleep, dyes):
+    for study in (sleep, dyes):
+        assert study.advice.recommended == study.recommended == study.model.formula
+        assert study.advice.choice.candidates == study.choice.candidates
+        assert study.fit is study.fits[study.selected]
+
+
+def test_correlation_that_reml_finds_is_recommended():
+    rng = np.random.default_rng(5)
+    boy, age = np.repeat(np.arange(26), 9), np.tile(np.linspace(-1, 1, 9), 26)
+    own = rng.multivariate_normal([149, 6.5], [[64, 8.1], [8.1, 2.8]], 26)[boy]
+    heights = own[:, 0] + own[:, 1] * age + 0.66 * rng.standard_normal(len(boy))
+    data = pd.DataFrame({"boy": boy, "age": age, "height": heights})
+    found = hp.study("height ~ age", data, group="boy", progress=False, **QUICK)
+    assert found.recommended == "height ~ age + (age | boy)"
+    assert found.decided
+
+
+def test_dummies_are_never_recommended_without_their_correlations():
+    rng = np.random.default_rng(2)
+    rows = pd.DataFrame({"g": np.repeat(np.arange(20), 12), "c": list("pqr") * 80})
+    rows["x"] = rng.standard_normal(240)
+    rows["y"] = rng.standard_normal(20)[rows["g"]] + rng.standard_normal(240)
+    found = hp.study("y ~ c + x", rows, group="g", progress=False, **QUICK)
+    tried = [step.name for step in found.advice.path]
+    assert not any("||" in name and "c" in name.split("||")[0].split("(")[-1] for name in tried)
+    assert "|| g" not in found.recommended or "c +" not in found.recommended.split("(")[1]
+
+
+def test_tables_are_about_the_recommended_model(sleep):
+    fit, blup = sleep.fit, sleep.reml
     pd.testing.assert_frame_equal(sleep.shrinkage, hp.shrinkage(fit))
     pd.testing.assert_frame_equal(sleep.compare_blups, hp.compare_blups(fit, blup))
 
@@ -95,10 +128,10 @@ def test_printed_study_leads_with_the_answer_then_points_to_check_then_tables(sl
 
 def test_answer_gives_the_slope_of_each_pooling_in_the_responses_units(sleep):
     first = sleep.answer.splitlines()[0]
-    for name in ("complete_pooling", sleep.partial):
+    for name in ("complete_pooling", sleep.selected):
         slope = sleep.fits[name].fixed_effects().loc["Days", "mean"]
         assert f"{slope:.1f} [" in first
-    assert f"] under partial pooling ({sleep.partial})." in first
+    assert f"] under partial pooling ({sleep.selected})." in first
     assert "on average; single subjects range from" in first
     assert "89 % intervals" in first
 
@@ -113,37 +146,21 @@ def test_answer_names_who_was_shrunk_most_from_where_to_where(sleep):
     assert f"slope of Days goes from {start} alone to {end}, towards the average of 10" in last
 
 
-def test_a_clear_winner_is_recommended():
-    table = scores(varying_slope=(0, 0), varying_intercept=(30, 6), complete_pooling=(90, 12))
-    assert sentences.simplest_of_the_best(table, RUNGS) == "varying_slope"
-    assert sentences.says_best(table, "varying_slope") == (
-        "We recommend varying_slope. It predicts new observations best; the next model, "
-        "varying_intercept, has an elpd lower by 30.0 (standard error 6.0)."
-    )
-
-
-def test_of_models_that_predict_alike_the_simplest_is_recommended():
-    table = scores(varying_slope=(0, 0), varying_intercept=(3.9, 0.2), complete_pooling=(50, 9))
-    assert sentences.simplest_of_the_best(table, RUNGS) == "varying_intercept"
-    assert sentences.says_best(table, "varying_intercept") == (
-        "We recommend varying_intercept. It predicts new observations about as well as varying_slope "
-        "and is simpler."
-    )
-
-
 @pytest.mark.parametrize(
-    ("behind", "error", "recommended", "is_clear"),
+    ("behind", "error", "said"),
     [
-        (3.9, 0.1, "complete_pooling", False),
-        (4.1, 4.2, "complete_pooling", False),
-        (23.5, 12.3, "varying_slope", False),  # sleepstudy with one slope for all
-        (4.1, 2.0, "varying_slope", True),
+        (3.9, 0.1, "as well as varying_slope, the best model for them."),
+        (4.1, 4.2, "as well as varying_slope, the best model for them."),
+        (23.5, 12.3, "as well as varying_slope, the best model for them."),
+        (30, 6, "clearly better: its elpd is higher by 30.0 (standard error 6.0)."),
     ],
 )
-def test_one_standard_error_recommends_and_two_are_clear(behind, error, recommended, is_clear):
-    table = scores(varying_slope=(0, 0), complete_pooling=(behind, error))
-    assert sentences.simplest_of_the_best(table, RUNGS) == recommended
-    assert ("the next model" in sentences.says_best(table, recommended)) == is_clear
+def test_prediction_is_clearly_better_beyond_four_and_two_standard_errors(behind, error, said):
+    table = scores(varying_slope=(0, 0), varying_intercept=(behind, error))
+    assert sentences.says_best(table, "varying_intercept").endswith(said)
+    best = sentences.says_best(table, "varying_slope")
+    assert best.startswith("It predicts new observations best")
+    assert ("not clearly" in best) == ("clearly" not in said)
 
 
 def test_best_for_new_groups_says_more_of_them_than_its_prior():
@@ -167,9 +184,10 @@ def test_best_for_new_groups_says_more_of_them_than_its_prior():
     assert said("no_pooling") == "For new boars, varying_intercept predicts clearly better."
 
 
-def test_complete_pooling_can_be_recommended_and_shrinkage_is_still_shown(dyes):
-    assert (dyes.recommended, dyes.partial) == ("complete_pooling", "varying_intercept")
-    assert "We recommend complete_pooling." in dyes.answer
+def test_groups_that_the_user_names_stay_where_nothing_is_between_them(dyes):
+    assert (dyes.recommended, dyes.selected) == ("Yield ~ 1 + (1 | Batch)", "varying_intercept")
+    assert dyes.comparison.index[0] == "complete_pooling"
+    assert "We recommend Yield ~ 1 + (1 | Batch)." in dyes.answer
     assert dyes.answer.splitlines()[-1].startswith("Shrinkage in varying_intercept moves batch")
 
 
