@@ -116,7 +116,7 @@ def level_coefficients(
     if len(group.terms) < 2 or (terms is not None and len(terms) < 2):
         raise UnsupportedModelError(
             f"{design.spec.formula} has only one coefficient that varies by {group.factor}, "
-            f"{group.terms[0]}, and this figure needs two. Draw hp.plots.caterpillar(fit).",
+            f"{group.terms[0]}, and this figure needs two. Draw hp.plots.caterpillar(model.fit()).",
             "one-coefficient",
         )
     with styled():

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
-import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from typer.testing import CliRunner
 
 import hierpool as hp
 from hierpool.cli import app
+from tests.house.sources import ROOT, script
 
-ROOT = Path(__file__).parents[2]
-
-
-def _loaded(file: Path) -> ModuleType:
-    """A script, as a module."""
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec
-    assert spec.loader
-    module = sys.modules[file.stem] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-page_outputs = _loaded(ROOT / "tools" / "page_outputs.py")
+page_outputs = script(ROOT / "tools" / "page_outputs.py")
 RUN = (
     "README.md",
     "docs/choosing.md",
@@ -90,7 +75,7 @@ def test_three_commands_lead_from_a_csv_to_a_shrinkage_plot(tmp_path, monkeypatc
 
 
 def test_picture_of_the_architecture_is_what_its_source_draws():
-    drawn = _loaded(ROOT / "docs" / "architecture_picture.py").drawn()
+    drawn = script(ROOT / "docs" / "architecture_picture.py").drawn()
     assert (ROOT / "docs" / "images" / "architecture.svg").read_text(encoding="utf-8") == drawn
 
 

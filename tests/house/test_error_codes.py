@@ -1,36 +1,40 @@
-"""docs/errors.md and the source name the same codes, and every example raises its own."""
+"""docs/errors.toml has the codes of the source; each example raises its own, and its remedy works."""
 
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
 import hierpool as hp
 from hierpool.core.errors import HierpoolError
-from tests.house.sources import ROOT, trees
+from tests.house.sources import ROOT, script, trees
 from tests.support.cases import each
 
-PAGE = ROOT / "docs" / "errors.md"
+PAGE = script(ROOT / "docs" / "errors_page.py")
 FINDINGS = "Findings"  # the section of the page whose codes are those of findings
-PARAGRAPH = re.compile(r"^### (?P<code>\S+)\n(?P<body>.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
-FENCE = re.compile(r"^```python(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+EDITED = """docs/errors.md is not what docs/errors.toml gives.
+If you changed docs/errors.toml, run: python docs/errors_page.py
+If you changed docs/errors.md, put your paragraph into docs/errors.toml instead, as its head says,
+with an example that raises the code and what to type instead; then run the same."""
 
 
 @dataclass(frozen=True)
-class Paragraph:
-    """One code of the page: its words, its example, and whether the example can be run here."""
+class Entry:
+    """One code of the page: its words, its example and remedy, and whether they can be run here."""
 
     code: str
-    words: str
-    example: str
-    info: str
+    text: str
+    example: str = ""
+    instead: str = ""
+    slow: bool = False
+    run: bool = True
 
 
 def every(kind: type[Any]) -> Iterator[tuple[str, Any]]:
@@ -105,40 +109,37 @@ def _argument(call: ast.Call, position: int) -> ast.expr | None:
 
 
 @cache
-def sections() -> dict[str, list[Paragraph]]:
-    _, *parts = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+def sections() -> dict[str, list[Entry]]:
     return {
-        part.partition("\n")[0]: [_paragraph(m) for m in PARAGRAPH.finditer(part)] for part in parts
+        section["title"]: [Entry(code, **entry) for code, entry in section["codes"].items()]
+        for section in PAGE.source()["section"]
     }
 
 
-def _paragraph(match: re.Match[str]) -> Paragraph:
-    fences = list(FENCE.finditer(match["body"]))
-    words = FENCE.sub("", match["body"]).strip()
-    text, info = (fences[0]["text"], fences[0]["info"].strip()) if fences else ("", "missing")
-    return Paragraph(match["code"], words, text, info)
+def of_errors() -> list[Entry]:
+    return [e for title, entries in sections().items() if title != FINDINGS for e in entries]
 
 
-def of_errors() -> list[Paragraph]:
-    return [p for name, page in sections().items() if name != FINDINGS for p in page]
+def test_page_is_what_its_source_gives():
+    assert PAGE.PAGE.read_text(encoding="utf-8") == PAGE.drawn(), EDITED
 
 
 def test_every_code_that_is_raised_has_a_paragraph():
-    written = {p.code for p in of_errors()}
+    written = {e.code for e in of_errors()}
     missing = {code: place for code, place in raised().items() if code not in written}
-    assert missing == {}
+    assert missing == {}, "write its paragraph in docs/errors.toml"
 
 
 def test_every_paragraph_is_of_a_code_that_is_raised():
-    assert {p.code for p in of_errors()} - set(raised()) == set()
+    assert {e.code for e in of_errors()} - set(raised()) == set()
 
 
 def test_findings_of_the_page_are_those_of_the_source():
-    assert {p.code for p in sections()[FINDINGS]} == found()
+    assert {e.code for e in sections()[FINDINGS]} == found()
 
 
 def test_no_code_has_two_paragraphs():
-    codes = [p.code for page in sections().values() for p in page]
+    codes = [e.code for entries in sections().values() for e in entries]
     assert len(codes) == len(set(codes))
 
 
@@ -146,25 +147,46 @@ def test_reading_finds_codes_behind_helpers():
     assert {"bar-in-call", "two-tildes", "design-changed", "missing-tilde"} <= set(raised())
 
 
-def test_every_paragraph_has_words_and_an_example():
-    thin = {p.code for p in of_errors() if len(p.words) <= 20 or p.info not in {"", "no-run"}}
+def test_every_paragraph_has_words_an_example_and_a_remedy():
+    thin = {e.code for e in of_errors() if len(e.text) <= 20 or not e.example or not e.instead}
     assert thin == set()
-    unexplained = {p.code for p in of_errors() if p.info and "not run" not in p.words}
+    unexplained = {e.code for e in of_errors() if not e.run and "not run" not in e.text}
     assert unexplained == set(), "say why the example is not run"
 
 
-@each("paragraph", [p for p in of_errors() if not p.info], ids=lambda p: p.code)
-@pytest.mark.filterwarnings("ignore::hierpool.core.errors.HierpoolWarning")
-def test_every_example_raises_its_code(paragraph, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def names_after(entry: Entry) -> dict[str, Any]:
+    """Names that stand when the example has raised its code."""
     names = {"hp": hp, "pd": pd, "boars": hp.datasets.load("boars")}
     with pytest.raises(HierpoolError) as caught:
-        exec(compile(paragraph.example, f"{PAGE.name}: {paragraph.code}", "exec"), names)
-    assert caught.value.code == paragraph.code
-    assert str(caught.value).endswith(f"[{paragraph.code}]")
+        exec(compile(entry.example, f"example of {entry.code}", "exec"), names)
+    assert caught.value.code == entry.code
+    assert str(caught.value).endswith(f"[{entry.code}]")
+    return names
+
+
+def typed(entry: Entry, names: dict[str, Any]) -> None:
+    """Type what the page says instead."""
+    exec(compile(entry.instead, f"remedy of {entry.code}", "exec"), names)
+    plt.close("all")
+
+
+@each("entry", [e for e in of_errors() if e.run], ids=lambda e: e.code)
+@pytest.mark.filterwarnings("ignore::hierpool.core.errors.HierpoolWarning")
+def test_every_example_raises_its_code_and_its_remedy_works(entry, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = names_after(entry)
+    if not entry.slow:
+        typed(entry, names)
+
+
+@pytest.mark.slow
+@each("entry", [e for e in of_errors() if e.slow], ids=lambda e: e.code)
+@pytest.mark.filterwarnings("ignore::hierpool.core.errors.HierpoolWarning")
+def test_every_slow_remedy_works(entry, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    typed(entry, names_after(entry))
 
 
 def test_every_example_that_is_not_run_is_python():
-    for paragraph in of_errors():
-        if paragraph.info:
-            ast.parse(paragraph.example, paragraph.code)
+    for entry in of_errors():
+        ast.parse(entry.example + entry.instead, entry.code)
