@@ -16,10 +16,18 @@ from hierpool.core.design import Design, Grouping
 from hierpool.core.fitted import Fit
 from hierpool.core.group_nouns import noun
 from hierpool.plots.sheet import lines as line
-from hierpool.plots.sheet.layout import Picture, dress, settle, sheet, titled, write_axis_labels
+from hierpool.plots.sheet.layout import (
+    Picture,
+    dress,
+    name_categories,
+    settle,
+    sheet,
+    titled,
+    write_axis_labels,
+)
 from hierpool.plots.sheet.style import MUTED, ODD, PARTIAL, RULE, TINY, styled
 from hierpool.plots.sheet.tables import rounded
-from hierpool.plots.sheet.texts import elided, elided_apart, text_width, write_names
+from hierpool.plots.sheet.texts import elided, write_names
 from hierpool.plots.trajectories import set_apart
 
 _HEIGHT = 3.0
@@ -115,7 +123,7 @@ def _along(design: Design, grouping: Grouping, x: str | None) -> line.Abscissa:
     if chosen.kind != "order" or chosen.values.max() > 1:
         return chosen
     order = np.arange(1.0, design.n + 1)
-    return line.Abscissa("rows in order", "order", order, order, order)
+    return line.Abscissa("rows in order", "order", order)
 
 
 def _is_joined(grouping: Grouping, abscissa: line.Abscissa) -> bool:
@@ -150,7 +158,7 @@ def _draw(shown: Residuals) -> Picture:
     )
     write_axis_labels(left, abscissa.name, words, _WIDE, 0.85 * _HEIGHT)
     if abscissa.kind == "category":
-        _name_categories(left, abscissa)
+        name_categories([left], list(abscissa.categories), _WIDE)
     settle(figure)
     _name_rows(left, shown)
     return figure
@@ -257,15 +265,6 @@ def _draw_distribution(ax: Axes, shown: Residuals) -> None:
     ax.set_xlim(0, 1.08 * max(counts.max(), normal.max()))
     ax.tick_params(labelleft=False, left=False)
     write_axis_labels(ax, "rows", "", 1.0, _HEIGHT)
-
-
-def _name_categories(ax: Axes, abscissa: line.Abscissa) -> None:
-    names: list[object] = list(abscissa.grid)
-    room = (_WIDE - 0.5) / len(names)
-    upright = max(text_width(str(name), TINY) for name in names) > 0.9 * room
-    every = max(1, int(np.ceil(0.14 / room))) if upright else 1
-    words = elided_apart(names[::every], 0.9 if upright else room, TINY)
-    ax.set_xticks(abscissa.positions[::every], words, rotation=90 if upright else 0)
 
 
 def _name_rows(ax: Axes, shown: Residuals) -> None:

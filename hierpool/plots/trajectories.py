@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError, listed
 from hierpool.core.fitted import Fit
-from hierpool.core.group_nouns import counted
+from hierpool.core.group_nouns import counted, noun
 from hierpool.core.label_matching import find_level
 from hierpool.plots import selection
 from hierpool.plots.sheet import lines as line
@@ -29,11 +30,12 @@ from hierpool.plots.sheet.layout import (
 )
 from hierpool.plots.sheet.style import INK, MUTED, PANEL, POOLINGS, TINY, styled
 from hierpool.plots.sheet.tables import some
-from hierpool.plots.sheet.texts import elided, elided_apart
+from hierpool.plots.sheet.texts import elided_apart, text_width
 
 _MOST_COLUMNS = 6
 # Dots over the solid line: both are seen where they coincide.
 _LAYERS = {"complete_pooling": 2.0, "partial_pooling": 2.2, "no_pooling": 2.4}
+_LINE = 0.125  # inches of a line of small print above a panel
 # Side by side over a category: the rows, then the estimates.
 _DODGE = {"rows": -0.2, "complete_pooling": -0.02, "partial_pooling": 0.12, "no_pooling": 0.26}
 
@@ -52,8 +54,12 @@ class Panels:
         Shape (n,): where each row stands along the panel, ties set apart.
     reasons
         Why each was taken; empty where all are shown or the user chose.
+    along
+        Shape (panels, m): where the lines of each panel are evaluated, no farther than its rows.
     heights
-        Name of a pooling -> shape (panels, grid).
+        Name of a pooling -> shape (panels, m).
+    has_least_squares
+        Whether the lines of no pooling are known to be that, as those of fits are.
     """
 
     design: Design
@@ -62,7 +68,9 @@ class Panels:
     codes: np.ndarray
     places: np.ndarray
     reasons: Mapping[int, str] = field(default_factory=dict)
+    along: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     heights: Mapping[str, np.ndarray] = field(default_factory=dict)
+    has_least_squares: bool = False
 
     @property
     def is_balanced(self) -> bool:
@@ -74,7 +82,7 @@ class Panels:
         own = self.heights.get("no_pooling")
         if own is None:
             return []
-        unknown = np.isnan(own).any(axis=1)
+        unknown = (np.isnan(own) & self.abscissa.has_rows(self.grouping, self.codes)).any(axis=1)
         return list(self.grouping.levels[self.codes[unknown]])
 
 
@@ -89,6 +97,9 @@ def trajectories(
     label: str | None = None,
 ) -> Figure:
     """Data and fitted lines: a panel per group, with complete, no and partial pooling.
+
+    No pooling is least squares of each group's own rows where they determine it, also where the fit
+    is a posterior. Lines end where the rows of the group end; estimates at categories are not joined.
 
     Parameters
     ----------
@@ -117,11 +128,14 @@ def trajectories(
     ArgumentError
         An unknown factor, predictor, level or line.
     """
+    is_fits = not isinstance(design, Design)
     if not isinstance(design, Design):
         line.check_fits_by_name(design, "trajectories(fits)")
         design, lines = line.of_fits(design)
     with styled():
         panels = arrange(design, lines or {}, factor, x, levels, most)
+        own_is_known = is_fits and "no_pooling" in panels.heights
+        panels = replace(panels, has_least_squares=own_is_known)
         figure = _draw(panels, design.label if label is None else label)
         settle(figure)
     return figure
@@ -153,7 +167,8 @@ def arrange(
     places = set_apart(abscissa.values, grouping.codes)
     if abscissa.kind == "category":
         places = abscissa.values + _DODGE["rows"] + 0.4 * (places - abscissa.values)
-    return Panels(design, grouping, abscissa, codes, places, reasons, heights)
+    along = abscissa.places(grouping, codes)
+    return Panels(design, grouping, abscissa, codes, places, reasons, along, heights)
 
 
 def _codes_of(levels: Sequence[object], grouping: Grouping) -> np.ndarray:
@@ -171,9 +186,20 @@ def _marks(
     """Shrinkage of each level, and where it lies."""
     own, pooled = heights.get("no_pooling"), heights.get("partial_pooling")
     mean = np.bincount(grouping.codes, design.y) / grouping.n_rows
-    if own is None or pooled is None:
-        return np.full(grouping.n_levels, np.nan), mean if pooled is None else pooled.mean(axis=1)
-    return np.abs(own - pooled).mean(axis=1), pooled.mean(axis=1)
+    if pooled is None:
+        return np.full(grouping.n_levels, np.nan), mean
+    middle = _mean_of_known(pooled)
+    if own is None:
+        return np.full(grouping.n_levels, np.nan), middle
+    return _mean_of_known(np.abs(own - pooled)), middle
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Mean of each row over what is not NaN; NaN where all is."""
+    known = np.isfinite(values)
+    counts = known.sum(axis=1)
+    total = np.where(known, values, 0.0).sum(axis=1)
+    return np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
 
 
 def _draw(panels: Panels, label: str) -> Picture:
@@ -182,8 +208,8 @@ def _draw(panels: Panels, label: str) -> Picture:
     n_rows = -(-count // n_columns)
     width = (WIDTH - 0.7) / n_columns
     names = _titles(panels, width - 0.08)
-    n_lines = max(len(name.split("\n")) for name in names)
-    height = min(max(0.85 * width, 0.95), 2.6) + 0.2 * n_lines
+    n_small = max(len(name.split("\n")) for name in names) - 1
+    height = min(max(0.85 * width, 0.95), 2.6) + 0.2 + _LINE * n_small
     present = [name for name in POOLINGS if name in panels.heights]
     over, by = panels.abscissa.name, panels.grouping.factor
     response = panels.design.spec.response
@@ -193,7 +219,7 @@ def _draw(panels: Panels, label: str) -> Picture:
         titled(f"{response}{against} by {by}", label),
         n_rows * height + 0.3,
         caption=_caption(panels),
-        legend=[POOLINGS[name].handle(over_categories) for name in present],
+        legend=[_handle(name, over_categories) for name in present],
         x_label=over,
         y_label=response,
     )
@@ -201,10 +227,14 @@ def _draw(panels: Panels, label: str) -> Picture:
     for k, name in enumerate(names):
         ax = figure.add_subplot(grid[divmod(k, n_columns)])
         _draw_panel(ax, panels, k)
-        _write_title(ax, name, n_lines > 1)
+        _write_title(ax, name, n_small)
         ax.tick_params(labelleft=k % n_columns == 0, labelbottom=k + n_columns >= count)
     _set_limits(figure.axes, panels, width)
     return figure
+
+
+def _handle(name: str, over_categories: bool) -> Line2D:
+    return POOLINGS[name].dot_handle() if over_categories else POOLINGS[name].handle()
 
 
 def _columns(count: int) -> int:
@@ -216,27 +246,29 @@ def _columns(count: int) -> int:
 
 
 def _titles(panels: Panels, width: float) -> list[str]:
-    """Name of each level; under it its rows, if levels differ in them, and why it was taken."""
+    """Name of each level; under it its rows, if levels differ in them, and why it was taken.
+
+    In one line where that fits, else in two: neither is shortened to nonsense.
+    """
     names = elided_apart(list(panels.grouping.levels[panels.codes]), width, PANEL)
     rows = panels.grouping.n_rows[panels.codes]
     counts = ["" if panels.is_balanced else f"n = {n}" for n in rows]
     reasons = [panels.reasons.get(int(k), "").replace(selection.SPREAD, "") for k in panels.codes]
-    tails = [", ".join(filter(None, pair)) for pair in zip(counts, reasons, strict=True)]
-    return [
-        f"{name}\n{elided(tail, width, TINY)}" if tail else name
-        for name, tail in zip(names, tails, strict=True)
-    ]
+    pairs = [[part for part in pair if part] for pair in zip(counts, reasons, strict=True)]
+    short = all(text_width(", ".join(pair), TINY) <= width for pair in pairs)
+    tails = [", ".join(pair) if short else "\n".join(pair) for pair in pairs]
+    return [f"{name}\n{tail}".strip() for name, tail in zip(names, tails, strict=True)]
 
 
-def _write_title(ax: Axes, title: str, has_second_line: bool) -> None:
+def _write_title(ax: Axes, title: str, n_small: int) -> None:
     """The name above the panel; its rows and why it was taken, if said, smaller under it."""
     name, _, reason = title.partition("\n")
     style: dict[str, Any] = {"loc": "left", "fontsize": PANEL, "color": INK}
-    ax.set_title(name, pad=12.5 if has_second_line else 3, **style)
+    ax.set_title(name, pad=3 + 72 * _LINE * n_small + 0.5 * bool(n_small), **style)
     if reason:
         ax.annotate(
             reason, (0, 1), (0, 2.5), xycoords="axes fraction", textcoords="offset points",
-            size=TINY, color=MUTED, ha="left", va="bottom",
+            size=TINY, color=MUTED, ha="left", va="bottom", linespacing=1.1,
         )  # fmt: skip
 
 
@@ -256,11 +288,15 @@ def _draw_panel(ax: Axes, panels: Panels, k: int) -> None:
         markeredgewidth=0,
         zorder=1.5,
     )
+    along = panels.along[k]
     for name, heights in panels.heights.items():
-        along, style = abscissa.positions, POOLINGS[name].line
+        look = POOLINGS[name]
         if abscissa.kind == "category":
-            along, style = along + _DODGE[name], POOLINGS[name].both(4.0)
-        ax.plot(along, heights[k], zorder=_LAYERS[name], **style)
+            ax.plot(along + _DODGE[name], heights[k], zorder=_LAYERS[name], **look.dots(4.0))
+        elif along[0] == along[-1]:  # all rows at one place, where a line has no length
+            ax.plot(along[:1], heights[k, :1], zorder=_LAYERS[name], **look.dots(4.0))
+        else:
+            ax.plot(along, heights[k], zorder=_LAYERS[name], **look.line)
 
 
 def set_apart(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -280,25 +316,25 @@ def set_apart(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 def _set_limits(axes: Sequence[Axes], panels: Panels, width: float) -> None:
-    """One range for all panels: rows and pooled lines count, a level's own line may leave it.
+    """One range for all panels, that of all rows and lines in them.
 
     Set on each, since axes that share it take longer to draw.
     """
     shown = np.isin(panels.grouping.codes, panels.codes)
-    parts = [panels.design.y[shown]]
-    parts += [v.ravel() for name, v in panels.heights.items() if name != "no_pooling"]
-    reach = np.concatenate(parts)
+    reach = np.concatenate([panels.design.y[shown], *(v.ravel() for v in panels.heights.values())])
     low, high = float(np.nanmin(reach)), float(np.nanmax(reach))
     pad = 0.06 * (high - low) or 1.0
-    along = [panels.abscissa.positions.astype(float), panels.places[shown]]
-    left, right = float(np.concatenate(along).min()), float(np.concatenate(along).max())
-    margin = {"number": 0.05 * (right - left) or 1.0, "category": 0.3, "order": 0.0}
+    along = np.concatenate([panels.along.ravel(), panels.places[shown]])
+    left, right = float(along.min()), float(along.max())
+    margin = {"number": 0.05 * (right - left) or 1.0, "category": 0.25, "order": 0.0}
+    if panels.abscissa.kind == "category":
+        left, right = -0.25, len(panels.abscissa.categories) - 0.75
     aside = margin[panels.abscissa.kind]
     for ax in axes:
         ax.set_ylim(low - pad, high + pad)
         ax.set_xlim(left - aside, right + aside)
     if panels.abscissa.kind == "category":
-        name_categories(axes, list(panels.abscissa.grid), width)
+        name_categories(axes, list(panels.abscissa.categories), width)
 
 
 def _caption(panels: Panels) -> str:
@@ -313,6 +349,8 @@ def _caption(panels: Panels) -> str:
         words.append(f"{panels.grouping.n_rows[0]} rows each.")
     if held := _held(panels):
         words.append(f"Set to the mean or most common value of the group: {', '.join(held)}.")
+    if panels.has_least_squares:
+        words.append(f"No pooling: least squares of the own rows of each {noun(factor)}.")
     unknown = panels.without_own_line()
     if len(unknown) == len(panels.codes):
         words.append("No group has a line of its own (no own estimate).")

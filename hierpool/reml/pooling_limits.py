@@ -9,7 +9,7 @@ is NaN, never zero.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -63,6 +63,77 @@ def restricted_loglik(design: Design) -> float:
     return -0.5 * (df * LOG_2PI + residual + log_dets) - moments.log_sd
 
 
+@dataclass(frozen=True)
+class OwnLines:
+    """Least squares of each level, and of what is common to all, in working coordinates.
+
+    Attributes
+    ----------
+    design, coordinates, rows, moments
+        A design without pooling, and its rows and cross-products.
+    swept
+        Generalised inverses of the levels' blocks.
+    through
+        Shape (J, q, p): what a level's coefficients take from the common ones.
+    beta, beta_inverse, estimable
+        Shapes (p,), (p, p), (p,): the common coefficients; 0 where not estimable.
+    own
+        Shape (J, q): the levels' coefficients; 0 where not estimable.
+    """
+
+    design: Design
+    coordinates: Coordinates
+    rows: Rows
+    moments: Moments
+    swept: SweptLevels
+    through: np.ndarray
+    beta: np.ndarray
+    beta_inverse: np.ndarray
+    estimable: np.ndarray
+    own: np.ndarray
+
+    @classmethod
+    def from_design(cls, design: Design) -> OwnLines:
+        """Solve the normal equations."""
+        coordinates = Coordinates.from_design(design)
+        rows = Rows.from_design(design, coordinates)
+        m = Moments.from_rows(rows)
+        # Levels eliminated first (Frisch and Waugh), then what their columns left of the common
+        # ones: the pivots compare with the columns before that, so that a constant one is aliased.
+        swept = SweptLevels.from_cross_products(m.A[m.design_of])
+        C = m.C[m.design_of]
+        # A downdate; pivots of rounding are told from real ones by comparing them with XX.
+        left = m.XX - np.einsum("jap,jab,jbr->pr", C, swept.inverse, C)
+        right = m.Xy - np.einsum("jap,jab,jb->p", C, swept.inverse, m.b)
+        inverse, estimable = swept_inverse(left, np.diag(m.XX))
+        beta = inverse @ right
+        own = np.einsum("jab,jb->ja", swept.inverse, m.b - C @ beta)
+        through = swept.inverse @ C
+        return cls(design, coordinates, rows, m, swept, through, beta, inverse, estimable, own)
+
+    @property
+    def in_user_coding(self) -> tuple[np.ndarray, np.ndarray]:
+        """Shapes (p,), (J, q): common and own coefficients; NaN where not estimable.
+
+        A level with one value of x keeps its mean as intercept, as R's lm does: only the slope is
+        NaN.
+        """
+        z, x = self.coordinates.z, self.coordinates.x
+        assert z is not None
+        coef = self.own @ z.from_working.T + _moved(self.coordinates, self.beta)
+        beta = np.where(self.estimable, x.from_working @ self.beta, np.nan)
+        return beta, np.where(self.swept.is_estimable, coef, np.nan)
+
+
+def own_coefficients(design: Design) -> tuple[np.ndarray, np.ndarray]:
+    """Common and own coefficients of a design without pooling, shapes (p,) and (J, q).
+
+    Least squares, in the user's coding; NaN where not estimable. Unlike ``no_pooling`` it needs no
+    rows to spare for a residual sd.
+    """
+    return OwnLines.from_design(design).in_user_coding
+
+
 def no_pooling(design: Design) -> Estimate:
     """Least squares with own coefficients per level, common ones for what does not vary.
 
@@ -70,36 +141,24 @@ def no_pooling(design: Design) -> Estimate:
     """
     group = single_group(design)
     assert group is not None
-    coordinates = Coordinates.from_design(design)
-    rows = Rows.from_design(design, coordinates)
-    m = Moments.from_rows(rows)
-    z, x = coordinates.z, coordinates.x
+    solved = OwnLines.from_design(design)
+    z, x = solved.coordinates.z, solved.coordinates.x
     assert z is not None
-    # Levels eliminated first (Frisch and Waugh), then what their columns left of the common ones: the
-    # pivots compare with the columns before that, so that a constant one is aliased.
-    swept = SweptLevels.from_cross_products(m.A[m.design_of])
-    C = m.C[m.design_of]
-    # A downdate; pivots of rounding are told from real ones by comparing them with XX.
-    left = m.XX - np.einsum("jap,jab,jbr->pr", C, swept.inverse, C)
-    right = m.Xy - np.einsum("jap,jab,jb->p", C, swept.inverse, m.b)
-    beta_inverse, estimable = swept_inverse(left, np.diag(m.XX))
-    beta = beta_inverse @ right
-    own = np.einsum("jab,jb->ja", swept.inverse, m.b - C @ beta)
-    residual = rows.residuals(beta, own)
-    ss = float(np.square(residual / rows.sd).sum())
+    swept, estimable = solved.swept, solved.estimable
+    residual = solved.rows.residuals(solved.beta, solved.own)
+    ss = float(np.square(residual / solved.rows.sd).sum())
     rank = int(swept.is_estimable.sum() + estimable.sum())
     df = design.n - rank
     sigma = _sigma(design, ss, df)
-    through = swept.inverse @ C
-    covariance = swept.inverse + through @ beta_inverse @ np.swapaxes(through, -1, -2)
+    through = solved.through
+    covariance = swept.inverse + through @ solved.beta_inverse @ np.swapaxes(through, -1, -2)
     to_user = z.from_working
-    coef = own @ to_user.T + _moved(coordinates, beta)
-    # a level with one value of x keeps its mean as intercept, as R's lm does: only the slope is NaN
+    beta, coef = solved.in_user_coding
     missing = ~swept.is_estimable
     coef_covariance = sigma**2 * to_user @ covariance @ to_user.T
     coef_covariance[missing[:, :, None] | missing[:, None, :]] = np.nan
     unknown = ~estimable
-    beta_covariance = sigma**2 * x.from_working @ beta_inverse @ x.from_working.T
+    beta_covariance = sigma**2 * x.from_working @ solved.beta_inverse @ x.from_working.T
     beta_covariance[unknown[:, None] | unknown] = np.nan
     none1, none2 = np.zeros(0), np.zeros((0, 0))
     none3 = np.zeros((0, 0, 0))
@@ -110,19 +169,19 @@ def no_pooling(design: Design) -> Estimate:
         corr=none2,
         corr_se=none2,
         u=np.zeros((0, group.Z.shape[1])),
-        coef=np.where(missing, np.nan, coef),
+        coef=coef,
         u_pev=none3,
         u_condvar=none3,
         coef_covariance=coef_covariance,
     )
     return _estimate(
-        beta=np.where(estimable, x.from_working @ beta, np.nan),
+        beta=beta,
         beta_covariance=beta_covariance,
         sigma=sigma,
         sigma_is_known=not design.residual.has_sigma,
         df=df,
         fitted=design.y - residual,
-        loglik=_ml_loglik(design, ss, m.log_sd),
+        loglik=_ml_loglik(design, ss, solved.moments.log_sd),
         n_parameters=rank + design.residual.has_sigma,
         sentence=f"least squares, {rank - int(estimable.sum())} separate coefficients for "
         f"{group.grouping.n_levels} groups of {group.factor}.",

@@ -206,3 +206,71 @@ def test_common_coefficient_that_says_nothing_new_counts_as_zero(growth):
     fixed = pd.DataFrame({"estimate": [np.nan]}, index=["time"])
     table = line.level_coefficients((own, fixed), design, design.groupings["boar"])
     np.testing.assert_array_equal(table[["Intercept", "time"]], [[1, 0], [2, 0], [3, 0]])
+
+
+def test_lines_end_where_the_rows_of_their_level_end(growth):
+    data = growth(range(5), rows=6, uneven=True)
+    fits = {
+        name: model.reml()
+        for name, model in hp.pooling_ladder("volume ~ time", data, "boar").items()
+    }
+    for ax, (_, rows) in zip(plots.trajectories(fits).axes, data.groupby("boar"), strict=True):
+        for name in LOOKS:
+            x = drawn(ax, name)[:, 0]
+            assert (x.min(), x.max()) == (rows["time"].min(), rows["time"].max())
+
+
+def test_no_pooling_is_least_squares_whatever_the_posterior_says(growth):
+    data = growth(range(4), seed=9)
+    models = hp.pooling_ladder("volume ~ time", data, group="boar")
+    tight = {"coef_boar": hp.Prior("Normal", mu=0, sigma=1)}
+    own = hp.no_pooling("volume ~ time", data, group="boar", priors=tight).fit(seed=1, draws=100)
+    partial = models["varying_slope"].reml()
+    figure = plots.trajectories({"partial": partial, "none": own})
+    for ax, (_, rows) in zip(figure.axes, data.groupby("boar"), strict=True):
+        slope, intercept = np.polyfit(rows["time"], rows["volume"], 1)
+        x, y = drawn(ax, "no_pooling").T
+        np.testing.assert_allclose(y, intercept + slope * x)
+    caption = " ".join(t.get_text() for t in figure.texts)
+    assert "No pooling: least squares of the own rows of each boar." in caption
+
+
+def test_nothing_drawn_leaves_its_panel(growth, poolings):
+    data = growth(range(6), rows=3, curve=9.0, seed=3)
+    figure = plots.trajectories(design_of(data), poolings(data))
+    for ax in figure.axes:
+        low, high = np.array([ax.get_xlim(), ax.get_ylim()]).T
+        for curve in ax.lines:
+            points = curve.get_xydata()
+            points = points[np.isfinite(points).all(axis=1)]
+            assert ((points >= low) & (points <= high)).all()
+
+
+def test_categories_are_points_only_where_the_level_has_rows(growth):
+    data = growth(range(3)).assign(feed=list("abbc") * 3)
+    data = data[(data["boar"] != 1) | (data["feed"] != "c")]
+    fit = hp.varying_intercept("volume ~ feed", data, group="boar").reml()
+    figure = plots.trajectories({"varying_intercept": fit})
+    for ax, known in zip(figure.axes, (3, 2, 3), strict=True):
+        assert all(curve.get_linestyle() == "None" for curve in ax.lines)
+        assert np.isfinite(drawn(ax, "partial_pooling")[:, 1]).sum() == known
+
+
+def test_labels_of_lines_are_read_as_those_of_new_data_are(growth, poolings):
+    data = growth(range(3))
+    lines, as_text = poolings(data), poolings(data.assign(boar=data["boar"].astype(str)))
+    whole, text = (plots.trajectories(design_of(data), of) for of in (lines, as_text))
+    for ours, theirs in zip(whole.axes, text.axes, strict=True):
+        np.testing.assert_array_equal(drawn(ours, "no_pooling"), drawn(theirs, "no_pooling"))
+    strange = poolings(data.assign(boar=data["boar"].map("boar {}".format)))
+    with pytest.raises(DataError, match="boar"):
+        plots.trajectories(design_of(data), strange)
+
+
+def test_rows_and_reason_of_a_panel_are_never_shortened(growth, poolings):
+    data = growth(range(40), rows=150, uneven=True)
+    figure = plots.trajectories(design_of(data), poolings(data))
+    said = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert len(said) == 24
+    assert not any("…" in text for text in said)
+    assert {text.split("\n")[-1] for text in said} >= {"most shrunk", "fewest rows"}

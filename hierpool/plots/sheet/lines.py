@@ -1,4 +1,4 @@
-"""Lines of the levels: what a set of coefficients says over a grid of one predictor."""
+"""Lines of the levels: what a set of coefficients says over the range of each level's rows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError, listed, nearest
 from hierpool.core.fitted import Fit, Posterior
 from hierpool.core.group_nouns import noun
+from hierpool.core.label_matching import find_level
 from hierpool.core.labels import as_shown
+from hierpool.core.results import level_index
 from hierpool.plots.sheet.style import POOLINGS
+from hierpool.reml.pooling_limits import own_coefficients
 
 _VALUES = ("value", "estimate", "mean")
 GRID = 41
@@ -36,17 +39,34 @@ class Abscissa:
         ``"number"`` or ``"category"``: a predictor; ``"order"``: the rows of a level in order.
     values
         Shape (n,): position of each row.
-    grid
-        Values of the predictor at which lines are evaluated.
-    positions
-        Their positions on the axis.
+    categories
+        Those of a category, at 0, 1, ...; else empty.
     """
 
     name: str
     kind: Literal["number", "category", "order"]
     values: np.ndarray
-    grid: np.ndarray
-    positions: np.ndarray
+    categories: tuple[object, ...] = ()
+
+    def places(self, grouping: Grouping, codes: np.ndarray) -> np.ndarray:
+        """Where each level's line is evaluated, shape (levels, m): no farther than its rows go.
+
+        All categories for each level, those without rows too (see ``has_rows``).
+        """
+        if self.kind == "category":
+            return np.tile(np.arange(len(self.categories), dtype=float), (len(codes), 1))
+        ends = pd.Series(self.values).groupby(grouping.codes).agg(["min", "max"]).to_numpy()[codes]
+        if self.kind == "order":
+            return np.asarray(ends + np.array([-0.5, 0.5]))
+        return np.linspace(ends[:, 0], ends[:, 1], GRID, axis=1)
+
+    def has_rows(self, grouping: Grouping, codes: np.ndarray) -> np.ndarray:
+        """Whether a level has rows at a place, shape (levels, m); a line is between its rows."""
+        if self.kind != "category":
+            return np.ones((len(codes), 1), dtype=bool)
+        counts = np.zeros((grouping.n_levels, len(self.categories)), dtype=int)
+        np.add.at(counts, (grouping.codes, self.values.astype(int)), 1)
+        return counts[codes] > 0
 
 
 def check_has_draws(fit: object, call: str) -> None:
@@ -105,7 +125,10 @@ def check_fits_by_name(fits: object, call: str) -> None:
 
 
 def of_fits(fits: Mapping[str, Fit]) -> tuple[Design, dict[str, Source]]:
-    """Design and lines of the last fit of each pooling, the partially pooled one's design first."""
+    """Design and lines of the last fit of each pooling, the partially pooled one's design first.
+
+    The lines of no pooling are least squares of each level, whatever the prior of its posterior.
+    """
     last = {f"{fit.design.spec.pooling}_pooling": fit for fit in fits.values()}
     last = {{"none_pooling": "no_pooling"}.get(k, k): fit for k, fit in last.items()}
     if not last:
@@ -120,6 +143,8 @@ def of_fits(fits: Mapping[str, Fit]) -> tuple[Design, dict[str, Source]]:
 
 
 def _of_fit(fit: Fit) -> Source:
+    if fit.design.spec.pooling == "none":
+        return own_lines(fit.design)
     if not isinstance(fit, Posterior):
         own = fit.coefficients() if fit.design.groups else None
         return (own, fit.fixed_effects())
@@ -141,12 +166,22 @@ def _of_fit(fit: Fit) -> Source:
     return (pd.concat(parts) if parts else None, fixed)
 
 
+def own_lines(design: Design) -> Source:
+    """Least squares of each level, of a design without pooling; a part that is not estimable is NaN."""
+    beta, coefficients = own_coefficients(design)
+    index = level_index(design.groups[0].schema)
+    fixed = pd.Series(beta, index=pd.Index(design.terms, name="term"), dtype=float)
+    return pd.Series(coefficients.ravel(), index=index), fixed
+
+
 def level_coefficients(source: Source, design: Design, grouping: Grouping) -> pd.DataFrame:
     """Coefficients of every term for every level: levels x terms.
 
     A level's own coefficient comes first, the common one where it has none; a common one that is
     NaN says nothing that the levels' own do not, and counts as 0. ``source`` is a table over
-    (factor, level, term), one over term, or a pair of both.
+    (factor, level, term), one over term, or a pair of both. Its labels are read as those of new
+    data are: text ``"308"`` is the whole number 308, and a level that the design has not is an
+    error. A level that the table has not is NaN.
     """
     own, fixed = source if isinstance(source, tuple) else (source, None)
     if own is not None and own.index.nlevels == 1:
@@ -159,8 +194,11 @@ def level_coefficients(source: Source, design: Design, grouping: Grouping) -> pd
         flat = _values(own)
         flat = flat[flat.index.get_level_values(0) == grouping.factor].droplevel(0)
         wide = flat.unstack()
+        at = _positions(wide.index, grouping)
         for term in wide.columns:
-            table[term] = wide[term].reindex(grouping.levels).to_numpy(dtype=float)
+            own_values = np.full(grouping.n_levels, np.nan)
+            own_values[at] = wide[term].to_numpy(dtype=float)
+            table[term] = own_values
     missing = [t for t in design.terms if t not in table.columns]
     if missing:
         raise ArgumentError(
@@ -169,6 +207,14 @@ def level_coefficients(source: Source, design: Design, grouping: Grouping) -> pd
             "unknown-choice",
         )
     return table
+
+
+def _positions(labels: pd.Index[Any], grouping: Grouping) -> np.ndarray:
+    """Positions of the levels that a table's labels name, typed as they may be."""
+    at = grouping.levels.get_indexer(labels)
+    unknown = np.flatnonzero(at < 0)
+    at[unknown] = [find_level(label, grouping.known) for label in labels[unknown]]
+    return at
 
 
 def _values(table: Table) -> pd.Series:
@@ -219,17 +265,13 @@ def choose_abscissa(design: Design, grouping: Grouping, x: str | None) -> Abscis
     names = [x] if x is not None else varying(design, grouping)
     numbers = [n for n in names if is_number(design, n)]
     if numbers:
-        values = design.frame[numbers[0]].to_numpy(dtype=float)
-        grid = np.linspace(values.min(), values.max(), GRID)
-        return Abscissa(numbers[0], "number", values, grid, grid)
+        return Abscissa(numbers[0], "number", design.frame[numbers[0]].to_numpy(dtype=float))
     if names:
         codes, categories = pd.factorize(design.frame[names[0]], sort=True)
         shown = as_shown(pd.Series(categories), names[0])
-        labels = np.array(list(shown), dtype=object)
-        return Abscissa(names[0], "category", codes.astype(float), labels, np.arange(len(labels)))
+        return Abscissa(names[0], "category", codes.astype(float), tuple(shown))
     order = pd.Series(grouping.codes).groupby(grouping.codes).cumcount().to_numpy(dtype=float) + 1
-    ends = np.array([0.5, float(order.max()) + 0.5])
-    return Abscissa(f"row within the {noun(grouping.factor)}", "order", order, ends, ends)
+    return Abscissa(f"row within the {noun(grouping.factor)}", "order", order)
 
 
 def varying(design: Design, grouping: Grouping) -> list[str]:
@@ -269,9 +311,10 @@ def evaluate(
     lines: Mapping[str, pd.DataFrame],
     codes: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Height of each line, shape (chosen levels, grid); NaN where a level has no such line.
+    """Height of each line at the level's places, shape (chosen levels, m).
 
-    NaN too where the line would need columns that the model had to drop.
+    NaN where a level has no such line or no rows of a category, or where the line would need
+    columns that the model had to drop.
 
     Parameters
     ----------
@@ -282,11 +325,14 @@ def evaluate(
     codes
         Positions of the chosen levels.
     """
-    m = len(abscissa.grid)
+    places = abscissa.places(grouping, codes)
+    m = places.shape[1]
     frame = typical_rows(design, grouping).iloc[np.repeat(codes, m)].reset_index(drop=True)
-    if abscissa.kind != "order":
-        dtype = float if abscissa.kind == "number" else design.frame[abscissa.name].dtype
-        frame[abscissa.name] = pd.Series(np.tile(abscissa.grid, len(codes))).astype(dtype)
+    if abscissa.kind == "number":
+        frame[abscissa.name] = places.ravel()
+    elif abscissa.kind == "category":
+        labels = np.array(abscissa.categories, dtype=object)[places.ravel().astype(int)]
+        frame[abscissa.name] = pd.Series(labels).astype(design.frame[abscissa.name].dtype)
     encoded = design.encoder.encode(frame)
     columns = encoded_columns(design, encoded)
     heights = {
@@ -295,6 +341,7 @@ def evaluate(
     estimable = encoded.beyond.is_estimable
     for own in encoded.varying_beyond.values():
         estimable = estimable & own.is_estimable
+    estimable &= np.broadcast_to(abscissa.has_rows(grouping, codes), places.shape).ravel()
     offset = np.where(estimable, encoded.offset, np.nan)
     return {name: (v + offset).reshape(len(codes), m) for name, v in heights.items()}
 

@@ -70,6 +70,7 @@ class Look:
         """Arguments for markers without a line, ``size`` points wide."""
         return {
             "linestyle": "none",
+            "color": self.color,
             "marker": self.marker,
             "markersize": size,
             "markeredgecolor": self.color,
