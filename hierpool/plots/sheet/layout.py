@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rcParams
+from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -32,6 +33,7 @@ from hierpool.plots.sheet.style import (
     SMALL,
     TINY,
     TITLE,
+    UNHINTED,
 )
 from hierpool.plots.sheet.texts import elided, elided_apart, text_width, touching, wrapped
 
@@ -44,6 +46,11 @@ _MOST_TICKS = 5
 
 class Picture(Figure):
     """A matplotlib Figure that pyplot does not know and that a notebook shows by itself."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        """As matplotlib's, with texts as wide as they were when they were laid out, at any dpi."""
+        with rc_context(UNHINTED):
+            super().draw(renderer)
 
     def savefig(self, fname: Any, **arguments: Any) -> None:
         """As matplotlib's; a letter that no installed font has is a box, without a warning.

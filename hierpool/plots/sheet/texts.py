@@ -17,7 +17,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
-from hierpool.plots.sheet.style import DPI, INK, MUTED, TINY
+from hierpool.plots.sheet.style import DPI, INK, MUTED, TINY, UNHINTED
 
 _GAPS = (7.0, 15.0, 26.0)  # pixels between a point and its name
 
@@ -37,10 +37,11 @@ def text_width(text: str, size: float) -> float:
 def _advance(letter: str, size: float, fonts: tuple[str, ...]) -> float:
     """What a letter adds to the width of a line, in inches; nothing is kerned against an H."""
     properties = FontProperties(family=list(fonts), size=size)
-    with_it, without = (
-        _renderer().get_text_width_height_descent(t, properties, False)[0]
-        for t in (f"H{letter}H", "HH")
-    )
+    with mpl.rc_context(UNHINTED):
+        with_it, without = (
+            _renderer().get_text_width_height_descent(t, properties, False)[0]
+            for t in (f"H{letter}H", "HH")
+        )
     return float(with_it - without) / DPI
 
 
@@ -77,13 +78,30 @@ def _cut(text: str, kept: int, keep: float) -> str:
 
 
 def elided_apart(texts: Sequence[object], width: float, size: float) -> list[str]:
-    """Each text elided to ``width``, cut where the results still differ, if anywhere."""
+    """Each text elided to ``width``, cut where the results still differ, if anywhere.
+
+    Both ends are kept if that tells them apart, else the end, the head, or the part between what
+    all begin with and what all end with.
+    """
     attempts = []
     for keep in (0.5, 0.0, 1.0, 0.25):
         attempts.append([elided(t, width, size, keep) for t in texts])
         if len(set(attempts[-1])) == len(texts):
             break
+    else:
+        attempts.append([elided(t, width, size) for t in _without_shared_ends(texts)])
     return max(attempts, key=lambda names: len(set(names)))
+
+
+def _without_shared_ends(texts: Sequence[object]) -> list[str]:
+    """The texts with an ellipsis for the whole words that all of them begin or end with."""
+    words = [str(text).split() for text in texts]
+    shortest = min(map(len, words))
+    head = next((k for k in range(shortest) if len({w[k] for w in words}) > 1), shortest)
+    ends = (k for k in range(shortest - head) if len({w[-1 - k] for w in words}) > 1)
+    tail = next(ends, shortest - head)
+    before, after = "…" * bool(head), "…" * bool(tail)
+    return [f"{before}{' '.join(w[head : len(w) - tail])}{after}" for w in words]
 
 
 def wrapped(text: str, width: float, size: float, most: int) -> list[str]:
