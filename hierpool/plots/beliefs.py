@@ -107,7 +107,7 @@ def draw_beliefs(
             width=width,
         )
         room = width / columns - 0.15
-        names = elided_apart([b.name for b in beliefs], room, PANEL)
+        names = elided_apart([b.name for b in beliefs], room - 0.1, PANEL)
         for k, (belief, name) in enumerate(zip(beliefs, names, strict=True)):
             ax = figure.add_subplot(rows, columns, k + 1)
             _draw_panel(ax, belief, room)

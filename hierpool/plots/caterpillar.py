@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -15,10 +15,18 @@ from matplotlib.lines import Line2D
 
 from hierpool.core.fitted import Fit
 from hierpool.plots.sheet.layout import settle, sheet, titled
-from hierpool.plots.sheet.level_rows import LevelRows, add_panels, guide, level_rows
+from hierpool.plots.sheet.level_rows import (
+    LevelRows,
+    add_panels,
+    guide,
+    level_rows,
+    panel_titles,
+    title_height,
+)
 from hierpool.plots.sheet.lines import check_drawable
 from hierpool.plots.sheet.style import BLUP, PARTIAL, RULE, Look, styled
 from hierpool.plots.sheet.tables import LevelTable, find_interval, read_levels
+from hierpool.plots.sheet.terms import terms_in_words
 
 _PROBABILITY = 0.89  # ArviZ's; used only where the posterior's table has no interval
 _BESIDE = 0.17
@@ -60,6 +68,7 @@ def caterpillar(
     what: Literal["random effects", "coefficients"] = "random effects",
     response: str = "",
     label: str = "",
+    names: Mapping[str, str] | None = None,
 ) -> Figure:
     """Caterpillar plot: groups in order, with posterior intervals and BLUPs; a panel per term.
 
@@ -82,8 +91,15 @@ def caterpillar(
     what
         Content of the tables: random effects or coefficients.
     response, label
-        Names of the response and the data for the title.
+        Names of the response and the data for the title; taken from a fit.
+    names
+        Term -> what it is called above its panel, e.g. ``{"Intercept": "height at age 0 (cm)"}``;
+        made from a fit.
     """
+    if isinstance(posterior, Fit):
+        design = posterior.design
+        response, label = response or design.spec.response, label or design.label
+        names = terms_in_words(design.schema) if names is None else names
     table = _table(posterior)
     beside = None if blup is None else _table(blup)
     with styled():
@@ -94,7 +110,7 @@ def caterpillar(
             own = read_levels(beside, ["estimate", "se"], levels.factor, levels.terms)
             kinds.append(_blup(own, probability))
         first = levels.terms[0] if order_by is None else _checked(order_by, levels)
-        figure = _draw(levels, kinds, first, what, response, label)
+        figure = _draw(levels, kinds, first, what, response, label, names or {})
         settle(figure)
     return figure
 
@@ -125,11 +141,17 @@ def _posterior(levels: LevelTable) -> Estimates:
         words = f"posterior mean, {interval.words}"
         low, high = levels.wide(interval.low), levels.wide(interval.high)
         return Estimates(PARTIAL, words, middle, low, high)
-    return _normal(PARTIAL, "posterior mean ± {:.2f} sd", middle, levels.wide("sd"), _PROBABILITY)
+    return _normal(
+        PARTIAL,
+        f"posterior mean, {100 * _PROBABILITY:g} % interval of a normal",
+        middle,
+        levels.wide("sd"),
+        _PROBABILITY,
+    )
 
 
 def _blup(levels: LevelTable, probability: float) -> Estimates:
-    words = "BLUP ± {:.2f} se" + f" ({100 * probability:g} %)"
+    words = f"BLUP, {100 * probability:g} % interval"
     return _normal(BLUP, words, levels.wide("estimate"), levels.wide("se"), probability)
 
 
@@ -137,7 +159,7 @@ def _normal(
     look: Look, words: str, middle: pd.DataFrame, sd: pd.DataFrame, probability: float
 ) -> Estimates:
     times = NormalDist().inv_cdf(0.5 + probability / 2)
-    return Estimates(look, words.format(times), middle, middle - times * sd, middle + times * sd)
+    return Estimates(look, words, middle, middle - times * sd, middle + times * sd)
 
 
 def _draw(
@@ -147,21 +169,24 @@ def _draw(
     what: str,
     response: str,
     label: str,
+    names: Mapping[str, str],
 ) -> Figure:
     means = kinds[0].middle[order_by].sort_values(ascending=False, kind="stable")
     rows = level_rows(list(means.index), len(levels.terms))
     words = "Random effects" if what == "random effects" else "Coefficients"
     of = f" on {response}" if response and what == "random effects" else ""
-    order = f"Ordered by the posterior mean of {order_by}." if len(levels.terms) > 1 else ""
+    by = names.get(order_by, order_by)
+    order = f"Ordered by the posterior mean: {by}." if len(levels.terms) > 1 else ""
+    titles = panel_titles(rows, [names.get(term, term) for term in levels.terms])
     x_label = "random effect" if what == "random effects" else "coefficient"
     figure = sheet(
         titled(f"{words} of {levels.factor}{of}", label),
-        rows.height + 0.5,
+        rows.height + title_height(titles),
         caption=" ".join(filter(None, [order, rows.note, levels.note])),
         legend=[kind.handle() for kind in kinds],
         x_label=x_label,
     )
-    for block, panels in zip(rows.blocks, add_panels(figure, rows, levels.terms), strict=True):
+    for block, panels in zip(rows.blocks, add_panels(figure, rows, titles), strict=True):
         guide(panels, rows, block)
         for ax, term in zip(panels, levels.terms, strict=True):
             if what == "random effects":

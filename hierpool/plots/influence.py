@@ -15,7 +15,14 @@ from hierpool.core.fitted import Fit, Optimum
 from hierpool.core.group_nouns import counted, noun, nouns
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import Picture, settle, sheet, titled
-from hierpool.plots.sheet.level_rows import LevelRows, add_panels, guide, level_rows
+from hierpool.plots.sheet.level_rows import (
+    LevelRows,
+    add_panels,
+    guide,
+    level_rows,
+    panel_titles,
+    title_height,
+)
 from hierpool.plots.sheet.style import NONE, PARTIAL, RULE, styled
 from hierpool.plots.sheet.tables import rounded, some
 
@@ -93,11 +100,12 @@ def _draw(
     order = np.argsort(-table["largest"].to_numpy(), kind="stable")[:most]
     shown, columns = table.iloc[order], shifts[:_MOST_TERMS]
     rows = level_rows(list(shown.index.get_level_values("level")), len(columns) + 1)
-    titles = [*(c.removeprefix("shift[").removesuffix("]") for c in columns), _COOK]
+    terms = [c.removeprefix("shift[").removesuffix("]") for c in columns]
+    titles = panel_titles(rows, [*terms, _COOK])
     of = f" of {response}" if response else ""
     figure = sheet(
         titled(f"Influence of {nouns(factor)} on the fixed effects{of}", label),
-        rows.height + 0.5,
+        rows.height + title_height(titles),
         caption=_caption(table, shown, factor, len(shifts) - len(columns)),
         x_label="change in standard errors of the coefficient; Cook's distance",
     )

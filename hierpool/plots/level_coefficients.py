@@ -31,7 +31,7 @@ from hierpool.plots.sheet.layout import (
 )
 from hierpool.plots.sheet.style import NONE, PARTIAL, POPULATION, TINY, styled
 from hierpool.plots.sheet.tables import LevelTable, read_levels
-from hierpool.plots.sheet.texts import elided, write_names
+from hierpool.plots.sheet.texts import elided_apart, write_names
 
 _PROBABILITIES = (0.5, 0.9)
 _ALL_ELLIPSES = 40
@@ -181,12 +181,9 @@ def _draw(pairs: Pairs, title: str) -> Picture:
         _draw_plane(ax, pairs, [i, j], named)
         drawn.append((ax, [i, j]))
     settle(figure)
-    chosen = pairs.farthest[:named]
+    chosen, levels = pairs.farthest[:named], pairs.levels.wide("partial_pooling").index
     for ax, at in drawn:
-        names = [
-            elided(pairs.levels.wide("partial_pooling").index[k], 0.22 * width, TINY)
-            for k in chosen
-        ]
+        names = elided_apart(list(levels[chosen]), 0.22 * width, TINY)
         points = pairs.means[:, at]
         write_names(ax, points[chosen], names, obstacles=points, most_covered=6)
     return figure

@@ -198,7 +198,7 @@ def _name_points(ax: Axes, panel: Left) -> None:
         return
     known = np.isfinite(panel.k)
     points = np.column_stack([panel.places, panel.k])
-    names = [elided(panel.names[i], 1.6, TINY) for i in worst]
+    names = elided_apart([panel.names[i] for i in worst], 1.6, TINY)
     write_names(ax, points[worst], names, obstacles=points[known], most_covered=8)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,8 @@ from hierpool.plots.sheet.style import (
     styled,
 )
 from hierpool.plots.sheet.tables import LevelTable, read_levels, rounded
-from hierpool.plots.sheet.texts import elided, write_names
+from hierpool.plots.sheet.terms import terms_in_words
+from hierpool.plots.sheet.texts import elided, elided_apart, wrapped, write_names
 
 _NEEDED = ["posterior_mean", "blup", "difference"]
 _MOST_COLUMNS = 3
@@ -50,6 +51,7 @@ def posterior_against_blup(
     worst: int = 3,
     response: str = "",
     label: str = "",
+    names: Mapping[str, str] | None = None,
 ) -> Figure:
     """Posterior mean against BLUP of each group, with their difference; a panel per term.
 
@@ -68,6 +70,8 @@ def posterior_against_blup(
         How many groups to name in each panel.
     response, label
         Names of the response and the data for the title; taken from a fit.
+    names
+        Term -> what it is called above its panel; made from a fit.
     """
     if not isinstance(table, pd.DataFrame):
         call = "posterior_against_blup(model.fit(), model.reml())"
@@ -75,6 +79,7 @@ def posterior_against_blup(
         check_drawable(reml, Optimum, call)
         assert reml is not None
         response, label = response or table.design.spec.response, label or table.design.label
+        names = terms_in_words(table.design.schema) if names is None else names
         from hierpool.checks.levels.blups import compare_blups
 
         table = compare_blups(table, reml)
@@ -82,10 +87,10 @@ def posterior_against_blup(
         levels = read_levels(table, _NEEDED, factor, terms)
         of = f" on {response}" if response else ""
         title = titled(f"Random effects of {levels.factor}{of}: posterior and BLUP", label)
-        return _draw(levels, title, worst)
+        return _draw(levels, title, worst, names or {})
 
 
-def _draw(levels: LevelTable, title: str, worst: int) -> Picture:
+def _draw(levels: LevelTable, title: str, worst: int, called: Mapping[str, str]) -> Picture:
     count = len(levels.terms)
     n_columns = min(count, _MOST_COLUMNS)
     n_rows = -(-count // n_columns)
@@ -106,14 +111,15 @@ def _draw(levels: LevelTable, title: str, worst: int) -> Picture:
         order = one["difference"].abs().to_numpy().argsort(kind="stable")[::-1][:worst]
         _draw_scatter(above, one, order, width, is_first=column == 0)
         _draw_difference(under, one, width, is_first=column == 0)
-        above.set_title(elided(term, 0.75 * width, PANEL), loc="left", fontsize=PANEL, pad=3)
+        words = wrapped(called.get(term, term), 0.8 * width, PANEL, 3)
+        above.set_title("\n".join(words), loc="left", fontsize=PANEL, pad=3)
         below.append((under, one, order))
     figure.align_ylabels()
     settle(figure)
     for ax, one, order in below:
         points = one[["blup", "difference"]].to_numpy()
         bars = [points + [[0.0, k]] * _bar(one)[:, None] for k in (-1.0, -0.5, 0.0, 0.5, 1.0)]
-        names = [elided(one.index[i], 0.35 * width, TINY) for i in order]
+        names = elided_apart(list(one.index[order]), 0.35 * width, TINY)
         write_names(ax, points[order], names, obstacles=np.vstack(bars), most_covered=np.inf)
     return figure
 

@@ -27,7 +27,7 @@ from hierpool.plots.sheet.layout import (
 )
 from hierpool.plots.sheet.style import MUTED, ODD, PARTIAL, RULE, TINY, styled
 from hierpool.plots.sheet.tables import rounded
-from hierpool.plots.sheet.texts import elided, write_names
+from hierpool.plots.sheet.texts import elided, elided_apart, write_names
 from hierpool.plots.trajectories import set_apart
 
 _HEIGHT = 3.0
@@ -274,8 +274,8 @@ def _name_rows(ax: Axes, shown: Residuals) -> None:
     points = np.column_stack([shown.places, shown.values])
     levels = shown.grouping.levels[shown.grouping.codes[worst]]
     names = [
-        f"{elided(level, 1.2, TINY)} (row {elided(shown.design.rows[i], 0.5, TINY)})"
-        for i, level in zip(worst, levels, strict=True)
+        f"{level} (row {elided(shown.design.rows[i], 0.5, TINY)})"
+        for i, level in zip(worst, elided_apart(list(levels), 1.2, TINY), strict=True)
     ]
     write_names(ax, points[worst], names, obstacles=points, most_covered=10)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -36,7 +36,8 @@ from hierpool.plots.sheet.style import (
     styled,
 )
 from hierpool.plots.sheet.tables import LevelTable, read_levels, rounded, some
-from hierpool.plots.sheet.texts import elided, write_names
+from hierpool.plots.sheet.terms import terms_in_words
+from hierpool.plots.sheet.texts import elided_apart, write_names
 
 _NEEDED = ["own_estimate", "partial_pooling", "population", "complete_pooling"]
 _MOST_IN_PAIRS = 4
@@ -56,12 +57,15 @@ class Pull:
         Groups x terms; NaN in ``own`` where not estimable.
     ends
         ``"complete_pooling"``, ``"population"`` -> one number a term.
+    names
+        Term -> what it is called.
     """
 
     levels: LevelTable
     own: pd.DataFrame
     pooled: pd.DataFrame
     ends: dict[str, pd.Series]
+    names: Mapping[str, str]
 
     @property
     def by_length(self) -> np.ndarray:
@@ -78,6 +82,7 @@ def shrinkage(
     terms: str | Sequence[str] | None = None,
     response: str = "",
     label: str = "",
+    names: Mapping[str, str] | None = None,
 ) -> Figure:
     """Shrinkage: arrows from the own estimate of each group to the partially pooled one.
 
@@ -95,10 +100,13 @@ def shrinkage(
         One term or several; default: all.
     response, label
         Names of the response and the data for the title; taken from a fit.
+    names
+        Term -> what its axis says, e.g. ``{"Intercept": "height at age 0 (cm)"}``; made from a fit.
     """
     if not isinstance(table, pd.DataFrame):
         check_drawable(table, Fit, "shrinkage(model.fit())")
         response, label = response or table.design.spec.response, label or table.design.label
+        names = terms_in_words(table.design.schema) if names is None else names
         from hierpool.checks.levels.shrinkage import shrinkage as pulled
 
         table = pulled(table)
@@ -106,7 +114,8 @@ def shrinkage(
         levels = read_levels(table, _NEEDED, factor, terms, _MOST_IN_PAIRS)
         own, pooled = levels.wide("own_estimate"), levels.wide("partial_pooling")
         ends = {name: levels.wide(name).iloc[0] for name, _ in _ENDS}
-        pull = Pull(levels, own, pooled, ends)
+        called = {term: (names or {}).get(term, term) for term in levels.terms}
+        pull = Pull(levels, own, pooled, ends, called)
         of = f" of {response}" if response else ""
         title = titled(f"Shrinkage{of} by {levels.factor}", label)
         draw = _draw_rows if len(levels.terms) == 1 else _draw_planes
@@ -114,7 +123,7 @@ def shrinkage(
 
 
 def _caption(pull: Pull, *more: str) -> str:
-    return " ".join(filter(None, [_unknown(pull), *more, _factors(pull.levels), pull.levels.note]))
+    return " ".join(filter(None, [_unknown(pull), *more, _factors(pull), pull.levels.note]))
 
 
 def _unknown(pull: Pull) -> str:
@@ -124,10 +133,10 @@ def _unknown(pull: Pull) -> str:
     return f"No arrow (no own estimate): {some(unknown)}."
 
 
-def _factors(levels: LevelTable) -> str:
-    if "pooling_factor" not in levels.values:
+def _factors(pull: Pull) -> str:
+    if "pooling_factor" not in pull.levels.values:
         return ""
-    medians = levels.wide("pooling_factor").median()
+    medians = pull.levels.wide("pooling_factor").median()
     words = ", ".join(f"{rounded(v)} ({term})" for term, v in medians.items())
     return f"Median pooling factor {words}: 0 is no shrinkage, 1 is complete pooling."
 
@@ -156,12 +165,12 @@ def _draw_planes(pull: Pull, title: str) -> Picture:
     for k, (x, y) in enumerate(pairs):
         ax = figure.add_subplot(grid[divmod(k, n_columns)])
         dress(ax)
-        write_axis_labels(ax, x, y, 0.8 * width, 0.8 * height)
+        write_axis_labels(ax, pull.names[x], pull.names[y], 0.8 * width, 0.8 * height)
         planes.append((ax, _draw_plane(ax, pull, [x, y])))
     settle(figure)
     for ax, (points, obstacles) in planes:
         chosen = pull.by_length[:named]
-        names = [elided(pull.pooled.index[i], 0.22 * width, TINY) for i in chosen]
+        names = elided_apart(list(pull.pooled.index[chosen]), 0.22 * width, TINY)
         write_names(ax, points[chosen], names, obstacles=obstacles)
     return figure
 
@@ -197,7 +206,7 @@ def _draw_rows(pull: Pull, title: str) -> Picture:
         rows.height + 0.5,
         caption=_caption(pull, rows.note),
         legend=[*_legend(4.0)[:2], *(look.handle() for _, look in _ENDS)],
-        x_label=term,
+        x_label=pull.names[term],
     )
     for block, (ax,) in zip(rows.blocks, add_panels(figure, rows, [""]), strict=True):
         guide([ax], rows, block)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hierpool import plots
+from hierpool.plots.sheet.terms import terms_in_words
 from hierpool.studies.result import StudyResult
 
 if TYPE_CHECKING:
@@ -18,13 +19,14 @@ def figures_of(study: StudyResult) -> dict[str, Figure]:
     posterior, blup = study.fits[study.selected], study.blups[study.selected]
     shown = ("complete_pooling", "no_pooling", study.selected)
     of: dict[str, Any] = {"response": study.design.spec.response, "label": study.label}
+    named = {**of, "names": terms_in_words(posterior.design.schema)}
     pictures = {
         "trajectories": plots.trajectories({name: study.fits[name] for name in shown}),
-        "shrinkage": plots.shrinkage(study.shrinkage, **of),
+        "shrinkage": plots.shrinkage(study.shrinkage, **named),
         "caterpillar": plots.caterpillar(
-            posterior.random_effects(diagnostics=False), blup.random_effects(), **of
+            posterior.random_effects(diagnostics=False), blup.random_effects(), **named
         ),
-        "posterior_against_blup": plots.posterior_against_blup(study.compare_blups, **of),
+        "posterior_against_blup": plots.posterior_against_blup(study.compare_blups, **named),
         "comparison": plots.comparison(study.comparison, **of),
         "standard_deviations": plots.standard_deviations(posterior, blup),
         "variance_partition": plots.variance_partition(posterior, blup),

@@ -180,9 +180,9 @@ def ticks_at_most(most: int, whole: bool = False) -> MaxNLocator:
 
 
 def write_axis_labels(ax: Axes, x: str, y: str, width: float, height: float) -> None:
-    """Axis labels of a panel, elided to its size in inches."""
-    ax.set_xlabel(elided(x, width, LABEL), size=LABEL, labelpad=2)
-    ax.set_ylabel(elided(y, height, LABEL), size=LABEL, labelpad=2)
+    """Axis labels of a panel, in two lines where they are wider than it is, in inches."""
+    ax.set_xlabel("\n".join(wrapped(x, width, LABEL, 2)), size=LABEL, labelpad=2)
+    ax.set_ylabel("\n".join(wrapped(y, height, LABEL, 2)), size=LABEL, labelpad=2)
 
 
 def name_categories(axes: Sequence[Axes], names: Sequence[object], width: float) -> None:

@@ -13,7 +13,7 @@ from matplotlib.gridspec import GridSpec
 
 from hierpool.plots.sheet.layout import EDGE, WIDTH, dress
 from hierpool.plots.sheet.style import FAINT, INK, PANEL, TINY
-from hierpool.plots.sheet.texts import elided, elided_apart, text_width
+from hierpool.plots.sheet.texts import elided_apart, text_width, wrapped
 
 _CLOSEST = 0.125  # inches between named rows: 7 points and the accents of capitals
 _ONE_COLUMN = 75
@@ -91,12 +91,30 @@ def level_rows(levels: Sequence[object], n_panels: int) -> LevelRows:
     return LevelRows(tuple(elided_apart(levels, width, TINY)), blocks, pitch)
 
 
+def panel_titles(rows: LevelRows, titles: Sequence[str]) -> list[str]:
+    """Titles in as many lines as the panels beside the names of the rows are wide for, three at most."""
+    width = _panel_width(rows, len(titles))
+    return ["\n".join(wrapped(title, width, PANEL, 3)) for title in titles]
+
+
+def title_height(titles: Sequence[str]) -> float:
+    """Inches that titles and tick labels of panels need."""
+    return 0.5 + 0.15 * max(title.count("\n") for title in titles)
+
+
+def _panel_width(rows: LevelRows, n_panels: int) -> float:
+    beside = max(text_width(name, TINY) for name in rows.names)
+    wide = n_panels * len(rows.blocks)
+    return (WIDTH - 2 * EDGE - len(rows.blocks) * (beside + 0.1)) / wide - 0.1
+
+
 def add_panels(figure: Figure, rows: LevelRows, titles: Sequence[str]) -> list[list[Axes]]:
-    """Panels of each column of rows: a list of columns, each with one panel a title."""
+    """Panels of each column of rows: a list of columns, each with one panel a title.
+
+    ``titles`` are those of ``panel_titles``.
+    """
     wide = len(titles) * len(rows.blocks)
     grid: GridSpec = figure.add_gridspec(1, wide)
-    beside = max(text_width(name, TINY) for name in rows.names)
-    width = (WIDTH - 2 * EDGE - len(rows.blocks) * (beside + 0.1)) / wide - 0.1
     columns: list[list[Axes]] = []
     for b, block in enumerate(rows.blocks):
         panels: list[Axes] = []
@@ -105,7 +123,7 @@ def add_panels(figure: Figure, rows: LevelRows, titles: Sequence[str]) -> list[l
             above = columns[0][t] if columns else None
             ax = figure.add_subplot(grid[0, b * len(titles) + t], sharey=left, sharex=above)
             dress(ax)
-            ax.set_title(elided(title, width, PANEL), loc="left", fontsize=PANEL, color=INK, pad=3)
+            ax.set_title(title, loc="left", fontsize=PANEL, color=INK, pad=3)
             ax.spines["left"].set_visible(False)
             panels.append(ax)
         _name_rows(panels[0], rows, block)

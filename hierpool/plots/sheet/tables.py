@@ -12,7 +12,7 @@ import pandas as pd
 
 from hierpool.core.errors import ArgumentError, DataError, listed, nearest
 from hierpool.plots.sheet.style import SMALL
-from hierpool.plots.sheet.texts import elided
+from hierpool.plots.sheet.texts import elided_apart
 
 KEYS = ["factor", "level", "term"]
 MOST_TERMS = 6
@@ -130,8 +130,9 @@ class Interval:
 
     @property
     def words(self) -> str:
-        """For a legend: ``"89 % ETI"``."""
-        return f"{100 * self.probability:g} % {self.kind.upper()}"
+        """For a legend: ``"95 % interval"``; one of another kind than equal tails is named."""
+        kind = "" if self.kind in ("eti", "ci") else f" ({self.kind.upper()})"
+        return f"{100 * self.probability:g} % interval{kind}"
 
 
 def find_interval(columns: Iterable[str]) -> Interval | None:
@@ -147,7 +148,7 @@ def find_interval(columns: Iterable[str]) -> Interval | None:
 
 def some(names: Iterable[object], most: int = 8) -> str:
     """Names with commas for a caption, cut after ``most`` with the number left out."""
-    every = [elided(n, 1.8, SMALL) for n in names]
+    every = elided_apart(list(names), 1.8, SMALL)
     if len(every) <= most:
         return ", ".join(every)
     return f"{', '.join(every[:most])} and {len(every) - most} more"

@@ -21,7 +21,7 @@ def terms_in_words(schema: Schema) -> dict[str, str]:
     at what it holds. A term that has no such words (a spline, an interaction) keeps its name.
     """
     every = tuple(dict.fromkeys([*schema.terms, *(t for g in schema.groups for t in g.terms)]))
-    response = schema.spec.response
+    response = schema.spec.response.replace("`", "")
     held = _references(schema, every)
     return {term: _words(term, response, every, held) for term in every}
 
@@ -55,7 +55,11 @@ def _words(term: str, response: str, every: tuple[str, ...], held: Mapping[str, 
     if term == _INTERCEPT:
         if any("[" in t and not _TREATED.search(t) for t in every) or len(held) > _MOST_HELD:
             return f"intercept of {response}"
-        return f"{response} at {', '.join(held.values())}" if held else f"mean of {response}"
+        first = next(iter(held), "")
+        joint = (
+            ", " if any(_TREATED.match(t) and t.startswith(f"{first}[") for t in every) else " at "
+        )
+        return f"{response}{joint}{', '.join(held.values())}" if held else f"mean of {response}"
     at = _held_with(term, every, held)
     if found := _TREATED.fullmatch(term):
         base = held[found[1]].removeprefix(f"{found[1]} ")

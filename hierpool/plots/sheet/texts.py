@@ -95,6 +95,8 @@ def elided_apart(texts: Sequence[object], width: float, size: float) -> list[str
 
 def _without_shared_ends(texts: Sequence[object]) -> list[str]:
     """The texts with an ellipsis for the whole words that all of them begin or end with."""
+    if not texts:
+        return []
     words = [str(text).split() for text in texts]
     shortest = min(map(len, words))
     head = next((k for k in range(shortest) if len({w[k] for w in words}) > 1), shortest)
