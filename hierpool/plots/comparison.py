@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,13 +13,20 @@ from matplotlib.figure import Figure
 from hierpool.core.errors import DataError, listed
 from hierpool.core.fitted import Posterior
 from hierpool.core.group_nouns import noun
+from hierpool.core.text import capital
 from hierpool.plots.sheet.layout import Picture, dress, settle, sheet, titled
 from hierpool.plots.sheet.lines import check_fits_by_name
 from hierpool.plots.sheet.style import INK, MUTED, PARTIAL, RULE, SMALL, TINY, styled
+from hierpool.plots.sheet.tables import some
 from hierpool.plots.sheet.texts import elided, elided_apart
 
 _NEEDED = ["elpd_diff", "dse", "elpd", "se"]
 _MOST = 150
+# What ArviZ says in its own signs.
+_WORDS = {
+    "|elpd_diff| < 4": "a difference below 4 is not clear",
+    "N < 100": "standard errors are rough with fewer than 100 rows",
+}
 
 
 def comparison(
@@ -69,17 +77,23 @@ def read_scores(table: pd.DataFrame) -> pd.DataFrame:
         )
     numbers = table[_NEEDED].astype(float)
     numbers["elpd_diff"] = -numbers["elpd_diff"].abs()
-    numbers["remark"] = _remarks(table)
+    numbers["remarks"] = _remarks(table)
     numbers["note"] = table["note"].fillna("").astype(str) if "note" in table.columns else ""
     rank = table["rank"].astype(float) if "rank" in table.columns else -numbers["elpd"]
     return numbers.iloc[np.argsort(rank.to_numpy(), kind="stable")[:_MOST]]
 
 
-def _remarks(table: pd.DataFrame) -> list[str]:
-    """Remarks of ArviZ and ``hp.compare`` on each row of the table."""
+def _remarks(table: pd.DataFrame) -> list[list[str]]:
+    """Remarks of ArviZ, in words, and of ``hp.compare`` on each row of the table."""
     columns = [c for c in ("diag_diff", "diag_elpd", "note") if c in table.columns]
     said = table[columns].astype(object).fillna("").astype(str)
-    return [", ".join(filter(None, row)) for row in said.to_numpy()]
+    return [[_in_words(remark) for remark in row if remark] for row in said.to_numpy()]
+
+
+def _in_words(remark: str) -> str:
+    if found := re.fullmatch(r"(\d+) k̂ > ([\d.]+)", remark):
+        return f"{found[1]} Pareto k above {found[2]}"
+    return _WORDS.get(remark, remark)
 
 
 def _draw(table: pd.DataFrame, total: int, left_out: str, response: str, label: str) -> Picture:
@@ -126,10 +140,9 @@ def _caption(table: pd.DataFrame, total: int) -> str:
     words = [f"Bars: one standard error of the difference. elpd of {name}: {score}."]
     if len(table) < total:
         words.append(f"The best {len(table)} of {total} models.")
-    remarks = [
-        f"{elided(k, 1.8, SMALL)} ({remark})" for k, remark in table["remark"].items() if remark
-    ]
-    if remarks:
-        more = f" and {len(remarks) - 4} more" if len(remarks) > 4 else ""
-        words.append(f"Remarks: {', '.join(remarks[:4])}{more}.")
+    of: dict[str, list[str]] = {}
+    for model, remarks in table["remarks"].items():
+        for remark in remarks:
+            of.setdefault(remark, []).append(str(model))
+    words += [f"{capital(remark)}: {some(models, 4)}." for remark, models in of.items()]
     return " ".join(words)

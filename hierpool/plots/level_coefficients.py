@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -18,7 +18,7 @@ from hierpool.checks.levels.shrinkage import shrinkage
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.fitted import Fit, Optimum, Posterior
-from hierpool.core.group_nouns import nouns
+from hierpool.core.group_nouns import counted, nouns
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import (
     WIDTH,
@@ -31,6 +31,7 @@ from hierpool.plots.sheet.layout import (
 )
 from hierpool.plots.sheet.style import NONE, PARTIAL, POPULATION, TINY, styled
 from hierpool.plots.sheet.tables import LevelTable, read_levels
+from hierpool.plots.sheet.terms import terms_in_words
 from hierpool.plots.sheet.texts import elided_apart, write_names
 
 _PROBABILITIES = (0.5, 0.9)
@@ -38,6 +39,7 @@ _ALL_ELLIPSES = 40
 _ALL_NAMED = 25
 _SOME_NAMED = 8
 _MOST_TERMS = 4
+_FARTHEST = 0.5  # how far own estimates widen the axes, in ranges of all else
 _ANGLES = np.linspace(0, 2 * np.pi, 73)
 
 
@@ -55,6 +57,8 @@ class Pairs:
         Shapes (q,), (q, q): of the population.
     what
         What the ellipses of levels are: ``"posterior"`` or ``"standard error"``.
+    names
+        Term -> what it is called.
     """
 
     levels: LevelTable
@@ -63,17 +67,30 @@ class Pairs:
     center: np.ndarray
     Sigma: np.ndarray
     what: str
+    names: Mapping[str, str]
 
     @property
     def reach(self) -> tuple[np.ndarray, np.ndarray]:
-        """Shapes (q,): the ends of the axes, which hold every ellipse; own estimates may leave them."""
+        """Shapes (q,): the ends of the axes, which hold every ellipse.
+
+        And the own estimates, unless they lie so far out that the ellipses would be small.
+        """
         inner, outer = (np.sqrt(-2 * np.log1p(-p)) for p in _PROBABILITIES)
         half = inner * np.sqrt(np.diagonal(self.covariances, axis1=1, axis2=2))
         around = outer * np.sqrt(np.diag(self.Sigma))
         low = np.minimum((self.means - half).min(axis=0), self.center - around)
         high = np.maximum((self.means + half).max(axis=0), self.center + around)
+        room = _FARTHEST * (high - low)
+        own = self.own[np.isfinite(self.own).all(axis=1)]
+        low = np.maximum(np.min([low, *own], axis=0), low - room)
+        high = np.minimum(np.max([high, *own], axis=0), high + room)
         pad = 0.05 * np.where(high > low, high - low, 1.0)
         return low - pad, high + pad
+
+    @property
+    def own(self) -> np.ndarray:
+        """Shape (J, q): each level's own estimates; NaN where it has none."""
+        return self.levels.wide("own_estimate").to_numpy(dtype=float)
 
     @property
     def farthest(self) -> np.ndarray:
@@ -148,8 +165,8 @@ def _read(fit: Fit, group: GroupDesign, levels: LevelTable) -> Pairs:
                 corr[i, j] = corr[j, i] = float(np.nan_to_num(value["corr", pair[0], pair[1]]))
     sd = np.array([float(value["sd", t, ""]) for t in levels.terms])
     what = "posterior" if isinstance(fit, Posterior) else "standard error"
-    covariances = covariances[:, at[:, None], at]
-    return Pairs(levels, means[:, at], covariances, center, corr * np.outer(sd, sd), what)
+    covariances, names = covariances[:, at[:, None], at], terms_in_words(fit.design.schema)
+    return Pairs(levels, means[:, at], covariances, center, corr * np.outer(sd, sd), what, names)
 
 
 def ellipse(center: np.ndarray, covariance: np.ndarray, probability: float) -> np.ndarray:
@@ -176,7 +193,7 @@ def _draw(pairs: Pairs, title: str) -> Picture:
     for k, (i, j) in enumerate(planes):
         ax = figure.add_subplot(grid[divmod(k, n_columns)])
         dress(ax)
-        x, y = pairs.levels.terms[i], pairs.levels.terms[j]
+        x, y = (pairs.names.get(pairs.levels.terms[k], pairs.levels.terms[k]) for k in (i, j))
         write_axis_labels(ax, x, y, 0.8 * width, 0.8 * height)
         _draw_plane(ax, pairs, [i, j], named)
         drawn.append((ax, [i, j]))
@@ -193,8 +210,7 @@ def _draw_plane(ax: Axes, pairs: Pairs, at: list[int], named: int) -> None:
     means, two = pairs.means[:, at], np.ix_(at, at)
     count = len(means)
     size = float(np.clip(4.0 * (40 / max(count, 40)) ** 0.4, 1.2, 4.0))
-    own = pairs.levels.wide("own_estimate").to_numpy(dtype=float)[:, at]
-    ax.plot(*own.T, zorder=1.8, alpha=0.55, **NONE.dots(0.8 * size))
+    _draw_own(ax, pairs, at, 0.8 * size)
     with_ellipse = np.arange(count) if count <= _ALL_ELLIPSES else pairs.farthest[:named]
     outlines = [
         ellipse(means[k], pairs.covariances[k][two], _PROBABILITIES[0]) for k in with_ellipse
@@ -216,6 +232,21 @@ def _draw_plane(ax: Axes, pairs: Pairs, at: list[int], named: int) -> None:
     ax.set_ylim(low[1], high[1])
 
 
+def _draw_own(ax: Axes, pairs: Pairs, at: list[int], size: float) -> None:
+    """Own estimates as rings; those beyond the axes as triangles at the edge that point to them."""
+    low, high = (bound[at] for bound in pairs.reach)
+    own = pairs.own[:, at]
+    inside = ((own >= low) & (own <= high)).all(axis=1)
+    look = {**NONE.dots(size), "alpha": 0.55, "zorder": 1.8}
+    ax.plot(*own[inside].T, **look)
+    beyond = own[np.isfinite(own).all(axis=1) & ~inside]
+    over = np.stack([low - beyond, beyond - high], axis=1) / (high - low)  # (points, side, axis)
+    side = over.reshape(len(beyond), 4).argmax(axis=1)
+    for k in np.unique(side):  # an empty line that is not clipped would upset the layout
+        points, marker = np.clip(beyond[side == k], low, high), ("<", "v", ">", "^")[k]
+        ax.plot(*points.T, clip_on=False, **{**look, "marker": marker, "markersize": 4.0})
+
+
 def _legend(pairs: Pairs) -> list[Line2D]:
     inner, outer = (f"{100 * p:.0f} %" for p in _PROBABILITIES)
     line_of: dict[str, Any] = {"color": POPULATION.color, "linewidth": 1.0}
@@ -234,14 +265,16 @@ def _caption(pairs: Pairs, named: int) -> str:
         words.append(f"Named: the {named} of {count} groups farthest from the population.")
     if count > _ALL_ELLIPSES:
         words.append("Only they have an ellipse.")
-    own = pairs.levels.wide("own_estimate").to_numpy(dtype=float)
+    own, factor = pairs.own, pairs.levels.factor
     unknown = int(np.isnan(own).any(axis=1).sum())
     if unknown:
-        words.append(f"{unknown} groups have no own estimate of all coefficients.")
+        words.append(f"Without an own estimate of all coefficients: {counted(unknown, factor)}.")
     low, high = pairs.reach
     beyond = int(((own < low) | (own > high)).any(axis=1).sum())
     if beyond:
-        words.append(f"Own estimates of {beyond} groups lie outside the figure.")
+        words.append(
+            f"Triangles at the edge: own estimates farther out ({counted(beyond, factor)})."
+        )
     if (np.diag(pairs.Sigma) == 0).any() or np.linalg.matrix_rank(pairs.Sigma) < len(pairs.Sigma):
         words.append("The population's ellipse is a line: the fit is singular.")
     if pairs.levels.note:

@@ -50,7 +50,8 @@ def _rankings(
     known = np.flatnonzero(np.isfinite(pull))
     yield MOST_SHRUNK, known[np.argsort(-pull[known], kind="stable")], share
     if n_rows.min() < n_rows.max():
-        yield FEWEST_ROWS, np.argsort(n_rows, kind="stable"), share
+        fewer = np.argsort(n_rows, kind="stable")
+        yield FEWEST_ROWS, fewer[n_rows[fewer] < np.median(n_rows)], share
     upwards = np.argsort(position, kind="stable")
     yield LOWEST, upwards, (share + 1) // 2
     yield HIGHEST, upwards[::-1], share // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 
 import numpy as np
 import pandas as pd
@@ -175,21 +176,29 @@ def test_moments_of_levels_that_are_not_stored_are_the_same(fitted, monkeypatch)
 
 
 def test_pairs_of_several_terms_long_names_and_many_levels_are_legible(
-    fitted, growth, names, assert_legible
+    fitted, growth, names, assert_legible, monkeypatch
 ):
     assert_legible(plots.level_coefficients(fitted["machines_slopes"].posterior))
     figure = plots.level_coefficients(
         fitted["machines_slopes"].reml, terms=["Machine[T.B]", "Machine[T.C]"]
     )
-    assert figure.axes[0].get_xlabel() == "Machine[T.B]"
+    assert figure.axes[0].get_xlabel() == "difference in score, Machine B − A"
     data = growth(names(60, "long names"))
     figure = plots.level_coefficients(hp.varying_slope("volume ~ time", data, group="boar").reml())
     assert "Named: the 8 of " in caption(figure)
     own = hp.shrinkage(hp.varying_slope("volume ~ time", data, group="boar").reml())["own_estimate"]
-    ax, own = figure.axes[0], own.unstack()[["Intercept", "time"]].to_numpy()
+    own = own.unstack()[["Intercept", "time"]].to_numpy()
+    assert "farther out" not in caption(figure)
+    monkeypatch.setattr(sys.modules["hierpool.plots.level_coefficients"], "_FARTHEST", 0.0)
+    figure = plots.level_coefficients(hp.varying_slope("volume ~ time", data, group="boar").reml())
+    ax = figure.axes[0]
     low, high = np.transpose([ax.get_xlim(), ax.get_ylim()])
     beyond = ((own < low) | (own > high)).any(axis=1).sum()
-    assert f"Own estimates of {beyond} groups lie outside" in caption(figure)
+    assert f"own estimates farther out ({beyond} boars)" in caption(figure)
+    edge = [line for line in ax.lines if line.get_marker() in ("<", ">", "v", "^")]
+    points = np.vstack([line.get_xydata() for line in edge])
+    assert len(points) == beyond > 0
+    assert ((points == low) | (points == high)).any(axis=1).all()
     assert len(figure.axes[0].collections[0].get_paths()) == 8
     assert_legible(figure)
 

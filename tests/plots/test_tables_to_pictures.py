@@ -90,16 +90,16 @@ def test_caterpillar_is_ordered_and_holds_both_intervals(estimated):
     se = blup.loc["boar"].loc[[(k, "time") for k in levels], "se"]
     np.testing.assert_allclose(half / se, 1.598193, rtol=1e-5)
     legend = [t.get_text() for t in figure.legends[0].get_texts()]
-    assert legend == ["posterior mean, 89 % ETI", "BLUP ± 1.60 se (89 %)"]
+    assert legend == ["posterior mean, 89 % interval", "BLUP, 89 % interval"]
 
 
 def test_caterpillar_takes_any_interval_of_arviz_or_none(estimated):
     posterior, _ = estimated(range(4))
     renamed = posterior.rename(columns={"eti89_lb": "hdi94_lb", "eti89_ub": "hdi94_ub"})
     legend = plots.caterpillar(renamed).legends[0].get_texts()
-    assert legend[0].get_text() == "posterior mean, 94 % HDI"
+    assert legend[0].get_text() == "posterior mean, 94 % interval (HDI)"
     legend = plots.caterpillar(posterior[["mean", "sd"]]).legends[0].get_texts()
-    assert legend[0].get_text() == "posterior mean ± 1.60 sd"
+    assert legend[0].get_text() == "posterior mean, 89 % interval of a normal"
 
 
 def test_caterpillar_in_two_columns_shows_each_level_once(estimated):
@@ -134,7 +134,7 @@ def test_comparison_puts_the_best_on_top(scored):
     assert shown[1] == "best"
     assert shown[5].startswith("−9.0 ± ")
     assert "(leave one boar out)" in words(figure)
-    assert "Remarks: best (3 k̂ > 0.70)" in words(figure)
+    assert "3 Pareto k above 0.70: best." in words(figure)
 
 
 def test_table_of_the_wrong_kind_is_answered(pulled, scored):
