@@ -27,6 +27,7 @@ _HOME = {
     "contrast": "hierpool.answers.contrasts",
     "marginal_means": "hierpool.answers.marginal_means",
     "slopes": "hierpool.answers.slopes",
+    "term_effects": "hierpool.answers.term_effects",
     "ranks": "hierpool.answers.ranks",
     "check": "hierpool.studies.check",
     "calibrate": "hierpool.simulation.calibration",
@@ -66,6 +67,7 @@ __all__ = [
     "shrinkage",
     "slopes",
     "study",
+    "term_effects",
     "varying_intercept",
     "varying_slope",
 ]

@@ -134,6 +134,9 @@ class Optimum(Fit, Protocol):
     def degrees_of_freedom(self, combinations: np.ndarray) -> np.ndarray:
         """Shape (m,): of combinations (m, p) of the fixed effects."""
 
+    def f_test(self, hypothesis: np.ndarray) -> tuple[int, float, float, float]:
+        """num_df, den_df, F and p of (hypothesis) beta = 0, a matrix (r, p), by ``df_method``."""
+
 
 def check_fit(given: object, function: str) -> None:
     """Raise unless it is a fit."""

@@ -179,6 +179,26 @@ class GroupSchema:
 
 
 @dataclass(frozen=True)
+class PopulationTerm:
+    """A term of the fixed effects.
+
+    Attributes
+    ----------
+    name
+        As it must be typed in a formula.
+    columns
+        The user's columns in it, in order, each once.
+    places
+        Positions of its coefficients among those of the design; those of dropped columns are left
+        out.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class ResponseScale:
     """Where a response lies, less its offset.
 

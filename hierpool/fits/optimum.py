@@ -162,6 +162,17 @@ class LikelihoodFit:
             [how.test(L[None], beta).den_df if L.any() else np.nan for L in combinations]
         )
 
+    def f_test(self, hypothesis: np.ndarray) -> tuple[int, float, float, float]:
+        """num_df, den_df, F and p of (hypothesis) beta = 0, by ``df_method``.
+
+        Parameters
+        ----------
+        hypothesis
+            Shape (r, p): r independent combinations of the fixed effects.
+        """
+        test = self._tests[1].test(hypothesis, self.estimate.beta)
+        return test.num_df, test.den_df, test.F, test.p
+
     def confint(
         self,
         method: intervals.IntervalMethod = "profile",

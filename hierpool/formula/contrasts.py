@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 
 from hierpool.core.design import Design
+from hierpool.core.schema import PopulationTerm
 from hierpool.formula.aliasing import Span
 from hierpool.formula.function_calls import quote
 
 INTERCEPT = "1"
 _SAME_SPAN = 1e-7  # what two codings of one formula may differ by, in sds of a column
+
+
+def population_terms(design: Design) -> tuple[PopulationTerm, ...]:
+    """Terms of the fixed effects in the order of the formula, the constant, ``"1"``, included."""
+    if design.spec.pooling == "none" or not design.terms:
+        return ()
+    (piece, *_) = design.encoder.population
+    shown = {source.key: source.column for source in design.encoder.sources}
+    found = []
+    for (name, where), term in zip(
+        piece.encoding.terms, piece.encoding.memory.formula, strict=True
+    ):
+        keys = [key for factor in term.factors for key in re.findall(r"\w+", factor.expr)]
+        columns = tuple(dict.fromkeys(shown[key] for key in keys if key in shown))
+        places = tuple(piece.columns.index(k) for k in where if k in piece.columns)
+        found.append(PopulationTerm(name, columns, places))
+    return tuple(found)
 
 
 def type_three(design: Design) -> tuple[tuple[str, np.ndarray], ...]:

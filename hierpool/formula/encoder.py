@@ -18,17 +18,19 @@ import pandas as pd
 from formulaic import Formula
 from formulaic.errors import DataMismatchWarning
 
+from hierpool.core.design import Design
 from hierpool.core.errors import DataError, listed
 from hierpool.core.estimable import Beyond
 from hierpool.core.label_matching import Place, as_known
 from hierpool.core.labels import plain_labels
 from hierpool.core.residual import Residual
-from hierpool.core.schema import FactorLevels
+from hierpool.core.schema import FactorLevels, PopulationTerm
 from hierpool.core.spec import INDEPENDENT, ResidualTerm
 from hierpool.formula import tables
 from hierpool.formula.aliasing import Span
 from hierpool.formula.categories import categories_of, in_order, made_contrasts
 from hierpool.formula.category_coding import CategoryCoding
+from hierpool.formula.contrasts import population_terms, type_three
 from hierpool.formula.function_calls import Factor, FactorKind, quote
 from hierpool.formula.functions import ELEMENTWISE, OFFSET
 from hierpool.formula.grammar import Columns
@@ -272,6 +274,14 @@ class Encoder:
     factor_columns: Mapping[str, tuple[str, ...]]
     offsets: tuple[Piece, ...] = ()
     residual: ResidualTerm = INDEPENDENT
+
+    def terms(self, design: Design) -> tuple[PopulationTerm, ...]:
+        """Terms of the fixed effects of the design that it made."""
+        return population_terms(design)
+
+    def type_three(self, design: Design) -> tuple[tuple[str, np.ndarray], ...]:
+        """Their hypotheses, for the floors that only know the design."""
+        return type_three(design)
 
     def encode(
         self,

@@ -1,0 +1,256 @@
+"""What a term says, in one sentence: the thing, the number with its interval, the doubt."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from hierpool.answers.term_comparisons import Side, TermComparisons, category
+from hierpool.core.text import capital, joined, short
+
+
+@dataclass(frozen=True)
+class Said:
+    """Numbers of a term.
+
+    Attributes
+    ----------
+    of
+        What was compared.
+    values
+        Shape (m, 3): estimate and bounds of each comparison.
+    is_clear
+        Whether the test of the term is clear.
+    response
+        What was measured.
+    has_ratios
+        Whether the numbers are ratios.
+    """
+
+    of: TermComparisons
+    values: np.ndarray
+    is_clear: bool
+    response: str
+    has_ratios: bool
+
+    @property
+    def largest(self) -> int:
+        """The comparison furthest from nothing; -1 where none is estimable."""
+        values = self.values[:, 0]
+        if not np.isfinite(values).any():
+            return -1
+        away = np.abs(np.log(values) if self.has_ratios else values)
+        return int(np.nanargmax(away))
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether the largest comparison is below zero, or one for a ratio."""
+        return bool(self.values[self.largest, 0] < (1 if self.has_ratios else 0))
+
+    def kinds(self) -> list[str]:
+        """The kinds of the sides."""
+        return [side.kind for side in self.of.sides]
+
+    def pair(self, side: Side, is_turned: bool) -> tuple[str, str]:
+        """The two categories of a side in the largest comparison; turned, the second one first."""
+        k = self.of.chosen[self.largest][self.of.sides.index(side)]
+        first, second = (called(side.column, v) for v in side.pairs[k])
+        return (second, first) if is_turned else (first, second)
+
+    def amount(self, is_turned: bool = False) -> str:
+        """The largest comparison with its interval; turned, of the opposite sign."""
+        values = self.values[self.largest]
+        if self.has_ratios:
+            values = 1 / values[[0, 2, 1]] if is_turned else values
+            if not 0.5 < values[0] < 2:
+                return f"a factor of {_interval(values)}"
+            return _interval(100 * (values - 1), " %")
+        return _interval(-values[[0, 2, 1]] if is_turned else values)
+
+
+def sentence_of(said: Said) -> str:
+    """The sentence of a term."""
+    of = said.of
+    if not of.sides:
+        return f"The mean of {said.response} is {_interval(said.values[0])}."
+    if said.largest < 0:
+        return f"{_begun(of.name)} is not estimable from these data."
+    text, where = _plain(said), _where(of)
+    return f"{where}{text}." if where else f"{_begun(text)}."
+
+
+def _begun(text: str) -> str:
+    """A sentence with a capital, unless it begins with what has to stay as typed."""
+    first = re.match(r"[a-z]{3,} ", text)
+    return capital(text) if first else text
+
+
+def _where(of: TermComparisons) -> str:
+    """At what a term holds that others interact with, as the beginning of a sentence."""
+    parts = [f"at the mean of {joined(of.at_mean)}"] if of.at_mean else []
+    parts += [f"on average over {joined(of.averaged)}"] if of.averaged else []
+    return f"{capital(' and '.join(parts))}, " if parts else ""
+
+
+def _plain(said: Said) -> str:
+    kinds = sorted(said.kinds())
+    if kinds == ["difference"]:
+        return _difference(said)
+    if kinds == ["slope"]:
+        return _slope(said)
+    if kinds == ["ends"]:
+        return _curve(said)
+    if kinds == ["bend"]:
+        return _bend(said)
+    if kinds == ["difference", "slope"]:
+        return _slopes(said)
+    if kinds == ["difference", "difference"]:
+        return _differences(said)
+    if kinds == ["difference", "ends"]:
+        return _curves(said)
+    if kinds == ["ends", "slope"]:
+        return _slope_along(said)
+    return _other(said)
+
+
+def _difference(said: Said) -> str:
+    """Between the categories of one column."""
+    (side,), R = said.of.sides, said.response
+    turn = said.is_negative
+    one, other = said.pair(side, turn)
+    if len(side.values) > 2:
+        verb = "differs" if said.is_clear else "does not clearly differ"
+        return (
+            f"{R} {verb} between the levels of {side.column}; the largest difference is {one} "
+            f"against {other}, {said.amount(turn)}"
+        )
+    if said.is_clear:
+        return f"{R} is higher for {one} than for {other}: by {said.amount(turn)}"
+    return (
+        f"{R} does not clearly differ between {one} and {other}: the difference is "
+        f"{said.amount(turn)}"
+    )
+
+
+def _slope(said: Said) -> str:
+    """Of a straight line."""
+    (side,), R = said.of.sides, said.response
+    per = f"per unit of {side.column}"
+    if not said.is_clear:
+        return f"{R} does not clearly change with {side.column}: by {said.amount()} {per}"
+    if said.is_negative and not said.has_ratios:
+        return f"{R} falls with {side.column}: by {said.amount(True)} {per}"
+    way = "changes" if said.is_negative else "rises"
+    return f"{R} {way} with {side.column}: by {said.amount()} {per}"
+
+
+def _curve(said: Said) -> str:
+    """Of a curve: the change between its ends."""
+    (side,), R = said.of.sides, said.response
+    verb = "changes" if said.is_clear else "does not clearly change"
+    return (
+        f"{R} {verb} along a curve of {side.column}: by {said.amount()} from one sd below its mean "
+        "to one sd above it"
+    )
+
+
+def _bend(said: Said) -> str:
+    """How a slope changes along its own number."""
+    (side,), R = said.of.sides, said.response
+    verb = "changes" if said.is_clear else "does not clearly change"
+    return (
+        f"the slope of {R} in {side.column} {verb} along {side.column}: by {said.amount()} from one "
+        "sd below its mean to one sd above it"
+    )
+
+
+def _slopes(said: Said) -> str:
+    """How a slope depends on a category."""
+    (slope,) = [s for s in said.of.sides if s.kind == "slope"]
+    (side,) = [s for s in said.of.sides if s.kind == "difference"]
+    turn, what = said.is_negative, f"the slope of {said.response} in {slope.column}"
+    one, other = said.pair(side, turn)
+    if len(side.values) > 2:
+        verb = "depends" if said.is_clear else "does not clearly depend"
+        return (
+            f"{what} {verb} on {side.column}; the largest difference is {one} against {other}, "
+            f"{said.amount(turn)}"
+        )
+    if said.is_clear:
+        return f"{what} is higher for {one} than for {other}: by {said.amount(turn)}"
+    return (
+        f"{what} does not clearly differ between {one} and {other}: the difference is "
+        f"{said.amount(turn)}"
+    )
+
+
+def _curves(said: Said) -> str:
+    """How a curve depends on a category."""
+    (along,) = [s for s in said.of.sides if s.kind == "ends"]
+    (side,) = [s for s in said.of.sides if s.kind == "difference"]
+    verb = "depends" if said.is_clear else "does not clearly depend"
+    one, other = said.pair(side, said.is_negative)
+    return (
+        f"the curve of {said.response} over {along.column} {verb} on {side.column}; from one sd "
+        f"below the mean of {along.column} to one sd above it, {one} against {other} changes by "
+        f"{said.amount(said.is_negative)}"
+    )
+
+
+def _differences(said: Said) -> str:
+    """How a difference between categories depends on another category."""
+    effect, other = said.of.sides
+    turn = said.is_negative
+    first, second = said.pair(effect, False)
+    one, two = said.pair(other, turn)
+    verb = "depends" if said.is_clear else "does not clearly depend"
+    what = f"the effect of {effect.column} on {said.response} {verb} on {other.column}"
+    if len(said.values) == 1 and said.is_clear:
+        return (
+            f"{what}: {first} against {second} is higher for {one} than for {two} by "
+            f"{said.amount(turn)}"
+        )
+    which = "the difference" if len(said.values) == 1 else "the largest difference"
+    return (
+        f"{what}; {which} of {first} against {second} is between {one} and {two}: "
+        f"{said.amount(turn)}"
+    )
+
+
+def _slope_along(said: Said) -> str:
+    """How the slope in a number depends on another number."""
+    (slope,) = [s for s in said.of.sides if s.kind == "slope"]
+    (along,) = [s for s in said.of.sides if s.kind == "ends"]
+    verb = "depends" if said.is_clear else "does not clearly depend"
+    return (
+        f"the slope of {said.response} in {slope.column} {verb} on {along.column}: it changes by "
+        f"{said.amount()} from one sd below the mean of {along.column} to one sd above it"
+    )
+
+
+def _other(said: Said) -> str:
+    """Interactions of three and more, and terms without their lower ones."""
+    label = said.of.labels(" against ")[said.largest]
+    verb = "matters" if said.is_clear else "does not clearly matter"
+    most = "its estimate" if len(said.values) == 1 else "its largest effect"
+    return f"{said.of.name} {verb} for {said.response}; {most} ({label}) is {said.amount()}"
+
+
+def called(column: str, value: object) -> str:
+    """A category in a sentence: by its own name where it is a word, else after its column.
+
+    Examples
+    --------
+    >>> called("sex", "Male"), called("Diet", 3), called("arm", "B")
+    ('Male', 'Diet 3', 'arm B')
+    """
+    text = category(value)
+    is_word = isinstance(value, str) and len(text) > 2 and any(c.isalpha() for c in text)
+    return text if is_word else f"{column} {text}"
+
+
+def _interval(values: np.ndarray, unit: str = "") -> str:
+    middle, low, high = (f"{short(float(v))}{unit}" for v in values)
+    return f"{middle} [{low}, {high}]"
