@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -31,6 +31,7 @@ from hierpool.core.writing import check_file, make_folder
 if TYPE_CHECKING:
     import pandas as pd
 
+ReportStyle = Literal["brief", "full"]
 USER_ERROR, FIT_ERROR, INTERRUPTED = 2, 1, 130  # exit codes
 CLOCK = 2.0  # seconds by which a file system may round the time of a file
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # click's, which typer may bring along
@@ -115,6 +116,9 @@ def study(
         Path | None,
         typer.Option(help="Also write one HTML page for colleagues, e.g. trial.html."),
     ] = None,
+    report_style: Annotated[
+        ReportStyle, typer.Option(help="brief: about three pages on paper; full: everything.")
+    ] = "brief",
     seed: Annotated[
         int | None,
         typer.Option(min=0, help="Seed, to repeat the same draws.", show_default="a fresh one"),
@@ -165,7 +169,7 @@ def study(
         )
         done.save(folder)
         if report is not None:
-            done.report(report)
+            done.report(report, style=report_style)
     if quiet:
         print(one_line(str(folder)))
         return

@@ -55,9 +55,25 @@ GLOSSARY = {
 }
 
 
+_BOUND = re.compile(r"(?:(\w+)_)?(eti|hdi|ci)([\d.]+)_(lb|ub)")
+
+
+def interval_of(name: str) -> tuple[str, str]:
+    """Percent and kind of an interval by the name of one of its bounds.
+
+    Examples
+    --------
+    >>> interval_of("eti95_lb")
+    ('95', 'equal-tailed')
+    """
+    bound = _BOUND.fullmatch(name)
+    assert bound is not None, name
+    return bound[3], _KINDS[bound[2]]
+
+
 def meaning(name: str) -> str:
     """Description of a column, or an empty text."""
-    bound = re.fullmatch(r"(?:(\w+)_)?(eti|hdi|ci)([\d.]+)_(lb|ub)", name)
+    bound = _BOUND.fullmatch(name)
     if bound is None:
         return GLOSSARY.get(name, "")
     of, kind, percent, side = bound.groups()

@@ -89,23 +89,14 @@ class Facts:
     versions: Mapping[str, str]
 
 
-def methods(facts: Facts) -> Section:
-    """The paragraph and its references."""
+def methods(facts: Facts) -> tuple[str, str]:
+    """The paragraph, and its references one a line."""
     cited: list[str] = []
     paragraph = " ".join(
         [*_models(facts, cited), *_posterior(facts, cited), *_scores(facts, cited)]
     )
     references = "\n".join(REFERENCES[key] for key in sorted(cited, key=_CITED.__getitem__))
-    lead = "Methods text, ready to adapt."
-    return Section(
-        "methods",
-        "Methods",
-        [
-            Prose([lead]),
-            Listing("Methods paragraph", paragraph, is_code=False),
-            Listing("References", references, is_code=False),
-        ],
-    )
+    return paragraph, references
 
 
 def _cite(keys: str, cited: list[str]) -> str:

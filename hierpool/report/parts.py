@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -68,6 +69,38 @@ class DataTable:
 
 
 @dataclass(frozen=True)
+class SmallTable:
+    """A table of a few rows, written out as it is to be read.
+
+    Attributes
+    ----------
+    title
+        Its caption.
+    columns
+        Headings, in words.
+    rows
+        Texts of the cells; the first of each row names it.
+    note
+        What to know to read it, below it.
+    """
+
+    template: ClassVar[str] = "small_table"
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+    @property
+    def is_number(self) -> list[bool]:
+        """Whether the cells of each column begin with numbers, and stand on the right."""
+        each = zip(*self.rows, strict=True) if self.rows else [()] * len(self.columns)
+        return [k > 0 and all(map(_NUMBER.match, cells)) for k, cells in enumerate(each)]
+
+
+_NUMBER = re.compile(r"[−–\d<]|$")
+
+
+@dataclass(frozen=True)
 class Picture:
     """A figure, with what it shows in words.
 
@@ -104,6 +137,8 @@ class Listing:
         What to know before using it.
     is_code
         Set in a fixed-width font where it is.
+    is_fine
+        Whether it is set small, such as references.
     """
 
     template: ClassVar[str] = "listing"
@@ -111,11 +146,12 @@ class Listing:
     text: str
     note: str = ""
     is_code: bool = True
+    is_fine: bool = False
 
 
 @dataclass(frozen=True)
 class PointsToCheck:
-    """Findings with their severity, their meaning and their evidence; folded if there are many.
+    """Findings with their severity and their meaning, and with their evidence unless brief.
 
     Attributes
     ----------
@@ -123,11 +159,14 @@ class PointsToCheck:
         The worst first.
     nothing
         What is said where there are none.
+    is_brief
+        Whether codes and evidence are left out.
     """
 
     template: ClassVar[str] = "points_to_check"
     findings: Sequence[Finding]
     nothing: str
+    is_brief: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,7 +195,7 @@ class ModelCard:
     is_chosen: bool = False
 
 
-Part = Prose | DataTable | Picture | Listing | PointsToCheck | ModelCard
+Part = Prose | DataTable | SmallTable | Picture | Listing | PointsToCheck | ModelCard
 
 
 @dataclass(frozen=True)
@@ -192,9 +231,15 @@ class Page:
         In the order of reading, the answer first.
     foot
         One line on how the page was made.
+    kind
+        What the page is, in the line above its title.
+    is_brief
+        Whether it is set closely, to fit on few sheets of paper.
     """
 
     title: str
     subtitle: str
     sections: Sequence[Section]
     foot: str
+    kind: str = "Comparison of complete, partial and no pooling"
+    is_brief: bool = False

@@ -30,7 +30,7 @@
     return (a, b) => (isNumber ? a - b : letters.compare(a, b));
   };
 
-  for (const box of document.querySelectorAll(".table")) {
+  for (const box of document.querySelectorAll(".table:not(.small)")) {
     const table = box.querySelector("table");
     const body = table.tBodies[0];
     const heads = [...table.tHead.rows[0].cells];

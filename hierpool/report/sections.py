@@ -13,7 +13,8 @@ from hierpool.core.errors import listed
 from hierpool.core.findings import Finding, Findings
 from hierpool.core.group_nouns import counted, noun, nouns
 from hierpool.core.labels import as_shown
-from hierpool.core.text import capital, joined, sentence
+from hierpool.core.text import capital, sentence
+from hierpool.report.model_words import model_in_words
 from hierpool.report.notation import equations
 from hierpool.report.parts import (
     DataTable,
@@ -32,28 +33,6 @@ _OF_DATA = (
     "rows-dropped", "unused-categories", "levels-with-one-row", "common-coefficient",
     "own-from-prior", "few-levels", "few-rows", "labels-alike",
 )  # fmt: skip
-
-
-def question(design: Design, group: str, formula: str) -> Section:
-    """The question in words."""
-    spec = design.spec
-    groups = counted(design.groupings[group].n_levels, group)
-    predictors = [name for name in design.predictors if name != group]
-    text = f"What is the mean of {spec.response}?"
-    if predictors:
-        text = f"How does {spec.response} depend on {joined(predictors)}?"
-    text += f" The data are {design.n} observations of {groups}."
-    poolings = (
-        f"A model can treat all {nouns(group)} as equal (complete pooling), estimate each {noun(group)} "
-        "separately (no pooling), or estimate how much they differ (partial pooling). This report "
-        "compares models from complete to no pooling by how well they predict new data."
-    )
-    return Section("question", "The question", [Prose([text, f"Formula: {formula}.", poolings])])
-
-
-def answer(sentences: Sequence[str]) -> Section:
-    """The results in sentences."""
-    return Section("answer", "The answer", [Prose(list(sentences), is_answer=True)])
 
 
 def points_to_check(findings: Sequence[Finding]) -> Section:
@@ -128,16 +107,18 @@ def _levels(design: Design, group: str) -> pd.DataFrame:
 def models(
     designs: Mapping[str, Design],
     chosen: str,
+    group: str,
     priors: pd.DataFrame,
     pictures: Mapping[str, Figure],
 ) -> Section:
     """Each model in words, in symbols and in the syntax of other programs."""
-    cards: list[Part] = [_card(name, design, name == chosen) for name, design in designs.items()]
-    factor = designs[chosen].groups[0].factor
+    cards: list[Part] = [
+        _card(name, design, group, name == chosen) for name, design in designs.items()
+    ]
     lead = (
-        f"β are fixed effects, u are the deviations of a {noun(factor)} from them (random effects), τ "
+        f"β are fixed effects, u are the deviations of a {noun(group)} from them (random effects), τ "
         "their standard deviations, ρ their correlation, and σ is the residual standard deviation. "
-        f"Observations are i, {nouns(factor)} are j."
+        f"Observations are i, {nouns(group)} are j."
     )
     table = DataTable(
         "priors",
@@ -149,13 +130,13 @@ def models(
     return Section("models", "The models", [Prose([lead]), *cards, table, *drawn])
 
 
-def _card(name: str, design: Design, is_chosen: bool) -> ModelCard:
+def _card(name: str, design: Design, group: str, is_chosen: bool) -> ModelCard:
     lines = equations(design.schema)
     latex = " \\\\\n".join(line.latex for line in lines)
     listings = [_listing(written) for written in translate(wording_of(design.schema))]
     return ModelCard(
         name,
-        _words(design),
+        sentence(model_in_words(design, group)),
         [line.html for line in lines],
         [*listings, Listing("LaTeX", latex)],
         is_chosen,
@@ -164,29 +145,6 @@ def _card(name: str, design: Design, is_chosen: bool) -> ModelCard:
 
 def _listing(written: Written) -> Listing:
     return Listing(written.program, written.code, " ".join(written.notes))
-
-
-def _words(design: Design) -> str:
-    """What a model assumes about the groups."""
-    spec = design.spec
-    if spec.pooling == "complete":
-        return "Complete pooling: the same coefficients for all observations."
-    (group,) = design.groups
-    factor, terms = group.factor, group.terms
-    slopes = [t for t in terms if t != "Intercept"]
-    if spec.pooling == "none":
-        return (
-            f"No pooling: each {noun(factor)} has its own {joined(terms)}; only the residual standard "
-            "deviation is shared."
-        )
-    lead = f"Partial pooling: {joined(terms)} vary between {nouns(factor)}"
-    if not slopes:
-        return f"Partial pooling: the intercept varies between {nouns(factor)}."
-    if "Intercept" not in terms:
-        return f"{lead}, the intercept does not."
-    if group.has_correlation:
-        return f"{lead} and may be correlated."
-    return f"{lead} independently of each other."
 
 
 def poolings(fixed: pd.DataFrame, spread: pd.DataFrame, pictures: Mapping[str, Figure]) -> Section:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
@@ -24,6 +24,8 @@ from hierpool.studies.tables import tables_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from hierpool.studies.figures import StudyFigures
 
 WIDTH = 92  # of printed sentences
 NO_PROBLEMS = (
@@ -113,6 +115,10 @@ class Study(StudyResult):
 
         ``hp.plots`` has more, of the fits in ``study.fits``.
         """
+        return dict(self._figures)
+
+    @cached_property
+    def _figures(self) -> StudyFigures:
         from hierpool.studies.figures import figures_of
 
         return figures_of(self)
@@ -139,21 +145,33 @@ class Study(StudyResult):
             figure.savefig(figures / f"{name}.png", dpi=150)
         return root
 
-    def report(self, path: str | PathLike[str]) -> Path:
+    def report(
+        self, path: str | PathLike[str], *, style: Literal["brief", "full"] = "brief"
+    ) -> Path:
         """Write one HTML page that a colleague can read without Python; gives its path back.
 
-        It has the results, the points to check, the models, every table (to sort, and to download
-        as CSV) and figure, a methods paragraph, and the code to repeat it. It needs no network.
-        An existing file is replaced once the new page is complete.
+        It needs no network. An existing file is replaced once the new page is complete.
+
+        Parameters
+        ----------
+        path
+            Of the file.
+        style
+            ``"brief"``: the answer, the effect in a picture, points to check, the recommended
+            model, paragraphs for a paper and the code, what prints on about three pages.
+            ``"full"``: also every model, every table (to sort, and to download as CSV), every
+            picture and check.
 
         Raises
         ------
+        ArgumentError
+            Another style.
         StorageError
             The file cannot be written.
         """
         from hierpool.studies.report import write_report
 
-        return write_report(self, self._tables, path, lambda: self.advice)
+        return write_report(self, self._tables, self._figures, path, style, lambda: self.advice)
 
     def __repr__(self) -> str:
         lines = [one_line(self.headline), ""]

@@ -26,6 +26,7 @@ STUDIES = {
     "boars": ("volume ~ time", "boar"),
     "sleepstudy": ("Reaction ~ Days", "Subject"),
     "radon": ("log_radon ~ floor", "county"),
+    "ChickWeight": ("weight ~ Time * Diet", "Chick"),
 }
 HOSTILE = [
     "<script>document.title = 'ran'</script>",
@@ -96,24 +97,28 @@ def open_page(chromium) -> Iterator[Callable[..., Opened]]:
 
 
 @pytest.fixture(scope="session")
-def reports(tmp_path_factory) -> Callable[[str], tuple[object, Path]]:
-    """Study and report of a bundled table, each made once."""
+def reports(tmp_path_factory) -> Callable[..., tuple[object, Path]]:
+    """Study and report of a bundled table, the full one unless asked otherwise, each made once."""
     folder = tmp_path_factory.mktemp("reports")
-    made: dict[str, tuple[object, Path]] = {}
+    studies: dict[str, object] = {}
+    made: dict[tuple[str, str], Path] = {}
 
-    def report(name: str) -> tuple[object, Path]:
-        if name not in made:
+    def report(name: str, style: str = "full") -> tuple[object, Path]:
+        if name not in studies:
             formula, group = STUDIES[name]
-            done = hp.study(formula, hp.datasets.load(name), group=group, seed=1, progress=False)
-            made[name] = (done, done.report(folder / f"{name}.html"))
-        return made[name]
+            data = hp.datasets.load(name)
+            studies[name] = hp.study(formula, data, group=group, seed=1, progress=False)
+        if (name, style) not in made:
+            file = folder / f"{name}_{style}.html"
+            made[name, style] = studies[name].report(file, style=style)
+        return studies[name], made[name, style]
 
     return report
 
 
 @pytest.fixture(scope="session")
-def hostile(tmp_path_factory) -> tuple[object, Path]:
-    """A study whose names are an attack, as levels, group, response, predictor and label."""
+def hostile(tmp_path_factory) -> tuple[object, Path, Path]:
+    """A study whose names, levels and label are an attack, its full and its brief report."""
     table = pd.DataFrame(
         [
             {"<b>y</b>": 3 + k % 4 + 0.7 * x + ((7 * k + 3 * x) % 5) / 5, "=x": x, "g`'\"<i>": name}
@@ -123,4 +128,7 @@ def hostile(tmp_path_factory) -> tuple[object, Path]:
     ).rename(columns={"g`'\"<i>": "g'\"<i>"})
     table.attrs["hierpool"] = {"label": "</title><script>document.title = 'ran'</script>"}
     done = hp.study("`<b>y</b>` ~ `=x`", table, group="g'\"<i>", seed=1, draws=200, progress=False)
-    return done, done.report(tmp_path_factory.mktemp("hostile") / "hostile.html")
+    folder = tmp_path_factory.mktemp("hostile")
+    return done, *(
+        done.report(folder / f"{style}.html", style=style) for style in ("full", "brief")
+    )

@@ -19,22 +19,46 @@ pytestmark = pytest.mark.browser
 
 WIDTHS = (1280, 390)
 SCHEMES = ("light", "dark")
+STYLES = ("full", "brief")
+WIDER_THAN_THEIR_BOX = (
+    "() => [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+    ".map(e => e.getAttribute('aria-label'))"
+)
 
 JUDGE = (Path(__file__).parent / "judge.js").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize(
     ("name", "width", "scheme"), list(itertools.product(STUDIES, WIDTHS, SCHEMES))
 )
-def test_page_is_drawn_whole_and_silent(name, width, scheme, reports, open_page):
-    opened = open_page(reports(name)[1], width, scheme)
+def test_page_is_drawn_whole_and_silent(name, width, scheme, style, reports, open_page):
+    opened = open_page(reports(name, style)[1], width, scheme)
     judged = opened.page.evaluate(JUDGE)
-    assert judged["texts"] > 300
+    assert judged["texts"] > (300 if style == "full" else 60)
     assert (judged["cut"], judged["over"]) == ([], [])
     assert judged["wide"] <= 0
     assert opened.said == []
     assert opened.asked == [opened.file.as_uri()]
-    assert opened.page.locator("svg[role=img]").count() >= 6
+    assert opened.page.locator("svg[role=img]").count() >= (6 if style == "full" else 1)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_no_table_of_the_brief_report_is_wider_than_its_page(name, reports, open_page):
+    page = open_page(reports(name, "brief")[1]).page
+    assert page.evaluate(WIDER_THAN_THEIR_BOX) == []
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_brief_report_prints_on_three_pages(name, reports, open_page):
+    page = open_page(reports(name, "brief")[1]).page
+    printed = page.pdf(format="A4", prefer_css_page_size=True)
+    assert 2 <= pages_of(printed) <= 3
+
+
+def pages_of(pdf: bytes) -> int:
+    """Number of pages that Chromium has printed."""
+    return len(re.findall(rb"/Type\s*/Page\b", pdf))
 
 
 def test_the_judge_sees_texts_that_collide_or_are_cut(open_page, tmp_path):
@@ -189,22 +213,23 @@ def test_csv_follows_the_order_on_the_page(reports, open_page):
 
 
 def test_long_tables_are_folded_searched_and_opened(reports, open_page):
-    page = open_page(reports("boars")[1]).page
+    study, file = reports("boars")
+    page, count = open_page(file).page, len(study.shrinkage)
     box = page.locator("#table-shrinkage")
     rows = box.locator("tbody tr:visible")
     assert rows.count() == 12
-    assert box.locator(".count").inner_text() == "12 of 129 rows shown; the CSV has all."
-    box.get_by_role("button", name="Show all 129 rows").click()
-    assert rows.count() == 129
+    assert box.locator(".count").inner_text() == f"12 of {count} rows shown; the CSV has all."
+    box.get_by_role("button", name=f"Show all {count} rows").click()
+    assert rows.count() == count
     box.get_by_role("searchbox").fill("120")
     assert rows.count() >= 1
     assert all("120" in text for text in rows.all_inner_texts())
 
 
-def test_printing_shows_all_and_cuts_nothing(reports, open_page):
-    opened = open_page(reports("boars")[1])
-    page = opened.page
-    assert page.pdf(format="A4", prefer_css_page_size=True)[:5] == b"%PDF-"
+@pytest.mark.parametrize(("name", "style"), list(itertools.product(STUDIES, STYLES)))
+def test_printing_cuts_nothing(name, style, reports, open_page):
+    page = open_page(reports(name, style)[1]).page
+    assert pages_of(page.pdf(format="A4", prefer_css_page_size=True)) >= 2
     page.set_viewport_size({"width": 688, "height": 1000})  # A4 less its margins, 96 dots an inch
     page.emulate_media(media="print")
     page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
@@ -214,21 +239,26 @@ def test_printing_shows_all_and_cuts_nothing(reports, open_page):
         ".map(e => e.closest('[id]').id)"
     )
     assert too_wide == []
+    judged = page.evaluate(JUDGE)
+    assert (judged["cut"], judged["over"]) == ([], [])
     assert page.locator("details:not(.glossary):not([open])").count() == 0
-    assert not page.locator(".csv").first.is_visible()
+    assert not page.locator("button").first.is_visible()
+    assert not page.get_by_role("navigation").is_visible()
     page.evaluate("() => dispatchEvent(new Event('afterprint'))")
     assert page.locator("details[open]").count() == 0
 
 
+@pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_hostile_names_are_shown_and_never_run(width, hostile, open_page):
-    _, file = hostile
+def test_hostile_names_are_shown_and_never_run(width, style, hostile, open_page):
+    file = hostile[1 + STYLES.index(style)]
     opened = open_page(file, width)
     page = opened.page
     assert page.title() != "ran"
-    assert "<script>" in page.locator("h1").inner_text()
-    shown = column(page, "levels", 1)
-    assert sorted(shown) == sorted(HOSTILE)
+    assert "<b>y</b>" in page.locator("h1").inner_text()
+    assert "<script>" in page.locator(".subtitle").inner_text()
+    if style == "full":
+        assert sorted(column(page, "levels", 1)) == sorted(HOSTILE)
     assert page.locator("img, iframe, object, embed, link, b:not(.math b)").count() == 0
     assert page.locator("script").count() == 1
     judged = page.evaluate(JUDGE)

@@ -31,6 +31,7 @@ from hierpool.report.parts import (
     PointsToCheck,
     Prose,
     Section,
+    SmallTable,
 )
 
 EVIL = "<script>alert(1)</script>\"'&\0"
@@ -68,6 +69,7 @@ def one_of_each(text: str) -> Page:
     parts = [
         Prose([text], is_answer=True),
         DataTable("t", text, frame, text),
+        SmallTable(text, ["", text], [[text, text]], text),
         Picture("p", text, figure, text),
         Listing(text, text, text),
         Listing(text, text, text, is_code=False),
@@ -193,7 +195,8 @@ def test_templates_style_and_script_are_in_the_package():
     assert (here / "style.css").is_file()
     assert (here / "script.js").is_file()
     used = {
-        part.template for part in (Prose, DataTable, Picture, Listing, PointsToCheck, ModelCard)
+        part.template
+        for part in (Prose, DataTable, SmallTable, Picture, Listing, PointsToCheck, ModelCard)
     }
     assert used <= {Path(str(f)).stem for f in (here / "templates").iterdir()}
 

@@ -8,18 +8,30 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 import hierpool as hp
-from hierpool.core.errors import DataError
+from hierpool.core.errors import ArgumentError, DataError
 from hierpool.core.findings import Finding, Findings
+from hierpool.core.text import short
 from hierpool.report.methods import REFERENCES
-from hierpool.report.parts import DataTable, Listing, ModelCard, Page, PointsToCheck, Prose
-from hierpool.studies.report import central_shares, page_of
+from hierpool.report.parts import (
+    DataTable,
+    Listing,
+    ModelCard,
+    Page,
+    Picture,
+    PointsToCheck,
+    Prose,
+    SmallTable,
+)
+from hierpool.studies.figures import StudyFigures
+from hierpool.studies.full_report import central_shares
+from hierpool.studies.report import page_of
+from hierpool.studies.study import Study
 
-ORDER = [
-    "question",
-    "answer",
-    "check",
+BRIEF = ["answer", "check", "model", "prediction", "paper", "how"]
+BEHIND = [
     "data",
     "models",
     "poolings",
@@ -29,14 +41,21 @@ ORDER = [
     "findings",
     "advice",
     "checks",
-    "methods",
-    "reproduce",
 ]
+
+
+def made(study: Study, style: str = "full") -> Page:
+    return page_of(study, study.tables(), study.figures(), style, lambda: study.advice)
 
 
 @pytest.fixture(scope="module")
 def page(dyes) -> Page:
-    return page_of(dyes, dyes.tables(), lambda: dyes.advice)
+    return made(dyes)
+
+
+@pytest.fixture(scope="module")
+def brief(sleep) -> Page:
+    return made(sleep, "brief")
 
 
 def parts(page: Page, kind: type, key: str = "") -> list:
@@ -50,8 +69,14 @@ def parts(page: Page, kind: type, key: str = "") -> list:
     ]
 
 
-def test_sections_come_in_the_order_of_reading(page):
-    assert [section.key for section in page.sections] == ORDER
+def test_the_full_report_is_the_brief_one_with_more_before_its_end(page, dyes):
+    assert [section.key for section in made(dyes, "brief").sections] == BRIEF
+    assert [section.key for section in page.sections] == [
+        *BRIEF[:-1],
+        *BEHIND,
+        "how",
+        "reproduce",
+    ]
 
 
 def test_answer_and_doubts_are_those_of_the_study(page, dyes):
@@ -59,6 +84,62 @@ def test_answer_and_doubts_are_those_of_the_study(page, dyes):
     assert list(answer.paragraphs) == dyes.answer.splitlines()
     (doubts,) = parts(page, PointsToCheck)
     assert doubts.findings == dyes.findings
+
+
+def test_a_brief_report_draws_the_effects_and_nothing_else(sleep, monkeypatch):
+    drawn = []
+    figures = {name: lambda name=name: drawn.append(name) or Figure() for name in sleep.figures()}
+    page = page_of(sleep, sleep.tables(), StudyFigures(figures), "brief", pytest.fail)
+    assert [part.name for part in parts(page, Picture)] == drawn
+    assert all(name.startswith("effects") for name in drawn)
+    assert drawn
+
+
+def test_a_picture_is_drawn_once_however_often_it_is_asked_for(sleep):
+    assert sleep.figures()["trajectories"] is sleep.figures()["trajectories"]
+
+
+def test_the_first_page_is_in_the_words_of_its_reader(brief, sleep):
+    assert brief.title == "How does Reaction depend on Days?"
+    assert brief.subtitle == "180 observations of 18 subjects (sleepstudy)"
+    (words,) = parts(brief, Prose, "model")[0].paragraphs
+    assert words.startswith("Subjects differ in level and effect of Days (independent).")
+    names = {finding.about for finding in parts(brief, PointsToCheck)[0].findings}
+    assert not names & set(sleep.models)
+
+
+def test_the_tables_of_the_recommended_model_are_those_of_the_study(brief, sleep):
+    fixed, spread = parts(brief, SmallTable, "model")
+    table = sleep.tables()["fixed_effects"].xs(sleep.selected, level="model")
+    days = table.loc["Days"]
+    assert [row[0] for row in fixed.rows] == ["Intercept", "Days"]
+    assert fixed.rows[1][1] == short(days["mean"])
+    assert fixed.rows[1][3] == f"{short(days['estimate'])} ({short(days['se'])})"
+    assert [row[0] for row in spread.rows] == [
+        "Level, between subjects",
+        "Effect of Days, between subjects",
+        "Residual (within groups)",
+    ]
+
+
+def test_models_are_compared_from_the_best_on(brief, sleep):
+    (table,) = parts(brief, SmallTable, "prediction")
+    assert len(table.rows) == len(sleep.models)
+    assert table.rows[0][1] == "best"
+    assert [row[0].endswith("(recommended)") for row in table.rows] == [
+        name == sleep.selected for name in sleep.comparison.index
+    ]
+    words = [row[0] for row in table.rows]
+    assert table.rows[words.index("Each subject by itself")][2] == "–"
+    assert table.rows[words.index("All subjects alike")][1].startswith("clearly worse (−")
+
+
+def test_the_results_paragraph_has_the_tests_of_the_reml_fit(brief, sleep):
+    results, *_ = (part.text for part in parts(brief, Listing, "paper"))
+    test = sleep.reml.anova().loc["Days"]
+    assert f"F(1, {test['den_df']:.1f}) = {test['F']:.2f}, p < .001" in results
+    assert "fitted by REML to 180 observations of 18 subjects" in results
+    assert "degrees of freedom by the Kenward-Roger method" in results
 
 
 def test_tables_are_those_of_the_study_at_full_precision(page, dyes):
@@ -82,7 +163,9 @@ def test_every_rung_has_a_card_and_one_is_chosen(page, dyes):
 
 
 def test_methods_cite_what_they_list_and_name_versions(page, dyes):
-    paragraph, references = (part.text for part in parts(page, Listing, "methods"))
+    paragraph, references = (
+        part.text for part in parts(page, Listing, "paper") if part.title != "Results"
+    )
     assert "30 observations of Yield from 6 batches" in paragraph
     assert f"Results are from the model {dyes.recommended}." in paragraph
     assert f"hierpool {hp.__version__}" in paragraph
@@ -107,10 +190,10 @@ def test_what_was_given_and_left_out_is_told():
     given = {"engine": "exact", "draws": 100, "chains": 2, "weights": "w"}
     done = hp.study("Yield ~ 1", table, group="Batch", seed=3, progress=False, **given)
     finding = Finding("rows-dropped", "warning", "2 of 30 rows left out")
-    page = page_of(replace(done, findings=Findings([finding])), done.tables(), lambda: done.advice)
+    page = made(replace(done, findings=Findings([finding])))
     code, shell = (part.text for part in parts(page, Listing, "reproduce"))
     assert "seed=3, engine='exact', draws=100, chains=2, weights='w')" in code
-    assert shell.endswith("--engine exact --draws 100 --chains 2 --weights w")
+    assert shell.endswith("--engine exact --draws 100 --chains 2 --weights w --report-style full")
     assert "2 of 30 rows left out." in parts(page, Prose, "data")[0].paragraphs
 
 
@@ -118,7 +201,8 @@ def test_report_writes_one_file_and_gives_its_path(dyes, tmp_path):
     path = dyes.report(tmp_path / "deep" / "dyes.html")
     text = path.read_text(encoding="utf-8")
     assert text.startswith("<!DOCTYPE html>")
-    assert "Dyestuff2 (simulated): Yield ~ 1 by Batch" in text
+    assert "What is the mean of Yield?" in text
+    assert "30 observations of 6 batches (Dyestuff2 (simulated))" in text
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -133,7 +217,16 @@ def test_report_is_written_without_findings_and_where_advice_cannot_be_had(dyes)
     def refused():
         raise DataError("each group of 'h' has one row only.", "levels-equal-rows")
 
-    page = page_of(replace(dyes, findings=Findings()), dyes.tables(), refused)
+    page = page_of(
+        replace(dyes, findings=Findings()), dyes.tables(), dyes.figures(), "full", refused
+    )
     (said,) = parts(page, Prose, "advice")
     assert said.paragraphs == ["No advice is available: each group of 'h' has one row only."]
     assert "findings" not in [section.key for section in page.sections]
+
+
+def test_another_style_is_refused_before_any_work(dyes, tmp_path):
+    with pytest.raises(ArgumentError, match=r"style='breif'.*brief") as caught:
+        dyes.report(tmp_path / "a.html", style="breif")
+    assert caught.value.code == "unknown-choice"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,221 @@
+"""The sections of a brief report, what prints on three pages, each from plain things."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hierpool.core.design import Design
+from hierpool.core.findings import Finding
+from hierpool.core.group_nouns import counted, noun, nouns
+from hierpool.core.text import capital, joined, sentence, short
+from hierpool.report.columns import interval_of
+from hierpool.report.model_words import (
+    CONSTANT,
+    groups_in_words,
+    model_in_words,
+    reference_categories,
+    term_in_words,
+)
+from hierpool.report.parts import Listing, Part, Picture, PointsToCheck, Prose, Section, SmallTable
+
+MOST_POINTS = 5  # findings that are shown, unless more are worse than a note
+MOST_ROWS = 16  # of a table
+CLEAR, ERRORS = 4.0, 2.0  # elpd, and standard errors, from which a difference is clear
+NOTHING = "No problems found."
+
+
+def question(design: Design, group: str) -> str:
+    """The question in the reader's nouns, a title for the page."""
+    predictors = [name for name in design.predictors if name != group]
+    if not predictors:
+        return f"What is the mean of {design.spec.response}?"
+    return f"How does {design.spec.response} depend on {joined(predictors)}?"
+
+
+def size(design: Design, group: str) -> str:
+    """Rows and groups, and the name of the data."""
+    of = f" ({design.label})" if design.label else ""
+    return f"{design.n} observations of {counted(design.groupings[group].n_levels, group)}{of}"
+
+
+def answer(sentences: Sequence[str], table: SmallTable | None) -> Section:
+    """The results in sentences, and the terms in a table."""
+    parts: list[Part] = [Prose(list(sentences), is_answer=True)]
+    return Section("answer", "The answer", [*parts, *([table] if table else [])])
+
+
+def effects(pictures: Mapping[str, Figure], title: str) -> Section | None:
+    """The effects in pictures; nothing where there is no effect to draw."""
+    drawn = [Picture(name, title, figure) for name, figure in pictures.items()]
+    return Section("effects", "The effect in a picture", drawn) if drawn else None
+
+
+def points_to_check(findings: Sequence[Finding]) -> Section:
+    """The findings that matter most, and how many more the full report has."""
+    serious = [f for f in findings if f.severity != "note"]
+    shown = list(findings)[: max(MOST_POINTS, len(serious))]
+    parts: list[Part] = [PointsToCheck(shown, NOTHING, is_brief=True)]
+    if left := len(findings) - len(shown):
+        more = "1 more note is" if left == 1 else f"{left} more notes are"
+        parts.append(Prose([f"{more} in the full report."]))
+    return Section("check", "Points to check", parts)
+
+
+def model(design: Design, group: str, fixed: pd.DataFrame, spread: pd.DataFrame) -> Section:
+    """The recommended model in words, its fixed effects and what varies."""
+    words = f"{sentence(model_in_words(design, group))} {_partial_pooling(group)}"
+    return Section(
+        "model",
+        "The recommended model",
+        [Prose([words]), *_fixed(design, fixed), _spread(design, spread)],
+    )
+
+
+def _partial_pooling(group: str) -> str:
+    one = noun(group)
+    return (
+        f"The estimate for each {one} combines its own data with those of the other {nouns(group)}: "
+        f"the less a {one} tells by itself, the more it is drawn to the average (partial pooling)."
+    )
+
+
+def _fixed(design: Design, table: pd.DataFrame) -> list[SmallTable]:
+    if not len(table):
+        return []
+    rows = [[capital_of(term), *row] for term, row in _numbers(table)]
+    base = reference_categories(design.schema)
+    note = ""
+    if base:
+        named = joined(f"{column} {label}" for column, label in base.items())
+        note = f"Categories are compared with {named}."
+    if len(rows) > MOST_ROWS:
+        note = f"{note} {len(rows) - MOST_ROWS} more coefficients are in the full report.".strip()
+    title = "Average effects (fixed effects)"
+    return [SmallTable(title, _headings(table), rows[:MOST_ROWS], note)]
+
+
+def capital_of(term: str) -> str:
+    """A coefficient in words, the constant by its usual name."""
+    return "Intercept" if term == CONSTANT else term_in_words(term)
+
+
+def _numbers(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """Estimate, interval, and REML's estimate with its standard error."""
+    low, high = (str(c) for c in table.columns if str(c).endswith(("_lb", "_ub")))
+    out = []
+    for name, row in table.iterrows():
+        interval = f"{_shown(row[low])} to {_shown(row[high])}"
+        reml = [f"{_shown(row['estimate'])} ({_shown(row['se'])})"] if "estimate" in row else []
+        out.append((str(name), [_shown(row["mean"]), interval, *reml]))
+    return out
+
+
+def _headings(table: pd.DataFrame) -> list[str]:
+    lower = next(str(c) for c in table.columns if str(c).endswith("_lb"))
+    percent, _ = interval_of(lower)
+    method = [f"{table['method'].iloc[0]} (standard error)"] if "method" in table else []
+    return ["", "estimate", f"{percent} % interval", *method]
+
+
+def _spread(design: Design, table: pd.DataFrame) -> SmallTable:
+    flat = table.set_axis([_what_varies(key) for key in table.index])
+    rows = [[name, *row] for name, row in _numbers(flat)]
+    return SmallTable(
+        "How much they vary (standard deviations and correlations)", _headings(table), rows
+    )
+
+
+def _what_varies(key: tuple[str, str, str, str]) -> str:
+    factor, parameter, term, term2 = key
+    if factor == "residual":
+        return "Residual (within groups)"
+    who = groups_in_words(factor)
+    first = _varying(term)
+    if parameter == "corr":
+        return f"Correlation of {first} and {_varying(term2)}, {who}"
+    return f"{capital(first)}, between {who}"
+
+
+def _varying(term: str) -> str:
+    return "level" if term == CONSTANT else f"effect of {term_in_words(term)}"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model of the comparison.
+
+    Attributes
+    ----------
+    design
+        Of the model.
+    is_recommended
+        Whether it is the recommended one.
+    by_row, by_group
+        Difference in elpd from the best model and its standard error; None where not scored.
+    """
+
+    design: Design
+    is_recommended: bool
+    by_row: tuple[float, float] | None
+    by_group: tuple[float, float] | None
+
+
+def prediction(models: Sequence[Scored], group: str) -> Section:
+    """How well each model predicts new observations and new groups."""
+    new = f"new {nouns(group)}"
+    rows = []
+    for each in models:
+        mark = " (recommended)" if each.is_recommended else ""
+        name = f"{model_in_words(each.design, group)}{mark}"
+        rows.append([name, _compared(each.by_row), _compared(each.by_group)])
+    note = (
+        "Each observation, and all those of each "
+        f"{noun(group)}, were predicted from the rest of the data (leave-one-out cross-validation). "
+        "In brackets: difference in the expected log predictive density from the best model, and its "
+        f"standard error. Differences below {CLEAR:g}, or below two standard errors, are not clear."
+    )
+    columns = ["model", f"new observations of these {nouns(group)}", new]
+    table = SmallTable("Prediction of new data", columns, rows, note)
+    return Section("prediction", "How well it predicts", [table])
+
+
+def _compared(score: tuple[float, float] | None) -> str:
+    if score is None:
+        return "–"
+    difference, error = score
+    if difference == 0:
+        return "best"
+    is_clear = -difference >= CLEAR and -difference >= ERRORS * error
+    word = "clearly worse" if is_clear else "about as good"
+    return f"{word} ({_minus(f'{difference:.1f}')} ± {error:.1f})"
+
+
+def paper(results: str, methods: str, references: str) -> Section:
+    """Paragraphs for a paper, ready to adapt."""
+    return Section(
+        "paper",
+        "For a paper",
+        [
+            Listing("Results", results, is_code=False),
+            Listing("Methods", methods, is_code=False),
+            Listing("References", references, is_code=False, is_fine=True),
+        ],
+    )
+
+
+def how(lines: Sequence[str], code: str) -> Section:
+    """How it was done: the formula, why this model, and the code."""
+    return Section("how", "How it was done", [Prose(list(lines)), Listing("Python", code)])
+
+
+def _shown(value: float) -> str:
+    return "–" if not math.isfinite(value) else _minus(short(float(value)))
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")

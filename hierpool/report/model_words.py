@@ -1,0 +1,81 @@
+"""Models and their terms in the words of their reader, without formulas."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from hierpool.core.design import Design, GroupDesign
+from hierpool.core.group_nouns import GROUP, noun, nouns
+from hierpool.core.schema import Schema
+from hierpool.core.text import capital, joined
+
+CONSTANT = "Intercept"
+_CATEGORY = re.compile(r"(.+)\[(?:T\.)?(.*)\]", re.DOTALL)
+
+
+def term_in_words(term: str) -> str:
+    """A coefficient as a reader says it.
+
+    Examples
+    --------
+    >>> term_in_words("Time:Diet[T.2]"), term_in_words("sex[T.Male]")
+    ('Time × Diet 2', 'sex Male')
+    """
+    return " × ".join(_CATEGORY.sub(r"\1 \2", part) for part in term.split(":"))
+
+
+def columns_of(term: str) -> list[str]:
+    """The parts of a term, without the categories of its coefficients.
+
+    Examples
+    --------
+    >>> columns_of("Time:Diet[T.2]")
+    ['Time', 'Diet']
+    """
+    return [_CATEGORY.sub(r"\1", part) for part in term.split(":")]
+
+
+def reference_categories(schema: Schema) -> dict[str, str]:
+    """Column -> the category that its coefficients are compared with, where there is one."""
+    found: dict[str, str] = {}
+    for source in schema.encoder.sources:
+        if source.categories is None:
+            continue
+        coded = re.compile(rf"(?:.*:)?{re.escape(source.shown)}\[T\.(.*?)\](?::.*)?", re.DOTALL)
+        seen = {match[1] for term in schema.terms if (match := coded.fullmatch(term))}
+        left = [str(c) for c in source.categories if str(c) not in seen]
+        if seen and len(left) == 1:
+            found[source.shown] = left[0]
+    return found
+
+
+def groups_in_words(factor: str) -> str:
+    """Groups of a factor: ``"litters"``; ``"combinations of Litter and sex"`` of ``Litter:sex``."""
+    if ":" in factor:
+        return f"combinations of {joined(factor.split(':'))}"
+    return f"groups of {factor}" if noun(factor) == GROUP else nouns(factor)
+
+
+def model_in_words(design: Design, group: str) -> str:
+    """What a model assumes about the groups, in a clause that begins with a capital."""
+    if design.spec.pooling == "complete":
+        return f"All {groups_in_words(group)} alike"
+    if design.spec.pooling == "none":
+        return f"Each {noun(group)} by itself"
+    return capital("; ".join(_varying(each) for each in design.groups))
+
+
+def _varying(group: GroupDesign) -> str:
+    who, what = groups_in_words(group.factor), varying_in_words(group.terms)
+    if len(group.terms) < 2:
+        return f"{who} differ in {what}"
+    how = "may be correlated" if group.has_correlation else "independent"
+    return f"{who} differ in {what} ({how})"
+
+
+def varying_in_words(terms: Sequence[str]) -> str:
+    """What varies between groups: ``"level and effect of Days"``."""
+    slopes = dict.fromkeys(" × ".join(columns_of(term)) for term in terms if term != CONSTANT)
+    said = ["level"] if CONSTANT in terms else []
+    return joined([*said, *([f"effect of {joined(slopes)}"] if slopes else [])])

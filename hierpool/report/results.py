@@ -1,0 +1,146 @@
+"""A results paragraph in the style of a paper: the terms with their tests, and what varies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hierpool.core.design import Design
+from hierpool.core.group_nouns import counted
+from hierpool.core.text import joined, short
+from hierpool.report.model_words import CONSTANT, columns_of, groups_in_words, varying_in_words
+
+_BRACKETS = re.compile(r"\[(-?[\d.]+(?:e[+-]?\d+)?(?: %)?), (-?[\d.]+(?:e[+-]?\d+)?(?: %)?)\]")
+
+
+@dataclass(frozen=True)
+class TermResult:
+    """What a term of the fixed effects says.
+
+    Attributes
+    ----------
+    sentence
+        In words, its interval in brackets.
+    num_df, den_df, F, p
+        Its F test; NaN where there is none.
+    """
+
+    sentence: str
+    num_df: float = np.nan
+    den_df: float = np.nan
+    F: float = np.nan
+    p: float = np.nan
+
+    @property
+    def test(self) -> str:
+        """The test as papers write it; empty where there is none."""
+        if not np.isfinite(self.F):
+            return ""
+        df = f"{self.den_df:.1f}".removesuffix(".0")
+        return f"F({self.num_df:.0f}, {df}) = {self.F:.2f}, {p_value(self.p)}"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How much something varies between the groups of a factor.
+
+    Attributes
+    ----------
+    factor
+        The factor.
+    term
+        Name of the coefficient.
+    sd
+        Its standard deviation.
+    """
+
+    factor: str
+    term: str
+    sd: float
+
+
+def p_value(p: float) -> str:
+    """A p value as papers write it.
+
+    Examples
+    --------
+    >>> p_value(0.0001), p_value(0.0274), p_value(0.62)
+    ('p < .001', 'p = .027', 'p = .620')
+    """
+    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
+
+
+def results_paragraph(
+    design: Design,
+    terms: Sequence[TermResult],
+    spreads: Sequence[Spread],
+    sigma: float,
+    percent: float,
+    how: Mapping[str, str],
+) -> str:
+    """The paragraph.
+
+    Parameters
+    ----------
+    design
+        Of the recommended model.
+    terms
+        In the order in which they are told.
+    spreads
+        Standard deviations between groups.
+    sigma
+        The residual standard deviation; NaN where it is known.
+    percent
+        Of the intervals.
+    how
+        ``"method"``, e.g. REML, and ``"df"``, e.g. Kenward-Roger; empty where there is none.
+    """
+    said = [_with_test(term, percent) for term in terms]
+    return " ".join([*said, _fitted(design, how), *_varied(design, spreads, sigma)])
+
+
+def _with_test(term: TermResult, percent: float) -> str:
+    """The sentence with its interval and test in parentheses."""
+    test = f", {term.test}" if term.test else ""
+    interval = rf"({percent:g} % CI \1 to \2{test})"
+    said, count = _BRACKETS.subn(interval, term.sentence.rstrip("."), count=1)
+    return f"{said}." if count or not test else f"{said} ({term.test})."
+
+
+def _fitted(design: Design, how: Mapping[str, str]) -> str:
+    spec = design.spec
+    fixed = list(dict.fromkeys(" × ".join(columns_of(t)) for t in design.terms if t != CONSTANT))
+    random = [
+        f"random {varying_in_words(group.terms)} of {groups_in_words(group.factor)}"
+        for group in design.groups
+    ]
+    effects = f"fixed effects of {joined(fixed)} and " if fixed else ""
+    sizes = joined(counted(g.grouping.n_levels, g.factor) for g in design.groups)
+    df = f", with degrees of freedom by the {how['df']} method" if how.get("df") else ""
+    return (
+        f"A linear mixed model of {spec.response} with {effects}{joined(random)} was fitted by "
+        f"{how['method']} to {design.n} observations of {sizes}{df}."
+    )
+
+
+def _varied(design: Design, spreads: Sequence[Spread], sigma: float) -> list[str]:
+    said = []
+    for group in design.groups:
+        own = [s for s in spreads if s.factor == group.factor]
+        levels = [short(s.sd) for s in own if s.term == CONSTANT]
+        slopes = [
+            f"{short(s.sd)} for the effect of {' × '.join(columns_of(s.term))}"
+            for s in own
+            if s.term != CONSTANT
+        ]
+        if own:
+            what = joined([*(f"{sd} for the level" for sd in levels), *slopes])
+            said.append(f"between {groups_in_words(group.factor)} it was {what}")
+    if not said:
+        return []
+    text = "; ".join(said).replace("it was", "the standard deviation was", 1)
+    within = f", and the residual standard deviation {short(sigma)}" if np.isfinite(sigma) else ""
+    return [f"{text[:1].upper()}{text[1:]}{within}."]

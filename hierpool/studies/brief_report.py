@@ -1,0 +1,119 @@
+"""The brief report of a study: what it says, as plain things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from hierpool.core.findings import Finding
+from hierpool.core.text import sentence
+from hierpool.report import brief
+from hierpool.report.columns import interval_of
+from hierpool.report.methods import Facts, methods
+from hierpool.report.model_words import model_in_words
+from hierpool.report.parts import Section
+from hierpool.report.results import Spread, TermResult, results_paragraph
+from hierpool.studies.result import StudyResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EFFECTS = "effects"
+
+
+def beginning(
+    study: StudyResult, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, Figure]
+) -> list[Section]:
+    """The answer, the effect, what to check, and the recommended model."""
+    drawn = {name: figures[name] for name in figures if name.split("_")[0] == EFFECTS}
+    shown = [
+        brief.answer(study.answer.splitlines(), None),
+        brief.effects(drawn, "Data and fitted means, with their intervals"),
+        brief.points_to_check([_named_in_words(study, f) for f in study.findings]),
+        brief.model(
+            study.design,
+            study.group,
+            _of_selected(study, tables["fixed_effects"]),
+            _of_selected(study, tables["variance_components"]),
+        ),
+        brief.prediction(list(_scored(study)), study.group),
+    ]
+    return [section for section in shown if section is not None]
+
+
+def end(
+    study: StudyResult, tables: Mapping[str, pd.DataFrame], facts: Facts, code: str
+) -> list[Section]:
+    """Paragraphs for a paper, and how it was done."""
+    lines = [
+        f"Formula: {study.formula}, groups: {study.group}. Recommended: {study.recommended}.",
+        sentence(study.why),
+        f"Seed {study.seed}, {facts.chains} chains of {facts.draws} draws, "
+        f"hierpool {facts.versions['hierpool']}, Python {facts.versions['python']}.",
+    ]
+    results = _results(study, tables["variance_components"])
+    return [brief.paper(results, *methods(facts)), brief.how(lines, code)]
+
+
+def _named_in_words(study: StudyResult, finding: Finding) -> Finding:
+    """A finding that calls the model it is about by what it assumes; the recommended one by no name."""
+    model = study.models.get(finding.about)
+    if model is None:
+        return finding
+    is_own = finding.about == study.selected
+    return replace(finding, about="" if is_own else model_in_words(model.design, study.group))
+
+
+def _of_selected(study: StudyResult, table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the recommended model."""
+    own = table.index.get_level_values("model") == study.selected
+    return table[own].droplevel("model")
+
+
+def _scored(study: StudyResult) -> Iterator[brief.Scored]:
+    """Every model of the comparison, the best first."""
+    by_row, by_group = study.comparison, study.comparison_by_group.get(study.group)
+    for name in by_row.index:
+        yield brief.Scored(
+            study.models[name].design,
+            name == study.selected,
+            _difference(by_row, name),
+            None if by_group is None or by_group["note"][name] else _difference(by_group, name),
+        )
+
+
+def _difference(scores: pd.DataFrame, name: str) -> tuple[float, float]:
+    return float(scores["elpd_diff"][name]), float(scores["dse"][name])
+
+
+def _results(study: StudyResult, spread: pd.DataFrame) -> str:
+    """The results paragraph: the tests of REML's fit."""
+    fit = study.reml
+    tests = fit.anova()
+    table = fit.fixed_effects()
+    percent, _ = interval_of(str(table.columns[-1]))
+    own = fit.variance_components()["estimate"]
+    sds = own[own.index.get_level_values("parameter") == "sd"]
+    keys = sds.index.to_frame(index=False)
+    spreads = [
+        Spread(factor, term, float(sd))
+        for factor, term, sd in zip(keys["factor"], keys["term"], sds, strict=True)
+        if factor != "residual"
+    ]
+    terms = [
+        TermResult(f"{name}", *map(float, row[["num_df", "den_df", "F", "p"]]))
+        for name, row in tests.iterrows()
+    ]
+    sigma = float(sds["residual"].iloc[0]) if "residual" in sds.index.unique("factor") else np.nan
+    return results_paragraph(
+        study.design,
+        terms,
+        spreads,
+        sigma,
+        float(percent),
+        {"method": fit.method, "df": str(fit.df_method)},
+    )

@@ -1,0 +1,97 @@
+"""What every report of a study says of how it was made: facts, and code that makes it again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import pandas as pd
+
+from hierpool import datasets
+from hierpool.report.columns import interval_of
+from hierpool.report.methods import Facts
+from hierpool.studies.result import StudyResult
+
+PACKAGES = ("hierpool", "numpy", "scipy", "pandas", "arviz", "xarray", "formulaic", "matplotlib")
+_DEFAULTS = {"engine": "auto", "draws": 1000, "chains": 4, "progress": True}
+
+
+def facts_of(study: StudyResult, tables: Mapping[str, pd.DataFrame]) -> Facts:
+    """The facts of the methods paragraph."""
+    fit = study.fits[study.selected]
+    chains, draws = fit.n_draws
+    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
+    versions |= {name: version(name) for name in PACKAGES}
+    for each in study.fits.values():
+        versions |= each.info.get("versions", {})
+    return Facts(
+        design=study.design,
+        group=study.group,
+        models=list(study.models),
+        selected=study.selected,
+        why=study.why,
+        engines=sorted({str(each.info.get("engine", "exact")) for each in study.fits.values()}),
+        chains=chains,
+        draws=draws,
+        seed=study.seed,
+        interval=_interval(tables["fixed_effects"].columns),
+        versions=versions,
+    )
+
+
+def _interval(columns: Iterable[object]) -> str:
+    percent, kind = interval_of(next(str(c) for c in columns if str(c).endswith("_lb")))
+    return f"{percent} % {kind}"
+
+
+def code_of(study: StudyResult, style: str) -> tuple[str, str]:
+    """Python and shell that make the same report."""
+    given = {k: v for k, v in study.arguments.items() if v != _DEFAULTS.get(k)}
+    spec = study.design.spec
+    given |= spec.residual.arguments
+    bundled = study.label.removesuffix(" (simulated)")
+    if bundled in datasets.names():
+        load, file = f"hp.datasets.load({bundled!r})", f"{bundled}.csv"
+    elif study.label.endswith((".csv", ".tsv")):
+        load, file = f"pd.read_csv({study.label!r})", study.label
+    else:
+        load, file = "...  # your table", "FILE"
+    call = "".join(f", {name}={value!r}" for name, value in given.items())
+    lines = [
+        *(["import pandas as pd"] if "pd." in load else []),
+        "import hierpool as hp",
+        "",
+        f"data = {load}",
+        f"study = hp.study({_quoted(study.formula)}, data, group={_quoted(study.group)}, "
+        f"seed={study.seed}{call})",
+        "print(study)",
+        f'study.report("report.html"{_style(style)})',
+    ]
+    return "\n".join(lines), _shell(study, file, given, style)
+
+
+def _style(style: str) -> str:
+    return "" if style == "brief" else f", style={_quoted(style)}"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _shell(study: StudyResult, file: str, given: Mapping[str, Any], style: str) -> str:
+    """The command that does the same; empty where it has no options for what was given."""
+    options = {"engine", "draws", "chains", "weights", "known_se"}
+    if set(given) - options - {"progress"}:
+        return ""
+    words = ["hierpool", "study", file, study.formula, "--group", study.group]
+    words += ["--seed", str(study.seed), "--report", "report.html"]
+    for name, value in given.items():
+        if name in options:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    if style != "brief":
+        words += ["--report-style", style]
+    return shlex.join(words)
