@@ -265,7 +265,7 @@ def _plain_errors() -> Iterator[list[Path]]:
     except FormulaError as error:
         _fail(str(error))
     except HierpoolError as error:
-        text = " ".join(str(error).split("\n"))
+        text = " ".join((error.in_file or str(error)).split("\n"))
         _fail(text, FIT_ERROR if isinstance(error, FitError) else USER_ERROR)
 
 

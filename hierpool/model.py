@@ -105,7 +105,7 @@ class Model:
         weights: str | None = None,
         known_se: str | None = None,
     ) -> None:
-        spec = formula if isinstance(formula, Spec) else parse(formula)
+        spec = formula if isinstance(formula, Spec) else parse(formula, data)
         spec = with_residuals(spec, weights, known_se)
         design = build_design(spec, data)
         object.__setattr__(self, "design", design)
@@ -365,7 +365,7 @@ def complete_pooling(
     priors, weights, known_se
         As in ``Model``.
     """
-    spec = pooling.question(formula, weights, known_se)
+    spec = pooling.question(formula, data, weights, known_se)
     return Model(pooling.complete_pooling_spec(spec, group), data, priors)
 
 
@@ -383,7 +383,7 @@ def no_pooling(
     Predictors that are constant within groups have one common coefficient; a notice names them.
     ``priors``, ``weights`` and ``known_se`` are as in ``Model``.
     """
-    spec = pooling.question(formula, weights, known_se)
+    spec = pooling.question(formula, data, weights, known_se)
     return Model(pooling.no_pooling_spec(spec, group), data, priors)
 
 
@@ -400,7 +400,7 @@ def varying_intercept(
 
     ``priors``, ``weights`` and ``known_se`` are as in ``Model``.
     """
-    spec = pooling.question(formula, weights, known_se)
+    spec = pooling.question(formula, data, weights, known_se)
     return Model(pooling.varying_intercept_spec(spec, group), data, priors)
 
 
@@ -431,7 +431,7 @@ def varying_slope(
     priors, weights, known_se
         As in ``Model``.
     """
-    spec = pooling.question(formula, weights, known_se)
+    spec = pooling.question(formula, data, weights, known_se)
     rows = pooling.read_rows(spec, data, group)
     spec = pooling.varying_slope_spec(spec, rows, group, slopes, correlated, intercept)
     design = encode(spec, rows)
@@ -454,7 +454,7 @@ def pooling_ladder(
     varies within groups the three models with slopes are left out. Each model uses those of
     ``priors`` whose names it has. ``weights`` and ``known_se`` are as in ``Model``.
     """
-    spec = pooling.question(formula, weights, known_se)
+    spec = pooling.question(formula, data, weights, known_se)
     designs = pooling.ladder(spec, pooling.read_rows(spec, data, group), group)
     ladder = {name: Model.from_design(design) for name, design in designs.items()}
     if priors is None:

@@ -245,3 +245,12 @@ def test_help_waits_for_no_heavy_library():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_stray_cells_are_to_be_mended_in_the_file(here):
+    """Nobody can type pandas in a shell."""
+    lines = ["y,x,g", *(f"{k}.5,{k % 3},{'abc'[k % 3]}" for k in range(12)), "broken,1,a", "9,2,b"]
+    Path("stray.csv").write_text("\n".join(lines))
+    ran = run("study", "stray.csv", "y ~ x", "--group", "g")
+    assert_refused(ran, "'broken' in row 12 is not", "Correct this cell in the file, or empty it")
+    assert "pandas" not in ran.stderr

@@ -23,18 +23,25 @@ class HierpoolError(Exception):
         What is wrong, why, and what to write instead.
     code
         The error's name in ``docs/errors.md``; appended to the message in brackets.
+    in_file
+        The message for those who have a file and no Python, where it is another one.
     """
 
-    def __init__(self, message: str, code: str) -> None:
+    def __init__(self, message: str, code: str, in_file: str = "") -> None:
         message = printable(message)
         super().__init__(f"{message}  [{code}]")
         self.message = message
         self.code = code
+        self.in_file = f"{printable(in_file)}  [{code}]" if in_file else ""
 
     def add(self, sentence: str) -> None:
         """Put one more sentence before the code."""
         self.message = f"{self.message.rstrip('.')}. {sentence}"
         self.args = (f"{self.message}  [{self.code}]",)
+        if self.in_file:
+            self.in_file = (
+                f"{self.in_file.removesuffix(f'  [{self.code}]')}. {sentence}  [{self.code}]"
+            )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By default an exception is made again from its printed text alone, which fails here; a

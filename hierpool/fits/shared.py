@@ -11,6 +11,7 @@ from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.group_nouns import counted
 from hierpool.core.printable import printable
 from hierpool.core.schema import GroupSchema, Schema
+from hierpool.formula.missing import rows_used
 
 if TYPE_CHECKING:
     pass
@@ -56,7 +57,7 @@ def size_in_words(schema: Schema) -> str:
     groups = ", ".join(counted(g.n_levels, f) for f, g in schema.groupings.items())
     known = schema.spec.residual.arguments
     named = ", ".join(f"{word} {column}" for word, column in known.items())
-    return ", ".join(filter(None, [f"{schema.n} rows", groups, named]))
+    return ", ".join(filter(None, [rows_used(schema.n, schema.notices), groups, named]))
 
 
 def titled_tables(fixed: pd.DataFrame, spread: pd.DataFrame) -> dict[str, pd.DataFrame]:

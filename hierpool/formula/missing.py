@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -65,6 +66,14 @@ def _check_not_merged(column: pd.Series[Any], name: str, is_group: bool) -> None
         f"data = data.dropna(subset=[{name!r}])",
         "merged-cells",
     )
+
+
+def rows_used(n: int, notices: Iterable[Finding]) -> str:
+    """The rows of a model as its head says them: ``"118 of 120 rows"`` where some were left out."""
+    for notice in notices:
+        if notice.code == "rows-dropped" and (read := re.match(r"\d+ of (\d+) rows", notice.text)):
+            return f"{n} of {read[1]} rows"
+    return f"{n} rows"
 
 
 @contextmanager

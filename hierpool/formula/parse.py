@@ -18,8 +18,8 @@ from hierpool.formula.function_calls import Factor, quote
 from hierpool.formula.grammar import Columns, reader_of
 
 
-def parse(text: str) -> Spec:
-    """What a formula in lme4's notation asks for.
+def parse(text: str, data: Any = None) -> Spec:
+    """What a formula in lme4's notation asks for; an error knows the columns of the data, if given.
 
     ``(x | g)``: constant and x vary over the levels of g, with a correlation; ``(x || g)``:
     without; ``(0 + x | g)``: x alone. ``(1 | a/b)`` is ``(1 | a) + (1 | a:b)``. ``offset(x)``: x is
@@ -31,6 +31,27 @@ def parse(text: str) -> Spec:
     >>> spec.formula, spec.population, spec.groups[0].columns
     ('volume ~ time + (time | boar)', '1 + time', '1 + time')
     """
+    try:
+        return _parsed(text)
+    except FormulaError as error:
+        if name := _without_backticks(error, data):
+            error.add(f"The data have a column {name!r}, which needs backticks: {quote(name)}")
+        raise
+
+
+def _without_backticks(error: FormulaError, data: Any) -> str:
+    """Name of a column that stands where the formula cannot be read, and needs backticks."""
+    names = data if isinstance(data, dict) else getattr(data, "columns", ())
+    bare = re.sub(r"`[^`]*`", lambda quoted: "`" * len(quoted[0]), error.text)
+    at = error.position
+    for name in sorted((c for c in names if isinstance(c, str)), key=len, reverse=True):
+        places = [match.span() for match in re.finditer(re.escape(name), bare)]
+        if quote(name) != name and any(at is None or lo <= at <= hi for lo, hi in places):
+            return name
+    return ""
+
+
+def _parsed(text: str) -> Spec:
     reader = reader_of(text)
     tildes = [i for i, t in enumerate(reader.tokens) if t.text == "~"]
     if not tildes:

@@ -15,9 +15,11 @@ from hierpool.formula.complete_rows import CompleteRows
 from hierpool.formula.parse import factor_text, make_spec, parse, read_columns, with_residuals
 
 
-def question(formula: str, weights: str | None = None, known_se: str | None = None) -> Spec:
+def question(
+    formula: str, data: Any = None, weights: str | None = None, known_se: str | None = None
+) -> Spec:
     """A formula without bars, with what is known of its residuals: what the builders start from."""
-    return with_residuals(_without_bars(formula), weights, known_se)
+    return with_residuals(_without_bars(formula, data), weights, known_se)
 
 
 def read_rows(formula: str | Spec, data: Any, group: str) -> CompleteRows:
@@ -115,8 +117,8 @@ def slopes_that_vary(formula: str | Spec, rows: CompleteRows, group: str) -> tup
     return _terms(_without_bars(formula), rows, _group_name(group))[1]
 
 
-def _without_bars(formula: str | Spec) -> Spec:
-    spec = formula if isinstance(formula, Spec) else parse(formula)
+def _without_bars(formula: str | Spec, data: Any = None) -> Spec:
+    spec = formula if isinstance(formula, Spec) else parse(formula, data)
     if spec.groups:
         raise FormulaError(
             f"the formula already has a group term, and this builder adds its own: {spec.formula}",

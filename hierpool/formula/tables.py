@@ -5,6 +5,7 @@ Columns are named in every message, and rows by the user's own index.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import PurePath
@@ -123,6 +124,8 @@ def _fail_unknown(name: str, table: pd.DataFrame, written: Sequence[str]) -> Non
             f"{alike[0]!r} looks the same but contains different characters. Write data = "
             f"data.rename(columns={{{alike[0]!r}: {name!r}}})"
         )
+    elif parted := [w for w in written if name in re.findall(r"\w+", w)]:
+        advice = f"for the column {parted[0]!r} write {quote(parted[0])}, in backticks"
     else:
         advice = nearest(name, written)
     raise DataError(f"column {name!r} is not in the data; {advice}", "unknown-column")

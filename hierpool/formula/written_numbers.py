@@ -62,6 +62,9 @@ _STEPS = (
 )
 
 
+_SEVERAL = ("these cells", "them", "are")
+
+
 @dataclass(frozen=True)
 class Reading:
     """How a column of text can be read as numbers.
@@ -122,22 +125,26 @@ class Reading:
         """The cells that are no numbers."""
         return self.column[~self.is_number].astype(object)
 
-    def advice(self, name: str) -> str:
-        """What the column holds, and what to type."""
+    def advice(self, name: str, in_file: bool = False) -> str:
+        """What the column holds, and what to type, or what to change in the file."""
         n, stray = len(self.column), self.stray
         how = f" with {' and '.join(self.called)}" if self.called else ""
         how += " (or with commas between thousands)" if self.ambiguous else ""
         numbers = self.column[self.is_number].astype(object)
         examples = listed(dict.fromkeys(numbers.map(_shown)), 3)
         if not len(stray):
+            if in_file:
+                return f"all {n} cells are numbers{how}, e.g. {examples}. Write them without that"
             return f"all {n} cells are numbers{how}, e.g. {examples}. Write {self._typed(name)}"
         cells = f"{listed(list(dict.fromkeys(stray.map(_shown)))[:3])} in {_rows(stray.index)}"
-        one = len(stray) == 1
-        return (
-            f"{n - len(stray)} of {n} cells are numbers{how}, and {cells} "
-            f"{'is' if one else 'are'} not. Correct {'this cell' if one else 'these cells'}, or make "
-            f"{'it' if one else 'them'} missing: {self._typed(name, ', errors=' + repr('coerce'))}"
-        )
+        these, them, are = ("this cell", "it", "is") if len(stray) == 1 else _SEVERAL
+        said = f"{n - len(stray)} of {n} cells are numbers{how}, and {cells} {are} not. Correct {these}"
+        if in_file:
+            return (
+                f"{said} in the file, or empty {them} to leave out the "
+                f"{'row' if len(stray) == 1 else 'rows'}; the first row under the header is row 0"
+            )
+        return f"{said}, or make {them} missing: {self._typed(name, ', errors=' + repr('coerce'))}"
 
     def _typed(self, name: str, errors: str = "") -> str:
         ways = [self.typed]
@@ -168,10 +175,11 @@ def check_no_written_numbers(column: pd.Series[Any], name: str) -> None:
     categories = f"write C({quote(name)}) in the formula where categories are meant"
     why = "As a category, every distinct cell would get a coefficient"
     if reading.is_mostly_numbers:
-        raise DataError(
-            f"column {name!r} is text, but {reading.advice(name)}. {why}; {categories}",
-            "text-not-number",
+        said, in_file = (
+            f"column {name!r} is text, but {advice}. {why}; {categories}"
+            for advice in (reading.advice(name), reading.advice(name, in_file=True))
         )
+        raise DataError(said, "text-not-number", in_file)
     dates = _dates_advice(reading, name)
     if dates:
         raise DataError(f"column {name!r} is text that {dates}. {why}; {categories}", "text-dates")
@@ -185,15 +193,12 @@ def fail_not_number(column: pd.Series[Any], name: str, role: str) -> None:
         raise DataError(
             f"column {name!r} is text that {dates}; {role} must be a number", "text-dates"
         )
-    said = (
-        reading.advice(name)
-        if reading.is_mostly_numbers
-        else f"it holds e.g. {listed(list(dict.fromkeys(map(_shown, reading.column.astype(object))))[:3])}"
-    )
-    raise DataError(
-        f"column {name!r} is text or categories, and {role} must be a number: {said}",
-        "text-not-number",
-    )
+    said = f"column {name!r} is text or categories, and {role} must be a number"
+    if reading.is_mostly_numbers:
+        typed, in_file = (f"{said}: {reading.advice(name, way)}" for way in (False, True))
+        raise DataError(typed, "text-not-number", in_file)
+    cells = list(dict.fromkeys(map(_shown, reading.column.astype(object))))
+    raise DataError(f"{said}: it holds e.g. {listed(cells[:3])}", "text-not-number")
 
 
 def _shown(cell: Any) -> Any:

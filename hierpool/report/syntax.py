@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hierpool.core.errors import listed
 from hierpool.core.schema import Schema
 from hierpool.core.spec import GroupTerm, Spec
 
@@ -59,12 +60,15 @@ class Wording:
         The terms of each bar in the same way; for no pooling those that each level has of its own.
     categories
         Names of the columns that are categories.
+    dropped
+        Names of columns that cannot be estimated.
     """
 
     spec: Spec
     population: tuple[str, ...]
     groups: tuple[tuple[str, ...], ...] = ()
     categories: Collection[str] = ()
+    dropped: Collection[str] = ()
 
     @property
     def bars(self) -> Iterator[tuple[GroupTerm, tuple[str, ...]]]:
@@ -81,6 +85,7 @@ def wording_of(schema: Schema) -> Wording:
         tuple(term for piece in encoder.population for term in _terms_of(piece)),
         tuple(_terms_of(next(pieces[term.factor])) for term in schema.spec.groups),
         tuple(s.column for s in encoder.sources if s.categories is not None),
+        tuple(schema.dropped),
     )
 
 
@@ -147,6 +152,12 @@ def brms(wording: Wording) -> Written:
             "weights() in brms multiplies the log-likelihood of a row. For residual variances of "
             "sigma^2 / weight, as here, use a formula for sigma."
         )
+    if wording.dropped:
+        notes.append(
+            f"brms keeps {listed(wording.dropped)}, which cannot be estimated and which lme4 drops, as "
+            "here. Their draws come from their prior alone, and the default prior is flat: give them "
+            "a proper one, or make the other columns by hand."
+        )
     notes.append("The default priors of brms differ from those used here; set prior = to compare.")
     return _written("brms", f"brm({formula}, data = data, family = gaussian())", notes)
 
@@ -163,6 +174,11 @@ def proc_mixed(wording: Wording) -> Written:
     lines = [
         "proc mixed data=fitted method=reml;" if sheet.made else "proc mixed data=data method=reml;"
     ]
+    if random:
+        sheet.notes.append(
+            "Degrees of freedom are those of containment by default; ddfm=satterthwaite or ddfm=kr in "
+            "the MODEL statement gives those of the tables here."
+        )
     if spec.residual.structure == "known_se":
         lines[0] = lines[0].replace("method=reml", "method=reml noprofile")
     if classes:

@@ -205,7 +205,7 @@ def random_effects(spec: Spec) -> str:
 
 
 def _check_question(formula: str, frame: pd.DataFrame, group: str | None) -> str:
-    spec = parse(formula)
+    spec = parse(formula, frame)
     if spec.groups:
         plain = f"{spec.response} ~ {spec.without_bars.removeprefix('1 + ')}"
         bare = re.sub(r"`[^`]*`", lambda quoted: "_" * len(quoted[0]), formula)

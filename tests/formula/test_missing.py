@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import hierpool as hp
 from hierpool.core.errors import DataError
 from hierpool.formula.build import build_design
 from hierpool.formula.parse import parse
@@ -62,3 +63,10 @@ def test_later_errors_name_the_rows_left_out(case):
     assert "Note: 20 of 24 rows left out because of missing values: 20 in 'x'" in error.message
     assert str(error).endswith(f"  [{error.code}]")
     assert error.code == code
+
+
+def test_fit_counts_the_rows_that_were_left_out():
+    data = small().astype({"x": float})
+    data.loc[[2, 5], "x"] = None
+    assert "22 of 24 rows, " in str(hp.Model("y ~ x + (1 | g)", data).reml())
+    assert ", 24 rows, " in str(hp.Model("y ~ x + (1 | g)", small()).reml())

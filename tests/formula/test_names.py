@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import hierpool as hp
 from hierpool.core.errors import DataError, FormulaError
 from hierpool.formula.build import build_design
 from hierpool.formula.function_calls import parts_of, quote
@@ -128,3 +129,9 @@ def test_column_with_a_backtick_is_an_error_that_names_it():
 
 def test_parts_of_a_term_are_its_factors():
     assert parts_of("a:`b:c`:I(x ** 2)") == ("a", "`b:c`", "I(x ** 2)")
+
+
+def test_name_that_was_read_as_a_difference_is_told_with_its_backticks():
+    data = pd.DataFrame({"y": [1.0, 2.0, 4.0], "my-score": [1.0, 2.0, 3.0]})
+    with pytest.raises(DataError, match="write `my-score`, in backticks"):
+        hp.Model("y ~ my-score", data)

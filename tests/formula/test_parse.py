@@ -319,3 +319,21 @@ def test_misplaced_offset_gets_a_caret(formula):
 def test_offset_takes_one_expression_of_columns(formula):
     with pytest.raises(FormulaError):
         parse(formula)
+
+
+@each(
+    "formula",
+    ["y ~ my score", "my score ~ x", "y ~ x + (my score | g)", "y ~ log(my score)"],
+)
+def test_column_whose_name_needs_backticks_is_recognised(formula):
+    data = {"y": [1.0], "x": [1.0], "my score": [2.0], "g": ["a"]}
+    with pytest.raises(FormulaError) as caught:
+        parse(formula, data)
+    assert "a column 'my score', which needs backticks: `my score`  [" in str(caught.value)
+
+
+def test_backticks_are_not_advised_where_they_stand_or_another_thing_is_wrong():
+    data = {"y": [1.0], "x": [1.0], "my score": [2.0]}
+    with pytest.raises(FormulaError) as caught:
+        parse("y ~ `my score` x", data)
+    assert "needs backticks" not in str(caught.value)

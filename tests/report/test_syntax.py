@@ -227,3 +227,16 @@ def test_sas_says_that_it_codes_categories_in_its_own_way(table):
     sas = proc_mixed(words(hp.Model("y ~ C(h, Sum) * x + (1 | g)", table)))
     assert "  class g h;" in sas.code
     assert "not those of C(h, Sum), but the fit is the same" in " ".join(sas.notes)
+
+
+def test_brms_keeps_columns_that_lme4_drops(table):
+    twice = table.assign(twice=2 * table["x"])
+    written = brms(words(hp.Model("y ~ x + twice + (1 | g)", twice)))
+    assert "brms keeps 'twice', which cannot be estimated" in " ".join(written.notes)
+    assert "brms keeps" not in " ".join(brms(words(hp.Model("y ~ x + (1 | g)", table))).notes)
+
+
+def test_degrees_of_freedom_of_sas_are_named_where_there_is_a_random_statement(table):
+    mixed = proc_mixed(words(hp.Model("y ~ x + (1 | g)", table)))
+    assert "ddfm=satterthwaite" in " ".join(mixed.notes)
+    assert "ddfm" not in " ".join(proc_mixed(words(hp.Model("y ~ x", table))).notes)
