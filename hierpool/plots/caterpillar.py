@@ -16,8 +16,13 @@ from matplotlib.lines import Line2D
 from hierpool.core.fitted import Fit
 from hierpool.plots.sheet.layout import settle, sheet, titled
 from hierpool.plots.sheet.level_rows import (
+    MANY,
+    STRIP,
     LevelRows,
     add_panels,
+    draw_strips,
+    few_in_words,
+    few_of,
     guide,
     level_rows,
     panel_titles,
@@ -172,6 +177,8 @@ def _draw(
     names: Mapping[str, str],
 ) -> Figure:
     means = kinds[0].middle[order_by].sort_values(ascending=False, kind="stable")
+    count, all_means = len(means), [(kind.look, kind.middle) for kind in kinds[:1]]
+    means = means.iloc[few_of(count)]
     rows = level_rows(list(means.index), len(levels.terms))
     words = "Random effects" if what == "random effects" else "Coefficients"
     of = f" on {response}" if response and what == "random effects" else ""
@@ -179,14 +186,19 @@ def _draw(
     order = f"Ordered by the posterior mean: {by}." if len(levels.terms) > 1 else ""
     titles = panel_titles(rows, [names.get(term, term) for term in levels.terms])
     x_label = "random effect" if what == "random effects" else "coefficient"
+    crowd = few_in_words(count, levels.factor)
+    crowd = crowd and f"Top: density of the posterior means of all groups. {crowd}"
     figure = sheet(
         titled(f"{words} of {levels.factor}{of}", label),
-        rows.height + title_height(titles),
-        caption=" ".join(filter(None, [order, rows.note, levels.note])),
+        rows.height + title_height(titles) + STRIP * (count > MANY),
+        caption=" ".join(filter(None, [order, crowd, rows.note, levels.note])),
         legend=[kind.handle() for kind in kinds],
         x_label=x_label,
     )
-    for block, panels in zip(rows.blocks, add_panels(figure, rows, titles), strict=True):
+    columns = add_panels(figure, rows, titles, strip=count > MANY)
+    if count > MANY:
+        draw_strips(columns[0], titles, all_means)
+    for block, panels in zip(rows.blocks, columns, strict=True):
         guide(panels, rows, block)
         for ax, term in zip(panels, levels.terms, strict=True):
             if what == "random effects":

@@ -19,7 +19,15 @@ from hierpool.core.group_nouns import counted
 from hierpool.draws.summary import summary
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import Picture, settle, sheet, titled
-from hierpool.plots.sheet.level_rows import LevelRows, add_panels, guide, level_rows, panel_titles
+from hierpool.plots.sheet.level_rows import (
+    LevelRows,
+    add_panels,
+    few_in_words,
+    few_of,
+    guide,
+    level_rows,
+    panel_titles,
+)
 from hierpool.plots.sheet.style import OBSERVED, ODD, PARTIAL, styled
 from hierpool.plots.sheet.tables import Interval, find_interval, some
 
@@ -115,13 +123,14 @@ def _summaries(values: np.ndarray, design: Design, grouping: Grouping) -> list[R
 
 
 def _draw(parts: Sequence[Replicated], design: Design, grouping: Grouping) -> Picture:
-    order = np.argsort(-parts[0].observed, kind="stable")
+    order = np.argsort(-parts[0].observed, kind="stable")[few_of(grouping.n_levels)]
     rows = level_rows(list(grouping.levels[order]), 2)
+    crowd = few_in_words(grouping.n_levels, grouping.factor)
     titles = panel_titles(rows, ["mean", "minimum and maximum"])
     figure = sheet(
         titled(f"Observed and replicated {design.spec.response}", design.label),
         rows.height + 0.5,
-        caption=" ".join(filter(None, [_caption(parts, grouping), rows.note])),
+        caption=" ".join(filter(None, [_caption(parts, grouping), crowd, rows.note])),
         legend=_legend(parts[0].interval),
         x_label=design.spec.response,
     )

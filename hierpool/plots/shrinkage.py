@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.core.fitted import Fit, Optimum
+from hierpool.core.group_nouns import counted
 from hierpool.plots.sheet.layout import (
     WIDTH,
     Picture,
@@ -23,7 +24,17 @@ from hierpool.plots.sheet.layout import (
     titled,
     write_axis_labels,
 )
-from hierpool.plots.sheet.level_rows import LevelRows, add_panels, guide, level_rows
+from hierpool.plots.sheet.level_rows import (
+    MANY,
+    STRIP,
+    LevelRows,
+    add_panels,
+    draw_strips,
+    few_in_words,
+    few_of,
+    guide,
+    level_rows,
+)
 from hierpool.plots.sheet.lines import check_drawable
 from hierpool.plots.sheet.style import (
     COMPLETE,
@@ -158,6 +169,8 @@ def _draw_planes(pull: Pull, title: str) -> Picture:
     count, few = len(pull.pooled), len(pairs) == 1
     named = (count if count <= _ALL_NAMED else _SOME_NAMED) if few else 5
     which = f"Named: the longest arrows, at most {named}." if named < count else ""
+    if count > MANY:
+        which = f"Arrows: the {named} longest of {counted(count, pull.levels.factor)}."
     legend = _legend(_dot_size(count))
     figure = sheet(title, n_rows * height, caption=_caption(pull, which), legend=legend)
     grid = figure.add_gridspec(n_rows, n_columns)
@@ -166,7 +179,7 @@ def _draw_planes(pull: Pull, title: str) -> Picture:
         ax = figure.add_subplot(grid[divmod(k, n_columns)])
         dress(ax)
         write_axis_labels(ax, pull.names[x], pull.names[y], 0.8 * width, 0.8 * height)
-        planes.append((ax, _draw_plane(ax, pull, [x, y])))
+        planes.append((ax, _draw_plane(ax, pull, [x, y], named)))
     settle(figure)
     for ax, (points, obstacles) in planes:
         chosen = pull.by_length[:named]
@@ -179,14 +192,17 @@ def _dot_size(count: int) -> float:
     return float(np.clip(4.0 * (40 / max(count, 40)) ** 0.4, 1.2, 4.0))
 
 
-def _draw_plane(ax: Axes, pull: Pull, pair: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _draw_plane(ax: Axes, pull: Pull, pair: list[str], named: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw one plane; where the arrows start, and all that a name should not cover."""
     own, pooled = pull.own[pair].to_numpy(), pull.pooled[pair].to_numpy()
     known = np.isfinite(own).all(axis=1)
-    size, crowd = _dot_size(len(pooled)), len(pooled) > 200
-    ax.plot(*own[known].T, zorder=2, **NONE.dots(size))
-    ax.plot(*pooled.T, zorder=3, **PARTIAL.dots(size))
-    _draw_arrows(ax, own[known], pooled[known], 0.4 if crowd else 0.75, 0.65 if crowd else 1.0)
+    count = len(pooled)
+    size, crowd = _dot_size(count), count > 200
+    faint = 0.35 if count > MANY else 1.0  # where dots lie over each other they show their density
+    ax.plot(*own[known].T, zorder=2, alpha=faint, **NONE.dots(size))
+    ax.plot(*pooled.T, zorder=3, alpha=faint, **PARTIAL.dots(size))
+    drawn = pull.by_length[:named] if count > MANY else np.flatnonzero(known)
+    _draw_arrows(ax, own[drawn], pooled[drawn], 0.4 if crowd else 0.75, 0.65 if crowd else 1.0)
     marks = [pull.ends[name][pair].to_numpy() for name, _ in _ENDS]
     for mark, (_, look) in zip(marks, _ENDS, strict=True):
         ax.plot(*mark[:, None], zorder=4, **look.dots(7.0))
@@ -199,16 +215,23 @@ def _draw_plane(ax: Axes, pull: Pull, pair: list[str]) -> tuple[np.ndarray, np.n
 def _draw_rows(pull: Pull, title: str) -> Picture:
     term = pull.levels.terms[0]
     pooled = pull.pooled[term].sort_values(ascending=False, kind="stable")
+    count = len(pooled)
+    pooled = pooled.iloc[few_of(count)]
     own = pull.own[term].reindex(pooled.index)
     rows = level_rows(list(pooled.index), 1)
+    crowd = few_in_words(count, pull.levels.factor)
+    crowd = crowd and f"Top: densities of the estimates of all groups. {crowd}"
     figure = sheet(
         title,
-        rows.height + 0.5,
-        caption=_caption(pull, rows.note),
+        rows.height + 0.5 + STRIP * (count > MANY),
+        caption=_caption(pull, crowd, rows.note),
         legend=[*_legend(4.0)[:2], *(look.handle() for _, look in _ENDS)],
         x_label=pull.names[term],
     )
-    for block, (ax,) in zip(rows.blocks, add_panels(figure, rows, [""]), strict=True):
+    columns = add_panels(figure, rows, [""], strip=count > MANY)
+    if count > MANY:
+        draw_strips(columns[0], [""], [(NONE, pull.own), (PARTIAL, pull.pooled)])
+    for block, (ax,) in zip(rows.blocks, columns, strict=True):
         guide([ax], rows, block)
         for name, look in _ENDS:
             ax.axvline(float(pull.ends[name][term]), zorder=1.2, **look.line)

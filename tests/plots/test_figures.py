@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import hierpool as hp
 from hierpool import plots
 from hierpool.plots.selection import choose, in_words
 from hierpool.plots.sheet.style import styled
+from hierpool.plots.sheet.terms import terms_in_words
 from hierpool.plots.sheet.texts import elided, elided_apart, text_width, wrapped
 
 
@@ -84,6 +86,38 @@ def test_names_that_differ_in_the_middle_or_at_one_end_stay_apart():
         ):
             cut = elided_apart([pattern.format(k) for k in range(10, 40)], 1.0, 8)
             assert len(set(cut)) == 30
+
+
+def test_names_that_differ_in_the_middle_stay_apart():
+    with styled():
+        every = [f"Department of Agriculture, unit {k} of the southern campus" for k in range(30)]
+        assert len(set(elided_apart(every, 0.7, 8))) == 30
+
+
+def test_terms_are_said_in_the_names_of_response_and_predictors(growth):
+    data = growth(range(8)).assign(feed=lambda d: np.where(d["boar"] % 2, "hay", "corn"))
+    of = {
+        formula: terms_in_words(hp.Model(f"{formula} + (time | boar)", data).design.schema)
+        for formula in ("volume ~ time", "volume ~ time * feed", "volume ~ time + I(time**2)")
+    }
+    assert of["volume ~ time"] == {
+        "Intercept": "volume at time 0",
+        "time": "slope of volume per unit of time",
+    }
+    crossed = of["volume ~ time * feed"]
+    assert crossed["Intercept"] == "volume at time 0, feed corn"
+    assert crossed["time"] == "slope of volume per unit of time, feed corn"
+    assert crossed["feed[T.hay]"] == "difference in volume, feed hay − corn, time 0"
+    assert of["volume ~ time + I(time**2)"]["time"] == "time"  # a slope at 0 only: not called one
+    figure = plots.shrinkage(hp.Model("volume ~ time + (time | boar)", data).reml())
+    assert figure.axes[0].get_xlabel() == "volume at time 0"
+    assert figure.axes[0].get_ylabel() == "slope of volume per unit of time"
+
+
+def test_fewest_rows_are_fewer_than_others_have():
+    n = np.array([12] * 40 + [2, 3])
+    chosen = choose(np.ones(42), np.arange(42.0), n, 24)
+    assert [k for k, why in chosen.items() if why == "fewest rows"] == [40, 41]
 
 
 def test_wrapped_text_loses_nothing_that_fits():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import pytest
 
 import hierpool as hp
@@ -64,7 +65,7 @@ def test_two_thousand_levels_are_legible(
     assert_legible(plots.shrinkage(pulled(levels), terms="time"))
     assert_legible(plots.posterior_against_blup(compared(levels)))
     written = assert_legible(plots.caterpillar(*estimated(levels)))
-    assert "60 of 2000 groups are named." in " ".join(written)
+    assert "of 2000 boars the 10 highest, the 10 lowest and 10 spread" in " ".join(written)
     data = growth(names(2000, "numbers"))
     design = hp.varying_slope("volume ~ time", data, group="boar").design
     written = assert_legible(plots.trajectories(design, poolings(data)))
@@ -76,6 +77,36 @@ def test_units_of_any_size_are_legible(scale, names, pulled, estimated, assert_l
     levels = names(18, "numbers")
     assert_legible(plots.shrinkage(scale * pulled(levels, ("a", "b", "c"))))
     assert_legible(plots.caterpillar(*(scale * table for table in estimated(levels))))
+
+
+@pytest.mark.parametrize("dpi", [72, 90, 110, 300])
+def test_labels_that_fill_their_strip_are_whole_at_any_dpi(dpi, scored, assert_legible):
+    figure = plots.comparison(scored(["varying_slope_uncorrelated_of_all_groups", "b" * 60]))
+    figure.set_dpi(dpi)
+    assert_legible(figure)
+
+
+def test_thousands_of_levels_are_a_density_and_a_few_rows(names, pulled, estimated, assert_legible):
+    levels = names(900, "numbers")
+    posterior, blup = estimated(levels)
+    figure = plots.caterpillar(posterior, blup)
+    assert_legible(figure)
+    rows, strips = figure.axes[:2], figure.axes[2:]
+    means = posterior["mean"].unstack("term")
+    for ax, strip, term in zip(rows, strips, ("Intercept", "time"), strict=True):
+        x, y = strip.lines[0].get_xydata().T
+        assert np.trapezoid(y, x) == pytest.approx(1, abs=0.05)
+        low, high = ax.get_xlim()
+        assert low <= means[term].min() <= means[term].max() <= high
+    named = [t.get_text() for t in rows[0].texts]
+    order = means["Intercept"].droplevel("factor").sort_values(ascending=False).index
+    assert len(named) == 30
+    assert named[:10] + named[-10:] == [str(v) for v in [*order[:10], *order[-10:]]]
+    figure = plots.shrinkage(pulled(levels, unknown=3), terms="time")
+    assert_legible(figure)
+    assert [len(figure.axes[0].texts), len(figure.axes[1].lines)] == [30, 2]
+    arrows = plots.shrinkage(pulled(levels)).axes[0].collections[0]
+    assert len(arrows.get_offsets()) == 15
 
 
 def test_names_are_shown_as_they_are_typed(scored, drawn_texts):

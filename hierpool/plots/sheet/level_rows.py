@@ -7,17 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 
+from hierpool.core.group_nouns import counted
+from hierpool.draws.densities import density_in
 from hierpool.plots.sheet.layout import EDGE, WIDTH, dress
-from hierpool.plots.sheet.style import FAINT, INK, PANEL, TINY
+from hierpool.plots.sheet.style import FAINT, INK, PANEL, TINY, Look
 from hierpool.plots.sheet.texts import elided_apart, text_width, wrapped
 
 _CLOSEST = 0.125  # inches between named rows: 7 points and the accents of capitals
 _ONE_COLUMN = 75
 _TWO_COLUMNS = 150
+MANY = 400  # levels, above which a page shows their density and a few of them
+_EACH = 10  # of the highest, of the lowest, and of those between
+STRIP = 0.9  # inches of a density above the rows
 _TALLEST = 9.0  # inches of a page where not every level is named
 
 
@@ -91,6 +97,24 @@ def level_rows(levels: Sequence[object], n_panels: int) -> LevelRows:
     return LevelRows(tuple(elided_apart(levels, width, TINY)), blocks, pitch)
 
 
+def few_of(count: int) -> np.ndarray:
+    """Positions, of levels in order, of the few to show: all, or both ends and some between."""
+    if count <= MANY:
+        return np.arange(count)
+    between = np.linspace(_EACH, count - 1 - _EACH, _EACH + 2)[1:-1].round().astype(int)
+    return np.concatenate([np.arange(_EACH), between, np.arange(count - _EACH, count)])
+
+
+def few_in_words(count: int, factor: str) -> str:
+    """A sentence on the few that are shown; empty where all are."""
+    if count <= MANY:
+        return ""
+    return (
+        f"Rows: of {counted(count, factor)} the {_EACH} highest, the {_EACH} lowest and {_EACH} spread "
+        "between them."
+    )
+
+
 def panel_titles(rows: LevelRows, titles: Sequence[str]) -> list[str]:
     """Titles in as many lines as the panels beside the names of the rows are wide for, three at most."""
     width = _panel_width(rows, len(titles))
@@ -108,27 +132,55 @@ def _panel_width(rows: LevelRows, n_panels: int) -> float:
     return (WIDTH - 2 * EDGE - len(rows.blocks) * (beside + 0.1)) / wide - 0.1
 
 
-def add_panels(figure: Figure, rows: LevelRows, titles: Sequence[str]) -> list[list[Axes]]:
+def add_panels(
+    figure: Figure, rows: LevelRows, titles: Sequence[str], strip: bool = False
+) -> list[list[Axes]]:
     """Panels of each column of rows: a list of columns, each with one panel a title.
 
-    ``titles`` are those of ``panel_titles``.
+    ``titles`` are those of ``panel_titles``. With ``strip`` there is room above the panels, and the
+    titles are written by ``draw_strips``.
     """
     wide = len(titles) * len(rows.blocks)
-    grid: GridSpec = figure.add_gridspec(1, wide)
+    heights = [STRIP, rows.height] if strip else [1.0]
+    grid: GridSpec = figure.add_gridspec(len(heights), wide, height_ratios=heights)
     columns: list[list[Axes]] = []
     for b, block in enumerate(rows.blocks):
         panels: list[Axes] = []
         for t, title in enumerate(titles):
             left = panels[0] if panels else None
             above = columns[0][t] if columns else None
-            ax = figure.add_subplot(grid[0, b * len(titles) + t], sharey=left, sharex=above)
+            ax = figure.add_subplot(grid[-1, b * len(titles) + t], sharey=left, sharex=above)
             dress(ax)
-            ax.set_title(title, loc="left", fontsize=PANEL, color=INK, pad=3)
+            if not strip:
+                ax.set_title(title, loc="left", fontsize=PANEL, color=INK, pad=3)
             ax.spines["left"].set_visible(False)
             panels.append(ax)
         _name_rows(panels[0], rows, block)
         columns.append(panels)
     return columns
+
+
+def draw_strips(
+    panels: Sequence[Axes], titles: Sequence[str], estimates: Sequence[tuple[Look, pd.DataFrame]]
+) -> None:
+    """Above each panel the density of all levels: of each kind of estimate, a table levels x terms."""
+    for k, (ax, title) in enumerate(zip(panels, titles, strict=True)):
+        figure, spec = ax.get_figure(), ax.get_subplotspec()
+        assert figure is not None
+        assert spec is not None
+        strip = figure.add_subplot(spec.get_gridspec()[0, k], sharex=ax)
+        dress(strip)
+        for look, table in estimates:
+            values = table.iloc[:, k].dropna().to_numpy(dtype=float)
+            if len(values) and np.ptp(values) > 0:
+                at, height = density_in(values, values.min(), values.max(), (-np.inf, np.inf))
+                strip.fill_between(at, height, color=look.color, alpha=0.16, linewidth=0)
+                strip.plot(at, height, **look.line)
+        strip.set_title(title, loc="left", fontsize=PANEL, color=INK, pad=3)
+        strip.set_yticks([])
+        strip.set_ylim(bottom=0)
+        strip.spines["left"].set_visible(False)
+        strip.tick_params(labelbottom=False)
 
 
 def _name_rows(ax: Axes, rows: LevelRows, block: range) -> None:
