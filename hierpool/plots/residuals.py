@@ -25,6 +25,7 @@ from hierpool.plots.sheet.layout import (
     titled,
     write_axis_labels,
 )
+from hierpool.plots.sheet.level_rows import MANY
 from hierpool.plots.sheet.style import MUTED, ODD, PARTIAL, RULE, TINY, styled
 from hierpool.plots.sheet.tables import rounded
 from hierpool.plots.sheet.texts import elided, elided_apart, write_names
@@ -127,8 +128,11 @@ def _along(design: Design, grouping: Grouping, x: str | None) -> line.Abscissa:
 
 
 def _is_joined(grouping: Grouping, abscissa: line.Abscissa) -> bool:
-    """Whether a level has one row at each place, as over time; a category has no order."""
-    if abscissa.kind == "category":
+    """Whether a level has one row at each place, as over time; a category has no order.
+
+    Thousands of lines would show nothing but their own ink.
+    """
+    if abscissa.kind == "category" or grouping.n_levels > MANY:
         return False
     seen = pd.DataFrame({"level": grouping.codes, "place": abscissa.values})
     return bool(seen.duplicated().mean() < _FEW_TIES)

@@ -171,7 +171,7 @@ def _draw_planes(pull: Pull, title: str) -> Picture:
     which = f"Named: the longest arrows, at most {named}." if named < count else ""
     if count > MANY:
         which = f"Arrows: the {named} longest of {counted(count, pull.levels.factor)}."
-    legend = _legend(_dot_size(count))
+    legend = _legend(max(_dot_size(count), 3.0))
     figure = sheet(title, n_rows * height, caption=_caption(pull, which), legend=legend)
     grid = figure.add_gridspec(n_rows, n_columns)
     planes = []
