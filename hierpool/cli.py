@@ -138,10 +138,15 @@ def study(
     sheet: Annotated[
         str | None, typer.Option(help="Sheet of a workbook.", show_default="the only one")
     ] = None,
+    prob: Annotated[
+        float | None,
+        typer.Option(help="Probability of all intervals, e.g. 0.9.", show_default="0.95"),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the folder only.")] = False,
 ) -> None:
     """Fit models from complete to no pooling, compare them, and write the results."""
-    with _plain_errors() as folders:
+    asked = hp.options.prob if prob is None else prob
+    with _plain_errors() as folders, hp.options(prob=asked):
         how = {"delimiter": delimiter, "decimal": decimal, "encoding": encoding, "sheet": sheet}
         data = _table(file, how, labels=[group] if group else [])
         if group is None:

@@ -32,13 +32,14 @@ from hierpool.answers.response_scale import ResponseScale, Scale
 from hierpool.answers.slopes import slopes_of_cells
 from hierpool.answers.summarised import Asked, combined_draws, of_fit
 from hierpool.answers.told import Told
-from hierpool.core.arguments import check_probability
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.estimable import Beyond
 from hierpool.core.fitted import Optimum, Posterior, check_fit
+from hierpool.core.options import probability_of, takes_prob
 from hierpool.draws.summary import summary
 
 
+@takes_prob
 def contrast(
     fit: IntegratedPosterior | Optimum,
     what: str | Mapping[Any, Any],
@@ -99,7 +100,7 @@ def contrast(
         Of groups: their ``"coefficients"``, or their ``"deviations"`` from the population. This
         matters only if the weights do not add up to zero.
     prob
-        Probability of the interval; None: that of ArviZ's rcParams.
+        Probability of the interval; None: that of ``hp.options``.
 
     Returns
     -------
@@ -123,7 +124,7 @@ def contrast(
     Lenth (2023), emmeans: Estimated Marginal Means, R package, whose defaults are followed.
     """
     check_fit(fit, "contrast")
-    check_probability(prob)
+    probability_of(prob)
     given = {
         "by": by,
         "slope": slope,

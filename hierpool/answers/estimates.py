@@ -10,8 +10,8 @@ import pandas as pd
 
 from hierpool.algebra.mixed_model_equations import Henderson
 from hierpool.answers.new_data import Kind, Levels, read_rows
-from hierpool.core.arguments import check_probability
 from hierpool.core.fitted import Optimum
+from hierpool.core.options import probability_of
 from hierpool.draws.summary import normal_interval
 
 
@@ -24,7 +24,7 @@ def predict(
 ) -> pd.DataFrame:
     """Estimate, standard error and interval of every row's prediction, with the user's index."""
     rows = read_rows(fit.design, data, levels, kind)
-    check_probability(prob)
+    probability_of(prob)
     equations, combinations = Henderson(fit.design, fit.estimate), rows.combinations
     variance = equations.variance(combinations)
     for k, factor in enumerate(rows.factors):

@@ -16,11 +16,12 @@ from hierpool.answers.reference_grid import Grid, Weights, make_grid, names_of
 from hierpool.answers.response_scale import ResponseScale, Scale
 from hierpool.answers.summarised import Asked, of_fit
 from hierpool.answers.told import Told
-from hierpool.core.arguments import check_probability
 from hierpool.core.errors import ArgumentError
 from hierpool.core.fitted import Optimum, Posterior, check_fit
+from hierpool.core.options import probability_of, takes_prob
 
 
+@takes_prob
 def marginal_means(
     fit: IntegratedPosterior | Optimum,
     what: str | Sequence[str],
@@ -67,7 +68,7 @@ def marginal_means(
         back-transformed, as ``type="response"`` in emmeans; those of a logarithm are geometric
         means. Any other left side is not transformed. ``"linear"``: on the scale of the left side.
     prob
-        Probability of the interval; None: that of ArviZ's rcParams.
+        Probability of the interval; None: that of ``hp.options``.
 
     Returns
     -------
@@ -90,7 +91,7 @@ def marginal_means(
     Searle, Speed, Milliken (1980), The American Statistician 34, 216-221.
     """
     check_fit(fit, "marginal_means")
-    check_probability(prob)
+    probability_of(prob)
     adjust, to = (
         choose_adjust(adjust, isinstance(fit, Posterior), "other"),
         ResponseScale.of(fit.design, scale),

@@ -14,7 +14,8 @@ import xarray as xr
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers import coefficient_draws
 from hierpool.answers.new_data import FactorRows, Kind, Levels, NewRows, read_rows
-from hierpool.core.arguments import check_probability, check_seed
+from hierpool.core.arguments import check_seed
+from hierpool.core.options import probability_of
 from hierpool.core.results import OBS_DIM, index_labels
 from hierpool.draws.summary import summary
 
@@ -50,7 +51,7 @@ def predict(
 ) -> pd.DataFrame:
     """Mean, median, sd and interval of every row's prediction, with the user's index."""
     rows = read_rows(fit.design, data, levels, kind)
-    check_probability(prob)
+    probability_of(prob)
     asked, tables, order = _Asked(fit, rows, kind, _seed(fit, seed)), [], []
     for which, values in asked.blocks():
         array = xr.DataArray(values, dims=("chain", "draw", OBS_DIM))

@@ -13,9 +13,9 @@ from hierpool.answers.arguments import (
     choose_group,
     choose_terms,
 )
-from hierpool.core.arguments import check_probability
 from hierpool.core.errors import ArgumentError, listed
 from hierpool.core.fitted import Posterior, check_fit
+from hierpool.core.options import probability_of, takes_prob
 from hierpool.core.results import level_index
 from hierpool.core.schema import GroupSchema
 from hierpool.draws.summary import summary
@@ -24,6 +24,7 @@ MOST_NUMBERS = 50_000_000  # draws x levels; above, every m-th draw is used
 _LEVELS_AT_ONCE = 4096
 
 
+@takes_prob
 def ranks(
     fit: IntegratedPosterior,
     factor: str | None = None,
@@ -51,7 +52,7 @@ def ranks(
     highest
         Whether the largest coefficient is the best; False: the smallest.
     prob
-        Probability of the interval; None: that of ArviZ's rcParams.
+        Probability of the interval; None: that of ``hp.options``.
 
     Returns
     -------
@@ -62,7 +63,7 @@ def ranks(
         5e7, every m-th draw is used.
     """
     _check_posterior(fit)
-    check_probability(prob)
+    probability_of(prob)
     group = choose_group(fit.design.schema, factor)
     if term is None and len(group.terms) > 1:
         raise ArgumentError(

@@ -17,12 +17,13 @@ from hierpool.answers.reference_grid import Grid, Predictors, Weights, make_grid
 from hierpool.answers.response_scale import ResponseScale, Scale
 from hierpool.answers.summarised import Asked, of_fit
 from hierpool.answers.told import Told
-from hierpool.core.arguments import check_probability
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.fitted import Optimum, Posterior, check_fit
+from hierpool.core.options import probability_of, takes_prob
 
 
+@takes_prob
 def slopes(
     fit: IntegratedPosterior | Optimum,
     what: str,
@@ -63,7 +64,7 @@ def slopes(
         left side of the formula it is the slope of the back-transformed marginal mean.
         ``"linear"``: the slope on the scale of the left side, as emtrends gives it.
     prob
-        Probability of the interval; None: that of ArviZ's rcParams.
+        Probability of the interval; None: that of ``hp.options``.
 
     Returns
     -------
@@ -79,7 +80,7 @@ def slopes(
         None of the slopes is estimable.
     """
     check_fit(fit, "slopes")
-    check_probability(prob)
+    probability_of(prob)
     adjust, to = (
         choose_adjust(adjust, isinstance(fit, Posterior), "other"),
         ResponseScale.of(fit.design, scale),

@@ -18,7 +18,8 @@ from hierpool.answers.adjustment import Adjust, adjusted, simultaneous
 from hierpool.answers.linear_predictors import LinearPredictors
 from hierpool.answers.response_scale import ResponseScale
 from hierpool.core.fitted import Optimum, Posterior
-from hierpool.draws.summary import interval_probability, summary
+from hierpool.core.options import bound_names, probability_of
+from hierpool.draws.summary import summary
 
 KNOWN_VARIANCES = "normal, the standard deviations taken for known"
 
@@ -83,7 +84,7 @@ def of_posterior(
         means = coefficient_draws.means(fit, asked.linear.combinations)
         table["mean"] = means + asked.linear.offset
     if adjust == "simultaneous":
-        table = _with_simultaneous(table, values, asked.family, interval_probability(prob))
+        table = _with_simultaneous(table, values, asked.family, probability_of(prob))
     if asked.is_difference:
         sides = [side.mean(axis=0) for side in (linear > 0, linear < 0)]
         table["p_direction"] = np.maximum(*sides)
@@ -128,8 +129,8 @@ def _with_simultaneous(
     low, high = np.empty(len(table)), np.empty(len(table))
     for own in (np.flatnonzero(family == f) for f in np.unique(family)):
         low[own], high[own] = simultaneous(values[:, own], prob)
-    name = f"ci{100 * prob:g}"
-    return table[["mean", "median", "sd"]].assign(**{f"{name}_lb": low, f"{name}_ub": high})
+    bounds = bound_names("ci", prob)
+    return table[["mean", "median", "sd"]].assign(**{bounds[0]: low, bounds[1]: high})
 
 
 def of_optimum(
@@ -155,7 +156,7 @@ def of_optimum(
     for own in (np.flatnonzero(asked.family == f) for f in np.unique(asked.family)):
         together = test.correlation(linear, own) if adjust == "dunnett" else None
         p[own], reach[own] = adjusted(
-            adjust, t[own], df[own], interval_probability(prob), asked.n_means, together
+            adjust, t[own], df[own], probability_of(prob), asked.n_means, together
         )
     width = np.where(se == 0, 0.0, reach * se)  # what is known exactly, as the slope of an offset
     low, high = estimate - width, estimate + width
@@ -163,9 +164,9 @@ def of_optimum(
         move, slope = _moved(fit, asked, scale)
         factor = np.abs(slope(estimate))
         estimate, low, high = move(estimate), move(low), move(high)
-    name = f"ci{100 * interval_probability(prob):g}"
+    bounds = bound_names("ci", prob)
     columns = {"estimate": estimate, "se": factor * se, "df": df}
-    columns |= {f"{name}_lb": low, f"{name}_ub": high, "t": t, "p": p}
+    columns |= {bounds[0]: low, bounds[1]: high, "t": t, "p": p}
     table = pd.DataFrame(columns, index=asked.index)
     table[~asked.is_estimable | np.isnan(se)] = np.nan
     return table

@@ -21,7 +21,7 @@ from hierpool.answers.term_sentences import Said, sentence_of
 from hierpool.core.arguments import check_probability
 from hierpool.core.findings import Finding
 from hierpool.core.fitted import Optimum, Posterior, check_fit
-from hierpool.draws.summary import interval_probability
+from hierpool.core.options import probability_of
 
 _MOST_DUNNETT = 20  # comparisons whose multivariate t is worked out
 
@@ -90,7 +90,7 @@ def term_effects(fit: IntegratedPosterior | Optimum, *, prob: float | None = Non
     held, scale = Held.of(fit.design, "average"), ResponseScale.of(fit.design, "response")
     if not scale.has_ratios:
         scale = replace(scale, measured=scale.response, back=None)
-    probability = interval_probability(prob)
+    probability = probability_of(prob)
     every = [_answered(fit, c, scale, probability) for c in comparisons_of_terms(held)]
     ranked = _ranked(every)
     findings = [_not_estimable(e) for e in ranked if e.is_missing]

@@ -24,16 +24,6 @@ def check_count(name: str, value: object, least: int = 1) -> int:
     return int(value)
 
 
-def check_probability(prob: object) -> None:
-    """Raise unless it can be the probability of an interval; None can."""
-    if prob is not None and not is_inside(prob):
-        raise ArgumentError(
-            f"prob={shown(prob)}: the probability of an interval must lie between 0 and 1, e.g. "
-            "0.95; None means the default in ArviZ's rcParams",
-            "bad-probability",
-        )
-
-
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Raise unless it is one of these words."""
     if not isinstance(value, str):

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import copy_context
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,8 @@ def in_threads[Job, Done](
 ) -> list[Done]:
     """What ``work`` returns for each of the jobs, in their order.
 
-    The heavy parts of a fit are compiled and release the interpreter. The first error stops the
+    The heavy parts of a fit are compiled and release the interpreter. Jobs see the options of the
+    caller (``with hp.options``). The first error stops the
     jobs that have not begun.
 
     Parameters
@@ -104,7 +106,7 @@ def in_threads[Job, Done](
     """
     workers = max(1, min(cores or os.cpu_count() or 1, len(jobs)))
     with _bar(len(jobs), what, progress) as advance, ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(work, job) for job in jobs]
+        futures = [pool.submit(copy_context().run, work, job) for job in jobs]
         try:
             for future in as_completed(futures):
                 future.result()

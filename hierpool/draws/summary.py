@@ -12,6 +12,7 @@ from arviz_base import rcParams
 from arviz_stats.base import array_stats
 from scipy import special
 
+from hierpool.core.options import bound_names, probability_of, tails
 from hierpool.core.results import Status
 
 R_HAT_LIMIT = 1.01
@@ -117,14 +118,13 @@ def summary(
 ) -> pd.DataFrame:
     """Mean, median, sd, interval and diagnostics of every scalar of one variable, full precision.
 
-    Rows in C order of the dims after (chain, draw). Interval kind and probability (unless ``prob``
-    is given), and the names of its bounds, follow ArviZ's rcParams. ``diagnostics=False`` leaves
-    ESS and R-hat out: they cost about 2 ms a scalar.
+    Rows in C order of the dims after (chain, draw). The interval has the probability of
+    ``hp.options``, unless ``prob`` is given; its kind follows ArviZ's rcParams.
+    ``diagnostics=False`` leaves ESS and R-hat out: they cost about 2 ms a scalar.
     """
     data = values.to_dataset(name="v")
     kind = rcParams["stats.ci_kind"]
-    probability = interval_probability(prob)
-    bounds = (azs.hdi if kind == "hdi" else azs.eti)(data, prob=probability)["v"]
+    bounds = (azs.hdi if kind == "hdi" else azs.eti)(data, prob=probability_of(prob))["v"]
     sampled = ("chain", "draw")
     flat = values.transpose(*sampled, ...).to_numpy()
     table = pd.DataFrame(
@@ -134,9 +134,8 @@ def summary(
             "sd": flat.std(axis=(0, 1), ddof=1).reshape(-1),
         }
     )
-    percent = f"{100 * probability:g}"
-    for bound, label in (("lower", "lb"), ("upper", "ub")):
-        table[f"{kind}{percent}_{label}"] = bounds.sel(ci_bound=bound).to_numpy().reshape(-1)
+    for bound, name in zip(("lower", "upper"), bound_names(kind, prob), strict=True):
+        table[name] = bounds.sel(ci_bound=bound).to_numpy().reshape(-1)
     if diagnostics:
         table["ess_bulk"] = azs.ess(data, method="bulk")["v"].to_numpy().reshape(-1)
         table["ess_tail"] = azs.ess(data, method="tail")["v"].to_numpy().reshape(-1)
@@ -144,19 +143,13 @@ def summary(
     return table
 
 
-def interval_probability(prob: float | None = None) -> float:
-    """The probability of intervals; None: that of ArviZ's rcParams."""
-    return float(rcParams["stats.ci_prob"] if prob is None else prob)
-
-
 def normal_interval(
     estimate: np.ndarray, se: np.ndarray, prob: float | None = None
 ) -> dict[str, np.ndarray]:
-    """Bounds ``ci89_lb`` and ``ci89_ub`` of normal intervals; probability from ArviZ's rcParams."""
-    probability = interval_probability(prob)
-    reach = float(special.ndtri(0.5 + probability / 2)) * se
-    name = f"ci{100 * probability:g}"
-    return {f"{name}_lb": estimate - reach, f"{name}_ub": estimate + reach}
+    """Bounds of normal intervals by the names of their columns; None: that of ``hp.options``."""
+    reach = float(special.ndtri(tails(prob)[1])) * se
+    low, high = bound_names("ci", prob)
+    return {low: estimate - reach, high: estimate + reach}
 
 
 def monte_carlo_error(values: xr.DataArray) -> np.ndarray:

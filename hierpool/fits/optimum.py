@@ -13,6 +13,7 @@ import pandas as pd
 from hierpool.algebra.variance_partition import Partition
 from hierpool.core.design import Design
 from hierpool.core.errors import UnsupportedModelError
+from hierpool.core.options import takes_prob
 from hierpool.core.printable import one_line, printable
 from hierpool.core.results import (
     Estimate,
@@ -82,8 +83,9 @@ class LikelihoodFit:
         """Schwarz's criterion, -2 loglik + log(rows) parameters, as lme4 counts them."""
         return -2 * self.loglik + float(np.log(self.design.n)) * self.estimate.n_parameters
 
+    @takes_prob
     def fixed_effects(
-        self, df: inference.Df = "satterthwaite", level: float = 0.95
+        self, df: inference.Df = "satterthwaite", prob: float | None = None
     ) -> pd.DataFrame:
         """Population coefficients: ``estimate``, ``se``, ``df``, ``t``, ``p`` and an interval.
 
@@ -96,8 +98,9 @@ class LikelihoodFit:
             coefficients, too many if groups differ. ``"normal"``: infinite, and the column is
             called ``z``. Least squares always uses its residual df. If residual sds are known and
             nothing else is estimated, df are infinite.
-        level
-            Probability of the interval, columns ``ci95_lb`` and ``ci95_ub``.
+        prob
+            Probability of the interval; None: that of ``hp.options``. It is in the names of the
+            columns, ``ci95_lb`` and ``ci95_ub``.
 
         Raises
         ------
@@ -110,7 +113,7 @@ class LikelihoodFit:
         Kuznetsova, Brockhoff, Christensen (2017), J. Stat. Softw. 82(13).
         Kenward, Roger (1997), Biometrics 53, 983-997.
         """
-        return inference.coefficients(self.design, self.estimate, df, level)
+        return inference.coefficients(self.design, self.estimate, df, prob)
 
     def anova(self, df: inference.Df = "satterthwaite") -> pd.DataFrame:
         """Type III F tests of the terms of the formula: ``num_df``, ``den_df``, ``F``, ``p``.
@@ -173,10 +176,11 @@ class LikelihoodFit:
         test = self._tests[1].test(hypothesis, self.estimate.beta)
         return test.num_df, test.den_df, test.F, test.p
 
+    @takes_prob
     def confint(
         self,
         method: intervals.IntervalMethod = "profile",
-        level: float = 0.95,
+        prob: float | None = None,
         *,
         quantities: Sequence[str] | None = None,
         simulations: int = 500,
@@ -198,8 +202,8 @@ class LikelihoodFit:
             simulated from this fit. ``"wald"``: estimate and standard error, of the fixed effects
             only, since those of standard deviations are far from normal. Least squares has its
             exact intervals (t, chi-squared) in place of profile and Wald.
-        level
-            Probability of the intervals.
+        prob
+            Probability of the intervals; None: that of ``hp.options``.
         quantities
             Names of the rows that are wanted; None for all. A profile takes some twenty fits a row.
         simulations, seed, cores, progress
@@ -212,7 +216,7 @@ class LikelihoodFit:
         each = partial(in_threads, what="bootstrap", cores=cores, progress=progress)
         how = intervals.Simulations(simulations, seed, each)
         return intervals.confidence_intervals(
-            self.design, self.estimate, method, level, quantities, how
+            self.design, self.estimate, method, prob, quantities, how
         )
 
     def random_effects(self, conditional: bool = False) -> pd.DataFrame:
@@ -347,6 +351,7 @@ class LikelihoodFit:
         values = self.design.y - self.estimate.fitted
         return pd.Series(values, index=self.design.rows, name="residual")
 
+    @takes_prob
     def predict(
         self,
         new_data: Any = None,

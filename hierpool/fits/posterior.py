@@ -20,6 +20,7 @@ from hierpool.bayes.theta import ThetaMap, integrate
 from hierpool.core.arguments import check_choice, check_seed, is_word
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from hierpool.core.options import takes_prob
 from hierpool.core.printable import one_line, printable
 from hierpool.core.results import (
     OBS_DIM,
@@ -335,6 +336,7 @@ class PosteriorFit(FitRecord):
             out |= {name: np.concatenate([run[name] for run in runs], axis=1) for name in runs[0]}
         return out
 
+    @takes_prob
     def predict(
         self,
         new_data: Any = None,
@@ -362,7 +364,7 @@ class PosteriorFit(FitRecord):
             ``"mean"``: the expected value. ``"response"``: a new observation, residual included
             (weights or known_se are read from the table).
         prob
-            Probability of the interval; None: that of ArviZ's rcParams.
+            Probability of the interval; None: that of ``hp.options``.
         seed
             Of new groups and residuals; None: that of the fit. The draws of a new group do not
             depend on the other rows.
@@ -577,6 +579,7 @@ class PosteriorFit(FitRecord):
 
         return replicated.predictive_check(self, levels, by, seed)
 
+    @takes_prob
     def level_coverage(self, prob: float | None = None) -> pd.DataFrame:
         """Predictions of each group's mean from all other groups, compared with its observed mean.
 
@@ -590,7 +593,7 @@ class PosteriorFit(FitRecord):
         Parameters
         ----------
         prob
-            Probability of the intervals; None: that of ArviZ's rcParams.
+            Probability of the intervals; None: that of ``hp.options``.
 
         Raises
         ------

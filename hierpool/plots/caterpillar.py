@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hierpool.core.fitted import Fit
+from hierpool.core.options import options, percent
 from hierpool.plots.sheet.layout import settle, sheet, titled
 from hierpool.plots.sheet.level_rows import (
     MANY,
@@ -33,7 +34,6 @@ from hierpool.plots.sheet.style import BLUP, PARTIAL, RULE, Look, styled
 from hierpool.plots.sheet.tables import LevelTable, find_interval, read_levels
 from hierpool.plots.sheet.terms import terms_in_words
 
-_PROBABILITY = 0.89  # ArviZ's; used only where the posterior's table has no interval
 _BESIDE = 0.17
 
 
@@ -137,7 +137,7 @@ def _with_factor(levels: LevelTable) -> pd.DataFrame:
 
 def _probability(levels: LevelTable) -> float:
     interval = find_interval(levels.values.columns)
-    return interval.probability if interval else _PROBABILITY
+    return interval.probability if interval else options.prob
 
 
 def _posterior(levels: LevelTable) -> Estimates:
@@ -148,10 +148,10 @@ def _posterior(levels: LevelTable) -> Estimates:
         return Estimates(PARTIAL, words, middle, low, high)
     return _normal(
         PARTIAL,
-        f"posterior mean, {100 * _PROBABILITY:g} % interval of a normal",
+        f"posterior mean, {percent()} % interval of a normal",
         middle,
         levels.wide("sd"),
-        _PROBABILITY,
+        options.prob,
     )
 
 

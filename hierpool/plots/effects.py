@@ -21,6 +21,7 @@ from hierpool.answers.response_scale import ResponseScale, Scale
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.fitted import Fit, Optimum, Posterior
+from hierpool.core.options import takes_prob
 from hierpool.core.text import capital
 from hierpool.plots.sheet.layout import (
     WIDTH,
@@ -122,6 +123,7 @@ class Shown:
         return table
 
 
+@takes_prob
 def effects(
     fit: IntegratedPosterior | Optimum,
     x: str | None = None,

@@ -14,6 +14,7 @@ from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers.contrasts import contrast
 from hierpool.core.errors import ArgumentError, UnsupportedModelError, nearest
 from hierpool.core.fitted import Fit, Optimum, Posterior
+from hierpool.core.options import takes_prob
 from hierpool.core.text import short
 from hierpool.plots.sheet.layout import Picture, dress, settle, sheet, titled
 from hierpool.plots.sheet.level_rows import guide, level_rows
@@ -27,6 +28,7 @@ _MOST = 60
 _UNLIKE = 100.0  # widest interval over the narrowest from which one axis shows little of the latter
 
 
+@takes_prob
 def fixed_effects(
     fit: IntegratedPosterior | Optimum,
     *,
@@ -43,7 +45,7 @@ def fixed_effects(
     terms
         Which of them, in this order; default all but the constant.
     prob
-        Probability of the intervals; None: that of ArviZ's rcParams. Those of REML, ML and least
+        Probability of the intervals; None: that of ``hp.options``. Those of REML, ML and least
         squares have the degrees of freedom of ``fit.df_method``.
     label
         Name of the data for the title; default the design's own.

@@ -19,6 +19,7 @@ from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.fitted import Fit, Optimum, Posterior
 from hierpool.core.group_nouns import counted, nouns
+from hierpool.core.options import options, percent
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import (
     WIDTH,
@@ -34,7 +35,6 @@ from hierpool.plots.sheet.tables import LevelTable, read_levels
 from hierpool.plots.sheet.terms import terms_in_words
 from hierpool.plots.sheet.texts import elided_apart, write_names
 
-_PROBABILITIES = (0.5, 0.9)
 _ALL_ELLIPSES = 40
 _ALL_NAMED = 25
 _SOME_NAMED = 8
@@ -75,7 +75,7 @@ class Pairs:
 
         And the own estimates, unless they lie so far out that the ellipses would be small.
         """
-        inner, outer = (np.sqrt(-2 * np.log1p(-p)) for p in _PROBABILITIES)
+        inner, outer = (np.sqrt(-2 * np.log1p(-p)) for p in _probabilities())
         half = inner * np.sqrt(np.diagonal(self.covariances, axis1=1, axis2=2))
         around = outer * np.sqrt(np.diag(self.Sigma))
         low = np.minimum((self.means - half).min(axis=0), self.center - around)
@@ -213,7 +213,7 @@ def _draw_plane(ax: Axes, pairs: Pairs, at: list[int], named: int) -> None:
     _draw_own(ax, pairs, at, 0.8 * size)
     with_ellipse = np.arange(count) if count <= _ALL_ELLIPSES else pairs.farthest[:named]
     outlines = [
-        ellipse(means[k], pairs.covariances[k][two], _PROBABILITIES[0]) for k in with_ellipse
+        ellipse(means[k], pairs.covariances[k][two], _probabilities()[0]) for k in with_ellipse
     ]
     faint = float(np.clip(2.0 / np.sqrt(len(outlines)), 0.1, 0.4))
     ax.add_collection(
@@ -222,7 +222,7 @@ def _draw_plane(ax: Axes, pairs: Pairs, at: list[int], named: int) -> None:
             linewidth=0.6, zorder=1.5,
         )
     )  # fmt: skip
-    around = [ellipse(pairs.center[at], pairs.Sigma[two], p) for p in _PROBABILITIES]
+    around = [ellipse(pairs.center[at], pairs.Sigma[two], p) for p in _probabilities()]
     for outline, dashes in zip(around, ("-", (0, (4, 2))), strict=True):
         ax.plot(*outline.T, color=POPULATION.color, linestyle=dashes, linewidth=1.0, zorder=2.4)
     ax.plot(*means.T, zorder=3, **PARTIAL.dots(size))
@@ -230,6 +230,11 @@ def _draw_plane(ax: Axes, pairs: Pairs, at: list[int], named: int) -> None:
     low, high = (bound[at] for bound in pairs.reach)
     ax.set_xlim(low[0], high[0])
     ax.set_ylim(low[1], high[1])
+
+
+def _probabilities() -> tuple[float, float]:
+    """Of the inner and the outer ellipses."""
+    return 0.5, options.prob
 
 
 def _draw_own(ax: Axes, pairs: Pairs, at: list[int], size: float) -> None:
@@ -248,7 +253,7 @@ def _draw_own(ax: Axes, pairs: Pairs, at: list[int], size: float) -> None:
 
 
 def _legend(pairs: Pairs) -> list[Line2D]:
-    inner, outer = (f"{100 * p:.0f} %" for p in _PROBABILITIES)
+    inner, outer = (f"{percent(p)} %" for p in _probabilities())
     line_of: dict[str, Any] = {"color": POPULATION.color, "linewidth": 1.0}
     words = "posterior" if pairs.what == "posterior" else "estimation error"
     return [

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError
 from hierpool.core.group_nouns import nouns
+from hierpool.core.options import percent, tails
 from hierpool.draws.densities import density_in
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import WIDTH, dress, settle, sheet, titled
@@ -178,10 +179,11 @@ def _draw_panel(ax: Axes, part: Expected, response: str) -> None:
 
 def _caption(parts: Sequence[Expected], n: int) -> str:
     rows = parts[0]
-    low, high = (rounded(float(v)) for v in np.quantile(rows.prior, [0.055, 0.945]))
+    low, high = (rounded(float(v)) for v in np.quantile(rows.prior, tails()))
     least, most = rounded(float(rows.observed.min())), rounded(float(rows.observed.max()))
     words = [
-        f"{n} data sets simulated from the priors: 89 % of their rows lie between {low} and {high}. "
+        f"{n} data sets simulated from the priors: {percent()} % of their rows lie "
+        f"between {low} and {high}. "
         f"The data lie between {least} and {most} (histogram scaled to the panel)."
     ]
     at = [f"{part.name} {100 * part.place:.0f} %" for part in parts[1:]]

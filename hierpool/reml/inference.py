@@ -8,9 +8,9 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from hierpool.core.arguments import check_choice, is_inside, shown
+from hierpool.core.arguments import check_choice
 from hierpool.core.design import Design
-from hierpool.core.errors import ArgumentError
+from hierpool.core.options import bound_names, probability_of
 from hierpool.core.results import Estimate, root_of_diagonal
 from hierpool.reml.f_tests import FTest, Plain, Uncertainty, quantile, two_sided
 from hierpool.reml.kenward_roger import KenwardRoger, is_too_large
@@ -19,9 +19,9 @@ from hierpool.reml.satterthwaite import Satterthwaite
 Df = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
 
 
-def coefficients(design: Design, estimate: Estimate, df: Df, level: float) -> pd.DataFrame:
+def coefficients(design: Design, estimate: Estimate, df: Df, prob: float | None) -> pd.DataFrame:
     """Fixed effects: estimate, se, df, t (z where df is "normal"), p and interval."""
-    bounds = bound_names(level)
+    bounds = bound_names("ci", prob)
     how = uncertainty(design, estimate, df)
     beta, se = estimate.beta, root_of_diagonal(how.covariance)
     units = np.eye(len(beta))
@@ -29,7 +29,7 @@ def coefficients(design: Design, estimate: Estimate, df: Df, level: float) -> pd
     own = np.where(np.isfinite(beta), own, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         t = beta / se
-    half = quantile(level, own) * se
+    half = quantile(probability_of(prob), own) * se
     return pd.DataFrame(
         {
             "estimate": beta,
@@ -98,14 +98,3 @@ def residual_df(design: Design, estimate: Estimate) -> float:
     is_least_squares = estimate.method == "least squares"
     rank = estimate.n_parameters - 1 if is_least_squares else len(estimate.beta)
     return float(design.n - rank)
-
-
-def bound_names(level: float) -> tuple[str, str]:
-    """Names of the columns of an interval: ``("ci95_lb", "ci95_ub")``."""
-    if not is_inside(level):
-        raise ArgumentError(
-            f"level={shown(level)} must lie between 0 and 1: 0.95 for intervals of 95 %",
-            "bad-level",
-        )
-    percent = f"{100 * level:.10g}"
-    return f"ci{percent}_lb", f"ci{percent}_ub"

@@ -14,6 +14,7 @@ from scipy import special
 from hierpool.core.arguments import check_choice
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, HierpoolWarning, nearest
+from hierpool.core.options import bound_names, probability_of
 from hierpool.core.results import (
     Estimate,
     pair_values,
@@ -24,7 +25,7 @@ from hierpool.core.results import (
 from hierpool.reml import profiles
 from hierpool.reml.bootstrap import Each, Refit, Refits, seeds, simulate
 from hierpool.reml.f_tests import quantile
-from hierpool.reml.inference import bound_names, residual_df
+from hierpool.reml.inference import residual_df
 
 IntervalMethod = Literal["profile", "bootstrap", "wald"]
 
@@ -42,25 +43,26 @@ def confidence_intervals(
     design: Design,
     estimate: Estimate,
     method: IntervalMethod,
-    level: float,
+    prob: float | None,
     chosen: Sequence[str] | None,
     simulations: Simulations,
 ) -> pd.DataFrame:
     """One row a quantity: estimate and interval. ``attrs`` says how they were made."""
     check_choice("method", method, get_args(IntervalMethod))
-    bounds = bound_names(level)
+    bounds = bound_names("ci", prob)
+    prob = probability_of(prob)
     estimates = _estimates(design, estimate)
     names = _chosen(list(estimates), chosen)
-    attrs: dict[str, object] = {"method": method, "level": level}
+    attrs: dict[str, object] = {"method": method, "prob": prob}
     if method == "bootstrap":
-        found, more = _bootstrap(design, estimate, level, simulations)
+        found, more = _bootstrap(design, estimate, prob, simulations)
         attrs.update(more)
     elif estimate.method == "least squares":
-        found = _exact(design, estimate, level)
+        found = _exact(design, estimate, prob)
     elif method == "wald":
-        found = _wald(design, estimate, level)
+        found = _wald(design, estimate, prob)
     else:
-        found = _profile(design, level, names)
+        found = _profile(design, prob, names)
     table = pd.DataFrame(
         [(estimates[name], *found.get(name, (np.nan, np.nan))) for name in names],
         index=pd.Index(names, name="quantity"),
@@ -98,10 +100,10 @@ def _chosen(names: list[str], chosen: Sequence[str] | None) -> list[str]:
     return [name for name in names if name in chosen]
 
 
-def _profile(design: Design, level: float, names: Sequence[str]) -> Bounds:
+def _profile(design: Design, prob: float, names: Sequence[str]) -> Bounds:
     surface = profiles.Surface.from_design(design)
     # The square of a normal quantile is that of chi-squared with 1 df, by which a deviance may rise.
-    cut = float(special.ndtri((1 + level) / 2)) ** 2
+    cut = float(special.ndtri((1 + prob) / 2)) ** 2
     return {
         held.name: profiles.interval(surface, held, cut)
         for held in surface.quantities
@@ -109,20 +111,20 @@ def _profile(design: Design, level: float, names: Sequence[str]) -> Bounds:
     }
 
 
-def _wald(design: Design, estimate: Estimate, level: float) -> Bounds:
-    half = float(special.ndtri((1 + level) / 2)) * root_of_diagonal(estimate.beta_covariance)
+def _wald(design: Design, estimate: Estimate, prob: float) -> Bounds:
+    half = float(special.ndtri((1 + prob) / 2)) * root_of_diagonal(estimate.beta_covariance)
     ends = zip(design.terms, estimate.beta - half, estimate.beta + half, strict=True)
     return {f"beta[{term}]": (float(low), float(high)) for term, low, high in ends}
 
 
-def _exact(design: Design, estimate: Estimate, level: float) -> Bounds:
+def _exact(design: Design, estimate: Estimate, prob: float) -> Bounds:
     """Of least squares: t for the coefficients, chi-squared for sigma."""
     df = residual_df(design, estimate)
-    half = float(quantile(level, np.array(df))) * root_of_diagonal(estimate.beta_covariance)
+    half = float(quantile(prob, np.array(df))) * root_of_diagonal(estimate.beta_covariance)
     ends = zip(design.terms, estimate.beta - half, estimate.beta + half, strict=True)
     found = {f"beta[{term}]": (float(low), float(high)) for term, low, high in ends}
     if design.residual.has_sigma:
-        tails = np.array([(1 - level) / 2, (1 + level) / 2])
+        tails = np.array([(1 - prob) / 2, (1 + prob) / 2])
         # chdtri takes an upper tail: the first of the tails gives the large quantile, and the low end.
         low, high = estimate.sigma * np.sqrt(df / special.chdtri(df, tails))
         found["sigma"] = (float(low), float(high))
@@ -130,7 +132,7 @@ def _exact(design: Design, estimate: Estimate, level: float) -> Bounds:
 
 
 def _bootstrap(
-    design: Design, estimate: Estimate, level: float, simulations: Simulations
+    design: Design, estimate: Estimate, prob: float, simulations: Simulations
 ) -> tuple[Bounds, dict[str, object]]:
     seed, own = seeds(simulations.number, simulations.seed)
     model = Refits.from_estimate(design, estimate)
@@ -148,7 +150,7 @@ def _bootstrap(
             HierpoolWarning,
             stacklevel=2,
         )
-    tails = [(1 - level) / 2, (1 + level) / 2]
+    tails = [(1 - prob) / 2, (1 + prob) / 2]
     names = list(_estimates(design, estimate))
     ends = np.full((2, len(names)), np.nan)
     for k, values in enumerate(np.array(good).reshape(-1, len(names)).T):

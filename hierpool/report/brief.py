@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from hierpool.core.design import Design
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import counted, noun, nouns
+from hierpool.core.options import bounds_among
 from hierpool.core.text import capital, joined, sentence, short
 from hierpool.report.columns import interval_of
 from hierpool.report.model_words import (
@@ -106,7 +107,7 @@ def capital_of(term: str) -> str:
 
 def _numbers(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
     """Estimate, interval, and REML's estimate with its standard error."""
-    low, high = (str(c) for c in table.columns if str(c).endswith(("_lb", "_ub")))
+    low, high = bounds_among(table.columns)
     out = []
     for name, row in table.iterrows():
         interval = f"{_shown(row[low])} to {_shown(row[high])}"
@@ -116,7 +117,7 @@ def _numbers(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
 
 
 def _headings(table: pd.DataFrame) -> list[str]:
-    lower = next(str(c) for c in table.columns if str(c).endswith("_lb"))
+    lower = bounds_among(table.columns)[0]
     percent, _ = interval_of(lower)
     method = [f"{table['method'].iloc[0]} (standard error)"] if "method" in table else []
     return ["", "estimate", f"{percent} % interval", *method]

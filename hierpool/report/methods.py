@@ -71,7 +71,7 @@ class Facts:
     seed
         Of all of them.
     interval
-        Kind and size of the intervals, e.g. ``"89 % equal-tailed"``.
+        Kind and size of the intervals, e.g. ``"95 % equal-tailed"``.
     versions
         Package -> version.
     """

@@ -13,6 +13,7 @@ from hierpool.core.errors import listed
 from hierpool.core.findings import Finding, Findings
 from hierpool.core.group_nouns import counted, noun, nouns
 from hierpool.core.labels import as_shown
+from hierpool.core.options import bounds_among
 from hierpool.core.text import capital, sentence
 from hierpool.report.model_words import model_in_words
 from hierpool.report.notation import equations
@@ -175,7 +176,7 @@ def poolings(fixed: pd.DataFrame, spread: pd.DataFrame, pictures: Mapping[str, F
 
 def _led(table: pd.DataFrame) -> pd.DataFrame:
     """The posterior and the other estimate first, diagnostics last."""
-    bounds = [c for c in table.columns if str(c).endswith(("_lb", "_ub"))]
+    bounds = bounds_among(table.columns)
     first = ["mean", "sd", *bounds, "estimate", "se", "method"]
     return table[[*first, *(c for c in table.columns if c not in first)]]
 

@@ -23,6 +23,7 @@ from hierpool.bayes.parts.residual import ResidualPart
 from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from hierpool.core.options import options, tails
 from hierpool.core.printable import one_line, printable
 from hierpool.core.threads import in_threads
 from hierpool.fits.optimum import LikelihoodFit
@@ -54,18 +55,16 @@ class Estimated:
 
     @classmethod
     def from_draws(cls, draws: np.ndarray) -> Estimated:
-        """Posterior means, and intervals as ArviZ's rcParams say, of draws (K, J, q)."""
-        kind, probability = rcParams["stats.ci_kind"], float(rcParams["stats.ci_prob"])
-        interval = array_stats.hdi if kind == "hdi" else array_stats.eti
-        bounds = interval(draws.reshape(len(draws), -1), prob=probability, axis=0)
+        """Posterior means, and intervals of ``hp.options.prob``, of draws (K, J, q)."""
+        interval = array_stats.hdi if rcParams["stats.ci_kind"] == "hdi" else array_stats.eti
+        bounds = interval(draws.reshape(len(draws), -1), prob=options.prob, axis=0)
         lower, upper = bounds.reshape(*draws.shape[1:], 2).transpose(2, 0, 1)
         return cls(draws.mean(axis=0), lower, upper)
 
     @classmethod
     def normal(cls, estimate: np.ndarray, se: np.ndarray) -> Estimated:
         """Normal intervals of the same probability."""
-        probability = float(rcParams["stats.ci_prob"])
-        half = special.ndtri(0.5 + probability / 2) * se
+        half = special.ndtri(tails()[1]) * se
         return cls(estimate, estimate - half, estimate + half)
 
 
@@ -86,7 +85,7 @@ class Recovery:
     truth
         Source of the true parameters, in words.
     probability
-        Nominal coverage of the intervals, as ArviZ's rcParams say.
+        Nominal coverage of the intervals, that of ``hp.options``.
     simulations, seed, seconds
         How it was made.
     table
@@ -186,7 +185,7 @@ def simulate_and_score(
     return Recovery(
         formula=formula,
         truth=truth,
-        probability=float(rcParams["stats.ci_prob"]),
+        probability=options.prob,
         simulations=simulations,
         seed=seed,
         seconds=time.perf_counter() - start,
@@ -250,8 +249,8 @@ def recovery(
     Returns
     -------
     Recovery
-        Bias, rmse and coverage by estimator and term; intervals have the probability of ArviZ's
-        rcParams, those of BLUPs are normal.
+        Bias, rmse and coverage by estimator and term; intervals have the probability of
+        ``hp.options``, those of BLUPs are normal.
     """
     check_model(model, "recovery")
     design, priors = model.design, model.priors

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from hierpool import datasets
+from hierpool.core.options import bounds_among
 from hierpool.report.columns import interval_of
 from hierpool.report.methods import Facts
 from hierpool.studies.result import StudyResult
@@ -44,7 +45,7 @@ def facts_of(study: StudyResult, tables: Mapping[str, pd.DataFrame]) -> Facts:
 
 
 def _interval(columns: Iterable[object]) -> str:
-    percent, kind = interval_of(next(str(c) for c in columns if str(c).endswith("_lb")))
+    percent, kind = interval_of(bounds_among(columns)[0])
     return f"{percent} % {kind}"
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from hierpool.checks.advice import ERRORS, MIN_ELPD_DIFFERENCE
 from hierpool.core.design import Design
 from hierpool.core.group_nouns import called, counted, noun, nouns
+from hierpool.core.options import bounds_among
 from hierpool.core.printable import one_line
 from hierpool.core.schema import Schema
 from hierpool.core.text import joined, short
@@ -82,7 +83,7 @@ def says_population(fits: Mapping[str, PosteriorFit], partial: str) -> str:
             f"Complete pooling gives {_with_interval(fixed['complete_pooling'], term)}.",
             _not_estimable(constant, own.design) if constant else _average_line(own, term),
         ]
-    percent = re.sub(r"\D", "", bounds(fixed[partial])[0])
+    percent = re.sub(r"\D", "", bounds_among(fixed[partial].columns)[0])
     return f"{' '.join(sentences)} Brackets show {percent} % intervals."
 
 
@@ -183,13 +184,8 @@ def _average_line(own: PosteriorFit, term: str) -> str:
 
 
 def _with_interval(table: pd.DataFrame, term: str) -> str:
-    mean, low, high = (short(float(table[c][term])) for c in ("mean", *bounds(table)))
+    mean, low, high = (short(float(table[c][term])) for c in ("mean", *bounds_among(table.columns)))
     return f"{mean} [{low}, {high}]"
-
-
-def bounds(table: pd.DataFrame) -> list[str]:
-    """Names of the columns that bound an interval, lower and upper."""
-    return [str(c) for c in table.columns if str(c).endswith(("_lb", "_ub"))]
 
 
 def says_best(comparison: pd.DataFrame, recommended: str) -> str:

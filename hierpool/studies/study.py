@@ -14,12 +14,13 @@ import pandas as pd
 from hierpool.checks.advice import Advice
 from hierpool.core.csv_text import csv_bytes
 from hierpool.core.group_nouns import counted, nouns
+from hierpool.core.options import bounds_among
 from hierpool.core.printable import one_line, printable
 from hierpool.core.text import capital, number
 from hierpool.core.writing import make_folder, write_file, write_text
 from hierpool.studies.advise import advise
 from hierpool.studies.result import StudyResult
-from hierpool.studies.sentences import bounds, most_shrunk, shrunk_term
+from hierpool.studies.sentences import most_shrunk, shrunk_term
 from hierpool.studies.tables import tables_of
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class Study(StudyResult):
 
     def _shown_tables(self) -> dict[str, pd.DataFrame]:
         fixed, spread = self._tables["fixed_effects"], self._tables["variance_components"]
-        columns = ["sd", *bounds(fixed), "method", "estimate", "se"]
+        columns = ["sd", *bounds_among(fixed.columns), "method", "estimate", "se"]
         rungs = [n for n in ("complete_pooling", self.selected) if n in fixed.index.unique("model")]
         term, most = (
             shrunk_term(self.design.schema, self.group),

@@ -56,7 +56,7 @@ def test_levels_differ_by_the_difference_of_their_draws(sleep):
     assert row["mean"] == pytest.approx(values.mean(), abs=6 * values.std() / np.sqrt(4000))
     assert row["sd"] == pytest.approx(values.std(ddof=1))
     assert row["p_direction"] == max((values > 0).mean(), (values < 0).mean())
-    assert list(table) == ["mean", "median", "sd", "eti89_lb", "eti89_ub", "p_direction"]
+    assert list(table) == ["mean", "median", "sd", "eti95_lb", "eti95_ub", "p_direction"]
 
 
 def test_standard_error_of_two_levels_is_that_of_their_joint_covariance(sleep):
@@ -64,7 +64,7 @@ def test_standard_error_of_two_levels_is_that_of_their_joint_covariance(sleep):
     covariance = joint(reml)
     table = hp.contrast(reml, "Subject", ["308", "310"])
     assert table.index.get_level_values("term").tolist() == ["Intercept", "Days"]
-    assert list(table) == ["estimate", "se", "ci89_lb", "ci89_ub"]
+    assert list(table) == ["estimate", "se", "ci95_lb", "ci95_ub"]
     blup = reml.blup()["estimate"]
     for k, term in enumerate(("Intercept", "Days")):
         w = np.zeros(len(covariance))
@@ -294,7 +294,7 @@ def test_many_degrees_of_freedom_have_the_quantiles_of_each():
 def test_simultaneous_intervals_of_a_posterior_are_wider(fitted):
     fit = fitted["machines_slopes"].posterior
     one, all_three = hp.contrast(fit, "Machine"), hp.contrast(fit, "Machine", adjust="simultaneous")
-    assert (all_three["ci89_lb"] < one["eti89_lb"]).all()
+    assert (all_three["ci95_lb"] < one["eti95_lb"]).all()
     pd.testing.assert_series_equal(all_three["mean"], one["mean"])
 
 
@@ -470,8 +470,8 @@ def test_ranks_are_those_of_the_draws(sleep):
         "coefficient",
         "mean_rank",
         "median_rank",
-        "rank_eti89_lb",
-        "rank_eti89_ub",
+        "rank_eti95_lb",
+        "rank_eti95_ub",
         "p_top",
     ]
     assert list(table) == expected

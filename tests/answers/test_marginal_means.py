@@ -135,7 +135,7 @@ def test_posterior_means_and_draws_are_those_of_predictions(growth):
     new = table.index.to_frame(index=False)
     want = fit.predict(new, levels="population")
     np.testing.assert_allclose(table, want, rtol=1e-10)
-    assert list(table) == ["mean", "median", "sd", "eti89_lb", "eti89_ub"]
+    assert list(table) == ["mean", "median", "sd", "eti95_lb", "eti95_ub"]
 
 
 def test_reml_agrees_with_predictions_but_for_the_adjusted_errors(growth):

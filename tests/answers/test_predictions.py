@@ -391,8 +391,8 @@ def test_index_is_kept_and_other_columns_do_not_matter(fitted, nights):
 def test_columns_and_probability_of_the_interval(fitted, nights):
     fit, reml = fitted["sleepstudy_slopes"].posterior, fitted["sleepstudy_slopes"].reml
     rows = nights.iloc[[1]]
-    assert list(fit.predict(rows)) == ["mean", "median", "sd", "eti89_lb", "eti89_ub"]
-    assert list(reml.predict(rows)) == ["estimate", "se", "ci89_lb", "ci89_ub"]
+    assert list(fit.predict(rows)) == ["mean", "median", "sd", "eti95_lb", "eti95_ub"]
+    assert list(reml.predict(rows)) == ["estimate", "se", "ci95_lb", "ci95_ub"]
     assert list(fit.predict(rows, prob=0.5)) == ["mean", "median", "sd", "eti50_lb", "eti50_ub"]
     table = reml.predict(rows, prob=0.95)
     width = (table["ci95_ub"] - table["ci95_lb"]) / table["se"]

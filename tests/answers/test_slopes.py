@@ -122,7 +122,7 @@ def test_slope_of_one_group_is_its_coefficient(fitted):
 def test_slope_of_an_offset_is_known():
     fit = hp.complete_pooling("distance ~ Sex + offset(age)", GROWTH).reml()
     row = hp.slopes(fit, "age").iloc[0]
-    np.testing.assert_allclose(row[["estimate", "ci89_lb", "ci89_ub"]], 1)
+    np.testing.assert_allclose(row[["estimate", "ci95_lb", "ci95_ub"]], 1)
     assert row["se"] == 0
     assert np.isnan(row["p"])
 

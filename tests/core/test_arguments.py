@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 
 import hierpool as hp
-from hierpool.core.arguments import check_choice, check_count, check_probability, check_seed
+from hierpool.core.arguments import check_choice, check_count, check_seed
 from hierpool.core.errors import ArgumentError
+from hierpool.core.options import probability_of
 
 TABLE = pd.DataFrame({"a": [1, 2]})
 CHECKS: dict[str, tuple[Callable[[Any], object], list[Any]]] = {
     "seed": (check_seed, [-1, 1.5, True, None, "1", TABLE, np.random.default_rng(1)]),
     "draws": (lambda v: check_count("draws", v), [0, 2.0, False, None, TABLE]),
-    "prob": (check_probability, [0, 1, 95, "0.9", np.nan, TABLE]),
+    "prob": (probability_of, [0, 1, 95, "0.9", np.nan, TABLE]),
     "kind": (lambda v: check_choice("kind", v, ("mean", "response")), ["maen", None, 1, TABLE]),
 }
 
@@ -37,8 +38,8 @@ def test_a_table_is_named_by_its_type() -> None:
 
 def test_numbers_of_numpy_are_numbers() -> None:
     assert check_seed(np.int64(3)) == 3
-    check_probability(np.float64(0.9))
-    check_probability(None)
+    assert probability_of(np.float64(0.9)) == 0.9
+    assert probability_of(None) == 0.95
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +59,8 @@ CALLS: dict[str, Callable[[dict[str, Any]], object]] = {
     "draws of prior_predictive": lambda f: f["model"].prior_predictive(2.5),
     "seed of prior_check": lambda f: f["model"].prior_check(5, seed=1.5),
     "seed of a profile": lambda f: f["reml"].confint(method="bootstrap", seed=TABLE),
-    "level of confint": lambda f: f["reml"].confint(level="95"),
-    "level of fixed_effects": lambda f: f["reml"].fixed_effects(level=TABLE),
+    "prob of confint": lambda f: f["reml"].confint(prob="95"),
+    "prob of fixed_effects": lambda f: f["reml"].fixed_effects(prob=TABLE),
     "prob of level_coverage": lambda f: f["fit"].level_coverage(prob="half"),
     "by of loo": lambda f: f["fit"].loo(by=TABLE),
     "form of loo": lambda f: f["fit"].loo(form=TABLE),

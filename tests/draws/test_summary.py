@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+import hierpool as hp
 from hierpool.draws.summary import (
     convergence,
     monte_carlo_error,
@@ -81,8 +82,8 @@ def test_diagnostics_are_those_of_arviz(fitted):
 def test_summary_is_that_of_arviz_in_full_precision(fitted):
     draws = fitted["sleepstudy_slopes"].posterior.datatree["posterior"]["beta"]
     table = summary(draws)
-    theirs = az.summary(draws.to_dataset(), round_to="none")
-    for column in ("mean", "sd", "eti89_lb", "eti89_ub", "ess_bulk", "ess_tail", "r_hat"):
+    theirs = az.summary(draws.to_dataset(), round_to="none", ci_prob=0.95)
+    for column in ("mean", "sd", "eti95_lb", "eti95_ub", "ess_bulk", "ess_tail", "r_hat"):
         np.testing.assert_allclose(table[column], theirs[column].astype(float), rtol=1e-10)
     np.testing.assert_allclose(table["median"], np.median(draws, axis=(0, 1)))
 
@@ -90,9 +91,9 @@ def test_summary_is_that_of_arviz_in_full_precision(fitted):
 @pytest.mark.parametrize(
     ("kind", "probability", "label"), [("eti", 0.5, "eti50"), ("hdi", 0.94, "hdi94")]
 )
-def test_intervals_follow_the_settings_of_arviz(fitted, kind, probability, label):
+def test_the_kind_follows_arviz_and_the_probability_hp_options(fitted, kind, probability, label):
     draws = fitted["sleepstudy_slopes"].posterior.datatree["posterior"]["beta"]
-    with az.rc_context({"stats.ci_kind": kind, "stats.ci_prob": probability}):
+    with az.rc_context({"stats.ci_kind": kind}), hp.options(prob=probability):
         table = summary(draws, diagnostics=False)
         blups = fitted["sleepstudy_slopes"].posterior.fixed_effects()
     assert {f"{label}_lb", f"{label}_ub"} <= set(table.columns)

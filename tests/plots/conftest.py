@@ -132,7 +132,7 @@ def estimated(level_index) -> Callable[..., tuple[pd.DataFrame, pd.DataFrame]]:
         index = level_index(levels, terms)
         scale = np.tile(np.linspace(30, 3, len(terms)), len(levels))
         mean, sd = rng.normal(size=len(index)) * scale, 0.5 * scale
-        bounds = {"eti89_lb": mean - 1.6 * sd, "eti89_ub": mean + 1.6 * sd}
+        bounds = {"eti95_lb": mean - 1.6 * sd, "eti95_ub": mean + 1.6 * sd}
         posterior = pd.DataFrame({"mean": mean, "sd": sd, **bounds, "r_hat": 1.0}, index=index)
         blup = pd.DataFrame({"estimate": mean + 0.05 * sd, "se": 0.95 * sd}, index=index)
         return posterior, blup

@@ -85,21 +85,21 @@ def test_caterpillar_is_ordered_and_holds_both_intervals(estimated):
     bars = [c for c in second.collections if np.allclose(c.get_linewidth(), 1.1)]
     segments = np.array(bars[0].get_segments())[:, :, 0]
     bounds = posterior.loc["boar"].loc[[(k, "time") for k in levels]]
-    np.testing.assert_allclose(segments, bounds[["eti89_lb", "eti89_ub"]])
+    np.testing.assert_allclose(segments, bounds[["eti95_lb", "eti95_ub"]])
     half = np.diff(np.array(bars[1].get_segments())[:, :, 0], axis=1)[:, 0] / 2
     se = blup.loc["boar"].loc[[(k, "time") for k in levels], "se"]
     np.testing.assert_allclose(half / se, 1.598193, rtol=1e-5)
     legend = [t.get_text() for t in figure.legends[0].get_texts()]
-    assert legend == ["posterior mean, 89 % interval", "BLUP, 89 % interval"]
+    assert legend == ["posterior mean, 95 % interval", "BLUP, 95 % interval"]
 
 
 def test_caterpillar_takes_any_interval_of_arviz_or_none(estimated):
     posterior, _ = estimated(range(4))
-    renamed = posterior.rename(columns={"eti89_lb": "hdi94_lb", "eti89_ub": "hdi94_ub"})
+    renamed = posterior.rename(columns={"eti95_lb": "hdi94_lb", "eti95_ub": "hdi94_ub"})
     legend = plots.caterpillar(renamed).legends[0].get_texts()
     assert legend[0].get_text() == "posterior mean, 94 % interval (HDI)"
     legend = plots.caterpillar(posterior[["mean", "sd"]]).legends[0].get_texts()
-    assert legend[0].get_text() == "posterior mean, 89 % interval of a normal"
+    assert legend[0].get_text() == "posterior mean, 95 % interval of a normal"
 
 
 def test_caterpillar_in_two_columns_shows_each_level_once(estimated):

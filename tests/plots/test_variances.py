@@ -41,7 +41,7 @@ def test_standard_deviations_show_the_numbers_of_the_tables(fitted, assert_legib
         np.testing.assert_allclose(marked(ax, PARTIAL), [row["mean"]])
         np.testing.assert_allclose(marked(ax, BLUP), [estimates[key]])
         bar = ax.collections[1].get_segments()[0][:, 0]
-        np.testing.assert_allclose(bar, row[["eti89_lb", "eti89_ub"]].to_numpy(dtype=float))
+        np.testing.assert_allclose(bar, row[["eti95_lb", "eti95_ub"]].to_numpy(dtype=float))
     assert figure.axes[1].get_xlabel() == "Reaction per Days"
     assert_legible(figure)
 

@@ -203,7 +203,7 @@ def test_least_squares_has_its_residual_df(df):
 
 def test_normal_df_give_z_and_a_chi_squared():
     fit = fitted_as("sleepstudy__rs")
-    table = fit.fixed_effects(df="normal", level=0.9)
+    table = fit.fixed_effects(df="normal", prob=0.9)
     assert table.columns.tolist() == ["estimate", "se", "df", "z", "p", "ci90_lb", "ci90_ub"]
     assert np.isinf(table["df"]).all()
     half = (table["ci90_ub"] - table["ci90_lb"]) / 2 / table["se"]
@@ -287,7 +287,7 @@ def test_unknown_words_and_levels_are_refused():
     fit = fitted_as("sleepstudy__ri")
     with pytest.raises(ArgumentError, match="did you mean 'satterthwaite'"):
         fit.fixed_effects(df="satterthwait")
-    with pytest.raises(ArgumentError, match="bad-level"):
-        fit.fixed_effects(level=95)
+    with pytest.raises(ArgumentError, match="bad-probability"):
+        fit.fixed_effects(prob=95)
     with pytest.raises(UnsupportedModelError, match="no-terms"):
         hp.no_pooling("Reaction ~ Days", SLEEP, "Subject").reml().anova()

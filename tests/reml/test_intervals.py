@@ -41,7 +41,7 @@ def test_profile_intervals_are_those_of_lme4(name):
     for row, (low, high) in theirs.items():
         found = ours.loc[OURS[row], ["ci95_lb", "ci95_ub"]].to_numpy()
         assert np.abs(found - [low, high]).max() < 0.01 * (high - low), row
-    assert ours.attrs == {"method": "profile", "level": 0.95}
+    assert ours.attrs == {"method": "profile", "prob": 0.95}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -222,8 +222,8 @@ def test_bad_arguments_are_refused():
     fit = fitted_as("sleepstudy__ri")
     with pytest.raises(ArgumentError, match="did you mean 'profile'"):
         fit.confint("profil")
-    with pytest.raises(ArgumentError, match="bad-level"):
-        fit.confint(level=0)
+    with pytest.raises(ArgumentError, match="bad-probability"):
+        fit.confint(prob=0)
     with pytest.raises(ArgumentError, match="bad-count"):
         fit.confint("bootstrap", simulations=0)
     with pytest.raises(ArgumentError, match="bad-count"):

@@ -178,7 +178,7 @@ def test_findings_that_are_empty_say_so():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("eti89_lb", "Lower bound of the 89 % equal-tailed interval."),
+        ("eti95_lb", "Lower bound of the 95 % equal-tailed interval."),
         (
             "pooling_factor_hdi95_ub",
             "Upper bound of the 95 % highest-density interval of pooling_factor.",

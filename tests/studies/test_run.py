@@ -133,7 +133,7 @@ def test_answer_gives_the_slope_of_each_pooling_in_the_responses_units(sleep):
         assert f"{slope:.1f} [" in first
     assert f"] under partial pooling ({sleep.selected})." in first
     assert "on average; single subjects range from" in first
-    assert "89 % intervals" in first
+    assert "95 % intervals" in first
 
 
 def test_answer_names_who_was_shrunk_most_from_where_to_where(sleep):

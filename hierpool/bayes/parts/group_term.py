@@ -26,6 +26,7 @@ from hierpool.core.coding import Coding
 from hierpool.core.covariance import Covariance
 from hierpool.core.design import Design
 from hierpool.core.group_nouns import nouns
+from hierpool.core.options import percent, tails
 from hierpool.core.theta import Theta
 
 _CORRELATION_MARGIN = 1e-12  # partial correlations are kept this far from -1 and 1
@@ -210,8 +211,9 @@ class GroupTermPart(GroupPart):
             where = ", in centred columns" if self.coding.is_centred else ""
             # Under LKJ(eta) one correlation has the distribution 2 Beta(a, a) - 1.
             a = self.eta + len(self.terms) / 2 - 1
-            half = stats.beta(a, a).ppf(0.975) * 2 - 1
-            text = f"correlations between {nouns(factor)}{where}: 95 % in [{-half:.2f}, {half:.2f}]"
+            half = stats.beta(a, a).ppf(tails()[1]) * 2 - 1
+            size = f"{percent()} % in [{-half:.2f}, {half:.2f}]"
+            text = f"correlations between {nouns(factor)}{where}: {size}"
             rows.append(PriorRow(f"corr_{factor}", f"LKJ(eta={self.eta:g})", text))
         return rows
 

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import special, stats
 
 from hierpool.core.errors import PriorError, nearest
+from hierpool.core.options import options, percent, tails
 
 _FAMILIES: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
     "Normal": (("mu", "sigma"), lambda mu, sigma: stats.norm(mu, sigma)),
@@ -232,18 +233,18 @@ class Prior:
         return self.family not in {"Normal", "StudentT", "Cauchy", *_JOINT}
 
     def interval_in_words(self) -> str:
-        """Where 95 % of it lies: ``"95 % below 12.3"``, ``"95 % in [-1.96, 1.96]"``."""
+        """Where most of it lies: ``"95 % below 12.3"``, ``"95 % in [-1.96, 1.96]"``."""
         if self.family == "Flat":
             return "any value, flat prior"
         if self.is_positive:
-            bound = self.distribution.ppf(0.95)
+            bound = self.distribution.ppf(options.prob)
             return (
-                f"95 % below {_short(bound)}"
+                f"{percent()} % below {_short(bound)}"
                 if np.isfinite(bound)
                 else "practically no upper bound"
             )
-        low, high = self.distribution.ppf([0.025, 0.975])
-        return f"95 % in [{_short(low)}, {_short(high)}]"
+        low, high = self.distribution.ppf(tails())
+        return f"{percent()} % in [{_short(low)}, {_short(high)}]"
 
 
 def _scalars(family: str, given: Mapping[str, Any]) -> dict[str, float]:

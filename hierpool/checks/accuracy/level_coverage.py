@@ -24,11 +24,11 @@ from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.moments import by_level, single_group
 from hierpool.checks.accuracy import loo
 from hierpool.checks.residuals.null_residuals import WARN_BELOW_P
-from hierpool.core.arguments import check_probability
 from hierpool.core.design import GroupDesign, Grouping
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import nouns
+from hierpool.core.options import bound_names, tails
 from hierpool.core.theta import WorkingTheta
 
 DRAWS = 400  # of theta that are used
@@ -70,10 +70,6 @@ class _Predicted:
 
 def level_coverage(fit: IntegratedPosterior, prob: float | None = None) -> pd.DataFrame:
     """The table of ``PosteriorFit.level_coverage``."""
-    from arviz_base import rcParams
-
-    check_probability(prob)
-    probability = float(rcParams["stats.ci_prob"] if prob is None else prob)
     design = fit.design
     if design.spec.pooling == "none":
         raise UnsupportedModelError(
@@ -84,19 +80,19 @@ def level_coverage(fit: IntegratedPosterior, prob: float | None = None) -> pd.Da
     group = single_group(design)
     grouping = loo.grouping_for(design, "group" if group is None else group.factor)
     means, rows = _predictions(fit, group, grouping)
-    outside = (1 - probability) / 2
+    outside, _ = tails(prob)
     mean, sd = means.moments()
     observed = np.bincount(grouping.codes, design.y) / grouping.n_rows
     low, high = means.quantile(outside), means.quantile(1 - outside)
     inside = np.abs(rows.cdf(design.y) - 0.5) <= 0.5 - outside
-    name = f"eti{100 * probability:g}"
+    bounds = bound_names("eti", prob)
     columns = {
         "n": grouping.n_rows,
         "observed": observed,
         "mean": mean,
         "sd": sd,
-        f"{name}_lb": low,
-        f"{name}_ub": high,
+        bounds[0]: low,
+        bounds[1]: high,
         "pit": means.cdf(observed),
         "covered": (low <= observed) & (observed <= high),
         "rows_covered": np.bincount(grouping.codes, inside) / grouping.n_rows,

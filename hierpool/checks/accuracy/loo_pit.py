@@ -15,6 +15,7 @@ from hierpool.checks.residuals.every import can_judge
 from hierpool.checks.residuals.null_residuals import WARN_BELOW_P, Replicates
 from hierpool.core.findings import Finding
 from hierpool.core.fitted import Optimum
+from hierpool.core.options import tails
 
 DRAWS = 400  # of theta that are used
 MOST_ROWS = 10_000
@@ -45,12 +46,13 @@ def judged(fit: IntegratedPosterior, blup: Optimum | None) -> Iterator[Finding]:
         return
     edges = np.linspace(0, 1, _PARTS + 1)
     counts = np.array([np.histogram(column, edges)[0] for column in pit.T])
+    expected = np.quantile(counts[1:], tails(), axis=0)
     table = pd.DataFrame(
         {
             "rows": counts[0],
             "expected": counts[1:].mean(axis=0),
-            "expected_lb": np.quantile(counts[1:], 0.025, axis=0),
-            "expected_ub": np.quantile(counts[1:], 0.975, axis=0),
+            "expected_lb": expected[0],
+            "expected_ub": expected[1],
         },
         index=pd.Index(edges[:-1].round(1), name="pit_from"),
     )

@@ -24,6 +24,7 @@ from hierpool.core.errors import ArgumentError
 from hierpool.core.findings import Finding
 from hierpool.core.fitted import Posterior
 from hierpool.core.group_nouns import nouns
+from hierpool.core.options import tails
 
 REPLICATES = 1000
 _NUMBERS = 8_000_000  # of replicated rows, where that leaves enough replicates
@@ -122,7 +123,7 @@ def judged(fit: Posterior, _: object) -> Iterator[Finding]:
         return
     k = int(np.abs(z[:, 0]).argmax())
     factor, statistic = values.index.tolist()[k]
-    low, high = np.quantile(simulated[k], [0.025, 0.975])
+    low, high = np.quantile(simulated[k], tails())
     observed = float(values.to_numpy()[k, 0])
     of = "" if factor == "rows" else f" across {nouns(factor)}"
     yield Finding(

@@ -19,6 +19,7 @@ from hierpool.core.covariance import Fixed
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.fitted import Optimum, Posterior, check_fit
+from hierpool.core.options import bound_names, options
 from hierpool.core.results import FactorEstimate, level_index
 from hierpool.core.schema import Block
 
@@ -42,7 +43,7 @@ def shrinkage(fit: IntegratedPosterior | Optimum) -> pd.DataFrame:
         ``partial_pooling``: the coefficient of the group in the fit. ``population``: the fixed
         effect that it is shrunk towards (0 for a term without one). ``complete_pooling``: least
         squares on all rows. ``pooling_factor``: Var(u | y, theta, beta) / Var(u), from 0 (no
-        shrinkage) to 1 (complete shrinkage), with an interval as set in ArviZ's rcParams.
+        shrinkage) to 1 (complete shrinkage), with an interval of ``hp.options.prob``.
 
     References
     ----------
@@ -170,16 +171,15 @@ def _share(left: np.ndarray, total: np.ndarray) -> np.ndarray:
 
 
 def _interval(pooled: _Pooled, levels: pd.MultiIndex) -> pd.DataFrame:
-    kind, probability = rcParams["stats.ci_kind"], float(rcParams["stats.ci_prob"])
+    kind = rcParams["stats.ci_kind"]
     data = xr.Dataset({"v": (("chain", "draw", "design", "term"), pooled.draws)})
-    bounds = (azs.hdi if kind == "hdi" else azs.eti)(data, prob=probability)["v"]
-    percent = f"{100 * probability:g}"
+    bounds = (azs.hdi if kind == "hdi" else azs.eti)(data, prob=options.prob)["v"]
     return pd.DataFrame(
         {
-            f"pooling_factor_{kind}{percent}_{label}": bounds.sel(ci_bound=bound)
+            f"pooling_factor_{name}": bounds.sel(ci_bound=bound)
             .to_numpy()[pooled.design_of]
             .reshape(-1)
-            for bound, label in (("lower", "lb"), ("upper", "ub"))
+            for bound, name in zip(("lower", "upper"), bound_names(kind), strict=True)
         },
         index=levels,
     )

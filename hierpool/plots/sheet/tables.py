@@ -136,7 +136,7 @@ class Interval:
 
 
 def find_interval(columns: Iterable[str]) -> Interval | None:
-    """The interval whose bounds are among the columns, named as ArviZ does, e.g. ``eti89_lb``."""
+    """The interval whose bounds are among the columns, named as ArviZ does, e.g. ``eti95_lb``."""
     names = [str(c) for c in columns]
     for name in names:
         match = re.fullmatch(r"(?:.*_)?([a-z]+)([\d.]+)_lb", name)

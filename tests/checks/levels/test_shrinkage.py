@@ -128,7 +128,7 @@ def test_posterior_table_has_means_and_an_interval(fitted, name):
     fit = fitted[name].posterior
     table = hp.shrinkage(fit)
     low, high = table.columns[-2:]
-    assert (low, high) == ("pooling_factor_eti89_lb", "pooling_factor_eti89_ub")
+    assert (low, high) == ("pooling_factor_eti95_lb", "pooling_factor_eti95_ub")
     assert table["pooling_factor"].between(0, 1).all()
     assert (table[low] <= table[high]).all()
     (group,) = fit.design.groups
