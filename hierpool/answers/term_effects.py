@@ -18,14 +18,14 @@ from hierpool.answers.response_scale import ResponseScale
 from hierpool.answers.summarised import Asked, of_fit
 from hierpool.answers.term_comparisons import TermComparisons, comparisons_of_terms
 from hierpool.answers.term_sentences import Said, sentence_of
-from hierpool.core.arguments import check_probability
 from hierpool.core.findings import Finding
 from hierpool.core.fitted import Optimum, Posterior, check_fit
-from hierpool.core.options import probability_of
+from hierpool.core.options import bound_names, percent, probability_of, takes_prob
 
 _MOST_DUNNETT = 20  # comparisons whose multivariate t is worked out
 
 
+@takes_prob
 def term_effects(fit: IntegratedPosterior | Optimum, *, prob: float | None = None) -> pd.DataFrame:
     """Effects of the terms of the formula, with a sentence and a test for each term.
 
@@ -86,7 +86,6 @@ def term_effects(fit: IntegratedPosterior | Optimum, *, prob: float | None = Non
     'The slope of weight in Time depends on'
     """
     check_fit(fit, "term_effects")
-    check_probability(prob)
     held, scale = Held.of(fit.design, "average"), ResponseScale.of(fit.design, "response")
     if not scale.has_ratios:
         scale = replace(scale, measured=scale.response, back=None)
@@ -103,7 +102,7 @@ def term_effects(fit: IntegratedPosterior | Optimum, *, prob: float | None = Non
     head = [
         f"Effects on {scale.measured} of the terms of {fit.design.spec.formula}",
         *sentences.values(),
-        f"Brackets: {100 * probability:g} % intervals. Tests: {method}. Other predictors are "
+        f"Brackets: {percent(probability)} % intervals. Tests: {method}. Other predictors are "
         "averaged, numbers at their means.",
     ]
     made = {"df_method": "" if isinstance(fit, Posterior) else method, "sentences": sentences}
@@ -151,9 +150,7 @@ def _answered(
     numbers = of_fit(fit, asked, scale, adjust, prob)
     low, high = [c for c in numbers if str(c).endswith(("_lb", "_ub"))]
     middle = "mean" if isinstance(fit, Posterior) else "estimate"
-    table = numbers[[middle, low, high]].set_axis(
-        [middle, *(f"ci{100 * prob:g}_{side}" for side in ("lb", "ub"))], axis=1
-    )
+    table = numbers[[middle, low, high]].set_axis([middle, *bound_names("ci", prob)], axis=1)
     test, is_clear, evidence = _test(fit, of, prob)
     table = table.assign(**test)
     said = Said(of, table.iloc[:, :3].to_numpy(), is_clear, scale.measured, scale.has_ratios)

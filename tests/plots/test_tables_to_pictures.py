@@ -88,7 +88,7 @@ def test_caterpillar_is_ordered_and_holds_both_intervals(estimated):
     np.testing.assert_allclose(segments, bounds[["eti95_lb", "eti95_ub"]])
     half = np.diff(np.array(bars[1].get_segments())[:, :, 0], axis=1)[:, 0] / 2
     se = blup.loc["boar"].loc[[(k, "time") for k in levels], "se"]
-    np.testing.assert_allclose(half / se, 1.598193, rtol=1e-5)
+    np.testing.assert_allclose(half / se, 1.959964, rtol=1e-5)
     legend = [t.get_text() for t in figure.legends[0].get_texts()]
     assert legend == ["posterior mean, 95 % interval", "BLUP, 95 % interval"]
 
