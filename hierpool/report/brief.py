@@ -21,6 +21,7 @@ from hierpool.report.model_words import (
     model_in_words,
     reference_categories,
     term_in_words,
+    without_backticks,
 )
 from hierpool.report.parts import Listing, Part, Picture, PointsToCheck, Prose, Section, SmallTable
 
@@ -32,10 +33,11 @@ NOTHING = "No problems found."
 
 def question(design: Design, group: str) -> str:
     """The question in the reader's nouns, a title for the page."""
+    response = without_backticks(design.spec.response)
     predictors = [name for name in design.predictors if name != group]
     if not predictors:
-        return f"What is the mean of {design.spec.response}?"
-    return f"How does {design.spec.response} depend on {joined(predictors)}?"
+        return f"What is the mean of {response}?"
+    return f"How does {response} depend on {joined(predictors)}?"
 
 
 def size(design: Design, group: str) -> str:
@@ -192,8 +194,10 @@ def _compared(score: tuple[float, float] | None) -> str:
     if difference == 0:
         return "best"
     is_clear = -difference >= CLEAR and -difference >= ERRORS * error
-    word = "clearly worse" if is_clear else "about as good"
-    return f"{word} ({_minus(f'{difference:.1f}')} ± {error:.1f})"
+    word = "clearly worse" if is_clear else "not clearly worse"
+    if -difference < CLEAR:
+        word = "about as good"
+    return f"{word} ({_minus(f'{difference:.1f}')}\u00a0±\u00a0{error:.1f})"
 
 
 def paper(results: str, methods: str, references: str) -> Section:

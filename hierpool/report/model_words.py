@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from hierpool.core.design import Design, GroupDesign
-from hierpool.core.group_nouns import GROUP, noun, nouns
+from hierpool.core.group_nouns import GROUP, counted, noun, nouns
 from hierpool.core.schema import Schema
 from hierpool.core.text import capital, joined
 
@@ -22,7 +22,12 @@ def term_in_words(term: str) -> str:
     >>> term_in_words("Time:Diet[T.2]"), term_in_words("sex[T.Male]")
     ('Time × Diet 2', 'sex Male')
     """
-    return " × ".join(_CATEGORY.sub(r"\1 \2", part) for part in term.split(":"))
+    return without_backticks(" × ".join(_CATEGORY.sub(r"\1 \2", part) for part in term.split(":")))
+
+
+def without_backticks(text: str) -> str:
+    """A name as it is read, not as it must be typed in a formula."""
+    return text.replace("`", "")
 
 
 def columns_of(term: str) -> list[str]:
@@ -33,7 +38,7 @@ def columns_of(term: str) -> list[str]:
     >>> columns_of("Time:Diet[T.2]")
     ['Time', 'Diet']
     """
-    return [_CATEGORY.sub(r"\1", part) for part in term.split(":")]
+    return [without_backticks(_CATEGORY.sub(r"\1", part)) for part in term.split(":")]
 
 
 def reference_categories(schema: Schema) -> dict[str, str]:
@@ -55,6 +60,11 @@ def groups_in_words(factor: str) -> str:
     if ":" in factor:
         return f"combinations of {joined(factor.split(':'))}"
     return f"groups of {factor}" if noun(factor) == GROUP else nouns(factor)
+
+
+def counted_in_words(n: int, factor: str) -> str:
+    """So many groups of a factor: ``"27 litters"``, ``"54 combinations of Litter and sex"``."""
+    return f"{n} {groups_in_words(factor)}" if ":" in factor else counted(n, factor)
 
 
 def model_in_words(design: Design, group: str) -> str:

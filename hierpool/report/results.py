@@ -9,10 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from hierpool.core.design import Design
-from hierpool.core.group_nouns import counted
-from hierpool.core.text import joined, short
-from hierpool.report.model_words import CONSTANT, columns_of, groups_in_words, varying_in_words
+from hierpool.core.text import capital, joined, short
+from hierpool.report.model_words import (
+    CONSTANT,
+    columns_of,
+    counted_in_words,
+    groups_in_words,
+    varying_in_words,
+    without_backticks,
+)
 
+RESIDUAL = "residual"
 _BRACKETS = re.compile(r"\[(-?[\d.]+(?:e[+-]?\d+)?(?: %)?), (-?[\d.]+(?:e[+-]?\d+)?(?: %)?)\]")
 
 
@@ -24,11 +31,14 @@ class TermResult:
     ----------
     sentence
         In words, its interval in brackets.
+    percent
+        Of the interval.
     num_df, den_df, F, p
         Its F test; NaN where there is none.
     """
 
     sentence: str
+    percent: str = ""
     num_df: float = np.nan
     den_df: float = np.nan
     F: float = np.nan
@@ -50,7 +60,7 @@ class Spread:
     Attributes
     ----------
     factor
-        The factor.
+        The factor; ``"residual"`` within groups.
     term
         Name of the coefficient.
     sd
@@ -77,8 +87,6 @@ def results_paragraph(
     design: Design,
     terms: Sequence[TermResult],
     spreads: Sequence[Spread],
-    sigma: float,
-    percent: float,
     how: Mapping[str, str],
 ) -> str:
     """The paragraph.
@@ -90,22 +98,18 @@ def results_paragraph(
     terms
         In the order in which they are told.
     spreads
-        Standard deviations between groups.
-    sigma
-        The residual standard deviation; NaN where it is known.
-    percent
-        Of the intervals.
+        Standard deviations between groups, and that of the residual where it is estimated.
     how
         ``"method"``, e.g. REML, and ``"df"``, e.g. Kenward-Roger; empty where there is none.
     """
-    said = [_with_test(term, percent) for term in terms]
-    return " ".join([*said, _fitted(design, how), *_varied(design, spreads, sigma)])
+    said = [_with_test(term) for term in terms]
+    return " ".join([*said, _fitted(design, how), *_varied(design, spreads)])
 
 
-def _with_test(term: TermResult, percent: float) -> str:
+def _with_test(term: TermResult) -> str:
     """The sentence with its interval and test in parentheses."""
     test = f", {term.test}" if term.test else ""
-    interval = rf"({percent:g} % CI \1 to \2{test})"
+    interval = rf"({term.percent} % CI \1 to \2{test})"
     said, count = _BRACKETS.subn(interval, term.sentence.rstrip("."), count=1)
     return f"{said}." if count or not test else f"{said} ({term.test})."
 
@@ -118,15 +122,15 @@ def _fitted(design: Design, how: Mapping[str, str]) -> str:
         for group in design.groups
     ]
     effects = f"fixed effects of {joined(fixed)} and " if fixed else ""
-    sizes = joined(counted(g.grouping.n_levels, g.factor) for g in design.groups)
+    sizes = joined(counted_in_words(g.grouping.n_levels, g.factor) for g in design.groups)
     df = f", with degrees of freedom by the {how['df']} method" if how.get("df") else ""
     return (
-        f"A linear mixed model of {spec.response} with {effects}{joined(random)} was fitted by "
-        f"{how['method']} to {design.n} observations of {sizes}{df}."
+        f"A linear mixed model of {without_backticks(spec.response)} with {effects}{joined(random)} "
+        f"was fitted by {how['method']} to {design.n} observations of {sizes}{df}."
     )
 
 
-def _varied(design: Design, spreads: Sequence[Spread], sigma: float) -> list[str]:
+def _varied(design: Design, spreads: Sequence[Spread]) -> list[str]:
     said = []
     for group in design.groups:
         own = [s for s in spreads if s.factor == group.factor]
@@ -142,5 +146,6 @@ def _varied(design: Design, spreads: Sequence[Spread], sigma: float) -> list[str
     if not said:
         return []
     text = "; ".join(said).replace("it was", "the standard deviation was", 1)
-    within = f", and the residual standard deviation {short(sigma)}" if np.isfinite(sigma) else ""
-    return [f"{text[:1].upper()}{text[1:]}{within}."]
+    left = [s.sd for s in spreads if s.factor == RESIDUAL]
+    within = f", and the residual standard deviation {short(left[0])}" if left else ""
+    return [f"{capital(text)}{within}."]

@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
+from hierpool.answers.term_effects import term_effects
+from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.findings import Finding
 from hierpool.core.text import sentence
 from hierpool.report import brief
 from hierpool.report.columns import interval_of
 from hierpool.report.methods import Facts, methods
-from hierpool.report.model_words import model_in_words
+from hierpool.report.model_words import CONSTANT, model_in_words
 from hierpool.report.parts import Section
 from hierpool.report.results import Spread, TermResult, results_paragraph
 from hierpool.studies.result import StudyResult
@@ -55,7 +56,7 @@ def end(
         f"Seed {study.seed}, {facts.chains} chains of {facts.draws} draws, "
         f"hierpool {facts.versions['hierpool']}, Python {facts.versions['python']}.",
     ]
-    results = _results(study, tables["variance_components"])
+    results = _results(study)
     return [brief.paper(results, *methods(facts)), brief.how(lines, code)]
 
 
@@ -90,30 +91,29 @@ def _difference(scores: pd.DataFrame, name: str) -> tuple[float, float]:
     return float(scores["elpd_diff"][name]), float(scores["dse"][name])
 
 
-def _results(study: StudyResult, spread: pd.DataFrame) -> str:
-    """The results paragraph: the tests of REML's fit."""
+def _results(study: StudyResult) -> str:
+    """The results paragraph: estimates and tests of the fit by REML."""
     fit = study.reml
-    tests = fit.anova()
-    table = fit.fixed_effects()
-    percent, _ = interval_of(str(table.columns[-1]))
     own = fit.variance_components()["estimate"]
     sds = own[own.index.get_level_values("parameter") == "sd"]
     keys = sds.index.to_frame(index=False)
     spreads = [
         Spread(factor, term, float(sd))
         for factor, term, sd in zip(keys["factor"], keys["term"], sds, strict=True)
-        if factor != "residual"
     ]
-    terms = [
-        TermResult(f"{name}", *map(float, row[["num_df", "den_df", "F", "p"]]))
-        for name, row in tests.iterrows()
+    how = {"method": fit.method, "df": str(fit.df_method)}
+    return results_paragraph(study.design, _terms(study), spreads, how)
+
+
+def _terms(study: StudyResult) -> list[TermResult]:
+    """What each term says by REML; nothing where the terms cannot be averaged."""
+    try:
+        table = term_effects(study.reml)
+    except UnsupportedModelError:
+        return []
+    percent = interval_of(str(table.columns[1]))[0] if len(table) else ""
+    tests = table.groupby(level="term", sort=False)[["num_df", "den_df", "F", "p"]].first()
+    return [
+        TermResult(text, percent, *(map(float, tests.loc[name]) if name != CONSTANT else ()))
+        for name, text in table.attrs["sentences"].items()
     ]
-    sigma = float(sds["residual"].iloc[0]) if "residual" in sds.index.unique("factor") else np.nan
-    return results_paragraph(
-        study.design,
-        terms,
-        spreads,
-        sigma,
-        float(percent),
-        {"method": fit.method, "df": str(fit.df_method)},
-    )

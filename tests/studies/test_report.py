@@ -137,6 +137,8 @@ def test_models_are_compared_from_the_best_on(brief, sleep):
 def test_the_results_paragraph_has_the_tests_of_the_reml_fit(brief, sleep):
     results, *_ = (part.text for part in parts(brief, Listing, "paper"))
     test = sleep.reml.anova().loc["Days"]
+    estimate = short(sleep.reml.fixed_effects()["estimate"]["Days"])
+    assert results.startswith(f"Reaction rises with Days: by {estimate} (")
     assert f"F(1, {test['den_df']:.1f}) = {test['F']:.2f}, p < .001" in results
     assert "fitted by REML to 180 observations of 18 subjects" in results
     assert "degrees of freedom by the Kenward-Roger method" in results
