@@ -1,6 +1,6 @@
 """The picture of a report in the README: the first page of a brief report, as Chromium shows it.
 
-    python docs/report_picture.py     needs Chromium and pip install '.[browser]'
+python docs/report_picture.py     needs Chromium and pip install '.[browser]'
 """
 
 from __future__ import annotations

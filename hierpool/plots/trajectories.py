@@ -333,6 +333,9 @@ def _set_limits(axes: Sequence[Axes], panels: Panels, width: float) -> None:
     for ax in axes:
         ax.set_ylim(low - pad, high + pad)
         ax.set_xlim(left - aside, right + aside)
+    if panels.abscissa.kind == "order" and right < 2:  # one row each
+        for ax in axes:
+            ax.set_xticks([1])
     if panels.abscissa.kind == "category":
         name_categories(axes, list(panels.abscissa.categories), width)
 
@@ -346,7 +349,8 @@ def _caption(panels: Panels) -> str:
     elif len(panels.codes) < total:
         words.append(f"{len(panels.codes)} of {counted(total, factor)}, chosen by name.")
     if panels.is_balanced:
-        words.append(f"{panels.grouping.n_rows[0]} rows each.")
+        count = panels.grouping.n_rows[0]
+        words.append("One row each." if count == 1 else f"{count} rows each.")
     if held := _held(panels):
         words.append(f"Set to the mean or most common value of the group: {', '.join(held)}.")
     if panels.has_least_squares:

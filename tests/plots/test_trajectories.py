@@ -274,3 +274,14 @@ def test_rows_and_reason_of_a_panel_are_never_shortened(growth, poolings):
     assert len(said) == 24
     assert not any("…" in text for text in said)
     assert {text.split("\n")[-1] for text in said} >= {"most shrunk", "fewest rows"}
+
+
+def test_one_row_a_level_is_said_and_numbered_as_one(growth):
+    data = growth(range(9), rows=1).rename(columns={"volume": "yield"})
+    data["se"] = 10.0
+    fit = hp.varying_intercept("`yield` ~ 1", data, group="boar", known_se="se").reml()
+    figure = plots.trajectories({"partial": fit})
+    assert [t.get_text() for t in figure.axes[-1].get_xticklabels()] == ["1"]
+    texts = [t.get_text() for t in figure.texts]
+    assert texts[0] == "yield by boar"
+    assert "One row each." in " ".join(texts)

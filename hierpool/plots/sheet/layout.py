@@ -106,6 +106,7 @@ def sheet(
     width
         Inches.
     """
+    title, x_label, y_label = (_plain(text) for text in (title, x_label, y_label))
     inside = width - 2 * EDGE
     heads = wrapped(title, inside, TITLE, 3)
     notes = wrapped(caption, inside, SMALL, _LONGEST_CAPTION)
@@ -133,6 +134,11 @@ def sheet(
         words = elided(y_label, height, LABEL)
         figure.text(*place, words, rotation=90, ha="left", va="center", **middle)
     return figure
+
+
+def _plain(text: str) -> str:
+    """Without the backticks that a name needs in a formula."""
+    return text.replace("`", "")
 
 
 def _line(size: float) -> float:
@@ -181,8 +187,8 @@ def ticks_at_most(most: int, whole: bool = False) -> MaxNLocator:
 
 def write_axis_labels(ax: Axes, x: str, y: str, width: float, height: float) -> None:
     """Axis labels of a panel, in two lines where they are wider than it is, in inches."""
-    ax.set_xlabel("\n".join(wrapped(x, width, LABEL, 2)), size=LABEL, labelpad=2)
-    ax.set_ylabel("\n".join(wrapped(y, height, LABEL, 2)), size=LABEL, labelpad=2)
+    ax.set_xlabel("\n".join(wrapped(_plain(x), width, LABEL, 2)), size=LABEL, labelpad=2)
+    ax.set_ylabel("\n".join(wrapped(_plain(y), height, LABEL, 2)), size=LABEL, labelpad=2)
 
 
 def name_categories(axes: Sequence[Axes], names: Sequence[object], width: float) -> None:
