@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from hierpool.bayes.choose import ENGINES, Engine
+from hierpool.bayes.nuts.parameterization import Asked, ByTerm, noncentered, settled
 from hierpool.bayes.priors.from_user import check_names, dropped_names, names_of, with_user_priors
 from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.bayes.run import JudgedRun, SamplerSettings
 from hierpool.core.arguments import check_choice, check_count
 from hierpool.core.design import Design
-from hierpool.core.errors import ArgumentError, DataError, FitError, nearest
+from hierpool.core.errors import ArgumentError, DataError, FitError, HierpoolError, nearest
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import counted
 from hierpool.core.printable import one_line
@@ -26,6 +27,7 @@ from hierpool.formula import pooling
 from hierpool.formula.build import build_design, encode
 from hierpool.formula.parse import parse, with_residuals
 from hierpool.reml import estimate, pooling_limits
+from hierpool.reml.variance_left import variance_left
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,20 +137,27 @@ class Model:
         """Notices about the data: rows left out, unused categories, common terms."""
         return self.design.notices
 
-    def to_pymc(
-        self, parameterization: Literal["noncentered", "centered"] = "noncentered"
-    ) -> pymc.Model:
+    def to_pymc(self, parameterization: Asked = "auto") -> pymc.Model:
         """An ordinary ``pymc.Model`` of the same model, every coefficient explicit.
 
         Parameters
         ----------
         parameterization
-            ``"noncentered"``: standard normals scaled by the sds, safe when groups have few rows.
-            ``"centered"``: the deviations themselves, faster when groups have many rows.
+            ``"noncentered"``: standard normals scaled by the sds, for terms of which each group's
+            own rows say little. ``"centered"``: the group's coefficients themselves, around the
+            population's, for terms of which they say much. ``"auto"`` chooses for each term by
+            its shrinkage in the REML fit. By factor or by factor and term, too:
+            ``{"boar": "centered"}``, ``{"boar": {"time": "noncentered"}}``.
+
+        Raises
+        ------
+        ArgumentError
+            An unknown word, factor or term.
         """
         from hierpool.bayes.nuts import pymc_model
 
-        return pymc_model.build(self.design, self.priors, parameterization)
+        chosen = settled(parameterization, self.design, partial(_parameterization, self.design))
+        return pymc_model.build(self.design, self.priors, chosen)
 
     def fit(
         self,
@@ -161,6 +170,7 @@ class Model:
         seed: int | None = None,
         sampler: str = "nutpie",
         target_accept: float | None = None,
+        parameterization: Asked = "auto",
         progress: bool = True,
         options: Mapping[str, Any] | None = None,
         **unknown: Any,
@@ -185,6 +195,8 @@ class Model:
             ``"nutpie"``, ``"pymc"``, ``"numpyro"`` or ``"blackjax"``; for NUTS only.
         target_accept
             Acceptance that NUTS aims for; None for the sampler's own default.
+        parameterization
+            For NUTS only, as in ``to_pymc``. ``fit.info["parameterization"]`` has what was used.
         progress
             Show a bar on anything over a second.
         options
@@ -224,7 +236,8 @@ class Model:
             progress,
             dict(options or {}),
         )
-        return fitted(self.design, self.priors, engine, settings)
+        settled(parameterization, self.design, lambda: noncentered(self.design))  # before any work
+        return fitted(self.design, self.priors, engine, settings, parameterization)
 
     def prior_predictive(self, draws: int = 500, seed: int | None = None) -> xr.DataTree:
         """Draws from the priors and the responses they predict, before the data are looked at.
@@ -330,17 +343,43 @@ def optimum(design: Design, method: Literal["REML", "ML"]) -> LikelihoodFit:
 
 
 def fitted(
-    design: Design, priors: ModelPriors, engine: Engine, settings: SamplerSettings
+    design: Design,
+    priors: ModelPriors,
+    engine: Engine,
+    settings: SamplerSettings,
+    parameterization: Asked = "auto",
 ) -> PosteriorFit:
     """The posterior of a design under these priors; a FitError carries it as well."""
     from hierpool.bayes import choose
 
+    by_term = partial(settled, parameterization, design, partial(_parameterization, design))
     try:
-        return PosteriorFit.from_run(design, priors, choose.run(design, priors, engine, settings))
+        run = choose.run(design, priors, engine, settings, by_term)
+        return PosteriorFit.from_run(design, priors, run)
     except FitError as error:
         if isinstance(error.fit, JudgedRun):
             error.fit = PosteriorFit.from_run(design, priors, error.fit)
         raise
+
+
+def _parameterization(design: Design) -> ByTerm:
+    """Centred where the groups' own rows say more of a term than its distribution does.
+
+    That is where its deviations, given those of the terms before it, keep less than half of
+    their variance once the rows are known, on average over the groups and at the REML optimum.
+    """
+    by_term = noncentered(design)
+    try:
+        estimate = optimum(design, "REML").estimate
+    except HierpoolError:  # no optimum: what is safe with few rows
+        return by_term
+    return {
+        factor: {
+            term: "centered" if left < 0.5 else "noncentered"
+            for term, left in zip(terms, variance_left(design, estimate, factor), strict=True)
+        }
+        for factor, terms in by_term.items()
+    }
 
 
 def complete_pooling(
@@ -480,6 +519,7 @@ def _check_arguments(unknown: Mapping[str, Any], engine: str, **counts: Any) -> 
             "seed",
             "sampler",
             "target_accept",
+            "parameterization",
             "progress",
             "options",
         ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
+from hierpool.bayes.nuts.parameterization import ByTerm
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.run import EngineRun, JudgedRun, SamplerSettings
 from hierpool.core.design import Design
@@ -23,11 +24,19 @@ RETRY_PROPOSAL_SCALE = 1.5  # scale of the starting proposals of the retry
 
 
 def run(
-    design: Design, priors: ModelPriors, engine: Engine, settings: SamplerSettings
+    design: Design,
+    priors: ModelPriors,
+    engine: Engine,
+    settings: SamplerSettings,
+    parameterization: Callable[[], ByTerm],
 ) -> JudgedRun:
-    """Draw with the engine asked for; ``auto`` falls back to NUTS, announced and recorded."""
+    """Draw with the engine asked for; ``auto`` falls back to NUTS, announced and recorded.
+
+    ``parameterization`` is called where NUTS is used: factor -> term -> "centered" or
+    "noncentered".
+    """
     if engine == "nuts":
-        return _nuts(design, priors, settings, "")
+        return _nuts(design, priors, settings, parameterization(), "")
     if not priors.is_integrable:
         reason = "a coefficient has a prior that is not normal, so it cannot be integrated out"
         if engine == "exact":
@@ -36,7 +45,7 @@ def run(
                 "Use engine='nuts', or leave engine='auto'.",
                 "exact-needs-normal",
             )
-        return _fallen_back(design, priors, settings, reason)
+        return _fallen_back(design, priors, settings, parameterization(), reason)
     fitted = _exact(design, priors, settings)
     if fitted.status.is_trustworthy or _is_short(settings):
         return fitted
@@ -52,6 +61,7 @@ def run(
         design,
         priors,
         settings,
+        parameterization(),
         f"the exact engine's draws were not good enough ({fitted.status.sentence.rstrip('.')})",
     )
 
@@ -89,10 +99,16 @@ def _judged(run: EngineRun, more: Mapping[str, Any]) -> JudgedRun:
     return JudgedRun(run.tree, {**info, **more, "pareto_k": k}, status)
 
 
-def _nuts(design: Design, priors: ModelPriors, settings: SamplerSettings, reason: str) -> JudgedRun:
+def _nuts(
+    design: Design,
+    priors: ModelPriors,
+    settings: SamplerSettings,
+    parameterization: ByTerm,
+    reason: str,
+) -> JudgedRun:
     from hierpool.bayes.nuts import engine as nuts
 
-    run = nuts.run(design, priors, settings)
+    run = nuts.run(design, priors, settings, parameterization)
     status = verdict(run.tree, run.checked)
     if reason:
         status = Status(status.word, f"{status.sentence} NUTS was used because {reason}.")
@@ -100,12 +116,16 @@ def _nuts(design: Design, priors: ModelPriors, settings: SamplerSettings, reason
 
 
 def _fallen_back(
-    design: Design, priors: ModelPriors, settings: SamplerSettings, reason: str
+    design: Design,
+    priors: ModelPriors,
+    settings: SamplerSettings,
+    parameterization: ByTerm,
+    reason: str,
 ) -> JudgedRun:
     warnings.warn(
         f"{design.spec.formula} is sampled by NUTS: {reason}.", HierpoolWarning, stacklevel=4
     )
-    return _nuts(design, priors, settings, reason)
+    return _nuts(design, priors, settings, parameterization, reason)
 
 
 def fresh_seed() -> int:

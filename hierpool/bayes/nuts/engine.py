@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from hierpool.bayes.nuts import pymc_model, samplers
+from hierpool.bayes.nuts.parameterization import ByTerm
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.run import (
     EngineRun,
@@ -17,13 +18,15 @@ from hierpool.core.design import Design
 from hierpool.core.results import variable_dims
 
 
-def run(design: Design, priors: ModelPriors, settings: SamplerSettings) -> EngineRun:
-    """Draw every parameter and coefficient by NUTS.
+def run(
+    design: Design, priors: ModelPriors, settings: SamplerSettings, parameterization: ByTerm
+) -> EngineRun:
+    """Draw every parameter and coefficient by NUTS, each term centred or non-centred.
 
     ``log_likelihood`` is the integrated form, from the draws of theta; for a model with priors
     that are not normal on its coefficients, which cannot be integrated out, it is left out.
     """
-    model = pymc_model.build(design, priors)
+    model = pymc_model.build(design, priors, parameterization)
     sampled = samplers.sample(
         model,
         draws=settings.draws,
@@ -49,6 +52,7 @@ def run(design: Design, priors: ModelPriors, settings: SamplerSettings) -> Engin
         "sampler": sampled.sampler,
         "seed": sampled.seed,
         "tune": settings.tune,
+        "parameterization": {factor: dict(terms) for factor, terms in parameterization.items()},
         "versions": dict(sampled.versions),
         "seconds": sampled.seconds,
     }

@@ -9,34 +9,32 @@ Symbols (factor with J levels and q columns, p population columns):
     B     (p, p)    user's population coefficients from those of the centred columns
     T     (q, q)    the same for the factor's columns
     root  (q, q)    D(sd) times the Cholesky factor of the correlation, centred columns
-    z     (J, q)    standard normals; u = T root z for each level
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import xarray as xr
-from pymc.distributions.transforms import Interval, Transform
+from pymc.distributions.transforms import Interval
 from scipy import linalg
 
 from hierpool.algebra.moments import Coordinates
+from hierpool.bayes.nuts.group_coefficients import Mean, coefficients
+from hierpool.bayes.nuts.parameterization import Asked, noncentered, settled
+from hierpool.bayes.nuts.standardized import Standardized
 from hierpool.bayes.parts.group_term import GroupTermPart
 from hierpool.bayes.priors.coefficients import CoefficientPriors
 from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.bayes.priors.prior import Prior
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design, GroupDesign
-from hierpool.core.errors import ArgumentError, nearest
 from hierpool.core.results import OBS_DIM, RESPONSE, coords, row_labels
 from hierpool.core.theta import Theta
-
-Parameterization = Literal["noncentered", "centered"]
-PARAMETERIZATIONS: tuple[Parameterization, ...] = ("noncentered", "centered")
 
 _FAMILIES: dict[str, Any] = {
     "Normal": pm.Normal,
@@ -60,35 +58,7 @@ _LOCATION_SCALE = {
 }
 
 
-class Standardized(Transform):
-    """Samplers see (value - location) / scale, so that where they start has no units.
-
-    They start within 1 of a typical value: far too far for a response in tonnes, far too near for
-    one in grams.
-    """
-
-    name = "standardized"
-
-    def __init__(self, location: np.ndarray, scale: np.ndarray, ndim_supp: int = 0) -> None:
-        self.location, self.scale, self.ndim_supp = location, scale, ndim_supp
-
-    def forward(self, value: Any, *inputs: Any) -> Any:
-        """Standardised value."""
-        return (value - self.location) / self.scale
-
-    def backward(self, value: Any, *inputs: Any) -> Any:
-        """Value on its own scale."""
-        return self.location + self.scale * value
-
-    def log_jac_det(self, value: Any, *inputs: Any) -> Any:
-        """Log scale, summed over the last axis of a multivariate value."""
-        jacobian = pt.zeros_like(value) + np.log(self.scale)
-        return jacobian.sum(axis=-1) if self.ndim_supp else jacobian
-
-
-def build(
-    design: Design, priors: ModelPriors, parameterization: Parameterization = "noncentered"
-) -> pm.Model:
+def build(design: Design, priors: ModelPriors, parameterization: Asked = "noncentered") -> pm.Model:
     """PyMC model of a design: ordinary, named, with every coefficient explicit.
 
     Parameters
@@ -99,7 +69,8 @@ def build(
         Priors of every parameter, of any family.
     parameterization
         ``"noncentered"`` samples standard normals and scales them; ``"centered"`` samples the
-        deviations of the levels themselves, which is faster where every level has many rows.
+        coefficients of the levels themselves, around the population's. Of all terms, or by
+        factor, or by factor and term.
 
     Returns
     -------
@@ -109,45 +80,44 @@ def build(
         ``corr_<factor>`` (<factor>_term, <factor>_term2), ``sigma`` unless the residual sds
         are known, and the response ``y`` (obs) in the user's units.
     """
-    if parameterization not in PARAMETERIZATIONS:
-        raise ArgumentError(
-            f"no parameterization {parameterization!r}: {nearest(parameterization, PARAMETERIZATIONS)}",
-            "unknown-parameterization",
-        )
+    by_term = settled(parameterization, design, lambda: noncentered(design))
     with pm.Model(coords={OBS_DIM: row_labels(design), **coords(design.schema)}) as model:
         sigma: Any = 1.0
         if priors.sigma is not None:
             sigma = _each("sigma", [priors.sigma], (), ())
-        common, beta = _population(design, priors)
+        mean, beta = _population(design, priors)
         varying: Any = 0.0
-        for group in design.groups:
-            parts = priors.of_factor(group.factor)
-            if priors.unpooled is not None:
-                block = priors.unpooled.coefficients
-                varying = _unpooled(group, block, beta, Coordinates.from_design(design).x)
-            else:
-                varying = varying + _pooled(group, parts, beta, sigma, parameterization)
-        mean = common + varying + np.zeros(design.n) + design.offset
+        if priors.unpooled is not None:
+            block, (group,) = priors.unpooled.coefficients, design.groups
+            varying = _unpooled(group, block, beta, Coordinates.from_design(design).x)
+        else:  # outer factors first, for those within them to take their part
+            for group in sorted(design.groups, key=lambda g: g.grouping.n_levels):
+                words = tuple(by_term[group.factor].values())
+                _pooled(group, priors.of_factor(group.factor), beta, sigma, mean, words)
+        mu = mean.total() + varying + np.zeros(design.n) + design.offset
         sd = sigma * design.residual.relative_sd
-        pm.Normal(RESPONSE, mu=mean, sigma=sd, observed=design.y, dims=OBS_DIM)
+        pm.Normal(RESPONSE, mu=mu, sigma=sd, observed=design.y, dims=OBS_DIM)
     return model
 
 
-def _population(design: Design, priors: ModelPriors) -> tuple[Any, Any]:
-    """Contribution of the population columns to the mean, and beta in the user's coding."""
+def _population(design: Design, priors: ModelPriors) -> tuple[Mean, Any]:
+    """The population columns as the mean of the rows so far, and beta in the user's coding."""
     block = priors.population
     if not design.terms:
-        return 0.0, np.zeros(0)
+        return Mean(np.zeros((design.n, 0)), None, np.zeros(0)), np.zeros(0)
     coding = block.coding
     if priors.unpooled is not None and not coding.has_constant:
         coding = Coordinates.from_design(design).x
     identity = _is_identity(coding.to_user)
     name = "beta" if identity else "beta_centred"
-    typical = default_priors(design.schema).population.priors if block.n_flat else ()
-    beta = centred = _each(name, block.priors, block.terms, ("term",), typical)
+    default = default_priors(design.schema).population
+    beta = centred = _each(
+        name, block.priors, block.terms, ("term",), default.priors if block.n_flat else ()
+    )
     if not identity:
         beta = pm.Deterministic("beta", pt.dot(coding.to_user, centred), dims="term")
-    return pt.dot(coding.centre(design.X), centred), beta
+    typical = coding.to_centred @ default.coding.to_user @ default.mean
+    return Mean(coding.centre(design.X), centred, typical), beta
 
 
 def _unpooled(group: GroupDesign, block: CoefficientPriors, beta: Any, common: Coding) -> Any:
@@ -172,41 +142,16 @@ def _pooled(
     parts: Sequence[GroupTermPart],
     beta: Any,
     sigma: Any,
-    parameterization: Parameterization,
-) -> Any:
-    """Contribution of the deviations of the levels (partial pooling)."""
+    mean: Mean,
+    words: Sequence[str],
+) -> None:
+    """Deviations of the levels (partial pooling), which enter the mean of the rows."""
     factor, dims = group.factor, (group.factor, f"{group.factor}_term")
     T = _to_user(parts)
     root = _root(group, parts, T, sigma)
-    name = f"u_{factor}"
-    if parameterization == "noncentered":
-        z = pm.Normal(f"z_{factor}", 0.0, 1.0, dims=dims)
-        centred = pt.dot(z, root.T)
-        u = pm.Deterministic(name, pt.dot(centred, T.T), dims=dims)
-    elif _is_identity(T):
-        u = centred = _deviations(name, group, parts, root)
-    else:
-        centred = _deviations(f"{name}_centred", group, parts, root)
-        u = pm.Deterministic(name, pt.dot(centred, T.T), dims=dims)
+    centred = coefficients(group, parts, root, mean, words)
+    u = pm.Deterministic(f"u_{factor}", pt.dot(centred, T.T), dims=dims)
     pm.Deterministic(f"coef_{factor}", u + _population_part(group, beta), dims=dims)
-    Z = np.hstack([b.coding.centre(group.Z[:, b.columns]) for b in parts])
-    return _by_row(group, Z, centred)
-
-
-def _deviations(name: str, group: GroupDesign, parts: Sequence[GroupTermPart], root: Any) -> Any:
-    """Free deviations of the levels, for the centered parameterization."""
-    dims = (group.factor, f"{group.factor}_term")
-    if parts[0].decov is not None:  # in units of sigma, which is not known here
-        scale = np.ones(len(group.terms))
-    else:
-        priors = [part.sd[at] for part in parts for at in part.sd_index]
-        scale = np.array([float(prior.distribution.ppf(0.5)) for prior in priors])
-    zero = np.zeros(len(scale))
-    if group.has_correlation:
-        seen = Standardized(zero, scale, ndim_supp=1)
-        return pm.MvNormal(name, mu=zero, chol=root, dims=dims, transform=seen)
-    seen = Standardized(zero, scale)
-    return pm.Normal(name, 0.0, pt.diagonal(root), dims=dims, transform=seen)
 
 
 def _root(group: GroupDesign, parts: Sequence[GroupTermPart], T: np.ndarray, sigma: Any) -> Any:

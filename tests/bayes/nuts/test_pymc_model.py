@@ -46,8 +46,16 @@ SHAPES: dict[str, tuple[list[str], list[tuple[list[str], Any]]]] = {
     "no pooling, common predictor": (["k"], [(["1", "x"], "none")]),
     "no pooling of slopes": (["1"], [(["x"], "none")]),
 }
-CENTERED = ["varying slope", "uncorrelated", "two blocks"]
-CASES = [(s, "noncentered") for s in SHAPES] + [(s, "centered") for s in CENTERED]
+POOLED = [shape for shape, (_, blocks) in SHAPES.items() if blocks and blocks[0][1] != "none"]
+WORDS = ("noncentered", "centered", "alternating")
+CASES = [(s, "noncentered") for s in SHAPES] + [(s, w) for s in POOLED for w in WORDS[1:]]
+
+
+def words(design: Design, parameterization: str) -> Any:
+    """As it is asked for; "alternating" is every other term centred."""
+    if parameterization != "alternating":
+        return parameterization
+    return {g.factor: {t: WORDS[k % 2] for k, t in enumerate(g.terms)} for g in design.groups}
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,8 @@ def points(make_design: Callable[..., Design]) -> Callable[[str, str], Points]:
         columns, varying = SHAPES[shape]
         design = make_design(columns, varying)
         priors = default_priors(design.schema)
-        return evaluate(pymc_model.build(design, priors, parameterization), design, priors)
+        model = pymc_model.build(design, priors, words(design, parameterization))
+        return evaluate(model, design, priors)
 
     return lambda shape, parameterization="noncentered": compute(shape, parameterization)
 
@@ -125,13 +134,19 @@ def level_roots(p: Points, theta: Theta) -> tuple[np.ndarray, np.ndarray, np.nda
 
 def deviations(p: Points, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Level coefficients (K, J, q) in the priors' coordinates, and log |du / d(free variable)|."""
-    for name in ("u_boar_centred", "coef_boar_centred"):
-        if name in p.posterior:
-            return p[name], np.zeros(N_POINTS)
+    if p.priors.unpooled is not None:
+        name = "coef_boar_centred" if "coef_boar_centred" in p.posterior else "coef_boar"
+        return p[name], np.zeros(N_POINTS)
     if "z_boar" in p.posterior:
         z = p["z_boar"]
         return np.einsum("kij,klj->kli", roots, z), z.shape[1] * np.linalg.slogdet(roots)[1]
-    return p["coef_boar" if p.priors.unpooled is not None else "u_boar"], np.zeros(N_POINTS)
+    to_centred = linalg.block_diag(*(part.coding.to_centred for part in p.priors.group_parts))
+    u = p["u_boar"] @ to_centred.T
+    jacobian = np.zeros(N_POINTS)
+    for k, term in enumerate(p.design.groups[0].terms):
+        if f"z_boar[{term}]" in p.posterior:
+            jacobian += u.shape[1] * np.log(roots[:, k, k])
+    return u, jacobian
 
 
 def log_conditional(p: Points, theta: Theta) -> tuple[np.ndarray, np.ndarray]:
@@ -358,7 +373,8 @@ def test_variables_of_a_varying_slope(make_design: Callable[..., Design]) -> Non
         "beta_centred",
         "sd_boar_centred",
         "partial_corr_boar",
-        "u_boar_centred",
+        "coef_boar_centred[1]",
+        "coef_boar_centred[x]",
     }
 
 
@@ -366,8 +382,8 @@ def test_no_variable_twice_where_the_coding_is_the_users(
     make_design: Callable[..., Design],
 ) -> None:
     assert variables(make_design(["x"], [(["x"], "correlated")]), "centered") == (
-        {"sigma", "beta", "sd_boar", "u_boar"},
-        {"coef_boar"},
+        {"sigma", "beta", "sd_boar", "coef_boar[x]"},
+        {"u_boar", "coef_boar"},
     )
     assert variables(make_design(["1"], [(["1"], "none")])) == (
         {"sigma", "beta", "coef_boar"},
@@ -483,3 +499,12 @@ def test_unknown_parameterization_is_answered_with_the_nearest(
     design = make_design()
     with pytest.raises(ArgumentError, match="did you mean 'noncentered'"):
         pymc_model.build(design, default_priors(design.schema), "non-centred")  # type: ignore[arg-type]
+
+
+def test_a_word_can_be_given_by_factor_and_term(make_design: Callable[..., Design]) -> None:
+    design = make_design(*SHAPES["varying slope"])
+    free, _ = variables(design, {"boar": {"1": "centered", "x": "noncentered"}})
+    assert {"coef_boar_centred[1]", "z_boar[x]"} <= free
+    for wrong in ({"bear": "centered"}, {"boar": {"y": "centered"}}):
+        with pytest.raises(ArgumentError, match="parameterization names no"):
+            variables(design, wrong)
