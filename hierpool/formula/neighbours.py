@@ -208,6 +208,22 @@ def with_column(spec: Spec, term: str) -> Spec:
     return _made(spec, spec.groups, f"{spec.population} + {term}")
 
 
+def with_response(spec: Spec, response: str) -> Spec:
+    """The spec of another response, as text."""
+    return replace(
+        spec, response=response, formula=f"{response} ~ {spec.formula.split('~', 1)[1].strip()}"
+    )
+
+
+def term_of(schema: Schema, name: str) -> str | None:
+    """The term of the population, as it is typed, that has a column of this name."""
+    for piece in schema.encoder.population:
+        for text, columns in piece.encoding.terms:
+            if name in [piece.encoding.names[k] for k in columns]:
+                return text
+    return None
+
+
 def lone_numbers(schema: Schema) -> tuple[str, ...]:
     """The user's numeric columns that stand in the population as they are, in order."""
     known = categories(schema)

@@ -17,16 +17,19 @@ from hierpool.checks.accuracy import (
     replicated,
 )
 from hierpool.checks.findings import boundary, comparisons, convergence, response, rows
-from hierpool.checks.residuals import every as residuals
+from hierpool.checks.findings.causes import root_causes
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, DataError, HierpoolWarning
 from hierpool.core.findings import Finding, Findings
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.model import Model, optimum
+from hierpool.studies import remedies
 from hierpool.studies.result import StudyResult
 from hierpool.studies.sentences import INTERCEPT
 
+FOR_INFORMATION = frozenset({"levels-with-one-row", "unused-categories"})
+"""Notices of a model after which nothing needs doing."""
 OfDesign = Callable[[Design], Iterator[Finding]]
 OfOptimum = Callable[[LikelihoodFit], Iterator[Finding]]
 OfPosterior = Callable[[PosteriorFit, LikelihoodFit | None], Iterator[Finding]]
@@ -43,7 +46,7 @@ BEFORE: tuple[OfDesign, ...] = (
 """Judgements of rows, levels and columns; no fit is needed."""
 OF_OPTIMUM: tuple[OfOptimum, ...] = (
     convergence.optimum,
-    residuals.judged,
+    remedies.weighed,
 )
 """Judgements of a REML, ML or least-squares fit; of a posterior they see its REML optimum."""
 ALONE: tuple[OfOptimum, ...] = (boundary.singular, boundary.unidentified)
@@ -57,7 +60,6 @@ OF_POSTERIOR: tuple[OfPosterior, ...] = (
     loo_pit.judged,
     level_coverage.judged,
     replicated.judged,
-    level_influence_on_variances.on_rows,
     level_influence_on_variances.on_levels,
 )
 """Judgements of a posterior and its REML optimum, None where there is none."""
@@ -93,11 +95,11 @@ def check(
         return subject.findings
     if isinstance(subject, Model):
         before_fitting = boundary.unidentified_rows(subject.design)
-        return Findings([*of_design(subject.design), *before_fitting])
+        return Findings(root_causes([*of_design(subject.design), *before_fitting]))
     if isinstance(subject, LikelihoodFit):
-        return Findings([*of_design(subject.design), *_of_optimum(subject, ALONE)])
+        return Findings(root_causes([*of_design(subject.design), *_of_optimum(subject, ALONE)]))
     if isinstance(subject, PosteriorFit):
-        return Findings([*of_design(subject.design), *of_fit(subject)])
+        return Findings(root_causes([*of_design(subject.design), *of_fit(subject)]))
     if _is_posteriors(subject):
         return Findings(_of_several(subject))
     raise ArgumentError(
@@ -117,6 +119,8 @@ def _is_posteriors(subject: object) -> bool:
 def of_design(design: Design) -> Iterator[Finding]:
     """Notices made while the rows were read, and what can be said before fitting."""
     for notice in design.notices:
+        if notice.code in FOR_INFORMATION:
+            continue
         yield replace(notice, text=f"{notice.text.rstrip('.')}.")
     for judge in BEFORE:
         yield from judge(design)
@@ -145,23 +149,24 @@ def optimum_of(design: Design) -> LikelihoodFit | None:
 
 
 def of_models(study: StudyResult) -> Iterator[Finding]:
-    """Findings of the models of a study: the partially pooled one in detail, the others briefly."""
-    yield from _notices(study.models)
-    for judge in BEFORE:
-        yield from judge(study.models[study.selected].design)
-    for name, fit in study.fits.items():
-        blup = study.blups.get(name)
-        if name == study.selected:
-            found = itertools.chain(
-                of_fit(fit, blup), comparisons.posterior_and_blups(study.compare_blups)
+    """Findings of the models of a study: the recommended one in detail, of others whether they ran."""
+    chosen = study.selected
+    fit, blup = study.fits[chosen], study.blups.get(chosen)
+    design = study.models[chosen].design
+    found = [*_notices(study.models, chosen), *(f for judge in BEFORE for f in judge(design))]
+    of_chosen = itertools.chain(
+        of_fit(fit, blup), comparisons.posterior_and_blups(study.compare_blups)
+    )
+    found += [replace(finding, about=chosen) for finding in of_chosen]
+    for finding in root_causes(found):
+        yield _with_cost(finding, study)
+    for name, other in study.fits.items():
+        if name != chosen:
+            reml = study.blups.get(name)
+            ran = itertools.chain(
+                convergence.draws(other, reml), () if reml is None else convergence.optimum(reml)
             )
-        else:
-            of_blup = (
-                () if blup is None else (convergence.optimum(blup), boundary.unidentified(blup))
-            )
-            found = itertools.chain(convergence.draws(fit, blup), *of_blup)
-        for finding in found:
-            yield replace(_with_cost(finding, study), about=name)
+            yield from (replace(finding, about=name) for finding in ran)
 
 
 def _with_cost(finding: Finding, study: StudyResult) -> Finding:
@@ -207,13 +212,19 @@ def of_scores(
     return comparisons.scores(fits, [str(warning.message) for warning in said])
 
 
-def _notices(models: Mapping[str, Model]) -> Iterator[Finding]:
-    """Notices of the designs, each once, with the models that it concerns unless it is all."""
+def _notices(models: Mapping[str, Model], chosen: str) -> Iterator[Finding]:
+    """Notices of the designs, each once, with the models that it concerns unless it is all.
+
+    Notes are those of the chosen model.
+    """
     seen: dict[Finding, list[str]] = {}
     for name, model in models.items():
         for notice in model.notices:
             seen.setdefault(notice, []).append(name)
     for notice, names in seen.items():
+        is_note = notice.severity == "note" and chosen not in names
+        if is_note or notice.code in FOR_INFORMATION:
+            continue
         others = [name for name in models if name not in names]
         where = f" (in all but {others[0]})" if len(others) == 1 else f" (in {', '.join(names)})"
         yield replace(notice, text=f"{notice.text}{where if others else ''}.")
@@ -222,5 +233,5 @@ def _notices(models: Mapping[str, Model]) -> Iterator[Finding]:
 def _of_several(fits: Mapping[str, PosteriorFit]) -> Iterator[Finding]:
     yield from comparisons.not_comparable(fits)
     for name, fit in fits.items():
-        for finding in itertools.chain(of_design(fit.design), of_fit(fit)):
+        for finding in root_causes([*of_design(fit.design), *of_fit(fit)]):
             yield replace(finding, about=name)

@@ -67,6 +67,24 @@ def steeper_levels(rng: np.random.Generator) -> pd.DataFrame:
     return grouped(rng, 8, 20, sd=(1.0, 1.5))
 
 
+def codes(rng: np.random.Generator) -> pd.DataFrame:
+    """x is the number of one of three treatments, of which the second is unlike the others."""
+    x = np.tile([1, 2, 3], 60)
+    table = lines(rng, np.repeat(np.arange(20), 9), x * 1.0, sd=(1.0, 0.0), common=(3.0, 0.0))
+    return table.assign(x=x, y=table.y + 1.5 * (x == 2))
+
+
+def of_two_kinds(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Residuals about -1 and 1, with an sd of 0.3."""
+    return rng.choice([-1.0, 1.0], n) + 0.3 * rng.normal(size=n)
+
+
+def growing(rng: np.random.Generator) -> pd.DataFrame:
+    """Multiplicative: a log of the response has equal variances."""
+    table = grouped(rng, 8, 30, sd=(0.5, 0.0), sigma=0.4)
+    return table.assign(y=np.exp(table.y))
+
+
 def in_two_lumps(rng: np.random.Generator) -> pd.DataFrame:
     table = grouped(rng, 4, 80)
     return table.assign(y=table.y + 20 * (table.g.str[1:].astype(int) % 16 == 0))
@@ -128,10 +146,31 @@ FAULTS = (
     ),
     Situation(
         "predictions that are not calibrated",
-        ("loo-pit",),
+        ("loo-pit",),  # was of Student's t with 2 df, where heavy tails are the cause
+        "residuals about -1 and 1, 50 levels of 8",
+        with_noise(of_two_kinds),
+        stage="posterior",
+    ),
+    Situation(
+        "very heavy tails",
+        ("heavy-tails",),
         "Student's t with 2 df, 50 levels of 8",
         with_noise(lambda rng, n: rng.standard_t(2, size=n)),
         stage="posterior",
+    ),
+    Situation(
+        "numbers that are codes",
+        ("numeric-code",),
+        "the second of three treatments 1.5 residual sds above, 20 levels of 9",
+        codes,
+        "y ~ x + (1 | g)",
+    ),
+    Situation(
+        "a response on the wrong scale",
+        ("log-response",),
+        "log-normal with an sd of 0.4 in the log and slope 2, 30 levels of 8",
+        growing,
+        "y ~ x + (1 | g)",
     ),
     Situation(
         "levels in two lumps",
@@ -142,7 +181,7 @@ FAULTS = (
     ),
     Situation(
         "slopes that a model cannot make",
-        ("predictive-check",),
+        ("coefficient-varies",),  # was a predictive check, which comes of it
         "sd of slopes 1.5 residual sds over half the range of x, 20 levels of 8",
         steeper_levels,
         "y ~ x + (1 | g)",

@@ -36,12 +36,14 @@ def lines_through_two_rows(rng: np.random.Generator) -> pd.DataFrame:
     return pd.DataFrame({"g": g, "x": x, "y": u[g, 0] + u[g, 1] * x + rng.normal(size=80)})
 
 
-def two_levels(rng: np.random.Generator) -> pd.DataFrame:
-    return grouped(rng, 4, 2)
+def meta_analysis(rng: np.random.Generator) -> pd.DataFrame:
+    """Six effects with standard errors of 1 and a standard deviation of 0.5."""
+    y = 0.5 * rng.normal(size=6) + rng.normal(size=6)
+    return pd.DataFrame({"g": list("abcdef"), "y": y, "se": 1.0})
 
 
 def far_levels(rng: np.random.Generator) -> pd.DataFrame:
-    return grouped(rng, 8, 20, sd=(3.0, 0.8))
+    return grouped(rng, 8, 20, sd=(3.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,12 @@ FAULTS = (
     ),
     Situation(
         "a prior that decides",
-        ("prior-dominates",),
-        "2 levels of 4 rows",
-        two_levels,
-        stage="posterior",
+        ("prior-dominates",),  # was two levels of 4 rows, where few levels are the cause
+        "6 effects with standard errors twice the standard deviation between them",
+        meta_analysis,
+        "y ~ 1 + (1 | g)",
+        "posterior",
+        "se",
     ),
     WithPriors(
         "a prior in the way",

@@ -40,6 +40,8 @@ class Situation:
         The model, which does not know of the fault.
     stage
         What is checked: the model before fitting, its REML fit, or its posterior.
+    known_se
+        Column of known standard errors.
     """
 
     name: str
@@ -48,15 +50,20 @@ class Situation:
     simulate: Simulate
     formula: str = "y ~ x + (x | g)"
     stage: Stage = "reml"
+    known_se: str | None = None
 
     def check(self, seed: int) -> Findings:
         """Findings of one simulated table."""
         data = self.simulate(np.random.default_rng(seed))
-        return check_at(hp.Model(self.formula, data), self.stage)
+        return check_at(hp.Model(self.formula, data, known_se=self.known_se), self.stage)
 
     def is_found(self, seed: int) -> bool:
         """Whether the fault of one simulated table is found."""
         return bool({*self.codes} & {*self.check(seed).codes})
+
+    def is_all(self, seed: int) -> bool:
+        """Whether nothing else is found of one simulated table."""
+        return {*self.codes} >= {*self.check(seed).codes}
 
     def __str__(self) -> str:
         return self.name

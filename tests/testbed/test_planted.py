@@ -19,7 +19,8 @@ FAULTS: tuple[Situation, ...] = tuple(
     fault for file in FILES for fault in importlib.import_module(f"tests.testbed.{file}").FAULTS
 )
 SEEDS, FOUND = 50, 0.9
-SIMULATIONS, EACH, ANY = 200, 0.05, 0.15
+SIMULATIONS, ANY = 200, 0.05
+MORE = 0.1  # seeds in which a planted fault may raise another finding
 FEW = (1, 2)  # seeds of the quick tests
 
 
@@ -41,6 +42,12 @@ def test_a_planted_fault_is_found_in_nine_of_ten_seeds(fault):
     assert found >= FOUND
 
 
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+@pytest.mark.calibration
+def test_a_planted_fault_raises_its_own_findings_alone(fault):
+    assert np.mean([not fault.is_all(seed) for seed in range(SEEDS)]) <= MORE
+
+
 @cache
 def warned(size: str) -> list[frozenset[str]]:
     """Codes of what is worse than a note, of each clean table of this size."""
@@ -56,8 +63,7 @@ def warned(size: str) -> list[frozenset[str]]:
 @pytest.mark.calibration
 def test_clean_data_are_left_in_peace(size):
     each = Counter(code for codes in warned(size) for code in codes)
-    assert {code: k for code, k in each.items() if k > EACH * SIMULATIONS} == {}
-    assert sum(bool(codes) for codes in warned(size)) <= ANY * SIMULATIONS
+    assert sum(bool(codes) for codes in warned(size)) <= ANY * SIMULATIONS, each
 
 
 @pytest.mark.parametrize("size", CLEAN)

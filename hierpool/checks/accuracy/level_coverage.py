@@ -35,6 +35,7 @@ DRAWS = 400  # of theta that are used
 _FEWEST = 100
 _NUMBERS = 4_000_000  # of rows and draws, where that leaves enough draws
 JUDGED = 0.8  # probability of the intervals that are counted
+NOTEWORTHY = 0.05  # part of the groups by which their coverage has to be off
 _HALVINGS = 60  # of an interval that brackets a quantile
 
 
@@ -189,7 +190,7 @@ def judged(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
     table = level_coverage(fit, JUDGED)
     n, covered = len(table), int(table["covered"].sum())
     p = stats.binomtest(covered, n, JUDGED).pvalue
-    if p >= WARN_BELOW_P:
+    if p >= WARN_BELOW_P or abs(covered / n - JUDGED) < NOTEWORTHY:
         return
     factor = table.index[0][0]
     word = "narrow" if covered < JUDGED * n else "wide"

@@ -33,34 +33,6 @@ _MOST_LEVELS = 1_000  # of more no single one carries a standard deviation
 _SHOWN = 10
 
 
-def on_rows(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
-    """Rows whose Pareto k is high, every coefficient integrated out."""
-    from hierpool.draws import psis  # compiled loops load when first needed
-
-    picks = _picks(fit)
-    if not _can_ask(fit, len(picks), fit.design.n):
-        return
-    density = fit.integrated.log_density_of_rows(fit.working_theta[picks])
-    _, k, _ = psis.leave_one_out(np.ascontiguousarray(density.T), _efficiency(fit, len(picks)))
-    high = np.flatnonzero(k > HIGH_K)
-    if not len(high):
-        return
-    table = pd.DataFrame({"pareto_k": k}, index=fit.design.rows)
-    for factor, grouping in fit.design.groupings.items():
-        table[factor] = grouping.levels[grouping.codes]
-    table = table.iloc[high].sort_values("pareto_k", ascending=False)
-    of = "".join(f" of {called(f, table[f].iloc[0])}" for f in fit.design.groupings)
-    others = f" and {len(table) - 1} more" if len(table) > 1 else ""
-    yield Finding(
-        "influential-rows",
-        "note",
-        f"The posterior of the standard deviations depends strongly on row {table.index[0]}{of}{others} "
-        f"(Pareto k {table['pareto_k'].iloc[0]:.2g}).",
-        "Check how these rows were recorded. Leave-one-out computes their scores exactly.",
-        evidence=table.head(_SHOWN),
-    )
-
-
 def on_levels(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
     """Groups that change a standard deviation by 1.5 posterior sds or more."""
     if len(fit.design.groups) != 1 or fit.design.spec.pooling != "partial":

@@ -29,9 +29,13 @@ from hierpool.core.theta import Theta
 
 SMALL_SD_RATIO = 0.1  # residual sds below which levels are as good as alike in a term
 NOT_EXCLUDED = 0.05  # posterior probability from which something is not excluded
+IN_FAVOUR = (
+    3.0  # odds of next to nothing, over those of the prior, from which the data speak for it
+)
 NEAR_ONE_CORRELATION = 0.9  # size of a correlation from which it is next to one
 MORE_THAN_DATA = 0.5  # posterior variance, of the prior's, from which the prior says more
 FAR_OUT = 0.01  # prior probability beyond the posterior median from which the two disagree
+CONSTANT = "Intercept"
 _INSIDE = 1e-12  # probabilities are kept this far from 0 and 1
 
 
@@ -123,6 +127,16 @@ class Spread:
         return float((self.relative < SMALL_SD_RATIO).mean())
 
     @property
+    def favours_small(self) -> bool:
+        """Whether the data raise the odds of next to nothing threefold; likelier than not, under decov."""
+        share = self.share_small
+        if self.prior.distribution is None:
+            return share > 1 / 2
+        limit = SMALL_SD_RATIO * float(np.median(self.sd / np.maximum(self.relative, _INSIDE)))
+        before = float(self.prior.distribution.cdf(limit))
+        return share * (1 - before) > IN_FAVOUR * before * (1 - share)
+
+    @property
     def name(self) -> str:
         """Words for a sentence."""
         return f"the sd of {self.term} between {nouns(self.factor)}"
@@ -209,6 +223,7 @@ def boundary(fit: WithPriors, blup: Optimum | None) -> Iterator[Finding]:
     """An optimum on the boundary, or a variance that may be zero."""
     every = spreads(fit)
     small = [s for s in every if s.share_small >= NOT_EXCLUDED]
+    alike = [s for s in small if s.favours_small]
     share = [f"{_percent(s.share_small)} for {s.name}" for s in small]
     if blup is not None and blup.status.word == "singular":
         posterior = (
@@ -224,14 +239,15 @@ def boundary(fit: WithPriors, blup: Optimum | None) -> Iterator[Finding]:
         text = f"{capital(blup.status.sentence)} {posterior}"
         yield Finding("singular-reml", "warning", text, meaning, evidence=_table(fit, every, blup))
         return
-    if small:
+    if alike:
+        said = [f"{_percent(s.share_small)} for {s.name}" for s in alike]
         text = (
-            "The posterior probability of an sd below a tenth of the residual sd is "
-            f"{joined(share)}. The groups may be alike in this respect."
+            "The data speak for little or no variation between groups: the posterior probability of "
+            f"an sd below a tenth of the residual sd is {joined(said)}."
         )
         meaning = (
-            "A model without the term may predict as well; check with hp.compare. Keeping the term "
-            "does little harm."
+            "Do not read much into differences between groups in this term. hp.compare shows whether "
+            "a model without it predicts as well."
         )
         yield Finding(
             "variance-near-zero", "note", text, meaning, evidence=_table(fit, every, blup)
@@ -239,13 +255,22 @@ def boundary(fit: WithPriors, blup: Optimum | None) -> Iterator[Finding]:
 
 
 def correlations(fit: Posterior, _: object) -> Iterator[Finding]:
-    """A correlation that is close to one in most of the posterior."""
+    """A correlation that is close to one in most of the posterior.
+
+    That of an intercept is taken at the mean of the predictor: far from its data every intercept
+    follows the slope.
+    """
     for group in fit.design.schema.groups:
         if not group.has_correlation:
             continue
         draws = fit.variable(f"corr_{group.factor}").to_numpy()
+        sds = fit.variable(f"sd_{group.factor}").to_numpy()
+        middle = fit.design.group(group.factor).Z.mean(axis=0)
         for i, j in pair_positions(group):
-            values = draws[..., i, j].ravel()
+            first, second = (i, j) if group.terms[i] == CONSTANT else (j, i)
+            at = middle[second] if group.terms[first] == CONSTANT else 0.0
+            pair = sds[..., first], sds[..., second], draws[..., i, j]
+            values = _correlation_at(at, *pair).ravel()
             if (share := float((np.abs(values) > NEAR_ONE_CORRELATION).mean())) > 0.5:
                 sign = "1" if np.median(values) > 0 else "-1"
                 text = (
@@ -253,11 +278,23 @@ def correlations(fit: Posterior, _: object) -> Iterator[Finding]:
                     f"{nouns(group.factor)} is close to {sign}: its size exceeds "
                     f"{NEAR_ONE_CORRELATION:g} with probability {share:.2f}."
                 )
+                slope = next((t for t in (group.terms[i], group.terms[j]) if t != CONSTANT), "")
                 meaning = (
-                    "The two terms vary together. A model with one of them, or with "
-                    f"{group.terms[j]} centred elsewhere, may fit as well with fewer parameters."
+                    "The two terms vary together, so the data show one difference between "
+                    f"{nouns(group.factor)}, not two. Interpret predictions, not the two sds. A model "
+                    f"without the varying {slope} may fit as well; check with hp.compare."
                 )
                 yield Finding("correlation-near-one", "warning", text, meaning)
+
+
+def _correlation_at(
+    x: float, intercept: np.ndarray, slope: np.ndarray, correlation: np.ndarray
+) -> np.ndarray:
+    """Correlation of slopes and lines at x, from the sds and the correlation at zero."""
+    covariance = correlation * intercept * slope
+    variance = intercept**2 + 2 * x * covariance + (x * slope) ** 2
+    scale = np.sqrt(np.maximum(variance, np.finfo(float).tiny)) * slope
+    return np.asarray((covariance + x * slope**2) / np.maximum(scale, np.finfo(float).tiny))
 
 
 def priors(fit: WithPriors, _: object) -> Iterator[Finding]:

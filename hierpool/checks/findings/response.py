@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from scipy import stats
 
 from hierpool.core.design import Design
 from hierpool.core.findings import Finding
-from hierpool.core.text import short
+from hierpool.core.text import in_backticks, short
 
 FEW_VALUES = 10  # whole numbers up to which a response is a scale of categories
-LOW, SMALL = 3, 30  # least value and mean of whole numbers that are counts, nothing rounded
+ROWS_PER_VALUE = 5  # of few values, or they are few because the rows are
+LOW, SMALL = 3, 30  # least value and mean of whole numbers that may be counts
+WITHOUT_ZEROS = 10  # the mean of those that have no zero
+SKEWED = 0.5  # part of a Poisson distribution's skewness that counts have at least
+DISPERSED = 0.5  # variance over mean that counts have at least
 WIDE = 0.5  # part of 0 to 1 that proportions spread over
 PILE, LEAST = 0.05, 5  # share and number of rows on the bound of a response that is cut off
 
@@ -23,9 +28,9 @@ def not_gaussian(design: Design) -> Iterator[Finding]:
     whole = bool((values == np.round(values)).all())
     if len(values) == 2:
         yield _binary(name, values)
-    elif whole and values[0] >= 0 and values[0] < LOW and y.mean() <= SMALL and _is_count(values):
+    elif whole and is_count(y):
         yield _count(name, y)
-    elif whole and len(values) <= FEW_VALUES and values[0] <= 1:
+    elif whole and _is_scale(values, len(y)):
         yield _ordinal(name, values)
     elif not whole and values[0] >= 0 and values[-1] <= 1 and np.ptp(values) > WIDE:
         yield _proportion(name, values)
@@ -33,9 +38,30 @@ def not_gaussian(design: Design) -> Iterator[Finding]:
         yield _cut_off(name, *piled, len(y))
 
 
-def _is_count(values: np.ndarray) -> bool:
-    """Whether whole numbers begin at zero, or go further than a scale of categories does."""
-    return bool(values[0] == 0 or len(values) > FEW_VALUES)
+def is_count(y: np.ndarray) -> bool:
+    """Whether whole numbers behave like counts, and are not a score, an age or a rounded measurement.
+
+    They begin near zero, and at zero unless their mean is small. They have a small mean, a variance
+    at least half of it, and a right skew at least half that of a Poisson distribution, 1 / sqrt(mean).
+    """
+    mean = y.mean()
+    most = SMALL if y.min() == 0 else WITHOUT_ZEROS
+    if not (0 <= y.min() < LOW and 0 < mean <= most):
+        return False
+    if len(np.unique(y)) <= FEW_VALUES and y.min() > 0:
+        return False  # ratings begin at 1
+    return bool(y.var() >= DISPERSED * mean and stats.skew(y) >= SKEWED / np.sqrt(mean))
+
+
+def _is_scale(values: np.ndarray, n: int) -> bool:
+    """Whether there are few values at equal steps from 0 or 1 upwards, each of several rows."""
+    steps = np.diff(values)
+    return bool(
+        len(values) <= FEW_VALUES
+        and values[0] in (0, 1)
+        and np.ptp(steps) == 0
+        and n >= ROWS_PER_VALUE * len(values)
+    )
 
 
 def _binary(name: str, values: np.ndarray) -> Finding:
@@ -44,20 +70,22 @@ def _binary(name: str, values: np.ndarray) -> Finding:
         "binary-response",
         "warning",
         f"{name} has only two values, {low} and {high}.",
-        "A Gaussian model does not suit a binary response. Use a logistic model: "
-        "lme4::glmer(family = binomial), or brms or Bambi with family bernoulli.",
+        "A Gaussian model can predict values beyond them, and its intervals do not hold. Use a "
+        "logistic model: lme4::glmer(family = binomial), or brms or Bambi with family bernoulli.",
     )
 
 
 def _count(name: str, y: np.ndarray) -> Finding:
+    advice = "Use glmmTMB, brms or Bambi with a Poisson or negative binomial family."
+    if y.mean() >= LOW and name.isidentifier():
+        advice += f" A rough way that stays here is sqrt({in_backticks(name)}) as the response."
     return Finding(
         "count-response",
         "warning",
-        f"{name} looks like a count: whole numbers from {short(y.min())} to {short(y.max())} with "
-        f"mean {short(y.mean())}.",
-        "The variance of counts grows with their mean, and this model can predict negative counts. "
-        "Use glmmTMB, brms or Bambi with a Poisson or negative binomial family. If the counts are "
-        f"large, you can model sqrt({name}).",
+        f"{name} looks like a count: whole numbers from {y.min():.0f} to {y.max():.0f} with mean "
+        f"{short(y.mean())}, skewed to the right.",
+        "The variance of counts grows with their mean, so intervals of this model are wrong, and it "
+        f"can predict negative counts. {advice}",
     )
 
 
@@ -65,10 +93,11 @@ def _ordinal(name: str, values: np.ndarray) -> Finding:
     return Finding(
         "few-values",
         "note",
-        f"{name} has only {len(values)} different values, whole numbers from {short(values[0])} to "
-        f"{short(values[-1])}.",
-        "If they are ordered categories, the steps between them need not be equal. The R package "
-        "ordinal and brms (family cumulative) do not assume equal steps.",
+        f"{name} has only {len(values)} different values, whole numbers from {values[0]:.0f} to "
+        f"{values[-1]:.0f}.",
+        "If they are ordered categories, the steps between them need not be equal, and differences in "
+        "means depend on them. The R package ordinal and brms (family cumulative) do not assume equal "
+        "steps.",
     )
 
 

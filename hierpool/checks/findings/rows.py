@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,7 +15,10 @@ from hierpool.core.group_nouns import called, counted, nouns
 from hierpool.core.text import short
 
 FEW_LEVELS = 5  # below which the prior of an sd dominates (Gelman 2006)
-FAR_FROM_ZERO_RANGES = 1.0  # widths of a predictor's range that zero lies outside of it
+FAR_FROM_ZERO = 10.0  # widths of a predictor's range from which zero is an absurd place to be at
+FAR_FOR_PARTS = 1.0  # the same where the model itself depends on the place of zero
+_NO_COLUMNS = frozenset({"I", "T", "C", "poly", "bs", "cr", "center", "scale", "log", "sqrt"})
+THIN = 1 / 3  # part of the groups that are thin from which it is said
 INFLATED = 10.0  # variance inflation from which predictors are entangled (Marquardt 1970)
 
 
@@ -46,7 +50,8 @@ def thin_levels(design: Design) -> Iterator[Finding]:
     for group in design.groups:
         q, grouping = len(group.terms), group.grouping
         thin = grouping.levels[grouping.n_rows < q]
-        if len(thin) and (grouping.n_rows[grouping.n_rows < q] > 1).any():  # of one row: a notice
+        several = (grouping.n_rows[grouping.n_rows < q] > 1).any()  # of one row: a notice
+        if len(thin) >= THIN * grouping.n_levels and several:
             text = (
                 f"{len(thin)} of {counted(grouping.n_levels, group.factor)} have fewer observations "
                 f"than the {q} varying coefficients: {listed(thin)}."
@@ -110,7 +115,7 @@ def far_from_zero(design: Design) -> Iterator[Finding]:
             if (
                 intercept is not None
                 and high > low
-                and max(low, -high) > FAR_FROM_ZERO_RANGES * (high - low)
+                and max(low, -high) > (FAR_FOR_PARTS if apart else FAR_FROM_ZERO) * (high - low)
             ):
                 yield _far(term, group.factor, low, high, apart)
 
@@ -131,31 +136,29 @@ def _far(term: str, factor: str, low: float, high: float, apart: bool) -> Findin
 
 
 def collinear(design: Design) -> Iterator[Finding]:
-    """Fixed effects that are nearly collinear.
+    """Predictors that are nearly collinear; interactions and powers are left aside.
 
     References
     ----------
     Marquardt (1970), Technometrics 12, 591-612 (a variance inflated tenfold).
     """
     moving = [k for k in range(len(design.terms)) if np.ptp(design.X[:, k]) > 0]
-    if len(moving) < 2 or design.spec.pooling == "none":
+    lone = _lone([design.terms[k] for k in moving])
+    kept = [k for k in moving if design.terms[k] in lone]
+    if len(kept) < 2 or design.spec.pooling == "none":
         return
-    inflated = _inflation(design.X[:, moving])
-    table = pd.DataFrame({"inflation": inflated}, index=[design.terms[k] for k in moving])
+    inflated = _inflation(design.X[:, kept])
+    table = pd.DataFrame({"inflation": inflated}, index=[design.terms[k] for k in kept])
     high = table[table["inflation"] > INFLATED].sort_values("inflation", ascending=False)
     if high.empty:
         return
-    shared = _share_a_column([str(term) for term in high.index])
     names = ", ".join(f"{t} {v:.0f}" for t, v in high["inflation"].head(3).items())
     text = f"Predictors are nearly collinear. Variance inflation factors: {names}."
     meaning = (
-        "This is expected with interactions and powers. Centre the predictors to reduce it."
-        if shared
-        else "Their separate coefficients are uncertain and depend on their priors. Predictions near "
-        "the data are fine. Keep one of the predictors, or combine them."
+        "Their separate coefficients are uncertain and depend on their priors. Predictions near the "
+        "data are fine. Keep one of the predictors, or combine them."
     )
-    severity = "note" if shared else "warning"
-    yield Finding("near-collinear", severity, text, meaning, evidence=table)  # type: ignore[arg-type]
+    yield Finding("near-collinear", "warning", text, meaning, evidence=table)
 
 
 def _inflation(columns: np.ndarray) -> np.ndarray:
@@ -166,11 +169,17 @@ def _inflation(columns: np.ndarray) -> np.ndarray:
     return np.asarray((inverse**2).sum(axis=1))
 
 
-def _share_a_column(terms: list[str]) -> bool:
-    """Whether each term is built from what another is built from too: x and x:z, x and I(x ** 2)."""
-    words = [set("".join(c if c.isalnum() or c in "_." else " " for c in t).split()) for t in terms]
-    words = [w - {"I", "poly", "bs", "cr", "1", "2", "3"} for w in words]
-    return all(any(w & other for other in words if other is not w) for w in words)
+def _lone(terms: list[str]) -> list[str]:
+    """Terms that no other is built from: without interactions, powers and dummies of one category.
+
+    Those are collinear by themselves, which is nothing to mend.
+    """
+    words = {t: set(re.findall(r"[^\W\d][\w.]*", t)) - _NO_COLUMNS for t in terms if ":" not in t}
+    return [
+        t
+        for t, own in words.items()
+        if t.isidentifier() or not any(own & other for u, other in words.items() if u != t)
+    ]
 
 
 def imbalance(design: Design) -> Iterator[Finding]:

@@ -12,12 +12,15 @@ from hierpool.checks.residuals.null_residuals import WARN_BELOW_P, Replicates
 from hierpool.core.design import Design, Grouping
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import noun
+from hierpool.core.text import joined
 
 _NAMES = re.compile(
     r"(?<![a-z])"  # wage and dosage are no times
     r"(time|day|week|month|year|age|hour|minute|visit|date|session|trial|occasion|wave|period)",
     re.IGNORECASE,
 )
+NOTEWORTHY = 0.2  # correlation below which little depends on it
+_NAMED = 3  # coefficients
 _DISTINCT = 0.9  # of the levels with several rows have no time twice
 _SHARED = 0.5  # values over rows below which levels were observed at common times
 
@@ -47,19 +50,42 @@ def over_time(replicates: Replicates) -> Iterator[Finding]:
             continue
         # One step from zero: the score of an AR(1) correlation over its variance.
         rho = float(np.clip(judged.excess[0] / judged.variance[0], -1, 1))
+        if abs(rho) < NOTEWORTHY:
+            continue
         word = "more" if rho > 0 else "less"
         yield Finding(
             "autocorrelation",
             "warning",
             f"Consecutive residuals of a {noun(factor)}, ordered by {name}, are {word} alike than the "
-            f"model implies (p = {judged.p:.2g}). The lag-1 correlation is about {rho:.2g}, corrected "
-            "for the fitted lines.",
-            "Standard errors of coefficients that do not vary may be too small, and the sd of slopes "
-            f"on {name} too large. hierpool does not fit serial correlation; nlme, glmmTMB and brms "
-            "do.",
+            f"model implies: a lag-1 correlation of about {rho:.2g}, corrected for the fitted lines (p = "
+            f"{judged.p:.2g}).",
+            _meaning(design, grouping, rho),
             evidence=_by_lag(replicates, grouping, name),
         )
         return
+
+
+def _meaning(design: Design, grouping: Grouping, rho: float) -> str:
+    """Which standard errors to distrust, and what to do."""
+    factor = grouping.factor
+    varying = {t for g in design.groups if g.factor == factor for t in g.terms}
+    first = np.zeros((grouping.n_levels, len(design.terms)))
+    first[grouping.codes] = design.X
+    inside = (first[grouping.codes] != design.X).any(axis=0)
+    common = [t for t, is_inside in zip(design.terms, inside, strict=True) if is_inside]
+    common = [t for t in common if t not in varying]
+    if common:
+        size = "small" if rho > 0 else "large"
+        named = (
+            joined(common) if len(common) <= _NAMED else f"the {len(common)} common coefficients"
+        )
+        means = f"Standard errors of {named} may be too {size}."
+    else:
+        means = (
+            "Standard errors of the coefficients hardly depend on it here, but predictions of the "
+            f"next observation of a {noun(factor)} do."
+        )
+    return f"{means} hierpool does not fit serial correlation; nlme, glmmTMB and brms do."
 
 
 def time_of(design: Design, grouping: Grouping) -> str | None:

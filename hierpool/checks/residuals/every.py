@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from hierpool.algebra.residual_maker import ResidualMaker
 from hierpool.checks.residuals import (
@@ -21,8 +20,6 @@ from hierpool.core.threads import one_blas_thread
 
 MOST_LEVELS = 5_000  # coefficients of levels of several factors: more would take minutes
 MOST_ROWS = 20_000  # more simulations would take seconds
-LOOK_LIKE_IT = {"curvature", "coefficient-varies"}
-"""Codes of problems that make consecutive residuals alike without serial correlation."""
 OF_MAKER = (
     outliers.outlying_rows,
     outliers.outlying_levels,
@@ -54,7 +51,7 @@ def judged(blup: Optimum) -> Iterator[Finding]:
         if maker.n <= MOST_ROWS:
             replicates = Replicates.from_residual_maker(maker)
             found += [f for judge in OF_REPLICATES for f in judge(replicates)]
-        yield from _weighed(found)
+    yield from found
 
 
 def can_judge(blup: Optimum) -> bool:
@@ -65,14 +62,3 @@ def can_judge(blup: Optimum) -> bool:
     has_rows = rows >= max(2, len(blup.estimate.relative_covariance_factor))
     is_pooled = design.spec.pooling != "none"
     return bool(is_pooled and has_rows and blup.status.is_trustworthy and not too_large)
-
-
-def _weighed(found: list[Finding]) -> Iterator[Finding]:
-    """All findings; where the mean or the slopes are wrong, neighbours are alike for that reason."""
-    codes = {f.code for f in found}
-    for finding in found:
-        if finding.code == "autocorrelation" and codes & LOOK_LIKE_IT:
-            reason = "A missing curve or varying slope often causes this; check that first."
-            yield replace(finding, severity="note", meaning=reason)
-        else:
-            yield finding

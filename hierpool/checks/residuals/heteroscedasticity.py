@@ -7,13 +7,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
-from hierpool.checks.residuals.null_residuals import WARN_BELOW_P, Replicates, by_level_sums
+from hierpool.checks.residuals.null_residuals import SEED, WARN_BELOW_P, Replicates
+from hierpool.core.design import Grouping
 from hierpool.core.findings import Finding
-from hierpool.core.group_nouns import called, nouns
+from hierpool.core.group_nouns import nouns
 from hierpool.core.labels import as_shown
 
 MOST_CATEGORIES = 20  # of a predictor whose categories are compared
+NOTEWORTHY = 1.4  # ratio of residual sds from which it is said: variances that differ twofold
+FEWEST_GROUPS = 5  # whose residual sds are compared
+PERMUTATIONS = 999
+_TENTH = 1.28  # sds of a normal distribution that cut off a tenth on either side
 FITTED = "the fitted values"
 _SHOWN = 5  # levels in the evidence
 
@@ -21,9 +27,10 @@ _SHOWN = 5  # levels in the evidence
 def by_rows(replicates: Replicates) -> Iterator[Finding]:
     """Residual variance that grows or falls with fitted values or a predictor.
 
-    The statistics are correlations of absolute standardised residuals with each (roots of R2 for
-    categories), which heavy tails do not upset; the most unusual is judged by that of simulated
-    responses.
+    Fitted values are those of each row by all others: its own residual is a part of a fitted value,
+    so that skewed residuals would be larger where those are. The statistics are correlations of
+    absolute standardised residuals with each (roots of R2 for categories), which heavy tails do not
+    upset; the most unusual is judged by that of simulated responses.
 
     References
     ----------
@@ -31,7 +38,7 @@ def by_rows(replicates: Replicates) -> Iterator[Finding]:
     """
     size = np.abs(replicates.standardised)
     names, columns = [], []
-    fitted = replicates.fitted[replicates.kept]
+    fitted = replicates.left_out
     if fitted[:, 0].std() > 0:
         names.append(FITTED)
         columns.append(_correlations(fitted, size))
@@ -49,27 +56,45 @@ def by_rows(replicates: Replicates) -> Iterator[Finding]:
     name = names[judged.which]
     x = fitted[:, 0] if name == FITTED else dict(_predictors(replicates))[name]
     parts = _sds(x, replicates.standardised[:, 0] * replicates.maker.sigma)
+    ratio = parts["residual_sd"].max() / max(parts["residual_sd"].min(), np.finfo(float).tiny)
+    if ratio < NOTEWORTHY or by_chance(x, size[:, 0]) >= WARN_BELOW_P:
+        return
     if isinstance(x, pd.Series):
         parts = parts.sort_values("residual_sd")
     first, last = parts.iloc[0], parts.iloc[-1]
     where = [f"for {k}" for k in (parts.index[0], parts.index[-1])]
     if not isinstance(x, pd.Series):
-        where = ["in its lowest third", "in its highest third"]
+        where = ["in their lowest third", "in their highest third"]
+        where = where if name == FITTED else [w.replace("their", "its") for w in where]
     yield Finding(
         "unequal-variance",
         "warning",
         f"The residual sd depends on {name} (p = {judged.p:.2g}): {first['residual_sd']:.3g} "
         f"{where[0]}, {last['residual_sd']:.3g} {where[1]}.",
-        "Intervals are too wide for some observations and too narrow for others. Try another scale "
-        "of the response, e.g. its log, or weights.",
+        "Intervals are too wide for some observations and too narrow for others.",
         evidence=parts,
     )
 
 
-def by_levels(replicates: Replicates) -> Iterator[Finding]:
-    """Residual variance that differs between groups.
+def by_chance(x: np.ndarray | pd.Series, size: np.ndarray) -> float:
+    """Probability that sizes (rows,) in any other order go with x as closely.
 
-    The statistic is Levene's F of absolute standardised residuals over the levels.
+    Heavy tails widen the null distribution, and the simulated responses have none.
+    """
+    rng = np.random.default_rng(SEED)
+    shuffled = np.column_stack([size, *(rng.permutation(size) for _ in range(PERMUTATIONS))])
+    if isinstance(x, pd.Series):
+        found = _explained(pd.get_dummies(x).to_numpy(dtype=float), shuffled)
+    else:
+        found = np.abs(_correlations(x[:, None], shuffled))
+    return float((1 + (found[1:] >= found[0]).sum()) / len(found))
+
+
+def by_levels(replicates: Replicates) -> Iterator[Finding]:
+    """Residual variance that differs between groups by more than their few rows explain.
+
+    The statistic is the variance of the mean absolute standardised residuals between groups, as in
+    Levene's F; what simulated responses leave of it says how far the groups' sds are apart.
 
     References
     ----------
@@ -77,38 +102,60 @@ def by_levels(replicates: Replicates) -> Iterator[Finding]:
     """
     kept, size = replicates.kept, np.abs(replicates.standardised)
     for grouping in replicates.maker.design.groupings.values():
-        whole = np.zeros((replicates.maker.n, size.shape[1]))
-        whole[kept] = size
-        present = np.zeros((replicates.maker.n, 1))
-        present[kept] = 1.0
-        counts = by_level_sums(present, present, grouping)[:, 0, 0]
+        codes = grouping.codes[kept]
+        counts = np.bincount(codes, minlength=grouping.n_levels)
         known = counts >= 2
-        if known.sum() < 2:
+        if known.sum() < FEWEST_GROUPS:
             continue
-        means = by_level_sums(present, whole, grouping)[known, 0] / counts[known, None]
-        between = counts[known] @ (means - size.mean(axis=0)) ** 2
+        between = _between(codes, counts, size)
         judged = replicates.judge((between / size.var(axis=0))[:, None], one_sided=True)
-        if judged.p >= WARN_BELOW_P:
+        spread = _spread(judged.excess[0] * size[:, 0].var(), size[:, 0])
+        low, high = (float(np.exp(z * spread)) for z in (-_TENTH, _TENTH))
+        if judged.p >= WARN_BELOW_P or high / low < NOTEWORTHY:
             continue
-        squares = np.zeros_like(whole[:, :1])
-        squares[kept, 0] = replicates.standardised[:, 0] ** 2
-        sums = by_level_sums(present, squares, grouping)[:, 0, 0]
-        sd = replicates.maker.sigma * np.sqrt(sums / np.maximum(counts, 1))
-        table = pd.DataFrame(
-            {"n": grouping.n_rows, "residual_sd": sd},
-            index=pd.Index(grouping.levels, name=grouping.factor),
-        )
-        table = table[known].sort_values("residual_sd", ascending=False)
-        top = table["residual_sd"]
+        rng = np.random.default_rng(SEED)
+        shuffled = np.column_stack([rng.permutation(size[:, 0]) for _ in range(PERMUTATIONS)])
+        by_chance = _between(codes, counts, shuffled) >= between[0]
+        if (1 + by_chance.sum()) / (1 + PERMUTATIONS) >= WARN_BELOW_P:
+            continue
+        middle = replicates.maker.sigma * np.exp(-(spread**2))  # sigma^2 is a mean of squares
         yield Finding(
             "unequal-variance-of-levels",
             "warning",
-            f"The residual sd differs between {nouns(grouping.factor)} (p = {judged.p:.2g}): from "
-            f"{top.iloc[-1]:.3g} for {called(grouping.factor, top.index[-1])} to {top.iloc[0]:.3g} for "
-            f"{called(grouping.factor, top.index[0])}.",
-            f"Noisy {nouns(grouping.factor)} are shrunk too little, and the others too much.",
-            evidence=pd.concat([table[:_SHOWN], table[_SHOWN:].tail(_SHOWN)]),
+            f"The residual sd differs between {nouns(grouping.factor)} (p = {judged.p:.2g}): below "
+            f"about {low * middle:.2g} in a tenth of them and above about {high * middle:.2g} in another "
+            "tenth, chance allowed for.",
+            f"Noisy {nouns(grouping.factor)} are shrunk too little, and the others too much; do not rely "
+            "on the intervals of single ones.",
+            evidence=_by_level(replicates, grouping, codes, counts),
         )
+
+
+def _between(codes: np.ndarray, counts: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Shape (m,): rows times squared distance of the means of sizes (rows, m), summed over groups."""
+    several = counts >= 2
+    sums = sparse.csr_array(
+        (np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(len(counts), len(codes))
+    )
+    means = (sums @ size)[several] / counts[several, None]
+    return np.asarray(counts[several] @ (means - size.mean(axis=0)) ** 2)
+
+
+def _spread(excess: float, size: np.ndarray) -> float:
+    """Sd of the log of the groups' residual sds, from the excess of what is between them."""
+    return float(np.sqrt(max(excess, 0.0) / len(size)) / size.mean())
+
+
+def _by_level(
+    replicates: Replicates, grouping: Grouping, codes: np.ndarray, counts: np.ndarray
+) -> pd.DataFrame:
+    """Residual sds of the groups with the highest and the lowest, as observed."""
+    squares = np.bincount(codes, replicates.standardised[:, 0] ** 2, grouping.n_levels)
+    sd = replicates.maker.sigma * np.sqrt(squares / np.maximum(counts, 1))
+    index = pd.Index(grouping.levels, name=grouping.factor)
+    table = pd.DataFrame({"n": grouping.n_rows, "residual_sd": sd}, index=index)[counts >= 2]
+    table = table.sort_values("residual_sd", ascending=False)
+    return pd.concat([table[:_SHOWN], table[_SHOWN:].tail(_SHOWN)])
 
 
 def _predictors(replicates: Replicates) -> Iterator[tuple[str, np.ndarray | pd.Series]]:

@@ -42,6 +42,7 @@ LARGE_SHIFT = 1.0  # standard errors (Belsley, Kuh, Welsch 1980, section 2.1, ab
 SURPRISING_SHIFT_PROBABILITY = (
     0.01  # probability, all levels and terms together, below which a shift surprises
 )
+_Z95 = 1.96  # standard errors of a 95 % interval
 _ESTIMABLE = 1e-8  # part of S left without a level, below which a coefficient is lost
 
 
@@ -252,13 +253,26 @@ def influential_levels(maker: ResidualMaker) -> Iterator[Finding]:
                 evidence=surprising,
             )
         elif len(moving):
-            yield Finding(
-                "influential-design",
-                "note",
-                f"{_said(maker, moving)} Its data are not unusual, but few {nouns(grouping.factor)} "
-                "determine this coefficient.",
-                evidence=moving,
-            )
+            decisive = _decisive(maker, moving)
+            if len(decisive):
+                yield Finding(
+                    "influential-design",
+                    "note",
+                    f"{_said(maker, decisive)} With it the 95 % interval excludes zero, without it "
+                    "not. Its data are not unusual.",
+                    f"Few {nouns(grouping.factor)} determine this coefficient: report it with and "
+                    "without this one.",
+                    evidence=decisive,
+                )
+
+
+def _decisive(maker: ResidualMaker, moving: pd.DataFrame) -> pd.DataFrame:
+    """Groups without which the interval of the coefficient that they move most has zero inside."""
+    t = maker.coordinates.beta_to_user(_beta(maker)) / np.sqrt(_beta_variance(maker))
+    shifts = moving[[f"shift[{term}]" for term in maker.design.terms]].to_numpy()
+    k = np.nanargmax(np.abs(shifts), axis=1)
+    without = t[k] - shifts[np.arange(len(k)), k]
+    return moving[(np.abs(t[k]) > _Z95) & (np.abs(without) < _Z95)]
 
 
 def _said(maker: ResidualMaker, moving: pd.DataFrame) -> str:

@@ -10,12 +10,16 @@ import pandas as pd
 from scipy import stats
 
 from hierpool.algebra.residual_maker import ResidualMaker
+from hierpool.checks.residuals.autocorrelation import time_of
 from hierpool.checks.residuals.null_residuals import WARN_BELOW_P, Replicates, by_level_sums
 from hierpool.core.design import Design, Grouping
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import noun, nouns
-from hierpool.core.text import in_backticks
+from hierpool.core.text import in_backticks, joined
 
+NOTEWORTHY = 0.01  # part of the residual variance that a curve explains
+CONTEXTUAL = 0.25  # part of the slope by which the one between groups has to differ
+FEWEST_CODES, MOST_CODES = 3, 6  # values of a predictor that may be codes of categories
 _NEW = 1e-6  # part of a column that the model's columns leave, below which it says nothing new
 
 
@@ -35,19 +39,54 @@ def curvature(maker: ResidualMaker) -> Iterator[Finding]:
             centred = (x - x.mean()) / x.std()
             tried.append((name, centred**2, x.std()))
     for found in scored(maker, [(name, c) for name, c, _ in tried]):
+        if found.t**2 / (found.t**2 + maker.df) < NOTEWORTHY:
+            return
         scale = next(s for name, _, s in tried if name == found.name)
-        x, typed = dict(_numbers(maker.design))[found.name], in_backticks(found.name)
+        x = dict(_numbers(maker.design))[found.name]
+        if codes := codes_of(maker.design, found.name):
+            yield _numeric_code(maker, found, codes)
+            return
         bow = found.coefficient * ((np.ptp(x) / 2 / scale) ** 2)
         yield Finding(
             "curvature",
             "warning",
             f"{maker.design.spec.response} is not linear in {found.name} (p = {found.p:.2g}). Over its "
             f"range the curve departs from a line by about {abs(bow):.3g}.",
-            f"Straight lines fit badly, and predictions are off at the ends. Add "
-            f"I({typed} ** 2) or bs({typed}, df=4).",
+            "Straight lines fit badly, and predictions are off at the ends. Add a curve in "
+            f"{found.name}, then check again.",
             evidence=found.table,
         )
         return
+
+
+def codes_of(design: Design, name: str) -> list[int]:
+    """Values of a predictor whose numbers may stand for categories; empty where they do not.
+
+    A few whole numbers from 0 or 1 upwards without a gap, which do not order the rows of a group
+    in time.
+    """
+    column = design.frame[name]
+    values = np.unique(column.to_numpy(dtype=float))
+    first = values[0]
+    consecutive = bool(first in (0, 1) and np.array_equal(values, first + np.arange(len(values))))
+    is_time = any(time_of(design, grouping) == name for grouping in design.groupings.values())
+    if not consecutive or is_time or not FEWEST_CODES <= len(values) <= MOST_CODES:
+        return []
+    return [int(v) for v in values]
+
+
+def _numeric_code(maker: ResidualMaker, found: Scored, codes: list[int]) -> Finding:
+    """A predictor of few whole numbers whose effect is no line."""
+    typed = in_backticks(found.name)
+    return Finding(
+        "numeric-code",
+        "warning",
+        f"{found.name} has only the values {joined([str(v) for v in codes])}, and "
+        f"{maker.design.spec.response} is not linear in it (p = {found.p:.2g}).",
+        f"If they stand for categories, the coefficient of {found.name} has no meaning: type "
+        f"C({typed}) in its place. If they are amounts, add I({typed} ** 2).",
+        evidence=found.table,
+    )
 
 
 def level_means(maker: ResidualMaker) -> Iterator[Finding]:
@@ -67,16 +106,39 @@ def level_means(maker: ResidualMaker) -> Iterator[Finding]:
             if np.ptp(x - means) > 0 and np.ptp(means) > 0:
                 tried.append((name, means))
         for found in scored(maker, tried):
+            if abs(found.coefficient) < CONTEXTUAL * abs(_slope_on(maker, found.name)):
+                continue
             yield Finding(
                 "contextual-effect",
                 "warning",
                 f"The slope on {found.name} between {nouns(factor)} differs from that within "
                 f"{nouns(factor)} by {found.coefficient:.3g} (p = {found.p:.2g}).",
-                f"The coefficient of {found.name} mixes the two. Add the mean of {found.name} by "
-                f"{factor} as a predictor.",
+                f"The coefficient of {found.name} mixes the two. Add the mean of each {noun(factor)} "
+                f"as a predictor: data[{_mean_of(found.name)!r}] = "
+                f"data.groupby({_parts(factor)})[{found.name!r}].transform('mean').",
                 evidence=found.table,
             )
             return
+
+
+def _slope_on(maker: ResidualMaker, name: str) -> float:
+    """Coefficient of a predictor, zero where it does not stand as it is."""
+    design = maker.design
+    if name not in design.terms:
+        return 0.0
+    beta = np.linalg.lstsq(design.X, maker.rows.sd * maker.population)[0]
+    return float(beta[design.terms.index(name)])
+
+
+def _parts(factor: str) -> str:
+    """What a data frame is grouped by for a factor, typed."""
+    parts = factor.split(":")
+    return repr(parts if len(parts) > 1 else factor)
+
+
+def _mean_of(name: str) -> str:
+    """Name of a column for means of a predictor."""
+    return f"{name}_mean"
 
 
 def coefficients_that_vary(replicates: Replicates) -> Iterator[Finding]:
@@ -120,10 +182,10 @@ def coefficients_that_vary(replicates: Replicates) -> Iterator[Finding]:
         "warning",
         f"The coefficient of {term} is the same for all {nouns(factor)} in the model, but differs "
         f"between them (sd about {sd[judged.which]:.2g}, p = {judged.p:.2g}).",
-        f"Its standard error is too small. Let it vary: ({term} | {factor})."
+        f"Its standard error is too small. Let it vary over {nouns(factor)}."
         if term != "Intercept"
-        else f"Observations of the same {noun(factor)} are alike. Add a varying intercept: "
-        f"(1 | {factor}).",
+        else f"Observations of the same {noun(factor)} are alike, so standard errors are too small. "
+        f"Add a varying intercept, (1 | {factor}).",
         evidence=table,
     )
 

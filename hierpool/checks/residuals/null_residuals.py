@@ -103,6 +103,14 @@ class Replicates:
         return self.residuals[self.kept] / root[:, None]
 
     @cached_property
+    def left_out(self) -> np.ndarray:
+        """Shape (rows kept, 1 + B): fitted values of rows by all others, in the response's units."""
+        maker = self.maker
+        scale = np.broadcast_to(maker.rows.sd, (maker.n,))[self.kept, None] * maker.sigma
+        more = 1 / maker.diagonal[self.kept, None] - 1
+        return np.asarray(self.fitted[self.kept] - scale * self.residuals[self.kept] * more)
+
+    @cached_property
     def scores(self) -> np.ndarray:
         """Shape (1 + B, k): scores of the variances that are estimated, but for a constant.
 

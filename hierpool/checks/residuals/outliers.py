@@ -124,7 +124,7 @@ def outlying_rows(maker: ResidualMaker) -> Iterator[Finding]:
         f"{first['sd']:.2g}).",
         "Check how it was recorded. Outliers inflate the residual sd and distort the estimates of "
         "their group.",
-        evidence=table.head(_SHOWN),
+        evidence=table.head(max(_SHOWN, len(found))),
     )
 
 
@@ -151,7 +151,7 @@ def outlying_levels(maker: ResidualMaker) -> Iterator[Finding]:
         f"(F = {found['F'].iloc[0]:.3g}, p = {found['p'].iloc[0]:.2g}){_so_are(len(found) - 1)}.",
         f"It is shrunk towards {nouns(factor)} that it does not resemble, and inflates their standard "
         "deviation. Fit without it and compare.",
-        evidence=table.sort_values("p").head(_SHOWN),
+        evidence=table.sort_values("p").head(max(_SHOWN, len(found))),
     )
 
 
