@@ -124,7 +124,9 @@ class CandidateSet:
     def design(self, spec: Spec, frame: pd.DataFrame | None = None) -> Design:
         """The rows of the given model in the columns of another."""
         made = encode(spec, self.rows) if frame is None else build_design(spec, frame)
-        return made.with_schema(label=self.given.design.label)
+        given = self.given.design  # whose frame has lost the rows with missing values already
+        dropped = [notice for notice in given.notices if notice.code == "rows-dropped"]
+        return made.with_schema(label=given.label, notices=(*dropped, *made.notices))
 
     def tried(self, design: Design) -> CandidateFit:
         """A model fitted by REML and, where it can be afforded, with its posterior."""

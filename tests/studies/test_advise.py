@@ -277,3 +277,12 @@ def test_column_that_would_be_dropped_is_no_addition():
     rows["z"] = rows["x"] ** 3
     found = hp.advise(hp.varying_intercept("y ~ x + z", rows, "g").reml(), seed=1, draws=100)
     assert not any(step.change == "I(x**2)" for step in found.steps)
+
+
+def test_models_that_are_tried_say_which_rows_were_left_out():
+    boars = hp.datasets.load("boars").astype({"volume": float})
+    boars.loc[3, "volume"] = None
+    advice = hp.advise(hp.Model("volume ~ time + (time | boar)", boars), draws=100, seed=1)
+    told = {n: [f.code for f in m.notices] for n, m in advice.models.items()}
+    assert len(told) > 2
+    assert all(codes.count("rows-dropped") == 1 for codes in told.values()), told
