@@ -66,6 +66,58 @@ TRUTHS: dict[str, Truth] = {
 }
 
 
+BEDS: dict[str, tuple[int, int]] = {"nested": (20, 5), "crossed": (20, 12)}
+"""Groups of a and of b: five of b in each of a, six rows each; or every pair of them twice."""
+SLOPES = ("neither", "a", "b", "both")  # over which factor the slope of x varies, sd 1
+
+
+def simulate_several(bed: str, slopes: str, seed: int) -> pd.DataFrame:
+    """A table with ``a``, ``b``, ``x``, ``y``: intercepts of both vary by 1, slopes of some."""
+    rng = np.random.default_rng([seed, list(BEDS).index(bed), SLOPES.index(slopes)])
+    outer, inner = BEDS[bed]
+    if bed == "nested":
+        b = np.repeat(np.arange(outer * inner), 6)
+        a = b // inner
+    else:
+        a, b = (np.tile(v.ravel(), 2) for v in np.mgrid[:outer, :inner])
+    x = rng.standard_normal(len(a))
+    y = 0.5 * x + rng.standard_normal(len(a))
+    for name, codes in (("a", a), ("b", b)):
+        y += rng.standard_normal(codes.max() + 1)[codes]
+        if slopes in {name, "both"}:
+            y += rng.standard_normal(codes.max() + 1)[codes] * x
+    return pd.DataFrame({"a": a, "b": b, "x": x, "y": y})
+
+
+def run_several(cell: tuple[str, str, int]) -> dict[str, Any]:
+    """The slopes that are recommended for one response of several factors."""
+    bed, slopes, seed = cell
+    data = simulate_several(bed, slopes, seed)
+    model = hp.Model("y ~ x + (x | a) + (x | b)", data)
+    advice = hp.advise(model, draws=DRAWS, seed=seed)
+    design = advice.models[advice.recommended].design
+    kept = [f for f in ("a", "b") if len(design.group(f).terms) > 1]
+    correlated = any(g.has_correlation for g in design.groups)
+    answer = {(): "neither", ("a", "b"): "both"}.get(tuple(kept), "".join(kept))
+    return {
+        "bed": bed,
+        "slopes": slopes,
+        "right": answer == slopes and not correlated and advice.decided,
+        "wrong": advice.decided and (answer != slopes or correlated),
+        "undecided": not advice.decided,
+        "right slopes": answer == slopes,
+    }
+
+
+def several(runs: int, workers: int, first: int = 1) -> pd.DataFrame:
+    """Shares of answers on nested and crossed factors."""
+    cells = list(product(BEDS, SLOPES, range(first, first + runs)))
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        found = pd.DataFrame(pool.map(run_several, cells, chunksize=4))
+    grouped = found.groupby(["bed", "slopes"], sort=False)
+    return grouped.mean().join(grouped.size().rename("runs"))
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One simulated response: what is answered, and mean squared errors by who estimates."""
@@ -264,7 +316,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--keep", type=Path, help="CSV of every outcome")
+    parser.add_argument("--several", action="store_true", help="nested and crossed factors instead")
     arguments = parser.parse_args()
+    if arguments.several:
+        table = several(arguments.runs, arguments.workers, arguments.first).reset_index()
+        shares = ["right", "wrong", "undecided", "right slopes"]
+        table[shares] = (100 * table[shares]).round(0).astype(int)
+        print(_markdown(table))
+        return
     chosen = (arguments.sizes, arguments.truths, arguments.runs)
     outcomes = run_all(*chosen, arguments.workers, arguments.first)
     if arguments.keep:

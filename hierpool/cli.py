@@ -99,9 +99,20 @@ def study(
         Path,
         typer.Argument(help="CSV or TSV (.gz, .bz2, .xz, .zip, .zst too), .xlsx or Parquet."),
     ],
-    formula: Annotated[str, typer.Argument(help='Without random effects, e.g. "volume ~ time".')],
+    formula: Annotated[
+        str,
+        typer.Argument(
+            help='Without random effects, e.g. "volume ~ time", or with the largest ones to '
+            'consider, "score ~ x + (x | school) + (1 | pupil)".'
+        ),
+    ],
     group: Annotated[
-        str | None, typer.Option("--group", "-g", help="Column that names the groups.")
+        list[str] | None,
+        typer.Option("--group", "-g", help="Column that names the groups; again for a second one."),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(help="Grouping column whose pooling is varied, the others held; default all."),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Column of weights: residual variance sigma^2 / weight.")
@@ -148,8 +159,9 @@ def study(
     asked = hp.options.prob if prob is None else prob
     with _plain_errors() as folders, hp.options(prob=asked):
         how = {"delimiter": delimiter, "decimal": decimal, "encoding": encoding, "sheet": sheet}
-        data = _table(file, how, labels=[group] if group else [])
-        if group is None:
+        groups = group or _grouping_columns(formula)
+        data = _table(file, how, labels=groups)
+        if not groups:
             columns = listed(data.columns, most=12)
             raise ArgumentError(
                 f"give the grouping column: --group NAME. The columns are {columns}.",
@@ -163,7 +175,8 @@ def study(
         done = hp.study(
             formula,
             data,
-            group=group,
+            group=group or None,
+            vary=vary or None,
             seed=seed,
             engine=engine,
             draws=draws,
@@ -231,6 +244,13 @@ def _table(file: Path, how: Mapping[str, str | None], labels: Sequence[str]) -> 
     if read.assumed:
         print(one_line(f"hierpool: {file.name}: {'; '.join(read.assumed)}."), file=sys.stderr)
     return read.frame
+
+
+def _grouping_columns(formula: str) -> list[str]:
+    """The columns of the random effects of a formula, which hold labels."""
+    from hierpool.formula.parse import parse, split_factor
+
+    return [column for factor in parse(formula).factors for column in split_factor(factor)]
 
 
 def _stem(file: Path) -> str:

@@ -482,6 +482,7 @@ def pooling_ladder(
     data: Any,
     group: str,
     *,
+    slopes: Sequence[str] | None = None,
     priors: Mapping[str, Any] | None = None,
     weights: str | None = None,
     known_se: str | None = None,
@@ -490,11 +491,12 @@ def pooling_ladder(
 
     ``complete_pooling``, ``varying_intercept``, ``varying_slope_only``,
     ``varying_slope_uncorrelated``, ``varying_slope``, ``no_pooling``. Without a predictor that
-    varies within groups the three models with slopes are left out. Each model uses those of
-    ``priors`` whose names it has. ``weights`` and ``known_se`` are as in ``Model``.
+    varies within groups the three models with slopes are left out. ``slopes`` are the terms whose
+    coefficients vary, by default all that vary within groups. Each model uses those of ``priors``
+    whose names it has. ``weights`` and ``known_se`` are as in ``Model``.
     """
     spec = pooling.question(formula, data, weights, known_se)
-    designs = pooling.ladder(spec, pooling.read_rows(spec, data, group), group)
+    designs = pooling.ladder(spec, pooling.read_rows(spec, data, group), group, slopes)
     ladder = {name: Model.from_design(design) for name, design in designs.items()}
     if priors is None:
         return ladder

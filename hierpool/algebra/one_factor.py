@@ -13,7 +13,7 @@ import numpy as np
 
 from hierpool.algebra import held_out
 from hierpool.algebra.gaussian import BetaPrior, Conditional, Marginal, condition
-from hierpool.algebra.marginal_model import IndependentLevels, LevelSums
+from hierpool.algebra.marginal_model import IndependentLevels, LevelSums, MarginalModel
 from hierpool.algebra.moments import Coordinates, Moments, Rows, by_level, single_group
 from hierpool.algebra.one_factor_factorisation import OneFactorFactorisation
 from hierpool.algebra.triangular import solve_lower
@@ -246,10 +246,13 @@ class OneFactor(IndependentLevels):
     def log_density_of_levels(self, theta: WorkingTheta, grouping: Grouping) -> np.ndarray:
         """Shape (J, K): log p(rows of a level, jointly, given all other rows and theta).
 
-        ``grouping`` is the model's factor, or any factor of a model without group terms.
+        ``grouping`` is the model's factor or another one; of another one the rows of a level can
+        be of several groups of the model, and the elimination of several factors takes them.
         """
         from hierpool.algebra import one_factor_row_kernels as kernels
 
+        if self.design.groups and not np.array_equal(grouping.codes, self.rows.codes):
+            return self._across_groups().log_density_of_levels(theta, grouping)
         sigma, Lambda = theta.sigma, theta.Lambda
         m, data = self.moments, self.rows
         marginal = self.marginal(theta)
@@ -272,6 +275,15 @@ class OneFactor(IndependentLevels):
             ),
         )
         return densities - np.bincount(codes, data.log_sd, n_levels)[:, None]
+
+    def _across_groups(self) -> MarginalModel:
+        """The same model, eliminated as designs with several factors are."""
+        from hierpool.algebra.several.factorise import Fronts
+        from hierpool.algebra.several.model import SeveralFactors
+        from hierpool.algebra.several.plan import ManyRows
+
+        rows = replace(ManyRows.from_design(self.design, self.coordinates), y=self.rows.y)
+        return SeveralFactors(self.design, self.coordinates, self.prior, Fronts.from_rows(rows))
 
     def density_of_sets(
         self, rest: OneFactor, theta: WorkingTheta, sets: Sequence[np.ndarray]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hierpool.core.design import Design
+from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError
 from hierpool.core.results import Estimate, Status
 
@@ -105,7 +105,7 @@ class Posterior(Fit, Protocol):
     def with_log_likelihood(self, form: Literal["integrated", "conditional"]) -> Self:
         """The fit with its ``log_likelihood`` group in this form."""
 
-    def loo(self, by: str = "row", *, exact: bool = True) -> Any:
+    def loo(self, by: str | Grouping = "row", *, exact: bool = True) -> Any:
         """Leave-one-out score, an ``ELPDData`` of ArviZ."""
 
     def loo_pit(self) -> xr.DataArray:

@@ -40,8 +40,12 @@ def noun(factor: str) -> str:
     Examples
     --------
     >>> noun("Subject"), noun("schools"), noun("school:class"), noun("g")
-    ('subject', 'school', 'group', 'group')
+    ('subject', 'school', 'school-class combination', 'group')
     """
+    parts = factor.split(":")
+    if len(parts) > 1:
+        words = [noun(part) for part in parts]
+        return GROUP if GROUP in words else f"{'-'.join(words)} combination"
     bare = re.sub(r"(?i)[_. -]*id$", "", factor) if len(factor) > 4 else factor
     word = bare.replace("_", " ").lower()
     word = _SHORT.get(word, word)
@@ -85,7 +89,7 @@ def called(factor: str, level: Any, begins: bool = False) -> str:
     word = noun(factor)
     if isinstance(level, float) and level.is_integer():
         level = int(level)
-    if word == GROUP:
+    if word == GROUP or ":" in factor:
         return f"{factor} {level}"
     return f"{capital(word) if begins else word} {level}"
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
@@ -131,6 +132,25 @@ def write_text(path: str | PathLike[str], text: str) -> Path:
     Half of a surrogate pair, which UTF-8 cannot hold, is written as its escape, ``\ud800``.
     """
     return write_file(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """A name for a file for each name of a model, without the signs that file systems refuse.
+
+    Examples
+    --------
+    >>> file_names(["varying_slope", "(x | g)", "(x || g)"])
+    {'varying_slope': 'varying_slope', '(x | g)': 'x_g', '(x || g)': 'x_g_2'}
+    """
+    given: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"[^\w.-]+", "_", name).strip("_.") or "model"
+        taken, made, k = set(given.values()), plain, 1
+        while made in taken:
+            k += 1
+            made = f"{plain}_{k}"
+        given[name] = made
+    return given
 
 
 def write_folder(path: str | PathLike[str], files: Mapping[str, bytes]) -> Path:

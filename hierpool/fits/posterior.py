@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.run import JudgedRun
 from hierpool.bayes.theta import ThetaMap, integrate
 from hierpool.core.arguments import check_choice, check_seed, is_word
-from hierpool.core.design import Design
+from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.options import takes_prob
 from hierpool.core.printable import one_line, printable
@@ -446,19 +447,20 @@ class PosteriorFit(FitRecord):
 
     def loo(
         self,
-        by: str = "row",
+        by: str | Grouping = "row",
         form: Literal["integrated", "conditional"] = "integrated",
         *,
         exact: bool = True,
     ) -> Any:
-        """Leave-one-out score: an ``ELPDData`` that ``az.compare`` takes.
+        """Leave-one-out score: an ``ELPDData`` that ``az.compare`` takes; computed once.
 
         Parameters
         ----------
         by
             ``"row"``: each row given all others (a new observation of a known group).
             ``"group"`` or the name of a factor: all rows of a group jointly, given all other
-            groups (a new group).
+            groups (a new group). Factors of other models of the same rows are given as
+            ``other.design.groupings[factor]``.
         form
             ``"integrated"``: all coefficients integrated out. ``"conditional"``: the form of most
             packages, for comparison, by row only; it is too high for no pooling.
@@ -484,9 +486,20 @@ class PosteriorFit(FitRecord):
                 "unknown-choice",
             )
         refit = self._score_exactly if exact else None
-        if is_by_row:
-            return loo.leave_one_row_out(self, refit)
-        return loo.leave_one_group_out(self, loo.grouping_for(self.design, by), refit)
+        grouping = None if is_by_row else loo.grouping_for(self.design, by)
+        scored = ("row" if grouping is None else grouping.factor, exact)
+        if scored not in self._scores:
+            self._scores[scored] = (
+                loo.leave_one_row_out(self, refit)
+                if grouping is None
+                else loo.leave_one_group_out(self, grouping, refit)
+            )
+        return copy.copy(self._scores[scored])
+
+    @cached_property
+    def _scores(self) -> dict[tuple[str, bool], Any]:
+        """Leave-one-out scores that were asked for, by what is left out and whether exactly."""
+        return {}
 
     def _score_exactly(self, rows: np.ndarray) -> float:
         from hierpool.bayes.exact.leave_out import joint_log_density

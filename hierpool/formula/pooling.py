@@ -27,8 +27,12 @@ def read_rows(formula: str | Spec, data: Any, group: str) -> CompleteRows:
     return CompleteRows.from_table(varying_intercept_spec(formula, group), data)
 
 
-def ladder(formula: str | Spec, rows: CompleteRows, group: str) -> dict[str, Design]:
+def ladder(
+    formula: str | Spec, rows: CompleteRows, group: str, slopes: Sequence[str] | None = None
+) -> dict[str, Design]:
     """The designs from one line for all to a line each, by name, in this order.
+
+    ``slopes`` are the terms that vary; None: those that vary within levels.
 
     Without a predictor that varies within levels those with slopes are left out; so is that with
     slopes only, where these make a constant, as those of a category without one do.
@@ -39,13 +43,13 @@ def ladder(formula: str | Spec, rows: CompleteRows, group: str) -> dict[str, Des
         "varying_intercept": varying_intercept_spec(spec, group),
     }
     found = {name: encode(made, rows) for name, made in specs.items()}
-    if slopes_that_vary(spec, rows, group):
-        slopes_only = encode(varying_slope_spec(spec, rows, group, intercept=False), rows)
+    if slopes_that_vary(spec, rows, group) if slopes is None else slopes:
+        slopes_only = encode(varying_slope_spec(spec, rows, group, slopes, intercept=False), rows)
         if not Coding.from_columns(slopes_only.groups[0].Z).has_constant:
             found["varying_slope_only"] = slopes_only
-        uncorrelated = varying_slope_spec(spec, rows, group, correlated=False)
+        uncorrelated = varying_slope_spec(spec, rows, group, slopes, correlated=False)
         found["varying_slope_uncorrelated"] = encode(uncorrelated, rows)
-        found["varying_slope"] = encode(varying_slope_spec(spec, rows, group), rows)
+        found["varying_slope"] = encode(varying_slope_spec(spec, rows, group, slopes), rows)
     return {**found, "no_pooling": encode(no_pooling_spec(spec, group), rows)}
 
 

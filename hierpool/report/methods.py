@@ -9,6 +9,7 @@ import pandas as pd
 
 from hierpool.core.design import Design
 from hierpool.core.group_nouns import counted, nouns
+from hierpool.core.text import joined
 from hierpool.report.parts import DataTable, Listing, Prose, Section
 
 REFERENCES = {
@@ -56,8 +57,8 @@ class Facts:
     ----------
     design
         Of the partially pooled model.
-    group
-        The grouping factor.
+    groups
+        The grouping factors.
     models
         Names of the models that were compared.
     selected
@@ -77,7 +78,7 @@ class Facts:
     """
 
     design: Design
-    group: str
+    groups: Sequence[str]
     models: Sequence[str]
     selected: str
     why: str
@@ -107,11 +108,11 @@ def _cite(keys: str, cited: list[str]) -> str:
 
 def _models(facts: Facts, cited: list[str]) -> list[str]:
     spec, design = facts.design.spec, facts.design
-    predictors = [name for name in design.predictors if name != facts.group]
+    predictors = [name for name in design.predictors if name not in facts.groups]
     on = f" on {', '.join(predictors)}" if predictors else ""
     out = [
         f"We analysed {design.n} observations of {spec.response} from "
-        f"{counted(design.groupings[facts.group].n_levels, facts.group)} with "
+        f"{joined(counted(design.groupings[f].n_levels, f) for f in facts.groups)} with "
         f"{len(facts.models)} Gaussian regression models{on}, from complete to no pooling "
         f"{_cite('gelman-hill', cited)}.",
         f"Results are from the model {spec.formula}.",
@@ -156,7 +157,7 @@ def _scores(facts: Facts, cited: list[str]) -> list[str]:
     packages = ", ".join(f"{name} {version}" for name, version in facts.versions.items())
     return [
         "Models were compared by the expected log predictive density of left-out observations and "
-        f"of left-out {nouns(facts.group)}, with all coefficients integrated out. We used "
+        f"of left-out {joined(map(nouns, facts.groups))}, with all coefficients integrated out. We used "
         f"Pareto-smoothed importance sampling {_cite('loo psis', cited)}, and exact refits where that "
         "was unreliable.",
         f"Differences below 4 or below two standard errors were considered unclear "

@@ -95,7 +95,7 @@ def advise(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HierpoolWarning)
         given = bench.tried(bench.given.design)
-        down = simplified(bench, given)
+        down = simplified(bench, given, about.along if isinstance(about, StudyResult) else ())
         findings = Findings(judged(given.blup))
         tried = additions(bench, given, set(findings.codes))
         richer = sorted(tried, key=lambda step: step.gain, reverse=True)

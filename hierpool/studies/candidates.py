@@ -66,14 +66,15 @@ class CandidateFit:
         """Its ML fit, for tests of fixed effects."""
         return self.model.ml()
 
-    def score(self, by: str) -> ScoredLOO | None:
-        """Leave-one-out by row or by a factor; None where it does not apply."""
+    def score(self, by: str, other: Design | None = None) -> ScoredLOO | None:
+        """Leave-one-out by row or by a factor, of this model or the other; None where it does not apply."""
         if self.fit is None or not self.fit.is_integrable:
             return None
         if by != "row" and self.design.spec.pooling == "none":
             return None
         if by not in self.scores:
-            self.scores[by] = self.fit.loo(by=by)
+            known = {} if other is None else dict(other.groupings)
+            self.scores[by] = self.fit.loo(by if by in self.design.groupings else known.get(by, by))
         return self.scores[by]
 
 
@@ -179,10 +180,11 @@ class CandidateSet:
         return integrate(model.design, model.priors)[0].flops_per_theta <= SURROGATE_ABOVE_FLOPS
 
 
-def _left_out(one: Design, other: Design, changed: str) -> str:
-    """The factor whose levels both models can be asked to predict, the changed one if it may be."""
-    both = [f for f in one.groupings if f in other.groupings]
-    return changed if changed in both else next(iter(both), "")
+def _left_out(smaller: Design, larger: Design, changed: str) -> str:
+    """The factor whose groups both models are asked to predict: the changed one if there is one."""
+    if changed in larger.groupings:
+        return changed
+    return next((f for f in smaller.groupings if f in larger.groupings), "")
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,7 @@ def _never(*_: Any) -> Any:
 
 def _difference(smaller: CandidateFit, larger: CandidateFit, by: str) -> Difference | None:
     """elpd of the smaller model less that of the larger, by the points that are left out."""
-    one, other = smaller.score(by), larger.score(by)
+    one, other = smaller.score(by, larger.design), larger.score(by)
     if one is None or other is None:
         return None
     each = one.elpd_i.to_numpy() - other.elpd_i.to_numpy()

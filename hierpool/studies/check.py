@@ -186,6 +186,8 @@ def _without(finding: Finding, study: StudyResult) -> str | None:
     """The model without the variance in question; None if the study has none."""
     if finding.code not in {"singular-reml", "variance-near-zero"} or finding.evidence is None:
         return None
+    if len(study.design.groups) > 1:
+        return None  # the advice says what its terms are worth
     share = finding.evidence["p_small"].droplevel("factor")
     questioned = str(share.idxmax())
     if len(share) == 1:

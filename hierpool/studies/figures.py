@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierpool import plots
 from hierpool.core.design import Design
+from hierpool.core.writing import file_names
 from hierpool.plots.sheet.terms import terms_in_words
 from hierpool.studies.result import StudyResult
 
@@ -36,24 +37,18 @@ class StudyFigures(Mapping[str, "Figure"]):
 
 
 def figures_of(study: StudyResult) -> StudyFigures:
-    """Every picture; calibration of predictions for at most 2,000 rows."""
-    posterior, blup = study.fits[study.selected], study.blups[study.selected]
-    shown = [
-        name
-        for name in ("complete_pooling", "no_pooling", study.selected)
-        if _is_coded_like(study.models[name].design, study.design)
-    ]
+    """Every picture; calibration of predictions for at most 2,000 rows.
+
+    Those of a second factor have its name behind theirs: ``"shrinkage_school"``.
+    """
+    posterior, blup = study.fit, study.reml
     of: dict[str, Any] = {"response": study.design.spec.response, "label": study.label}
-    named = {**of, "names": terms_in_words(posterior.design.schema)}
-    drawings: dict[str, Callable[[], Figure]] = {
-        "trajectories": lambda: plots.trajectories({name: study.fits[name] for name in shown}),
-        "shrinkage": lambda: plots.shrinkage(study.shrinkage, **named),
-        "caterpillar": lambda: plots.caterpillar(
-            posterior.random_effects(diagnostics=False), blup.random_effects(), **named
-        ),
-        "posterior_against_blup": lambda: plots.posterior_against_blup(
-            study.compare_blups, **named
-        ),
+    drawings: dict[str, Callable[[], Figure]] = {}
+    for factor, name in file_names(study.groups).items():
+        behind = "" if factor == study.group else f"_{name}"
+        made = _of_factor(study, factor, of)
+        drawings |= {f"{picture}{behind}": draw for picture, draw in made.items()}
+    drawings |= {
         "comparison": lambda: plots.comparison(study.comparison, **of),
         "standard_deviations": lambda: plots.standard_deviations(posterior, blup),
         "variance_partition": lambda: plots.variance_partition(posterior, blup),
@@ -61,13 +56,39 @@ def figures_of(study: StudyResult) -> StudyFigures:
     }
     if study.design.predictors:
         drawings["effects"] = lambda: plots.effects(posterior)
-    if study.group in study.comparison_by_group:
-        both = (study.comparison, study.comparison_by_group[study.group])
-        order = list(study.models)
-        drawings["ladder"] = lambda: plots.ladder(*both, order=order, group=study.group, **of)
     if posterior.is_integrable and study.design.n <= MOST_PREDICTED:
         drawings["loo_pit"] = lambda: plots.loo_pit(posterior)
     return StudyFigures(drawings)
+
+
+def _of_factor(
+    study: StudyResult, factor: str, of: Mapping[str, Any]
+) -> dict[str, Callable[[], Figure]]:
+    """The pictures of the groups of one factor."""
+    shown = [
+        name
+        for name in ("complete_pooling", "no_pooling", study.selected)
+        if name in study.fits and _is_coded_like(study.models[name].design, study.design)
+    ]
+    named = {**of, "names": terms_in_words(study.design.schema), "factor": factor}
+    made: dict[str, Callable[[], Figure]] = {
+        "trajectories": lambda: plots.trajectories(
+            {name: study.fits[name] for name in shown}, factor=factor
+        ),
+        "shrinkage": lambda: plots.shrinkage(study.shrinkage, **named),
+        "caterpillar": lambda: plots.caterpillar(
+            study.fit.random_effects(diagnostics=False), study.reml.random_effects(), **named
+        ),
+        "posterior_against_blup": lambda: plots.posterior_against_blup(
+            study.compare_blups, **named
+        ),
+    }
+    if factor in study.comparison_by_group:
+        by_group = study.comparison_by_group[factor]
+        by_row = study.comparison.loc[study.comparison.index.isin(by_group.index)]
+        order = [name for name in study.models if name in by_group.index]
+        made["ladder"] = lambda: plots.ladder(by_row, by_group, order=order, group=factor, **of)
+    return made
 
 
 def _is_coded_like(design: Design, other: Design) -> bool:

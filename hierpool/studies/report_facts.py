@@ -31,7 +31,7 @@ def facts_of(study: StudyResult, tables: Mapping[str, pd.DataFrame]) -> Facts:
         versions |= each.info.get("versions", {})
     return Facts(
         design=study.design,
-        group=study.group,
+        groups=study.groups,
         models=list(study.models),
         selected=study.selected,
         why=study.why,
@@ -54,6 +54,8 @@ def code_of(study: StudyResult, style: str) -> tuple[str, str]:
     given = {k: v for k, v in study.arguments.items() if v != _DEFAULTS.get(k)}
     spec = study.design.spec
     given |= spec.residual.arguments
+    if study.along != study.groups:
+        given["vary"] = list(study.along)
     bundled = study.label.removesuffix(" (simulated)")
     if bundled in datasets.names():
         load, file = f"hp.datasets.load({bundled!r})", f"{bundled}.csv"
@@ -61,13 +63,14 @@ def code_of(study: StudyResult, style: str) -> tuple[str, str]:
         load, file = f"pd.read_csv({study.label!r})", study.label
     else:
         load, file = "...  # your table", "FILE"
+    group = study.group if len(study.groups) == 1 else list(study.groups)
     call = "".join(f", {name}={value!r}" for name, value in given.items())
     lines = [
         *(["import pandas as pd"] if "pd." in load else []),
         "import hierpool as hp",
         "",
         f"data = {load}",
-        f"study = hp.study({_quoted(study.formula)}, data, group={_quoted(study.group)}, "
+        f"study = hp.study({_quoted(study.formula)}, data, group={_quoted(group)}, "
         f"seed={study.seed}{call})",
         "print(study)",
         f'study.report("report.html"{_style(style)})',
@@ -79,20 +82,22 @@ def _style(style: str) -> str:
     return "" if style == "brief" else f", style={_quoted(style)}"
 
 
-def _quoted(text: str) -> str:
+def _quoted(text: str | list[str]) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
 def _shell(study: StudyResult, file: str, given: Mapping[str, Any], style: str) -> str:
     """The command that does the same; empty where it has no options for what was given."""
-    options = {"engine", "draws", "chains", "weights", "known_se"}
+    options = {"engine", "draws", "chains", "weights", "known_se", "vary"}
     if set(given) - options - {"progress"}:
         return ""
-    words = ["hierpool", "study", file, study.formula, "--group", study.group]
+    words = ["hierpool", "study", file, study.formula]
+    words += [word for factor in study.groups for word in ("--group", factor)]
     words += ["--seed", str(study.seed), "--report", "report.html"]
     for name, value in given.items():
         if name in options:
-            words += [f"--{name.replace('_', '-')}", str(value)]
+            values = value if isinstance(value, list) else [value]
+            words += [w for v in values for w in (f"--{name.replace('_', '-')}", str(v))]
     if style != "brief":
         words += ["--report-style", style]
     return shlex.join(words)

@@ -25,6 +25,7 @@ class StudyResult:
 
     formula: str
     groups: tuple[str, ...]
+    along: tuple[str, ...]
     label: str
     seed: int
     models: Mapping[str, Model]
@@ -35,6 +36,7 @@ class StudyResult:
     largest: str
     selected: str
     choice: Choice
+    skipped: Mapping[str, str]
     shrinkage: pd.DataFrame
     compare_blups: pd.DataFrame
     findings: Findings = field(default_factory=Findings)

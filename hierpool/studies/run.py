@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,26 +17,22 @@ from hierpool.checks.advice import Choice
 from hierpool.checks.levels.blups import compare_blups
 from hierpool.checks.levels.shrinkage import shrinkage
 from hierpool.core.errors import (
-    ArgumentError,
     DataError,
     FitError,
-    FormulaError,
     HierpoolWarning,
     StudyInterrupted,
     UnsupportedModelError,
-    listed,
 )
 from hierpool.core.findings import Finding, Findings
-from hierpool.core.spec import Spec
 from hierpool.core.text import sentence
 from hierpool.core.threads import is_watched
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.formula.build import read_frame
-from hierpool.formula.parse import parse
-from hierpool.model import Model, pooling_ladder
+from hierpool.model import Model
 from hierpool.studies import check
 from hierpool.studies.candidates import CandidateSet
+from hierpool.studies.ladder import Ladder, ladder, random_effects
 from hierpool.studies.sentences import answer
 from hierpool.studies.simplify import simplified
 from hierpool.studies.study import Study
@@ -47,8 +42,9 @@ from hierpool.studies.unfinished import UnfinishedStudy
 def study(
     formula: str,
     data: Any,
-    group: str | None = None,
+    group: str | Sequence[str] | None = None,
     *,
+    vary: str | Sequence[str] | None = None,
     seed: int | None = None,
     engine: Literal["auto", "exact", "nuts"] = "auto",
     draws: int = 1000,
@@ -63,11 +59,16 @@ def study(
     Parameters
     ----------
     formula
-        Without random effects, e.g. ``"volume ~ time"``; the study adds them.
+        Without random effects, e.g. ``"volume ~ time"``; the study adds them. Or with the largest
+        random effects to consider, ``"score ~ x + (x | school) + (1 | pupil)"``.
     data
         A DataFrame, or any table that narwhals can read.
     group
-        Column that names the groups, e.g. ``"boar"``.
+        Column that names the groups, e.g. ``"boar"``; several for several factors, nested or
+        crossed: ``["school", "pupil"]``. Not needed where the formula has random effects.
+    vary
+        Of several factors those whose pooling is varied, one after the other, with the random
+        effects of the others held; None: all.
     seed
         The same seed gives the same study on one machine and version. None: a fresh one, kept in
         ``study.seed``.
@@ -100,43 +101,42 @@ def study(
     >>> answer = hp.study("volume ~ time", boars, group="boar", seed=1)  # doctest: +SKIP
     """
     frame = read_frame(data)
-    name = _check_question(formula, frame, group)
+    asked = ladder(formula, frame, group, vary, {"weights": weights, "known_se": known_se})
     seed = fresh_seed() if seed is None else seed
     arguments = {"engine": engine, "draws": draws, "chains": chains, "seed": seed, **fit_arguments}
-    models = pooling_ladder(formula, frame, name, weights=weights, known_se=known_se)
     fits: dict[str, PosteriorFit] = {}
     try:
-        return _study(formula, name, models, arguments, progress, fits)
+        return _study(asked, arguments, progress, fits)
     except KeyboardInterrupt as stop:
         if not fits:
             raise
-        label = next(iter(models.values())).design.label
-        kept = UnfinishedStudy(parse(formula).formula, name, label, seed, models, fits)
+        label = asked.models[asked.largest].design.label
+        kept = UnfinishedStudy(asked.formula, asked.groups, label, seed, asked.models, fits)
         raise StudyInterrupted(kept) from stop
 
 
 def _study(
-    formula: str,
-    name: str,
-    models: Mapping[str, Model],
+    asked: Ladder,
     arguments: Mapping[str, Any],
     progress: bool,
     fits: dict[str, PosteriorFit],
 ) -> Study:
     """The study of a ladder; ``fits`` is filled as it goes, so that an interrupt loses none."""
+    models = asked.models
     with _bar(len(models) + 2, progress) as begin, _heard() as said:
         for rung, model in models.items():
             begin(rung)
             fits[rung] = _fitted(model, arguments)
         blups, impossible = _optima(models)
         begin("recommendation")
-        chosen = _recommended(models, fits, blups, arguments)
+        chosen = _recommended(asked, fits, blups, arguments)
         begin("comparison")
-        comparison, by_group = compare(chosen.fits), _compared_by_group(chosen.fits, (name,))
+        comparison, by_group = compare(chosen.fits), _compared_by_group(chosen.fits, asked.groups)
     fit, blup = chosen.fits[chosen.selected], chosen.blups[chosen.selected]
     found = Study(
-        formula=parse(formula).formula,
-        groups=(name,),
+        formula=asked.formula,
+        groups=asked.groups,
+        along=asked.along,
         label=fit.design.label,
         seed=arguments["seed"],
         models=chosen.models,
@@ -147,6 +147,7 @@ def _study(
         largest=chosen.largest,
         selected=chosen.selected,
         choice=chosen.choice,
+        skipped=chosen.skipped,
         shrinkage=shrinkage(fit),
         compare_blups=compare_blups(fit, blup),
         arguments={k: v for k, v in arguments.items() if k != "seed"},
@@ -165,17 +166,19 @@ class _Recommendation:
     largest: str
     selected: str
     choice: Choice
+    skipped: dict[str, str]
 
 
 def _recommended(
-    models: Mapping[str, Model],
+    asked: Ladder,
     fits: Mapping[str, PosteriorFit],
     blups: Mapping[str, LikelihoodFit],
     arguments: Mapping[str, Any],
 ) -> _Recommendation:
     """Simplify the largest partially pooled model by the rule of ``checks.advice``."""
+    models = asked.models
     pooled = [n for n in models if models[n].design.spec.pooling == "partial" and n in blups]
-    largest = pooled[-1]
+    largest = asked.largest if asked.largest in blups else pooled[-1]
     names = {model.formula: name for name, model in models.items()}
     bench = CandidateSet(
         models[largest],
@@ -185,7 +188,7 @@ def _recommended(
         known_optima={models[name].formula: fit for name, fit in blups.items()},
         fitting=lambda model: _fitted(model, arguments),
     )
-    down = simplified(bench, bench.tried(models[largest].design))
+    down = simplified(bench, bench.tried(models[largest].design), asked.along)
     tried = {each: bench.every[each] for each in bench.every if each not in names}
     extra = {random_effects(each.model.design.spec): each for each in tried.values()}
     names |= {each.name: name for name, each in extra.items()}
@@ -196,36 +199,8 @@ def _recommended(
         largest,
         names[down.choice.formula],
         down.choice,
+        {**asked.skipped, **bench.skipped},
     )
-
-
-def random_effects(spec: Spec) -> str:
-    """The random effects of a model as they are typed: its name among the models of a study."""
-    return " + ".join(map(str, spec.groups)) or "no random effects"
-
-
-def _check_question(formula: str, frame: pd.DataFrame, group: str | None) -> str:
-    spec = parse(formula, frame)
-    if spec.groups:
-        plain = f"{spec.response} ~ {spec.without_bars.removeprefix('1 + ')}"
-        bare = re.sub(r"`[^`]*`", lambda quoted: "_" * len(quoted[0]), formula)
-        raise FormulaError(
-            "study() fits several models and adds the random effects itself",
-            "bar-in-study",
-            formula,
-            bare.find("|"),
-            hint=f"write study({plain!r}, data, group={spec.factors[0]!r}), or fit this one model "
-            f"with hp.Model({spec.formula!r}, data).fit()",
-        )
-    if group is None:
-        others = [c for c in frame.columns if not re.search(rf"\b{re.escape(str(c))}\b", formula)]
-        columns = f" Columns not in the formula: {listed(others)}." if others else ""
-        raise ArgumentError(
-            "study() needs the name of the grouping column. "
-            f"Write study({formula!r}, data, group=...).{columns}",
-            "group-missing",
-        )
-    return group
 
 
 def _fitted(model: Model, arguments: Mapping[str, Any]) -> PosteriorFit:
@@ -255,9 +230,18 @@ def _optima(models: Mapping[str, Model]) -> tuple[dict[str, LikelihoodFit], list
 def _compared_by_group(
     fits: Mapping[str, PosteriorFit], groups: Sequence[str]
 ) -> dict[str, pd.DataFrame]:
-    """Scores of left-out groups of each factor; none where coefficients cannot be integrated out."""
+    """Scores of left-out groups of each factor; none where coefficients cannot be integrated out.
+
+    A model with a factor's groups as fixed effects knows nothing of a new one, and is left out.
+    """
     try:
-        return {factor: compare(fits, by=factor) for factor in groups}
+        return {
+            factor: compare(
+                {name: fit for name, fit in fits.items() if factor not in fit.design.predictors},
+                by=factor,
+            )
+            for factor in groups
+        }
     except UnsupportedModelError as error:
         if error.code != "not-integrable":
             raise

@@ -17,6 +17,7 @@ from hierpool.core.schema import Schema
 from hierpool.core.text import joined, short
 from hierpool.draws.summary import summary
 from hierpool.fits.posterior import PosteriorFit
+from hierpool.studies.factors import says_relations, says_shares
 from hierpool.studies.result import StudyResult
 
 INTERCEPT = "Intercept"
@@ -34,9 +35,19 @@ def answer(study: StudyResult) -> str:
     sentences = [
         says_population(study.fits, study.selected),
         " ".join(best),
-        says_shrinkage(study.shrinkage, study.design, study.selected, study.group),
+        *([says_factors(study)] if len(study.groups) > 1 else []),
+        *(
+            says_shrinkage(study.shrinkage, study.design, study.selected, factor)
+            for factor in study.groups
+        ),
     ]
     return "\n".join(map(one_line, sentences))
+
+
+def says_factors(study: StudyResult) -> str:
+    """How several factors relate, and what each accounts for."""
+    relations = says_relations(study.design.groupings, study.groups)
+    return f"{relations} {says_shares(study.fit)}"
 
 
 def _near(comparison: pd.DataFrame) -> list[str]:
@@ -70,19 +81,22 @@ def most_shrunk(table: pd.DataFrame, term: str, factor: str) -> pd.Series[float]
 
 def says_population(fits: Mapping[str, PosteriorFit], partial: str) -> str:
     """What each pooling says of one population coefficient."""
-    design, own = fits[partial].design, fits["no_pooling"]
+    design, own = fits[partial].design, fits.get("no_pooling")
     term = main_term(design.schema)
     fixed = {name: fits[name].fixed_effects() for name in ("complete_pooling", partial)}
     estimate = _with_interval(fixed[partial], term)
-    constant = constant_within(own.design, term)
+    constant = "" if own is None else constant_within(own.design, term)
     sentences = [
         f"{_effect(design.schema, term, estimate)} under partial pooling ({partial}).",
     ]
     if term in fixed["complete_pooling"].index:  # coded alike
-        sentences += [
-            f"Complete pooling gives {_with_interval(fixed['complete_pooling'], term)}.",
-            _not_estimable(constant, own.design) if constant else _average_line(own, term),
-        ]
+        sentences.append(
+            f"Complete pooling gives {_with_interval(fixed['complete_pooling'], term)}."
+        )
+        if own is not None:
+            sentences.append(
+                _not_estimable(constant, own.design) if constant else _average_line(own, term)
+            )
     percent = re.sub(r"\D", "", bounds_among(fixed[partial].columns)[0])
     return f"{' '.join(sentences)} Brackets show {percent} % intervals."
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,8 +29,12 @@ class Simplification:
     choice: Choice
 
 
-def simplified(bench: CandidateSet, given: CandidateFit) -> Simplification:
+def simplified(
+    bench: CandidateSet, given: CandidateFit, along: Sequence[str] = ()
+) -> Simplification:
     """Simplify the random effects of each factor in turn, those of the others held.
+
+    ``along`` are the factors whose random effects are simplified; empty for all.
 
     The factor that adds least to the variance of the fitted response comes first. The factors of
     the given model stay; without each of them, and with partial in place of no pooling, it is
@@ -46,7 +50,7 @@ def simplified(bench: CandidateSet, given: CandidateFit) -> Simplification:
     choice, named = Choice(start.name), start.design.spec.factors
     added = _contributions(start)
     order = sorted(
-        dict.fromkeys(g.factor for g in start.design.groups),
+        dict.fromkeys(g.factor for g in start.design.groups if not along or g.factor in along),
         key=lambda f: sum(v for (own, _), v in added.items() if own == f),
     )
     simplest: dict[str, str] = {}  # model of each factor with the fewest of its random effects
@@ -118,7 +122,7 @@ def _next(
     if not can_go:
         return []
     where, term = min(can_go, key=lambda pair: added[pair])
-    return [_removal(bench, here, where, term)]
+    return [replace(_removal(bench, here, where, term), factor=factor)]
 
 
 def _without_factor(bench: CandidateSet, here: CandidateFit, factor: str) -> Iterator[Step]:

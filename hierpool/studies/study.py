@@ -16,7 +16,7 @@ from hierpool.core.csv_text import csv_bytes
 from hierpool.core.group_nouns import counted, nouns
 from hierpool.core.options import bounds_among
 from hierpool.core.printable import one_line, printable
-from hierpool.core.text import capital, number
+from hierpool.core.text import capital, joined, number
 from hierpool.core.writing import make_folder, write_file, write_text
 from hierpool.studies.advise import advise
 from hierpool.studies.result import StudyResult
@@ -42,8 +42,9 @@ class Study(StudyResult):
 
     Attributes
     ----------
-    formula, groups, label, seed
-        What was fitted, the grouping factors, the data, and the seed that repeats it.
+    formula, groups, along, label, seed
+        What was fitted, the grouping factors and those whose pooling was varied, the data, and the
+        seed that repeats it.
     models, fits, blups
         Name, e.g. ``"varying_slope"`` -> Model, PosteriorFit, LikelihoodFit (REML or least squares).
     comparison
@@ -58,6 +59,8 @@ class Study(StudyResult):
         Name of the recommended model; the tables below are for this model.
     choice
         The recommended model, and the steps that led to it, with their evidence.
+    skipped
+        Formula -> why a model that would be of interest could not be fitted.
     shrinkage
         Shrinkage of each group: the table of ``hp.shrinkage``.
     compare_blups
@@ -92,7 +95,7 @@ class Study(StudyResult):
     def headline(self) -> str:
         """The data, the formula and the sample size."""
         of = f"{self.label}: " if self.label else ""
-        groups = counted(self.design.groupings[self.group].n_levels, self.group)
+        groups = joined(counted(self.design.groupings[f].n_levels, f) for f in self.groups)
         return f"{of}{self.formula}, {self.design.n} observations of {groups}"
 
     @cached_property

@@ -12,7 +12,7 @@ import pandas as pd
 from hierpool.core.csv_text import csv_bytes
 from hierpool.core.printable import one_line, printable
 from hierpool.core.text import joined, number
-from hierpool.core.writing import make_folder, write_file, write_text
+from hierpool.core.writing import file_names, make_folder, write_file, write_text
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.model import Model
 
@@ -23,7 +23,7 @@ class UnfinishedStudy:
 
     Attributes
     ----------
-    formula, group, label, seed
+    formula, groups, label, seed
         What was fitted, to which data, and the seed that repeats it.
     models
         Every model of the study by name, fitted or not.
@@ -32,7 +32,7 @@ class UnfinishedStudy:
     """
 
     formula: str
-    group: str
+    groups: tuple[str, ...]
     label: str
     seed: int
     models: Mapping[str, Model]
@@ -70,13 +70,14 @@ class UnfinishedStudy:
         for name, table in self.tables().items():
             write_file(tables / f"{name}.csv", csv_bytes(table))
         fits = make_folder(root / "fits")
+        names = file_names(self.fits)
         for rung, fit in self.fits.items():
-            fit.save(fits / f"{rung}.nc")
+            fit.save(fits / f"{names[rung]}.nc")
         return root
 
     def __repr__(self) -> str:
         of = f"{self.label}: " if self.label else ""
-        head = f"{of}{self.formula} by {self.group}, seed {self.seed}"
+        head = f"{of}{self.formula} by {joined(self.groups)}, seed {self.seed}"
         lines = [one_line(head), one_line(self.sentence)]
         with pd.option_context("display.width", 120, "display.max_columns", 20):
             for name, table in self.tables().items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import arviz_stats as azs
 import numpy as np
@@ -29,9 +30,10 @@ def compare(fits: Mapping[str, Posterior], by: str = "row") -> pd.DataFrame:
     fits
         Name -> ``PosteriorFit``, all of the same rows and the same response.
     by
-        ``"row"``: predict new observations of known groups. ``"group"`` or a factor: predict new
-        groups. This is not meaningful for no pooling: a new group has nothing but its prior; the
-        column ``note`` says so (also by row, for the only row of a group).
+        ``"row"``: predict new observations of known groups. ``"group"`` or a factor, of all models
+        or of some: predict new groups. This is not meaningful for no pooling: a new group has
+        nothing but its prior; the column ``note`` says so (also by row, for the only row of a
+        group).
 
     Raises
     ------
@@ -39,7 +41,7 @@ def compare(fits: Mapping[str, Posterior], by: str = "row") -> pd.DataFrame:
         The fits have different rows or differently transformed responses.
     """
     check_comparable(fits)
-    scores = {name: fit.loo(by) for name, fit in fits.items()}
+    scores = {name: fit.loo(_left_out(by, fit, fits)) for name, fit in fits.items()}
     if len(scores) == 1:
         raise ComparisonError(
             "compare() needs at least two fits; for one, use fit.loo().", "one-fit"
@@ -54,6 +56,14 @@ def compare(fits: Mapping[str, Posterior], by: str = "row") -> pd.DataFrame:
         table["note"] = [notes[str(name)] for name in table.index]
     table.attrs["predicts"] = next(iter(scores.values())).predicts
     return table
+
+
+def _left_out(by: str, fit: Posterior, fits: Mapping[str, Posterior]) -> Any:
+    """What is left out of one fit: a factor that only other fits have is taken from them."""
+    if by in fit.design.groupings:
+        return by
+    others = [other.design.groupings for other in fits.values()]
+    return next((known[by] for known in others if by in known), by)
 
 
 def _weights(scores: Mapping[str, ScoredLOO]) -> pd.Series:

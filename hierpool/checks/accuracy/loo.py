@@ -24,7 +24,7 @@ from arviz_stats.utils import ELPDDataLOO
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.core.arguments import is_word, shown
 from hierpool.core.design import Design, Grouping
-from hierpool.core.errors import ArgumentError, listed, nearest
+from hierpool.core.errors import ArgumentError, ComparisonError, listed, nearest
 from hierpool.core.group_nouns import noun
 from hierpool.core.printable import printable
 from hierpool.core.results import OBS_DIM, row_labels
@@ -232,8 +232,18 @@ def relative_efficiency(fit: IntegratedPosterior) -> float:
     return float(np.clip(np.nanmean(values) / (chains * draws), 1e-3, 1.5)) if chains > 1 else 1.0
 
 
-def grouping_for(design: Design, by: str) -> Grouping:
-    """The factor that ``by`` names; ``"group"`` for the only one there is.
+def check_rows(design: Design, grouping: Grouping) -> None:
+    """Raise where a factor of another model is one of other rows."""
+    if len(grouping.codes) != design.n:
+        raise ComparisonError(
+            f"{grouping.factor!r} has {len(grouping.codes)} rows, but {design.spec.formula} was "
+            f"fitted to {design.n}. Fit both models to the same rows.",
+            "different-rows",
+        )
+
+
+def grouping_for(design: Design, by: str | Grouping) -> Grouping:
+    """The factor that ``by`` names or is; ``"group"`` for the only one there is.
 
     Raises
     ------
@@ -241,6 +251,9 @@ def grouping_for(design: Design, by: str) -> Grouping:
         No such factor, or several and ``"group"`` does not say which.
     """
     known = design.groupings
+    if isinstance(by, Grouping):
+        check_rows(design, by)
+        return by
     if not is_word(by):
         raise ArgumentError(f"by={shown(by)}: {nearest('', known)}", "unknown-choice")
     if by in known:

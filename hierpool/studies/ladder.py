@@ -1,0 +1,210 @@
+"""ladder(): the models that a study fits, from complete to no pooling, along one factor or several."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from hierpool.core.errors import ArgumentError, FormulaError, HierpoolError, listed, nearest
+from hierpool.core.spec import GroupTerm, Spec
+from hierpool.formula import pooling
+from hierpool.formula.build import encode
+from hierpool.formula.complete_rows import CompleteRows
+from hierpool.formula.function_calls import quote
+from hierpool.formula.parse import group_text, make_spec, parse, read_columns, split_factor
+from hierpool.model import Model, pooling_ladder
+from hierpool.studies.factors import is_nested
+
+MOST_FIXED = 60  # coefficients of a factor in place of its random effects
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What a study asks, and the models that it fits.
+
+    Attributes
+    ----------
+    formula
+        The question, without random effects.
+    groups, along
+        The grouping factors, and those whose pooling is varied.
+    models
+        Name -> model, from complete to no pooling.
+    largest
+        Name of the partially pooled model with the most random effects.
+    skipped
+        Formula -> why a model cannot be made of these rows.
+    """
+
+    formula: str
+    groups: tuple[str, ...]
+    along: tuple[str, ...]
+    models: Mapping[str, Model]
+    largest: str
+    skipped: Mapping[str, str]
+
+
+def ladder(
+    formula: str,
+    frame: pd.DataFrame,
+    group: str | Sequence[str] | None,
+    vary: str | Sequence[str] | None,
+    known: Mapping[str, Any],
+) -> Ladder:
+    """The models of a question.
+
+    Parameters
+    ----------
+    formula
+        Without random effects, or with the largest ones that are considered.
+    frame
+        The table.
+    group
+        The grouping factors, where the formula has no random effects.
+    vary
+        The factors whose pooling is varied, the random effects of the others held; None: of all.
+    known
+        ``weights`` and ``known_se``, names of columns.
+    """
+    asked = parse(formula, frame)
+    groups = _groups(asked, frame, group)
+    along = _along(vary, groups)
+    spec = pooling.question(_plain(asked), **known)
+    if len(groups) > 1:
+        return _of_several(spec, frame, asked.groups, groups, along)
+    slopes = _slopes(asked) if asked.groups else None
+    models = pooling_ladder(spec.formula, frame, groups[0], slopes=slopes, **known)
+    pooled = [name for name, m in models.items() if m.design.spec.pooling == "partial"]
+    return Ladder(spec.formula, groups, along, models, pooled[-1], {})
+
+
+def random_effects(spec: Spec) -> str:
+    """The random effects of a model as they are typed: its name among the models of a study."""
+    return " + ".join(map(group_text, spec.groups)) or "complete_pooling"
+
+
+def _plain(asked: Spec) -> str:
+    """The formula without its random effects."""
+    right = read_columns(asked.without_bars)
+    return make_spec(asked.response, right).formula
+
+
+def _groups(asked: Spec, frame: pd.DataFrame, group: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The grouping factors, of the formula or of ``group``."""
+    named = [group] if isinstance(group, str) else list(group or ())
+    if asked.groups:
+        factors = tuple(dict.fromkeys(term.factor for term in asked.groups))
+        if named and set(named) != set(factors):
+            raise FormulaError(
+                f"the formula has random effects of {listed(factors)}, and group= names "
+                f"{listed(named)}",
+                "bar-in-study",
+                asked.formula,
+                re.sub(r"`[^`]*`", lambda q: "_" * len(q[0]), asked.formula).find("|"),
+                hint=f"leave group= out, or write study({_plain(asked)!r}, data, group={group!r})",
+            )
+        return factors
+    if not named:
+        others = [
+            c for c in frame.columns if not re.search(rf"\b{re.escape(str(c))}\b", asked.formula)
+        ]
+        columns = f" Columns not in the formula: {listed(others)}." if others else ""
+        raise ArgumentError(
+            "study() needs the name of the grouping column. "
+            f"Write study({asked.formula!r}, data, group=...).{columns}",
+            "group-missing",
+        )
+    return tuple(dict.fromkeys(named))
+
+
+def _along(vary: str | Sequence[str] | None, groups: tuple[str, ...]) -> tuple[str, ...]:
+    """The factors whose pooling is varied."""
+    named = groups if vary is None else (vary,) if isinstance(vary, str) else tuple(vary)
+    for name in named:
+        if name not in groups:
+            raise ArgumentError(f"vary={name!r}: {nearest(name, groups)}", "unknown-choice")
+    return tuple(factor for factor in groups if factor in named)
+
+
+def _slopes(asked: Spec) -> tuple[str, ...]:
+    """The terms left of the bars that are no constant."""
+    texts = [read_columns(term.columns).text.split(" + ")[1:] for term in asked.groups]
+    return tuple(dict.fromkeys(text for several in texts for text in several))
+
+
+def _of_several(
+    spec: Spec,
+    frame: pd.DataFrame,
+    typed: Sequence[GroupTerm],
+    groups: tuple[str, ...],
+    along: tuple[str, ...],
+) -> Ladder:
+    """The models of several factors: one factor after the other, the others held."""
+    constants = {factor: (GroupTerm("1", factor),) for factor in groups}
+    rows = CompleteRows.from_table(_with(spec, constants), frame)
+    largest = {f: tuple(t for t in typed if t.factor == f) for f in groups}
+    for factor in groups:
+        if not largest[factor]:
+            slopes = pooling.slopes_that_vary(spec, rows, factor)
+            columns = read_columns(" + ".join(["1", *slopes])).text
+            largest[factor] = (GroupTerm(columns, factor),)
+    held = (
+        constants if not typed else {f: constants[f] if f in along else largest[f] for f in groups}
+    )
+    models: dict[str, Model] = {}
+    skipped: dict[str, str] = {}
+
+    def add(made: Spec, name: str = "") -> str:
+        name = name or random_effects(made)
+        try:
+            design = encode(made, rows)
+            models.setdefault(name, Model.from_design(design))
+        except HierpoolError as error:
+            skipped[made.formula] = error.message.split(". ")[0].rstrip(".")
+        return name
+
+    add(spec)
+    for factor in along:
+        add(_with(spec, {f: terms for f, terms in held.items() if f != factor}))
+    base = add(_with(spec, held))
+    for factor in along:
+        add(_with(spec, held | {factor: largest[factor]}))
+    top = add(_with(spec, largest))
+    for factor in along:
+        if (fixed := _fixed(spec, rows, factor, held)) is not None:
+            add(fixed, f"no pooling of {factor}")
+    return Ladder(spec.formula, groups, along, models, top if top in models else base, skipped)
+
+
+def _with(spec: Spec, groups: Mapping[str, Iterable[GroupTerm]]) -> Spec:
+    """The question with these random effects."""
+    terms = [term for several in groups.values() for term in several]
+    made = make_spec(spec.response, read_columns(spec.without_bars), terms)
+    return replace(made, residual=spec.residual)
+
+
+def _fixed(
+    spec: Spec, rows: CompleteRows, factor: str, held: Mapping[str, tuple[GroupTerm, ...]]
+) -> Spec | None:
+    """A factor without pooling: its groups as fixed effects, the other factors held.
+
+    None where another factor contains it, whose effects they would take up, and where it has too
+    many groups.
+    """
+    parts = split_factor(factor)
+    whole = encode(_with(spec, held), rows)
+    if len(parts) > 1 or any(is_nested(whole.groupings, factor, f) for f in held if f != factor):
+        return None
+    name = quote(factor, in_call=True)
+    slopes = pooling.slopes_that_vary(spec, rows, factor)
+    if whole.groupings[factor].n_levels * (1 + len(slopes)) > MOST_FIXED:
+        return None
+    own = [f"C({name})", *(f"{slope}:C({name})" for slope in slopes)]
+    others = {f: terms for f, terms in held.items() if f != factor}
+    right = read_columns(" + ".join([spec.without_bars, *own]))
+    made = make_spec(spec.response, right, [t for terms in others.values() for t in terms])
+    return replace(made, residual=spec.residual)
