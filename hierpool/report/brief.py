@@ -40,10 +40,11 @@ def question(design: Design, group: str) -> str:
     return f"How does {response} depend on {joined(predictors)}?"
 
 
-def size(design: Design, group: str) -> str:
+def size(design: Design, groups: Sequence[str]) -> str:
     """Rows and groups, and the name of the data."""
     of = f" ({design.label})" if design.label else ""
-    return f"{design.n} observations of {counted(design.groupings[group].n_levels, group)}{of}"
+    named = joined(counted(design.groupings[factor].n_levels, factor) for factor in groups)
+    return f"{design.n} observations of {named}{of}"
 
 
 def answer(sentences: Sequence[str], table: SmallTable | None) -> Section:
@@ -158,31 +159,35 @@ class Scored:
         Of the model.
     is_recommended
         Whether it is the recommended one.
-    by_row, by_group
+    by_row
         Difference in elpd from the best model and its standard error; None where not scored.
+    by_group
+        Factor -> the same for new groups.
     """
 
     design: Design
     is_recommended: bool
     by_row: tuple[float, float] | None
-    by_group: tuple[float, float] | None
+    by_group: Mapping[str, tuple[float, float] | None]
 
 
-def prediction(models: Sequence[Scored], group: str) -> Section:
+def prediction(models: Sequence[Scored], groups: Sequence[str]) -> Section:
     """How well each model predicts new observations and new groups."""
-    new = f"new {nouns(group)}"
     rows = []
     for each in models:
         mark = " (recommended)" if each.is_recommended else ""
-        name = f"{model_in_words(each.design, group)}{mark}"
-        rows.append([name, _compared(each.by_row), _compared(each.by_group)])
+        name = f"{model_in_words(each.design, groups[0])}{mark}"
+        new = [_compared(each.by_group.get(factor)) for factor in groups]
+        rows.append([name, _compared(each.by_row), *new])
+    left = joined(f"all those of each {noun(factor)}" for factor in groups)
     note = (
-        "Each observation, and all those of each "
-        f"{noun(group)}, were predicted from the rest of the data (leave-one-out cross-validation). "
-        "In brackets: difference in the expected log predictive density from the best model, and its "
-        f"standard error. Differences below {CLEAR:g}, or below two standard errors, are not clear."
+        f"Each observation, and {left}, were predicted from the rest of the data (leave-one-out "
+        "cross-validation). In brackets: difference in the expected log predictive density from the "
+        f"best model, and its standard error. Differences below {CLEAR:g}, or below two standard "
+        "errors, are not clear."
     )
-    columns = ["model", f"new observations of these {nouns(group)}", new]
+    known = joined(map(nouns, groups))
+    columns = ["model", f"new observations of these {known}", *(f"new {nouns(f)}" for f in groups)]
     table = SmallTable("Prediction of new data", columns, rows, note)
     return Section("prediction", "How well it predicts", [table])
 

@@ -11,7 +11,7 @@ import pandas as pd
 from hierpool.answers.term_effects import term_effects
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.findings import Finding
-from hierpool.core.text import sentence
+from hierpool.core.text import joined, sentence
 from hierpool.report import brief
 from hierpool.report.columns import interval_of
 from hierpool.report.methods import Facts, methods
@@ -41,7 +41,7 @@ def beginning(
             _of_selected(study, tables["fixed_effects"]),
             _of_selected(study, tables["variance_components"]),
         ),
-        brief.prediction(list(_scored(study)), study.group),
+        brief.prediction(list(_scored(study)), study.groups),
     ]
     return [section for section in shown if section is not None]
 
@@ -51,7 +51,7 @@ def end(
 ) -> list[Section]:
     """Paragraphs for a paper, and how it was done."""
     lines = [
-        f"Formula: {study.formula}, groups: {study.group}. Recommended: {study.recommended}.",
+        f"Formula: {study.formula}, groups: {joined(study.groups)}. Recommended: {study.recommended}.",
         sentence(study.why),
         f"Seed {study.seed}, {facts.chains} chains of {facts.draws} draws, "
         f"hierpool {facts.versions['hierpool']}, Python {facts.versions['python']}.",
@@ -77,13 +77,16 @@ def _of_selected(study: StudyResult, table: pd.DataFrame) -> pd.DataFrame:
 
 def _scored(study: StudyResult) -> Iterator[brief.Scored]:
     """Every model of the comparison, the best first."""
-    by_row, by_group = study.comparison, study.comparison_by_group.get(study.group)
-    for name in by_row.index:
+    for name in study.comparison.index:
         yield brief.Scored(
             study.models[name].design,
             name == study.selected,
-            _difference(by_row, name),
-            None if by_group is None or by_group["note"][name] else _difference(by_group, name),
+            _difference(study.comparison, name),
+            {
+                factor: _difference(table, name)
+                for factor, table in study.comparison_by_group.items()
+                if name in table.index and not table["note"][name]
+            },
         )
 
 

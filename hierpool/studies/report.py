@@ -68,7 +68,7 @@ def page_of(
         ]
     return Page(
         title=brief.question(study.design, study.group),
-        subtitle=brief.size(study.design, study.group),
+        subtitle=brief.size(study.design, study.groups),
         sections=[*first, *last],
         foot=f"Written by hierpool {facts.versions['hierpool']} on {date.today().isoformat()}. The "
         "page is self-contained: it loads nothing and sends nothing.",

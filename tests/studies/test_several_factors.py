@@ -132,6 +132,6 @@ def test_formula_with_random_effects_of_one_factor_names_the_largest_model():
 
 def test_groups_named_twice_differently_are_an_error():
     sleep = hp.datasets.load("sleepstudy")
-    with pytest.raises(FormulaError, match="group= names Days") as caught:
+    with pytest.raises(FormulaError, match="group= names 'Days'") as caught:
         hp.study("Reaction ~ 1 + (1 | Subject)", sleep, group="Days", **QUICK)
     assert caught.value.code == "bar-in-study"
