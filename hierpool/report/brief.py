@@ -24,6 +24,7 @@ from hierpool.report.model_words import (
     without_backticks,
 )
 from hierpool.report.parts import Listing, Part, Picture, PointsToCheck, Prose, Section, SmallTable
+from hierpool.report.results import TermResult
 
 MOST_POINTS = 5  # findings that are shown, unless more are worse than a note
 MOST_ROWS = 16  # of a table
@@ -47,16 +48,36 @@ def size(design: Design, groups: Sequence[str]) -> str:
     return f"{design.n} observations of {named}{of}"
 
 
-def answer(sentences: Sequence[str], table: SmallTable | None) -> Section:
-    """The results in sentences, and the terms in a table."""
-    parts: list[Part] = [Prose(list(sentences), is_answer=True)]
-    return Section("answer", "The answer", [*parts, *([table] if table else [])])
+def answer(sentences: Sequence[str], terms: pd.DataFrame | None) -> Section:
+    """The results in sentences, and the terms in a table, that of ``study.tables()["answer"]``."""
+    said = Prose(list(sentences), is_answer=True)
+    return Section("answer", "The answer", [said] if terms is None else [said, _terms(terms)])
+
+
+def _terms(table: pd.DataFrame) -> SmallTable:
+    """What each term says, with the test of the term in its first row."""
+    low, high = (str(c) for c in table.columns if str(c).endswith(("_lb", "_ub")))
+    rows, last = [], ""
+    for term, effect in table.index[:MOST_ROWS]:
+        row = table.loc[(term, effect)]
+        test = TermResult("", "", *(float(row[c]) for c in ("num_df", "den_df", "F", "p"))).test
+        interval = f"{_shown(row[low])} to {_shown(row[high])}"
+        name = term_in_words(str(term))
+        what = str(effect) if term != CONSTANT else "mean"
+        rows.append([name if term != last else "", what, _shown(row["mean"]), interval])
+        rows[-1].append(test if term != last and term != CONSTANT else "")
+        last = term
+    more = len(table) - len(rows)
+    note = "All else is averaged. The test is of the whole term, by REML."
+    note += f" {more} more comparisons are in the full report." if more else ""
+    columns = ["term", "what", "estimate", f"{interval_of(low)[0]} % interval", "test of the term"]
+    return SmallTable("Each term", columns, rows, note)
 
 
 def effects(pictures: Mapping[str, Figure], title: str) -> Section | None:
     """The effects in pictures; nothing where there is no effect to draw."""
     drawn = [Picture(name, title, figure) for name, figure in pictures.items()]
-    return Section("effects", "The effect in a picture", drawn) if drawn else None
+    return Section("effects", "In a picture", drawn) if drawn else None
 
 
 def points_to_check(findings: Sequence[Finding]) -> Section:
@@ -70,9 +91,16 @@ def points_to_check(findings: Sequence[Finding]) -> Section:
     return Section("check", "Points to check", parts)
 
 
-def model(design: Design, group: str, fixed: pd.DataFrame, spread: pd.DataFrame) -> Section:
+def model(
+    design: Design, group: str, fixed: pd.DataFrame, spread: pd.DataFrame, is_decided: bool
+) -> Section:
     """The recommended model in words, its fixed effects and what varies."""
     words = f"{sentence(model_in_words(design, group))} {_partial_pooling(group)}"
+    if not is_decided:
+        words += (
+            " The data do not tell it from a simpler model; the larger one is kept, as what is "
+            "superfluous in it is estimated near zero."
+        )
     return Section(
         "model",
         "The recommended model",

@@ -31,6 +31,10 @@ REFERENCES = {
     "confirmatory hypothesis testing: Keep it maximal. J. Mem. Lang. 68, 255-278.",
     "matuschek": "Matuschek H, Kliegl R, Vasishth S, Baayen H, Bates D (2017). Balancing Type I "
     "error and power in linear mixed models. J. Mem. Lang. 94, 305-315.",
+    "Kenward-Roger": "Kenward MG, Roger JH (1997). Small sample inference for fixed effects from "
+    "restricted maximum likelihood. Biometrics 53, 983-997.",
+    "Satterthwaite": "Satterthwaite FE (1946). An approximate distribution of estimates of variance "
+    "components. Biometrics Bull. 2, 110-114.",
     "rhat": "Vehtari A, Gelman A, Simpson D, Carpenter B, Bürkner PC (2021). Rank-normalization, "
     "folding, and localization: an improved R-hat for assessing convergence of MCMC. Bayesian "
     "Anal. 16, 667-718.",
@@ -44,6 +48,7 @@ _CITED = {
     "reml": "Patterson and Thompson 1971", "lkj": "Lewandowski et al. 2009",
     "loo": "Vehtari et al. 2017", "psis": "Vehtari et al. 2024", "elpd": "Sivula et al. 2020",
     "barr": "Barr et al. 2013", "matuschek": "Matuschek et al. 2017",
+    "Kenward-Roger": "Kenward and Roger 1997", "Satterthwaite": "Satterthwaite 1946",
     "rhat": "Vehtari et al. 2021", "nuts": "Hoffman and Gelman 2014",
     "pymc": "Abril-Pla et al. 2023",
 }  # fmt: skip
@@ -71,6 +76,8 @@ class Facts:
         Of each fit.
     seed
         Of all of them.
+    df_method
+        Of REML's F tests: ``"Kenward-Roger"`` or ``"Satterthwaite"``.
     interval
         Kind and size of the intervals, e.g. ``"95 % equal-tailed"``.
     versions
@@ -86,6 +93,7 @@ class Facts:
     chains: int
     draws: int
     seed: int
+    df_method: str
     interval: str
     versions: Mapping[str, str]
 
@@ -146,10 +154,13 @@ def _posterior(facts: Facts, cited: list[str]) -> list[str]:
     out.append(
         f"Convergence was assessed with rank-normalised R-hat and ESS {_cite('rhat', cited)}."
     )
-    out.append(
-        f"Intervals are {facts.interval}. REML estimates {_cite('reml', cited)} and best linear "
-        f"unbiased predictions {_cite('henderson', cited)} are also given."
-    )
+    out.append(f"Posterior intervals are {facts.interval}.")
+    if facts.df_method in REFERENCES:
+        out.append(
+            f"Terms were tested in the same model fitted by REML {_cite('reml', cited)}, with F tests "
+            f"and degrees of freedom by the {facts.df_method} method "
+            f"{_cite(facts.df_method, cited)}."
+        )
     return out
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hierpool.core.design import Design
+from hierpool.core.design import Design, GroupDesign
 from hierpool.core.text import capital, joined, short
 from hierpool.report.model_words import (
     CONSTANT,
     columns_of,
     counted_in_words,
     groups_in_words,
-    varying_in_words,
+    term_in_words,
     without_backticks,
 )
 
@@ -117,10 +117,7 @@ def _with_test(term: TermResult) -> str:
 def _fitted(design: Design, how: Mapping[str, str]) -> str:
     spec = design.spec
     fixed = list(dict.fromkeys(" × ".join(columns_of(t)) for t in design.terms if t != CONSTANT))
-    random = [
-        f"random {varying_in_words(group.terms)} of {groups_in_words(group.factor)}"
-        for group in design.groups
-    ]
+    random = [_random(group) for group in design.groups]
     effects = f"fixed effects of {joined(fixed)} and " if fixed else ""
     sizes = joined(counted_in_words(g.grouping.n_levels, g.factor) for g in design.groups)
     df = f", with degrees of freedom by the {how['df']} method" if how.get("df") else ""
@@ -130,18 +127,24 @@ def _fitted(design: Design, how: Mapping[str, str]) -> str:
     )
 
 
+def _random(group: GroupDesign) -> str:
+    """The random effects of a factor, as papers call them."""
+    slopes = list(dict.fromkeys(" × ".join(columns_of(t)) for t in group.terms if t != CONSTANT))
+    what = ["random intercepts"] if CONSTANT in group.terms else []
+    what += [f"random effects of {joined(slopes)}"] if slopes else []
+    return f"{joined(what)} for {groups_in_words(group.factor)}"
+
+
+def _effect(term: str) -> str:
+    return "intercept" if term == CONSTANT else f"effect of {term_in_words(term)}"
+
+
 def _varied(design: Design, spreads: Sequence[Spread]) -> list[str]:
     said = []
     for group in design.groups:
         own = [s for s in spreads if s.factor == group.factor]
-        levels = [short(s.sd) for s in own if s.term == CONSTANT]
-        slopes = [
-            f"{short(s.sd)} for the effect of {' × '.join(columns_of(s.term))}"
-            for s in own
-            if s.term != CONSTANT
-        ]
         if own:
-            what = joined([*(f"{sd} for the level" for sd in levels), *slopes])
+            what = joined(f"{short(s.sd)} for the {_effect(s.term)}" for s in own)
             said.append(f"between {groups_in_words(group.factor)} it was {what}")
     if not said:
         return []

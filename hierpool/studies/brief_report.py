@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import pandas as pd
 from hierpool.answers.term_effects import term_effects
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.findings import Finding
+from hierpool.core.group_nouns import noun
 from hierpool.core.text import joined, sentence
 from hierpool.report import brief
 from hierpool.report.columns import interval_of
@@ -23,23 +25,29 @@ from hierpool.studies.result import StudyResult
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EFFECTS = "effects"
+EFFECTS, GROUPS = "effects", "caterpillar"  # names of figures
+MOST_PICTURES = 2
 
 
 def beginning(
     study: StudyResult, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, Figure]
 ) -> list[Section]:
     """The answer, the effect, what to check, and the recommended model."""
-    drawn = {name: figures[name] for name in figures if name.split("_")[0] == EFFECTS}
+    effects, _, *groups = study.answer.splitlines()  # the second is how the model was chosen
     shown = [
-        brief.answer(study.answer.splitlines(), None),
-        brief.effects(drawn, "Data and fitted means, with their intervals"),
+        brief.answer([effects, *groups], tables.get("answer")),
+        brief.effects(_drawn(figures), "Data and fitted means, with their intervals")
+        if EFFECTS in figures
+        else brief.effects(
+            {GROUPS: figures[GROUPS]}, f"Each {noun(study.group)}, with its interval"
+        ),
         brief.points_to_check([_named_in_words(study, f) for f in study.findings]),
         brief.model(
             study.design,
             study.group,
             _of_selected(study, tables["fixed_effects"]),
             _of_selected(study, tables["variance_components"]),
+            study.decided,
         ),
         brief.prediction(list(_scored(study)), study.groups),
     ]
@@ -58,6 +66,12 @@ def end(
     ]
     results = _results(study)
     return [brief.paper(results, *methods(facts)), brief.how(lines, code)]
+
+
+def _drawn(figures: Mapping[str, Figure]) -> dict[str, Figure]:
+    """The pictures of the effects, those that interact first: two at most."""
+    names = [name for name in figures if re.fullmatch(rf"{EFFECTS}(_\d+)?", name)]
+    return {name: figures[name] for name in names[:MOST_PICTURES]}
 
 
 def _named_in_words(study: StudyResult, finding: Finding) -> Finding:

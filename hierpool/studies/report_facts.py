@@ -39,6 +39,7 @@ def facts_of(study: StudyResult, tables: Mapping[str, pd.DataFrame]) -> Facts:
         chains=chains,
         draws=draws,
         seed=study.seed,
+        df_method=str(study.reml.df_method),
         interval=_interval(tables["fixed_effects"].columns),
         versions=versions,
     )

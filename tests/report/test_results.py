@@ -46,7 +46,7 @@ def test_spread_is_told_for_each_factor_and_the_residual_where_it_is_estimated(d
     spreads = [Spread("Subject", "Intercept", 24.74), Spread("Subject", "Days", 5.922)]
     text = results_paragraph(design, [], [*spreads, Spread("residual", "", 25.59)], HOW)
     assert text.endswith(
-        "Between subjects the standard deviation was 24.7 for the level and 5.92 for the effect of "
+        "Between subjects the standard deviation was 24.7 for the intercept and 5.92 for the effect of "
         "Days, and the residual standard deviation 25.6."
     )
     assert "residual" not in results_paragraph(design, [], spreads, HOW)

@@ -30,7 +30,7 @@ from hierpool.studies.full_report import central_shares
 from hierpool.studies.report import page_of
 from hierpool.studies.study import Study
 
-BRIEF = ["answer", "check", "model", "prediction", "paper", "how"]
+BRIEF = ["answer", "effects", "check", "model", "prediction", "paper", "how"]
 BEHIND = [
     "data",
     "models",
@@ -81,7 +81,8 @@ def test_the_full_report_is_the_brief_one_with_more_before_its_end(page, dyes):
 
 def test_answer_and_doubts_are_those_of_the_study(page, dyes):
     (answer,) = parts(page, Prose, "answer")
-    assert list(answer.paragraphs) == dyes.answer.splitlines()
+    effects, _, *groups = dyes.answer.splitlines()
+    assert list(answer.paragraphs) == [effects, *groups]
     (doubts,) = parts(page, PointsToCheck)
     assert doubts.findings == dyes.findings
 
