@@ -20,7 +20,7 @@ from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.checks.sensitivity import sensitivity
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design
-from hierpool.core.findings import Finding
+from hierpool.core.findings import Finding, Severity
 from hierpool.core.fitted import Optimum, Posterior
 from hierpool.core.group_nouns import nouns
 from hierpool.core.results import pair_positions
@@ -237,7 +237,9 @@ def boundary(fit: WithPriors, blup: Optimum | None) -> Iterator[Finding]:
             "Use the posterior for groups and predictions, or compare with a model without the term."
         )
         text = f"{capital(blup.status.sentence)} {posterior}"
-        yield Finding("singular-reml", "warning", text, meaning, evidence=_table(fit, every, blup))
+        # Where the posterior excludes zero, who uses the posterior has nothing to do.
+        severity: Severity = "warning" if small else "note"
+        yield Finding("singular-reml", severity, text, meaning, evidence=_table(fit, every, blup))
         return
     if alike:
         said = [f"{_percent(s.share_small)} for {s.name}" for s in alike]
