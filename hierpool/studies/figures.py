@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hierpool import plots
+from hierpool.answers.reference_grid import Predictors
 from hierpool.core.design import Design
 from hierpool.core.writing import file_names
 from hierpool.plots.sheet.terms import terms_in_words
@@ -14,6 +18,8 @@ from hierpool.studies.result import StudyResult
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MOST_EFFECTS = 3  # terms that are drawn unasked
+MOST_LINES, MOST_PANELS = 6, 9  # in a picture of an effect
 MOST_PREDICTED = 2000  # rows whose predictions are drawn unasked: a millisecond or two each
 
 
@@ -54,8 +60,7 @@ def figures_of(study: StudyResult) -> StudyFigures:
         "variance_partition": lambda: plots.variance_partition(posterior, blup),
         "residuals": lambda: plots.residuals(posterior),
     }
-    if study.design.predictors:
-        drawings["effects"] = lambda: plots.effects(posterior)
+    drawings |= _effects(study)
     if posterior.is_integrable and study.design.n <= MOST_PREDICTED:
         drawings["loo_pit"] = lambda: plots.loo_pit(posterior)
     return StudyFigures(drawings)
@@ -95,3 +100,51 @@ def _is_coded_like(design: Design, other: Design) -> bool:
     """Whether a design has a coefficient for every fixed effect of another."""
     own = {*design.terms, *(term for group in design.groups for term in group.terms)}
     return own >= set(other.terms)
+
+
+def _effects(study: StudyResult) -> dict[str, Callable[[], Figure]]:
+    """A picture of each term that is within no other, and the forest of the fixed effects."""
+    design, fit, label = study.design, study.fit, study.label
+    terms = [t for t in design.encoder.terms(design) if t.columns]
+    every = [frozenset(t.columns) for t in terms]
+    outer = [
+        t.columns for t, own in zip(terms, every, strict=True) if not any(own < u for u in every)
+    ]
+    different = list({frozenset(columns): columns for columns in outer}.values())
+    different.sort(key=len, reverse=True)
+    drawings: dict[str, Callable[[], Figure]] = {}
+    for number, columns in enumerate(different[:MOST_EFFECTS], start=1):
+        name = "effects" if number == 1 else f"effects_{number}"
+        drawings[name] = partial(plots.effects, fit, **drawn(design, columns), label=label)
+    if terms:
+        drawings["fixed_effects"] = partial(plots.fixed_effects, fit, label=label)
+    return drawings
+
+
+def drawn(design: Design, columns: tuple[str, ...]) -> dict[str, Any]:
+    """How the effect of some columns that interact is drawn: ``x``, ``by`` and ``at``.
+
+    A number stands on the axis and a category has lines, or, with more than six values, stands on
+    the axis itself. A second number has three lines: at its mean and one sd to either side.
+    """
+    known = Predictors(design).categories
+    numbers = [c for c in columns if c not in known]
+    categories = sorted((c for c in columns if c in known), key=lambda c: -len(known[c]))
+    few = [c for c in reversed(categories) if len(known[c]) <= MOST_LINES]
+    if numbers and len(few) == len(categories):
+        x, lines = numbers[0], [*few, *numbers[1:]]
+    elif categories:
+        x = categories[0]
+        lines = [c for c in reversed(categories[1:]) if len(known[c]) <= MOST_PANELS] + numbers
+        lines.sort(key=lambda c: len(known.get(c, ())) > MOST_LINES)
+    by = [c for c in lines if c != x][:2]
+    if by and len(known.get(by[0], ())) > MOST_LINES:
+        by = []
+    at = {c: _around_mean(Predictors(design).numbers(c)) for c in by if c not in known}
+    return {"x": x, "by": by, "at": at}
+
+
+def _around_mean(values: np.ndarray) -> list[float]:
+    """The mean, and one sd below and above it, in three digits that matter."""
+    mean, sd = float(values.mean()), float(values.std())
+    return [float(f"{v:.3g}") for v in (mean - sd, mean, mean + sd)]

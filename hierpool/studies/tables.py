@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
+from hierpool.answers.term_effects import term_effects
+from hierpool.core.errors import UnsupportedModelError
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.studies.result import StudyResult
 
 
 def tables_of(study: StudyResult) -> dict[str, pd.DataFrame]:
-    """Comparisons, estimates beside those of REML, shrinkage and findings."""
+    """The answer term by term, comparisons, estimates beside those of REML, shrinkage and findings."""
     by_group = study.comparison_by_group
     new_groups = pd.concat(by_group, names=["factor", "model"]) if by_group else None
     return {
+        **answer_table(study),
         "comparison": study.comparison,
         **({} if new_groups is None else {"comparison_by_group": new_groups}),
         "fixed_effects": _with_reml(study.fits, study.blups, "fixed_effects"),
@@ -24,6 +28,33 @@ def tables_of(study: StudyResult) -> dict[str, pd.DataFrame]:
         "compare_blups": study.compare_blups,
         "findings": study.findings.table,
     }
+
+
+def answer_table(study: StudyResult) -> dict[str, pd.DataFrame]:
+    """The table of ``hp.term_effects`` of the recommended model, as ``answer``.
+
+    On the right of the posterior what REML and complete pooling (its posterior mean) say of the
+    same comparison, with REML's F test of the term. A sentence stands in the first row of its term.
+    """
+    try:
+        posterior, reml = term_effects(study.fit), term_effects(study.reml)
+        pooled = term_effects(study.fits["complete_pooling"])
+    except UnsupportedModelError:  # more combinations of categories than can be averaged
+        return {}
+    if posterior.empty:
+        return {}
+    index = posterior.index
+    terms = index.get_level_values("term")
+    said = [posterior.attrs["sentences"][term] for term in terms]
+    table = pd.DataFrame(posterior).assign(
+        reml=reml["estimate"].reindex(index),
+        **{name: reml[name].reindex(index) for name in ("num_df", "den_df", "F", "p")},
+        df_method=reml.attrs["df_method"],
+        complete_pooling=pooled["mean"].reindex(index),
+        sentence=np.where(terms.duplicated(), "", said),
+    )
+    table.attrs.clear()
+    return {"answer": table}
 
 
 def _with_reml(

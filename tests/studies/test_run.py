@@ -14,7 +14,7 @@ import hierpool as hp
 from hierpool.core.errors import ArgumentError, DataError, FormulaError
 from hierpool.core.findings import Finding, Findings
 from hierpool.core.text import number
-from hierpool.studies import check, sentences
+from hierpool.studies import check, figures, sentences
 from hierpool.studies import run as workflow
 
 RUNGS = [
@@ -113,7 +113,7 @@ def test_printed_study_leads_with_the_answer_then_points_to_check_then_tables(sl
     text = str(sleep)
     parts = [
         "sleepstudy: Reaction ~ Days, 180 observations of 18 subjects",
-        "Per unit of Days, Reaction changes by",
+        "Reaction rises with Days: by",
         "We recommend",
         "Points to check",
         "Prediction of new observations",
@@ -126,14 +126,59 @@ def test_printed_study_leads_with_the_answer_then_points_to_check_then_tables(sl
     assert places[0] == 0
 
 
-def test_answer_gives_the_slope_of_each_pooling_in_the_responses_units(sleep):
+def test_answer_gives_the_effect_of_the_recommended_model_with_its_interval(sleep):
     first = sleep.answer.splitlines()[0]
-    for name in ("complete_pooling", sleep.selected):
-        slope = sleep.fits[name].fixed_effects().loc["Days", "mean"]
-        assert f"{slope:.1f} [" in first
-    assert f"] under partial pooling ({sleep.selected})." in first
-    assert "on average; single subjects range from" in first
-    assert "95 % intervals" in first
+    effect = hp.term_effects(sleep.fit)
+    said = effect.attrs["sentences"]["Days"]
+    assert first.startswith(said)
+    assert f"by {effect['mean'].iloc[0]:.1f} [" in said
+    assert re.search(r"Brackets show \d+ % intervals\.$", first)
+
+
+def test_answer_table_has_reml_and_complete_pooling_of_the_same_effects(sleep):
+    table = sleep.tables()["answer"]
+    row = table.loc[("Days", "slope in Days")]
+    assert row["sentence"] == sleep.answer.split(" Brackets")[0]
+    assert row["reml"] == pytest.approx(10.46729, abs=1e-5)  # lme4
+    anova = sleep.reml.anova("kenward-roger").loc["Days"]
+    assert row[["num_df", "den_df", "F", "p"]].tolist() == pytest.approx(anova.tolist())
+    assert row["df_method"] == "Kenward-Roger"
+    pooled = sleep.fits["complete_pooling"].fixed_effects().loc["Days", "mean"]
+    assert row["complete_pooling"] == pytest.approx(pooled)
+
+
+def test_answer_has_three_sentences_of_a_formula_with_more_terms():
+    rng = np.random.default_rng(7)
+    rows = pd.DataFrame(rng.normal(size=(90, 5)), columns=["y", "p", "q", "r", "s"])
+    rows["arm"], rows["who"] = np.tile(["old", "new"], 45), np.repeat(np.arange(15), 6)
+    rows["y"] += rows["s"] + (rows["arm"] == "new") * rows["p"]
+    found = hp.study("y ~ arm * p + q + r + s", rows, group="who", progress=False, **QUICK)
+    first = found.answer.splitlines()[0]
+    assert first.startswith("The slope of y in p is higher for new than for old: by ")
+    assert "y rises with s: by " in first
+    assert first.endswith(" % intervals; the table 'answer' has 3 more terms.")
+    terms = found.tables()["answer"].index.unique("term")
+    assert set(terms) == {"arm:p", "s", "p", "arm", "q", "r"}
+    assert list(terms[:2]) == ["arm:p", "s"]
+
+
+def test_figures_show_each_effect_and_the_forest(sleep, dyes):
+    assert {"effects", "fixed_effects"} <= set(sleep.figures())
+    assert not {"effects", "fixed_effects"} & set(dyes.figures())
+
+
+def test_pictures_of_effects_draw_an_interaction_as_such():
+    chicks = hp.Model("weight ~ Time * Diet + (1 | Chick)", hp.datasets.load("ChickWeight")).design
+    assert figures.drawn(chicks, ("Time", "Diet")) == {"x": "Time", "by": ["Diet"], "at": {}}
+    cake = hp.Model("angle ~ recipe * C(temperature)", hp.datasets.load("cake")).design
+    assert figures.drawn(cake, ("recipe", "temperature"))["x"] == "temperature"
+    rng = np.random.default_rng(1)
+    rows = pd.DataFrame(rng.normal(size=(60, 3)), columns=["x", "z", "y"])
+    rows["c"] = np.tile([f"c{k}" for k in range(10)], 6)
+    numbers = figures.drawn(hp.Model("y ~ x * z", rows).design, ("x", "z"))
+    assert (numbers["x"], numbers["by"], len(numbers["at"]["z"])) == ("x", ["z"], 3)
+    many = figures.drawn(hp.Model("y ~ x * c", rows).design, ("x", "c"))
+    assert (many["x"], many["by"], len(many["at"]["x"])) == ("c", ["x"], 3)
 
 
 def test_answer_names_who_was_shrunk_most_from_where_to_where(sleep):
@@ -143,57 +188,51 @@ def test_answer_names_who_was_shrunk_most_from_where_to_where(sleep):
     moved = rows.loc[furthest]
     start, end = (f"{moved[c]:.3g}" for c in ("own_estimate", "partial_pooling"))
     assert f"moves subject {furthest} the most" in last
-    assert f"slope of Days goes from {start} alone to {end}, towards the average of 10" in last
+    assert f"slope of Days goes from {start} alone to {end}." in last
 
 
 @pytest.mark.parametrize(
-    ("behind", "error", "said"),
-    [
-        (3.9, 0.1, "as well as varying_slope, the best model for them."),
-        (4.1, 4.2, "as well as varying_slope, the best model for them."),
-        (23.5, 12.3, "as well as varying_slope, the best model for them."),
-        (30, 6, "clearly better: its elpd is higher by 30.0 (standard error 6.0)."),
-    ],
+    ("behind", "error", "is_better"),
+    [(3.9, 0.1, False), (4.1, 4.2, False), (23.5, 12.3, False), (30, 6, True)],
 )
-def test_prediction_is_clearly_better_beyond_four_and_two_standard_errors(behind, error, said):
+def test_prediction_is_clearly_better_beyond_four_and_two_standard_errors(behind, error, is_better):
     table = scores(varying_slope=(0, 0), varying_intercept=(behind, error))
-    assert sentences.says_best(table, "varying_intercept").endswith(said)
-    best = sentences.says_best(table, "varying_slope")
-    assert best.startswith("It predicts new observations best")
-    assert ("not clearly" in best) == ("clearly" not in said)
+    said = sentences.says_prediction(table, {}, "varying_intercept")
+    none = "No other model predicts new observations clearly better."
+    better = (
+        "However, varying_slope predicts new observations clearly better: its elpd is higher by "
+        "30.0 (standard error 6.0)."
+    )
+    assert said == (better if is_better else none)
+    assert sentences.says_prediction(table, {}, "varying_slope") == none
 
 
 def test_best_for_new_groups_says_more_of_them_than_its_prior():
-    table = scores(varying_slope=(0, 0), varying_intercept=(1.5, 2.0), no_pooling=(30, 9))
-    table["note"] = ["", "", "a new group has only its prior"]
+    rows = scores(varying_slope=(0, 0), varying_intercept=(1.5, 2.0), no_pooling=(30, 9))
+    new = rows.assign(note=["", "", "a new group has only its prior"])
 
-    def said(recommended: str, best_of_all: str = "varying_slope") -> str:
-        return sentences.says_best_for_groups(table, "boar", recommended, best_of_all)
+    def said(recommended: str) -> str:
+        return sentences.says_prediction(rows, {"boar": new}, recommended)
 
-    assert said("varying_intercept") == "The same holds for new boars."
-    assert said("varying_intercept", "no_pooling") == (
-        "It predicts new boars about as well as varying_slope, the best model for them."
+    assert said("varying_intercept") == (
+        "No other model predicts new observations or new boars clearly better."
     )
-    assert said("varying_slope") == (
-        "It also predicts new boars best, but not clearly better than varying_intercept."
-    )
-    assert said("no_pooling") == (
-        "For new boars, varying_slope predicts best; no_pooling has only its prior for a new boar."
-    )
-    table["note"] = table["note"].to_numpy()[::-1]
-    assert said("no_pooling") == "For new boars, varying_intercept predicts clearly better."
+    new = rows.iloc[::-1].assign(elpd=[0, -40, -41], elpd_diff=[0, -40, -41], dse=[0, 3, 3])
+    new = new.assign(note=["a new group has only its prior", "", ""])
+    assert "new boars" in said("varying_slope").removeprefix("No other")
+    assert "no_pooling predicts" not in said("varying_slope")
 
 
 def test_groups_that_the_user_names_stay_where_nothing_is_between_them(dyes):
     assert (dyes.recommended, dyes.selected) == ("Yield ~ 1 + (1 | Batch)", "varying_intercept")
     assert dyes.comparison.index[0] == "complete_pooling"
     assert "We recommend Yield ~ 1 + (1 | Batch)." in dyes.answer
-    assert dyes.answer.splitlines()[-1].startswith("Shrinkage in varying_intercept moves batch")
+    assert dyes.answer.splitlines()[-1].startswith("Shrinkage moves batch")
 
 
-def test_without_a_predictor_the_intercept_is_the_answer(dyes):
+def test_without_a_predictor_the_mean_is_the_answer(dyes):
     assert list(dyes.models) == ["complete_pooling", "varying_intercept", "no_pooling"]
-    assert dyes.answer.startswith("The intercept of Yield is 5.6")
+    assert dyes.answer.startswith("The mean of Yield is 5.6")
 
 
 def test_singular_reml_is_a_warning(dyes):
@@ -264,14 +303,10 @@ def test_few_rows_and_few_levels_are_noted():
     assert {"few-rows", "few-levels"} <= codes
 
 
-def test_a_note_about_no_pooling_alone_is_in_the_answer_and_no_point_to_check():
+def test_a_note_about_no_pooling_alone_is_no_point_to_check():
     data = hp.datasets.load("Dyestuff2").assign(plant=lambda d: d["Batch"].isin(["A", "B"]) + 0.0)
     done = hp.study("Yield ~ plant", data, group="Batch", **QUICK)
     assert not done.findings.of("common-coefficient")
-    assert (
-        "plant does not vary within a batch, so separate fits for each batch cannot estimate this."
-        in done.answer
-    )
     assert "No pooling" not in done.answer
 
 
@@ -280,10 +315,7 @@ def test_a_slope_that_others_interact_with_says_where_it_holds():
     data = pd.DataFrame({"who": np.repeat(list("abcdefghi"), 4), "pain": np.tile(range(4), 9)})
     data["arm"] = rng.choice(["drug", "placebo"], 36)
     data["age"] = rng.normal(size=36)
-    data["y"] = rng.normal(size=36) + data["pain"] * (data["arm"] == "drug")
-    answer = hp.study("y ~ pain * arm", data, group="who", **QUICK).answer
-    assert answer.startswith("Per unit of pain, where arm is drug, y changes by")
-    assert "No pooling gives" in answer
+    data["y"] = rng.normal(size=36)
     design = hp.varying_slope("y ~ pain * arm + pain:age", data, group="who").design
     assert sentences.where(design.schema, "pain") == " where arm is drug and age is 0"
     assert sentences.where(design.schema, "age") == " where pain is 0"
@@ -302,8 +334,7 @@ def test_no_pooling_does_not_answer_for_a_slope_that_its_prior_divides():
     data["arm"] = np.where(data["who"] < "e", "drug A", "placebo")
     data["y"] = rng.normal(size=32) + data["week"] * np.repeat([-9, -2, 2, 9, -7, 0, 4, 11], 4)
     first, _, last = hp.study("y ~ week * arm", data, group="who", **QUICK).answer.splitlines()
-    assert "arm does not vary within a group" in first
-    assert "on average" not in first
+    assert "separate fits" not in first
     assert "slope of week where arm is drug A goes from" in last
 
 
