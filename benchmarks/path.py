@@ -118,6 +118,45 @@ def several(runs: int, workers: int, first: int = 1) -> pd.DataFrame:
     return grouped.mean().join(grouped.size().rename("runs"))
 
 
+QUESTIONS: dict[str, tuple[str, str | list[str], dict[str, str]]] = {
+    "boars": ("volume ~ time", "boar", {}),
+    "sleepstudy": ("Reaction ~ Days", "Subject", {}),
+    "radon": ("log_radon ~ floor", "county", {}),
+    "Orthodont": ("distance ~ age * Sex", "Subject", {}),
+    "Rail": ("travel ~ 1", "Rail", {}),
+    "Machines": ("score ~ Machine", "Worker", {}),
+    "Dyestuff": ("Yield ~ 1", "Batch", {}),
+    "Dyestuff2": ("Yield ~ 1", "Batch", {}),
+    "Pastes": ("strength ~ 1", ["batch", "sample"], {}),
+    "Penicillin": ("diameter ~ 1", ["plate", "sample"], {}),
+    "Exam": ("normexam ~ standLRT", "school", {}),
+    "ChickWeight": ("weight ~ Time * Diet", "Chick", {}),
+    "cake": ("angle ~ recipe + temperature", "replicate", {}),
+    "eight_schools": ("effect ~ 1", "school", {"known_se": "se"}),
+}
+"""A natural question of each bundled table that is fitted in seconds."""
+
+
+def bundled(names: Iterable[str]) -> pd.DataFrame:
+    """What the rule recommends of bundled tables, beside the rules that it replaced."""
+    rows = {}
+    for name in names:
+        formula, group, known = QUESTIONS[name]
+        data = hp.datasets.load(name)
+        study = hp.study(formula, data, group=group, seed=1, progress=False, **known)
+        rungs = {n: m for n, m in study.models.items() if n.isidentifier() or len(study.groups) > 1}
+        table = hp.compare({n: study.fits[n] for n in rungs})
+        behind = table["elpd"].iloc[0] - table["elpd"]
+        near = set(table.index[(behind < 4.0) | (behind < table["dse"])])
+        rows[name] = {
+            "recommended": study.recommended,
+            "decided": "yes" if study.decided else "no",
+            "tests at 0.05": backward(study.advice),
+            "one standard error": rungs[next(n for n in rungs if n in near)].formula,
+        }
+    return pd.DataFrame(rows).T.rename_axis("table").reset_index()
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One simulated response: what is answered, and mean squared errors by who estimates."""
@@ -317,7 +356,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--keep", type=Path, help="CSV of every outcome")
     parser.add_argument("--several", action="store_true", help="nested and crossed factors instead")
+    parser.add_argument(
+        "--bundled", nargs="*", choices=list(QUESTIONS), help="bundled tables instead"
+    )
     arguments = parser.parse_args()
+    if arguments.bundled is not None:
+        print(_markdown(bundled(arguments.bundled or QUESTIONS)))
+        return
     if arguments.several:
         table = several(arguments.runs, arguments.workers, arguments.first).reset_index()
         shares = ["right", "wrong", "undecided", "right slopes"]

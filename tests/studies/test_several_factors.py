@@ -9,7 +9,7 @@ import pytest
 import hierpool as hp
 from hierpool.core.errors import ArgumentError, FormulaError
 
-QUICK = {"draws": 150, "seed": 1, "progress": False}
+QUICK = {"engine": "exact", "draws": 300, "seed": 1, "progress": False}
 
 
 @pytest.fixture(scope="module")
