@@ -13,7 +13,7 @@ from pathlib import Path
 import hierpool as hp
 
 PICTURE = Path(__file__).parent / "images" / "report.png"
-WIDTH, HEIGHT = 860, 680
+WIDTH, HEIGHT = 860, 960
 
 
 def main() -> None:
