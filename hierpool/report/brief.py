@@ -61,11 +61,11 @@ def _terms(table: pd.DataFrame) -> SmallTable:
     for term, effect in table.index[:MOST_ROWS]:
         row = table.loc[(term, effect)]
         test = TermResult("", "", *(float(row[c]) for c in ("num_df", "den_df", "F", "p"))).test
-        interval = f"{_shown(row[low])} to {_shown(row[high])}"
+        interval = _unbroken(f"{_shown(row[low])} to {_shown(row[high])}")
         name = term_in_words(str(term))
         what = str(effect) if term != CONSTANT else "mean"
         rows.append([name if term != last else "", what, _shown(row["mean"]), interval])
-        rows[-1].append(test if term != last and term != CONSTANT else "")
+        rows[-1].append(_unbroken(test) if term != last and term != CONSTANT else "")
         last = term
     more = len(table) - len(rows)
     note = "All else is averaged. The test is of the whole term, by REML."
@@ -141,7 +141,7 @@ def _numbers(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
     low, high = bounds_among(table.columns)
     out = []
     for name, row in table.iterrows():
-        interval = f"{_shown(row[low])} to {_shown(row[high])}"
+        interval = _unbroken(f"{_shown(row[low])} to {_shown(row[high])}")
         reml = [f"{_shown(row['estimate'])} ({_shown(row['se'])})"] if "estimate" in row else []
         out.append((str(name), [_shown(row["mean"]), interval, *reml]))
     return out
@@ -253,6 +253,10 @@ def how(lines: Sequence[str], code: str) -> Section:
 
 def _shown(value: float) -> str:
     return "–" if not math.isfinite(value) else _minus(short(float(value)))
+
+
+def _unbroken(text: str) -> str:
+    return text.replace(" ", "\u00a0")
 
 
 def _minus(text: str) -> str:

@@ -25,8 +25,8 @@ from hierpool.studies.result import StudyResult
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EFFECTS, GROUPS = "effects", "caterpillar"  # names of figures
-MOST_PICTURES = 2
+EFFECTS, GROUPS = "effects", "shrinkage"  # names of figures
+MOST_PICTURES = 1
 
 
 def beginning(
@@ -39,7 +39,8 @@ def beginning(
         brief.effects(_drawn(figures), "Data and fitted means, with their intervals")
         if EFFECTS in figures
         else brief.effects(
-            {GROUPS: figures[GROUPS]}, f"Each {noun(study.group)}, with its interval"
+            {GROUPS: figures[GROUPS]},
+            f"Each {noun(study.group)}: its own estimate, and that of the recommended model",
         ),
         brief.points_to_check([_named_in_words(study, f) for f in study.findings]),
         brief.model(
@@ -69,7 +70,7 @@ def end(
 
 
 def _drawn(figures: Mapping[str, Figure]) -> dict[str, Figure]:
-    """The pictures of the effects, those that interact first: two at most."""
+    """The pictures of the effects, those that interact first, as many as fit on the page."""
     names = [name for name in figures if re.fullmatch(rf"{EFFECTS}(_\d+)?", name)]
     return {name: figures[name] for name in names[:MOST_PICTURES]}
 
