@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ReportStyle = Literal["brief", "full"]
+Prob = Annotated[
+    float | None, typer.Option(help="Probability of all intervals, e.g. 0.9.", show_default="0.95")
+]
 USER_ERROR, FIT_ERROR, INTERRUPTED = 2, 1, 130  # exit codes
 CLOCK = 2.0  # seconds by which a file system may round the time of a file
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # click's, which typer may bring along
@@ -149,15 +152,11 @@ def study(
     sheet: Annotated[
         str | None, typer.Option(help="Sheet of a workbook.", show_default="the only one")
     ] = None,
-    prob: Annotated[
-        float | None,
-        typer.Option(help="Probability of all intervals, e.g. 0.9.", show_default="0.95"),
-    ] = None,
+    prob: Prob = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the folder only.")] = False,
 ) -> None:
     """Fit models from complete to no pooling, compare them, and write the results."""
-    asked = hp.options.prob if prob is None else prob
-    with _plain_errors() as folders, hp.options(prob=asked):
+    with _plain_errors() as folders, _intervals(prob):
         how = {"delimiter": delimiter, "decimal": decimal, "encoding": encoding, "sheet": sheet}
         groups = group or _grouping_columns(formula)
         data = _table(file, how, labels=groups)
@@ -201,9 +200,10 @@ def study(
 def tour(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("hierpool-tour"),
     seed: Annotated[int, typer.Option(min=0, help="Repeats the same draws.")] = 1,
+    prob: Prob = None,
 ) -> None:
     """Show a complete analysis, from table to report, of bundled simulated data."""
-    with _plain_errors() as folders:
+    with _plain_errors() as folders, _intervals(prob):
         folder = _folder(out, "--out")
         folders.append(folder)
         data, about = hp.datasets.load("boars"), hp.datasets.about("boars")
@@ -234,6 +234,11 @@ def datasets(
     wide = max(len(page.label) for page in pages)
     for page in pages:
         print(f"{page.label:<{wide}}  {page.rows:>6} rows  {page.title}")
+
+
+def _intervals(prob: float | None) -> AbstractContextManager[object]:
+    """Context in which all intervals have the probability that was asked for."""
+    return nullcontext() if prob is None else hp.options(prob=prob)
 
 
 def _table(file: Path, how: Mapping[str, str | None], labels: Sequence[str]) -> pd.DataFrame:

@@ -198,8 +198,10 @@ def test_fault_of_ours_is_not_hidden(here, monkeypatch):
 
 def test_tour_says_the_data_are_simulated_and_leaves_a_fit_behind(here, monkeypatch):
     monkeypatch.setattr(hp.datasets, "load", lambda name, load=hp.datasets.load: load(name)[:96])
-    ran = run("tour", "--out", "walk")
+    ran = run("tour", "--out", "walk", "--prob", "0.9")
     assert ran.exit_code == 0
+    assert "90 %" in ran.stdout
+    assert "--prob 0.9" in (here / "walk" / "report.html").read_text(encoding="utf-8")
     assert "bundled, simulated data" in ran.stdout.splitlines()[0]
     assert "boars (simulated): volume ~ time, 96 observations of 24 boars" in ran.stdout
     assert "slope of time = 10" in ran.stdout

@@ -44,6 +44,7 @@ class Options:
 
     @prob.setter
     def prob(self, value: float) -> None:
+        """Set it, for the program or for the context of a ``with``."""
         value = _checked(value)
         if _within.get() is None:
             self._prob = value

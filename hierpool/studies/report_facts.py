@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from hierpool import datasets
-from hierpool.core.options import bounds_among
+from hierpool.core.options import DEFAULT_PROB, bounds_among
 from hierpool.report.columns import interval_of
 from hierpool.report.methods import Facts
 from hierpool.studies.result import StudyResult
@@ -70,6 +70,7 @@ def code_of(study: StudyResult, style: str) -> tuple[str, str]:
         *(["import pandas as pd"] if "pd." in load else []),
         "import hierpool as hp",
         "",
+        *([f"hp.options.prob = {study.prob!r}"] if study.prob != DEFAULT_PROB else []),
         f"data = {load}",
         f"study = hp.study({_quoted(study.formula)}, data, group={_quoted(group)}, "
         f"seed={study.seed}{call})",
@@ -99,6 +100,8 @@ def _shell(study: StudyResult, file: str, given: Mapping[str, Any], style: str) 
         if name in options:
             values = value if isinstance(value, list) else [value]
             words += [w for v in values for w in (f"--{name.replace('_', '-')}", str(v))]
+    if study.prob != DEFAULT_PROB:
+        words += ["--prob", repr(study.prob)]
     if style != "brief":
         words += ["--report-style", style]
     return shlex.join(words)

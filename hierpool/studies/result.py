@@ -11,6 +11,7 @@ import pandas as pd
 from hierpool.checks.advice import Choice
 from hierpool.core.design import Design
 from hierpool.core.findings import Findings
+from hierpool.core.options import options
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.model import Model
@@ -42,6 +43,7 @@ class StudyResult:
     findings: Findings = field(default_factory=Findings)
     answer: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    prob: float = field(default_factory=lambda: options.prob)
 
     @property
     def group(self) -> str:

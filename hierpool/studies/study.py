@@ -14,7 +14,7 @@ import pandas as pd
 from hierpool.checks.advice import Advice
 from hierpool.core.csv_text import csv_bytes
 from hierpool.core.group_nouns import counted, nouns
-from hierpool.core.options import bounds_among
+from hierpool.core.options import bounds_among, options
 from hierpool.core.printable import one_line, printable
 from hierpool.core.text import capital, joined, number
 from hierpool.core.writing import make_folder, write_file, write_text
@@ -71,6 +71,9 @@ class Study(StudyResult):
         The results in plain sentences.
     arguments
         What else ``hp.study`` was given: ``engine``, ``draws``, ``chains`` and others of ``fit``.
+    prob
+        Probability of all its intervals: that of ``hp.options`` when the study was made, whatever
+        it is when tables, figures or a report are asked for.
 
     Notes
     -----
@@ -104,7 +107,8 @@ class Study(StudyResult):
 
         Computed on first use, in a second or two.
         """
-        return advise(self)
+        with options(prob=self.prob):
+            return advise(self)
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Every table at full precision, by name."""
@@ -112,7 +116,8 @@ class Study(StudyResult):
 
     @cached_property
     def _tables(self) -> dict[str, pd.DataFrame]:
-        return tables_of(self)
+        with options(prob=self.prob):
+            return tables_of(self)
 
     def figures(self) -> dict[str, Figure]:
         """Every picture, by name; calibration of predictions for at most 2,000 rows.
@@ -125,7 +130,8 @@ class Study(StudyResult):
     def _figures(self) -> StudyFigures:
         from hierpool.studies.figures import figures_of
 
-        return figures_of(self)
+        with options(prob=self.prob):
+            return figures_of(self)
 
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write ``tables/*.csv``, ``figures/*.png`` and ``summary.txt``; gives the folder back.
@@ -175,7 +181,10 @@ class Study(StudyResult):
         """
         from hierpool.studies.report import write_report
 
-        return write_report(self, self._tables, self._figures, path, style, lambda: self.advice)
+        with options(prob=self.prob):
+            return write_report(
+                self, self._tables, self._figures, path, style, lambda: self.advice
+            )
 
     def __repr__(self) -> str:
         lines = [one_line(self.headline), ""]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
 import pandas as pd
 
 from hierpool.core.csv_text import csv_bytes
+from hierpool.core.options import options
 from hierpool.core.printable import one_line, printable
 from hierpool.core.text import joined, number
 from hierpool.core.writing import file_names, make_folder, write_file, write_text
@@ -29,6 +30,8 @@ class UnfinishedStudy:
         Every model of the study by name, fitted or not.
     fits
         Those that had been fitted.
+    prob
+        Probability of its intervals, that of ``hp.options`` when it was interrupted.
     """
 
     formula: str
@@ -37,6 +40,7 @@ class UnfinishedStudy:
     seed: int
     models: Mapping[str, Model]
     fits: Mapping[str, PosteriorFit]
+    prob: float = field(default_factory=lambda: options.prob)
 
     @property
     def sentence(self) -> str:
@@ -48,7 +52,8 @@ class UnfinishedStudy:
         """Fixed effects, and standard deviations and correlations, of the finished fits."""
         made = {}
         for name in ("fixed_effects", "variance_components"):
-            parts = {rung: getattr(fit, name)() for rung, fit in self.fits.items()}
+            with options(prob=self.prob):
+                parts = {rung: getattr(fit, name)() for rung, fit in self.fits.items()}
             parts = {rung: table for rung, table in parts.items() if len(table)}
             if parts:
                 made[name] = pd.concat(parts, names=["model"])

@@ -28,6 +28,7 @@ from hierpool.report.parts import (
 from hierpool.studies.figures import StudyFigures
 from hierpool.studies.full_report import central_shares
 from hierpool.studies.report import page_of
+from hierpool.studies.report_facts import code_of
 from hierpool.studies.study import Study
 
 BRIEF = ["answer", "effects", "check", "model", "prediction", "paper", "how"]
@@ -233,3 +234,25 @@ def test_another_style_is_refused_before_any_work(dyes, tmp_path):
         dyes.report(tmp_path / "a.html", style="breif")
     assert caught.value.code == "unknown-choice"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_keeps_the_probability_that_the_study_was_made_with(tmp_path):
+    data = hp.datasets.load("Dyestuff2")
+    with hp.options(prob=0.8):
+        made_so = hp.study("Yield ~ 1", data, group="Batch", seed=1, draws=200, progress=False)
+    assert made_so.prob == 0.8
+    tables = made_so.tables()
+    assert {"eti80_lb", "eti80_ub"} <= set(tables["fixed_effects"])
+    assert "80 %" in made_so.answer
+    file = made_so.report(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "80 %" in file
+    assert "95 %" not in file
+    code, shell = code_of(made_so, "full")
+    assert "hp.options.prob = 0.8\n" in code
+    assert " --prob 0.8 " in f"{shell} "
+    again: dict = {}
+    try:
+        exec("\n".join(line for line in code.splitlines() if "report" not in line), again)
+    finally:
+        hp.options.prob = 0.95
+    assert again["study"].answer == made_so.answer
