@@ -74,7 +74,8 @@ def test_options_reach_the_study(here, monkeypatch):
     assert call.pop("data").shape == (30, 2)
     assert call == {
         "formula": "Yield ~ 1",
-        "group": "Batch",
+        "group": ["Batch"],
+        "vary": None,
         "seed": 1,
         "engine": "exact",
         "draws": 100,
@@ -201,7 +202,7 @@ def test_tour_says_the_data_are_simulated_and_leaves_a_fit_behind(here, monkeypa
     ran = run("tour", "--out", "walk", "--prob", "0.9")
     assert ran.exit_code == 0
     assert "90 %" in ran.stdout
-    assert "--prob 0.9" in (here / "walk" / "report.html").read_text(encoding="utf-8")
+    assert "hp.options.prob = 0.9" in (here / "walk" / "report.html").read_text(encoding="utf-8")
     assert "bundled, simulated data" in ran.stdout.splitlines()[0]
     assert "boars (simulated): volume ~ time, 96 observations of 24 boars" in ran.stdout
     assert "slope of time = 10" in ran.stdout

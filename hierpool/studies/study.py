@@ -182,9 +182,7 @@ class Study(StudyResult):
         from hierpool.studies.report import write_report
 
         with options(prob=self.prob):
-            return write_report(
-                self, self._tables, self._figures, path, style, lambda: self.advice
-            )
+            return write_report(self, self._tables, self._figures, path, style, lambda: self.advice)
 
     def __repr__(self) -> str:
         lines = [one_line(self.headline), ""]
