@@ -180,11 +180,11 @@ def test_file_that_is_not_what_its_name_says_is_refused(name, content, word, her
 
 
 def test_formula_error_keeps_its_caret(here):
-    ran = run("study", "dyes.csv", "Yield ~ 1 + (1 | Batch)", "-g", "Batch")
+    ran = run("study", "dyes.csv", "Yield ~ 1 ! Batch", "-g", "Batch")
     assert (ran.exit_code, ran.stdout) == (2, "")
     first, formula, caret, *_ = ran.stderr.splitlines()
-    assert first.startswith("hierpool: study()")
-    assert formula[caret.index("^")] == "|"
+    assert first.startswith("hierpool: '!' is not allowed")
+    assert formula[caret.index("^")] == "!"
 
 
 def test_fault_of_ours_is_not_hidden(here, monkeypatch):

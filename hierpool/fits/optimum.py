@@ -85,22 +85,30 @@ class LikelihoodFit:
 
     @takes_prob
     def fixed_effects(
-        self, df: inference.Df = "satterthwaite", prob: float | None = None
+        self, df: inference.Df | None = None, prob: float | None = None
     ) -> pd.DataFrame:
         """Population coefficients: ``estimate``, ``se``, ``df``, ``t``, ``p`` and an interval.
 
         Parameters
         ----------
         df
-            ``"satterthwaite"``: as lmerTest, from the curvature of the criterion. A variance that
-            is estimated as zero counts as known. ``"kenward-roger"``: as pbkrtest, for REML fits
-            only; standard errors are adjusted upwards too. ``"residual"``: rows minus
+            None: ``df_method``, the same as in ``anova``, ``hp.marginal_means``, ``hp.slopes``,
+            ``hp.contrast`` and ``hp.term_effects``: Kenward and Roger's for REML where it applies,
+            else Satterthwaite's. ``"kenward-roger"``: as pbkrtest, for REML fits only; standard
+            errors are adjusted upwards too. ``"satterthwaite"``: as lmerTest, from the curvature
+            of the criterion, with plain standard errors; a variance that is estimated as zero
+            counts as known. ``"residual"``: rows minus
             coefficients, too many if groups differ. ``"normal"``: infinite, and the column is
             called ``z``. Least squares always uses its residual df. If residual sds are known and
             nothing else is estimated, df are infinite.
         prob
             Probability of the interval; None: that of ``hp.options``. It is in the names of the
             columns, ``ci95_lb`` and ``ci95_ub``.
+
+        Returns
+        -------
+        DataFrame
+            Index ``term``. The printed table and ``attrs["df_method"]`` name the method.
 
         Raises
         ------
@@ -113,9 +121,12 @@ class LikelihoodFit:
         Kuznetsova, Brockhoff, Christensen (2017), J. Stat. Softw. 82(13).
         Kenward, Roger (1997), Biometrics 53, 983-997.
         """
-        return inference.coefficients(self.design, self.estimate, df, prob)
+        method, how = self._tests_by(df)
+        statistic = "z" if df == "normal" else "t"
+        table = inference.coefficients(self.design, self.estimate.beta, how, statistic, prob)
+        return self._told("Fixed effects", method, table)
 
-    def anova(self, df: inference.Df = "satterthwaite") -> pd.DataFrame:
+    def anova(self, df: inference.Df | None = None) -> pd.DataFrame:
         """Type III F tests of the terms of the formula: ``num_df``, ``den_df``, ``F``, ``p``.
 
         A term is tested at the unweighted average over the categories with which it interacts,
@@ -127,7 +138,7 @@ class LikelihoodFit:
         Parameters
         ----------
         df
-            As in ``fixed_effects``.
+            As in ``fixed_effects``. The printed table and ``attrs["df_method"]`` name the method.
         """
         if self.design.spec.pooling == "none":
             raise UnsupportedModelError(
@@ -135,7 +146,20 @@ class LikelihoodFit:
                 "Test them under partial pooling, hp.varying_slope(...).reml().anova().",
                 "no-terms",
             )
-        return inference.anova(self.design, self.estimate, type_three(self.design), df)
+        method, how = self._tests_by(df)
+        table = inference.anova(self.estimate.beta, how, type_three(self.design))
+        return self._told("Type III tests of the terms", method, table)
+
+    def _tests_by(self, df: inference.Df | None) -> tuple[str, Uncertainty]:
+        """The method and how sure the fixed effects are by it; None for the usual one."""
+        return self._tests if df is None else inference.chosen(self.design, self.estimate, df)
+
+    def _told(self, title: str, df_method: str, table: pd.DataFrame) -> pd.DataFrame:
+        """A table of tests that names their method."""
+        from hierpool.answers.effects_table import EffectsTable
+
+        head = [f"{title} on {self.design.spec.response}, {self.method}", f"df: {df_method}"]
+        return EffectsTable.of(table, head, (), df_method=df_method)
 
     @cached_property
     def _tests(self) -> tuple[str, Uncertainty]:
@@ -143,7 +167,7 @@ class LikelihoodFit:
 
     @property
     def df_method(self) -> str:
-        """How marginal means, slopes and contrasts of this fit are tested.
+        """How coefficients, terms, marginal means, slopes and contrasts are tested by default.
 
         "Kenward-Roger" for REML, "Satterthwaite" for ML and where the former would need a table
         that is too large, "residual" for least squares, "normal" where residual sds are known and

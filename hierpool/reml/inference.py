@@ -1,4 +1,7 @@
-"""Tests of the fixed effects: t and F with degrees of freedom, p values, intervals."""
+"""Tests of the fixed effects: t and F with degrees of freedom, p values, intervals.
+
+``usual`` is the one choice of degrees of freedom for every table of a fit.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,12 @@ from hierpool.reml.satterthwaite import Satterthwaite
 Df = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
 
 
-def coefficients(design: Design, estimate: Estimate, df: Df, prob: float | None) -> pd.DataFrame:
-    """Fixed effects: estimate, se, df, t (z where df is "normal"), p and interval."""
+def coefficients(
+    design: Design, beta: np.ndarray, how: Uncertainty, statistic: str, prob: float | None
+) -> pd.DataFrame:
+    """Fixed effects: estimate, se, df, statistic (t or z), p and interval."""
     bounds = bound_names("ci", prob)
-    how = uncertainty(design, estimate, df)
-    beta, se = estimate.beta, root_of_diagonal(how.covariance)
+    se = root_of_diagonal(how.covariance)
     units = np.eye(len(beta))
     own = np.array([how.test(unit[None], beta).den_df for unit in units])
     own = np.where(np.isfinite(beta), own, np.nan)
@@ -35,7 +39,7 @@ def coefficients(design: Design, estimate: Estimate, df: Df, prob: float | None)
             "estimate": beta,
             "se": se,
             "df": own,
-            "z" if df == "normal" else "t": t,
+            statistic: t,
             "p": two_sided(t, own),
             bounds[0]: beta - half,
             bounds[1]: beta + half,
@@ -45,12 +49,11 @@ def coefficients(design: Design, estimate: Estimate, df: Df, prob: float | None)
 
 
 def anova(
-    design: Design, estimate: Estimate, contrasts: Sequence[tuple[str, np.ndarray]], df: Df
+    beta: np.ndarray, how: Uncertainty, contrasts: Sequence[tuple[str, np.ndarray]]
 ) -> pd.DataFrame:
     """F tests of the terms: num_df, den_df, F, p. ``contrasts`` has a hypothesis for each."""
-    how = uncertainty(design, estimate, df)
     none = FTest(0, np.nan, np.nan)  # a term of which nothing is estimable
-    tests = [how.test(L, estimate.beta) if len(L) else none for _, L in contrasts]
+    tests = [how.test(L, beta) if len(L) else none for _, L in contrasts]
     return pd.DataFrame(
         {
             "num_df": np.array([t.num_df for t in tests], dtype=int),
@@ -62,31 +65,36 @@ def anova(
     )
 
 
-def uncertainty(design: Design, estimate: Estimate, df: Df) -> Uncertainty:
-    """How sure the fixed effects are. Of least squares every method but "normal" is the same."""
+def chosen(design: Design, estimate: Estimate, df: Df) -> tuple[str, Uncertainty]:
+    """A method that the user names, as tables call it, and how sure the fixed effects are.
+
+    Of least squares every method but "normal" is the same.
+    """
     check_choice("df", df, get_args(Df))
     plain = estimate.beta_covariance
     if df == "normal" or not len(plain):
-        return Plain(plain, np.inf)
+        return "normal", Plain(plain, np.inf)
     if df == "residual" or estimate.method == "least squares":
-        return Plain(plain, residual_df(design, estimate))
+        return "residual", Plain(plain, residual_df(design, estimate))
     if df == "kenward-roger":
-        return KenwardRoger.from_estimate(design, estimate)
-    return Satterthwaite.from_estimate(design, estimate)
+        return "Kenward-Roger", KenwardRoger.from_estimate(design, estimate)
+    return "Satterthwaite", Satterthwaite.from_estimate(design, estimate)
 
 
 def usual(design: Design, estimate: Estimate) -> tuple[str, Uncertainty]:
-    """The one choice for means, slopes and contrasts of a fit, by name, and how sure it is.
+    """The one choice for all tables of a fit, by name, and how sure the fixed effects are.
 
-    Kenward and Roger's for REML where it can be had, else Satterthwaite's; residual df for least
-    squares.
+    Coefficients, F tests, means, slopes, contrasts and effects of terms take it. Kenward and
+    Roger's for REML where it applies, else Satterthwaite's: for ML, where the variances are not
+    identified, and where several factors have too many groups. Residual df for least squares.
     """
     if estimate.method == "least squares":
         df = residual_df(design, estimate)
         return "normal" if np.isinf(df) else "residual", Plain(estimate.beta_covariance, df)
     if not len(estimate.beta):
         return "normal", Plain(estimate.beta_covariance, np.inf)
-    if estimate.method == "REML" and not is_too_large(design):
+    has_information = estimate.status.word in ("converged", "singular")
+    if estimate.method == "REML" and has_information and not is_too_large(design):
         return "Kenward-Roger", KenwardRoger.from_estimate(design, estimate)
     return "Satterthwaite", Satterthwaite.from_estimate(design, estimate)
 

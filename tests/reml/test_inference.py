@@ -169,7 +169,48 @@ def test_satterthwaite_is_its_formula_on_the_dense_restricted_density(name):
     ) / (4 * np.outer(h, h))  # fmt: skip
     g = np.array([variance(here + e) - variance(here - e) for e in E]) / (2 * h)
     df = 2 * variance(here) ** 2 / (g @ np.linalg.inv(-H) @ g)
-    assert fit.fixed_effects().loc["Days", "df"] == pytest.approx(df, rel=5e-3)
+    assert fit.fixed_effects("satterthwaite").loc["Days", "df"] == pytest.approx(df, rel=5e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_a_choice_every_table_has_the_tests_of_pbkrtest(name):
+    fit = fitted_as(name)
+    ref, found = reference("lmerTest", name)["Kenward-Roger"], Differences()
+    fixed, anova = fit.fixed_effects(), fit.anova()
+    found.close("coefficients", fixed[["se", "df"]], np.array(ref["coef"])[:, 1:3], rtol=1e-3)
+    found.close("terms", anova["den_df"], np.array(list(ref["anova"].values()))[:, 1], rtol=1e-3)
+    named = hp.contrast(fit, {term: {term: 1.0} for term in fit.design.terms})
+    found.close("contrasts", named[["se", "df"]], fixed[["se", "df"]], rtol=1e-9)
+    found.assert_none()
+    for table in (fixed, anova, named, hp.term_effects(fit)):
+        assert table.attrs["df_method"] == "Kenward-Roger"
+        assert "Kenward-Roger" in repr(table).split("\n\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("formula", "method", "df"),
+    [
+        ("Reaction ~ Days + (Days | Subject)", "ml", "Satterthwaite"),
+        ("Reaction ~ Days", "reml", "residual"),
+        ("Reaction ~ Days + (1 | Subject)", "reml", "Kenward-Roger"),
+    ],
+)
+def test_all_tables_of_a_fit_name_one_method(formula, method, df):
+    fit = getattr(hp.Model(formula, UNEVEN), method)()
+    tables = [
+        fit.fixed_effects(),
+        fit.anova(),
+        hp.marginal_means(fit, "Days", at={"Days": 3}),
+        hp.slopes(fit, "Days"),
+        hp.contrast(fit, {"Days": 1.0}),
+        hp.term_effects(fit),
+    ]
+    assert {table.attrs["df_method"] for table in tables} == {df}
+    assert all(df in repr(table).split("\n\n")[0] for table in tables)
+    slope = [t.loc["Days", "df"] for t in (tables[0], tables[3])]
+    slope += [tables[1].loc["Days", "den_df"], *tables[4]["df"], *tables[5]["den_df"]]
+    np.testing.assert_allclose(slope, slope[0], rtol=1e-9)
+    assert fit.fixed_effects("normal").attrs["df_method"] == "normal"
 
 
 def test_balanced_slopes_have_as_many_df_as_levels_less_one():
@@ -182,7 +223,7 @@ def test_variance_at_zero_drops_out():
     """Dyestuff2: what is left is one sample with its mean, and Satterthwaite's df are those."""
     fit = hp.Model("Yield ~ 1 + (1 | Batch)", hp.datasets.load("Dyestuff2")).reml()
     assert fit.status.word == "singular"
-    row = fit.fixed_effects().iloc[0]
+    row = fit.fixed_effects("satterthwaite").iloc[0]
     assert row["df"] == pytest.approx(29, rel=1e-6)
     assert fit.fixed_effects(df="kenward-roger")["df"].iloc[0] == pytest.approx(5, rel=1e-6)
 
