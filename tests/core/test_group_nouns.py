@@ -35,7 +35,6 @@ def test_what_is_no_word_is_a_group():
         "id",
         "ID",
         "x1",
-        "school:class",
         "a/b",
         "schid",
         "GRP",

@@ -16,6 +16,7 @@ from hierpool.formula.build import build_design, encode
 from hierpool.formula.complete_rows import CompleteRows
 from hierpool.formula.parse import parse
 from hierpool.formula.pooling import ladder, question, read_rows
+from hierpool.studies import ladder as of_study
 
 RNG = np.random.default_rng(5)
 N = 60
@@ -59,9 +60,14 @@ def test_a_ladder_reads_and_encodes_its_table_once(counted):
     assert counted == ONCE
 
 
-def test_a_study_reads_and_encodes_its_table_once(counted):
-    hp.study("weight ~ time", DATA, "boar", seed=1, draws=100, progress=False)
+def test_the_models_of_a_study_read_and_encode_their_table_once(counted):
+    of_study.ladder("weight ~ time", DATA, "boar", None, {})
     assert counted == ONCE
+    counted.clear()
+    pens = DATA.assign(pen=np.arange(N) % 4)
+    of_study.ladder("weight ~ time", pens, ["boar", "pen"], None, {})
+    assert counted["read"] == 1
+    assert counted["1 + time"] == 1
 
 
 def test_a_varying_slope_reads_its_table_once(counted):

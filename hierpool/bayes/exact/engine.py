@@ -42,6 +42,7 @@ PILOTS, PART = 3, 4  # trials of the final batch at most, each with this part of
 MAX_WEIGHT_RATIO_TRIAL = 10.0  # weight over the mean with which a trial fails
 WIDE_SHARE = PRIOR_SHARE = 0.05
 COLLAPSE_LEAST, COLLAPSE_MOST = 0.04, 0.10
+COLLAPSE_TOGETHER = 0.60  # of all of them, however many sds there are
 ZERO_SD_COORDINATE = -6.0  # z of an sd that is as good as zero
 COLLAPSE_WIDENED = 3.0  # variance of that component over the prior's below the edge
 ADAPTED_COMPONENTS = 4
@@ -257,7 +258,7 @@ class Adaptation:
     def start(cls, target: LogDensity, rng: np.random.Generator, widen: float) -> Adaptation:
         """Components from the mode, the prior and the vanishing sds."""
         moving, fixed = _start(target, rng, widen)
-        collapse = np.full(len(fixed.components) - 2, COLLAPSE_LEAST)
+        collapse = _bounded(np.full(len(fixed.components) - 2, COLLAPSE_LEAST))
         d = target.coordinates.size
         empty = np.zeros((0, d)), np.zeros(0), np.zeros((0, 0))
         return cls(target, moving, fixed, collapse, *empty, used=[], sizes=[], shares=[])
@@ -352,7 +353,7 @@ class Adaptation:
         share = 1 - _moving_share(self.collapse)
         self.moving, explained = refit(self.moving, fixed, share, every, weights)
         # Never below the floor: a narrow ridge at zero that no point has found yet must stay within reach.
-        self.collapse = np.clip(explained[2:], COLLAPSE_LEAST, COLLAPSE_MOST)
+        self.collapse = _bounded(np.clip(explained[2:], COLLAPSE_LEAST, COLLAPSE_MOST))
 
 
 def _is_settled(shares: list[float]) -> bool:
@@ -364,6 +365,11 @@ def _is_settled(shares: list[float]) -> bool:
         and min(shares[-2:]) > MIN_EFFICIENCY
         and max(shares[-2:]) < max(shares[:-2]) + MIN_IMPROVEMENT
     )
+
+
+def _bounded(collapse: np.ndarray) -> np.ndarray:
+    """The weights, made smaller where so many sds would leave nothing for the moving components."""
+    return collapse * min(1.0, COLLAPSE_TOGETHER / max(float(collapse.sum()), COLLAPSE_LEAST))
 
 
 def _moving_share(collapse: np.ndarray) -> float:

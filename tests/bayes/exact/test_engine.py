@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import hierpool as hp
+from hierpool.bayes.exact import engine
 from hierpool.bayes.exact.engine import sample_theta
 from hierpool.bayes.exact.target import LogPosterior
 from hierpool.bayes.priors.model_priors import ModelPriors
@@ -271,3 +272,12 @@ def test_rounding_makes_no_mode_where_there_are_as_many_coefficients_as_rows():
     fit = hp.no_pooling("y ~ x", data, group="g").fit("exact", seed=1)
     assert fit.status.word == "good"
     assert 0.05 < float(fit.datatree["posterior"]["sigma"].median()) < 2.0
+
+
+@each("sds", [1, 6, 7, 30, 400])
+def test_a_proposal_has_room_for_any_number_of_standard_deviations(sds):
+    for share in (engine.COLLAPSE_LEAST, engine.COLLAPSE_MOST):
+        collapse = engine._bounded(np.full(sds, share))
+        assert engine._moving_share(collapse) >= 0.3 - 1e-12
+        if sds <= 6:  # as it is where there is room
+            np.testing.assert_array_equal(collapse, share)
