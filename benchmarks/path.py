@@ -342,7 +342,8 @@ def written(outcomes: pd.DataFrame) -> str:
 
 def _markdown(table: pd.DataFrame) -> str:
     head = f"| {' | '.join(map(str, table.columns))} |\n|{'---|' * len(table.columns)}"
-    return "\n".join([head, *(f"| {' | '.join(map(str, row))} |" for row in table.to_numpy())])
+    rows = [[str(cell).replace("|", "\\|") for cell in row] for row in table.to_numpy()]
+    return "\n".join([head, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def main() -> None:
