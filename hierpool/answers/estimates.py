@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hierpool.algebra.mixed_model_equations import Henderson
-from hierpool.answers.new_data import Kind, Levels, read_rows
+from hierpool.answers.new_data import Kind, RowGroups, read_rows
+from hierpool.answers.response_scale import ResponseScale, Scale
 from hierpool.core.fitted import Optimum
 from hierpool.core.options import probability_of
 from hierpool.draws.summary import normal_interval
@@ -18,23 +18,32 @@ from hierpool.draws.summary import normal_interval
 def predict(
     fit: Optimum,
     data: Any,
-    levels: Levels | Mapping[str, Levels],
+    groups: RowGroups,
     kind: Kind,
+    scale: Scale,
     prob: float | None,
 ) -> pd.DataFrame:
-    """Estimate, standard error and interval of every row's prediction, with the user's index."""
-    rows = read_rows(fit.design, data, levels, kind)
+    """Estimate, standard error and interval of every row's prediction, with the user's index.
+
+    On the scale of the response estimates and bounds are transformed, and standard errors follow
+    from the delta method.
+    """
+    back = ResponseScale.of(fit.design, scale).back
+    rows = read_rows(fit.design, data, groups, kind)
     probability_of(prob)
     equations, combinations = Henderson(fit.design, fit.estimate), rows.combinations
     variance = equations.variance(combinations)
     for k, factor in enumerate(rows.factors):
-        is_drawn = factor.is_new | (factor.levels == "average" and kind == "response")
-        if is_drawn.any():
-            variance[is_drawn] += equations.between(k, factor.Z[is_drawn])
+        if factor.is_new.any():
+            variance[factor.is_new] += equations.between(k, factor.Z[factor.is_new])
     if kind == "response":
         variance = variance + np.square(rows.residual.sd(fit.estimate.sigma))
     estimate = np.where(np.isnan(variance), np.nan, equations.value(combinations) + rows.offset)
-    return estimates(estimate, np.sqrt(variance), prob).set_axis(rows.index, axis=0)
+    table = estimates(estimate, np.sqrt(variance), prob).set_axis(rows.index, axis=0)
+    if back is None:
+        return table
+    se = np.abs(back.first(estimate)) * table["se"]
+    return table.apply(back.inverse).assign(se=se)
 
 
 def estimates(estimate: np.ndarray, se: np.ndarray, prob: float | None) -> pd.DataFrame:

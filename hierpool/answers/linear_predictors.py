@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hierpool.algebra.combinations import Combinations, LevelPart
+from hierpool.answers.new_data import check_has_groups
 from hierpool.answers.reference_grid import Grid, Predictors
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, UnsupportedModelError, listed, nearest
@@ -49,6 +50,7 @@ class Held:
                 f"{f', e.g. groups={level}' if level else ''}",
                 "unknown-choice",
             )
+        check_has_groups(design, groups)
         for name in given:
             if name not in factors:
                 raise ArgumentError(
@@ -69,7 +71,7 @@ class Held:
             find_level(given[f], design.schema.group(f).grouping) if f in given else None
             for f in factors
         ]
-        return cls(design, tuple(levels), groups == "new" and bool(factors))
+        return cls(design, tuple(levels), groups == "new")
 
     @property
     def words(self) -> str:

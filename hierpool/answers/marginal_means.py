@@ -16,12 +16,14 @@ from hierpool.answers.reference_grid import Grid, Weights, make_grid, names_of
 from hierpool.answers.response_scale import ResponseScale, Scale
 from hierpool.answers.summarised import Asked, of_fit
 from hierpool.answers.told import Told
+from hierpool.core.arguments import takes_groups
 from hierpool.core.errors import ArgumentError
 from hierpool.core.fitted import Optimum, Posterior, check_fit
 from hierpool.core.options import probability_of, takes_prob
 
 
 @takes_prob
+@takes_groups
 def marginal_means(
     fit: IntegratedPosterior | Optimum,
     what: str | Sequence[str],

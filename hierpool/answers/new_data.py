@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
 
 from hierpool.algebra.combinations import Combinations, LevelPart
-from hierpool.core.arguments import check_choice, is_word, shown
+from hierpool.core.arguments import check_choice, is_word
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError, listed, nearest
+from hierpool.core.label_matching import find_level
 from hierpool.core.residual import Residual
 
-Levels = Literal["known", "new", "all new", "population", "average"]
+Word = Literal["own", "allow new", "new", "average"]
+RowGroups = Word | Mapping[str, Any]
 Kind = Literal["mean", "response"]
-_READ: tuple[Levels, ...] = ("known", "new", "all new")  # those that need the factor's column
 
 
 @dataclass(frozen=True)
@@ -28,31 +29,26 @@ class FactorRows:
     ----------
     group
         The factor.
-    levels
-        What the levels stand for.
     Z
         Shape (n, q).
     codes
-        Shape (n,): position of the level where it is used as known, -1 elsewhere.
+        Shape (n,): position of the level where its coefficients are taken, -1 elsewhere.
+    is_new
+        Shape (n,): rows whose level is drawn, one draw for all rows of its label.
     labels
         Label of each row's level; None where it is not asked.
     """
 
     group: GroupDesign
-    levels: Levels
     Z: np.ndarray
     codes: np.ndarray
+    is_new: np.ndarray
     labels: pd.Index[Any] | None
 
     @property
     def is_known(self) -> np.ndarray:
         """Shape (n,): rows whose level has coefficients in the fit."""
         return self.codes >= 0
-
-    @property
-    def is_new(self) -> np.ndarray:
-        """Shape (n,): rows whose level is drawn anew, one draw for all rows of its label."""
-        return (self.codes < 0) & (self.levels in ("new", "all new"))
 
 
 @dataclass(frozen=True)
@@ -90,24 +86,21 @@ class NewRows:
         return Combinations(self.X, tuple(parts))
 
 
-def read_rows(
-    design: Design, data: Any, levels: Levels | Mapping[str, Levels], kind: Kind
-) -> NewRows:
+def read_rows(design: Design, data: Any, groups: RowGroups, kind: Kind) -> NewRows:
     """Rows of a table, or of the fit where it is None, checked."""
     check_choice("kind", kind, get_args(Kind))
-    words = _words(design, levels)
+    held = _held(design, groups)
     if data is None:
-        return _rows_of_fit(design, words)
-    read = tuple(f for f, word in words.items() if word in _READ)
-    anew = tuple(f for f, word in words.items() if word == "all new")
+        return _rows_of_fit(design, held)
+    read = tuple(f for f, word in held.items() if word in ("own", "allow new", "new"))
+    anew = tuple(f for f in read if held[f] == "new")
     found = _encoded(design, data, read, anew, kind)
-    _check_estimable(design, found, words)
+    _check_estimable(design, found, held)
     factors = []
     for group in design.groups:
         name = group.factor
         codes, labels = found.codes.get(name), found.labels.get(name)
-        codes = np.full(len(found.X), -1) if codes is None else codes
-        factors.append(_factor_rows(group, words[name], found.Z[name], codes, labels, found.index))
+        factors.append(_factor_rows(group, held[name], found.Z[name], codes, labels, found.index))
     return NewRows(found.X, found.offset, tuple(factors), found.residual, found.index)
 
 
@@ -122,7 +115,7 @@ def _encoded(
         if error.code != "unknown-column":
             raise
         uses = {
-            column: f"It identifies the groups of {f!r}; levels='population' does not need it"
+            column: f"It identifies the groups of {f!r}; groups='average' does not need it"
             for f in read
             for column in encoder.factor_columns[f]
         }
@@ -134,7 +127,7 @@ def _encoded(
         raise DataError(f"{error.message}. {use}", "unknown-column") from None
 
 
-def _check_estimable(design: Design, found: Any, words: Mapping[str, Levels]) -> None:
+def _check_estimable(design: Design, found: Any, held: Mapping[str, Word | int]) -> None:
     """Raise where rows need columns that the model had to drop."""
     labels, what = list(found.index), ("row", "rows")
     out = "Leave these rows out; error.labels lists all of them, for data.drop(error.labels)"
@@ -142,35 +135,45 @@ def _check_estimable(design: Design, found: Any, words: Mapping[str, Levels]) ->
     for factor in own:  # no pooling: the columns of the population are those of the levels
         found.varying_beyond[factor].check(labels, what, out)
     found.beyond.check(labels, what, out)
-    for factor, word in words.items():
-        if word != "population":
-            hint = f"{out}, or predict for an average group of {factor!r}, levels='population'"
+    for factor, word in held.items():
+        if word != "average":
+            hint = f"{out}, or predict for an average group of {factor!r}, groups='average'"
             found.varying_beyond[factor].check(labels, what, hint)
 
 
-def _rows_of_fit(design: Design, words: Mapping[str, Levels]) -> NewRows:
+def _rows_of_fit(design: Design, held: Mapping[str, Word | int]) -> NewRows:
     factors = []
     for group in design.groups:
-        codes, word = group.grouping.codes, words[group.factor]
-        labels = group.grouping.levels[codes] if word in _READ else None
-        factors.append(_factor_rows(group, word, group.Z, codes, labels, design.rows))
+        codes = group.grouping.codes
+        labels = group.grouping.levels[codes]
+        factors.append(_factor_rows(group, held[group.factor], group.Z, codes, labels, design.rows))
     offset = np.broadcast_to(design.offset, design.n)
     return NewRows(design.X, offset, tuple(factors), design.residual, design.rows)
 
 
 def _factor_rows(
     group: GroupDesign,
-    word: Levels,
+    word: Word | int,
     Z: np.ndarray,
-    codes: np.ndarray,
+    codes: np.ndarray | None,
     labels: pd.Index[Any] | None,
     index: pd.Index[Any],
 ) -> FactorRows:
+    """The rows as a factor sees them; without codes its column was not read."""
+    none, all_rows = np.full(len(Z), -1), np.ones(len(Z), dtype=bool)
+    if isinstance(word, int):
+        return FactorRows(group, Z, np.full(len(Z), word), ~all_rows, None)
+    if word == "average":
+        return FactorRows(group, Z, none, ~all_rows, None)
+    if word == "new":
+        if labels is None:  # no column: each row has a new group of its own
+            labels = pd.Index([f"row {i}" for i in range(len(Z))])
+        return FactorRows(group, Z, none, all_rows, labels)
+    assert codes is not None
     unseen = codes < 0
-    if word == "known" and unseen.any():
+    if word == "own" and unseen.any():
         _fail_unseen(group, labels[unseen] if labels is not None else [], index[unseen])
-    keeps = word in ("known", "new")
-    return FactorRows(group, word, Z, codes if keeps else np.full(len(Z), -1), labels)
+    return FactorRows(group, Z, codes, unseen, labels)
 
 
 def _fail_unseen(group: GroupDesign, labels: Any, index: pd.Index[Any]) -> None:
@@ -183,8 +186,8 @@ def _fail_unseen(group: GroupDesign, labels: Any, index: pd.Index[Any]) -> None:
         f"{'it has' if one else 'they have'} no coefficients. "
     )
     advice = (
-        "Write levels='new' to draw them from the distribution of the groups, or "
-        "levels='population' for an average group"
+        "Write groups='allow new' to draw them from the distribution of the groups, or "
+        "groups='average' for an average group"
         if group.is_pooled
         else "No pooling cannot predict new groups: leave these rows out, or use partial "
         "pooling, hp.varying_slope"
@@ -192,33 +195,49 @@ def _fail_unseen(group: GroupDesign, labels: Any, index: pd.Index[Any]) -> None:
     raise DataError(said + advice, "unseen-level")
 
 
-def _words(design: Design, levels: Levels | Mapping[str, Levels]) -> dict[str, Levels]:
-    """What the levels of each factor stand for."""
+def _held(design: Design, groups: RowGroups) -> dict[str, Word | int]:
+    """For each factor the word, or the position of the group that the user named."""
     names = [g.factor for g in design.groups]
-    if isinstance(levels, Mapping):
-        for name in levels:
+    if isinstance(groups, Mapping):
+        for name in groups:
             if name not in names:
                 raise ArgumentError(
-                    f"levels= names {name!r}, but no coefficients vary over it in "
+                    f"groups= names {name!r}, but no coefficients vary over it in "
                     f"{design.spec.formula}; {nearest(name, names)}",
                     "unknown-choice",
                 )
-        words = {name: levels.get(name, "known") for name in names}
+        held = {name: _one(design, name, groups.get(name, "own")) for name in names}
     else:
-        words = dict.fromkeys(names, levels)
-    for word in words.values() if names or isinstance(levels, Mapping) else [levels]:
-        if not (is_word(word) and word in get_args(Levels)):
-            raise ArgumentError(
-                f"levels={shown(word)}: choose one of {listed(get_args(Levels))}, or a dict with one "
-                "of them for a factor",
-                "unknown-choice",
-            )
+        check_choice("groups", groups, get_args(Word))
+        check_has_groups(design, groups)
+        held = dict.fromkeys(names, groups)
     for group in design.groups:
-        if not group.is_pooled and words[group.factor] != "known":
+        word = held[group.factor]
+        if not group.is_pooled and word in ("allow new", "new", "average"):
             raise UnsupportedModelError(
-                f"levels={words[group.factor]!r}: no pooling has no distribution of the groups of "
+                f"groups={word!r}: no pooling has no distribution of the groups of "
                 f"{group.factor!r}, so it predicts neither new nor average groups. Keep "
-                "levels='known', or use partial pooling, hp.varying_slope",
+                "groups='own', or use partial pooling, hp.varying_slope",
                 "no-random-effects",
             )
-    return words
+    return held
+
+
+def _one(design: Design, factor: str, given: Any) -> Word | int:
+    """A word of a dict, or the group that it names, which goes before a word."""
+    grouping = design.schema.group(factor).grouping
+    is_label = given in set(map(str, grouping.levels)) if is_word(given) else True
+    if not is_label and given in get_args(Word):
+        return cast("Word", given)
+    return find_level(given, grouping)
+
+
+def check_has_groups(design: Design, groups: Any) -> None:
+    """Raise where new groups are asked of a model that has none."""
+    if groups == "new" and not design.groups:
+        raise UnsupportedModelError(
+            f"groups='new': {design.spec.formula} has no groups that vary, so there is no "
+            "distribution of new ones. Leave groups= out, or let groups vary, as in "
+            f"{design.spec.formula} + (1 | group)",
+            "no-new-groups",
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,8 @@ import xarray as xr
 
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers import coefficient_draws
-from hierpool.answers.new_data import FactorRows, Kind, Levels, NewRows, read_rows
+from hierpool.answers.new_data import FactorRows, Kind, NewRows, RowGroups, read_rows
+from hierpool.answers.response_scale import BackTransform, ResponseScale, Scale
 from hierpool.core.arguments import check_seed
 from hierpool.core.options import probability_of
 from hierpool.core.results import OBS_DIM, index_labels
@@ -25,43 +26,50 @@ _BLOCK_NUMBERS = 4_000_000  # draws x rows at once
 def predict_draws(
     fit: IntegratedPosterior,
     data: Any = None,
-    levels: Levels | Mapping[str, Levels] = "known",
+    groups: RowGroups = "own",
     kind: Kind = "mean",
+    scale: Scale = "response",
     seed: int | None = None,
 ) -> xr.DataArray:
     """Draws of every row's prediction, dims (chain, draw, obs); arguments as in ``fit.predict``."""
-    rows = read_rows(fit.design, data, levels, kind)
-    asked = _Asked(fit, rows, kind, _seed(fit, seed))
+    to = ResponseScale.of(fit.design, scale)
+    rows = read_rows(fit.design, data, groups, kind)
+    asked = _Asked(fit, rows, kind, to.back, _seed(fit, seed))
     n_chains, n_draws = fit.n_draws
     out = np.empty((n_chains, n_draws, len(rows)))
     for which, values in asked.blocks():
         out[..., which] = values
     labels = {"chain": np.arange(n_chains), "draw": np.arange(n_draws)}
     labels[OBS_DIM] = index_labels(rows.index)
-    return xr.DataArray(out, labels, ("chain", "draw", OBS_DIM), name=fit.design.spec.response)
+    return xr.DataArray(out, labels, ("chain", "draw", OBS_DIM), name=to.measured)
 
 
 def predict(
     fit: IntegratedPosterior,
     data: Any,
-    levels: Levels | Mapping[str, Levels],
+    groups: RowGroups,
     kind: Kind,
+    scale: Scale,
     prob: float | None,
     seed: int | None,
 ) -> pd.DataFrame:
     """Mean, median, sd and interval of every row's prediction, with the user's index."""
-    rows = read_rows(fit.design, data, levels, kind)
+    back = ResponseScale.of(fit.design, scale).back
+    rows = read_rows(fit.design, data, groups, kind)
     probability_of(prob)
-    asked, tables, order = _Asked(fit, rows, kind, _seed(fit, seed)), [], []
+    asked, tables, order = _Asked(fit, rows, kind, back, _seed(fit, seed)), [], []
     for which, values in asked.blocks():
         array = xr.DataArray(values, dims=("chain", "draw", OBS_DIM))
         tables.append(summary(array, diagnostics=False, prob=prob))
         order.append(which)
     table = pd.concat(tables, ignore_index=True)
     table.index = pd.Index(np.concatenate(order))
+    table = table.sort_index()
+    if back is not None:
+        return table.set_axis(rows.index, axis=0)
     # new levels and residuals have the mean zero at each value of theta
     mean = coefficient_draws.means(fit, rows.combinations) + rows.offset
-    return table.sort_index().assign(mean=mean).set_axis(rows.index, axis=0)
+    return table.assign(mean=mean).set_axis(rows.index, axis=0)
 
 
 def _seed(fit: IntegratedPosterior, seed: int | None) -> int:
@@ -75,6 +83,7 @@ class _Asked:
     fit: IntegratedPosterior
     rows: NewRows
     kind: Kind
+    back: BackTransform | None
     seed: int
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -95,20 +104,17 @@ class _Asked:
         if self.kind == "response":
             variance = np.square(rows.residual.sd(self._sigma, which))
         for factor, root in zip(rows.factors, self._roots, strict=True):
-            Z = factor.Z[which]
             if factor.is_known.any():
                 self._add_known(out, factor, which)
             if factor.is_new.any():
                 self._add_new(out, factor, root, which)
-            if factor.levels == "average" and self.kind == "response":
-                variance = variance + np.square(np.einsum("nq,kqr->knr", Z, root)).sum(axis=2)
         if self.kind == "response":
             for at, i in enumerate(which):
                 noise = coefficient_draws.own_generator(self.seed, "row", i).standard_normal(
                     len(out)
                 )
                 out[:, at] += noise * np.sqrt(variance[:, at])
-        return out
+        return out if self.back is None else self.back.inverse(out)
 
     def _add_known(self, out: np.ndarray, factor: FactorRows, which: np.ndarray) -> None:
         at = np.flatnonzero(factor.is_known[which])
@@ -145,8 +151,6 @@ class _Asked:
         """Roots of the covariances of the factors whose levels are drawn; empty for the others."""
         none = np.zeros((0, 0, 0))
         return tuple(
-            coefficient_draws.spread_roots(self.fit, f.group.schema)
-            if f.levels not in ("known", "population")
-            else none
+            coefficient_draws.spread_roots(self.fit, f.group.schema) if f.is_new.any() else none
             for f in self.rows.factors
         )

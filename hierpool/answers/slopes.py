@@ -17,6 +17,7 @@ from hierpool.answers.reference_grid import Grid, Predictors, Weights, make_grid
 from hierpool.answers.response_scale import ResponseScale, Scale
 from hierpool.answers.summarised import Asked, of_fit
 from hierpool.answers.told import Told
+from hierpool.core.arguments import takes_groups
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.fitted import Optimum, Posterior, check_fit
@@ -24,6 +25,7 @@ from hierpool.core.options import probability_of, takes_prob
 
 
 @takes_prob
+@takes_groups
 def slopes(
     fit: IntegratedPosterior | Optimum,
     what: str,

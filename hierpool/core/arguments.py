@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeGuard
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -54,3 +55,30 @@ def shown(value: object) -> str:
     """As typed; of what is no number or word, such as a table, the type."""
     is_plain = value is None or isinstance(value, (int, float, str, np.number))
     return repr(value) if is_plain else f"<{type(value).__name__}>"
+
+
+_LEVELS = {  # words of levels=, which groups= replaces
+    "known": "own",
+    "new": "allow new",
+    "all new": "new",
+    "population": "average",
+    "average": "new",
+}
+
+
+def takes_groups[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: ``levels=`` is an error that says what to write in ``groups=``."""
+
+    @wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        if "levels" in kwargs:
+            given: Any = kwargs["levels"]
+            word = _LEVELS.get(given, "new") if isinstance(given, str) else "new"
+            raise ArgumentError(
+                f"levels={shown(given)}: for which groups is said by groups=, e.g. "
+                f"groups={word!r}; a label of your own, groups={{'boar': 'b7'}}",
+                "bad-groups",
+            )
+        return function(*args, **kwargs)
+
+    return checked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hierpool.algebra.variance_partition import Partition
+from hierpool.core.arguments import takes_groups
 from hierpool.core.design import Design
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.options import takes_prob
@@ -39,7 +40,8 @@ from hierpool.reml import inference, intervals
 from hierpool.reml.f_tests import Uncertainty
 
 if TYPE_CHECKING:
-    from hierpool.answers.new_data import Kind, Levels
+    from hierpool.answers.new_data import Kind, RowGroups
+    from hierpool.answers.response_scale import Scale
     from hierpool.core.fitted import Optimum
 
 
@@ -376,19 +378,21 @@ class LikelihoodFit:
         return pd.Series(values, index=self.design.rows, name="residual")
 
     @takes_prob
+    @takes_groups
     def predict(
         self,
         new_data: Any = None,
         *,
-        levels: Levels | Mapping[str, Levels] = "known",
+        groups: RowGroups = "own",
         kind: Kind = "mean",
+        scale: Scale = "response",
         prob: float | None = None,
     ) -> pd.DataFrame:
         """Predictions for new rows, or for those of the fit.
 
         Parameters
         ----------
-        new_data, levels, kind, prob
+        new_data, groups, kind, scale, prob
             As in ``PosteriorFit.predict``. Groups of the fit have their BLUPs. New groups have
             random effects of zero, with the variance between groups.
 
@@ -398,11 +402,13 @@ class LikelihoodFit:
             With the index of ``new_data``: ``estimate``, ``se``, bounds of the normal interval.
             ``se`` is the root of the prediction error variance: fixed effects and BLUPs are
             estimated jointly (Henderson's equations), and the standard deviations of the model are
-            treated as known. NaN if not estimable under no pooling.
+            treated as known. NaN if not estimable under no pooling. What is back-transformed has
+            its estimate and bounds transformed, so that the estimate of a logarithm is a geometric
+            mean, and ``se`` by the delta method.
         """
         from hierpool.answers.estimates import predict
 
-        return predict(self, new_data, levels, kind, prob)
+        return predict(self, new_data, groups, kind, scale, prob)
 
     @property
     def _titled_tables(self) -> dict[str, pd.DataFrame]:

@@ -18,7 +18,7 @@ from hierpool.answers.coefficient_draws import levels_on_request
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.run import JudgedRun
 from hierpool.bayes.theta import ThetaMap, integrate
-from hierpool.core.arguments import check_choice, check_seed, is_word
+from hierpool.core.arguments import check_choice, check_seed, is_word, takes_groups
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.options import takes_prob
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from hierpool.algebra.integrated_posterior import IntegratedPosterior
-    from hierpool.answers.new_data import Kind, Levels
+    from hierpool.answers.new_data import Kind, RowGroups
+    from hierpool.answers.response_scale import Scale
     from hierpool.checks.findings.boundary import WithPriors
 
 
@@ -338,12 +339,14 @@ class PosteriorFit(FitRecord):
         return out
 
     @takes_prob
+    @takes_groups
     def predict(
         self,
         new_data: Any = None,
         *,
-        levels: Levels | Mapping[str, Levels] = "known",
+        groups: RowGroups = "own",
         kind: Kind = "mean",
+        scale: Scale = "response",
         prob: float | None = None,
         seed: int | None = None,
     ) -> pd.DataFrame:
@@ -352,18 +355,23 @@ class PosteriorFit(FitRecord):
         Parameters
         ----------
         new_data
-            A table with the predictors and, if ``levels`` needs them, the grouping columns; other
+            A table with the predictors and, if ``groups`` needs them, the grouping columns; other
             columns are ignored. None: the rows of the fit.
-        levels
-            Known, new or average groups: one word, or a dict with a word for each factor.
-            ``"known"``: groups of the fit, with their own coefficients. ``"new"``: groups that
-            are not in the fit are drawn from the distribution of the groups, once for each
-            posterior draw. ``"all new"``: groups of the fit are drawn anew too.
-            ``"population"``: an average group, whose random effects are zero. ``"average"``: a
-            random group; the mean is the average over groups.
+        groups
+            For which groups. ``"own"``: that of the row, which must be in the fit, with its own
+            coefficients. ``"average"``: an average group, whose random effects are zero.
+            ``"new"``: new groups, drawn from the distribution of the groups, once for each
+            posterior draw; rows of one label are one group, and without the grouping column each
+            row is one. ``"allow new"``: as ``"own"``, and groups that are not in the fit are new.
+            ``{"boar": "b7"}``: this group in all rows. A dict may also have these words,
+            ``{"plate": "new", "sample": "average"}``; factors that it does not name are ``"own"``.
         kind
             ``"mean"``: the expected value. ``"response"``: a new observation, residual included
             (weights or known_se are read from the table).
+        scale
+            ``"response"``: in the units that were measured: with log(y), log2, log10, log1p or
+            sqrt on the left side of the formula, predictions are back-transformed. Any other left
+            side is not transformed. ``"linear"``: on the scale of the left side.
         prob
             Probability of the interval; None: that of ``hp.options``.
         seed
@@ -376,23 +384,26 @@ class PosteriorFit(FitRecord):
             With the index of ``new_data``: ``mean``, ``median``, ``sd``, and the interval, named
             as in ``fixed_effects()``. ``mean`` is that of the conditional means, as in
             ``fitted()``: it has less Monte Carlo error than the mean of ``predict_draws()``.
+            Back-transformed, it is the mean of the transformed draws.
         """
         from hierpool.answers.predictions import predict
 
-        return predict(self, new_data, levels, kind, prob, seed)
+        return predict(self, new_data, groups, kind, scale, prob, seed)
 
+    @takes_groups
     def predict_draws(
         self,
         new_data: Any = None,
         *,
-        levels: Levels | Mapping[str, Levels] = "known",
+        groups: RowGroups = "own",
         kind: Kind = "mean",
+        scale: Scale = "response",
         seed: int | None = None,
     ) -> xr.DataArray:
         """What ``predict`` sums up: draws with dims (chain, draw, obs); arguments as there."""
         from hierpool.answers.predictions import predict_draws
 
-        return predict_draws(self, new_data, levels, kind, seed)
+        return predict_draws(self, new_data, groups, kind, scale, seed)
 
     def posterior_predictive(self, seed: int | None = None) -> PosteriorFit:
         """The fit with a ``posterior_predictive`` group: one replicated response a draw."""

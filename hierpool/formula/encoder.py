@@ -303,12 +303,14 @@ class Encoder:
         residual
             Whether the column of weights or known sds is read, in models that have one.
         anew
-            Factors whose levels are none of the model's, whatever they are called.
+            Factors whose levels are none of the model's, whatever they are called. They are not read
+            where their columns are missing.
         """
         wanted = {"known": list(self.groupings), "none": []}
         read = wanted[factors] if isinstance(factors, str) else factors
-        chosen = [f for f in self.groupings if f in read]
         table = tables.read_frame(data)
+        chosen = [f for f in self.groupings if f in read]
+        chosen = [f for f in chosen if f not in anew or set(self.factor_columns[f]) <= set(table)]
         names = [s.column for s in self.sources]
         names += [c for f in chosen for c in self.factor_columns[f]]
         term = self.residual if residual else INDEPENDENT

@@ -153,7 +153,7 @@ def test_names_of_fixed_effects_are_combined(fitted):
 
 def test_categories_of_a_predictor_are_compared_whatever_their_coding(fitted):
     for fit in (fitted["machines_slopes"].reml, fitted["machines_slopes"].posterior):
-        value = fit.predict({"Machine": ["A", "B", "C"]}, levels="population").iloc[:, 0]
+        value = fit.predict({"Machine": ["A", "B", "C"]}, groups="average").iloc[:, 0]
         table = hp.contrast(fit, "Machine")
         assert table.index.tolist() == ["A - B", "A - C", "B - C"]
         found = table.iloc[:, 0].to_numpy()

@@ -112,10 +112,10 @@ def test_observed_weights_average_predictions_over_the_rows(growth):
     fit = hp.Model("distance ~ poly(age, 2) * Sex + (age | Subject)", rows).reml()
     table = hp.marginal_means(fit, "Sex", weights="observed")
     for sex in ("Male", "Female"):
-        value = fit.predict(rows.assign(Sex=sex), levels="population")["estimate"].mean()
+        value = fit.predict(rows.assign(Sex=sex), groups="average")["estimate"].mean()
         assert table.loc[sex, "estimate"] == pytest.approx(value)
     by = hp.marginal_means(fit, "age", by="Sex", at={"age": [9]}, weights="observed")
-    one = fit.predict({"age": [9], "Sex": ["Male"]}, levels="population")["estimate"].item()
+    one = fit.predict({"age": [9], "Sex": ["Male"]}, groups="average")["estimate"].item()
     assert by.loc[("Male", 9), "estimate"] == pytest.approx(one)
 
 
@@ -133,14 +133,14 @@ def test_posterior_means_and_draws_are_those_of_predictions(growth):
     fit = growth.posterior
     table = hp.marginal_means(fit, "Sex", by="age", at={"age": [8, 14]})
     new = table.index.to_frame(index=False)
-    want = fit.predict(new, levels="population")
+    want = fit.predict(new, groups="average")
     np.testing.assert_allclose(table, want, rtol=1e-10)
     assert list(table) == ["mean", "median", "sd", "eti95_lb", "eti95_ub"]
 
 
 def test_reml_agrees_with_predictions_but_for_the_adjusted_errors(growth):
     table = hp.marginal_means(growth.reml, "Sex", by="age", at={"age": [8, 14]})
-    want = growth.reml.predict(table.index.to_frame(index=False), levels="population")
+    want = growth.reml.predict(table.index.to_frame(index=False), groups="average")
     np.testing.assert_allclose(table["estimate"], want["estimate"])
     assert (table["se"] >= want["se"].to_numpy() * (1 - 1e-9)).all()
     assert (table["df"] > 10).all()
@@ -200,7 +200,7 @@ def test_back_transformed_posterior_is_that_of_the_draws():
     rows = hp.datasets.load("Orthodont")
     fit = hp.Model("log(distance) ~ Sex + (1 | Subject)", rows).fit(seed=1, progress=False)
     table = hp.marginal_means(fit, "Sex")
-    draws = np.exp(fit.predict_draws({"Sex": ["Male", "Female"]}, levels="population"))
+    draws = np.exp(fit.predict_draws({"Sex": ["Male", "Female"]}, groups="average"))
     np.testing.assert_allclose(table["mean"], draws.mean(("chain", "draw")))
     np.testing.assert_allclose(table["median"], draws.median(("chain", "draw")))
 
@@ -237,7 +237,7 @@ def test_simultaneous_intervals_hold_together_as_often_as_they_say(growth):
     at = {"age": [8, 10, 12, 14]}
     table = hp.marginal_means(fit, ["Sex", "age"], at=at, adjust="simultaneous", prob=0.9)
     new = table.index.to_frame(index=False)
-    draws = fit.predict_draws(new, levels="population").to_numpy().reshape(-1, len(new))
+    draws = fit.predict_draws(new, groups="average").to_numpy().reshape(-1, len(new))
     inside = (draws >= table["ci90_lb"].to_numpy()) & (draws <= table["ci90_ub"].to_numpy())
     assert inside.all(axis=1).mean() == pytest.approx(0.9, abs=0.005)
     assert inside.mean() > 0.93

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import hierpool as hp
-from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError
+from hierpool.core.errors import ArgumentError, DataError, HierpoolError, UnsupportedModelError
 from tests.answers.equations import CROSSED, dense, new_columns
 from tests.support.cases import each
 
@@ -69,13 +69,13 @@ def test_means_are_nearer_to_a_long_run_than_those_of_the_draws():
 def test_means_of_new_levels_are_those_of_the_population(fitted):
     fit = fitted["sleepstudy_slopes"].posterior
     new = {"Days": [0, 4], "Subject": ["new", "new"]}
-    expected = fit.predict(new, levels="population")["mean"]
+    expected = fit.predict(new, groups="average")["mean"]
     beta = fit.fixed_effects()["mean"]
     np.testing.assert_allclose(expected, beta["Intercept"] + np.array([0, 4]) * beta["Days"])
     for kind in ("mean", "response"):
-        for levels in ("new", "average"):
+        for groups in ("new", "allow new"):
             np.testing.assert_allclose(
-                fit.predict(new, levels=levels, kind=kind)["mean"], expected, rtol=1e-12
+                fit.predict(new, groups=groups, kind=kind)["mean"], expected, rtol=1e-12
             )
 
 
@@ -109,14 +109,13 @@ def test_known_levels_are_the_draws_of_their_coefficients(fitted, nights):
     assert list(found.obs) == [9, 0]
 
 
-@pytest.mark.parametrize("levels", ["population", "average"])
-def test_mean_of_the_population_is_x_beta(fitted, nights, levels):
+def test_mean_of_an_average_group_is_x_beta(fitted, nights):
     columns = nights[["Days"]]
     fit, reml = fitted["sleepstudy_slopes"].posterior, fitted["sleepstudy_slopes"].reml
     beta = fit.variable("beta").to_numpy()
-    found = fit.predict_draws(columns.reset_index(drop=True), levels=levels)
+    found = fit.predict_draws(columns.reset_index(drop=True), groups="average")
     np.testing.assert_allclose(found, beta @ [[1] * 6, columns["Days"]], rtol=1e-12)
-    table, e = reml.predict(columns, levels=levels), reml.estimate
+    table, e = reml.predict(columns, groups="average"), reml.estimate
     X = np.column_stack([np.ones(6), columns["Days"]])
     np.testing.assert_allclose(table["estimate"], X @ e.beta)
     np.testing.assert_allclose(
@@ -136,11 +135,11 @@ def test_standard_errors_of_one_factor_are_those_of_dense_algebra(fitted, name):
     T = new_columns(reml, roots, X, [Z], [codes])
     labels = np.where(codes < 0, "new one", group.grouping.levels[codes].astype(str))
     rows = reml.design.frame.iloc[which].assign(**{group.factor: labels})
-    table = reml.predict(rows, levels="new")
+    table = reml.predict(rows, groups="allow new")
     variance = np.einsum("ni,ij,nj->n", T, inverse, T)
     variance += np.where(codes < 0, np.square(Z @ roots[0]).sum(axis=1), 0.0)
     np.testing.assert_allclose(table["se"], np.sqrt(variance), rtol=1e-6)
-    wide_table = reml.predict(rows, levels="new", kind="response")
+    wide_table = reml.predict(rows, groups="allow new", kind="response")
     np.testing.assert_allclose(wide_table["se"], np.sqrt(variance + e.sigma**2), rtol=1e-6)
     np.testing.assert_array_equal(wide_table["estimate"], table["estimate"])
 
@@ -174,14 +173,14 @@ def test_standard_errors_of_several_factors_are_those_of_dense_algebra(dataset, 
     T = new_columns(reml, roots, d.X[which], [g.Z[which] for g in d.groups], codes)
     variance = np.einsum("ni,ij,nj->n", T, inverse, T)
     np.testing.assert_allclose(reml.predict(known)["se"] ** 2, variance[5:], rtol=1e-6)
-    new = {d.groups[0].factor: "all new"}
+    new = {d.groups[0].factor: "new"}
     between = np.square(d.groups[0].Z[which] @ roots[0]).sum(axis=1)
-    found = reml.predict(rows.iloc[:5], levels=new)
+    found = reml.predict(rows.iloc[:5], groups=new)
     np.testing.assert_allclose(found["se"] ** 2, (variance + between)[:5], rtol=1e-6)
-    average = reml.predict(rows.iloc[:5], levels={d.groups[0].factor: "average"}, kind="response")
+    wide_ones = reml.predict(rows.iloc[:5], groups=new, kind="response")
     total = (variance + between)[:5] + reml.estimate.sigma**2
-    np.testing.assert_allclose(average["se"] ** 2, total, rtol=1e-6)
-    np.testing.assert_allclose(average["estimate"], found["estimate"])
+    np.testing.assert_allclose(wide_ones["se"] ** 2, total, rtol=1e-6)
+    np.testing.assert_allclose(wide_ones["estimate"], found["estimate"])
 
 
 def test_least_squares_has_its_textbook_standard_errors(fitted):
@@ -235,7 +234,7 @@ def test_aliased_column_of_no_pooling_can_be_told_where_it_was_seen_only():
 def test_new_levels_spread_as_the_factor_does(fitted):
     fit = fitted["sleepstudy_slopes"].posterior
     rows = pd.DataFrame({"Subject": "new", "Days": [0, 1]})
-    u = fit.predict_draws(rows, levels="new") - fit.predict_draws(rows, levels="population")
+    u = fit.predict_draws(rows, groups="allow new") - fit.predict_draws(rows, groups="average")
     sd = fit.variable("sd_Subject").to_numpy().reshape(-1, 2)
     corr = fit.variable("corr_Subject").to_numpy().reshape(-1, 2, 2)[:, 0, 1]
     values = u.to_numpy().reshape(-1, 2)
@@ -248,12 +247,12 @@ def test_new_levels_spread_as_the_factor_does(fitted):
 
 def test_new_level_is_one_level_in_all_its_rows_and_no_other(fitted, nights):
     fit = fitted["sleepstudy_slopes"].posterior
-    u = fit.predict_draws(nights, levels="new") - fit.predict_draws(nights, levels="population")
+    u = fit.predict_draws(nights, groups="allow new") - fit.predict_draws(nights, groups="average")
     draws = u.to_numpy().reshape(-1, 6)
     same, other = draws[:, 0], draws[:, 3]  # 999 and 777 on day 0
     assert abs(np.corrcoef(same, other)[0, 1]) < 0.05
     twice = nights.iloc[[0, 0]]
-    first, second = fit.predict_draws(twice, levels="new").transpose("obs", ...)
+    first, second = fit.predict_draws(twice, groups="allow new").transpose("obs", ...)
     np.testing.assert_array_equal(first, second)
 
 
@@ -261,52 +260,57 @@ def test_seed_and_row_order(fitted, nights):
     fit = fitted["sleepstudy_slopes"].posterior
 
     def means(rows: pd.DataFrame, seed: int | None = None) -> pd.DataFrame:
-        return fit.predict(rows, levels="new", seed=seed)
+        return fit.predict(rows, groups="allow new", seed=seed)
 
     pd.testing.assert_frame_equal(means(nights), means(nights))
     pd.testing.assert_frame_equal(means(nights.iloc[::-1]), means(nights).iloc[::-1])
     pd.testing.assert_frame_equal(means(nights.iloc[[2]]), means(nights).iloc[[2]])
     assert means(nights, 5)["sd"].iloc[0] != means(nights, 6)["sd"].iloc[0]
-    one = fit.predict(nights, levels="new", kind="response", seed=3)
-    pd.testing.assert_frame_equal(one, fit.predict(nights, levels="new", kind="response", seed=3))
+    one = fit.predict(nights, groups="allow new", kind="response", seed=3)
+    pd.testing.assert_frame_equal(
+        one, fit.predict(nights, groups="allow new", kind="response", seed=3)
+    )
 
 
 def test_all_new_draws_a_known_level_anew(fitted, nights):
     fit, reml = fitted["sleepstudy_slopes"].posterior, fitted["sleepstudy_slopes"].reml
     for one in (fit, reml):
         spread = "sd" if one is fit else "se"
-        known = one.predict(nights, levels="new")[spread].to_numpy()
-        every = one.predict(nights, levels={"Subject": "all new"})[spread].to_numpy()
+        known = one.predict(nights, groups="allow new")[spread].to_numpy()
+        every = one.predict(nights, groups={"Subject": "new"})[spread].to_numpy()
         is_known = nights["Subject"].isin(["308", "309"]).to_numpy()
         assert (every[is_known] > known[is_known]).all()
         np.testing.assert_array_equal(every[~is_known], known[~is_known])
 
 
-def test_response_of_any_level_is_as_wide_as_one_of_a_new_level(fitted):
+def test_new_groups_need_no_column_and_are_one_a_row_without_it(fitted):
     fit, reml = fitted["sleepstudy_slopes"].posterior, fitted["sleepstudy_slopes"].reml
     rows = pd.DataFrame({"Subject": "new", "Days": [0, 9]})
+    own = fit.predict_draws(rows[["Days"]], groups="new").to_numpy().reshape(-1, 2)
+    one_group = fit.predict_draws(rows, groups="new").to_numpy().reshape(-1, 2)
+    assert np.corrcoef(one_group.T)[0, 1] > np.corrcoef(own.T)[0, 1] + 0.1
     for one in (fit, reml):
-        average = one.predict(rows, levels="average", kind="response")
-        new = one.predict(rows, levels="new", kind="response")
+        average = one.predict(rows[["Days"]], groups="new", kind="response")
+        new = one.predict(rows, groups="allow new", kind="response")
         np.testing.assert_allclose(average.iloc[:, -2:], new.iloc[:, -2:], rtol=0.08)
-        population = one.predict(rows, levels="population", kind="response")
+        population = one.predict(rows, groups="average", kind="response")
         assert (population.iloc[:, -1] < average.iloc[:, -1]).all()
 
 
 def test_factors_are_treated_one_by_one(crossed_fit):
     rows = pd.DataFrame({"plate": ["a", "zz"], "sample": ["A", "A"]})
     fit = crossed_fit
-    found = fit.predict_draws(rows, levels="new")
+    found = fit.predict_draws(rows, groups="allow new")
     beta = fit.variable("beta").to_numpy()[..., 0]
     u = {f: fit.variable(f"u_{f}").to_numpy()[..., 0, 0] for f in ("plate", "sample")}
     np.testing.assert_allclose(found[..., 0], beta + u["plate"] + u["sample"])
     left = (found[..., 1] - beta - u["sample"]).to_numpy()
     sd = fit.variable("sd_plate").to_numpy()[..., 0]
     assert (left / sd).std() == pytest.approx(1, rel=0.06)
-    without = fit.predict_draws(rows[["sample"]], levels={"plate": "population"})
+    without = fit.predict_draws(rows[["sample"]], groups={"plate": "average"})
     np.testing.assert_allclose(without, beta[..., None] + u["sample"][..., None] * [1, 1])
     with pytest.raises(DataError, match=r"group 'zz' of 'plate' \(row 1\) is not among the 24"):
-        fit.predict(rows, levels={"sample": "new"})
+        fit.predict(rows, groups={"sample": "allow new"})
 
 
 # --- responses -----------------------------------------------------------------------------------
@@ -362,7 +366,7 @@ def covers(model: Callable[[pd.DataFrame], hp.LikelihoodFit], seed: int) -> np.n
     fit = model(seen)
     out = []
     for kind, value in (("mean", truth), ("response", truth + rng.normal(0, 1, J + 1))):
-        table = fit.predict(new, levels="new", kind=kind, prob=0.8)
+        table = fit.predict(new, groups="allow new", kind=kind, prob=0.8)
         out.append((table["ci80_lb"] < value) & (value < table["ci80_ub"]))
     return np.array(out)
 
@@ -382,9 +386,11 @@ def test_intervals_cover_as_often_as_they_say():
 
 def test_index_is_kept_and_other_columns_do_not_matter(fitted, nights):
     for fit in (fitted["sleepstudy_slopes"].posterior, fitted["sleepstudy_slopes"].reml):
-        table = fit.predict(nights, levels="new")
+        table = fit.predict(nights, groups="allow new")
         assert list(table.index) == list(nights.index)
-        pd.testing.assert_frame_equal(fit.predict(nights[["Days", "Subject"]], levels="new"), table)
+        pd.testing.assert_frame_equal(
+            fit.predict(nights[["Days", "Subject"]], groups="allow new"), table
+        )
         assert list(nights.assign(**table).columns[:3]) == ["note", "Subject", "Days"]
 
 
@@ -419,17 +425,25 @@ def test_levels_that_are_not_stored_are_drawn_when_asked_for(fitted, monkeypatch
 @each(
     ("columns", "arguments", "code", "words"),
     [
-        ({}, {}, "unseen-level", r"groups '999', '777' of 'Subject' \(rows 9, 4, 1\).*'new'"),
-        ({"Days": np.nan}, {"levels": "new"}, "missing-values", "'Days' has missing values"),
-        ({"Subject": 5}, {"levels": "new"}, None, ""),
-        ({"Subject": 308}, {"levels": "new"}, None, ""),
-        ({"Subject": True}, {"levels": "new"}, "level-type", "'Subject' holds True or False here"),
-        ({"Days": "x"}, {"levels": "new"}, "text-not-number", "'Days' is text"),
-        ({}, {"levels": "unknown"}, "unknown-choice", "choose one of 'known', 'new', 'all new'"),
-        ({}, {"levels": {"Subjct": "new"}}, "unknown-choice", "did you mean 'Subject'"),
-        ({}, {"levels": {"Subject": 3}}, "unknown-choice", "levels=3"),
-        ({}, {"levels": "new", "kind": "mode"}, "unknown-choice", "kind='mode'"),
-        ({}, {"levels": "new", "prob": 95}, "bad-probability", "prob=95"),
+        ({}, {}, "unseen-level", r"groups '999', '777' of 'Subject' \(rows 9, 4, 1\).*'allow new'"),
+        ({"Days": np.nan}, {"groups": "allow new"}, "missing-values", "'Days' has missing values"),
+        ({"Subject": 5}, {"groups": "allow new"}, None, ""),
+        ({"Subject": 308}, {"groups": "allow new"}, None, ""),
+        (
+            {"Subject": True},
+            {"groups": "allow new"},
+            "level-type",
+            "'Subject' holds True or False here",
+        ),
+        ({"Days": "x"}, {"groups": "allow new"}, "text-not-number", "'Days' is text"),
+        ({}, {"groups": "avrage"}, "unknown-choice", "did you mean 'average'"),
+        ({}, {"groups": {"Subjct": "new"}}, "unknown-choice", "did you mean 'Subject'"),
+        ({}, {"groups": {"Subject": 3}}, "unknown-choice", "3"),
+        ({}, {"levels": "population"}, "bad-groups", "groups='average'"),
+        ({}, {"levels": {"Subject": "new"}}, "bad-groups", "groups='new'"),
+        ({}, {"groups": "new", "scale": "log"}, "unknown-choice", "scale='log'"),
+        ({}, {"groups": "allow new", "kind": "mode"}, "unknown-choice", "kind='mode'"),
+        ({}, {"groups": "allow new", "prob": 95}, "bad-probability", "prob=95"),
     ],
 )
 def test_bad_questions_are_refused(fitted, nights, columns, arguments, code, words):
@@ -447,25 +461,69 @@ def test_columns_that_are_missing_are_named(fitted, nights):
     fit = fitted["sleepstudy_slopes"].reml
     with pytest.raises(DataError, match="'Days' is not in the data"):
         fit.predict(nights[["Subject"]])
-    with pytest.raises(DataError, match=r"'Subject' is not in the data.*levels='population'"):
+    with pytest.raises(DataError, match=r"'Subject' is not in the data.*groups='average'"):
         fit.predict(nights[["Days"]])
     with pytest.raises(ArgumentError, match="seed=-1"):
         fitted["sleepstudy_slopes"].posterior.predict(seed=-1)
 
 
-@pytest.mark.parametrize("levels", ["new", "all new", "population", "average"])
-def test_no_pooling_knows_its_own_levels_only(fitted, nights, levels):
+@pytest.mark.parametrize("groups", ["allow new", "new", "average", {"Subject": "new"}])
+def test_no_pooling_knows_its_own_levels_only(fitted, nights, groups):
     for fit in (fitted["sleepstudy_no_pooling"].posterior, fitted["sleepstudy_no_pooling"].reml):
         with pytest.raises(UnsupportedModelError, match="no distribution of the groups"):
-            fit.predict(nights, levels=levels)
+            fit.predict(nights, groups=groups)
         with pytest.raises(DataError, match="leave these rows out"):
             fit.predict(nights)
 
 
 def test_one_line_for_all_needs_no_groups(fitted):
     for fit in (fitted["sleepstudy_complete"].posterior, fitted["sleepstudy_complete"].reml):
-        for levels in ("known", "new", "population", "average"):
-            assert len(fit.predict({"Days": [1, 2]}, levels=levels)) == 2
+        for groups in ("own", "allow new", "average"):
+            assert len(fit.predict({"Days": [1, 2]}, groups=groups)) == 2
+        with pytest.raises(UnsupportedModelError, match=r"no groups that vary.*no-new-groups"):
+            fit.predict(groups="new")
+        with pytest.raises(UnsupportedModelError, match=r"no groups that vary.*no-new-groups"):
+            hp.slopes(fit, "Days", groups="new")
+
+
+def test_a_group_that_is_named_stands_in_all_rows(fitted, nights):
+    for fit in (fitted["sleepstudy_slopes"].posterior, fitted["sleepstudy_slopes"].reml):
+        named = fit.predict(nights[["Days"]], groups={"Subject": "309"})
+        pd.testing.assert_frame_equal(named, fit.predict(nights.assign(Subject="309")))
+        with pytest.raises(HierpoolError, match="999"):
+            fit.predict(nights, groups={"Subject": "999"})
+
+
+def test_a_group_that_is_called_new_goes_before_the_word():
+    data = hp.datasets.load("sleepstudy").astype({"Subject": str})
+    data = data.replace({"Subject": {"308": "new"}})
+    reml = hp.Model(SLOPES, data).reml()
+    named = reml.predict({"Days": [3]}, groups={"Subject": "new"})
+    pd.testing.assert_frame_equal(named, reml.predict({"Days": [3], "Subject": ["new"]}))
+
+
+@pytest.mark.parametrize(
+    ("left", "move"), [("log(Reaction)", np.exp), ("sqrt(Reaction)", np.square)]
+)
+def test_predictions_are_back_transformed_unless_the_linear_scale_is_asked(left, move):
+    model = hp.Model(f"{left} ~ Days + (1 | Subject)", hp.datasets.load("sleepstudy"))
+    reml, fit = model.reml(), model.fit(draws=250, seed=1, progress=False)
+    rows = pd.DataFrame({"Subject": ["308", "new"], "Days": [3, 4]})
+    for kind in ("mean", "response"):
+        how = {"groups": "allow new", "kind": kind}
+        linear, back = reml.predict(rows, scale="linear", **how), reml.predict(rows, **how)
+        columns = ["estimate", "ci95_lb", "ci95_ub"]
+        np.testing.assert_allclose(back[columns], move(linear[columns]))
+        step = 1e-5  # the delta method
+        slope = (move(linear["estimate"] + step) - move(linear["estimate"] - step)) / (2 * step)
+        np.testing.assert_allclose(back["se"], slope * linear["se"], rtol=1e-6)
+        draws = fit.predict_draws(rows, scale="linear", **how)
+        np.testing.assert_allclose(fit.predict_draws(rows, **how), move(draws))
+        found = fit.predict(rows, **how)
+        np.testing.assert_allclose(found["mean"], move(draws).mean(("chain", "draw")))
+    average = reml.predict({"Days": [3.0]}, groups="average")["estimate"].item()
+    means = hp.marginal_means(reml, "Days", at={"Days": 3.0})["estimate"].item()
+    assert average == pytest.approx(means)
 
 
 def test_far_from_zero_nothing_is_lost(fitted):
@@ -474,5 +532,5 @@ def test_far_from_zero_nothing_is_lost(fitted):
     far = hp.Model(SLOPES, data.assign(Days=data["Days"] + 1e6)).reml()
     near = fitted["sleepstudy_slopes"].reml
     rows = pd.DataFrame({"Subject": ["308", "x"], "Days": [3.0, 5]})
-    found = far.predict(rows.assign(Days=rows["Days"] + 1e6), levels="new")
-    np.testing.assert_allclose(found, near.predict(rows, levels="new"), rtol=1e-4)
+    found = far.predict(rows.assign(Days=rows["Days"] + 1e6), groups="allow new")
+    np.testing.assert_allclose(found, near.predict(rows, groups="allow new"), rtol=1e-4)

@@ -66,7 +66,7 @@ CALLS: dict[str, Callable[[dict[str, Any]], object]] = {
     "form of loo": lambda f: f["fit"].loo(form=TABLE),
     "factor of coefficient_moments": lambda f: f["fit"].coefficient_moments("Days"),
     "factor of an estimate's moments": lambda f: f["reml"].coefficient_moments(TABLE),
-    "levels of predict": lambda f: f["fit"].predict(levels=TABLE),
+    "groups of predict": lambda f: f["fit"].predict(groups=TABLE),
     "kind of predict": lambda f: f["reml"].predict(kind=TABLE),
 }
 

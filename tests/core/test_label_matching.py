@@ -341,12 +341,12 @@ def test_every_fit_reads_ids_alike(holes, kind, tmp_path):
         fit = hp.load_fit(tmp_path / "fit.nc")
     wanted = fit.predict(pd.DataFrame({"x": [1.0], "g": [308]}))
     for given in ("308", 308.0):
-        for levels in ("known", "new"):
-            found = fit.predict(pd.DataFrame({"x": [1.0], "g": [given]}), levels=levels)
+        for groups in ("own", "allow new"):
+            found = fit.predict(pd.DataFrame({"x": [1.0], "g": [given]}), groups=groups)
             pd.testing.assert_frame_equal(found, wanted)
     for given in (True, "308.0", pd.Timestamp("2024-01-02")):
         with pytest.raises(DataError, match="level-type"):
-            fit.predict(pd.DataFrame({"x": [1.0], "g": [given]}), levels="new")
+            fit.predict(pd.DataFrame({"x": [1.0], "g": [given]}), groups="allow new")
     contrast = hp.contrast(fit, "g", levels=[308.0, "7"])
     assert contrast.index.get_level_values("contrast").tolist() == ["308 - 7"]
     named = hp.contrast(fit, {("g", "308", "Intercept"): 1, ("g", 7.0, "Intercept"): -1})

@@ -119,15 +119,15 @@ def test_prediction_of_an_empty_cell_is_refused_and_the_rows_are_named(cells, na
 
 def test_draws_of_an_empty_cell_are_refused(cells):
     new = ROWS.head(1).assign(a="a3", b="b2")
-    refused(lambda: cells["posterior"].predict_draws(new, levels="population"))
+    refused(lambda: cells["posterior"].predict_draws(new, groups="average"))
 
 
 def test_marginal_means_of_cells_are_those_of_emmeans(cells):
     want = NUMBERS["empty_cell"]["means"][2]
     grid = pd.DataFrame(want)[["a", "b"]].assign(x=ROWS["x"].mean())
-    error = refused(lambda: cells["reml"].predict(grid, levels="population"))
+    error = refused(lambda: cells["reml"].predict(grid, groups="average"))
     assert error.labels == [i for i, row in enumerate(want) if row["emmean"] is None]
-    found = cells["reml"].predict(grid.drop(error.labels), levels="population")
+    found = cells["reml"].predict(grid.drop(error.labels), groups="average")
     for i, row in found.iterrows():
         assert row["estimate"] == pytest.approx(want[i]["emmean"], abs=1e-6)
 
@@ -165,8 +165,8 @@ def test_empty_cell_of_what_varies_asks_for_an_average_level():
     reml = hp.Model("y ~ x + (0 + a:b | g)", ROWS).reml()
     assert "'a[a3]:b[b2]' (0 in every row)" in reml.design.notices[0].text
     new = ROWS.head(1).assign(a="a3", b="b2")
-    assert "levels='population'" in str(refused(lambda: reml.predict(new)))
-    assert np.isfinite(reml.predict(new, levels="population")).all().all()
+    assert "groups='average'" in str(refused(lambda: reml.predict(new)))
+    assert np.isfinite(reml.predict(new, groups="average")).all().all()
 
 
 @pytest.mark.parametrize("name", ["reml", "posterior"])
