@@ -61,10 +61,6 @@ class Situation:
         """Whether the fault of one simulated table is found."""
         return bool({*self.codes} & {*self.check(seed).codes})
 
-    def is_all(self, seed: int) -> bool:
-        """Whether nothing else is found of one simulated table."""
-        return {*self.codes} >= {*self.check(seed).codes}
-
     def __str__(self) -> str:
         return self.name
 
