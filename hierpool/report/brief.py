@@ -95,7 +95,7 @@ def model(
     design: Design, group: str, fixed: pd.DataFrame, spread: pd.DataFrame, is_decided: bool
 ) -> Section:
     """The recommended model in words, its fixed effects and what varies."""
-    words = f"{sentence(model_in_words(design, group))} {_partial_pooling(group)}"
+    words = f"{sentence(model_in_words(design, [group]))} {_partial_pooling(group)}"
     if not is_decided:
         words += (
             " The data do not tell it from a simpler model; the larger one is kept, as what is "
@@ -204,7 +204,7 @@ def prediction(models: Sequence[Scored], groups: Sequence[str]) -> Section:
     rows = []
     for each in models:
         mark = " (recommended)" if each.is_recommended else ""
-        name = f"{model_in_words(each.design, groups[0])}{mark}"
+        name = f"{model_in_words(each.design, groups)}{mark}"
         new = [_compared(each.by_group.get(factor)) for factor in groups]
         rows.append([name, _compared(each.by_row), *new])
     left = joined(f"all those of each {noun(factor)}" for factor in groups)

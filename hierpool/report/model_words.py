@@ -67,13 +67,14 @@ def counted_in_words(n: int, factor: str) -> str:
     return f"{n} {groups_in_words(factor)}" if ":" in factor else counted(n, factor)
 
 
-def model_in_words(design: Design, group: str) -> str:
-    """What a model assumes about the groups, in a clause that begins with a capital."""
+def model_in_words(design: Design, groups: Sequence[str]) -> str:
+    """What a model assumes about the groups of the factors of a question, beginning with a capital."""
     if design.spec.pooling == "complete":
-        return f"All {groups_in_words(group)} alike"
+        return f"All {joined(groups_in_words(factor) for factor in groups)} alike"
     if design.spec.pooling == "none":
-        return f"Each {noun(group)} by itself"
-    return capital("; ".join(_varying(each) for each in design.groups))
+        return f"Each {noun(groups[0])} by itself"
+    alone = [f"each {noun(factor)} by itself" for factor in groups if factor in design.predictors]
+    return capital("; ".join([*alone, *(_varying(each) for each in design.groups)]))
 
 
 def _varying(group: GroupDesign) -> str:

@@ -137,7 +137,7 @@ def _card(name: str, design: Design, group: str, is_chosen: bool) -> ModelCard:
     listings = [_listing(written) for written in translate(wording_of(design.schema))]
     return ModelCard(
         name,
-        sentence(model_in_words(design, group)),
+        sentence(model_in_words(design, [group])),
         [line.html for line in lines],
         [*listings, Listing("LaTeX", latex)],
         is_chosen,

@@ -81,7 +81,7 @@ def _named_in_words(study: StudyResult, finding: Finding) -> Finding:
     if model is None:
         return finding
     is_own = finding.about == study.selected
-    return replace(finding, about="" if is_own else model_in_words(model.design, study.group))
+    return replace(finding, about="" if is_own else model_in_words(model.design, study.groups))
 
 
 def _of_selected(study: StudyResult, table: pd.DataFrame) -> pd.DataFrame:

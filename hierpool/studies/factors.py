@@ -54,10 +54,9 @@ def says_shares(fit: PosteriorFit) -> str:
     shares = mean / mean.sum()
     named = [*fit.design.groupings, "residual"]
     parts = [
-        f"{shares[part]:.0%} {'within them' if part == 'residual' else f'between {nouns(part)}'}"
+        f"{100 * shares[part]:.0f} % {'within them' if part == 'residual' else f'between {nouns(part)}'}"
         for part in named
         if part in shares
     ]
-    return (
-        f"Of the variance of {fit.design.spec.response} that the predictors leave, {joined(parts)}."
-    )
+    left = " that the predictors leave" if fit.design.predictors else ""
+    return f"Of the variance of {fit.design.spec.response}{left}, {joined(parts)}."

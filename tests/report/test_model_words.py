@@ -27,13 +27,13 @@ from tests.support.cases import each
 )
 def test_each_pooling_has_its_words(formula, words):
     design = hp.Model(formula, hp.datasets.load("sleepstudy")).design
-    assert model_in_words(design, "Subject") == words
+    assert model_in_words(design, ["Subject"]) == words
 
 
 def test_several_factors_are_told_one_after_the_other():
     data = hp.datasets.load("Pastes")
     formula = "strength ~ 1 + (1 | batch) + (1 | batch:cask)"
-    assert model_in_words(hp.Model(formula, data).design, "batch") == (
+    assert model_in_words(hp.Model(formula, data).design, ["batch"]) == (
         "Batches differ in level; combinations of batch and cask differ in level"
     )
 
@@ -49,3 +49,10 @@ def test_several_factors_are_told_one_after_the_other():
 def test_the_category_that_others_are_compared_with_is_found(formula, base):
     design = hp.Model(formula, hp.datasets.load("Orthodont")).design
     assert reference_categories(design.schema) == base
+
+
+def test_groups_as_fixed_effects_are_each_by_itself():
+    plates = hp.datasets.load("Penicillin")
+    design = hp.Model("diameter ~ C(sample) + (1 | plate)", plates).design
+    words = model_in_words(design, ["plate", "sample"])
+    assert words == "Each sample by itself; plates differ in level"
