@@ -14,7 +14,7 @@ from hierpool.bayes.nuts.parameterization import Asked, ByTerm, noncentered, set
 from hierpool.bayes.priors.from_user import check_names, dropped_names, names_of, with_user_priors
 from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.bayes.run import JudgedRun, SamplerSettings
-from hierpool.core.arguments import check_choice, check_count
+from hierpool.core.arguments import check_choice, check_count, takes_no_family
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, DataError, FitError, HierpoolError, nearest
 from hierpool.core.findings import Finding
@@ -98,6 +98,7 @@ class Model:
     design: Design
     priors: ModelPriors
 
+    @takes_no_family
     def __init__(
         self,
         formula: str | Spec,
@@ -382,6 +383,7 @@ def _parameterization(design: Design) -> ByTerm:
     }
 
 
+@takes_no_family
 def complete_pooling(
     formula: str,
     data: Any,
@@ -408,6 +410,7 @@ def complete_pooling(
     return Model(pooling.complete_pooling_spec(spec, group), data, priors)
 
 
+@takes_no_family
 def no_pooling(
     formula: str,
     data: Any,
@@ -426,6 +429,7 @@ def no_pooling(
     return Model(pooling.no_pooling_spec(spec, group), data, priors)
 
 
+@takes_no_family
 def varying_intercept(
     formula: str,
     data: Any,
@@ -443,6 +447,7 @@ def varying_intercept(
     return Model(pooling.varying_intercept_spec(spec, group), data, priors)
 
 
+@takes_no_family
 def varying_slope(
     formula: str,
     data: Any,

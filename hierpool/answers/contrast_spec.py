@@ -186,7 +186,7 @@ def comparisons(
         )
     if method == "reference":
         first = values[0]
-        return [(f"{v} {minus} {first}", {v: 1.0, first: -1.0}) for v in values[1:]]
+        return [(f"{whole(v)} {minus} {whole(first)}", {v: 1.0, first: -1.0}) for v in values[1:]]
     n = math.comb(len(values), 2)
     if n > MOST_PAIRS:
         raise ArgumentError(
@@ -194,7 +194,16 @@ def comparisons(
             "compare, levels=[...], or use hp.ranks(fit) to see which is best.",
             "bad-contrast",
         )
-    return [(f"{a} {minus} {b}", {a: 1.0, b: -1.0}) for a, b in itertools.combinations(values, 2)]
+    return [
+        (f"{whole(a)} {minus} {whole(b)}", {a: 1.0, b: -1.0})
+        for a, b in itertools.combinations(values, 2)
+    ]
+
+
+def whole(value: Any) -> str:
+    """A label as part of a comparison, in parentheses where it looks like one itself."""
+    text = str(value)
+    return f"({text})" if " - " in text or " / " in text else text
 
 
 def _weighted(given: Mapping[Any, Any], find: Callable[[Any], Any]) -> tuple[str, dict[Any, float]]:

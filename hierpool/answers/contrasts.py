@@ -38,6 +38,8 @@ from hierpool.core.fitted import Optimum, Posterior, check_fit
 from hierpool.core.options import probability_of, takes_prob
 from hierpool.draws.summary import summary
 
+_ZERO = 1e-9  # sum of the weights of a comparison
+
 
 @takes_prob
 def contrast(
@@ -194,18 +196,23 @@ class _Cells:
         table = of_fit(self.fit, asked, self.scale, adjust, prob)
         told = Told(self.fit, asked, self.scale, adjust, self.weights, ("contrast", "contrasts"))
         return EffectsTable.of(
-            table, [self._title, *told.lines(grid, self.at)], told.findings(table), **told.attrs
+            table,
+            [self._title(weights), *told.lines(grid, self.at)],
+            told.findings(table),
+            **told.attrs,
         )
 
-    @property
-    def _title(self) -> str:
+    def _title(self, weights: np.ndarray) -> str:
+        is_comparison = bool((np.abs(weights.sum(axis=1)) < _ZERO).all())
         kind = "Ratios" if self.scale.has_ratios else "Differences"
+        if not is_comparison:
+            kind = "Products of powers" if self.scale.has_ratios else "Weighted sums"
         of = (
             f"slopes of {self.scale.measured} in {self.slope}"
             if self.slope
             else self.scale.measured
         )
-        return f"{kind} of {of} between values of {self.what}"
+        return f"{kind} of {of} {'between' if is_comparison else 'over'} values of {self.what}"
 
     def _comparisons(self, levels: Levels, method: Method) -> list[tuple[str, dict[Any, float]]]:
         predictors, what = Predictors(self.fit.design), self.what

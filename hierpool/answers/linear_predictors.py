@@ -12,7 +12,7 @@ from hierpool.algebra.combinations import Combinations, LevelPart
 from hierpool.answers.new_data import check_has_groups
 from hierpool.answers.reference_grid import Grid, Predictors
 from hierpool.core.design import Design, GroupDesign
-from hierpool.core.errors import ArgumentError, UnsupportedModelError, listed, nearest
+from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError, listed, nearest
 from hierpool.core.estimable import Beyond
 from hierpool.core.label_matching import find_level
 
@@ -127,7 +127,7 @@ class LinearPredictors:
     @classmethod
     def of_means(cls, held: Held, grid: Grid) -> LinearPredictors:
         """Mean of each cell."""
-        rows = held.design.encoder.encode(grid.rows, factors=())
+        rows = _encoded(held, grid.rows)
         return cls._averaged(held, grid, _parts(held, rows), held.beyond(rows))
 
     @classmethod
@@ -144,9 +144,7 @@ class LinearPredictors:
         low, high = np.minimum(known.min(), x), np.maximum(known.max(), x)
         centre = np.clip(x, low + step, high - step)
         points = [centre - step, centre, centre + step]
-        encoded = [
-            held.design.encoder.encode(grid.rows.assign(**{name: p}), factors=()) for p in points
-        ]
+        encoded = [_encoded(held, grid.rows.assign(**{name: p})) for p in points]
         wide, aside = points[2] - points[0], x - centre
         turn = 4 * aside / wide**2
         weights = np.stack([turn - 1 / wide, -2 * turn, turn + 1 / wide])
@@ -183,6 +181,21 @@ class LinearPredictors:
         """The same as combinations of coefficients."""
         groups = zip(self.held.design.groups, self.held.levels, self.Z, strict=True)
         return Combinations(self.X, tuple(_part(g, level, Z) for g, level, Z in groups))
+
+
+def _encoded(held: Held, rows: Any) -> Any:
+    """Rows of a grid in the model's columns; an error names the function and not the row."""
+    try:
+        return held.design.encoder.encode(rows, factors=())
+    except DataError as error:
+        if error.code != "infinite-values":
+            raise
+        what = error.message.split(" is not a finite number")[0]
+        raise ArgumentError(
+            f"{what} is not a finite number at all values that are asked: ask for others with "
+            "at={...}, such as the data have",
+            "bad-grid",
+        ) from None
 
 
 def _parts(held: Held, rows: Any) -> list[np.ndarray]:

@@ -26,8 +26,8 @@ _ADJUSTED = {
 }
 _MOST_MEANS = 3
 _ADVICE = (
-    "Ask for other values, hold what they interact with at values that the data have beside them, "
-    "at={...}, or leave the term of the dropped column out of the formula"
+    "Ask for combinations of values that occur in the data, e.g. with at={...}, or take the "
+    "interaction out of the formula"
 )
 _OWN_ADVICE = (
     "Pool the groups partially, hp.varying_slope(...), to compare what differs between them."
@@ -121,8 +121,8 @@ class Told:
             beyond.check(_labels(index), self.what, _ADVICE)
         needed = beyond.is_needed[bad].any(axis=0)
         names = [t for t, is_needed in zip(beyond.terms, needed, strict=True) if is_needed]
-        columns = "the dropped column" if len(names) == 1 else "the dropped columns"
-        why = f"the data say nothing of {columns} {listed(names)}"
+        why = f"they need {listed(names)}, which the data do not determine"
+        why = why.replace("they need", "it needs") if len(bad) == 1 else why
         untold = np.flatnonzero(table.isna().all(axis=1) & beyond.is_estimable)
         held = self.asked.linear.held.words.removeprefix("for ")
         return (

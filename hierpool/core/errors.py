@@ -115,6 +115,10 @@ class UnsupportedModelError(HierpoolError, ValueError):
     """The model is valid, but this engine or function does not support it."""
 
 
+class NoMethodError(UnsupportedModelError, AttributeError):
+    """A method of a posterior, asked of a REML, ML or least-squares fit."""
+
+
 class PriorError(HierpoolError, ValueError):
     """A prior is unknown, misnamed, improper or has the wrong support."""
 

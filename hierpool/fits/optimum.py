@@ -13,7 +13,7 @@ import pandas as pd
 from hierpool.algebra.variance_partition import Partition
 from hierpool.core.arguments import takes_groups
 from hierpool.core.design import Design
-from hierpool.core.errors import UnsupportedModelError
+from hierpool.core.errors import NoMethodError, UnsupportedModelError
 from hierpool.core.options import takes_prob
 from hierpool.core.printable import one_line, printable
 from hierpool.core.results import (
@@ -39,6 +39,14 @@ from hierpool.formula.contrasts import type_three
 from hierpool.reml import inference, intervals
 from hierpool.reml.f_tests import Uncertainty
 
+_OF_POSTERIORS = {
+    "save": "Keep its formula and data, or its tables as CSV",
+    "summary": "Print the fit, or use fixed_effects() and variance_components()",
+    "predict_draws": "Use predict()",
+    "datatree": "Use fixed_effects() and the other tables",
+    "loo": "Compare fits with aic, bic or hp.lrt",
+}
+
 if TYPE_CHECKING:
     from hierpool.answers.new_data import Kind, RowGroups
     from hierpool.answers.response_scale import Scale
@@ -59,6 +67,15 @@ class LikelihoodFit:
 
     design: Design
     estimate: Estimate
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _OF_POSTERIORS:
+            raise NoMethodError(
+                f"a {self.method} fit has no {name}: it belongs to a posterior, model.fit(), which "
+                f"has draws. {_OF_POSTERIORS[name]}, or fit the posterior",
+                "posterior-only",
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
     def method(self) -> str:

@@ -520,3 +520,36 @@ def test_adjustment_counts_rows_that_are_not_estimable_as_its_head_says():
     assert "(3 rows)" in str(tukey)
     assert holm.loc["p - q", "p"] == pytest.approx(2 * stats.t.sf(abs(row["t"]), row["df"]))
     assert "not adjusted" in str(holm)
+
+
+def test_labels_and_heads_say_what_was_combined():
+    data = hp.datasets.load("Machines")
+    named = data["Machine"].astype(str).map({"A": "p - q", "B": "r", "C": "s"})
+    fit = hp.Model("log(score) ~ Machine + (1 | Worker)", data.assign(Machine=named)).reml()
+    table = hp.contrast(fit, "Machine", scale="linear")
+    assert table.index.tolist()[:2] == ["(p - q) - r", "(p - q) - s"]
+    assert hp.contrast(fit, "Machine").attrs["head"][0].startswith("Ratios of score between")
+    total = {"method": {"sum": {"r": 1, "s": 1}}}
+    for scale, kind in (("linear", "Weighted sums of"), ("response", "Products of powers of")):
+        head = hp.contrast(fit, "Machine", scale=scale, **total).attrs["head"][0]
+        assert head.startswith(kind)
+        assert head.endswith("over values of Machine")
+
+
+def test_values_without_a_logarithm_are_refused_by_the_name_of_at():
+    data = hp.datasets.load("boars").query("time > 0")
+    fit = hp.Model("volume ~ log(time) + (1 | boar)", data).reml()
+    with pytest.raises(ArgumentError, match=r"'log\(time\)' is not a finite number.*at=") as caught:
+        hp.marginal_means(fit, "time", at={"time": [-1, 2]})
+    assert "row" not in caught.value.message
+
+
+def test_methods_of_posteriors_and_families_are_refused_in_words():
+    data = hp.datasets.load("boars")
+    fit = hp.varying_slope("volume ~ time", data, group="boar").reml()
+    for name in ("save", "summary", "predict_draws"):
+        assert not hasattr(fit, name)
+        with pytest.raises(UnsupportedModelError, match=f"a REML fit has no {name}.*posterior"):
+            getattr(fit, name)
+    with pytest.raises(UnsupportedModelError, match="family='gamma': all models are Gaussian"):
+        hp.varying_slope("volume ~ time", data, group="boar", family="gamma")
