@@ -153,7 +153,8 @@ def _answered(
     table = numbers[[middle, low, high]].set_axis([middle, *bound_names("ci", prob)], axis=1)
     test, is_clear, evidence = _test(fit, of, prob)
     table = table.assign(**test)
-    said = Said(of, table.iloc[:, :3].to_numpy(), is_clear, scale.measured, scale.has_ratios)
+    measured = scale.measured.replace("`", "")
+    said = Said(of, table.iloc[:, :3].to_numpy(), is_clear, measured, scale.has_ratios)
     return _Answered(of, table, sentence_of(said), is_clear, evidence)
 
 

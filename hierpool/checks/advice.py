@@ -289,6 +289,8 @@ class Choice:
     def sentence(self) -> str:
         """Why this model is recommended, and what an undecided step costs, in sentences."""
         said = [step.reason for step in (*self.removed, *self.needed)]
+        if not (said or self.undecided):
+            said = ["It has what was asked for; no term of its random effects was up for removal."]
         if not self.undecided:
             return " ".join([f"We recommend {self.formula}.", *said])
         first = self.undecided[0]

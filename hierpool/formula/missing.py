@@ -14,6 +14,10 @@ from hierpool.core.findings import Finding
 from hierpool.formula.table_column import kind_of
 from hierpool.formula.tables import rows_named
 
+_MISSING = (
+    "Results apply to all rows only if whether a value is missing does not depend on the value "
+    "itself. Find out why values are missing."
+)
 _MERGED = 0.5  # share of empty cells from which a column may come from merged cells
 
 
@@ -47,7 +51,7 @@ def drop_missing(
         f"{dropped} of {len(frame)} rows left out because of missing values: {counts} "
         f"({rows_named(frame.index[incomplete])})"
     )
-    return frame.loc[~incomplete], (Finding("rows-dropped", "warning", text),)
+    return frame.loc[~incomplete], (Finding("rows-dropped", "warning", text, _MISSING),)
 
 
 def _check_not_merged(column: pd.Series[Any], name: str, is_group: bool) -> None:

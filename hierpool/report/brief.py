@@ -30,6 +30,10 @@ MOST_POINTS = 5  # findings that are shown, unless more are worse than a note
 MOST_ROWS = 16  # of a table
 CLEAR, ERRORS = 4.0, 2.0  # elpd, and standard errors, from which a difference is clear
 NOTHING = "No problems found."
+RESULTS_NOTE = (
+    "These numbers are of the fit by REML, as F tests need one; those above are Bayesian and allow for "
+    "the uncertainty of the standard deviations, so the two differ a little."
+)
 
 
 def question(design: Design, group: str) -> str:
@@ -49,26 +53,36 @@ def size(design: Design, groups: Sequence[str]) -> str:
 
 
 def answer(sentences: Sequence[str], terms: pd.DataFrame | None) -> Section:
-    """The results in sentences, and the terms in a table, that of ``study.tables()["answer"]``."""
+    """The results in sentences, and the terms in a table, that of ``study.tables()["answer"]``.
+
+    A mean alone is said and has no table.
+    """
     said = Prose(list(sentences), is_answer=True)
-    return Section("answer", "The answer", [said] if terms is None else [said, _terms(terms)])
+    if terms is None or list(terms.index.unique("term")) == [CONSTANT]:
+        return Section("answer", "The answer", [said])
+    return Section("answer", "The answer", [said, _terms(terms)])
 
 
 def _terms(table: pd.DataFrame) -> SmallTable:
     """What each term says, with the test of the term in its first row."""
     low, high = (str(c) for c in table.columns if str(c).endswith(("_lb", "_ub")))
     rows, last = [], ""
+    is_joint = bool(table.index.get_level_values("term").duplicated().any())
     for term, effect in table.index[:MOST_ROWS]:
         row = table.loc[(term, effect)]
         test = TermResult("", "", *(float(row[c]) for c in ("num_df", "den_df", "F", "p"))).test
         interval = _unbroken(f"{_shown(row[low])} to {_shown(row[high])}")
         name = term_in_words(str(term))
-        what = str(effect) if term != CONSTANT else "mean"
+        what = str(effect).replace(" - ", " against ")
         rows.append([name if term != last else "", what, _shown(row["mean"]), interval])
-        rows[-1].append(_unbroken(test) if term != last and term != CONSTANT else "")
+        rows[-1].append(_unbroken(test) if term != last else "")
         last = term
     more = len(table) - len(rows)
     note = "All else is averaged. The test is of the whole term, by REML."
+    if is_joint:
+        note += (
+            " The intervals of a term hold for all its rows together, and are wider than for one."
+        )
     note += f" {more} more comparisons are in the full report." if more else ""
     columns = ["term", "what", "estimate", f"{interval_of(low)[0]} % interval", "test of the term"]
     return SmallTable("Each term", columns, rows, note)
@@ -92,10 +106,17 @@ def points_to_check(findings: Sequence[Finding]) -> Section:
 
 
 def model(
-    design: Design, group: str, fixed: pd.DataFrame, spread: pd.DataFrame, is_decided: bool
+    design: Design,
+    groups: Sequence[str],
+    fixed: pd.DataFrame,
+    spread: pd.DataFrame,
+    shrunk: Sequence[str],
+    *,
+    is_decided: bool,
 ) -> Section:
-    """The recommended model in words, its fixed effects and what varies."""
-    words = f"{sentence(model_in_words(design, [group]))} {_partial_pooling(group)}"
+    """The recommended model in words, whom it moves most, its fixed effects and what varies."""
+    words = f"{sentence(model_in_words(design, groups))} {_weighed(design)}"
+    words += " ".join([_partial_pooling(groups), *shrunk])
     if not is_decided:
         words += (
             " The data do not tell it from a simpler model; the larger one is kept, as what is "
@@ -108,11 +129,22 @@ def model(
     )
 
 
-def _partial_pooling(group: str) -> str:
-    one = noun(group)
+def _weighed(design: Design) -> str:
+    """What the rows' weights or known errors are, as the beginning of a sentence."""
+    residual = design.spec.residual
+    if residual.structure == "weights":
+        return f"Observations count by their weights ({residual.column}). "
+    if residual.structure == "known_se":
+        return f"The standard error of each observation is taken as known ({residual.column}). "
+    return ""
+
+
+def _partial_pooling(groups: Sequence[str]) -> str:
+    one, all_of_them = joined(map(noun, groups)), joined(map(nouns, groups))
     return (
-        f"The estimate for each {one} combines its own data with those of the other {nouns(group)}: "
-        f"the less a {one} tells by itself, the more it is drawn to the average (partial pooling)."
+        f"The estimate for each {one} combines its own data with those of the other {all_of_them}: "
+        "the less its own data tell, the more it is drawn to the average (partial pooling, or "
+        "shrinkage)."
     )
 
 
@@ -133,7 +165,7 @@ def _fixed(design: Design, table: pd.DataFrame) -> list[SmallTable]:
 
 def capital_of(term: str) -> str:
     """A coefficient in words, the constant by its usual name."""
-    return "Intercept" if term == CONSTANT else term_in_words(term)
+    return capital(term_in_words(term)) if term.startswith(CONSTANT) else term_in_words(term)
 
 
 def _numbers(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
@@ -157,9 +189,14 @@ def _headings(table: pd.DataFrame) -> list[str]:
 def _spread(design: Design, table: pd.DataFrame) -> SmallTable:
     flat = table.set_axis([_what_varies(key) for key in table.index])
     rows = [[name, *row] for name, row in _numbers(flat)]
-    return SmallTable(
-        "How much they vary (standard deviations and correlations)", _headings(table), rows
-    )
+    note = ""
+    if "se" in table and table["se"].isna().any():
+        note = (
+            "–: no standard error, as the REML estimate is at a limit of what is possible (a standard "
+            "deviation of 0, or a correlation of 1 or −1). Go by the interval."
+        )
+    title = "How much they vary (standard deviations and correlations)"
+    return SmallTable(title, _headings(table), rows, note)
 
 
 def _what_varies(key: tuple[str, str, str, str]) -> str:
@@ -199,7 +236,7 @@ class Scored:
     by_group: Mapping[str, tuple[float, float] | None]
 
 
-def prediction(models: Sequence[Scored], groups: Sequence[str]) -> Section:
+def prediction(models: Sequence[Scored], groups: Sequence[str], *, is_rough: bool) -> Section:
     """How well each model predicts new observations and new groups."""
     rows = []
     for each in models:
@@ -214,6 +251,7 @@ def prediction(models: Sequence[Scored], groups: Sequence[str]) -> Section:
         f"best model, and its standard error. Differences below {CLEAR:g}, or below two standard "
         "errors, are not clear."
     )
+    note += " With so few observations the standard errors are rough." if is_rough else ""
     known = joined(map(nouns, groups))
     columns = ["model", f"new observations of these {known}", *(f"new {nouns(f)}" for f in groups)]
     table = SmallTable("Prediction of new data", columns, rows, note)
@@ -239,7 +277,7 @@ def paper(results: str, methods: str, references: str) -> Section:
         "paper",
         "For a paper",
         [
-            Listing("Results", results, is_code=False),
+            Listing("Results", results, RESULTS_NOTE, is_code=False),
             Listing("Methods", methods, is_code=False),
             Listing("References", references, is_code=False, is_fine=True),
         ],

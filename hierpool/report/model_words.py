@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.group_nouns import GROUP, counted, noun, nouns
@@ -12,6 +12,7 @@ from hierpool.core.text import capital, joined
 
 CONSTANT = "Intercept"
 _CATEGORY = re.compile(r"(.+)\[(?:T\.)?(.*)\]", re.DOTALL)
+_CENTRED = re.compile(r"center\((.+)\)", re.DOTALL)
 
 
 def term_in_words(term: str) -> str:
@@ -19,10 +20,22 @@ def term_in_words(term: str) -> str:
 
     Examples
     --------
-    >>> term_in_words("Time:Diet[T.2]"), term_in_words("sex[T.Male]")
-    ('Time × Diet 2', 'sex Male')
+    >>> term_in_words("Time:Diet[T.2]"), term_in_words("sex[T.Male]"), term_in_words("center(age)")
+    ('Time × Diet 2', 'sex Male', 'age')
     """
-    return without_backticks(" × ".join(_CATEGORY.sub(r"\1 \2", part) for part in term.split(":")))
+    parts = [_CATEGORY.sub(r"\1 \2", uncentred(part)) for part in term.split(":")]
+    return without_backticks(" × ".join(parts))
+
+
+def uncentred(part: str) -> str:
+    """A column without its centring, which changes no effect but those that it interacts with."""
+    return _CENTRED.sub(r"\1", part)
+
+
+def centred_columns(terms: Iterable[str]) -> list[str]:
+    """Columns that are centred: coefficients hold where these are at their means."""
+    parts = dict.fromkeys(part for term in terms for part in term.split(":"))
+    return [without_backticks(found[1]) for part in parts if (found := _CENTRED.fullmatch(part))]
 
 
 def without_backticks(text: str) -> str:
@@ -38,7 +51,7 @@ def columns_of(term: str) -> list[str]:
     >>> columns_of("Time:Diet[T.2]")
     ['Time', 'Diet']
     """
-    return [without_backticks(_CATEGORY.sub(r"\1", part)) for part in term.split(":")]
+    return [without_backticks(_CATEGORY.sub(r"\1", uncentred(part))) for part in term.split(":")]
 
 
 def reference_categories(schema: Schema) -> dict[str, str]:
@@ -81,7 +94,9 @@ def _varying(group: GroupDesign) -> str:
     who, what = groups_in_words(group.factor), varying_in_words(group.terms)
     if len(group.terms) < 2:
         return f"{who} differ in {what}"
-    how = "may be correlated" if group.has_correlation else "independent"
+    centred = centred_columns(group.terms)
+    at = f" at the mean of {joined(centred)}" if centred else ""
+    how = "may be correlated" if group.has_correlation else f"independent{at}"
     return f"{who} differ in {what} ({how})"
 
 

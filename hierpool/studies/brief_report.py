@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -17,10 +18,11 @@ from hierpool.core.text import joined, sentence
 from hierpool.report import brief
 from hierpool.report.columns import interval_of
 from hierpool.report.methods import Facts, methods
-from hierpool.report.model_words import CONSTANT, model_in_words
+from hierpool.report.model_words import CONSTANT, centred_columns
 from hierpool.report.parts import Section
 from hierpool.report.results import Spread, TermResult, results_paragraph
 from hierpool.studies.result import StudyResult
+from hierpool.studies.sentences import where
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,24 +35,28 @@ def beginning(
     study: StudyResult, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, Figure]
 ) -> list[Section]:
     """The answer, the effect, what to check, and the recommended model."""
-    effects, _, *groups = study.answer.splitlines()  # the second is how the model was chosen
+    effects, _, *more = study.answer.splitlines()  # the second is how the model was chosen
+    factors, shrunk = more[: -len(study.groups)], more[-len(study.groups) :]
     shown = [
-        brief.answer([effects, *groups], tables.get("answer")),
+        brief.answer([effects, *factors], tables.get("answer")),
         brief.effects(_drawn(figures), "Data and fitted means, with their intervals")
         if EFFECTS in figures
         else brief.effects(
             {GROUPS: figures[GROUPS]},
             f"Each {noun(study.group)}: its own estimate, and that of the recommended model",
         ),
-        brief.points_to_check([_named_in_words(study, f) for f in study.findings]),
+        brief.points_to_check([replace(f, about="") for f in study.findings if _matters(study, f)]),
         brief.model(
             study.design,
-            study.group,
-            _of_selected(study, tables["fixed_effects"]),
+            study.groups,
+            _of_selected(study, tables["fixed_effects"]).rename(index=partial(_held, study)),
             _of_selected(study, tables["variance_components"]),
-            study.decided,
+            shrunk,
+            is_decided=study.decided,
         ),
-        brief.prediction(list(_scored(study)), study.groups),
+        brief.prediction(
+            list(_scored(study)), study.groups, is_rough="few-rows" in study.findings.codes
+        ),
     ]
     return [section for section in shown if section is not None]
 
@@ -75,19 +81,24 @@ def _drawn(figures: Mapping[str, Figure]) -> dict[str, Figure]:
     return {name: figures[name] for name in names[:MOST_PICTURES]}
 
 
-def _named_in_words(study: StudyResult, finding: Finding) -> Finding:
-    """A finding that calls the model it is about by what it assumes; the recommended one by no name."""
-    model = study.models.get(finding.about)
-    if model is None:
-        return finding
-    is_own = finding.about == study.selected
-    return replace(finding, about="" if is_own else model_in_words(model.design, study.groups))
+def _matters(study: StudyResult, finding: Finding) -> bool:
+    """Whether a finding is about the data or the recommended model; a comparison has its note."""
+    return finding.about in ("", study.selected) and finding.code != "few-rows"
 
 
 def _of_selected(study: StudyResult, table: pd.DataFrame) -> pd.DataFrame:
     """Rows of the recommended model."""
     own = table.index.get_level_values("model") == study.selected
     return table[own].droplevel("model")
+
+
+def _held(study: StudyResult, term: str) -> str:
+    """A coefficient with where it holds: ``"Diet[T.2] where Time is 0"``."""
+    schema = study.design.schema
+    if term == CONSTANT:
+        centred = joined(centred_columns(schema.terms)) if centred_columns(schema.terms) else ""
+        return f"{term} at the mean of {centred}" if centred else term
+    return f"{term}{where(schema, term)}"
 
 
 def _scored(study: StudyResult) -> Iterator[brief.Scored]:

@@ -30,6 +30,7 @@ from hierpool.studies.sentences import INTERCEPT
 
 FOR_INFORMATION = frozenset({"levels-with-one-row", "unused-categories"})
 """Notices of a model after which nothing needs doing."""
+OTHERS = "other models"
 OfDesign = Callable[[Design], Iterator[Finding]]
 OfOptimum = Callable[[LikelihoodFit], Iterator[Finding]]
 OfPosterior = Callable[[PosteriorFit, LikelihoodFit | None], Iterator[Finding]]
@@ -217,7 +218,7 @@ def of_scores(
 def _notices(models: Mapping[str, Model], chosen: str) -> Iterator[Finding]:
     """Notices of the designs, each once, with the models that it concerns unless it is all.
 
-    Notes are those of the chosen model.
+    Notes are those of the chosen model; a warning that does not concern it is a note on others.
     """
     seen: dict[Finding, list[str]] = {}
     for name, model in models.items():
@@ -229,7 +230,8 @@ def _notices(models: Mapping[str, Model], chosen: str) -> Iterator[Finding]:
             continue
         others = [name for name in models if name not in names]
         where = f" (in all but {others[0]})" if len(others) == 1 else f" (in {', '.join(names)})"
-        yield replace(notice, text=f"{notice.text}{where if others else ''}.")
+        said = replace(notice, text=f"{notice.text}{where if others else ''}.")
+        yield said if chosen in names else replace(said, severity="note", about=OTHERS)
 
 
 def _of_several(fits: Mapping[str, PosteriorFit]) -> Iterator[Finding]:

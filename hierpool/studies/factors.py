@@ -10,6 +10,7 @@ from hierpool.core.design import Grouping
 from hierpool.core.group_nouns import nouns
 from hierpool.core.text import capital, joined
 from hierpool.fits.posterior import PosteriorFit
+from hierpool.report.model_words import without_backticks
 
 
 def is_nested(groupings: Mapping[str, Grouping], inner: str, outer: str) -> bool:
@@ -54,9 +55,11 @@ def says_shares(fit: PosteriorFit) -> str:
     shares = mean / mean.sum()
     named = [*fit.design.groupings, "residual"]
     parts = [
-        f"{100 * shares[part]:.0f} % {'within them' if part == 'residual' else f'between {nouns(part)}'}"
+        f"{100 * shares[part]:.0f} % is "
+        f"{'within them' if part == 'residual' else f'between {nouns(part)}'}"
         for part in named
         if part in shares
     ]
     left = " that the predictors leave" if fit.design.predictors else ""
-    return f"Of the variance of {fit.design.spec.response}{left}, {joined(parts)}."
+    response = without_backticks(fit.design.spec.response)
+    return f"Of the variance of {response}{left}, {joined(parts)}."

@@ -223,7 +223,7 @@ def _optima(models: Mapping[str, Model]) -> tuple[dict[str, LikelihoodFit], list
             if error.code != "no-residual-df":
                 raise
             text = sentence(f"no least-squares fit: {error.message}")
-            missing.append(Finding("no-least-squares", "warning", text, about=rung))
+            missing.append(Finding("no-least-squares", "note", text, about=rung))
     return found, missing
 
 

@@ -14,7 +14,8 @@ from hierpool.core.group_nouns import called, nouns
 from hierpool.core.options import percent
 from hierpool.core.printable import one_line
 from hierpool.core.schema import Schema
-from hierpool.core.text import joined, short
+from hierpool.core.text import capital, joined, short
+from hierpool.report.model_words import uncentred, without_backticks
 from hierpool.studies.factors import says_relations, says_shares
 from hierpool.studies.result import StudyResult
 
@@ -50,10 +51,23 @@ def says_effects(study: StudyResult) -> str:
         )
     if not said:
         return "The model has no fixed effects; the groups are the answer."
+    if not study.design.predictors and len(study.groups) == 1:
+        said.append(_says_spread(study))
     where = f"Brackets show {percent()} % intervals"
     more = len(said) - MOST_TERMS
     others = f"; the table 'answer' has {more} more term{'s' * (more > 1)}" if more > 0 else ""
     return " ".join([*said[:MOST_TERMS], f"{where}{others}."])
+
+
+def _says_spread(study: StudyResult) -> str:
+    """How much the groups differ, where they are all that a study is about."""
+    table = study.fit.variance_components()
+    row = table[table.index.get_level_values("factor") == study.group].iloc[0]
+    low, high = bounds(table)
+    return (
+        f"{capital(nouns(study.group))} differ from it with a standard deviation of "
+        f"{short(row['mean'])} [{short(row[low])}, {short(row[high])}]."
+    )
 
 
 def _near(comparison: pd.DataFrame) -> list[str]:
@@ -108,8 +122,13 @@ def where(schema: Schema, term: str) -> str:
         held[column if is_known else factor] = left[0] if is_known else "0"
     if any(name.startswith(f"I({term} ** ") for name in schema.terms):
         held[term] = "0"
-    said = joined(f"{name} is {value}" for name, value in held.items()) if held else ""
+    said = joined(_held_at(name, value) for name, value in held.items()) if held else ""
     return said and f" where {said}"
+
+
+def _held_at(name: str, value: str) -> str:
+    plain = uncentred(name)
+    return f"{plain} is {value}" if plain == name else f"{plain} is at its mean"
 
 
 def _interactions(schema: Schema, term: str) -> dict[str, list[str]]:
@@ -155,7 +174,7 @@ def says_shrinkage(table: pd.DataFrame, design: Design, factor: str) -> str:
     moved = most_shrunk(table, term, factor).index
     what = "intercept" if term == INTERCEPT else f"coefficient of {term}"
     if "[" not in term and ":" not in term and term != INTERCEPT:
-        what = f"slope of {term}"
+        what = f"slope of {without_backticks(uncentred(term))}"
     most = table.loc[moved[:1], ["own_estimate", "partial_pooling"]]
     said = [
         f"Shrinkage moves {called(factor, level)} the most: its {what}{where(design.schema, term)} "

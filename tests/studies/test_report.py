@@ -82,8 +82,9 @@ def test_the_full_report_is_the_brief_one_with_more_before_its_end(page, dyes):
 
 def test_answer_and_doubts_are_those_of_the_study(page, dyes):
     (answer,) = parts(page, Prose, "answer")
-    effects, _, *groups = dyes.answer.splitlines()
-    assert list(answer.paragraphs) == [effects, *groups]
+    effects, _, shrunk = dyes.answer.splitlines()
+    assert list(answer.paragraphs) == [effects]
+    assert shrunk in parts(page, Prose, "model")[0].paragraphs[0]
     (doubts,) = parts(page, PointsToCheck)
     assert doubts.findings == dyes.findings
 

@@ -65,7 +65,7 @@ def _is_scale(values: np.ndarray, n: int) -> bool:
 
 
 def _binary(name: str, values: np.ndarray) -> Finding:
-    low, high = (short(v) for v in values)
+    low, high = (f"{v:g}" for v in values)
     return Finding(
         "binary-response",
         "warning",

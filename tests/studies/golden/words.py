@@ -52,6 +52,7 @@ def _part(section: Section, part: object) -> Iterator[str]:
         yield f"[{part.title}]"
     elif isinstance(part, Listing) and part.title == "Results":
         yield from textwrap.wrap(part.text, WIDTH)
+        yield from textwrap.wrap(part.note, WIDTH)
 
 
 def _table(table: SmallTable) -> Iterator[str]:
