@@ -160,7 +160,7 @@ def test_lines_of_the_panels_hold_the_offset(sleep):
     heights = lines.evaluate(design, grouping, abscissa, {"partial_pooling": table}, np.arange(2))
     first = sleep[sleep["Subject"] == grouping.levels[0]]
     a, b = fit.coefficients().loc[("Subject", grouping.levels[0]), "estimate"]
-    expected = a + b * abscissa.grid + first["o"].mean()
+    expected = a + b * abscissa.places(grouping, np.arange(2))[0] + first["o"].mean()
     np.testing.assert_allclose(heights["partial_pooling"][0], expected)
     plots.trajectories({"fit": fit})
 

@@ -250,7 +250,7 @@ def test_posterior_predictive_shows_observed_rows_and_replicated_intervals(fitte
     )
     lowest = by_level.mean().idxmin()
     rows = fit.design.groupings["Subject"].codes == lowest
-    expected = np.quantile(posterior_predictive[..., rows].mean(axis=-1), [0.055, 0.945])
+    expected = np.quantile(posterior_predictive[..., rows].mean(axis=-1), [0.025, 0.975])
     bars = [c for c in means.collections if np.allclose(c.get_linewidth(), 1.5)]
     np.testing.assert_allclose(bars[0].get_segments()[-1][:, 0], expected, rtol=1e-6)
     assert_legible(figure)

@@ -276,6 +276,6 @@ def test_the_curve_that_is_advised_can_be_typed_for_a_name_with_a_blank():
     levels, noise = rng.normal(size=20)[table.g], rng.normal(size=200)
     table["y"] = table["my x"] + 0.5 * table["my x"] ** 2 + levels + noise
     (found,) = hp.check(hp.Model("y ~ `my x` + (1 | g)", table).reml()).of("curvature")
-    assert "I(`my x` ** 2)" in found.meaning
-    square = hp.Model("y ~ `my x` + I(`my x` ** 2) + (1 | g)", table)
+    assert "I(`my x`**2)" in found.meaning
+    square = hp.Model("y ~ `my x` + I(`my x`**2) + (1 | g)", table)
     assert not hp.check(square.reml()).of("curvature")
