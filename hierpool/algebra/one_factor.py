@@ -212,10 +212,11 @@ class OneFactor(IndependentLevels):
         if z is None:
             return ()
         parts = []
+        to_user = z.from_working
+        products = np.einsum("ka,kb->abk", to_user, to_user).reshape(m.q**2, -1)
         for part in self.blocks(len(theta), 4 * len(m.counts) * m.q**2):
             inner = self.condition(theta[part]).covariance_given_beta
-            to_user = z.from_working
-            parts.append(np.einsum("ka,nuab,kb->nuk", to_user, inner, to_user))
+            parts.append(inner.reshape(*inner.shape[:2], -1) @ products)
         return ((np.concatenate(parts), m.design_of),)
 
     def densities_by_row(

@@ -160,7 +160,7 @@ def read_layout(grid: Grid) -> Layout:
         shown = " ".join(str(cell) for cell in grid.rows[titles[0]] if not _is_empty(cell))
         said.append(f"the header is in {grid.at([first])}; above it are titles ({shown!r})")
     body = [i for i in kept if i > first]
-    between = [i for i in range(first, kept[-1]) if i not in set(kept)]
+    between = [i for i in range(first, kept[-1]) if not filled[i]]
     if between:
         said.append(f"{grid.at(between)} left out as empty")
     width = 1 + max((filled[i][-1] for i in (first, *body)), default=0)

@@ -65,7 +65,7 @@ def stacking(log_densities: np.ndarray) -> Stacking:
 
 def _slopes(densities: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Shape (K,): derivative of the mean log score; all are at most one at the best weights."""
-    return np.asarray((densities / (densities @ weights)[:, None]).mean(axis=0))
+    return np.asarray((1.0 / (densities @ weights)) @ densities / len(densities))
 
 
 def _judged(densities: np.ndarray, weights: np.ndarray) -> Stacking:
