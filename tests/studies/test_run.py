@@ -152,7 +152,8 @@ def test_answer_has_three_sentences_of_a_formula_with_more_terms():
     rows = pd.DataFrame(rng.normal(size=(90, 5)), columns=["y", "p", "q", "r", "s"])
     rows["arm"], rows["who"] = np.tile(["old", "new"], 45), np.repeat(np.arange(15), 6)
     rows["y"] += rows["s"] + (rows["arm"] == "new") * rows["p"]
-    found = hp.study("y ~ arm * p + q + r + s", rows, group="who", progress=False, **QUICK)
+    formula = "y ~ arm * p + q + r + s + (1 | who)"
+    found = hp.study(formula, rows, progress=False, **QUICK)
     first = found.answer.splitlines()[0]
     assert first.startswith("The slope of y in p is higher for new than for old: by ")
     assert "y rises with s: by " in first
