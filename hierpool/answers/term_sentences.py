@@ -117,19 +117,24 @@ def _plain(said: Said) -> str:
 
 def _difference(said: Said) -> str:
     """Between the categories of one column."""
-    (side,), R = said.of.sides, said.response
+    (side,) = said.of.sides
+    return _between(said, side, said.response, "differ", f"between the levels of {side.column}")
+
+
+def _between(said: Said, side: Side, what: str, verb: str, where: str) -> str:
+    """How something differs between categories: which of two is higher, or the largest difference."""
     turn = said.is_negative
     one, other = said.pair(side, turn)
     if len(side.values) > 2:
-        verb = "differs" if said.is_clear else "does not clearly differ"
+        verbs = f"{verb}s" if said.is_clear else f"does not clearly {verb}"
         return (
-            f"{R} {verb} between the levels of {side.column}; the largest difference is {one} "
-            f"against {other}, {said.amount(turn)}"
+            f"{what} {verbs} {where}; the largest difference is {one} against {other}, "
+            f"{said.amount(turn)}"
         )
     if said.is_clear:
-        return f"{R} is higher for {one} than for {other}: by {said.amount(turn)}"
+        return f"{what} is higher for {one} than for {other}: by {said.amount(turn)}"
     return (
-        f"{R} does not clearly differ between {one} and {other}: the difference is "
+        f"{what} does not clearly differ between {one} and {other}: the difference is "
         f"{said.amount(turn)}"
     )
 
@@ -170,20 +175,8 @@ def _slopes(said: Said) -> str:
     """How a slope depends on a category."""
     (slope,) = [s for s in said.of.sides if s.kind == "slope"]
     (side,) = [s for s in said.of.sides if s.kind == "difference"]
-    turn, what = said.is_negative, f"the slope of {said.response} in {slope.column}"
-    one, other = said.pair(side, turn)
-    if len(side.values) > 2:
-        verb = "depends" if said.is_clear else "does not clearly depend"
-        return (
-            f"{what} {verb} on {side.column}; the largest difference is {one} against {other}, "
-            f"{said.amount(turn)}"
-        )
-    if said.is_clear:
-        return f"{what} is higher for {one} than for {other}: by {said.amount(turn)}"
-    return (
-        f"{what} does not clearly differ between {one} and {other}: the difference is "
-        f"{said.amount(turn)}"
-    )
+    what = f"the slope of {said.response} in {slope.column}"
+    return _between(said, side, what, "depend", f"on {side.column}")
 
 
 def _curves(said: Said) -> str:

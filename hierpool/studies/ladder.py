@@ -96,6 +96,13 @@ def _plain(asked: Spec) -> str:
 def _groups(asked: Spec, frame: pd.DataFrame, group: str | Sequence[str] | None) -> tuple[str, ...]:
     """The grouping factors, of the formula or of ``group``."""
     named = [group] if isinstance(group, str) else list(group or ())
+    for name in named:
+        if not isinstance(name, str):
+            raise ArgumentError(
+                f"group= takes names of columns; one of them is {name!r}. Write group='school', or "
+                "group=['school', 'pupil']",
+                "group-not-a-name",
+            )
     if asked.groups:
         factors = tuple(dict.fromkeys(term.factor for term in asked.groups))
         if named and set(named) != set(factors):

@@ -87,7 +87,7 @@ def study(
     ArgumentError
         No group, or an argument that ``Model.fit`` does not take.
     FormulaError
-        The formula cannot be read, or it has random effects.
+        The formula cannot be read, or ``group`` names other groups than its random effects.
     DataError
         The data cannot be used with this formula.
     StudyInterrupted

@@ -11,7 +11,7 @@ from hierpool.checks.advice import ERRORS, MIN_ELPD_DIFFERENCE
 from hierpool.core.design import Design
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.group_nouns import called, nouns
-from hierpool.core.options import percent
+from hierpool.core.options import bounds_among, percent
 from hierpool.core.printable import one_line
 from hierpool.core.schema import Schema
 from hierpool.core.text import capital, joined, short
@@ -63,7 +63,7 @@ def _says_spread(study: StudyResult) -> str:
     """How much the groups differ, where they are all that a study is about."""
     table = study.fit.variance_components()
     row = table[table.index.get_level_values("factor") == study.group].iloc[0]
-    low, high = bounds(table)
+    low, high = bounds_among(table.columns)
     return (
         f"{capital(nouns(study.group))} differ from it with a standard deviation of "
         f"{short(row['mean'])} [{short(row[low])}, {short(row[high])}]."
@@ -139,11 +139,6 @@ def _interactions(schema: Schema, term: str) -> dict[str, list[str]]:
         name: text.replace(f":{term}:", ":", 1).strip(":").split(":")
         for name, text in of_term.items()
     }
-
-
-def bounds(table: pd.DataFrame) -> list[str]:
-    """Names of the columns that bound an interval, lower and upper."""
-    return [str(c) for c in table.columns if str(c).endswith(("_lb", "_ub"))]
 
 
 def says_prediction(

@@ -53,7 +53,6 @@ CAUSES: dict[str, frozenset[str]] = {
     "unequal-variance-of-levels": SHAPES | PREDICTIVE | INFLUENCE | {"outlying-row"},
     "skewed-residuals": PREDICTIVE | INFLUENCE | {"outlying-row"},
     "heavy-tails": PREDICTIVE | INFLUENCE | {"outlying-row"},
-    "light-tails": PREDICTIVE | INFLUENCE,
     "loo-pit": frozenset({"predictive-check"}),
     "level-coverage": frozenset({"predictive-check"}),
 }
