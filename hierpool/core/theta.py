@@ -68,3 +68,64 @@ class WorkingTheta:
         """The values of both, these first."""
         joined = np.concatenate
         return WorkingTheta(joined([self.sigma, other.sigma]), joined([self.Lambda, other.Lambda]))
+
+
+@dataclass(frozen=True)
+class FamilyTheta(WorkingTheta):
+    """K values of theta in working coordinates, of a model whose response is not Gaussian.
+
+    ``sigma`` is 1, so that Lambda is the covariance factor itself.
+
+    Attributes
+    ----------
+    par
+        Shape (K, P): parameters of the family beside the linear predictor, as ``Family.parameters``
+        names them; thresholds of ratings.
+    """
+
+    par: np.ndarray
+
+    def __getitem__(self, which: slice | np.ndarray) -> FamilyTheta:
+        return FamilyTheta(self.sigma[which], self.Lambda[which], self.par[which])
+
+    def followed_by(self, other: WorkingTheta) -> FamilyTheta:
+        """The values of both, these first."""
+        assert isinstance(other, FamilyTheta)
+        first = super().followed_by(other)
+        return FamilyTheta(first.sigma, first.Lambda, np.concatenate([self.par, other.par]))
+
+
+@dataclass(frozen=True)
+class FamilyPoint(FamilyTheta):
+    """K values of theta with the coefficients that are sampled beside it.
+
+    Attributes
+    ----------
+    beta
+        Shape (K, p): population coefficients in working coordinates.
+    effects
+        Shape (K, m): coefficients of the levels of the factors that are not integrated, in working
+        coordinates, one factor after the other, the terms of a level beside each other.
+    """
+
+    beta: np.ndarray
+    effects: np.ndarray
+
+    @classmethod
+    def at(cls, theta: FamilyTheta, beta: np.ndarray, effects: np.ndarray) -> FamilyPoint:
+        """Theta with coefficients."""
+        return cls(theta.sigma, theta.Lambda, theta.par, beta, effects)
+
+    def __getitem__(self, which: slice | np.ndarray) -> FamilyPoint:
+        theta = super().__getitem__(which)
+        return FamilyPoint.at(theta, self.beta[which], self.effects[which])
+
+    def followed_by(self, other: WorkingTheta) -> FamilyPoint:
+        """The values of both, these first."""
+        assert isinstance(other, FamilyPoint)
+        joined = np.concatenate
+        return FamilyPoint.at(
+            super().followed_by(other),
+            joined([self.beta, other.beta]),
+            joined([self.effects, other.effects]),
+        )

@@ -1,0 +1,1 @@
+"""What the response is: families and their links, one file each."""
