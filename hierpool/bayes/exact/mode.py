@@ -7,6 +7,7 @@ starts at once, with Hessians by differences, needs the fewest calls. Where an e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +17,7 @@ from hierpool.bayes.exact.target import LogDensity
 
 LARGEST_COORDINATE = 8.0  # largest absolute value of a standardised coordinate
 LEAST_CURVATURE = 0.5  # half of the prior's own: no posterior variance is taken for more than 2
-_H = 1e-3
+DIFFERENCE = 1e-3  # of coordinates, for derivatives
 _ITERATIONS = 20
 _STOP_AT_STEP = 0.1  # step, in posterior sds, with which the search ends
 _SHARES = np.array([1.0, 0.5, 0.2, 0.05])  # of a Newton step that are tried
@@ -24,7 +25,11 @@ _LONGEST = 2.0  # step in any coordinate
 
 
 def climb_all(
-    target: LogDensity, starts: np.ndarray, free: np.ndarray
+    target: Callable[[np.ndarray], np.ndarray],
+    starts: np.ndarray,
+    free: np.ndarray,
+    difference: float = DIFFERENCE,
+    pairs: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Local maxima over the free coordinates from several starts, the others held.
 
@@ -34,6 +39,12 @@ def climb_all(
         Log posterior.
     starts, free
         Shapes (S, d): where to start, and whether a coordinate may move.
+    difference
+        By which coordinates differ for the derivatives: wider where the target is not smooth to
+        the last digits.
+    pairs
+        Positions (m,), (m,) of the pairs of coordinates whose curvature is looked at; None for
+        all, others count as zero.
 
     Returns
     -------
@@ -43,7 +54,7 @@ def climb_all(
     """
     z, lanes = starts.copy(), np.arange(len(starts))
     for _ in range(_ITERATIONS):
-        values, gradient, hessian = _derivatives(target, z)
+        values, gradient, hessian = _derivatives(target, z, difference, pairs)
         eigenvalues, vectors = _spectrum(hessian, free)
         along = np.einsum("sij,si->sj", vectors, np.where(free, gradient, 0.0)) / eigenvalues
         step = np.einsum("sij,sj->si", vectors, along)
@@ -64,22 +75,27 @@ def climb_all(
     return z, values, scale
 
 
-def _derivatives(target: LogDensity, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _derivatives(
+    target: Callable[[np.ndarray], np.ndarray],
+    z: np.ndarray,
+    difference: float = DIFFERENCE,
+    pairs: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Values (S,), gradients (S, d) and Hessians (S, d, d) by central differences."""
     d = z.shape[1]
-    basis = _H * np.eye(d)
-    i, j = np.triu_indices(d, 1)
+    basis = difference * np.eye(d)
+    i, j = np.triu_indices(d, 1) if pairs is None else pairs
     both = basis[i] + basis[j]
     steps = np.concatenate([np.zeros((1, d)), basis, -basis, both, -both])
     values = _finite(target((z[:, None] + steps).reshape(-1, d))).reshape(len(z), -1)
-    here, up, down, pairs, opposite = np.split(values, np.cumsum([1, d, d, len(i)]), axis=1)
+    here, up, down, both_up, both_down = np.split(values, np.cumsum([1, d, d, len(i)]), axis=1)
     single = up + down - 2 * here
     hessian = np.zeros((len(z), d, d))
     hessian[:, np.arange(d), np.arange(d)] = single
     # f(+ +) + f(- -) - 2 f = f_ii + 2 f_ij + f_jj: two points a pair instead of four.
-    cross = (pairs + opposite - 2 * here - single[:, i] - single[:, j]) / 2
+    cross = (both_up + both_down - 2 * here - single[:, i] - single[:, j]) / 2
     hessian[:, i, j] = hessian[:, j, i] = cross
-    return here[:, 0], (up - down) / (2 * _H), hessian / _H**2
+    return here[:, 0], (up - down) / (2 * difference), hessian / difference**2
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
@@ -101,13 +117,13 @@ def climb_dear(
 
     ``sds`` are guesses of the posterior sds of the coordinates.
     """
-    steps = 0.1 * _H * np.concatenate([np.zeros((1, len(start))), np.eye(len(start))])
+    steps = 0.1 * DIFFERENCE * np.concatenate([np.zeros((1, len(start))), np.eye(len(start))])
 
     def downhill(x: np.ndarray) -> tuple[float, np.ndarray]:
         values = target(np.clip(x, -LARGEST_COORDINATE, LARGEST_COORDINATE) + steps)
         if not np.isfinite(values).all():
             return 1e10, np.zeros(len(x))
-        return -float(values[0]), -(values[1:] - values[0]) / (0.1 * _H)
+        return -float(values[0]), -(values[1:] - values[0]) / (0.1 * DIFFERENCE)
 
     options: dict[str, Any] = {
         "maxiter": 60,

@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 
 import hierpool as hp
-from hierpool.bayes.exact import engine
+from hierpool.bayes.exact import theta_proposal
 from hierpool.bayes.exact.engine import sample_theta
+from hierpool.bayes.exact.proposal import Mixture, Student
 from hierpool.bayes.exact.target import LogPosterior
+from hierpool.bayes.exact.theta_proposal import ThetaProposal
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.priors.prior import Prior
 from hierpool.bayes.run import SamplerSettings
@@ -276,8 +278,10 @@ def test_rounding_makes_no_mode_where_there_are_as_many_coefficients_as_rows():
 
 @each("sds", [1, 6, 7, 30, 400])
 def test_a_proposal_has_room_for_any_number_of_standard_deviations(sds):
-    for share in (engine.COLLAPSE_LEAST, engine.COLLAPSE_MOST):
-        collapse = engine._bounded(np.full(sds, share))
-        assert engine._moving_share(collapse) >= 0.3 - 1e-12
+    for share in (theta_proposal.COLLAPSE_LEAST, theta_proposal.COLLAPSE_MOST):
+        collapse = theta_proposal._bounded(np.full(sds, share))
+        one = Mixture((Student(np.zeros(1), np.eye(1), np.inf),), np.ones(1))
+        moving = ThetaProposal(one, one, collapse).whole.weights[0]
+        assert moving >= 0.3 - 1e-12
         if sds <= 6:  # as it is where there is room
             np.testing.assert_array_equal(collapse, share)
