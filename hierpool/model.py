@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from hierpool.bayes.choose import ENGINES, Engine
-from hierpool.bayes.nuts.parameterization import Asked, ByTerm, noncentered, settled
+from hierpool.bayes.nuts.parameterization import (
+    Asked,
+    ByTerm,
+    Near,
+    Parameterization,
+    Seen,
+    in_order,
+    noncentered,
+    settled,
+)
 from hierpool.bayes.priors.from_user import check_names, dropped_names, names_of, with_user_priors
 from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.bayes.run import JudgedRun, SamplerSettings
@@ -20,6 +29,7 @@ from hierpool.core.errors import ArgumentError, DataError, FitError, HierpoolErr
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import counted
 from hierpool.core.printable import one_line
+from hierpool.core.results import Estimate
 from hierpool.core.spec import Spec
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
@@ -146,9 +156,12 @@ class Model:
         parameterization
             ``"noncentered"``: standard normals scaled by the sds, for terms of which each group's
             own rows say little. ``"centered"``: the group's coefficients themselves, around the
-            population's, for terms of which they say much. ``"auto"`` chooses for each term by
-            its shrinkage in the REML fit. By factor or by factor and term, too:
-            ``{"boar": "centered"}``, ``{"boar": {"time": "noncentered"}}``.
+            population's, for terms of which they say much. ``"partial"``: standard normals less
+            what the group's rows say of them, whether that is much or little; the rows of each
+            group and the sds of each draw decide. ``"auto"`` is partial for the factor with most
+            groups, and for others one of the first two, by their shrinkage in the REML fit. By
+            factor or by factor and term, too: ``{"boar": "centered"}``,
+            ``{"boar": {"time": "noncentered"}}``.
 
         Raises
         ------
@@ -157,8 +170,8 @@ class Model:
         """
         from hierpool.bayes.nuts import pymc_model
 
-        chosen = settled(parameterization, self.design, partial(_parameterization, self.design))
-        return pymc_model.build(self.design, self.priors, chosen)
+        seen = _seen_by_nuts(self.design, parameterization)
+        return pymc_model.build(self.design, self.priors, seen.by_term, seen.near)
 
     def fit(
         self,
@@ -353,9 +366,9 @@ def fitted(
     """The posterior of a design under these priors; a FitError carries it as well."""
     from hierpool.bayes import choose
 
-    by_term = partial(settled, parameterization, design, partial(_parameterization, design))
     try:
-        run = choose.run(design, priors, engine, settings, by_term)
+        seen = partial(_seen_by_nuts, design, parameterization)
+        run = choose.run(design, priors, engine, settings, seen)
         return PosteriorFit.from_run(design, priors, run)
     except FitError as error:
         if isinstance(error.fit, JudgedRun):
@@ -363,24 +376,34 @@ def fitted(
         raise
 
 
-def _parameterization(design: Design) -> ByTerm:
-    """Centred where the groups' own rows say more of a term than its distribution does.
-
-    That is where its deviations, given those of the terms before it, keep less than half of
-    their variance once the rows are known, on average over the groups and at the REML optimum.
-    """
-    by_term = noncentered(design)
+def _seen_by_nuts(design: Design, asked: Asked) -> Seen:
+    """How NUTS sees the coefficients: as asked for, else as chosen by the REML optimum."""
     try:
-        estimate = optimum(design, "REML").estimate
-    except HierpoolError:  # no optimum: what is safe with few rows
-        return by_term
-    return {
-        factor: {
-            term: "centered" if left < 0.5 else "noncentered"
-            for term, left in zip(terms, variance_left(design, estimate, factor), strict=True)
-        }
-        for factor, terms in by_term.items()
-    }
+        found = optimum(design, "REML").estimate
+    except HierpoolError:  # no optimum, as with fewer rows than coefficients
+        return Seen(settled(asked, design, lambda: _parameterization(design, None)))
+    near = Near(found.beta, found.beta_covariance)
+    return Seen(settled(asked, design, lambda: _parameterization(design, found)), near)
+
+
+def _parameterization(design: Design, optimum: Estimate | None) -> ByTerm:
+    """Partial for the factor with most levels, which is sampled given the others.
+
+    Of the others a term is centred where the groups' own rows say more of it than its
+    distribution does: where its deviations, given those of the terms before it, keep less than
+    half of their variance once the rows are known, on average over the groups.
+    """
+    chosen: dict[str, dict[str, Parameterization]] = {}
+    *outer, last = in_order(design) or (None,)
+    for group in filter(None, outer):
+        chosen[group.factor] = dict.fromkeys(group.terms, "noncentered")
+        if optimum is not None:
+            left = variance_left(design, optimum, group.factor)
+            says_more = [term for term, share in zip(group.terms, left, strict=True) if share < 0.5]
+            chosen[group.factor] |= dict.fromkeys(says_more, "centered")
+    if last is not None:
+        chosen[last.factor] = dict.fromkeys(last.terms, "partial")
+    return chosen
 
 
 @takes_no_family

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hierpool.bayes.nuts.parameterization import ByTerm
+from hierpool.bayes.nuts.parameterization import Seen
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.run import EngineRun, JudgedRun, SamplerSettings
 from hierpool.core.design import Design
@@ -28,12 +28,11 @@ def run(
     priors: ModelPriors,
     engine: Engine,
     settings: SamplerSettings,
-    parameterization: Callable[[], ByTerm],
+    parameterization: Callable[[], Seen],
 ) -> JudgedRun:
     """Draw with the engine asked for; ``auto`` falls back to NUTS, announced and recorded.
 
-    ``parameterization`` is called where NUTS is used: factor -> term -> "centered" or
-    "noncentered".
+    ``parameterization`` is called where NUTS is used.
     """
     if engine == "nuts":
         return _nuts(design, priors, settings, parameterization(), "")
@@ -103,7 +102,7 @@ def _nuts(
     design: Design,
     priors: ModelPriors,
     settings: SamplerSettings,
-    parameterization: ByTerm,
+    parameterization: Seen,
     reason: str,
 ) -> JudgedRun:
     from hierpool.bayes.nuts import engine as nuts
@@ -119,7 +118,7 @@ def _fallen_back(
     design: Design,
     priors: ModelPriors,
     settings: SamplerSettings,
-    parameterization: ByTerm,
+    parameterization: Seen,
     reason: str,
 ) -> JudgedRun:
     warnings.warn(

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from hierpool.bayes.nuts import pymc_model, samplers
-from hierpool.bayes.nuts.parameterization import ByTerm
+from hierpool.bayes.nuts.parameterization import Seen
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.run import (
     EngineRun,
@@ -19,14 +19,14 @@ from hierpool.core.results import variable_dims
 
 
 def run(
-    design: Design, priors: ModelPriors, settings: SamplerSettings, parameterization: ByTerm
+    design: Design, priors: ModelPriors, settings: SamplerSettings, parameterization: Seen
 ) -> EngineRun:
-    """Draw every parameter and coefficient by NUTS, each term centred or non-centred.
+    """Draw every parameter and coefficient by NUTS, each as ``parameterization`` says.
 
     ``log_likelihood`` is the integrated form, from the draws of theta; for a model with priors
     that are not normal on its coefficients, which cannot be integrated out, it is left out.
     """
-    model = pymc_model.build(design, priors, parameterization)
+    model = pymc_model.build(design, priors, parameterization.by_term, parameterization.near)
     sampled = samplers.sample(
         model,
         draws=settings.draws,
@@ -52,7 +52,9 @@ def run(
         "sampler": sampled.sampler,
         "seed": sampled.seed,
         "tune": settings.tune,
-        "parameterization": {factor: dict(terms) for factor, terms in parameterization.items()},
+        "parameterization": {
+            factor: dict(terms) for factor, terms in parameterization.by_term.items()
+        },
         "versions": dict(sampled.versions),
         "seconds": sampled.seconds,
     }

@@ -1,10 +1,10 @@
-"""Coefficients of the groups in the PyMC model, each term centred or non-centred.
+"""Coefficients of the groups in the PyMC model, each term centred, non-centred or in between.
 
 A centred term is sampled as what the data of a group are about: its own coefficient, with
 everything in it that is the same for all rows of the group. The prior mean of that coefficient
 takes the population's part and that of an outer factor, so that neither is sampled against the
 average of the group's deviations (hierarchical centring). A non-centred term is sampled as
-standard normals.
+standard normals; a partial one as well, but samplers see them otherwise (``partly_centred``).
 
 Symbols (factor with J levels and q columns, p population columns):
     root  (q, q)       lower triangular, deviations = root z for each level
@@ -25,6 +25,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
+from hierpool.bayes.nuts.partly_centred import normals, sums
 from hierpool.bayes.nuts.standardized import Standardized
 from hierpool.bayes.parts.group_term import GroupTermPart
 from hierpool.core.design import GroupDesign
@@ -45,6 +46,8 @@ class Mean:
         Population coefficients of these columns; None without any.
     typical
         Shape (p,): where values of them may be looked for.
+    y, precision
+        Shape (n,): response less the offset; precision of a row in units of 1 / sigma^2.
     terms
         Of the groups: factor's codes, column (n,), coefficients (J,).
     """
@@ -52,6 +55,8 @@ class Mean:
     X: np.ndarray
     beta: Any
     typical: np.ndarray
+    y: np.ndarray
+    precision: np.ndarray
     terms: list[tuple[np.ndarray, np.ndarray, Any]] = field(default_factory=list)
 
     def taken(self, codes: np.ndarray, column: np.ndarray, n_levels: int) -> Any:
@@ -75,6 +80,23 @@ class Mean:
                 total = total + average
         return total
 
+    def seen(
+        self, Z: np.ndarray, codes: np.ndarray, n_levels: int, sigma: Any
+    ) -> tuple[np.ndarray, Any]:
+        """Z'WZ (J, q, q), and Z'W over sigma of what the terms before leave of the response."""
+        ZW, q = Z * self.precision[:, None], Z.shape[1]
+        at_typical = self.y - self.X @ self.typical
+        h = sums(ZW, codes, n_levels, at_typical[:, None])[..., 0]
+        used = np.flatnonzero((self.X != 0).any(axis=0))
+        if len(used):
+            cross = sums(ZW, codes, n_levels, self.X[:, used]).reshape(-1, len(used))
+            h = h - pt.dot(cross, self.beta[used] - self.typical[used]).reshape((n_levels, q))
+        for before, column, values in self.terms:
+            there = values[before] * column
+            each = [pt.zeros(n_levels)[codes].inc(there * ZW[:, k]) for k in range(q)]
+            h = h - pt.stack(each, axis=-1)
+        return sums(ZW, codes, n_levels, Z), h / sigma
+
     def total(self) -> Any:
         """Shape (n,), or 0."""
         used = np.flatnonzero((self.X != 0).any(axis=0))
@@ -85,7 +107,12 @@ class Mean:
 
 
 def coefficients(
-    group: GroupDesign, parts: Sequence[GroupTermPart], root: Any, mean: Mean, words: Sequence[str]
+    group: GroupDesign,
+    parts: Sequence[GroupTermPart],
+    root: Any,
+    sigma: Any,
+    mean: Mean,
+    words: Sequence[str],
 ) -> Any:
     """Deviations (J, q) in the coordinates of the priors, which enter the mean of the rows.
 
@@ -95,15 +122,24 @@ def coefficients(
         The factor's columns, and the blocks of their priors.
     root
         Shape (q, q), lower triangular.
+    sigma
+        Residual sd; 1 where those of the rows are known.
     mean
         Of the rows; is changed.
     words
-        Shape (q,): "centered" or "noncentered".
+        Shape (q,): "centered", "noncentered" or "partial"; no "partial" beside "centered".
     """
     codes = group.grouping.codes
     Z = np.hstack([b.coding.centre(group.Z[:, b.columns]) for b in parts])
     if "centered" not in words:
-        z = pm.Normal(f"z_{group.factor}", 0.0, 1.0, dims=(group.factor, f"{group.factor}_term"))
+        if "partial" in words:
+            S, h = mean.seen(Z, codes, group.grouping.n_levels, sigma)
+            partial = [word == "partial" for word in words]
+            each = normals(group.factor, group.terms, partial, root / sigma, S, h)
+            z = pt.stack(each, axis=-1)
+        else:
+            dims = (group.factor, f"{group.factor}_term")
+            z = pm.Normal(f"z_{group.factor}", 0.0, 1.0, dims=dims)
         deviations = pt.dot(z, root.T)
         mean.terms += [(codes, Z[:, k], deviations[:, k]) for k in range(Z.shape[1])]
         return deviations

@@ -9,16 +9,41 @@ Betancourt, Girolami (2015), Hamiltonian Monte Carlo for hierarchical models.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from hierpool.core.design import Design
+import numpy as np
+
+from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, nearest
 
-Parameterization = Literal["noncentered", "centered"]
-PARAMETERIZATIONS: tuple[Parameterization, ...] = ("noncentered", "centered")
+Parameterization = Literal["noncentered", "centered", "partial"]
+PARAMETERIZATIONS: tuple[Parameterization, ...] = ("noncentered", "centered", "partial")
 ByTerm = Mapping[str, Mapping[str, Parameterization]]  # factor -> term -> word
 Asked = str | Mapping[str, str | Mapping[str, str]]
 AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Near:
+    """Where the population coefficients are looked for: an optimum, in the user's coding.
+
+    Attributes
+    ----------
+    beta, covariance
+        Shapes (p,) and (p, p).
+    """
+
+    beta: np.ndarray
+    covariance: np.ndarray
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How NUTS sees the coefficients: of the groups by term, and of the population."""
+
+    by_term: ByTerm
+    near: Near | None = None
 
 
 def settled(asked: Asked, design: Design, chosen: Callable[[], ByTerm]) -> ByTerm:
@@ -46,6 +71,12 @@ def settled(asked: Asked, design: Design, chosen: Callable[[], ByTerm]) -> ByTer
         if isinstance(own, Mapping):
             _known("term", own, terms)
         words[factor] = {t: own.get(t, AUTO) if isinstance(own, Mapping) else own for t in terms}
+        if {"centered", "partial"} <= set(words[factor].values()):
+            raise ArgumentError(
+                f"parameterization has both 'centered' and 'partial' terms of {factor!r}: "
+                "of one factor, 'partial' goes with 'noncentered' only",
+                "unknown-parameterization",
+            )
     said = [word for terms in words.values() for word in terms.values()]
     for word in [*said, *([asked] if isinstance(asked, str) else [])]:
         if word not in (AUTO, *PARAMETERIZATIONS):
@@ -54,10 +85,23 @@ def settled(asked: Asked, design: Design, chosen: Callable[[], ByTerm]) -> ByTer
                 "unknown-parameterization",
             )
     found = chosen() if AUTO in said else {}
-    return {
-        factor: {t: found[factor][t] if word == AUTO else word for t, word in terms.items()}  # type: ignore[misc]
-        for factor, terms in words.items()
-    }
+    return {factor: _filled(words[factor], found.get(factor, {})) for factor in words}
+
+
+def _filled(words: Mapping[str, str], found: Mapping[str, Parameterization]) -> dict[str, Any]:
+    """Words of one factor, where nothing was said from ``found`` as far as it goes with them."""
+    fits = dict(zip(PARAMETERIZATIONS, PARAMETERIZATIONS, strict=True))
+    if "centered" in words.values():
+        fits["partial"] = "noncentered"
+    elif "partial" in words.values():
+        fits["centered"] = "partial"
+    return {t: fits[found[t]] if word == AUTO else word for t, word in words.items()}
+
+
+def in_order(design: Design) -> list[GroupDesign]:
+    """Factors whose levels are pooled, outer ones first: each is sampled given those before it."""
+    pooled = (g for g in design.groups if g.is_pooled)
+    return sorted(pooled, key=lambda g: g.grouping.n_levels)
 
 
 def noncentered(design: Design) -> ByTerm:

@@ -25,7 +25,7 @@ from scipy import linalg
 
 from hierpool.algebra.moments import Coordinates
 from hierpool.bayes.nuts.group_coefficients import Mean, coefficients
-from hierpool.bayes.nuts.parameterization import Asked, noncentered, settled
+from hierpool.bayes.nuts.parameterization import Asked, Near, in_order, noncentered, settled
 from hierpool.bayes.nuts.standardized import Standardized
 from hierpool.bayes.parts.group_term import GroupTermPart
 from hierpool.bayes.priors.coefficients import CoefficientPriors
@@ -58,7 +58,12 @@ _LOCATION_SCALE = {
 }
 
 
-def build(design: Design, priors: ModelPriors, parameterization: Asked = "noncentered") -> pm.Model:
+def build(
+    design: Design,
+    priors: ModelPriors,
+    parameterization: Asked = "noncentered",
+    near: Near | None = None,
+) -> pm.Model:
     """PyMC model of a design: ordinary, named, with every coefficient explicit.
 
     Parameters
@@ -69,8 +74,11 @@ def build(design: Design, priors: ModelPriors, parameterization: Asked = "noncen
         Priors of every parameter, of any family.
     parameterization
         ``"noncentered"`` samples standard normals and scales them; ``"centered"`` samples the
-        coefficients of the levels themselves, around the population's. Of all terms, or by
-        factor, or by factor and term.
+        coefficients of the levels themselves, around the population's; ``"partial"`` samples
+        standard normals less what the rows of the level say of them. Of all terms, or by factor,
+        or by factor and term; no ``"partial"`` beside ``"centered"`` in one factor.
+    near
+        Where beta is looked for; samplers see it standardised by this. None: by its priors.
 
     Returns
     -------
@@ -85,13 +93,13 @@ def build(design: Design, priors: ModelPriors, parameterization: Asked = "noncen
         sigma: Any = 1.0
         if priors.sigma is not None:
             sigma = _each("sigma", [priors.sigma], (), ())
-        mean, beta = _population(design, priors)
+        mean, beta = _population(design, priors, near)
         varying: Any = 0.0
         if priors.unpooled is not None:
             block, (group,) = priors.unpooled.coefficients, design.groups
             varying = _unpooled(group, block, beta, Coordinates.from_design(design).x)
-        else:  # outer factors first, for those within them to take their part
-            for group in sorted(design.groups, key=lambda g: g.grouping.n_levels):
+        else:
+            for group in in_order(design):
                 words = tuple(by_term[group.factor].values())
                 _pooled(group, priors.of_factor(group.factor), beta, sigma, mean, words)
         mu = mean.total() + varying + np.zeros(design.n) + design.offset
@@ -100,24 +108,53 @@ def build(design: Design, priors: ModelPriors, parameterization: Asked = "noncen
     return model
 
 
-def _population(design: Design, priors: ModelPriors) -> tuple[Mean, Any]:
+def _population(design: Design, priors: ModelPriors, near: Near | None) -> tuple[Mean, Any]:
     """The population columns as the mean of the rows so far, and beta in the user's coding."""
     block = priors.population
+    y, precision = design.y - design.offset, 1 / design.residual.relative_sds(design.n) ** 2
     if not design.terms:
-        return Mean(np.zeros((design.n, 0)), None, np.zeros(0)), np.zeros(0)
+        return Mean(np.zeros((design.n, 0)), None, np.zeros(0), y, precision), np.zeros(0)
     coding = block.coding
     if priors.unpooled is not None and not coding.has_constant:
         coding = Coordinates.from_design(design).x
     identity = _is_identity(coding.to_user)
     name = "beta" if identity else "beta_centred"
     default = default_priors(design.schema).population
-    beta = centred = _each(
-        name, block.priors, block.terms, ("term",), default.priors if block.n_flat else ()
-    )
+    typical = coding.to_centred @ default.coding.to_user @ default.mean
+    seen = None if near is None else _standardised(near, block, coding)
+    if seen is not None:
+        typical = seen[0]
+    flat = default.priors if block.n_flat else ()
+    beta = centred = _each(name, block.priors, block.terms, ("term",), flat, seen)
     if not identity:
         beta = pm.Deterministic("beta", pt.dot(coding.to_user, centred), dims="term")
-    typical = coding.to_centred @ default.coding.to_user @ default.mean
-    return Mean(coding.centre(design.X), centred, typical), beta
+    return Mean(coding.centre(design.X), centred, typical, y, precision), beta
+
+
+def _standardised(
+    near: Near, block: CoefficientPriors, coding: Coding
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean and Cholesky factor of the covariance of beta, in ``coding``; normal priors included.
+
+    None where a coefficient has no estimate.
+    """
+    if not (np.isfinite(near.beta).all() and np.isfinite(near.covariance).all()):
+        return None
+    mean = coding.to_centred @ near.beta
+    covariance = coding.to_centred @ near.covariance @ coding.to_centred.T
+    sd = np.sqrt(np.diag(covariance))
+    try:
+        root = np.linalg.cholesky(covariance / np.outer(sd, sd)) * sd[:, None]
+        if block.is_normal:
+            inverse = np.linalg.inv(root)
+            known = block.precision_root
+            precision = inverse.T @ inverse + known.T @ known
+            pull = known.T @ (known @ (block.mean - mean))
+            mean = mean + np.linalg.solve(precision, pull)
+            root = np.linalg.cholesky(np.linalg.inv(precision))
+    except np.linalg.LinAlgError:
+        return None
+    return mean, root
 
 
 def _unpooled(group: GroupDesign, block: CoefficientPriors, beta: Any, common: Coding) -> Any:
@@ -149,7 +186,7 @@ def _pooled(
     factor, dims = group.factor, (group.factor, f"{group.factor}_term")
     T = _to_user(parts)
     root = _root(group, parts, T, sigma)
-    centred = coefficients(group, parts, root, mean, words)
+    centred = coefficients(group, parts, root, sigma, mean, words)
     u = pm.Deterministic(f"u_{factor}", pt.dot(centred, T.T), dims=dims)
     pm.Deterministic(f"coef_{factor}", u + _population_part(group, beta), dims=dims)
 
@@ -297,18 +334,20 @@ def _each(
     terms: Sequence[str],
     dims: tuple[str, ...],
     typical: Sequence[Prior] = (),
+    seen: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Any:
     """One variable whose last dim runs over terms, each with its own prior.
 
     One distribution where all priors are of one family, else one a term, stacked. ``typical``
-    says where values of flat priors may be looked for.
+    says where values of flat priors may be looked for, ``seen`` (mean (k,), Cholesky factor
+    (k, k)) where any values may.
     """
     if priors[0].family == "MvNormal":
-        return _distribution(name, priors[0].family, priors[0].parameters, dims)
+        return _distribution(name, priors[0].family, priors[0].parameters, dims, seen=seen)
     if not dims:
         return _stated(name, priors[0], priors[0].parameters, ())
     if len({(prior.family, prior.of) for prior in priors}) == 1:
-        return _stated(name, priors[0], _columns(priors), dims, _columns(typical))
+        return _stated(name, priors[0], _columns(priors), dims, _columns(typical), seen)
     parts = [
         # A slash is a path to xarray's DataTree.
         _stated(
@@ -317,6 +356,7 @@ def _each(
             prior.parameters,
             dims[:-1],
             typical[k].parameters if typical else {},
+            seen and (seen[0][k], np.sqrt((seen[1][k] ** 2).sum())),
         )
         for k, (term, prior) in enumerate(zip(terms, priors, strict=True))
     ]
@@ -329,10 +369,11 @@ def _stated(
     parameters: Mapping[str, Any],
     dims: tuple[str, ...],
     typical: Mapping[str, Any] | None = None,
+    seen: tuple[Any, Any] | None = None,
 ) -> Any:
     """A variable with priors of one family; an sd follows from its variance or precision."""
     if prior.of == "sd":
-        return _distribution(name, prior.family, parameters, dims, typical)
+        return _distribution(name, prior.family, parameters, dims, typical, seen)
     free = _distribution(f"{name}_{prior.of}", prior.family, parameters, dims)
     sd = pt.sqrt(free if prior.of == "variance" else 1 / free)
     return pm.Deterministic(name, sd, dims=dims or None)
@@ -350,12 +391,16 @@ def _distribution(
     parameters: Mapping[str, Any],
     dims: tuple[str, ...] = (),
     typical: Mapping[str, Any] | None = None,
+    seen: tuple[Any, Any] | None = None,
 ) -> Any:
     """A variable of the model; coefficients are standardised for the sampler."""
     # As arrays: PyTensor would take a plain 50.0 for a float32, and overflow on a plain int.
     arrays = {key: np.asarray(value, dtype=float) for key, value in parameters.items()}
     more: dict[str, Any] = {}
-    if family in _LOCATION_SCALE:
+    if seen is not None:
+        more |= {"transform": Standardized(*seen, ndim_supp=int(family == "MvNormal"))}
+        more["initval"] = seen[0]
+    elif family in _LOCATION_SCALE:
         location, scale = (arrays[key] for key in _LOCATION_SCALE[family])
         more["transform"] = Standardized(location, scale)
     elif family == "MvNormal":

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import hierpool as hp
 from hierpool.bayes.nuts.group_coefficients import population_share
+
+HARD = {
+    "boars": (partial(hp.varying_slope, correlated=False), "volume ~ time", "boar"),
+    "sleepstudy": (partial(hp.varying_slope, intercept=False), "Reaction ~ Days", "Subject"),
+    "ChickWeight": (hp.varying_slope, "weight ~ Time * Diet", "Chick"),
+}
 
 
 def simulated(sd: float, rows: int, seed: int = 1) -> pd.DataFrame:
@@ -23,14 +31,38 @@ def names(model: hp.Model) -> set[str]:
     return {v.name for v in model.to_pymc().free_RVs}
 
 
-def test_much_data_a_group_is_centred_and_little_is_not() -> None:
-    assert "coef_g[Intercept]" in names(hp.Model("y ~ x + (1 | g)", simulated(5.0, 10)))
-    assert "z_g" in names(hp.Model("y ~ x + (1 | g)", simulated(0.1, 3)))
-
-
-def test_each_factor_has_its_own() -> None:
+def test_the_factor_with_most_levels_is_partial_and_others_are_by_their_shrinkage() -> None:
+    assert "z_g[Intercept]" in names(hp.Model("y ~ x + (1 | g)", simulated(5.0, 10)))
     pastes = hp.Model("strength ~ 1 + (1 | batch/cask)", hp.datasets.load("Pastes"))
-    assert {"z_batch", "coef_batch:cask[Intercept]"} <= names(pastes)
+    assert {"z_batch", "z_batch:cask[Intercept]"} <= names(pastes)
+    penicillin = hp.Model(
+        "diameter ~ 1 + (1 | plate) + (1 | sample)", hp.datasets.load("Penicillin")
+    )
+    assert {"coef_sample[Intercept]", "z_plate[Intercept]"} <= names(penicillin)
+
+
+@pytest.mark.parametrize("word", ["centered", "noncentered", "partial"])
+def test_what_is_not_said_goes_with_what_is(word: str) -> None:
+    model = hp.varying_slope("Reaction ~ Days", hp.datasets.load("sleepstudy"), "Subject")
+    found = {v.name for v in model.to_pymc({"Subject": {"Days": word}}).free_RVs}
+    of_days = "coef_Subject_centred[Days]" if word == "centered" else "z_Subject[Days]"
+    assert {of_days, "z_Subject[Intercept]"} <= found
+
+
+def test_more_coefficients_than_rows_need_no_optimum() -> None:
+    rows = pd.DataFrame({"y": [1.0, 2.0, 4.0], "se": 0.5, "g": ["a", "b", "c"], "x": [1, 2, 4]})
+    rows["w"] = [0.0, 1.0, 5.0]
+    model = hp.Model("y ~ x * w + (1 | g)", rows, known_se="se")
+    assert "z_g[Intercept]" in {v.name for v in model.to_pymc().free_RVs}
+
+
+@pytest.mark.samplers
+@pytest.mark.parametrize("case", HARD)
+def test_nuts_works_at_default_settings(case: str) -> None:
+    """With the words chosen before, these ended at ESS 209, 219 and 258, or with divergences."""
+    build, formula, group = HARD[case]
+    fit = build(formula, hp.datasets.load(case), group).fit("nuts", seed=1, progress=False)
+    assert fit.status.is_trustworthy, fit.status
 
 
 @pytest.mark.slow
@@ -39,7 +71,7 @@ def test_nuts_works_where_every_group_says_nearly_all() -> None:
     model = hp.Model("y ~ x + (1 | g)", simulated(20.0, 30))
     fit = model.fit("nuts", seed=1, progress=False)
     assert fit.status.is_trustworthy, fit.status
-    assert fit.info["parameterization"] == {"g": {"Intercept": "centered"}}
+    assert fit.info["parameterization"] == {"g": {"Intercept": "partial"}}
     exact = model.fit("exact", seed=1, progress=False)
     for name in ("beta", "sd_g", "sigma"):
         one, other = (f.datatree["posterior"][name] for f in (fit, exact))

@@ -17,6 +17,7 @@ from scipy import linalg, stats
 from hierpool.algebra.gaussian import condition
 from hierpool.algebra.moments import Coordinates, Moments, Rows
 from hierpool.bayes.nuts import pymc_model
+from hierpool.bayes.nuts.parameterization import Near
 from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.bayes.priors.prior import Prior
 from hierpool.bayes.theta import ThetaMap, root_of
@@ -47,15 +48,17 @@ SHAPES: dict[str, tuple[list[str], list[tuple[list[str], Any]]]] = {
     "no pooling of slopes": (["1"], [(["x"], "none")]),
 }
 POOLED = [shape for shape, (_, blocks) in SHAPES.items() if blocks and blocks[0][1] != "none"]
-WORDS = ("noncentered", "centered", "alternating")
+WORDS = ("noncentered", "centered", "alternating", "partial", "partial of some")
 CASES = [(s, "noncentered") for s in SHAPES] + [(s, w) for s in POOLED for w in WORDS[1:]]
 
 
 def words(design: Design, parameterization: str) -> Any:
-    """As it is asked for; "alternating" is every other term centred."""
-    if parameterization != "alternating":
+    """As it is asked for; "alternating" is every other term centred, "of some" every other."""
+    every = {"alternating": "centered", "partial of some": "partial"}
+    if parameterization not in every:
         return parameterization
-    return {g.factor: {t: WORDS[k % 2] for k, t in enumerate(g.terms)} for g in design.groups}
+    pair = ("noncentered", every[parameterization])
+    return {g.factor: {t: pair[k % 2] for k, t in enumerate(g.terms)} for g in design.groups}
 
 
 @dataclass(frozen=True)
@@ -278,6 +281,45 @@ def test_weights_known_sds_and_offsets_keep_the_identity(
     assert ("sigma" in p.posterior) == (known != "known_se")
     np.testing.assert_allclose(gap(p), np.zeros(N_POINTS) + gap(p)[0], rtol=0, atol=1e-8)
     assert abs(gap(p)[0] - _lkj_normaliser(p.priors)) < 1e-7
+
+
+@each("shape", SHAPES)
+def test_where_beta_is_looked_for_changes_no_density(
+    make_design: Callable[..., Design], shape: str
+) -> None:
+    design = make_design(*SHAPES[shape])
+    p = len(design.terms)
+    root = np.eye(p) + 0.3 * np.arange(p)[:, None]
+    near = Near(np.arange(1.0, p + 1), root @ root.T)
+    priors = default_priors(design.schema)
+    found = gap(evaluate(pymc_model.build(design, priors, near=near), design, priors))
+    np.testing.assert_allclose(found, _lkj_normaliser(priors), rtol=0, atol=1e-7)
+
+
+@each("shape", ["varying intercept", "varying slope", "uncorrelated", "six terms"])
+def test_partial_is_standard_normal_with_the_levels_integrated_out(
+    make_design: Callable[..., Design], shape: str
+) -> None:
+    """Given theta and beta, what samplers see of the levels is standard normal; Jacobian included."""
+    design = make_design(*SHAPES[shape])
+    model = pymc_model.build(design, default_priors(design.schema), "partial")
+    of_levels = [v for v in model.free_RVs if v.name.startswith("z_boar")]
+    others = [v for v in model.free_RVs if v not in of_levels]
+    values = [model[name] for name in ("sigma", "beta", "sd_boar")]
+    if "corr_boar" in model.named_vars:
+        values.append(model["corr_boar"])
+    outputs = [model.logp(), model.logp(vars=others), *model.replace_rvs_by_values(values)]
+    compiled = model.compile_fn(outputs, inputs=model.value_vars, mode=PLAIN)
+    rng = np.random.default_rng(4)
+    for _ in range(N_POINTS):
+        seen = {k: v + rng.normal(0, 0.6, v.shape) for k, v in model.initial_point().items()}
+        log_density, log_prior, sigma, beta, sd, *corr = compiled(seen)
+        Z, codes = design.groups[0].Z * sd, design.groups[0].grouping.codes
+        of_rows = Z @ (corr[0] if corr else np.eye(len(sd))) @ Z.T * (codes[:, None] == codes)
+        V = of_rows + np.diag(sigma**2 * np.ones(design.n))
+        marginal = stats.multivariate_normal(design.X @ beta + design.offset, V).logpdf(design.y)
+        normals = sum(stats.norm.logpdf(seen[model.rvs_to_values[v].name]).sum() for v in of_levels)
+        np.testing.assert_allclose(log_density, normals + log_prior + marginal, atol=1e-7)
 
 
 @each("shape", SHAPES)
@@ -505,6 +547,10 @@ def test_a_word_can_be_given_by_factor_and_term(make_design: Callable[..., Desig
     design = make_design(*SHAPES["varying slope"])
     free, _ = variables(design, {"boar": {"1": "centered", "x": "noncentered"}})
     assert {"coef_boar_centred[1]", "z_boar[x]"} <= free
+    free, _ = variables(design, {"boar": {"1": "partial", "x": "noncentered"}})
+    assert {"z_boar[1]", "z_boar[x]"} <= free
+    with pytest.raises(ArgumentError, match="both 'centered' and 'partial'"):
+        variables(design, {"boar": {"1": "partial", "x": "centered"}})
     for wrong in ({"bear": "centered"}, {"boar": {"y": "centered"}}):
         with pytest.raises(ArgumentError, match="parameterization names no"):
             variables(design, wrong)
