@@ -6,6 +6,7 @@ A client of the door, like any user. Nothing heavy is imported before a command 
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,9 @@ Prob = Annotated[
     float | None, typer.Option(help="Probability of all intervals, e.g. 0.9.", show_default="0.95")
 ]
 USER_ERROR, FIT_ERROR, INTERRUPTED = 2, 1, 130  # exit codes
+_YOUNG_OBJECTS = (
+    100_000  # made before garbage is looked for: at 2,000 it is a second of imports and pictures
+)
 CLOCK = 2.0  # seconds by which a file system may round the time of a file
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # click's, which typer may bring along
 
@@ -74,6 +78,7 @@ def main() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # a name that the terminal cannot write must stop nothing
             reconfigure(errors="replace")
+    gc.set_threshold(_YOUNG_OBJECTS)
     app()
 
 
@@ -184,9 +189,9 @@ def study(
             weights=weights,
             known_se=known_se,
         )
-        done.save(folder)
+        done.save(folder, progress=not quiet)
         if report is not None:
-            done.report(report, style=report_style)
+            done.report(report, style=report_style, progress=not quiet)
     if quiet:
         print(one_line(str(folder)))
         return

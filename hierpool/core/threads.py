@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from contextvars import copy_context
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+
+from hierpool.core.progress import named_steps
 
 _ALONE = 64  # values of theta that one thread does by itself
 
@@ -71,11 +71,6 @@ def _threads(workers: int) -> ThreadPoolExecutor:
 
 if hasattr(os, "register_at_fork"):  # a forked process has no threads, only the memory of them
     os.register_at_fork(after_in_child=_threads.cache_clear)
-if TYPE_CHECKING:
-    from rich.console import Console
-
-
-AFTER = 1.0  # seconds before a bar comes up
 
 
 def in_threads[Job, Done](
@@ -105,38 +100,14 @@ def in_threads[Job, Done](
         Whether to show a bar.
     """
     workers = max(1, min(cores or os.cpu_count() or 1, len(jobs)))
-    with _bar(len(jobs), what, progress) as advance, ThreadPoolExecutor(workers) as pool:
+    with named_steps(len(jobs), progress) as begin, ThreadPoolExecutor(workers) as pool:
+        begin(what)
         futures = [pool.submit(copy_context().run, work, job) for job in jobs]
         try:
             for future in as_completed(futures):
                 future.result()
-                advance()
+                begin(what)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
     return [future.result() for future in futures]
-
-
-def is_watched(console: Console) -> bool:
-    """Whether a bar can be seen: in a terminal, or in a notebook that has widgets to show it."""
-    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
-
-
-@contextmanager
-def _bar(steps: int, what: str, shown: bool) -> Iterator[Callable[[], None]]:
-    """Gives what is to be called after each step."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    bar = Progress(console=console, transient=True, disable=not (shown and is_watched(console)))
-    task = bar.add_task(what, total=steps)
-    timer = threading.Timer(AFTER, bar.start)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield lambda: bar.advance(task)
-    finally:
-        timer.cancel()
-        timer.join()
-        bar.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,8 +23,8 @@ from hierpool.core.errors import (
     UnsupportedModelError,
 )
 from hierpool.core.findings import Finding, Findings
+from hierpool.core.progress import named_steps
 from hierpool.core.text import sentence
-from hierpool.core.threads import is_watched
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.formula.build import read_frame
@@ -122,8 +121,19 @@ def _study(
     fits: dict[str, PosteriorFit],
 ) -> Study:
     """The study of a ladder; ``fits`` is filled as it goes, so that an interrupt loses none."""
+    with named_steps(len(asked.models) + 4, progress) as begin:
+        return _in_steps(asked, arguments, fits, begin)
+
+
+def _in_steps(
+    asked: Ladder,
+    arguments: Mapping[str, Any],
+    fits: dict[str, PosteriorFit],
+    begin: Callable[[str], None],
+) -> Study:
+    """The same, with what names each step as it begins."""
     models = asked.models
-    with _bar(len(models) + 2, progress) as begin, _heard() as said:
+    with _heard() as said:
         for rung, model in models.items():
             begin(rung)
             fits[rung] = _fitted(model, arguments)
@@ -132,6 +142,7 @@ def _study(
         chosen = _recommended(asked, fits, blups, arguments)
         begin("comparison")
         comparison, by_group = compare(chosen.fits), _compared_by_group(chosen.fits, asked.groups)
+    begin("shrinkage")
     fit, blup = chosen.fits[chosen.selected], chosen.blups[chosen.selected]
     found = Study(
         formula=asked.formula,
@@ -152,6 +163,7 @@ def _study(
         compare_blups=compare_blups(fit, blup),
         arguments={k: v for k, v in arguments.items() if k != "seed"},
     )
+    begin("checks")
     findings = [*check.of_models(found), *impossible, *check.of_scores(found.fits, said)]
     return replace(found, findings=Findings(findings), answer=answer(found))
 
@@ -262,29 +274,3 @@ def _heard() -> Iterator[list[warnings.WarningMessage]]:
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
-
-
-@contextmanager
-def _bar(steps: int, shown: bool) -> Iterator[Callable[[str], None]]:
-    """Gives what is to be called as each step begins; a bar comes up on stderr after a second."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    bar = Progress(console=console, transient=True, disable=not (shown and is_watched(console)))
-    task = bar.add_task("", total=steps)
-    begun: list[str] = []
-
-    def begin(name: str) -> None:
-        bar.update(task, description=name, completed=len(begun))
-        begun.append(name)
-
-    timer = threading.Timer(1.0, bar.start)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield begin
-    finally:
-        timer.cancel()
-        timer.join()
-        bar.stop()

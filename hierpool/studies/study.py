@@ -16,6 +16,7 @@ from hierpool.core.csv_text import csv_bytes
 from hierpool.core.group_nouns import counted, nouns
 from hierpool.core.options import bounds_among, options
 from hierpool.core.printable import one_line, printable
+from hierpool.core.progress import named_steps
 from hierpool.core.text import capital, joined, number
 from hierpool.core.writing import make_folder, write_file, write_text
 from hierpool.studies.advise import advise
@@ -133,12 +134,19 @@ class Study(StudyResult):
         with options(prob=self.prob):
             return figures_of(self)
 
-    def save(self, folder: str | PathLike[str]) -> Path:
+    def save(self, folder: str | PathLike[str], *, progress: bool = True) -> Path:
         """Write ``tables/*.csv``, ``figures/*.png`` and ``summary.txt``; gives the folder back.
 
         The folder is made where it is missing; files of these names in it are replaced, each when
         its successor is complete. In the CSV a text that begins with ``=``, ``+``, ``-`` or ``@``
         has an apostrophe in front, so that no spreadsheet runs it; numbers are never changed.
+
+        Parameters
+        ----------
+        folder
+            Of the results.
+        progress
+            Show a progress bar on stderr if it takes over a second.
 
         Raises
         ------
@@ -148,15 +156,22 @@ class Study(StudyResult):
         root, tables, figures = (
             make_folder(Path(folder) / part) for part in ("", "tables", "figures")
         )
-        write_text(root / "summary.txt", f"{self}\n")
-        for name, table in self.tables().items():
-            write_file(tables / f"{name}.csv", csv_bytes(table, index=name != "findings"))
-        for name, figure in self.figures().items():
-            figure.savefig(figures / f"{name}.png", dpi=150)
+        with named_steps(len(self._figures) + 1, progress) as begin:
+            begin("tables")
+            write_text(root / "summary.txt", f"{self}\n")
+            for name, table in self.tables().items():
+                write_file(tables / f"{name}.csv", csv_bytes(table, index=name != "findings"))
+            for name in self._figures:
+                begin(f"picture: {name}")
+                self._figures[name].savefig(figures / f"{name}.png", dpi=150)
         return root
 
     def report(
-        self, path: str | PathLike[str], *, style: Literal["brief", "full"] = "brief"
+        self,
+        path: str | PathLike[str],
+        *,
+        style: Literal["brief", "full"] = "brief",
+        progress: bool = True,
     ) -> Path:
         """Write one HTML page that a colleague can read without Python; gives its path back.
 
@@ -171,6 +186,8 @@ class Study(StudyResult):
             model, paragraphs for a paper and the code, what prints on about three pages.
             ``"full"``: also every model, every table (to sort, and to download as CSV), every
             picture and check.
+        progress
+            Show a progress bar on stderr if it takes over a second.
 
         Raises
         ------
@@ -181,8 +198,16 @@ class Study(StudyResult):
         """
         from hierpool.studies.report import write_report
 
-        with options(prob=self.prob):
-            return write_report(self, self._tables, self._figures, path, style, lambda: self.advice)
+        with options(prob=self.prob), named_steps(3, progress) as begin:
+
+            def advise_in_steps() -> Advice:
+                begin("advice")
+                advice = self.advice
+                begin("report")
+                return advice
+
+            begin("report")
+            return write_report(self, self._tables, self._figures, path, style, advise_in_steps)
 
     def __repr__(self) -> str:
         lines = [one_line(self.headline), ""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -257,3 +258,19 @@ def test_a_report_keeps_the_probability_that_the_study_was_made_with(tmp_path):
     finally:
         hp.options.prob = 0.95
     assert again["study"].answer == made_so.answer
+
+
+def test_saving_and_reporting_name_their_steps(dyes, tmp_path, monkeypatch):
+    named = []
+
+    @contextmanager
+    def steps(_, shown):
+        assert shown
+        yield named.append
+
+    monkeypatch.setattr("hierpool.studies.study.named_steps", steps)
+    dyes.save(tmp_path)
+    assert named == ["tables", *(f"picture: {name}" for name in dyes.figures())]
+    named.clear()
+    dyes.report(tmp_path / "page.html", style="full")
+    assert named == ["report", "advice", "report"]

@@ -443,13 +443,6 @@ def test_unknown_group_and_argument_are_named():
         hp.study("Reaction ~ Days", data, group="Subject", random_seed=1)
 
 
-def test_bar_is_silent_without_an_audience(capsys):
-    with workflow._bar(2, True) as begin:
-        begin("one")
-        begin("two")
-    assert capsys.readouterr() == ("", "")
-
-
 @pytest.mark.parametrize(
     ("value", "text"),
     [
