@@ -1,1 +1,1 @@
-"""What the response is: families and their links, one file each."""
+"""What the response is: families and their links, one file each. ``hp.families`` offers them."""

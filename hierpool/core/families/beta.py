@@ -1,0 +1,86 @@
+"""Shares strictly between 0 and 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+from scipy import special
+
+from hierpool.core.errors import DataError
+from hierpool.core.families import compiled
+from hierpool.core.families.family import Family, column
+
+
+@dataclass(frozen=True)
+class Beta(Family):
+    """Shares with mean mu and variance mu (1 - mu) / (1 + precision)."""
+
+    name: ClassVar[str] = "beta"
+    links: ClassVar[tuple[str, ...]] = ("logit",)
+    parameters: ClassVar[tuple[str, ...]] = ("precision",)
+    is_discrete: ClassVar[bool] = False
+
+    @property
+    def code(self) -> int:
+        """Of the compiled densities."""
+        return compiled.BETA
+
+    def constant(self, y: np.ndarray, trials: np.ndarray, par: np.ndarray) -> np.ndarray:
+        """Shape (K, n)."""
+        phi = np.minimum(column(par, 0), compiled.LARGEST_SHAPE)
+        return np.asarray(special.gammaln(phi) + (phi - 1) * np.log1p(-y) - np.log(y))
+
+    def mean(self, eta: np.ndarray, par: np.ndarray) -> np.ndarray:
+        """The mean."""
+        return self.inverse_link(eta)
+
+    def variance(self, eta: np.ndarray, par: np.ndarray, trials: np.ndarray) -> np.ndarray:
+        """mu (1 - mu) / (1 + precision)."""
+        mu = self.inverse_link(eta)
+        return np.asarray(mu * (1 - mu) / (1 + column(par, 0)))
+
+    def _shapes(self, eta: np.ndarray, par: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        phi = np.minimum(column(par, 0), compiled.LARGEST_SHAPE)
+        mu, rest = special.expit(eta), special.expit(-np.asarray(eta))
+        return np.maximum(mu * phi, 1e-300), np.maximum(rest * phi, 1e-300)
+
+    def cdf(
+        self, y: np.ndarray, eta: np.ndarray, par: np.ndarray, trials: np.ndarray
+    ) -> np.ndarray:
+        """P(Y <= y)."""
+        a, b = self._shapes(eta, par)
+        return np.asarray(special.betainc(a, b, np.broadcast_to(y, a.shape)))
+
+    def draw(
+        self, eta: np.ndarray, par: np.ndarray, trials: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Shares; those that would round to 0 or 1 stay just inside."""
+        least = np.finfo(float).tiny
+        return np.clip(rng.beta(*self._shapes(eta, par)), least, 1 - 1e-16)
+
+    def checked(self, y: np.ndarray, name: str, trials: np.ndarray | None) -> Self:
+        """The same; an error unless every response is inside of (0, 1)."""
+        wrong = (y <= 0) | (y >= 1)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            edges = np.isin(y[wrong], (0.0, 1.0)).all()
+            more = (
+                "shares of so many trials, with 0 and 1 among them, are counts: 'successes / trials "
+                "~ ...' with family='binomial'"
+                if edges
+                else f"percentages are divided by 100: I({name} / 100)"
+            )
+            raise DataError(
+                f"family='beta' takes shares between 0 and 1, both left out, and {name!r} is "
+                f"{y[row]:g} in row {row + 1} of the rows used; {more}",
+                "not-a-share",
+            )
+        if (y == y[0]).all():
+            raise DataError(
+                f"the response {name!r} is {y[0]:g} in each of the {len(y)} rows, so there is "
+                "nothing to explain. Check the column and the rows with missing values",
+                "constant-response",
+            )
+        return self

@@ -1,0 +1,49 @@
+"""What families of counts share: the check of the response, and where it lies."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import special
+
+from hierpool.core.errors import DataError
+from hierpool.core.families.compiled import LARGEST_SHAPE
+
+LARGEST_COUNT = 2.0**53
+
+
+def check_counts(y: np.ndarray, name: str, family: str) -> None:
+    """Raise unless these are counts, and not all of them zero."""
+    wrong = (y < 0) | (y != np.floor(y)) | (y > LARGEST_COUNT)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        what = "negative" if y[row] < 0 else "not a whole number"
+        raise DataError(
+            f"the response {name!r} is {y[row]:g} in row {row + 1} of the rows used, which is {what}; "
+            f"family={family!r} takes counts, 0, 1, 2, ... For a rate write the count on the left "
+            "and offset(log(exposure)) on the right; for other positive numbers family='gamma'",
+            "not-counts",
+        )
+    if not (y > 0).any():
+        raise DataError(
+            f"the response {name!r} is 0 in all {len(y)} rows, so there is nothing to explain. Check "
+            "the column and the rows with missing values",
+            "constant-response",
+        )
+
+
+def log_rate(y: np.ndarray, offset: np.ndarray | float) -> float:
+    """Log of all counts over all exposure."""
+    exposure = np.broadcast_to(np.exp(offset), y.shape)
+    return float(np.log(y.sum()) - np.log(exposure.sum()))
+
+
+def negbinomial_constant(y: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """log Gamma(y + a) / (Gamma(a) a^y y!), shape (K, n) for shapes (K, 1), to full precision."""
+    a = np.minimum(shape, LARGEST_SHAPE)
+    with np.errstate(all="ignore"):
+        by_gamma = special.gammaln(y + a) - special.gammaln(a) - y * np.log(a)
+        # Stirling's series of both, subtracted term by term: their difference keeps its digits.
+        above = y + a
+        by_series = (above - 0.5) * np.log1p(y / a) - y + (1 / above - 1 / a) / 12
+        by_series -= (above**-3.0 - a**-3.0) / 360
+    return np.asarray(np.where(a > 1e3, by_series, by_gamma) - special.gammaln(y + 1))

@@ -1,0 +1,144 @@
+"""Counts whose zeros have a probability of their own, and are not of the counts' distribution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+from scipy import special
+
+from hierpool.core.families import compiled
+from hierpool.core.families.counts import check_counts, log_rate, negbinomial_constant
+from hierpool.core.families.family import Family, column
+from hierpool.core.families.negbinomial import drawn_negbinomial, negbinomial_cdf
+from hierpool.core.families.poisson import drawn_poisson
+
+_MOST_TRIES = 1000
+
+
+@dataclass(frozen=True)
+class HurdlePoisson(Family):
+    """A zero with probability ``hurdle``; otherwise a Poisson count of at least one."""
+
+    name: ClassVar[str] = "hurdle_poisson"
+    links: ClassVar[tuple[str, ...]] = ("log",)
+    parameters: ClassVar[tuple[str, ...]] = ("hurdle",)
+
+    @property
+    def code(self) -> int:
+        """Of the compiled densities."""
+        return compiled.HURDLE_POISSON
+
+    def _zero(self, par: np.ndarray) -> np.ndarray:
+        """Shape (K, 1): the probability of a zero."""
+        return column(par, self.parameters.index("hurdle"))
+
+    def constant(self, y: np.ndarray, trials: np.ndarray, par: np.ndarray) -> np.ndarray:
+        """Shape (K, n)."""
+        zero = self._zero(par)
+        with np.errstate(divide="ignore"):
+            return np.where(y > 0, np.log1p(-zero) + self._of_count(y, par), np.log(zero))
+
+    def _of_count(self, y: np.ndarray, par: np.ndarray) -> np.ndarray:
+        return np.asarray(-special.gammaln(y + 1))
+
+    def _log_zero(self, mu: np.ndarray, par: np.ndarray) -> np.ndarray:
+        """Log probability of a zero in the distribution of the counts."""
+        return -mu
+
+    def _spread(self, mu: np.ndarray, par: np.ndarray) -> np.ndarray:
+        """Variance of the counts with their own zeros."""
+        return mu
+
+    def _positive_mean(self, eta: np.ndarray, par: np.ndarray) -> np.ndarray:
+        """Mean of the counts of at least one."""
+        mu = self.inverse_link(eta)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = mu / -np.expm1(self._log_zero(mu, par))
+        return np.where(mu < 1e-8, 1.0, found)
+
+    def mean(self, eta: np.ndarray, par: np.ndarray) -> np.ndarray:
+        """Mean of all counts, zeros included."""
+        return np.asarray((1 - self._zero(par)) * self._positive_mean(eta, par))
+
+    def variance(self, eta: np.ndarray, par: np.ndarray, trials: np.ndarray) -> np.ndarray:
+        """Zeros included."""
+        mu, above = self.inverse_link(eta), 1 - self._zero(par)
+        positive = self._positive_mean(eta, par)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            square = (self._spread(mu, par) + mu**2) / -np.expm1(self._log_zero(mu, par))
+        square = np.where(mu < 1e-8, 1.0, square)
+        return np.asarray(above * square - (above * positive) ** 2)
+
+    def cdf(
+        self, y: np.ndarray, eta: np.ndarray, par: np.ndarray, trials: np.ndarray
+    ) -> np.ndarray:
+        """P(Y <= y)."""
+        mu, zero = self.inverse_link(eta), self._zero(par)
+        none = np.exp(self._log_zero(mu, par))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            inside = (self._cdf(y, mu, par) - none) / -np.expm1(self._log_zero(mu, par))
+        inside = np.where(mu < 1e-8, (np.asarray(y) >= 1).astype(float), inside)
+        return np.asarray(zero + (1 - zero) * np.clip(inside, 0.0, 1.0))
+
+    def _cdf(self, y: np.ndarray, mu: np.ndarray, par: np.ndarray) -> np.ndarray:
+        return np.asarray(special.pdtr(y, mu))
+
+    def draw(
+        self, eta: np.ndarray, par: np.ndarray, trials: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Counts; those of at least one are drawn until they are, where that is not too rare."""
+        mu = self.inverse_link(eta)
+        is_zero = rng.uniform(size=mu.shape) < self._zero(par)
+        counts = np.zeros(mu.shape)
+        left = ~is_zero
+        for _ in range(_MOST_TRIES):
+            if not left.any():
+                break
+            drawn = self._draw(mu, par, rng)
+            counts = np.where(left & (drawn > 0), drawn, counts)
+            left = left & (drawn == 0)
+        return np.where(left, 1.0, counts)  # so rare that two at once are rarer still
+
+    def _draw(self, mu: np.ndarray, par: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return drawn_poisson(mu, rng)
+
+    def checked(self, y: np.ndarray, name: str, trials: np.ndarray | None) -> Self:
+        """The same; an error unless the response is counts."""
+        check_counts(y, name, self.name)
+        return self
+
+    def centre(self, y: np.ndarray, trials: np.ndarray | None, offset: np.ndarray | float) -> float:
+        """Log of all counts over the exposure of the rows that have some."""
+        some = y > 0
+        return log_rate(y[some], np.broadcast_to(offset, y.shape)[some])
+
+
+@dataclass(frozen=True)
+class HurdleNegativeBinomial(HurdlePoisson):
+    """A zero with probability ``hurdle``; otherwise a negative binomial count of at least one."""
+
+    name: ClassVar[str] = "hurdle_negbinomial"
+    parameters: ClassVar[tuple[str, ...]] = ("shape", "hurdle")
+
+    @property
+    def code(self) -> int:
+        """Of the compiled densities."""
+        return compiled.HURDLE_NEGBINOMIAL
+
+    def _of_count(self, y: np.ndarray, par: np.ndarray) -> np.ndarray:
+        return negbinomial_constant(y, column(par, 0))
+
+    def _log_zero(self, mu: np.ndarray, par: np.ndarray) -> np.ndarray:
+        a = np.minimum(column(par, 0), compiled.LARGEST_SHAPE)
+        return np.asarray(-a * np.log1p(mu / a))
+
+    def _spread(self, mu: np.ndarray, par: np.ndarray) -> np.ndarray:
+        return np.asarray(mu + mu**2 / column(par, 0))
+
+    def _cdf(self, y: np.ndarray, mu: np.ndarray, par: np.ndarray) -> np.ndarray:
+        return negbinomial_cdf(y, mu, column(par, 0))
+
+    def _draw(self, mu: np.ndarray, par: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return drawn_negbinomial(mu, column(par, 0), rng)

@@ -1,0 +1,76 @@
+"""Counts whose variance exceeds their mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+from scipy import special
+
+from hierpool.core.families import compiled
+from hierpool.core.families.counts import check_counts, log_rate, negbinomial_constant
+from hierpool.core.families.family import Family, column
+from hierpool.core.families.poisson import drawn_poisson
+
+
+@dataclass(frozen=True)
+class NegativeBinomial(Family):
+    """Counts with variance mean + mean^2 / shape: Poisson counts whose means vary by a Gamma factor."""
+
+    name: ClassVar[str] = "negbinomial"
+    links: ClassVar[tuple[str, ...]] = ("log",)
+    parameters: ClassVar[tuple[str, ...]] = ("shape",)
+
+    @property
+    def code(self) -> int:
+        """Of the compiled densities."""
+        return compiled.NEGBINOMIAL
+
+    def constant(self, y: np.ndarray, trials: np.ndarray, par: np.ndarray) -> np.ndarray:
+        """Shape (K, n)."""
+        return negbinomial_constant(y, column(par, 0))
+
+    def mean(self, eta: np.ndarray, par: np.ndarray) -> np.ndarray:
+        """The mean, or rate."""
+        return self.inverse_link(eta)
+
+    def variance(self, eta: np.ndarray, par: np.ndarray, trials: np.ndarray) -> np.ndarray:
+        """mean + mean^2 / shape."""
+        mu = self.inverse_link(eta)
+        return np.asarray(mu + mu**2 / column(par, 0))
+
+    def cdf(
+        self, y: np.ndarray, eta: np.ndarray, par: np.ndarray, trials: np.ndarray
+    ) -> np.ndarray:
+        """P(Y <= y)."""
+        return negbinomial_cdf(y, self.inverse_link(eta), column(par, 0))
+
+    def draw(
+        self, eta: np.ndarray, par: np.ndarray, trials: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Counts."""
+        return drawn_negbinomial(self.inverse_link(eta), column(par, 0), rng)
+
+    def checked(self, y: np.ndarray, name: str, trials: np.ndarray | None) -> Self:
+        """The same; an error unless the response is counts."""
+        check_counts(y, name, self.name)
+        return self
+
+    def centre(self, y: np.ndarray, trials: np.ndarray | None, offset: np.ndarray | float) -> float:
+        """Log of all counts over all exposure."""
+        return log_rate(y, offset)
+
+
+def negbinomial_cdf(y: np.ndarray, mu: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """P(Y <= y) of counts with these means and shapes."""
+    a = np.minimum(shape, compiled.LARGEST_SHAPE)
+    # Beyond this shape the incomplete beta function has fewer digits than the Poisson limit.
+    limit = special.pdtr(y, mu)
+    return np.asarray(np.where(a > 1e9, limit, special.betainc(a, np.floor(y) + 1, a / (a + mu))))
+
+
+def drawn_negbinomial(mu: np.ndarray, shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Counts with these means and shapes."""
+    a = np.broadcast_to(np.minimum(shape, compiled.LARGEST_SHAPE), mu.shape)
+    return drawn_poisson(mu * rng.standard_gamma(a) / a, rng)
