@@ -208,16 +208,15 @@ class OneFactor(IndependentLevels):
         self, theta: WorkingTheta
     ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Var(u | y, beta, theta) of the levels, in the user's coding."""
+        from hierpool.algebra import one_factor_kernels
+
         m, z = self.moments, self.coordinates.z
         if z is None:
             return ()
-        parts = []
-        to_user = z.from_working
-        products = np.einsum("ka,kb->abk", to_user, to_user).reshape(m.q**2, -1)
-        for part in self.blocks(len(theta), 4 * len(m.counts) * m.q**2):
-            inner = self.condition(theta[part]).covariance_given_beta
-            parts.append(inner.reshape(*inner.shape[:2], -1) @ products)
-        return ((np.concatenate(parts), m.design_of),)
+        found = one_factor_kernels.conditional_variances(
+            theta.sigma, theta.Lambda, m.A, z.from_working
+        )
+        return ((found, m.design_of),)
 
     def densities_by_row(
         self, theta: WorkingTheta, rows: np.ndarray, marginal: Marginal

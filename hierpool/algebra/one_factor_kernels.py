@@ -291,6 +291,42 @@ def level_coefficients(
         )
 
 
+@compiled(
+    "void(i8, i8, b1, f8[::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,:,::1])",
+)
+def _conditional_variances(start, stop, is_lower, sigma, Lambda, A, into_user, out):
+    U, q = len(A), A.shape[1]
+    L, v = np.empty((q, q, WIDTH)), np.empty((q, WIDTH))
+    t, inverse, product = np.empty(WIDTH), np.empty((q, WIDTH)), np.empty(WIDTH)
+    for first in range(start, stop, WIDTH):
+        w = min(WIDTH, stop - first)
+        for u in range(U):
+            factor_batch(A, u, Lambda, first, w, is_lower, t, L, inverse, product)
+            for i in range(q):
+                whiten_batch(into_user[i], Lambda, first, w, is_lower, t, L, inverse, v)
+                for k in range(w):
+                    t[k] = 0.0
+                for a in range(q):
+                    for k in range(w):
+                        t[k] += v[a, k] * v[a, k]
+                for k in range(w):
+                    out[first + k, u, i] = sigma[first + k] * sigma[first + k] * t[k]
+
+
+def conditional_variances(
+    sigma: np.ndarray, Lambda: np.ndarray, A: np.ndarray, into_user: np.ndarray
+) -> np.ndarray:
+    """Shape (K, U, q): Var(u_i | y, beta, theta) of the user's coefficients, by design.
+
+    Those of sigma^2 T Lambda M^-1 Lambda'T' with T ``into_user``, from squares: L^-1 Lambda'T'.
+    """
+    out = np.empty((len(sigma), *A.shape[:2]))
+    last = np.moveaxis(Lambda, 0, -1)
+    arrays = *dense(sigma, last, A, into_user), out
+    over_threads(_conditional_variances, len(sigma), is_lower_triangular(Lambda), *arrays)
+    return out
+
+
 def is_lower_triangular(Lambda: np.ndarray) -> bool:
     """Whether there is nothing above the diagonal, so that the loops may leave it out."""
     return not np.triu(Lambda, 1).any()

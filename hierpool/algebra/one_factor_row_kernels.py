@@ -25,6 +25,7 @@ from hierpool.core.compiled import compiled
 from hierpool.core.threads import over_pieces, over_threads
 
 _PIECE = 256  # rows that one thread takes at a time
+_FACTORS = 16  # pivots multiplied before a logarithm is taken
 
 
 class Products(NamedTuple):
@@ -422,58 +423,83 @@ def _runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @compiled(
-    "void(i8, i8, f8[::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[::1], f8[:,:,::1], f8[:,:,::1],"
-    "f8[:,::1], f8[:,:,::1], f8[:,::1], f8[::1], f8[::1], f8[:,::1])",
+    "void(i8, i8, b1, f8[::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[::1], f8[:,:,::1],"
+    "f8[:,:,::1], f8[:,::1], f8[:,:,::1], f8[:,::1], f8[::1], f8[::1], f8[:,::1])",
 )
-def _leave_level_out(start, stop, sigma, Lambda, S, s, total, A, C, b, XX, Xy, yy, n_rows, out):
+def _leave_level_out(
+    start, stop, is_lower, sigma, Lambda, S, s, total, A, C, b, XX, Xy, yy, n_rows, out
+):  # fmt: skip
+    # theta in the innermost loops: Lambda (q, q, K), S (p, p, K), s (p, K)
     J, q, p = len(b), b.shape[1], XX.shape[1]
-    L, G, g = np.empty((q, q)), np.empty((p, q)), np.empty(q)
-    R, t = np.empty((p, p)), np.empty(p)
-    for k in range(start, stop):
-        Lam, log_sigma, precision = Lambda[k], np.log(sigma[k]), 1.0 / sigma[k] ** 2
+    L, G, g = np.empty((q, q, WIDTH)), np.empty((p, q, WIDTH)), np.empty((q, WIDTH))
+    R, half = np.empty((p, p, WIDTH)), np.empty((p, WIDTH))
+    t, inverse, product = np.empty(WIDTH), np.empty((q, WIDTH)), np.empty(WIDTH)
+    squares, log_det, log_sigma = np.empty(WIDTH), np.empty(WIDTH), np.empty(WIDTH)
+    for first in range(start, stop, WIDTH):
+        w = min(WIDTH, stop - first)
+        for k in range(w):
+            log_sigma[k] = np.log(sigma[first + k])
         for j in range(J):
             # half the change of the log dets, of the sum of squares, when level j goes
-            log_det, squares = 0.0, yy[j]
+            for k in range(w):
+                squares[k], log_det[k], product[k] = yy[j], 0.0, 1.0
             if q > 0:
-                log_det += np.log(_factor(A[j], Lam, L))
+                factor_batch(A, j, Lambda, first, w, is_lower, t, L, inverse, product)
                 for c in range(p):
-                    _whiten(L, Lam, C[j, :, c], G[c])
-                _whiten(L, Lam, b[j], g)
+                    whiten_batch(C[j, :, c], Lambda, first, w, is_lower, t, L, inverse, G[c])
+                whiten_batch(b[j], Lambda, first, w, is_lower, t, L, inverse, g)
                 for a in range(q):
-                    squares -= g[a] * g[a]
-            left = 0.0
+                    for k in range(w):
+                        squares[k] -= g[a, k] * g[a, k]
+            # The Schur complement less the level, factored anew: a downdate of the old factor
+            # loses digits where the level held most of the information.
             for c in range(p):
-                right = s[k, c] - Xy[j, c]
-                for a in range(q):
-                    right += G[c, a] * g[a]
-                # The Schur complement less the level, factored anew: a downdate of the old factor
-                # loses digits where the level held most of the information.
                 for d in range(c + 1):
-                    value = S[k, c, d] - XX[j, c, d]
+                    for k in range(w):
+                        t[k] = S[c, d, first + k] - XX[j, c, d]
                     for a in range(q):
-                        value += G[c, a] * G[d, a]
+                        for k in range(w):
+                            t[k] += G[c, a, k] * G[d, a, k]
                     for m in range(d):
-                        value -= R[c, m] * R[d, m]
+                        for k in range(w):
+                            t[k] -= R[c, m, k] * R[d, m, k]
                     if c == d:
-                        R[c, c] = np.sqrt(value)
-                        log_det -= np.log(R[c, c])
+                        for k in range(w):
+                            R[c, c, k] = np.sqrt(t[k])
+                            product[k] /= R[c, c, k]
                     else:
-                        R[c, d] = value / R[d, d]
+                        for k in range(w):
+                            R[c, d, k] = t[k] / R[d, d, k]
+                for k in range(w):
+                    t[k] = s[c, first + k] - Xy[j, c]
+                for a in range(q):
+                    for k in range(w):
+                        t[k] += G[c, a, k] * g[a, k]
                 for m in range(c):
-                    right -= R[c, m] * t[m]
-                t[c] = right / R[c, c]
-                left += t[c] * t[c]
-            squares += left
-            out[j, k] = (
-                total[k]
-                - n_rows[j] * (0.5 * LOG_2PI + log_sigma)
-                - log_det
-                - 0.5 * squares * precision
-            )
+                    for k in range(w):
+                        t[k] -= R[c, m, k] * half[m, k]
+                for k in range(w):
+                    half[c, k] = t[k] / R[c, c, k]
+                    squares[k] += half[c, k] * half[c, k]
+                if c % _FACTORS == _FACTORS - 1:  # a product of very many could overflow
+                    for k in range(w):
+                        log_det[k] += np.log(product[k])
+                        product[k] = 1.0
+            for k in range(w):
+                at = first + k
+                out[j, at] = (
+                    total[at]
+                    - n_rows[j] * (0.5 * LOG_2PI + log_sigma[k])
+                    - log_det[k]
+                    - np.log(product[k])
+                    - 0.5 * squares[k] / sigma[at] ** 2
+                )
 
 
 def leave_level_out(at: PopulationAt, levels: LevelProducts) -> np.ndarray:
     """Shape (J, K): log p(rows of level j, jointly, given all other rows and theta)."""
     out = np.empty((len(levels.b), len(at.sigma)))
-    over_threads(_leave_level_out, len(at.sigma), *dense(*at), *dense(*levels), out)
+    Lambda, S, s = (np.moveaxis(a, 0, -1) for a in (at.Lambda, at.S, at.s))
+    arrays = *dense(at.sigma, Lambda, S, s, at.total), *dense(*levels), out
+    over_threads(_leave_level_out, len(at.sigma), is_lower_triangular(at.Lambda), *arrays)
     return out

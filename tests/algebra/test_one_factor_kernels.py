@@ -234,3 +234,13 @@ def test_log_near_one():
     np.testing.assert_allclose(
         [one_factor_row_kernels.log_near_one(v) for v in x], np.log(x), rtol=1e-15, atol=0.0
     )
+
+
+@each("name", WITH_LEVELS)
+def test_conditional_variances_are_those_of_the_covariance_in_the_users_coding(name):
+    _, at = algebra(name)
+    into_user = np.triu(np.arange(1.0, at.moments.q**2 + 1).reshape(at.moments.q, -1))
+    found = one_factor_kernels.conditional_variances(at.sigma, at.Lambda, at.moments.A, into_user)
+    covariance = into_user @ at.covariance_given_beta @ into_user.T
+    expected = np.diagonal(covariance, axis1=-2, axis2=-1)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-14)
