@@ -1,0 +1,199 @@
+"""Compiled quadrature of one level: the trapezoid rule on nodes around its mode.
+
+For integrands this smooth the rule is as good as any, takes skewed ones by reaching further on one
+side, and says how wrong it is: with e the relative difference of the sums over even and odd nodes, its
+error is of the order of e^2. Where that is large the nodes are moved closer.
+
+Symbols: h is the step between nodes in posterior sds; drop how far g falls below its top at the
+outermost nodes; V the nodes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from hierpool.algebra.quadrature.mode_search import mode_along, mode_at, solve_back
+from hierpool.algebra.quadrature.node_sums import fast_exp, prepare, values_along, values_at
+
+HALF = 200  # nodes on one side of the middle that the buffers hold
+CENTRE = 4  # nodes on either side of the mode that every level has
+CLOSER = 3e-4  # e^2 above which the nodes of a level are moved closer
+MOST_CLOSER = 3
+HALF_LOG_2PI = 0.9189385332046727
+
+
+@njit(error_model="numpy")
+def line(
+    code, kind, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, drop, g, scratch
+):
+    """Nodes of a level of one effect: v, the distance between nodes, first and last node.
+
+    ``g`` (2 HALF + 1,) holds g at them; node r is v + (r - HALF) times the distance.
+    """
+    F, sums, e1, product, V, small, H, L = scratch
+    if is_same:
+        t = T[lo, 0] if hi > lo else 0.0
+        prepare(code, kind, y, trials, weight, eta, par, lo, hi, F, sums)
+        v, precision = mode_along(
+            code, kind, y, trials, weight, eta, par, fisher, lo, hi, F, sums, t, v
+        )
+    else:
+        t = 0.0
+        small[0, 0] = v
+        mode_at(code, y, trials, weight, eta, par, fisher, lo, hi, T, small[0], small[1], H, L)
+        v, precision = small[0, 0], L[0, 0] * L[0, 0]
+    step = h / math.sqrt(precision)
+    first, last = HALF - CENTRE, HALF + CENTRE
+    top = -np.inf
+    begin, count = first, 2 * CENTRE + 1
+    while True:
+        v0 = v + (begin - HALF) * step
+        if is_same:
+            values_along(
+                code, kind, y, trials, weight, eta, par, lo, hi, F, sums, t, v0, step, count,
+                g[begin:], e1, product,
+            )  # fmt: skip
+        else:
+            for r in range(count):
+                V[0, r] = v0 + r * step
+            values_at(
+                code, kind, y, trials, weight, eta, par, lo, hi, T, V, 0, count,
+                g[begin:], product, e1,
+            )  # fmt: skip
+        for r in range(begin, begin + count):
+            top = max(top, g[r])
+        first, last, count = min(first, begin), max(last, begin + count - 1), 2
+        if g[last] > top - drop and last < 2 * HALF - 2:
+            begin = last + 1
+        elif g[first] > top - drop and first > 2:
+            begin = first - 2
+        else:
+            break
+    return v, step, first, last, top
+
+
+@njit(error_model="numpy")
+def ball(
+    code, kind, y, trials, weight, eta, par, lo, hi, T, v, scale,
+    nodes, is_even, ring_ends, rim_share, tail_share, g, scratch,
+):  # fmt: skip
+    """Nodes around the mode v of a level of several effects: how many, top, total, even and rim.
+
+    V[:, r] become the nodes, ``g`` (M,) what g is at them; sums are of exp(g - top).
+    """
+    e1, product, V, small, L = scratch[2], scratch[3], scratch[4], scratch[5], scratch[7]
+    q, x = len(v), small[0]
+    top, total, even, rim, begin = -np.inf, 0.0, 0.0, 0.0, 0
+    for ring in range(len(ring_ends)):
+        end = ring_ends[ring]
+        for r in range(begin, end):
+            for c in range(q):
+                x[c] = scale * nodes[r, c]
+            solve_back(L, x)
+            for c in range(q):
+                V[c, r] = v[c] + x[c]
+        values_at(code, kind, y, trials, weight, eta, par, lo, hi, T, V, begin, end, g, product, e1)
+        old = top
+        for r in range(begin, end):
+            top = max(top, g[r])
+        if top > old:
+            total *= math.exp(old - top)
+            even *= math.exp(old - top)
+        rim = 0.0
+        for r in range(begin, end):
+            w = math.exp(g[r] - top)
+            rim += w
+            if is_even[r] == 1:
+                even += w
+        total += rim
+        begin = end
+        if ring > 0 and not rim > total * (rim_share if ring == 1 else tail_share):
+            break
+    return begin, top, total, even, rim
+
+
+@njit(error_model="numpy")
+def level_nodes(
+    code, kind, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, drop,
+    nodes, is_even, ring_ends, rim_share, tail_share, g, scratch,
+):  # fmt: skip
+    """Nodes of a level of q >= 1 effects: how many, log density, e, share of the rim, where it begins.
+
+    v is where the search begins. V[:, r] (in ``scratch``) become the nodes, ``g`` their weights, r
+    from 0. Of one effect the rim is the first node and the last, of several the nodes from the number
+    returned on; h is then the log volume of a cell.
+    """
+    if len(v) == 1:
+        return _one_effect(
+            code, kind, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, drop, g,
+            scratch,
+        )  # fmt: skip
+    small, H, L = scratch[5], scratch[6], scratch[7]
+    q, scale, log_det = len(v), 1.0, 0.0
+    mode_at(code, y, trials, weight, eta, par, fisher, lo, hi, T, v, small[0], H, L)
+    for c in range(q):
+        log_det += math.log(L[c, c])
+    n, top, total, even, rim = ball(
+        code, kind, y, trials, weight, eta, par, lo, hi, T, v, scale,
+        nodes, is_even, ring_ends, rim_share, tail_share, g, scratch,
+    )  # fmt: skip
+    for _ in range(MOST_CLOSER - 1):
+        if (2.0 * even / total - 1.0) ** 2 <= CLOSER:
+            break
+        scale /= 1.5
+        n, top, total, even, rim = ball(
+            code, kind, y, trials, weight, eta, par, lo, hi, T, v, scale,
+            nodes, is_even, ring_ends, 0.0, tail_share, g, scratch,
+        )  # fmt: skip
+    first = 0
+    for ring in range(len(ring_ends) - 1):
+        if ring_ends[ring + 1] == n:
+            first = ring_ends[ring]
+    for r in range(n):
+        g[r] = math.exp(g[r] - top)
+    density = top + math.log(total) + h + q * math.log(scale) - log_det - q * HALF_LOG_2PI
+    return n, density, 2.0 * even / total - 1.0, rim / total, first
+
+
+@njit(error_model="numpy")
+def _one_effect(
+    code, kind, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, drop, g, scratch
+):
+    """``level_nodes`` for q = 1."""
+    V, n, density, error, rim = scratch[4], 0, 0.0, 0.0, 0.0
+    for _ in range(1 + MOST_CLOSER):
+        middle, step, first, last, top = line(
+            code, kind, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v[0], h, drop,
+            g, scratch,
+        )  # fmt: skip
+        even, total, n = 0.0, 0.0, last - first + 1
+        for r in range(n):
+            V[0, r] = middle + (first + r - HALF) * step
+            g[r] = fast_exp(g[first + r] - top)
+            total += g[r]
+            if r % 2 == 0:
+                even += g[r]
+        density = top + math.log(total * step) - HALF_LOG_2PI
+        error, rim = 2.0 * even / total - 1.0, max(g[0], g[n - 1]) / total
+        if error * error <= CLOSER:
+            break
+        h, v[0] = 0.5 * h, middle
+    return n, density, error, rim, n - 1
+
+
+@njit(error_model="numpy")
+def scratch_of(n, q, n_nodes):
+    """Room that the helpers work in."""
+    return (
+        np.empty(n),
+        np.empty(4),
+        np.empty(n_nodes),
+        np.empty(n_nodes),
+        np.empty((q, n_nodes)),
+        np.empty((2, max(q, 1))),
+        np.empty((q, q)),
+        np.zeros((q, q)),
+    )

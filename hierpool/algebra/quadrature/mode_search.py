@@ -1,0 +1,149 @@
+"""Compiled search for the mode of a level's deviations, by Newton steps; and small Cholesky factors.
+
+v, not u, is searched and integrated: its precision is never below 1, and an sd of zero is no special
+case. Steps are capped on the scale of eta as well as in posterior sds: where a count is far to the
+right a posterior sd is tiny, and steps of a few of them would never arrive.
+"""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+from hierpool.algebra.quadrature.node_sums import GAMMA, LOGIT, POISSON, SAFE_EXP, fast_exp
+from hierpool.core.families.compiled import terms
+
+ENOUGH = 0.1  # posterior sds: a smaller step ends the search, the quadrature needs no exact mode
+CAP = 2.5  # largest step on the scale of eta, unless it is below three posterior sds
+
+
+@njit(error_model="numpy")
+def cholesky(H, L):
+    """L (q, q) becomes the lower Cholesky factor of H, of which the lower half is read."""
+    q = len(H)
+    for i in range(q):
+        for j in range(i + 1):
+            s = H[i, j]
+            for k in range(j):
+                s -= L[i, k] * L[j, k]
+            if i == j:
+                L[i, i] = math.sqrt(max(s, 1e-300))
+            else:
+                L[i, j] = s / L[j, j]
+
+
+@njit(error_model="numpy")
+def solve_back(L, x):
+    """x becomes L'^-1 x."""
+    for i in range(len(x) - 1, -1, -1):
+        for k in range(i + 1, len(x)):
+            x[i] -= L[k, i] * x[k]
+        x[i] /= L[i, i]
+
+
+@njit(error_model="numpy")
+def solve_forward(L, x):
+    """x becomes L^-1 x."""
+    for i in range(len(x)):
+        for k in range(i):
+            x[i] -= L[i, k] * x[k]
+        x[i] /= L[i, i]
+
+
+@njit(error_model="numpy")
+def mode_along(code, kind, y, trials, weight, eta, par, fisher, lo, hi, F, sums, t, v):
+    """Mode of g where T is t for every row, and the precision there."""
+    H = 1.0
+    for _ in range(100):
+        gradient, H = 0.0, 0.0
+        if kind == LOGIT and sums[3] < SAFE_EXP:
+            e0 = fast_exp(t * v)
+            e1 = 1.0 / e0
+            gradient = sums[0]
+            for i in range(lo, hi):
+                is_success = 2.0 * y[i] > trials[i]
+                x = min(F[i] * (e1 if is_success else e0), 1e200)
+                p = x / (1.0 + x)
+                times = weight[i] * trials[i]
+                gradient += times * p if is_success else -times * p
+                H += times * p * (1.0 - p)
+        elif kind == POISSON:
+            H = min(sums[1] * fast_exp(t * v), 1e200)
+            gradient = sums[0] - H
+        elif kind == GAMMA:
+            H = min(sums[1] * fast_exp(-t * v), 1e200)
+            gradient = sums[0] + H
+        else:
+            for i in range(lo, hi):
+                _, l1, _, w = terms(code, y[i], trials[i], eta[i] + t * v, par)
+                gradient += weight[i] * l1
+                H += weight[i] * w
+        H = 1.0 + t * t * H
+        step, sd = (t * gradient - v) / H, math.sqrt(H)
+        cap = max(CAP / max(abs(t), 1e-8), 3.0 / sd)
+        if abs(step) > cap:
+            step = math.copysign(cap, step)
+        v += step
+        if abs(step) * sd < ENOUGH:
+            break
+    return v, 1.0 + (H - 1.0) * fisher
+
+
+@njit(error_model="numpy")
+def mode_at(code, y, trials, weight, eta, par, fisher, lo, hi, T, v, g, H, L):
+    """v becomes the mode of g where T differs between rows, L the factor of the precision there."""
+    q = len(v)
+    for _ in range(100):
+        for c in range(q):
+            g[c] = -v[c]
+            for d in range(q):
+                H[c, d] = 0.0
+        for i in range(lo, hi):
+            e = eta[i]
+            for c in range(q):
+                e += T[i, c] * v[c]
+            _, l1, _, w = terms(code, y[i], trials[i], e, par)
+            l1, w = weight[i] * l1, weight[i] * w
+            for c in range(q):
+                g[c] += T[i, c] * l1
+                for d in range(c + 1):
+                    H[c, d] += T[i, c] * T[i, d] * w
+        for c in range(q):
+            H[c, c] += 1.0
+        cholesky(H, L)
+        solve_forward(L, g)
+        size = 0.0
+        for c in range(q):
+            size += g[c] * g[c]
+        size = math.sqrt(size)
+        solve_back(L, g)
+        change = 0.0
+        for i in range(lo, hi):
+            e = 0.0
+            for c in range(q):
+                e += T[i, c] * g[c]
+            change = max(change, abs(e))
+        factor = min(1.0, max(CAP / max(change, 1e-8), 3.0 / max(size, 1e-8)))
+        for c in range(q):
+            v[c] += factor * g[c]
+        if size < ENOUGH:
+            break
+    if fisher != 1.0:
+        for c in range(q):
+            for d in range(c + 1):
+                one = 1.0 if c == d else 0.0
+                H[c, d] = one + (H[c, d] - one) * fisher
+        cholesky(H, L)
+
+
+@njit(error_model="numpy")
+def spread(Z, Lambda, T):
+    """T (N, q) becomes Z Lambda."""
+    q = Z.shape[1]
+    for i in range(len(Z)):
+        for c in range(q):
+            s = 0.0
+            for d in range(q):
+                s += Z[i, d] * Lambda[d, c]
+            T[i, c] = s
