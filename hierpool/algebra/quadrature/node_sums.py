@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numba import njit
 
-from hierpool.core.families.compiled import terms
+from hierpool.core.families.compiled import LARGEST_SHAPE, terms
 
 GENERAL, LOGIT, POISSON, GAMMA = range(4)
 FAST = {
@@ -55,6 +55,7 @@ def fast_exp(x):
 def prepare(code, kind, y, trials, weight, eta, par, lo, hi, F, sums):
     """Sums of a level that its nodes need: slope, amount, base, largest |eta|; and F of its rows."""
     slope, amount, base, reach = 0.0, 0.0, 0.0, 0.0
+    shape = min(par[0], LARGEST_SHAPE) if kind == GAMMA else 0.0
     for i in range(lo, hi):
         e = eta[i]
         reach = max(reach, abs(e))
@@ -68,9 +69,9 @@ def prepare(code, kind, y, trials, weight, eta, par, lo, hi, F, sums):
             slope += weight[i] * y[i]
             base += weight[i] * y[i] * e
         elif kind == GAMMA:
-            amount += weight[i] * par[0] * y[i] * fast_exp(-e)
-            slope -= weight[i] * par[0]
-            base -= weight[i] * par[0] * e
+            amount += weight[i] * shape * y[i] * fast_exp(-e)
+            slope -= weight[i] * shape
+            base -= weight[i] * shape * e
     sums[0] = slope
     sums[1] = amount
     sums[2] = base
@@ -181,8 +182,9 @@ def values_at(
             for r in range(first, last):
                 out[r] += w * (y[i] * linear[r] - fast_exp(linear[r]))
         elif kind == GAMMA and bound < SAFE_EXP:
+            shape = min(par[0], LARGEST_SHAPE)
             for r in range(first, last):
-                out[r] -= w * par[0] * (linear[r] + y[i] * fast_exp(-linear[r]))
+                out[r] -= w * shape * (linear[r] + y[i] * fast_exp(-linear[r]))
         else:
             for r in range(first, last):
                 value, _, _, _ = terms(code, y[i], trials[i], linear[r], par)
