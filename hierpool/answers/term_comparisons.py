@@ -62,6 +62,37 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Within:
+    """The effect of one side in each value of a category, of which a term has the differences.
+
+    Attributes
+    ----------
+    side
+        Position of the category among the sides of the term.
+    linear
+        The effects as linear predictors.
+    chosen
+        For each of them the position of its comparison in each side; that of the category is the
+        position of its value.
+    """
+
+    side: int
+    linear: LinearPredictors
+    chosen: tuple[tuple[int, ...], ...]
+
+    def apart(self, of: TermComparisons, row: int) -> tuple[int, int] | None:
+        """The two effects whose difference is a comparison; None where one cannot be had."""
+        category, place = of.sides[self.side], list(of.chosen[row])
+        found = []
+        for value in category.pairs[place[self.side]]:
+            place[self.side] = category.values.index(value)
+            found.append(tuple(place))
+        if not set(found) <= set(self.chosen):
+            return None
+        return self.chosen.index(found[0]), self.chosen.index(found[1])
+
+
+@dataclass(frozen=True)
 class TermComparisons:
     """The comparisons of a term, and the hypothesis that all that it says is zero.
 
@@ -79,6 +110,9 @@ class TermComparisons:
         Shape (r, p): independent combinations of the fixed effects.
     averaged, at_mean
         Columns that interact with the term: categories, and numbers.
+    within
+        Of two sides, a category the one that the other depends on: the effect of the other in each
+        of its values.
     """
 
     term: PopulationTerm
@@ -88,6 +122,7 @@ class TermComparisons:
     hypothesis: np.ndarray
     averaged: tuple[str, ...]
     at_mean: tuple[str, ...]
+    within: Within | None = None
 
     @property
     def name(self) -> str:
@@ -157,7 +192,19 @@ class _Terms:
         hypothesis = type_three
         if not self._is_type_three(term, sides, at_mean):
             hypothesis = _independent(_estimable(linear))
-        return TermComparisons(term, sides, linear, chosen, hypothesis, averaged, at_mean)
+        within = self._within(sides)
+        return TermComparisons(term, sides, linear, chosen, hypothesis, averaged, at_mean, within)
+
+    def _within(self, sides: tuple[Side, ...]) -> Within | None:
+        """The slopes, or the differences, that a term of two sides compares between categories."""
+        kinds = [side.kind for side in sides]
+        if len(sides) != 2 or "difference" not in kinds or not {"slope", "difference"} >= {*kinds}:
+            return None
+        place = kinds.index("difference") if "slope" in kinds else 1
+        values = sides[place].values
+        each = _side_of_category(sides[place].column, values, is_alone=True, is_paired=True)
+        linear, chosen = self._combined([each if k == place else s for k, s in enumerate(sides)])
+        return Within(place, linear, chosen)
 
     def _is_type_three(
         self, term: PopulationTerm, sides: Sequence[Side], at_mean: Sequence[str]

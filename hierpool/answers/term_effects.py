@@ -153,9 +153,31 @@ def _answered(
     table = numbers[[middle, low, high]].set_axis([middle, *bound_names("ci", prob)], axis=1)
     test, is_clear, evidence = _test(fit, of, prob)
     table = table.assign(**test)
-    measured = scale.measured.replace("`", "")
-    said = Said(of, table.iloc[:, :3].to_numpy(), is_clear, measured, scale.has_ratios)
+    said = Said(
+        of,
+        table.iloc[:, :3].to_numpy(),
+        is_clear,
+        scale.measured.replace("`", ""),
+        scale.has_ratios,
+        is_share=scale.back is None and bool(np.isin(fit.design.y, (0, 1)).all()),
+    )
+    if is_clear:
+        said = replace(said, apart=_apart(fit, said, scale))
     return _Answered(of, table, sentence_of(said), is_clear, evidence)
+
+
+def _apart(
+    fit: IntegratedPosterior | Optimum, said: Said, scale: ResponseScale
+) -> tuple[float, float] | None:
+    """The two effects whose difference is the largest comparison of an interaction."""
+    within = said.of.within
+    rows = within.apart(said.of, said.largest) if within and said.largest >= 0 else None
+    if within is None or rows is None:
+        return None
+    linear = within.linear.combined(np.eye(len(within.linear))[list(rows)])
+    asked = Asked(pd.RangeIndex(2), linear, np.zeros(2, dtype=int), is_difference=True)
+    first, second = of_fit(fit, asked, scale, "none", None).iloc[:, 0]
+    return (float(first), float(second)) if np.isfinite([first, second]).all() else None
 
 
 def _adjustment(of: TermComparisons, is_posterior: bool) -> tuple[Adjust, int]:

@@ -10,6 +10,9 @@ import numpy as np
 from hierpool.answers.term_comparisons import Side, TermComparisons, category
 from hierpool.core.text import capital, joined, short
 
+POINTS = " percentage points"
+VERBS = ("falls", "rises", "changes", "differs", "depends", "matters")  # of the sentences below
+
 
 @dataclass(frozen=True)
 class Said:
@@ -27,6 +30,10 @@ class Said:
         What was measured.
     has_ratios
         Whether the numbers are ratios.
+    is_share
+        Whether each observation is 0 or 1, so that a mean is a share.
+    apart
+        The two effects whose difference is the largest comparison of an interaction, where known.
     """
 
     of: TermComparisons
@@ -34,6 +41,8 @@ class Said:
     is_clear: bool
     response: str
     has_ratios: bool
+    is_share: bool = False
+    apart: tuple[float, float] | None = None
 
     @property
     def largest(self) -> int:
@@ -67,13 +76,41 @@ class Said:
             if not 0.5 < values[0] < 2:
                 return f"a factor of {_interval(values)}"
             return _interval(100 * (values - 1), " %")
-        return _interval(-values[[0, 2, 1]] if is_turned else values)
+        values = -values[[0, 2, 1]] if is_turned else values
+        if self.is_share:
+            return _interval(100 * values).replace(" [", f"{POINTS} [", 1)
+        return _interval(values)
+
+    def effect(self, value: float) -> str:
+        """An effect without its interval."""
+        if self.has_ratios:
+            return f"a factor of {short(value)}" if not 0.5 < value < 2 else _percent(value)
+        return f"{short(100 * value)}{POINTS}" if self.is_share else short(value)
+
+    def change(self, value: float) -> str:
+        """By how much the response rises or falls."""
+        if self.has_ratios:
+            return f"{self.way(value >= 1) if value >= 1 else 'changes'} by {self.effect(value)}"
+        return f"{self.way(value >= 0)} by {self.effect(abs(value))}"
+
+    def way(self, is_up: bool) -> str:
+        """The verb: other words where the response is one of them."""
+        if self.response in VERBS:
+            return "goes up" if is_up else "goes down"
+        return "rises" if is_up else "falls"
+
+    @property
+    def subject(self) -> str:
+        """The response as a subject of a verb; a column such as 'falls' would read as one."""
+        return f"the mean of {self.response}" if self.response in VERBS else self.response
 
 
 def sentence_of(said: Said) -> str:
     """The sentence of a term."""
     of = said.of
     if not of.sides:
+        if said.is_share:
+            return f"The mean of {said.response} is {_interval(100 * said.values[0], ' %')}."
         return f"The mean of {said.response} is {_interval(said.values[0])}."
     if said.largest < 0:
         return f"{_begun(of.name)} is not estimable from these data."
@@ -118,7 +155,7 @@ def _plain(said: Said) -> str:
 def _difference(said: Said) -> str:
     """Between the categories of one column."""
     (side,) = said.of.sides
-    return _between(said, side, said.response, "differ", f"between the levels of {side.column}")
+    return _between(said, side, said.subject, "differ", f"between the levels of {side.column}")
 
 
 def _between(said: Said, side: Side, what: str, verb: str, where: str) -> str:
@@ -141,19 +178,19 @@ def _between(said: Said, side: Side, what: str, verb: str, where: str) -> str:
 
 def _slope(said: Said) -> str:
     """Of a straight line."""
-    (side,), R = said.of.sides, said.response
+    (side,), R = said.of.sides, said.subject
     per = f"per unit of {side.column}"
     if not said.is_clear:
         return f"{R} does not clearly change with {side.column}: by {said.amount()} {per}"
     if said.is_negative and not said.has_ratios:
-        return f"{R} falls with {side.column}: by {said.amount(True)} {per}"
-    way = "changes" if said.is_negative else "rises"
+        return f"{R} {said.way(False)} with {side.column}: by {said.amount(True)} {per}"
+    way = "changes" if said.is_negative else said.way(True)
     return f"{R} {way} with {side.column}: by {said.amount()} {per}"
 
 
 def _curve(said: Said) -> str:
     """Of a curve: the change between its ends."""
-    (side,), R = said.of.sides, said.response
+    (side,), R = said.of.sides, said.subject
     verb = "changes" if said.is_clear else "does not clearly change"
     return (
         f"{R} {verb} along a curve of {side.column}: by {said.amount()} from one sd below its mean "
@@ -163,7 +200,7 @@ def _curve(said: Said) -> str:
 
 def _bend(said: Said) -> str:
     """How a slope changes along its own number."""
-    (side,), R = said.of.sides, said.response
+    (side,), R = said.of.sides, said.subject
     verb = "changes" if said.is_clear else "does not clearly change"
     return (
         f"the slope of {R} in {side.column} {verb} along {side.column}: by {said.amount()} from one "
@@ -175,8 +212,31 @@ def _slopes(said: Said) -> str:
     """How a slope depends on a category."""
     (slope,) = [s for s in said.of.sides if s.kind == "slope"]
     (side,) = [s for s in said.of.sides if s.kind == "difference"]
-    what = f"the slope of {said.response} in {slope.column}"
-    return _between(said, side, what, "depend", f"on {side.column}")
+    if said.apart is None:
+        what = f"the slope of {said.response} in {slope.column}"
+        return _between(said, side, what, "depend", f"on {side.column}")
+    turn = said.is_negative
+    one, other = said.pair(side, turn)
+    first, second = (said.change(v) for v in (said.apart[::-1] if turn else said.apart))
+    second = second.removeprefix(f"{first.split(' by ')[0]} ")
+    what, per = f"the slope of {said.response} in {slope.column}", f"per unit of {slope.column}"
+    if len(side.values) == 2:
+        return (
+            f"{what} depends on {side.column}: {per}, {said.subject} {first} for {one} and {second} "
+            f"for {other}. {_told_apart(said, turn)}"
+        )
+    return (
+        f"{what} depends on {side.column}. It differs most between {one} and {other}: {per}, "
+        f"{said.subject} {first} for {one} and {second} for {other}. {_told_apart(said, turn)}"
+    )
+
+
+def _told_apart(said: Said, is_turned: bool) -> str:
+    """The difference of two effects that have been told."""
+    if not said.has_ratios:
+        return f"The two differ by {said.amount(is_turned)}"
+    values = said.values[said.largest]
+    return f"Their ratio is {_interval(1 / values[[0, 2, 1]] if is_turned else values)}"
 
 
 def _curves(said: Said) -> str:
@@ -200,10 +260,13 @@ def _differences(said: Said) -> str:
     one, two = said.pair(other, turn)
     verb = "depends" if said.is_clear else "does not clearly depend"
     what = f"the effect of {effect.column} on {said.response} {verb} on {other.column}"
-    if len(said.values) == 1 and said.is_clear:
+    if said.apart is not None:
+        here, there = (said.effect(v) for v in (said.apart[::-1] if turn else said.apart))
+        kind = "a change" if said.has_ratios else "a difference"
+        where = ":" if len(said.values) == 1 else f". It differs most between {one} and {two}:"
         return (
-            f"{what}: {first} against {second} is higher for {one} than for {two} by "
-            f"{said.amount(turn)}"
+            f"{what}{where} {first} against {second} makes {kind} of {here} for {one} and of "
+            f"{there} for {two}. {_told_apart(said, turn)}"
         )
     which = "the difference" if len(said.values) == 1 else "the largest difference"
     return (
@@ -242,6 +305,10 @@ def called(column: str, value: object) -> str:
     text = category(value)
     is_word = isinstance(value, str) and len(text) > 2 and any(c.isalpha() for c in text)
     return text if is_word else f"{column} {text}"
+
+
+def _percent(ratio: float) -> str:
+    return f"{short(100 * (ratio - 1))} %"
 
 
 def _interval(values: np.ndarray, unit: str = "") -> str:

@@ -84,8 +84,12 @@ def called(factor: str, level: Any, begins: bool = False) -> str:
     Examples
     --------
     >>> called("Subject", 332), called("school:class", "a:1")
-    ('subject 332', 'school:class a:1')
+    ('subject 332', 'class 1 in school a')
     """
+    parts, labels = factor.split(":"), str(level).split(":")
+    if len(parts) > 1 and len(parts) == len(labels):  # no label has a colon of its own
+        inner, *outer = (called(*each) for each in zip(parts[::-1], labels[::-1], strict=True))
+        return " in ".join([capital(inner) if begins else inner, *outer])
     word = noun(factor)
     if isinstance(level, float) and level.is_integer():
         level = int(level)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -26,6 +27,7 @@ from hierpool.report.model_words import (
 from hierpool.report.parts import Listing, Part, Picture, PointsToCheck, Prose, Section, SmallTable
 from hierpool.report.results import TermResult
 
+_CALL = re.compile(r"\bhp\.[a-z_]+\(|\b(fit|study)\.[a-z_]+\(")
 MOST_POINTS = 5  # findings that are shown, unless more are worse than a note
 MOST_ROWS = 16  # of a table
 CLEAR, ERRORS = 4.0, 2.0  # elpd, and standard errors, from which a difference is clear
@@ -97,12 +99,22 @@ def effects(pictures: Mapping[str, Figure], title: str) -> Section | None:
 def points_to_check(findings: Sequence[Finding]) -> Section:
     """The findings that matter most, and how many more the full report has."""
     serious = [f for f in findings if f.severity != "note"]
-    shown = list(findings)[: max(MOST_POINTS, len(serious))]
+    shown = [without_calls(f) for f in findings[: max(MOST_POINTS, len(serious))]]
     parts: list[Part] = [PointsToCheck(shown, NOTHING, is_brief=True)]
     if left := len(findings) - len(shown):
         more = "1 more note is" if left == 1 else f"{left} more notes are"
         parts.append(Prose([f"{more} in the full report."]))
     return Section("check", "Points to check", parts)
+
+
+def without_calls(finding: Finding) -> Finding:
+    """A finding without the sentences or clauses that name functions of hierpool.
+
+    A page for readers who do not run code; the full report has them.
+    """
+    said = re.split(r"(?<=[.;]) (?=[A-Za-z])", finding.meaning)
+    kept = " ".join(part for part in said if not _CALL.search(part))
+    return replace(finding, meaning=f"{kept[:-1]}." if kept.endswith(";") else kept)
 
 
 def model(
@@ -187,7 +199,8 @@ def _headings(table: pd.DataFrame) -> list[str]:
 
 
 def _spread(design: Design, table: pd.DataFrame) -> SmallTable:
-    flat = table.set_axis([_what_varies(key) for key in table.index])
+    weight = design.spec.residual.structure == "weights"
+    flat = table.set_axis([_what_varies(key, has_weights=weight) for key in table.index])
     rows = [[name, *row] for name, row in _numbers(flat)]
     note = ""
     if "se" in table and table["se"].isna().any():
@@ -196,13 +209,15 @@ def _spread(design: Design, table: pd.DataFrame) -> SmallTable:
             "deviation of 0, or a correlation of 1 or −1). Go by the interval."
         )
     title = "How much they vary (standard deviations and correlations)"
+    if weight:
+        note = f"An observation of weight w varies by the residual divided by √w. {note}".strip()
     return SmallTable(title, _headings(table), rows, note)
 
 
-def _what_varies(key: tuple[str, str, str, str]) -> str:
+def _what_varies(key: tuple[str, str, str, str], *, has_weights: bool) -> str:
     factor, parameter, term, term2 = key
     if factor == "residual":
-        return "Residual (within groups)"
+        return f"Residual (within groups{', of weight 1' if has_weights else ''})"
     who = groups_in_words(factor)
     first = _varying(term)
     if parameter == "corr":

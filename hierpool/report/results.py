@@ -65,11 +65,14 @@ class Spread:
         Name of the coefficient.
     sd
         Its standard deviation.
+    posterior
+        The Bayesian estimate with its interval, e.g. ``"4.86 (95 % interval 0.158 to 14.6)"``.
     """
 
     factor: str
     term: str
     sd: float
+    posterior: str = ""
 
 
 def p_value(p: float) -> str:
@@ -142,13 +145,26 @@ def _effect(term: str) -> str:
 def _varied(design: Design, spreads: Sequence[Spread]) -> list[str]:
     said = []
     for group in design.groups:
-        own = [s for s in spreads if s.factor == group.factor]
+        own = [s for s in spreads if s.factor == group.factor and s.sd > 0]
         if own:
             what = joined(f"{short(s.sd)} for the {_effect(s.term)}" for s in own)
             said.append(f"between {groups_in_words(group.factor)} it was {what}")
-    if not said:
-        return []
-    text = "; ".join(said).replace("it was", "the standard deviation was", 1)
     left = [s.sd for s in spreads if s.factor == RESIDUAL]
-    within = f", and the residual standard deviation {short(left[0])}" if left else ""
-    return [f"{capital(text)}{within}."]
+    within = f"the residual standard deviation {short(left[0])}" if left else ""
+    if within and design.spec.residual.structure == "weights":
+        within = f"{within} for an observation of weight 1"
+    at_zero = [_at_zero(s) for s in spreads if s.factor != RESIDUAL and s.sd == 0]
+    if not said:
+        return [f"{capital(within).replace('deviation', 'deviation was')}.", *at_zero][not within :]
+    text = "; ".join(said).replace("it was", "the standard deviation was", 1)
+    return [f"{capital(text)}{f', and {within}' if within else ''}.", *at_zero]
+
+
+def _at_zero(spread: Spread) -> str:
+    """An estimate of zero, which is no evidence that there is nothing."""
+    who, what = groups_in_words(spread.factor), _effect(spread.term)
+    bayesian = f"; the Bayesian estimate is {spread.posterior}" if spread.posterior else ""
+    return (
+        f"REML finds no variation of the {what} between {who} beyond chance, which does not show "
+        f"that there is none{bayesian}."
+    )

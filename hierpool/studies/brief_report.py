@@ -14,7 +14,8 @@ from hierpool.answers.term_effects import term_effects
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import noun
-from hierpool.core.text import joined, sentence
+from hierpool.core.options import bounds_among
+from hierpool.core.text import joined, sentence, short
 from hierpool.report import brief
 from hierpool.report.columns import interval_of
 from hierpool.report.methods import Facts, methods
@@ -127,11 +128,28 @@ def _results(study: StudyResult) -> str:
     sds = own[own.index.get_level_values("parameter") == "sd"]
     keys = sds.index.to_frame(index=False)
     spreads = [
-        Spread(factor, term, float(sd))
+        Spread(factor, term, float(sd), _posterior_sd(study, factor, term))
         for factor, term, sd in zip(keys["factor"], keys["term"], sds, strict=True)
     ]
     how = {"method": fit.method, "df": str(fit.df_method)}
     return results_paragraph(study.design, _terms(study), spreads, how)
+
+
+def _posterior_sd(study: StudyResult, factor: str, term: str) -> str:
+    """The Bayesian estimate of a standard deviation with its interval."""
+    table = study.fit.variance_components()
+    asked = {"factor": factor, "parameter": "sd", "term": term}
+    found = table[
+        [dict(zip(table.index.names, k, strict=True)).items() >= asked.items() for k in table.index]
+    ]
+    if found.empty:
+        return ""
+    low, high = bounds_among(table.columns)
+    row = found.iloc[0]
+    return (
+        f"{short(row['mean'])} ({interval_of(low)[0]} % interval {short(row[low])} to "
+        f"{short(row[high])})"
+    )
 
 
 def _terms(study: StudyResult) -> list[TermResult]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hierpool.answers.term_effects import term_effects
 from hierpool.checks.advice import ERRORS, MIN_ELPD_DIFFERENCE
-from hierpool.core.design import Design
+from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import UnsupportedModelError
-from hierpool.core.group_nouns import called, nouns
+from hierpool.core.group_nouns import called, noun, nouns
 from hierpool.core.options import bounds_among, percent
 from hierpool.core.printable import one_line
 from hierpool.core.schema import Schema
@@ -21,6 +23,7 @@ from hierpool.studies.result import StudyResult
 
 INTERCEPT = "Intercept"
 MOST_TERMS = 3  # that the answer has a sentence for
+LITTLE = 1e-3  # of the variation of a predictor within a typical group
 
 
 def answer(study: StudyResult) -> str:
@@ -166,14 +169,18 @@ def says_prediction(
 def says_shrinkage(table: pd.DataFrame, design: Design, factor: str) -> str:
     """Who was moved most, from where to where."""
     group, term = design.group(factor), shrunk_term(design.schema, factor)
-    moved = most_shrunk(table, term, factor).index
+    moved = most_shrunk(table, term, factor)
     what = "intercept" if term == INTERCEPT else f"coefficient of {term}"
     if "[" not in term and ":" not in term and term != INTERCEPT:
         what = f"slope of {without_backticks(uncentred(term))}"
-    most = table.loc[moved[:1], ["own_estimate", "partial_pooling"]]
+    telling = [label for label in moved.index if label[1] in _telling(group, term)]
+    begun = "Shrinkage" if len(telling) == len(moved) else _where_it_varies(factor, term)
+    most = table.loc[telling[:1], ["own_estimate", "partial_pooling"]]
     said = [
-        f"Shrinkage moves {called(factor, level)} the most: its {what}{where(design.schema, term)} "
+        f"{begun} moves {called(factor, level)} the most: its {what}{where(design.schema, term)} "
         f"goes from {short(alone)} alone to {short(pooled)}."
+        if short(alone) != short(pooled)
+        else f"Shrinkage hardly changes the {what} of any {noun(factor)}."
         for level, alone, pooled in most.droplevel(["factor", "term"]).itertuples()
     ]
     if silent := group.grouping.n_levels - len(moved):
@@ -182,3 +189,23 @@ def says_shrinkage(table: pd.DataFrame, design: Design, factor: str) -> str:
             f"{'has' if silent == 1 else 'have'} too few observations for an estimate of their own."
         )
     return " ".join(said)
+
+
+def _telling(group: GroupDesign, term: str) -> frozenset[Any]:
+    """Groups whose predictor varies enough for an estimate of their own that is worth a sentence.
+
+    A slope over a predictor that hardly varies is furthest off alone, and no example of anything.
+    """
+    levels = group.grouping.levels
+    if term == INTERCEPT:
+        return frozenset(levels)
+    z, codes = group.Z[:, group.terms.index(term)], group.codes
+    n = np.maximum(np.bincount(codes, minlength=len(levels)), 1)
+    mean = np.bincount(codes, z, len(levels)) / n
+    spread = np.bincount(codes, np.square(z - mean[codes]), len(levels))
+    typical = np.median(spread[spread > 0]) if (spread > 0).any() else 0.0
+    return frozenset(levels[spread >= LITTLE * typical])
+
+
+def _where_it_varies(factor: str, term: str) -> str:
+    return f"Among {nouns(factor)} where {without_backticks(uncentred(term))} varies enough, shrinkage"

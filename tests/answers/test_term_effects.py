@@ -212,8 +212,9 @@ def test_terms_within_a_clear_interaction_come_after_other_clear_ones():
             "weight ~ Time * Diet + (Time | Chick)",
             "ChickWeight",
             "Time:Diet",
-            "The slope of weight in Time depends on Diet; the largest difference is Diet 3 against "
-            "Diet 1, 5.15 [1.67, 8.62].",
+            "The slope of weight in Time depends on Diet. It differs most between Diet 3 and Diet 1: "
+            "per unit of Time, weight rises by 11.4 for Diet 3 and by 6.28 for Diet 1. The two "
+            "differ by 5.15 [1.67, 8.62].",
         ),
         (
             "weight ~ Time * Diet + (Time | Chick)",
@@ -225,8 +226,8 @@ def test_terms_within_a_clear_interaction_come_after_other_clear_ones():
             "distance ~ age * Sex + (1 | Subject)",
             "Orthodont",
             "age:Sex",
-            "The slope of distance in age is higher for Male than for Female: by 0.305 [0.0631, "
-            "0.547].",
+            "The slope of distance in age depends on Sex: per unit of age, distance rises by 0.784 "
+            "for Male and by 0.480 for Female. The two differ by 0.305 [0.0631, 0.547].",
         ),
         (
             "distance ~ age * Sex + (1 | Subject)",
@@ -269,7 +270,7 @@ def test_sentences_say_the_thing_then_the_number(formula, name, term, said):
 def test_two_categories_two_numbers_and_three_parts_have_sentences():
     warp = sentence("breaks ~ wool * tension", warpbreaks(), "wool:tension")
     assert warp.startswith(
-        "The effect of wool on breaks depends on tension; the largest difference of"
+        "The effect of wool on breaks depends on tension. It differs most between tension M and "
     )
     rng = np.random.default_rng(4)
     table = pd.DataFrame(rng.normal(size=(80, 3)), columns=["x", "z", "y"])
@@ -282,11 +283,9 @@ def test_two_categories_two_numbers_and_three_parts_have_sentences():
 
 def test_sentences_have_at_most_three_numbers_beside_names():
     found = effects("distance ~ age * Sex + (1 | Subject)", bundled("Orthodont"))
-    for said in found.attrs["sentences"].values():
-        assert (
-            sum(part.strip("[],.%").replace(".", "").lstrip("-").isdigit() for part in said.split())
-            <= 3
-        )
+    for said in ". ".join(found.attrs["sentences"].values()).split(". "):
+        words = [part.strip("[],.%").replace(".", "").lstrip("-") for part in said.split()]
+        assert sum(word.isdigit() for word in words) <= 3
 
 
 def test_term_without_its_lower_one_is_compared_in_each_category():
@@ -330,3 +329,46 @@ def test_no_pooling_has_no_common_terms():
     model = hp.no_pooling("Reaction ~ Days", bundled("sleepstudy"), group="Subject")
     with pytest.raises(UnsupportedModelError, match="no pooling has no mean or effect"):
         hp.term_effects(model.reml())
+
+
+def _both_fall() -> pd.DataFrame:
+    """Distress that falls under both arms, and the share of those below a line."""
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame({"id": np.repeat(np.arange(30), 5), "week": np.tile(np.arange(5.0), 30)})
+    table["arm"] = np.where(table["id"] % 2, "drug", "placebo")
+    slope = np.where(table["arm"] == "drug", -3.4, -2.1)
+    table["distress"] = 50 + slope * table["week"] + rng.normal(0, 1, len(table))
+    table["falls"] = (table["distress"] > 44 + rng.normal(0, 3, len(table))).astype(float)
+    return table
+
+
+def test_the_sentence_of_two_slopes_that_both_fall_says_both() -> None:
+    table = _both_fall()
+    fit = hp.Model("distress ~ week * arm + (1 | id)", table).reml()
+    said = hp.term_effects(fit).attrs["sentences"]["week:arm"]
+    own = {
+        arm: np.polyfit(rows["week"], rows["distress"], 1)[0] for arm, rows in table.groupby("arm")
+    }
+    placebo, drug = (f"{-own[arm]:.2f}" for arm in ("placebo", "drug"))
+    assert f"distress falls by {placebo} for placebo and by {drug} for drug" in said
+    assert "higher" not in said
+
+
+def test_a_response_of_zeros_and_ones_is_told_in_percentage_points() -> None:
+    table = _both_fall()
+    fit = hp.Model("falls ~ week + (1 | id)", table).reml()
+    effects = hp.term_effects(fit)
+    points = -100 * effects["estimate"].iloc[0]
+    said = effects.attrs["sentences"]["week"]
+    assert said.startswith(
+        f"The mean of falls goes down with week: by {points:.1f} percentage points"
+    )
+
+
+def test_the_sentence_of_two_differences_says_both() -> None:
+    table = _both_fall().assign(half=lambda t: np.where(t["week"] < 2.5, "early", "late"))
+    fit = hp.Model("distress ~ half * arm + (1 | id)", table).reml()
+    means = table.groupby(["arm", "half"])["distress"].mean()
+    said = hp.term_effects(fit).attrs["sentences"]["half:arm"]
+    for arm in ("placebo", "drug"):
+        assert f"{means[arm, 'late'] - means[arm, 'early']:.2f} for {arm}" in said

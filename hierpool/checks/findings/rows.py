@@ -37,7 +37,7 @@ def few_levels(design: Design) -> Iterator[Finding]:
             )
             meaning = (
                 "Shrinkage and predictions of new groups depend on the priors of the standard "
-                f"deviations; hp.sensitivity(fit) shows how much. Consider {factor} as a fixed "
+                f"deviations. hp.sensitivity(fit) shows how much. Consider {factor} as a fixed "
                 "effect."
             )
             yield Finding("few-levels", "warning", text, meaning)
