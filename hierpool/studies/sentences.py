@@ -208,4 +208,6 @@ def _telling(group: GroupDesign, term: str) -> frozenset[Any]:
 
 
 def _where_it_varies(factor: str, term: str) -> str:
-    return f"Among {nouns(factor)} where {without_backticks(uncentred(term))} varies enough, shrinkage"
+    return (
+        f"Among {nouns(factor)} where {without_backticks(uncentred(term))} varies enough, shrinkage"
+    )
