@@ -38,9 +38,10 @@ _HOME = {
     "advise": "hierpool.studies.advise",
     "study": "hierpool.studies.run",
     "datasets": "hierpool.datasets",
+    "families": "hierpool.core.families",
     "plots": "hierpool.plots",
 }
-_MODULES = {"datasets", "plots"}
+_MODULES = {"datasets", "families", "plots"}
 
 __all__ = [
     "LikelihoodFit",
@@ -55,6 +56,7 @@ __all__ = [
     "complete_pooling",
     "contrast",
     "datasets",
+    "families",
     "influence",
     "load_fit",
     "lrt",

@@ -23,9 +23,18 @@ from hierpool.bayes.nuts.parameterization import (
 from hierpool.bayes.priors.from_user import check_names, dropped_names, names_of, with_user_priors
 from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.bayes.run import JudgedRun, SamplerSettings
-from hierpool.core.arguments import check_choice, check_count, takes_no_family
+from hierpool.core.arguments import check_choice, check_count
 from hierpool.core.design import Design
-from hierpool.core.errors import ArgumentError, DataError, FitError, HierpoolError, nearest
+from hierpool.core.errors import (
+    ArgumentError,
+    DataError,
+    FitError,
+    HierpoolError,
+    UnsupportedModelError,
+    nearest,
+)
+from hierpool.core.families.family import Family
+from hierpool.core.families.table import resolve
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import counted
 from hierpool.core.printable import one_line
@@ -35,7 +44,7 @@ from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.formula import pooling
 from hierpool.formula.build import build_design, encode
-from hierpool.formula.parse import parse, with_residuals
+from hierpool.formula.parse import parse, with_family, with_residuals
 from hierpool.reml import estimate, pooling_limits
 from hierpool.reml.variance_left import variance_left
 
@@ -80,9 +89,20 @@ class Model:
         PreliZ distributions and PyMC variables (``pm.HalfNormal.dist(10)``) are accepted too.
         Priors that you give refer to uncentred predictors. Setting one prior moves the other
         priors of that term to the uncentred scale.
+    family
+        Of the response; None: Gaussian. ``"bernoulli"`` (0 and 1, or two labels), ``"binomial"``
+        (``"successes / trials ~ ..."``), ``"poisson"``, ``"negbinomial"``, ``"ordinal"`` (ratings),
+        ``"student"`` (heavy tails), ``"gamma"``, ``"beta"`` (shares), ``"zero_inflated_poisson"``,
+        ``"zero_inflated_negbinomial"``, ``"hurdle_poisson"``, ``"hurdle_negbinomial"``; or one of
+        ``hp.families``.
+    link
+        ``"logit"``, ``"probit"``, ``"cloglog"``, ``"log"``; None: the family's usual one.
+    trials
+        Column of the numbers of trials of a binomial response, in place of ``y / n`` in the formula.
     weights
-        Column of weights, with the meaning of lme4 and SAS: the residual variance of a row is
-        sigma^2 / weight, and sigma is estimated. Weights describe precision, not frequency.
+        Column of weights. Gaussian responses, as in lme4 and SAS: the residual variance of a row is
+        sigma^2 / weight, and sigma is estimated; weights describe precision, not frequency. With a
+        family they multiply the log density of the row, so that a weight of 3 is three such rows.
     known_se
         Column of standard errors: the residual sd of each row is known, as in a meta-analysis,
         and there is no sigma. The defaults of the other priors do not change; they are scaled by
@@ -108,18 +128,22 @@ class Model:
     design: Design
     priors: ModelPriors
 
-    @takes_no_family
     def __init__(
         self,
         formula: str | Spec,
         data: Any,
         priors: Mapping[str, Any] | None = None,
         *,
+        family: str | Family | None = None,
+        link: str | None = None,
+        trials: str | None = None,
         weights: str | None = None,
         known_se: str | None = None,
     ) -> None:
         spec = formula if isinstance(formula, Spec) else parse(formula, data)
         spec = with_residuals(spec, weights, known_se)
+        if not isinstance(formula, Spec):
+            spec = with_family(spec, resolve(family, link), trials)
         design = build_design(spec, data)
         object.__setattr__(self, "design", design)
         object.__setattr__(self, "priors", _chosen_priors(design, priors))
@@ -304,6 +328,10 @@ class Model:
             )
         spec = self.design.spec
         column = spec.residual.column
+        if spec.family is not None:
+            lines.insert(0, f"family  {self.design.family}")
+            if column:
+                lines.append(f"weights {column}: multiply the log density of each row")
         if spec.residual.structure == "weights":
             lines.append(f"weights {column}: residual variance sigma^2 / {column}")
         if spec.residual.structure == "known_se":
@@ -342,6 +370,8 @@ def optimum(design: Design, method: Literal["REML", "ML"]) -> LikelihoodFit:
         More coefficients than rows: known residual sds leave a posterior, and nothing to maximise.
     """
     pooled = design.spec.pooling
+    if design.family is not None:
+        return _family_optimum(design, design.family, method)
     if len(design.terms) > design.n:
         raise DataError(
             f"{design.spec.formula} has {len(design.terms)} coefficients for {design.n} rows, too "
@@ -354,6 +384,25 @@ def optimum(design: Design, method: Literal["REML", "ML"]) -> LikelihoodFit:
     if pooled == "none":
         return LikelihoodFit(design, pooling_limits.no_pooling(design))
     return LikelihoodFit(design, estimate.estimate(design, method))
+
+
+def _family_optimum(design: Design, family: Family, method: Literal["REML", "ML"]) -> LikelihoodFit:
+    """Maximum likelihood of a response that is not Gaussian.
+
+    Raises
+    ------
+    UnsupportedModelError
+        REML, which integrates the coefficients over a flat prior: there is none here.
+    """
+    if method == "REML":
+        raise UnsupportedModelError(
+            f"{design.spec.formula} has family={family.name!r}, and REML is for Gaussian responses: "
+            "use model.ml(), maximum likelihood",
+            "no-reml",
+        )
+    from hierpool.reml.family import maximum_likelihood
+
+    return LikelihoodFit(design, maximum_likelihood(design))
 
 
 def fitted(
@@ -378,6 +427,8 @@ def fitted(
 
 def _seen_by_nuts(design: Design, asked: Asked) -> Seen:
     """How NUTS sees the coefficients: as asked for, else as chosen by the REML optimum."""
+    if design.family is not None:
+        return Seen(settled(asked, design, lambda: noncentered(design)))
     try:
         found = optimum(design, "REML").estimate
     except HierpoolError:  # no optimum, as with fewer rows than coefficients
@@ -406,13 +457,15 @@ def _parameterization(design: Design, optimum: Estimate | None) -> ByTerm:
     return chosen
 
 
-@takes_no_family
 def complete_pooling(
     formula: str,
     data: Any,
     group: str | None = None,
     *,
     priors: Mapping[str, Any] | None = None,
+    family: str | Family | None = None,
+    link: str | None = None,
+    trials: str | None = None,
     weights: str | None = None,
     known_se: str | None = None,
 ) -> Model:
@@ -426,51 +479,56 @@ def complete_pooling(
         A DataFrame.
     group
         Only names the groups, so that fits can be compared group by group.
-    priors, weights, known_se
+    priors, family, link, trials, weights, known_se
         As in ``Model``.
     """
-    spec = pooling.question(formula, data, weights, known_se)
+    spec = pooling.question(formula, data, weights, known_se, resolve(family, link), trials)
     return Model(pooling.complete_pooling_spec(spec, group), data, priors)
 
 
-@takes_no_family
 def no_pooling(
     formula: str,
     data: Any,
     group: str,
     *,
     priors: Mapping[str, Any] | None = None,
+    family: str | Family | None = None,
+    link: str | None = None,
+    trials: str | None = None,
     weights: str | None = None,
     known_se: str | None = None,
 ) -> Model:
     """A separate line for each group, with one residual sd and wide independent priors.
 
     Predictors that are constant within groups have one common coefficient; a notice names them.
-    ``priors``, ``weights`` and ``known_se`` are as in ``Model``.
+    ``priors``, ``family``, ``link``, ``trials``, ``weights`` and ``known_se`` are as in
+    ``Model``.
     """
-    spec = pooling.question(formula, data, weights, known_se)
+    spec = pooling.question(formula, data, weights, known_se, resolve(family, link), trials)
     return Model(pooling.no_pooling_spec(spec, group), data, priors)
 
 
-@takes_no_family
 def varying_intercept(
     formula: str,
     data: Any,
     group: str,
     *,
     priors: Mapping[str, Any] | None = None,
+    family: str | Family | None = None,
+    link: str | None = None,
+    trials: str | None = None,
     weights: str | None = None,
     known_se: str | None = None,
 ) -> Model:
     """Groups differ in their intercept: ``y ~ x + (1 | g)``.
 
-    ``priors``, ``weights`` and ``known_se`` are as in ``Model``.
+    ``priors``, ``family``, ``link``, ``trials``, ``weights`` and ``known_se`` are as in
+    ``Model``.
     """
-    spec = pooling.question(formula, data, weights, known_se)
+    spec = pooling.question(formula, data, weights, known_se, resolve(family, link), trials)
     return Model(pooling.varying_intercept_spec(spec, group), data, priors)
 
 
-@takes_no_family
 def varying_slope(
     formula: str,
     data: Any,
@@ -480,6 +538,9 @@ def varying_slope(
     correlated: bool = True,
     intercept: bool = True,
     priors: Mapping[str, Any] | None = None,
+    family: str | Family | None = None,
+    link: str | None = None,
+    trials: str | None = None,
     weights: str | None = None,
     known_se: str | None = None,
 ) -> Model:
@@ -495,10 +556,10 @@ def varying_slope(
         False: ``(x || g)``, no correlation between intercept and slopes.
     intercept
         False: ``(0 + x | g)``, all groups have the same intercept.
-    priors, weights, known_se
+    priors, family, link, trials, weights, known_se
         As in ``Model``.
     """
-    spec = pooling.question(formula, data, weights, known_se)
+    spec = pooling.question(formula, data, weights, known_se, resolve(family, link), trials)
     rows = pooling.read_rows(spec, data, group)
     spec = pooling.varying_slope_spec(spec, rows, group, slopes, correlated, intercept)
     design = encode(spec, rows)
@@ -512,6 +573,9 @@ def pooling_ladder(
     *,
     slopes: Sequence[str] | None = None,
     priors: Mapping[str, Any] | None = None,
+    family: str | Family | None = None,
+    link: str | None = None,
+    trials: str | None = None,
     weights: str | None = None,
     known_se: str | None = None,
 ) -> dict[str, Model]:
@@ -521,9 +585,10 @@ def pooling_ladder(
     ``varying_slope_uncorrelated``, ``varying_slope``, ``no_pooling``. Without a predictor that
     varies within groups the three models with slopes are left out. ``slopes`` are the terms whose
     coefficients vary, by default all that vary within groups. Each model uses those of ``priors``
-    whose names it has. ``weights`` and ``known_se`` are as in ``Model``.
+    whose names it has. ``family``, ``link``, ``trials``, ``weights`` and
+    ``known_se`` are as in ``Model``.
     """
-    spec = pooling.question(formula, data, weights, known_se)
+    spec = pooling.question(formula, data, weights, known_se, resolve(family, link), trials)
     designs = pooling.ladder(spec, pooling.read_rows(spec, data, group), group, slopes)
     ladder = {name: Model.from_design(design) for name, design in designs.items()}
     if priors is None:

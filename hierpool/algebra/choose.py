@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from hierpool.algebra.factorisation import Factorisation
@@ -12,6 +14,9 @@ from hierpool.algebra.one_factor import OneFactor
 from hierpool.algebra.unpooled import Unpooled
 from hierpool.core.design import Design
 from hierpool.core.results import Estimate
+
+if TYPE_CHECKING:
+    from hierpool.algebra.quadrature.model import QuadratureModel
 
 
 def marginal_model(
@@ -34,6 +39,15 @@ def marginal_model(
         return SeveralFactors.from_design(design, coordinates, prior)
     zero = np.zeros(sum(len(g.terms) for g in design.groups))
     return OneFactor.from_design(design, coordinates, prior, zero if mean is None else mean)
+
+
+def quadrature_model(
+    design: Design, coordinates: Coordinates, prior: BetaPrior, mean: np.ndarray
+) -> QuadratureModel:
+    """A design of another family than the Gaussian, one factor's coefficients integrated out."""
+    from hierpool.algebra.quadrature.model import QuadratureModel  # compiled loops of its own
+
+    return QuadratureModel.from_design(design, coordinates, prior, mean)
 
 
 def at_estimate(

@@ -67,7 +67,7 @@ class Coordinates:
             # No pooling: the common columns are centred too; their means move to the intercepts.
             means = schema.column_means
             x = Coding(np.zeros_like(means), means, x.scales)
-        has_constant = owner is not None and owner.has_constant
+        has_constant = owner is not None and owner.has_constant and schema.family is None
         return cls(x, zs, schema.response_scale.mean if has_constant else 0.0)
 
     @property

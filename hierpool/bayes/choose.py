@@ -36,8 +36,8 @@ def run(
     """
     if engine == "nuts":
         return _nuts(design, priors, settings, parameterization(), "")
-    if not priors.is_integrable:
-        reason = "a coefficient has a prior that is not normal, so it cannot be integrated out"
+    reason = _not_for_exact(design, priors)
+    if reason:
         if engine == "exact":
             raise UnsupportedModelError(
                 f"the exact engine cannot take {design.spec.formula}: {reason}. "
@@ -65,9 +65,19 @@ def run(
     )
 
 
-def _exact(design: Design, priors: ModelPriors, settings: SamplerSettings) -> JudgedRun:
-    from hierpool.bayes.exact import engine as exact
+def _not_for_exact(design: Design, priors: ModelPriors) -> str:
+    """Why the exact engine cannot take a model; empty where it can."""
+    if not priors.is_integrable:
+        return "a coefficient has a prior that is not normal, so it cannot be integrated out"
+    if design.family is None:
+        return ""
+    from hierpool.bayes.quadrature.limits import beyond
 
+    return beyond(design)
+
+
+def _exact(design: Design, priors: ModelPriors, settings: SamplerSettings) -> JudgedRun:
+    exact = _engine(design)
     best: JudgedRun | None = None
     for attempt, widen in enumerate((1.0, RETRY_PROPOSAL_SCALE, RETRY_PROPOSAL_SCALE)):
         seed = settings.seed + attempt
@@ -77,6 +87,17 @@ def _exact(design: Design, priors: ModelPriors, settings: SamplerSettings) -> Ju
             break
     assert best is not None
     return best
+
+
+def _engine(design: Design) -> Any:
+    """The module of the exact engine for the family of the response."""
+    if design.family is None:
+        from hierpool.bayes.exact import engine
+
+        return engine
+    from hierpool.bayes.quadrature import engine as by_quadrature
+
+    return by_quadrature
 
 
 def _is_short(settings: SamplerSettings) -> bool:

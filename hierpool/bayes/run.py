@@ -75,6 +75,8 @@ class JudgedRun:
 def variance_components(design: Design, theta_map: ThetaMap, theta: Theta) -> dict[str, np.ndarray]:
     """sigma, sds and correlations of theta in the user's coding, under the names of the vocabulary."""
     out = {"sigma": theta.sigma} if design.residual.has_sigma else {}
+    if design.family is not None:
+        out |= {name: theta.values[name] for name in design.family.parameters}
     sd, corr = theta_map.sd_and_corr(theta)
     for group, at in zip(design.groups, design.group_columns, strict=True):
         if not group.is_pooled:
@@ -83,6 +85,17 @@ def variance_components(design: Design, theta_map: ThetaMap, theta: Theta) -> di
         if group.has_correlation:
             out[f"corr_{group.factor}"] = corr[:, at, at]
     return out
+
+
+def thresholds_for_user(design: Design, theta: Theta, beta: np.ndarray) -> dict[str, np.ndarray]:
+    """Thresholds (K, C - 1) where all predictors are 0, for coefficients (K, p) in the user's coding.
+
+    In theta they are where the predictors have their means.
+    """
+    if "thresholds" not in theta.values:
+        return {}
+    moved = beta @ design.schema.coding.means
+    return {"thresholds": theta.values["thresholds"] + moved[:, None]}
 
 
 def make_tree(

@@ -7,18 +7,22 @@ way to working coordinates (where the algebra runs) and to the user's coding (wh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import linalg
 
-from hierpool.algebra.choose import marginal_model
+from hierpool.algebra.choose import marginal_model, quadrature_model
 from hierpool.algebra.covariance_root import sd_and_corr
 from hierpool.algebra.gaussian import BetaPrior
 from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.algebra.moments import Coordinates
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.core.design import Design
-from hierpool.core.theta import Theta, WorkingTheta
+from hierpool.core.theta import FamilyTheta, Theta, WorkingTheta
+
+if TYPE_CHECKING:
+    from hierpool.algebra.quadrature.model import QuadratureModel
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,22 @@ class ThetaMap:
 
     def working(self, theta: Theta) -> WorkingTheta:
         """The same values as the algebra takes them."""
+        if self.priors.family is not None:
+            return self.of_family(theta)
         sigma = theta.sigma
         Lambda = self.into_working @ root_of(self.priors, theta) / sigma[:, None, None]
         return WorkingTheta(sigma, Lambda)
+
+    def of_family(self, theta: Theta) -> FamilyTheta:
+        """The same values for a response that is not Gaussian: Lambda is no multiple of sigma."""
+        family = self.priors.family
+        assert family is not None
+        Lambda = self.into_working @ root_of(self.priors, theta)
+        columns = [theta.values[name][:, None] for name in family.parameters]
+        if family.has_thresholds:
+            columns.append(theta.values["thresholds"])
+        par = np.concatenate([np.zeros((len(theta), 0)), *columns], axis=1)
+        return FamilyTheta(np.ones(len(theta)), Lambda, par)
 
     def sd_and_corr(self, theta: Theta) -> tuple[np.ndarray, np.ndarray]:
         """Standard deviations (K, Q) and correlations (K, Q, Q) in the user's coding."""
@@ -101,4 +118,12 @@ def integrate(design: Design, priors: ModelPriors) -> tuple[MarginalModel, Theta
     coordinates = Coordinates.from_design(design)
     theta_map = ThetaMap.from_priors(priors, coordinates)
     model = marginal_model(design, coordinates, theta_map.beta, theta_map.mean)
+    return model, theta_map
+
+
+def integrate_family(design: Design, priors: ModelPriors) -> tuple[QuadratureModel, ThetaMap]:
+    """The same for a response that is not Gaussian: one factor's coefficients by quadrature."""
+    coordinates = Coordinates.from_design(design)
+    theta_map = ThetaMap.from_priors(priors, coordinates)
+    model = quadrature_model(design, coordinates, theta_map.beta, theta_map.mean)
     return model, theta_map

@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from hierpool.core.errors import ArgumentError, UnsupportedModelError, listed, nearest
+from hierpool.core.errors import ArgumentError, listed, nearest
 
 
 def check_seed(seed: object) -> int:
@@ -78,23 +78,6 @@ def takes_groups[**P, R](function: Callable[P, R]) -> Callable[P, R]:
                 f"levels={shown(given)}: for which groups is said by groups=, e.g. "
                 f"groups={word!r}; a label of your own, groups={{'boar': 'b7'}}",
                 "bad-groups",
-            )
-        return function(*args, **kwargs)
-
-    return checked
-
-
-def takes_no_family[**P, R](function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator: ``family=`` is an error that says which models there are."""
-
-    @wraps(function)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        if "family" in kwargs:
-            raise UnsupportedModelError(
-                f"family={shown(kwargs['family'])}: all models are Gaussian, so leave family= out. "
-                "For counts or positive numbers log(y) or sqrt(y) on the left side may do; for "
-                "other families use brms or bambi",
-                "gaussian-only",
             )
         return function(*args, **kwargs)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hierpool.core.errors import DataError
+from hierpool.core.families.family import Family
 from hierpool.core.findings import Finding
 from hierpool.core.residual import Residual
 from hierpool.core.schema import Block, FactorLevels, GroupSchema, ResponseScale, Schema
@@ -143,6 +144,8 @@ class Observations:
         Shape (n,): weights or known residual sds; None where the rows vary alike.
     offset
         Shape (n,): added to the linear predictor of each row; the number 0 where nothing is.
+    trials
+        Shape (n,): numbers of trials of a binomial response; None for any other.
     """
 
     y: np.ndarray
@@ -153,6 +156,7 @@ class Observations:
     frame: pd.DataFrame
     residual_values: np.ndarray | None = None
     offset: np.ndarray | float = 0.0
+    trials: np.ndarray | None = None
 
     @property
     def y_less_offset(self) -> np.ndarray:
@@ -281,6 +285,23 @@ class Design:
         return self.observations.offset
 
     @property
+    def family(self) -> Family | None:
+        """Family of the response; None: Gaussian."""
+        return self.schema.family
+
+    @property
+    def trials(self) -> np.ndarray:
+        """Shape (n,): number of trials of each row; ones where the family has none."""
+        given = self.observations.trials
+        return np.ones(self.n) if given is None else given
+
+    @property
+    def row_weights(self) -> np.ndarray | None:
+        """Shape (n,): what the log density of each row is multiplied by; None for ones."""
+        is_family = self.spec.residual.structure == "family"
+        return self.observations.residual_values if is_family else None
+
+    @property
     def fingerprint(self) -> str:
         """Hash of rows and response: equal exactly for fits of the same rows and response."""
         return self.observations.fingerprint
@@ -288,6 +309,10 @@ class Design:
     def with_response(self, y: np.ndarray) -> Design:
         """The same rows with another response."""
         rows = replace(self.observations, y=y)
+        if self.family is not None and not self.family.is_on_response_scale:
+            centre = self.family.centre(y, rows.trials, rows.offset)
+            scale = replace(self.schema.response_scale, mean=centre)
+            return Design(replace(self.schema, response_scale=scale), rows)
         scale = ResponseScale.from_response(rows.y_less_offset, self.residual)
         return Design(replace(self.schema, response_scale=scale), rows)
 

@@ -34,15 +34,16 @@ class Residual:
     @property
     def varies(self) -> bool:
         """Whether rows differ in their residual sd."""
-        return self.values is not None
+        return self.values is not None and self.term.structure != "family"
 
     @cached_property
     def relative_sd(self) -> np.ndarray | float:
         """Shape (n,): r_i, residual sd of each row in units of sigma; the number 1 for equal rows.
 
-        1 / sqrt(weights); known sds themselves, with sigma = 1.
+        1 / sqrt(weights); known sds themselves, with sigma = 1. The number 1 where the family says
+        how rows vary.
         """
-        if self.values is None:
+        if self.values is None or self.term.structure == "family":
             return 1.0
         return 1 / np.sqrt(self.values) if self.has_sigma else self.values
 

@@ -149,6 +149,10 @@ class Draws:
 def variable_dims(schema: Schema) -> dict[str, tuple[str, ...]]:
     """Dims of every variable that a model of this design can have, chain and draw left out."""
     dims: dict[str, tuple[str, ...]] = {"sigma": ()} if schema.has_sigma else {}
+    if schema.family is not None:
+        dims |= dict.fromkeys(schema.family.parameters, ())
+        if schema.family.has_thresholds:
+            dims["thresholds"] = ("threshold",)
     if schema.terms:
         dims["beta"] = ("term",)
     for g in schema.groups:
@@ -167,6 +171,8 @@ def coords(schema: Schema) -> dict[str, Any]:
     labels: dict[str, Any] = {}
     if schema.terms:
         labels["term"] = list(schema.terms)
+    if schema.family is not None and schema.family.has_thresholds:
+        labels["threshold"] = schema.family.threshold_labels
     for g in schema.groups:
         labels[g.factor] = level_labels(g)
         labels[f"{g.factor}_term"] = list(g.terms)
@@ -248,7 +254,7 @@ def constant_data(design: Design) -> xr.Dataset:
         column = design.frame[name]
         if pd.api.types.is_numeric_dtype(column):
             data.setdefault(_stored(name), ((OBS_DIM,), column.to_numpy(dtype=float)))
-    added = {"offset": design.offset}
+    added = {"offset": design.offset, design.spec.trials: design.observations.trials}
     residual = {design.residual.term.column: design.residual.values}
     for label, values in [*residual.items(), *added.items()]:
         if isinstance(values, np.ndarray):

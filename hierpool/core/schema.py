@@ -12,6 +12,7 @@ import pandas as pd
 
 from hierpool.core.coding import Coding, stable_mean
 from hierpool.core.covariance import Covariance
+from hierpool.core.families.family import Family
 from hierpool.core.findings import Finding
 from hierpool.core.residual import Residual
 from hierpool.core.spec import Spec
@@ -254,6 +255,8 @@ class Schema:
         Names of population columns that the rows cannot tell from those before them.
     encoder
         Object that turns new data into the same columns (``hierpool.formula.build.Encoder``).
+    family
+        Of the response, with what the rows tell of it; None: Gaussian.
     """
 
     spec: Spec
@@ -269,6 +272,7 @@ class Schema:
     label: str = ""
     dropped: tuple[str, ...] = ()
     encoder: Any = field(default=None, repr=False)
+    family: Family | None = None
 
     @property
     def has_sigma(self) -> bool:

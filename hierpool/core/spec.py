@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-ResidualStructure = Literal["independent", "weights", "known_se"]
+if TYPE_CHECKING:
+    from hierpool.core.families.family import Family
+
+ResidualStructure = Literal["independent", "weights", "known_se", "family"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class ResidualTerm:
     structure
         ``"independent"``: all rows have the residual sd sigma. ``"weights"``: the residual variance
         of a row is sigma^2 / weight. ``"known_se"``: each row's residual sd is known, and there is
-        no sigma.
+        no sigma. ``"family"``: how rows vary is the family's; weights multiply their log density.
     column
         The user's column of weights or known sds; empty where there is none.
     """
@@ -56,12 +59,13 @@ class ResidualTerm:
     @property
     def has_sigma(self) -> bool:
         """Whether there is a residual sd to estimate."""
-        return self.structure != "known_se"
+        return self.structure in {"independent", "weights"}
 
     @property
     def arguments(self) -> dict[str, str]:
         """The argument that asks for it: ``{"weights": "w"}``; empty for independent rows."""
-        return {self.structure: self.column} if self.column else {}
+        word = "weights" if self.structure == "family" else self.structure
+        return {word: self.column} if self.column else {}
 
 
 INDEPENDENT = ResidualTerm()
@@ -87,6 +91,10 @@ class Spec:
         What is added to the linear predictor as it is, as text: ``"offset(log(n))"``.
     residual
         How the rows vary about their means.
+    family
+        Of the response; None: Gaussian.
+    trials
+        Column of the numbers of trials of binomial rows; empty where there is none.
     """
 
     formula: str
@@ -96,6 +104,13 @@ class Spec:
     grouping: str | None = None
     offsets: tuple[str, ...] = ()
     residual: ResidualTerm = INDEPENDENT
+    family: Family | None = None
+    trials: str = ""
+
+    @property
+    def left(self) -> str:
+        """Left side of the formula: the response, with its trials ``"y / n"``."""
+        return left_side(self.response, self.trials)
 
     @property
     def factors(self) -> tuple[str, ...]:
@@ -114,3 +129,8 @@ class Spec:
         if not self.groups:
             return "complete"
         return "none" if all(t.covariance == "none" for t in self.groups) else "partial"
+
+
+def left_side(response: str, trials: str) -> str:
+    """``"y"`` or ``"y / n"``."""
+    return f"{response} / {trials}" if trials else response

@@ -61,6 +61,10 @@ class _ResidualTerm(_Strict, tag="ResidualTerm"):
     column: str
 
 
+class _Family(_Strict, tag="family"):
+    value: Annotated[list[Any], Meta(min_length=2, max_length=3)]
+
+
 class _Spec(_Strict, tag="Spec"):
     formula: str
     response: str
@@ -69,6 +73,8 @@ class _Spec(_Strict, tag="Spec"):
     grouping: str | None
     offsets: _Tuple[str]
     residual: _ResidualTerm
+    family: _Family | None = None
+    trials: str = ""
 
 
 class _Finding(_Strict, tag="Finding"):
@@ -128,10 +134,23 @@ class _ResidualPart(_Strict, tag="ResidualPart"):
     weights: str
 
 
+class _ScalarPart(_Strict, tag="ScalarPart"):
+    name: str
+    prior: _Prior
+    meaning: str
+
+
+class _ThresholdsPart(_Strict, tag="ThresholdsPart"):
+    link: str
+    n_categories: int
+    prior: _Prior
+
+
 class _ModelPriors(_Strict, tag="ModelPriors"):
     response: str
     population: _CoefficientPriors
-    parts: _Tuple[_GroupTermPart | _UnpooledPart | _ResidualPart]
+    parts: _Tuple[_GroupTermPart | _UnpooledPart | _ResidualPart | _ScalarPart | _ThresholdsPart]
+    family: _Family | None = None
 
 
 class _Numbers(_Strict, tag_field="kind", tag="numbers"):

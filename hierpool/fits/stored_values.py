@@ -14,12 +14,16 @@ import pandas as pd
 
 from hierpool.bayes.parts.group_term import GroupTermPart
 from hierpool.bayes.parts.residual import ResidualPart
+from hierpool.bayes.parts.scalar import ScalarPart
+from hierpool.bayes.parts.thresholds import ThresholdsPart
 from hierpool.bayes.parts.unpooled import UnpooledPart
 from hierpool.bayes.priors.coefficients import CoefficientPriors
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.priors.prior import Prior
 from hierpool.core.coding import Coding
 from hierpool.core.covariance import COVARIANCES, Covariance
+from hierpool.core.families.family import Family
+from hierpool.core.families.table import FAMILIES
 from hierpool.core.findings import Finding
 from hierpool.core.results import Status
 from hierpool.core.spec import GroupTerm, ResidualTerm, Spec
@@ -40,6 +44,8 @@ _NOUNS: dict[str, Any] = {
         ResidualPart,
         GroupTermPart,
         UnpooledPart,
+        ScalarPart,
+        ThresholdsPart,
         ModelPriors,
     )
 }
@@ -90,8 +96,14 @@ def decode(value: Any) -> Any:
     return _NOUNS[name](**inside) if name in _NOUNS else _OTHERS[name][2](inside["value"])
 
 
+def _family_written(family: Family) -> list[Any]:
+    """Its name and what was said of it."""
+    return [family.name, *(getattr(family, field.name) for field in fields(family))]
+
+
 # Tag -> type, what of it is written, how it is read again. A Timestamp is a datetime is a date.
 _OTHERS: dict[str, tuple[Any, Any, Any]] = {
+    "family": (Family, _family_written, lambda v: FAMILIES[v[0]](*v[1:])),
     "covariance": (Covariance, lambda c: c.word, COVARIANCES.__getitem__),
     "float": (float, str, float),
     "dict": (dict, dict.items, dict),

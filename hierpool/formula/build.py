@@ -12,7 +12,9 @@ import numpy as np
 from hierpool.core.coding import Coding, stable_mean
 from hierpool.core.design import EXACT_FIT, Design, GroupDesign, Grouping, Observations
 from hierpool.core.errors import DataError, listed
+from hierpool.core.families.family import Family
 from hierpool.core.findings import Finding
+from hierpool.core.residual import Residual
 from hierpool.core.schema import ResponseScale, Schema
 from hierpool.core.spec import Spec
 from hierpool.formula import tables
@@ -55,9 +57,15 @@ class ModelColumns:
 
     @property
     def population(self) -> tuple[Piece, ...]:
-        """What X is made of: the columns of the population, and those that stay common."""
+        """What X is made of: the columns of the population, and those that stay common.
+
+        Thresholds of ratings stand in for an intercept.
+        """
         whole = self.learned[self.texts.spec.population][0]
-        return (Piece(whole, whole.kept), *(t.common for t in self.terms))
+        family, kept = self.texts.spec.family, whole.kept
+        if family is not None and family.has_thresholds:
+            kept = tuple(k for k in kept if whole.names[k] != "Intercept")
+        return (Piece(whole, kept), *(t.common for t in self.terms))
 
     @property
     def X(self) -> np.ndarray:
@@ -88,7 +96,7 @@ def model_columns(spec: Spec, rows: CompleteRows) -> ModelColumns:
     """What the rows make of the texts of a spec, checked."""
     texts = ModelTexts.from_spec(spec, rows.columns)
     tables.check_factor_names(spec.factors)
-    rows.response(texts.response)
+    rows.response(texts)
     groupings = {f: rows.grouping(f, columns) for f, columns in texts.made_of.items()}
     _check_groups(spec, groupings)
     factors = rows.encoded((*texts.factors, *texts.offsets))
@@ -112,8 +120,9 @@ def _design(made: ModelColumns, rows: CompleteRows) -> Design:
     _check_distinct(groups)
     frame = rows.part(texts.columns)
     residual = tables.residual(frame, spec.residual)
+    response = rows.response(texts)
     observations = Observations(
-        y=rows.response(texts.response),
+        y=response.y,
         X=X,
         Z={g.factor: g.Z for g in groups},
         codes={f: grouping.codes for f, grouping in made.groupings.items()},
@@ -121,17 +130,16 @@ def _design(made: ModelColumns, rows: CompleteRows) -> Design:
         frame=frame,
         residual_values=residual.values,
         offset=made.factors.joined(encoder.offsets).sum(axis=1) if spec.offsets else 0.0,
+        trials=response.trials,
     )
-    _check_varies(observations.y_less_offset, spec)
-    scale = ResponseScale.from_response(observations.y_less_offset, residual)
-    _check_left_to_chance(scale, spec)
+    scale = _response_scale(observations, residual, response.family, spec)
     schema = Schema(
         spec=spec,
         n=len(frame),
         terms=names,
         groups=tuple(g.schema for g in groups),
         groupings=encoder.groupings,
-        coding=Coding.from_columns(X),
+        coding=_coding(X, response.family),
         column_means=stable_mean(X),
         response_scale=scale,
         predictors=texts.predictors,
@@ -139,8 +147,30 @@ def _design(made: ModelColumns, rows: CompleteRows) -> Design:
         label=rows.label,
         dropped=encoder.population[0].encoding.dropped,
         encoder=encoder,
+        family=response.family,
     )
     return Design(schema, observations)
+
+
+def _coding(X: np.ndarray, family: Family | None) -> Coding:
+    """How the population's columns are centred; beside thresholds as if there were a constant."""
+    coding = Coding.from_columns(X)
+    if family is None or not family.has_thresholds:
+        return coding
+    centred = Coding.from_columns(np.column_stack([np.ones(len(X)), X]))
+    return Coding(np.zeros(X.shape[1]), centred.means[1:], centred.scales[1:])
+
+
+def _response_scale(
+    rows: Observations, residual: Residual, family: Family | None, spec: Spec
+) -> ResponseScale:
+    """Where the response lies: on the scale of the linear predictor where a family has another."""
+    if family is None or family.is_on_response_scale:
+        _check_varies(rows.y_less_offset, spec)
+        scale = ResponseScale.from_response(rows.y_less_offset, residual)
+        _check_left_to_chance(scale, spec)
+        return scale
+    return ResponseScale(family.centre(rows.y, rows.trials, rows.offset), 1.0, 1.0)
 
 
 def _notices(made: ModelColumns, rows: CompleteRows) -> Iterator[Finding]:
@@ -205,7 +235,7 @@ def _check_varies(y: np.ndarray, spec: Spec) -> None:
 
 def _check_left_to_chance(scale: ResponseScale, spec: Spec) -> None:
     """Raise where known residual sds are so small that sums over the rows would hold no digits."""
-    if not spec.residual.has_sigma and scale.largest_sigma > 0.1 / EXACT_FIT:
+    if spec.residual.structure == "known_se" and scale.largest_sigma > 0.1 / EXACT_FIT:
         typical = scale.sd / scale.largest_sigma
         raise DataError(
             f"the residual sds in {spec.residual.column!r} are typically {typical:.2g}, less than "
@@ -263,7 +293,7 @@ def _estimable(made: EncodedText, where: str, spec: Spec) -> Encoding:
     More columns than rows all stay where residual sds are known: their posterior is proper.
     """
     encoding, X, names = made.encoding, made.X, made.encoding.names
-    is_wide = not spec.residual.has_sigma and len(X) < len(names)
+    is_wide = spec.residual.structure == "known_se" and len(X) < len(names)
     span = Span(tuple(range(len(names)))) if is_wide else made.span
     twice = [n for i, n in enumerate(names) if n in names[:i]]
     if twice:

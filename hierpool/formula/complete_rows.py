@@ -12,6 +12,7 @@ import pandas as pd
 
 from hierpool.core.design import Grouping
 from hierpool.core.errors import DataError
+from hierpool.core.families.family import Family
 from hierpool.core.findings import Finding
 from hierpool.core.spec import Spec
 from hierpool.formula import tables
@@ -76,16 +77,40 @@ class ModelTexts:
     @property
     def columns(self) -> tuple[str, ...]:
         """All of the user's columns that the model needs, each once."""
-        residual = self.spec.residual.arguments.values()
-        every = [*self.response.columns, *self.predictors, *residual, *self.group_columns]
+        beside = [*self.trials, *self.spec.residual.arguments.values()]
+        every = [*self.response.columns, *self.predictors, *beside, *self.group_columns]
         return tuple(dict.fromkeys(every))
+
+    @property
+    def trials(self) -> tuple[str, ...]:
+        """The column of trials, if there is one."""
+        return (self.spec.trials,) if self.spec.trials else ()
 
     @property
     def numeric(self) -> tuple[str, ...]:
         """The user's columns that may have to be numbers."""
         several = (self.response, *self.factors, *self.offsets)
         made_of = [c for f in several if f.kind != "category" for c in f.columns]
-        return (*made_of, *self.spec.residual.arguments.values())
+        return (*made_of, *self.trials, *self.spec.residual.arguments.values())
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """The left side of a formula.
+
+    Attributes
+    ----------
+    y
+        Shape (n,): numbers.
+    family
+        Its family, with what the rows tell of it, such as the number of ratings; None: Gaussian.
+    trials
+        Shape (n,): number of trials of each row; None unless the family has them.
+    """
+
+    y: np.ndarray
+    family: Family | None = None
+    trials: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +205,7 @@ class CompleteRows:
     dropped: tuple[Finding, ...]
     label: str
     _groupings: dict[tuple[str, ...], Grouping] = field(default_factory=dict)
-    _responses: dict[Factor, np.ndarray] = field(default_factory=dict)
+    _responses: dict[tuple[Factor, Family | None, str], Response] = field(default_factory=dict)
     _encoded: dict[tuple[Factor, ...], EncodedFactors] = field(default_factory=dict)
 
     @classmethod
@@ -231,13 +256,29 @@ class CompleteRows:
             self._encoded[factors] = EncodedFactors.from_columns(factors, self.columns, index)
         return self._encoded[factors]
 
-    def response(self, factor: Factor) -> np.ndarray:
-        """The response as numbers, shape (n,)."""
-        if factor not in self._responses:
-            self._responses[factor] = self._response(factor)
-        return self._responses[factor]
+    def response(self, texts: ModelTexts) -> Response:
+        """The response as numbers, as its family wants it."""
+        spec = texts.spec
+        key = (texts.response, spec.family, spec.trials)
+        if key not in self._responses:
+            self._responses[key] = self._response(texts)
+        return self._responses[key]
 
-    def _response(self, factor: Factor) -> np.ndarray:
+    def _response(self, texts: ModelTexts) -> Response:
+        spec, factor = texts.spec, texts.response
+        if spec.family is None:
+            return Response(self._numbers(factor))
+        trials = None
+        if spec.trials:
+            trials = tables.to_numbers(self.columns[spec.trials].cells, spec.trials, "trials")
+        column = self.columns[factor.columns[0]] if factor.kind == "column" else None
+        if column is not None and column.kind != "number" and spec.family.takes_labels:
+            y, family = spec.family.from_labels(column.cells, column.name)
+        else:
+            y, family = spec.family.from_numbers(self._numbers(factor), factor.text, trials)
+        return Response(y, family, trials)
+
+    def _numbers(self, factor: Factor) -> np.ndarray:
         for column in (self.columns[name] for name in factor.columns):
             name = column.name
             if column.kind == "boolean":

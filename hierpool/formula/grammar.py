@@ -119,6 +119,14 @@ class Reader:
                 found.append(i)
         return found
 
+    def left(self, tilde: int) -> tuple[Factor, str]:
+        """The response left of the ~, and the column of trials that it is divided by."""
+        slashes = self.top(0, tilde, ("/",))
+        divisor = self.tokens[tilde - 1].factor if slashes == [1] and tilde == 3 else None
+        if divisor is None or divisor.kind != "column" or self.tokens[0].factor is None:
+            return self.response(0, tilde), ""
+        return self.response(0, 1), divisor.columns[0]
+
     def response(self, lo: int, hi: int) -> Factor:
         """The one factor left of the ~."""
         if lo == hi:

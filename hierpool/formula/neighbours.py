@@ -17,7 +17,7 @@ from hierpool.core.design import Design
 from hierpool.core.schema import Schema
 from hierpool.core.spec import GroupTerm, Spec
 from hierpool.formula.function_calls import Factor, parts_of, quote
-from hierpool.formula.parse import make_spec, parse, read_columns, split_factor
+from hierpool.formula.parse import make_like, parse, read_columns, split_factor
 
 CONSTANT = "1"
 CENTRED = 1e-6  # mean of a column, in its sds, up to which it counts as centred
@@ -272,5 +272,5 @@ def _means(design: Design, column: str, codes: np.ndarray) -> np.ndarray:
 
 def _made(spec: Spec, groups: Iterable[GroupTerm], population: str | None = None) -> Spec:
     right = " + ".join([population or spec.population, *spec.offsets])
-    made = make_spec(spec.response, read_columns(right), tuple(groups))
-    return replace(made, grouping=spec.grouping, residual=spec.residual)
+    made = make_like(spec, read_columns(right), tuple(groups))
+    return replace(made, grouping=spec.grouping)

@@ -10,12 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hierpool.core.errors import ArgumentError, FormulaError
-from hierpool.core.spec import GroupTerm, ResidualStructure, ResidualTerm, Spec
+from hierpool.core.errors import ArgumentError, FormulaError, UnsupportedModelError
+from hierpool.core.spec import GroupTerm, ResidualStructure, ResidualTerm, Spec, left_side
 from hierpool.formula.function_calls import Factor, quote
 from hierpool.formula.grammar import Columns, reader_of
+
+if TYPE_CHECKING:
+    from hierpool.core.families.family import Family
 
 
 def parse(text: str, data: Any = None) -> Spec:
@@ -64,7 +67,7 @@ def _parsed(text: str) -> Spec:
     if len(tildes) > 1:
         reader.fail("a formula has one ~, and this is the second", "two-tildes", tildes[1])
     at = tildes[0]
-    response = reader.response(0, at)
+    response, trials = reader.left(at)
     population, groups = reader.right(at)
     for i in range(at + 1, len(reader.tokens)):
         if reader.tokens[i].factor == response:
@@ -74,15 +77,89 @@ def _parsed(text: str) -> Spec:
                 i,
                 "remove it on the right of the ~",
             )
-    return make_spec(response.text, population, groups)
+    return make_spec(response.text, population, groups, trials)
 
 
-def make_spec(response: str, population: Columns, groups: Iterable[GroupTerm] = ()) -> Spec:
+def make_spec(
+    response: str, population: Columns, groups: Iterable[GroupTerm] = (), trials: str = ""
+) -> Spec:
     """A Spec whose formula is written from its parts, so that equal models read the same."""
     terms, offsets = tuple(groups), tuple(f.text for f in population.offsets)
     written = [population.short, *offsets, *(group_text(t) for t in terms)]
-    formula = f"{response} ~ {' + '.join(written)}"
-    return Spec(formula, response, population.text, terms, offsets=offsets)
+    shown = quote(trials) if trials else ""
+    formula = f"{left_side(response, shown)} ~ {' + '.join(written)}"
+    return Spec(formula, response, population.text, terms, offsets=offsets, trials=trials)
+
+
+def make_like(spec: Spec, population: Columns, groups: Iterable[GroupTerm] = ()) -> Spec:
+    """A Spec of the same response, family and residuals with another right-hand side."""
+    made = make_spec(spec.response, population, groups, spec.trials)
+    return replace(made, residual=spec.residual, family=spec.family)
+
+
+def with_family(spec: Spec, family: Family | None, trials: Any) -> Spec:
+    """The spec with a family of the response, and the column of its trials.
+
+    Raises
+    ------
+    ArgumentError
+        Trials for a family that has none, or trials given twice.
+    UnsupportedModelError
+        ``known_se`` beside a family.
+    """
+    if trials is not None and not (isinstance(trials, str) and trials.strip()):
+        raise ArgumentError(
+            f"trials={trials!r}: the name of the column that holds the number of trials of each "
+            "row, trials='n'. If all rows have the same number, make one: data['n'] = 10",
+            "not-a-column-name",
+        )
+    if trials is not None and spec.trials and trials != spec.trials:
+        raise ArgumentError(
+            f"trials={trials!r}, and the formula has {spec.left!r}: keep one of the two",
+            "trials-given-twice",
+        )
+    named = trials or spec.trials
+    if family is None or not family.takes_trials:
+        _check_no_trials(spec, family, trials, named)
+    elif not named:
+        raise ArgumentError(
+            f"a binomial response needs the number of trials of each row: write "
+            f"'{spec.response} / n ~ ...', or trials='n', with your own column for n. If each row "
+            "is one trial, 0 or 1, use family='bernoulli'",
+            "trials-missing",
+        )
+    if family is None:
+        return spec
+    residual = spec.residual
+    if residual.structure == "known_se":
+        raise UnsupportedModelError(
+            f"known_se={residual.column!r} is for Gaussian responses, and the family is "
+            f"{family.name}: leave one of the two out",
+            "known-se-and-family",
+        )
+    if named != spec.trials:
+        left, right = spec.formula.split("~", 1)
+        spec = replace(spec, formula=f"{left.rstrip()} / {quote(named)} ~{right}", trials=named)
+    return replace(spec, residual=ResidualTerm("family", residual.column), family=family)
+
+
+def _check_no_trials(spec: Spec, family: Family | None, trials: str | None, named: str) -> None:
+    if not named:
+        return
+    name = family.name if family else "Gaussian"
+    if trials is not None:
+        raise ArgumentError(
+            f"trials={trials!r} is for family='binomial', and the family is {name}: write "
+            "family='binomial', or leave trials= out",
+            "trials-without-binomial",
+        )
+    raise FormulaError(
+        f"{spec.left!r} on the left of the ~ is a number of successes out of so many trials, for "
+        f"family='binomial'; the family is {name}",
+        "trials-without-binomial",
+        spec.formula,
+        hint=f"add family='binomial', or write I({spec.left}) for the ratio",
+    )
 
 
 def with_residuals(spec: Spec, weights: str | None, known_se: str | None) -> Spec:

@@ -9,17 +9,31 @@ from typing import Any
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, FormulaError, nearest
+from hierpool.core.families.family import Family
 from hierpool.core.spec import GroupTerm, Spec
 from hierpool.formula.build import encode, model_columns
 from hierpool.formula.complete_rows import CompleteRows
-from hierpool.formula.parse import factor_text, make_spec, parse, read_columns, with_residuals
+from hierpool.formula.parse import (
+    factor_text,
+    make_like,
+    parse,
+    read_columns,
+    with_family,
+    with_residuals,
+)
 
 
 def question(
-    formula: str, data: Any = None, weights: str | None = None, known_se: str | None = None
+    formula: str | Spec,
+    data: Any = None,
+    weights: str | None = None,
+    known_se: str | None = None,
+    family: Family | None = None,
+    trials: str | None = None,
 ) -> Spec:
-    """A formula without bars, with what is known of its residuals: what the builders start from."""
-    return with_residuals(_without_bars(formula, data), weights, known_se)
+    """A formula without bars, with its family and residuals: what the builders start from."""
+    spec = with_residuals(_without_bars(formula, data), weights, known_se)
+    return spec if isinstance(formula, Spec) else with_family(spec, family, trials)
 
 
 def read_rows(formula: str | Spec, data: Any, group: str) -> CompleteRows:
@@ -144,8 +158,7 @@ def _group_name(group: object) -> str:
 
 
 def _with_term(spec: Spec, term: GroupTerm) -> Spec:
-    made = make_spec(spec.response, read_columns(spec.without_bars), (term,))
-    return replace(made, residual=spec.residual)
+    return make_like(spec, read_columns(spec.without_bars), (term,))
 
 
 def _terms(spec: Spec, rows: CompleteRows, group: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -18,7 +18,7 @@ import pandas as pd
 from hierpool.core.errors import DataError, listed, nearest
 from hierpool.core.findings import Finding
 from hierpool.core.residual import Residual
-from hierpool.core.spec import ResidualStructure, ResidualTerm
+from hierpool.core.spec import ResidualTerm
 from hierpool.formula.column_types import check_text, objects, plain_type
 from hierpool.formula.function_calls import quote
 from hierpool.formula.parse import split_factor
@@ -189,7 +189,7 @@ def _as_float(value: Any) -> float:
         return np.inf if value > 0 else -np.inf
 
 
-def to_positive(column: pd.Series[Any], name: str, role: ResidualStructure) -> np.ndarray:
+def to_positive(column: pd.Series[Any], name: str, role: str) -> np.ndarray:
     """The column of weights or of known residual sds, shape (n,); an error where one is not positive."""
     values = to_numbers(column, name, role)
     check_magnitude(values, name)
@@ -213,7 +213,8 @@ def residual(frame: pd.DataFrame, term: ResidualTerm) -> Residual:
     """How the rows of a table vary about their means."""
     if not term.column:
         return Residual(term)
-    return Residual(term, to_positive(frame[term.column], term.column, term.structure))
+    (word,) = term.arguments
+    return Residual(term, to_positive(frame[term.column], term.column, word))
 
 
 def _fail_not_number(column: pd.Series[Any], name: str, kind: ColumnKind, role: str) -> None:

@@ -29,10 +29,10 @@ from hierpool.core.threads import in_threads
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.formula.build import encode
+from hierpool.formula.parse import make_like, read_columns
 from hierpool.formula.pooling import (
     complete_pooling_spec,
     no_pooling_spec,
-    question,
     read_rows,
 )
 from hierpool.model import Model
@@ -327,7 +327,7 @@ def _estimators(model: Model) -> dict[str, Estimator]:
     design = model.design
     group = design.groups[0]
     spec = design.spec
-    columns = replace(question(f"{spec.response} ~ {spec.without_bars}"), residual=spec.residual)
+    columns = make_like(spec, read_columns(spec.without_bars))
     rows = read_rows(columns, design.frame, group.factor)
     complete = encode(complete_pooling_spec(columns, group.factor), rows)
     own = encode(no_pooling_spec(columns, group.factor), rows)

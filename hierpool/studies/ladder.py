@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -15,7 +15,7 @@ from hierpool.formula import pooling
 from hierpool.formula.build import encode
 from hierpool.formula.complete_rows import CompleteRows
 from hierpool.formula.function_calls import quote
-from hierpool.formula.parse import group_text, make_spec, parse, read_columns, split_factor
+from hierpool.formula.parse import group_text, make_like, parse, read_columns, split_factor
 from hierpool.model import Model, pooling_ladder
 from hierpool.studies.factors import is_nested
 
@@ -90,7 +90,7 @@ def random_effects(spec: Spec) -> str:
 def _plain(asked: Spec) -> str:
     """The formula without its random effects."""
     right = read_columns(asked.without_bars)
-    return make_spec(asked.response, right).formula
+    return make_like(asked, right).formula
 
 
 def _groups(asked: Spec, frame: pd.DataFrame, group: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -190,8 +190,7 @@ def _of_several(
 def _with(spec: Spec, groups: Mapping[str, Iterable[GroupTerm]]) -> Spec:
     """The question with these random effects."""
     terms = [term for several in groups.values() for term in several]
-    made = make_spec(spec.response, read_columns(spec.without_bars), terms)
-    return replace(made, residual=spec.residual)
+    return make_like(spec, read_columns(spec.without_bars), terms)
 
 
 def _fixed(
@@ -213,5 +212,4 @@ def _fixed(
     own = [f"C({name})", *(f"{slope}:C({name})" for slope in slopes)]
     others = {f: terms for f, terms in held.items() if f != factor}
     right = read_columns(" + ".join([spec.without_bars, *own]))
-    made = make_spec(spec.response, right, [t for terms in others.values() for t in terms])
-    return replace(made, residual=spec.residual)
+    return make_like(spec, right, [t for terms in others.values() for t in terms])

@@ -13,7 +13,7 @@ from hierpool.core.group_nouns import noun, nouns
 from hierpool.core.schema import Schema
 from hierpool.formula import neighbours, pooling
 from hierpool.formula.complete_rows import CompleteRows
-from hierpool.formula.parse import split_factor
+from hierpool.formula.parse import make_like, read_columns, split_factor
 from hierpool.studies.candidates import CandidateFit, CandidateSet, Change, compared
 
 MOST_STEPS = 12  # of each factor
@@ -152,8 +152,7 @@ def _pooled(design: Design, rows: CompleteRows) -> Change:
     """Partial pooling in place of none."""
     (term,) = design.spec.groups
     right = " + ".join([term.columns, *design.spec.offsets])
-    question = pooling.question(f"{design.spec.response} ~ {right}")
-    plain = replace(question, residual=design.spec.residual)
+    plain = make_like(design.spec, read_columns(right))
     if pooling.slopes_that_vary(plain, rows, term.factor):
         spec = pooling.varying_slope_spec(plain, rows, term.factor)
     else:

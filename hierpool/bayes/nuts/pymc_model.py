@@ -28,11 +28,14 @@ from hierpool.bayes.nuts.group_coefficients import Mean, coefficients
 from hierpool.bayes.nuts.parameterization import Asked, Near, in_order, noncentered, settled
 from hierpool.bayes.nuts.standardized import Standardized
 from hierpool.bayes.parts.group_term import GroupTermPart
+from hierpool.bayes.parts.scalar import ScalarPart
+from hierpool.bayes.parts.thresholds import ThresholdsPart
 from hierpool.bayes.priors.coefficients import CoefficientPriors
 from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.bayes.priors.prior import Prior
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design, GroupDesign
+from hierpool.core.families.family import Family
 from hierpool.core.results import OBS_DIM, RESPONSE, coords, row_labels
 from hierpool.core.theta import Theta
 
@@ -47,6 +50,7 @@ _FAMILIES: dict[str, Any] = {
     "Gamma": pm.Gamma,
     "InverseGamma": pm.InverseGamma,
     "LogNormal": pm.LogNormal,
+    "Beta": pm.Beta,
     "Uniform": pm.Uniform,
     "Flat": pm.Flat,
     "MvNormal": pm.MvNormal,
@@ -103,9 +107,51 @@ def build(
                 words = tuple(by_term[group.factor].values())
                 _pooled(group, priors.of_factor(group.factor), beta, sigma, mean, words)
         mu = mean.total() + varying + np.zeros(design.n) + design.offset
+        if design.family is not None:
+            _response(design, design.family, priors, mu, sigma, beta)
+            return model
         sd = sigma * design.residual.relative_sd
         pm.Normal(RESPONSE, mu=mu, sigma=sd, observed=design.y, dims=OBS_DIM)
     return model
+
+
+def _response(
+    design: Design, family: Family, priors: ModelPriors, eta: Any, sigma: Any, beta: Any
+) -> None:
+    """The response of a family, with the family's own parameters."""
+    from hierpool.bayes.nuts.families import observed
+
+    parameters: dict[str, Any] = {"sigma": sigma} if priors.sigma is not None else {}
+    for part in priors.parts:
+        if isinstance(part, ScalarPart):
+            parameters[part.name] = _each(part.name, [part.prior], (), ())
+        elif isinstance(part, ThresholdsPart):
+            parameters["thresholds"] = _thresholds(design, part, beta)
+    observed(
+        family,
+        RESPONSE,
+        eta,
+        parameters,
+        design.trials,
+        design.row_weights,
+        design.y,
+        OBS_DIM,
+    )
+
+
+def _thresholds(design: Design, part: ThresholdsPart, beta: Any) -> Any:
+    """Thresholds where the predictors have their means; those where they are 0 get the plain name."""
+    shares = np.full(part.n_categories, float(part.prior.parameters["a"]))
+    below = pt.cumsum(pm.Dirichlet("category_probability", a=shares))[:-1]
+    link = (
+        pt.log(below) - pt.log1p(-below)
+        if part.link == "logit"
+        else np.sqrt(2) * pt.erfinv(2 * below - 1)
+    )
+    centred = pm.Deterministic("thresholds_centred", link, dims="threshold")
+    moved = pt.dot(beta, design.schema.coding.means) if design.terms else 0.0
+    pm.Deterministic("thresholds", centred + moved, dims="threshold")
+    return centred
 
 
 def _population(design: Design, priors: ModelPriors, near: Near | None) -> tuple[Mean, Any]:
@@ -374,7 +420,10 @@ def _stated(
     """A variable with priors of one family; an sd follows from its variance or precision."""
     if prior.of == "sd":
         return _distribution(name, prior.family, parameters, dims, typical, seen)
-    free = _distribution(f"{name}_{prior.of}", prior.family, parameters, dims)
+    of = prior.of.replace("/", "_over_")  # a slash is a path to xarray's DataTree
+    free = _distribution(f"{name}_{of}", prior.family, parameters, dims)
+    if prior.of == "1/sqrt":
+        return pm.Deterministic(name, free**-2, dims=dims or None)
     sd = pt.sqrt(free if prior.of == "variance" else 1 / free)
     return pm.Deterministic(name, sd, dims=dims or None)
 
@@ -429,6 +478,11 @@ def theta_of(posterior: xr.Dataset, design: Design, priors: ModelPriors) -> Thet
     """
     n = posterior.sizes["chain"] * posterior.sizes["draw"]
     values = {} if priors.sigma is None else {"sigma": _flat(posterior, "sigma")}
+    for part in priors.parts:
+        if isinstance(part, ScalarPart):
+            values[part.name] = _flat(posterior, part.name)
+        elif isinstance(part, ThresholdsPart):
+            values["thresholds"] = _flat(posterior, "thresholds_centred")
     for factor in priors.factors:
         name, first = f"sd_{factor}", 0
         sds = _flat(posterior, f"{name}_centred" if f"{name}_centred" in posterior else name)

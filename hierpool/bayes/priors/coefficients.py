@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hierpool.algebra.triangular import solve_lower
+from hierpool.bayes.priors.meaning import PLAIN, Meaning
 from hierpool.bayes.priors.power import scaled_prior
 from hierpool.bayes.priors.prior import Prior, PriorRow
 from hierpool.core.coding import Coding
@@ -77,16 +78,24 @@ class CoefficientPriors:
         """The same with each prior raised to a power."""
         return replace(self, priors=tuple(scaled_prior(p, power) for p in self.priors))
 
-    def table(self, variable: str, response: str, common: tuple[str, ...] = ()) -> list[PriorRow]:
+    def table(
+        self,
+        variable: str,
+        response: str,
+        common: tuple[str, ...] = (),
+        meaning: Meaning = PLAIN,
+    ) -> list[PriorRow]:
         """Rows of the printed table; ``common``: other columns, at their means where these are."""
         rows = []
         for k, (term, a) in enumerate(zip(self.terms, self.coding.constant, strict=True)):
             prior = self.marginal(k)
             text = f"{prior}, jointly" if self.joint is not None else str(prior)
             where = where_stated(self.coding, self.terms, common)
-            what = f"{response}{where}" if a else _change(response, term)
-            meaning = f"{what}: {prior.interval_in_words()}"
-            rows.append(PriorRow(f"{variable}[{term}]", text, meaning))
+            if a:
+                said = meaning.of_level(f"{response}{where}", prior)
+            else:
+                said = meaning.of_change(response, term, prior)
+            rows.append(PriorRow(f"{variable}[{term}]", text, said))
         return rows
 
 
@@ -98,10 +107,3 @@ def where_stated(coding: Coding, terms: tuple[str, ...], common: tuple[str, ...]
     at_zero = f" where {listed(others, most=3).replace("'", '')} is 0" if others else ""
     at_mean = f" at the mean of {listed(common, most=3).replace("'", '')}" if common else ""
     return at_zero + (" and" if at_zero and at_mean else "") + at_mean
-
-
-def _change(response: str, term: str) -> str:
-    """What a coefficient without the constant is: a slope, or a difference between categories."""
-    if term.endswith("]"):
-        return f"difference of {response} at {term}"
-    return f"change of {response} per unit of {term}"

@@ -17,6 +17,8 @@ import numpy as np
 from hierpool.bayes.parts.group_term import GroupTermPart
 from hierpool.bayes.parts.part import Part
 from hierpool.bayes.parts.residual import ResidualPart
+from hierpool.bayes.parts.scalar import ScalarPart
+from hierpool.bayes.parts.thresholds import ThresholdsPart
 from hierpool.bayes.parts.unpooled import UnpooledPart
 from hierpool.bayes.priors.coefficients import CoefficientPriors
 from hierpool.bayes.priors.from_pymc_preliz import read
@@ -26,7 +28,7 @@ from hierpool.core.design import Design
 from hierpool.core.errors import HierpoolWarning, PriorError, listed, nearest
 from hierpool.core.schema import Schema
 
-Kind = Literal["sigma", "beta", "unpooled", "sd", "corr", "factor"]
+Kind = Literal["sigma", "beta", "unpooled", "sd", "corr", "factor", "family"]
 FAR_TAIL_PROBABILITY = (
     5.0  # sds from the mean of a column to 0 beyond which a default stated at 0 is warned of
 )
@@ -73,8 +75,15 @@ def names_of(priors: ModelPriors) -> dict[str, Target]:
         first += len(terms)
     if priors.sigma is not None:
         named.append(("sigma", Target("sigma")))
+    named += [(name, Target("family", factor=name)) for name in _of_family(priors)]
     named += factors
     return dict(reversed(named))
+
+
+def _of_family(priors: ModelPriors) -> list[str]:
+    """Names of the parameters of the family."""
+    own = [p for p in priors.parts if isinstance(p, (ScalarPart, ThresholdsPart))]
+    return [name for part in own for name in part.components]
 
 
 def _sd_terms(part: GroupTermPart) -> list[str]:
@@ -179,8 +188,9 @@ class _Chosen:
             target = names[name]
             for prior in _read(given[name], name, target):
                 kind = _checked(prior, name, target)
-                if kind == "corr" or kind == "sigma":
-                    scalars[f"corr_{target.factor}" if kind == "corr" else kind] = prior
+                if kind in {"corr", "sigma", "family"}:
+                    named = {"corr": f"corr_{target.factor}", "family": target.factor}
+                    scalars[named.get(kind, kind)] = prior
                     continue
                 _check_joint(prior, name, target, terms[kind])
                 for position in target.positions:
@@ -222,6 +232,15 @@ def _checked(prior: Prior, name: str, target: Target) -> Kind:
         )
     if prior.family == "Decov":
         return "sd"
+    if kind == "family":
+        _check_of_family(prior, name)
+        return kind
+    if prior.family in {"Dirichlet", "Beta"} or prior.of == "1/sqrt":
+        raise PriorError(
+            f"the prior of {name!r} is {prior}, which is for parameters of a family: shape, "
+            "precision, thresholds, zero_inflation and hurdle.",
+            "support-of-prior",
+        )
     if kind == "factor":
         kind = "corr" if prior.family == "LKJ" else "sd"
     if (kind == "corr") != (prior.family == "LKJ"):
@@ -256,6 +275,25 @@ def _checked(prior: Prior, name: str, target: Target) -> Kind:
     return kind
 
 
+def _check_of_family(prior: Prior, name: str) -> None:
+    """Raise unless the prior's support is that of a parameter of a family."""
+    is_share = name in {"zero_inflation", "hurdle"}
+    if name == "thresholds":
+        fits, right = prior.family == "Dirichlet", "hp.Prior('Dirichlet', a=2)"
+    elif is_share:
+        inside = prior.family == "Uniform" and prior.parameters["upper"] <= 1 and prior.is_positive
+        fits, right = prior.family == "Beta" or inside, "hp.Prior('Beta', alpha=1, beta=3)"
+    else:
+        fits = prior.is_positive and prior.family != "Beta"
+        right = "hp.Prior('Gamma', alpha=2, beta=0.1)"
+    if not fits:
+        raise PriorError(
+            f"the prior of {name!r} is {prior}, and {name} "
+            f"{'is a probability' if is_share else 'has another support'}: write e.g. {right}.",
+            "support-of-prior",
+        )
+
+
 def _check_joint(prior: Prior, name: str, target: Target, others: Mapping[int, Prior]) -> None:
     joint = [p for p in others.values() if p.family == "MvNormal"]
     if target.is_term and joint:
@@ -277,7 +315,9 @@ def _check_joint(prior: Prior, name: str, target: Target, others: Mapping[int, P
 
 def _coefficients(block: CoefficientPriors, chosen: Mapping[int, Prior]) -> CoefficientPriors:
     priors = tuple(chosen.get(k, prior) for k, prior in enumerate(block.priors))
-    return CoefficientPriors(block.coding.uncentred(), block.terms, priors)
+    # Beside thresholds columns are centred without a constant, which moves the thresholds alone.
+    coding = block.coding.uncentred() if block.coding.has_constant else block.coding
+    return CoefficientPriors(coding, block.terms, priors)
 
 
 def _parts(priors: ModelPriors, chosen: _Chosen, design: Design) -> tuple[Part, ...]:
@@ -287,6 +327,9 @@ def _parts(priors: ModelPriors, chosen: _Chosen, design: Design) -> tuple[Part, 
     for part in priors.parts:
         if isinstance(part, ResidualPart) and "sigma" in chosen.scalars:
             part = replace(part, prior=chosen.scalars["sigma"])
+        elif isinstance(part, (ScalarPart, ThresholdsPart)):
+            (name,) = part.components
+            part = replace(part, prior=chosen.scalars.get(name, part.prior))
         elif isinstance(part, UnpooledPart) and chosen.terms["unpooled"]:
             part = replace(
                 part, coefficients=_coefficients(part.coefficients, chosen.terms["unpooled"])

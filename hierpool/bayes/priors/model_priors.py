@@ -17,16 +17,60 @@ from hierpool.algebra.moments import Coordinates
 from hierpool.bayes.parts.group_term import GroupTermPart
 from hierpool.bayes.parts.part import GroupPart, Part
 from hierpool.bayes.parts.residual import ResidualPart
+from hierpool.bayes.parts.scalar import ScalarPart
+from hierpool.bayes.parts.thresholds import ThresholdsPart
 from hierpool.bayes.parts.unpooled import UnpooledPart
 from hierpool.bayes.priors.coefficients import CoefficientPriors
+from hierpool.bayes.priors.meaning import meaning_of
 from hierpool.bayes.priors.prior import Prior, PriorRow
 from hierpool.core.coding import Coding
+from hierpool.core.families.family import Family
 from hierpool.core.printable import printable
 from hierpool.core.schema import GroupSchema, ResponseScale, Schema
 
 COEFFICIENT_SDS = 2.5  # prior sd of a coefficient, in sds of the response per sd of its column
 SD_NU = 4.0  # degrees of freedom of the half-Student-t priors of standard deviations
 LKJ_ETA = 1.0  # shape of the prior of correlation matrices; 1 is uniform
+LINK_SCALES = {  # sds of an intercept, of a slope per sd of its column, and scale of the groups' sds
+    "logit": (1.5, 1.0, 1.0),
+    "probit": (0.9, 0.6, 0.6),
+    "cloglog": (1.2, 0.8, 0.8),
+    "log": (2.5, 1.0, 1.0),
+}
+_VARIATION = Prior("HalfStudentT", nu=SD_NU, sigma=1, of="1/sqrt")
+FAMILY_PARAMETERS = {  # name -> its default prior, and what it is
+    "shape": (_VARIATION, "shape"),
+    "precision": (_VARIATION, "precision"),
+    "nu": (Prior("Gamma", alpha=2, beta=0.1), "degrees of freedom"),
+    "zero_inflation": (Prior("Beta", alpha=1, beta=1), "probability of an extra zero"),
+    "hurdle": (Prior("Beta", alpha=1, beta=1), "probability of a zero"),
+}
+
+
+@dataclass(frozen=True)
+class PriorScales:
+    """Scales of default priors on the scale of the linear predictor.
+
+    Attributes
+    ----------
+    mean
+        Mean of the prior of an intercept at the mean of the predictors.
+    intercept, slope
+        Sds of the priors of an intercept, and of a slope per sd of its column.
+    sd
+        Scale of the priors of the groups' sds, per sd of the column.
+    """
+
+    mean: float
+    intercept: float
+    slope: float
+    sd: float
+
+    @classmethod
+    def of_gaussian(cls, scale: ResponseScale) -> PriorScales:
+        """In sds of the response."""
+        wide = COEFFICIENT_SDS * scale.sd
+        return cls(scale.mean, wide, wide, scale.sd)
 
 
 @dataclass(frozen=True)
@@ -40,12 +84,15 @@ class ModelPriors:
     population
         Priors of the population coefficients.
     parts
-        The parts of theta: group terms, factor by factor, then the residual.
+        The parts of theta: group terms, factor by factor, then the residual or the family's.
+    family
+        Of the response; None: Gaussian.
     """
 
     response: str
     population: CoefficientPriors
     parts: tuple[Part, ...]
+    family: Family | None = None
 
     @property
     def sigma(self) -> Prior | None:
@@ -96,10 +143,17 @@ class ModelPriors:
 
     def table(self) -> pd.DataFrame:
         """One row a parameter: its prior and what it means in the response's units."""
-        rows: list[PriorRow] = self.population.table("beta", self.response)
+        words = meaning_of(self.family)
+        rows: list[PriorRow] = self.population.table("beta", self.response, meaning=words)
         centred = self.population.terms if self.population.coding.is_centred else ()
         for part in self.parts:
-            rows += part.table(self.response, centred)
+            if isinstance(part, UnpooledPart):
+                variable = f"coef_{part.factor}"
+                rows += part.coefficients.table(variable, self.response, centred, words)
+            elif isinstance(part, GroupPart):
+                rows += part.table(words.of_sds.format(response=self.response), centred)
+            else:
+                rows += part.table(self.response, centred)
         return pd.DataFrame(rows, columns=["parameter", "prior", "meaning"]).set_index("parameter")
 
     def __repr__(self) -> str:
@@ -117,38 +171,59 @@ def default_priors(schema: Schema) -> ModelPriors:
     so that the unit of the weights does not matter. With known residual sds there is no sigma, and
     the other priors are as ever.
     """
+    if schema.family is not None:
+        return _family_priors(schema, schema.family)
     coordinates, scale = Coordinates.from_schema(schema), schema.response_scale
     sigma = Prior("HalfStudentT", nu=SD_NU, sigma=scale.largest_sigma)
     weights = schema.spec.residual.arguments.get("weights", "")
     residual = ResidualPart(sigma if schema.has_sigma else None, weights)
-    parts = [part for group in schema.groups for part in _group_parts(group, scale)]
-    population = _coefficients(coordinates.x, schema.terms, scale)
+    scales = PriorScales.of_gaussian(scale)
+    parts = [part for group in schema.groups for part in _group_parts(group, scales)]
+    population = _coefficients(coordinates.x, schema.terms, scales)
     return ModelPriors(schema.spec.response, population, (*parts, residual))
 
 
-def _coefficients(
-    coding: Coding, terms: tuple[str, ...], scale: ResponseScale
-) -> CoefficientPriors:
-    sd = (
-        COEFFICIENT_SDS
-        * scale.sd
-        * np.where(coding.constant != 0, np.abs(coding.constant), 1 / coding.scales)
+def _family_priors(schema: Schema, family: Family) -> ModelPriors:
+    """Defaults on the scale of the linear predictor: FAMILIES of docs/priors.md."""
+    coordinates, scale = Coordinates.from_schema(schema), schema.response_scale
+    if family.is_on_response_scale:
+        scales = PriorScales.of_gaussian(scale)
+    else:
+        scales = PriorScales(scale.mean, *LINK_SCALES[family.link])
+    parts: list[Part] = [p for group in schema.groups for p in _group_parts(group, scales)]
+    for name in family.parameters:
+        if name == "sigma":
+            prior = Prior("HalfStudentT", nu=SD_NU, sigma=scale.largest_sigma)
+            parts.append(ResidualPart(prior))
+        else:
+            parts.append(ScalarPart(name, *FAMILY_PARAMETERS[name]))
+    if family.has_thresholds:
+        parts.append(ThresholdsPart(family.link, family.n_categories, Prior("Dirichlet", a=1)))
+    population = _coefficients(coordinates.x, schema.terms, scales)
+    return ModelPriors(schema.spec.response, population, tuple(parts), family)
+
+
+def _coefficients(coding: Coding, terms: tuple[str, ...], scales: PriorScales) -> CoefficientPriors:
+    sd = np.where(
+        coding.constant != 0,
+        scales.intercept * np.abs(coding.constant),
+        scales.slope * (1 / coding.scales),
     )
     priors = [
-        Prior("Normal", mu=scale.mean * a, sigma=s)
+        Prior("Normal", mu=scales.mean * a, sigma=s)
         for a, s in zip(coding.constant, sd, strict=True)
     ]
     return CoefficientPriors(coding, terms, tuple(priors))
 
 
-def _group_parts(group: GroupSchema, scale: ResponseScale) -> Iterator[GroupPart]:
+def _group_parts(group: GroupSchema, scales: PriorScales) -> Iterator[GroupPart]:
     for k, (block, coding) in enumerate(zip(group.blocks, group.block_codings, strict=True)):
         covariance, terms = block.covariance, group.terms[block.columns]
         if not covariance.is_estimated:
-            yield UnpooledPart(group.factor, _coefficients(coding, terms, scale))
+            yield UnpooledPart(group.factor, _coefficients(coding, terms, scales))
             continue
         sd = tuple(
-            Prior("HalfStudentT", nu=SD_NU, sigma=scale.sd / coding.scales[at])
+            Prior("HalfStudentT", nu=SD_NU, sigma=scales.sd / coding.scales[at])
             for at in np.unique(covariance.sd_index(block.size), return_index=True)[1]
         )
         name = group.factor if k == 0 else f"{group.factor}_{k + 1}"

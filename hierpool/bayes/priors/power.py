@@ -38,6 +38,10 @@ _SCALED: dict[str, Callable[..., Prior]] = {
         "LogNormal", mu=mu + (1 - a) * sigma**2 / a, sigma=sigma / np.sqrt(a)
     ),
     "Uniform": lambda a, lower, upper: Prior("Uniform", lower=lower, upper=upper),
+    "Beta": lambda a, alpha, beta: Prior(
+        "Beta", alpha=a * (alpha - 1) + 1, beta=a * (beta - 1) + 1
+    ),
+    "Dirichlet": lambda power, a: Prior("Dirichlet", a=power * (a - 1) + 1),
     "LKJ": lambda a, eta: Prior("LKJ", eta=a * (eta - 1) + 1),
 }
 

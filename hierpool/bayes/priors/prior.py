@@ -25,16 +25,18 @@ _FAMILIES: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
     "InverseGamma": (("alpha", "beta"), lambda alpha, beta: stats.invgamma(alpha, 0, beta)),
     "LogNormal": (("mu", "sigma"), lambda mu, sigma: stats.lognorm(sigma, 0, np.exp(mu))),
     "Uniform": (("lower", "upper"), lambda lower, upper: stats.uniform(lower, upper - lower)),
+    "Beta": (("alpha", "beta"), lambda alpha, beta: stats.beta(alpha, beta)),
     "LKJ": (("eta",), lambda eta: None),
+    "Dirichlet": (("a",), lambda a: None),
     "Flat": ((), lambda: None),
     "MvNormal": (("mu", "cov"), lambda mu, cov: None),
     "Decov": (("regularization", "concentration", "shape", "scale"), lambda **_: None),
 }
 _DEFAULTS: dict[str, dict[str, Any]] = {"Decov": dict.fromkeys(_FAMILIES["Decov"][0], 1.0)}
-_JOINT = {"LKJ", "Flat", "MvNormal", "Decov"}  # without a distribution of one number
+_JOINT = {"LKJ", "Flat", "MvNormal", "Decov", "Dirichlet"}  # without a distribution of one number
 
-Scale = Literal["sd", "variance", "precision"]
-_EXPONENTS: dict[Scale, float] = {"sd": 1.0, "variance": 2.0, "precision": -2.0}
+Scale = Literal["sd", "variance", "precision", "1/sqrt"]
+_EXPONENTS: dict[Scale, float] = {"sd": 1.0, "variance": 2.0, "precision": -2.0, "1/sqrt": -0.5}
 
 
 LARGEST = 1e120  # parameter of a prior; data are between 1e-50 and 1e50, and so are their sds
@@ -101,9 +103,9 @@ class HalfT:
 
 @dataclass(frozen=True, slots=True)
 class OfPower:
-    """Distribution of an sd whose power, the variance or the precision, has ``law``.
+    """Distribution of a positive number whose power, such as a variance, has ``law``.
 
-    The part of scipy's interface used here. ``exponent`` is 2 or -2.
+    The part of scipy's interface used here. ``exponent`` is 2, -2 or -1/2.
     """
 
     law: Any
@@ -151,16 +153,18 @@ class Prior:
     ----------
     family
         "Normal", "StudentT", "Cauchy", "HalfNormal", "HalfStudentT", "HalfCauchy", "Exponential",
-        "Gamma", "InverseGamma", "LogNormal", "Uniform"; "LKJ" for correlations; "Flat" for
+        "Gamma", "InverseGamma", "LogNormal", "Uniform", "Beta"; "LKJ" for correlations; "Flat" for
         population coefficients only; "MvNormal" for all population coefficients together; "Decov"
-        for the standard deviations and correlations of a factor, as rstanarm has it.
+        for the standard deviations and correlations of a factor, as rstanarm has it; "Dirichlet"
+        for the probabilities of ratings.
     **parameters
         The family's parameters, e.g. ``mu=0, sigma=10``; ``mu`` (k,) and ``cov`` (k, k) for
         "MvNormal". Those of "Decov" are 1 unless given.
     of
         What has the distribution where the prior is one of a standard deviation: the "sd" itself,
         its "variance" or its "precision" (one over the variance). The sd's density is what follows
-        from it.
+        from it. "1/sqrt": one over the square root of the parameter, for shapes, which is a
+        coefficient of variation.
 
     Raises
     ------
@@ -208,7 +212,8 @@ class Prior:
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{k}={_text(v)}" for k, v in self.parameters.items())
-        return f"{self.family}({inside})" + ("" if self.of == "sd" else f" of the {self.of}")
+        of = {"sd": "", "1/sqrt": " of 1/sqrt"}.get(self.of, f" of the {self.of}")
+        return f"{self.family}({inside}){of}"
 
     @cached_property
     def distribution(self) -> Any:
@@ -236,7 +241,7 @@ class Prior:
         """Where most of it lies: ``"95 % below 12.3"``, ``"95 % in [-1.96, 1.96]"``."""
         if self.family == "Flat":
             return "any value, flat prior"
-        if self.is_positive:
+        if self.is_positive and self.of != "1/sqrt" and self.family != "Beta":
             bound = self.distribution.ppf(options.prob)
             return (
                 f"{percent()} % below {_short(bound)}"

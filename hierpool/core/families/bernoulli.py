@@ -10,10 +10,10 @@ import pandas as pd
 from scipy import special, stats
 
 from hierpool.core.errors import DataError, listed
-from hierpool.core.families import compiled
+from hierpool.core.families import codes
 from hierpool.core.families.family import Family
 
-_CODES = {"logit": compiled.LOGIT, "probit": compiled.PROBIT, "cloglog": compiled.CLOGLOG}
+_CODES = {"logit": codes.LOGIT, "probit": codes.PROBIT, "cloglog": codes.CLOGLOG}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special
 
 from hierpool.core.errors import DataError
-from hierpool.core.families import compiled
+from hierpool.core.families import codes
 from hierpool.core.families.family import Family, column
 
 
@@ -25,11 +25,11 @@ class Beta(Family):
     @property
     def code(self) -> int:
         """Of the compiled densities."""
-        return compiled.BETA
+        return codes.BETA
 
     def constant(self, y: np.ndarray, trials: np.ndarray, par: np.ndarray) -> np.ndarray:
         """Shape (K, n)."""
-        phi = np.minimum(column(par, 0), compiled.LARGEST_SHAPE)
+        phi = np.minimum(column(par, 0), codes.LARGEST_SHAPE)
         return np.asarray(special.gammaln(phi) + (phi - 1) * np.log1p(-y) - np.log(y))
 
     def mean(self, eta: np.ndarray, par: np.ndarray) -> np.ndarray:
@@ -42,7 +42,7 @@ class Beta(Family):
         return np.asarray(mu * (1 - mu) / (1 + column(par, 0)))
 
     def _shapes(self, eta: np.ndarray, par: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        phi = np.minimum(column(par, 0), compiled.LARGEST_SHAPE)
+        phi = np.minimum(column(par, 0), codes.LARGEST_SHAPE)
         mu, rest = special.expit(eta), special.expit(-np.asarray(eta))
         return np.maximum(mu * phi, 1e-300), np.maximum(rest * phi, 1e-300)
 

@@ -18,17 +18,22 @@ import math
 from numba import njit
 
 from hierpool.core.compiled import compiled
-
-LOGIT, PROBIT, CLOGLOG, POISSON, NEGBINOMIAL, STUDENT, GAMMA, BETA = range(8)
-(
+from hierpool.core.families.codes import (
+    BETA,
+    CLOGLOG,
+    GAMMA,
+    HURDLE_POISSON,
+    LARGEST_SHAPE,
+    LOGIT,
+    NEGBINOMIAL,
     ORDINAL_LOGIT,
     ORDINAL_PROBIT,
-    ZERO_POISSON,
+    POISSON,
+    PROBIT,
+    STUDENT,
     ZERO_NEGBINOMIAL,
-    HURDLE_POISSON,
-    HURDLE_NEGBINOMIAL,
-) = range(8, 14)
-LARGEST_SHAPE = 1e10  # of a negative binomial or Gamma distribution; beyond, digits are lost
+    ZERO_POISSON,
+)
 
 _LARGEST = 700.0  # exponent
 _HALF_LOG_2PI = 0.9189385332046727

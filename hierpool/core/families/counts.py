@@ -6,7 +6,7 @@ import numpy as np
 from scipy import special
 
 from hierpool.core.errors import DataError
-from hierpool.core.families.compiled import LARGEST_SHAPE
+from hierpool.core.families.codes import LARGEST_SHAPE
 
 LARGEST_COUNT = 2.0**53
 

@@ -45,6 +45,11 @@ class Family(ABC):
             )
 
     @property
+    def threshold_labels(self) -> list[str]:
+        """Names of the thresholds between ratings; none for other responses."""
+        return []
+
+    @property
     @abstractmethod
     def code(self) -> int:
         """Which of the compiled densities it has (``core.families.compiled``)."""

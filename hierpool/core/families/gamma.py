@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special
 
 from hierpool.core.errors import DataError
-from hierpool.core.families import compiled
+from hierpool.core.families import codes
 from hierpool.core.families.family import Family, column
 
 
@@ -25,11 +25,11 @@ class Gamma(Family):
     @property
     def code(self) -> int:
         """Of the compiled densities."""
-        return compiled.GAMMA
+        return codes.GAMMA
 
     def constant(self, y: np.ndarray, trials: np.ndarray, par: np.ndarray) -> np.ndarray:
         """Shape (K, n)."""
-        a = np.minimum(column(par, 0), compiled.LARGEST_SHAPE)
+        a = np.minimum(column(par, 0), codes.LARGEST_SHAPE)
         with np.errstate(over="ignore"):
             series = a + 0.5 * np.log(a / (2 * np.pi)) - 1 / (12 * a) + 1 / (360 * a**3)
         own = np.where(a > 1e3, series, a * np.log(a) - special.gammaln(a))
@@ -47,14 +47,14 @@ class Gamma(Family):
         self, y: np.ndarray, eta: np.ndarray, par: np.ndarray, trials: np.ndarray
     ) -> np.ndarray:
         """P(Y <= y)."""
-        a = np.minimum(column(par, 0), compiled.LARGEST_SHAPE)
+        a = np.minimum(column(par, 0), codes.LARGEST_SHAPE)
         return np.asarray(special.gammainc(a, a * y / self.inverse_link(eta)))
 
     def draw(
         self, eta: np.ndarray, par: np.ndarray, trials: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
         """Positive numbers."""
-        a = np.broadcast_to(np.minimum(column(par, 0), compiled.LARGEST_SHAPE), np.shape(eta))
+        a = np.broadcast_to(np.minimum(column(par, 0), codes.LARGEST_SHAPE), np.shape(eta))
         return np.asarray(self.inverse_link(eta) * rng.standard_gamma(a) / a)
 
     def checked(self, y: np.ndarray, name: str, trials: np.ndarray | None) -> Self:

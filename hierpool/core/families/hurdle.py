@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy import special
 
-from hierpool.core.families import compiled
+from hierpool.core.families import codes
 from hierpool.core.families.counts import check_counts, log_rate, negbinomial_constant
 from hierpool.core.families.family import Family, column
 from hierpool.core.families.negbinomial import drawn_negbinomial, negbinomial_cdf
@@ -28,7 +28,7 @@ class HurdlePoisson(Family):
     @property
     def code(self) -> int:
         """Of the compiled densities."""
-        return compiled.HURDLE_POISSON
+        return codes.HURDLE_POISSON
 
     def _zero(self, par: np.ndarray) -> np.ndarray:
         """Shape (K, 1): the probability of a zero."""
@@ -125,13 +125,13 @@ class HurdleNegativeBinomial(HurdlePoisson):
     @property
     def code(self) -> int:
         """Of the compiled densities."""
-        return compiled.HURDLE_NEGBINOMIAL
+        return codes.HURDLE_NEGBINOMIAL
 
     def _of_count(self, y: np.ndarray, par: np.ndarray) -> np.ndarray:
         return negbinomial_constant(y, column(par, 0))
 
     def _log_zero(self, mu: np.ndarray, par: np.ndarray) -> np.ndarray:
-        a = np.minimum(column(par, 0), compiled.LARGEST_SHAPE)
+        a = np.minimum(column(par, 0), codes.LARGEST_SHAPE)
         return np.asarray(-a * np.log1p(mu / a))
 
     def _spread(self, mu: np.ndarray, par: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy import special
 
-from hierpool.core.families import compiled
+from hierpool.core.families import codes
 from hierpool.core.families.counts import check_counts, log_rate, negbinomial_constant
 from hierpool.core.families.family import Family, column
 from hierpool.core.families.poisson import drawn_poisson
@@ -25,7 +25,7 @@ class NegativeBinomial(Family):
     @property
     def code(self) -> int:
         """Of the compiled densities."""
-        return compiled.NEGBINOMIAL
+        return codes.NEGBINOMIAL
 
     def constant(self, y: np.ndarray, trials: np.ndarray, par: np.ndarray) -> np.ndarray:
         """Shape (K, n)."""
@@ -64,7 +64,7 @@ class NegativeBinomial(Family):
 
 def negbinomial_cdf(y: np.ndarray, mu: np.ndarray, shape: np.ndarray) -> np.ndarray:
     """P(Y <= y) of counts with these means and shapes."""
-    a = np.minimum(shape, compiled.LARGEST_SHAPE)
+    a = np.minimum(shape, codes.LARGEST_SHAPE)
     # Beyond this shape the incomplete beta function has fewer digits than the Poisson limit.
     limit = special.pdtr(y, mu)
     return np.asarray(np.where(a > 1e9, limit, special.betainc(a, np.floor(y) + 1, a / (a + mu))))
@@ -72,5 +72,5 @@ def negbinomial_cdf(y: np.ndarray, mu: np.ndarray, shape: np.ndarray) -> np.ndar
 
 def drawn_negbinomial(mu: np.ndarray, shape: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Counts with these means and shapes."""
-    a = np.broadcast_to(np.minimum(shape, compiled.LARGEST_SHAPE), mu.shape)
+    a = np.broadcast_to(np.minimum(shape, codes.LARGEST_SHAPE), mu.shape)
     return drawn_poisson(mu * rng.standard_gamma(a) / a, rng)

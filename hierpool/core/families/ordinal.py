@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import special
 
 from hierpool.core.errors import DataError, listed
-from hierpool.core.families import compiled
+from hierpool.core.families import codes
 from hierpool.core.families.family import Family
 
 
@@ -46,7 +46,7 @@ class Ordinal(Family):
     @property
     def code(self) -> int:
         """Of the compiled densities."""
-        return compiled.ORDINAL_LOGIT if self.link == "logit" else compiled.ORDINAL_PROBIT
+        return codes.ORDINAL_LOGIT if self.link == "logit" else codes.ORDINAL_PROBIT
 
     def constant(self, y: np.ndarray, trials: np.ndarray, par: np.ndarray) -> np.ndarray:
         """Zero."""
@@ -144,9 +144,9 @@ class Ordinal(Family):
         used = np.unique(codes)
         between = np.setdiff1d(np.arange(used[0], used[-1]), used)
         if len(between):
-            labels = [cells.cat.categories[k] for k in between]
+            unused = [cells.cat.categories[k] for k in between]
             raise DataError(
-                f"no row of {name!r} has the rating {listed(labels, most=4)}, which lies between others, "
+                f"no row of {name!r} has the rating {listed(unused, most=4)}, which lies between others, "
                 "so nothing is known of its thresholds. Join it with a neighbour: "
                 f"data[{name!r}] = data[{name!r}].cat.remove_unused_categories()",
                 "ratings-with-gaps",
@@ -158,5 +158,5 @@ class Ordinal(Family):
                 "with missing values",
                 "constant-response",
             )
-        labels = tuple(map(str, cells.cat.categories[used]))
-        return (codes - used[0]).astype(float), replace(self, labels=labels)
+        ratings = tuple(map(str, cells.cat.categories[used]))
+        return (codes - used[0]).astype(float), replace(self, labels=ratings)

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy import special
 
-from hierpool.core.families import compiled
+from hierpool.core.families import codes
 from hierpool.core.families.counts import check_counts, log_rate
 from hierpool.core.families.family import Family
 
@@ -23,7 +23,7 @@ class Poisson(Family):
     @property
     def code(self) -> int:
         """Of the compiled densities."""
-        return compiled.POISSON
+        return codes.POISSON
 
     def constant(self, y: np.ndarray, trials: np.ndarray, par: np.ndarray) -> np.ndarray:
         """-log y!, shape (n,)."""

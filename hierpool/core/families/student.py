@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy import special
 
-from hierpool.core.families import compiled
+from hierpool.core.families import codes
 from hierpool.core.families.family import Family, column
 
 LARGEST_NU = 1e10
@@ -27,7 +27,7 @@ class Student(Family):
     @property
     def code(self) -> int:
         """Of the compiled densities."""
-        return compiled.STUDENT
+        return codes.STUDENT
 
     def constant(self, y: np.ndarray, trials: np.ndarray, par: np.ndarray) -> np.ndarray:
         """Shape (K, n)."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy import special
 
-from hierpool.core.families import compiled
+from hierpool.core.families import codes
 from hierpool.core.families.counts import check_counts, log_rate, negbinomial_constant
 from hierpool.core.families.family import Family, column
 from hierpool.core.families.negbinomial import drawn_negbinomial, negbinomial_cdf
@@ -26,7 +26,7 @@ class ZeroInflatedPoisson(Family):
     @property
     def code(self) -> int:
         """Of the compiled densities."""
-        return compiled.ZERO_POISSON
+        return codes.ZERO_POISSON
 
     def _extra(self, par: np.ndarray) -> np.ndarray:
         """Shape (K, 1): the probability of an extra zero."""
@@ -93,7 +93,7 @@ class ZeroInflatedNegativeBinomial(ZeroInflatedPoisson):
     @property
     def code(self) -> int:
         """Of the compiled densities."""
-        return compiled.ZERO_NEGBINOMIAL
+        return codes.ZERO_NEGBINOMIAL
 
     def _of_count(self, y: np.ndarray, par: np.ndarray) -> np.ndarray:
         return negbinomial_constant(y, column(par, 0))

@@ -1,0 +1,1 @@
+"""The exact engine of responses that are not Gaussian."""
