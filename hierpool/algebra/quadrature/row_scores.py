@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hierpool.algebra.quadrature.model import QuadratureModel
 
 DROP = 16.0  # reach of the nodes: further than a level's own density needs, for those without a row
-_MOST_NODES = (1, 40, 120, 700)  # of the distribution of a row, by effects of a level
+_MOST_NODES = (1, 80, 120, 700)  # of the distribution of a row, by effects of a level
 _AT_ONCE = 2_000_000  # linear predictors of a block
 
 
@@ -58,7 +58,8 @@ def cdf_of_rows(
             over_threads(
                 row_kernels.rows_without,
                 len(part),
-                *model.for_kernels(part, is_wide=True),
+                # A distribution is less smooth than a density: nodes of one effect stand closer.
+                *model.for_kernels(part, finer=model.q == 1, is_wide=True),
                 *(model.rows.unit, own, model.rows.levels[own], eta, share),
                 alone=1,
             )
