@@ -185,6 +185,8 @@ def nearest(name: object, choices: Iterable[object]) -> str:
     hit = difflib.get_close_matches(str(name).casefold(), list(folded), n=1, cutoff=0.6)
     if hit:
         return f"did you mean {folded[hit[0]]!r}?"
+    if len(names) == 1:
+        return f"there is only {listed(names)}"
     return f"there are {listed(names)}" if names else "there are none"
 
 

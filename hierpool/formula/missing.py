@@ -62,13 +62,17 @@ def _check_not_merged(column: pd.Series[Any], name: str, is_group: bool) -> None
     followed = ~there[1:][there[:-1]]  # whether an empty cell comes after each label
     if not (followed.all() or (column[there].is_unique and followed.mean() > _MERGED)):
         return
-    raise DataError(
+    said = (
         f"{int((~there).sum())} of {len(column)} rows have no "
         f"{'group ' if is_group else ''}{name!r}: only the first row of each block has one, as "
-        f"with merged cells in a spreadsheet. Fill it down: data[{name!r}] = "
-        f"data[{name!r}].ffill(). If it is truly missing in these rows, leave them out yourself: "
-        f"data = data.dropna(subset=[{name!r}])",
+        "with merged cells in a spreadsheet. "
+    )
+    raise DataError(
+        f"{said}Fill it down: data[{name!r}] = data[{name!r}].ffill(). If it is truly missing in "
+        f"these rows, leave them out yourself: data = data.dropna(subset=[{name!r}])",
         "merged-cells",
+        f"{said}In the spreadsheet, unmerge the cells, copy each label down to the rows of its "
+        "block, and save the file again. If it is truly missing in these rows, delete them",
     )
 
 

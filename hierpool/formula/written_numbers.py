@@ -182,7 +182,11 @@ def check_no_written_numbers(column: pd.Series[Any], name: str) -> None:
         raise DataError(said, "text-not-number", in_file)
     dates = _dates_advice(reading, name)
     if dates:
-        raise DataError(f"column {name!r} is text that {dates}. {why}; {categories}", "text-dates")
+        raise DataError(
+            f"column {name!r} is text that {dates}. {why}; {categories}",
+            "text-dates",
+            f"column {name!r} is text that {_in_file(dates)}. {why}; {categories}",
+        )
 
 
 def fail_not_number(column: pd.Series[Any], name: str, role: str) -> None:
@@ -191,7 +195,9 @@ def fail_not_number(column: pd.Series[Any], name: str, role: str) -> None:
     dates = "" if reading.is_mostly_numbers else _dates_advice(reading, name)
     if dates:
         raise DataError(
-            f"column {name!r} is text that {dates}; {role} must be a number", "text-dates"
+            f"column {name!r} is text that {dates}; {role} must be a number",
+            "text-dates",
+            f"column {name!r} is text that {_in_file(dates)}; {role} must be a number",
         )
     said = f"column {name!r} is text or categories, and {role} must be a number"
     if reading.is_mostly_numbers:
@@ -236,6 +242,14 @@ def _dates_advice(reading: Reading, name: str) -> str:
     )
 
 
+def _in_file(dates: str) -> str:
+    """The same for a table in a file, where no Python can be typed."""
+    return (
+        f"{dates.split('. Make a number of them: ')[0]}. Add a column of numbers to the file, the "
+        "days since the first date (in a spreadsheet =A2-MIN(A:A), shown as a number), and use that"
+    )
+
+
 def check_no_unit_row(frame: pd.DataFrame, names: Iterable[str]) -> None:
     """Raise where the first row holds units instead of numbers in the named columns."""
     units: dict[str, str] = {}
@@ -255,11 +269,14 @@ def check_no_unit_row(frame: pd.DataFrame, names: Iterable[str]) -> None:
     plain = all(not Reading.of(frame[name].iloc[1:].dropna(), name).called for name in units)
     types = "{" + ", ".join(f"{name!r}: float" for name in units) + "}"
     types = f".astype({types})" if plain else ""
-    raise DataError(
+    said = (
         f"{_rows(frame.index[:1])} holds {held}, above numbers: it looks like a second header "
-        f"with units. Leave it out: data = data.iloc[1:]{types}, or read the file with "
-        "skiprows=[1]",
+        "with units. "
+    )
+    raise DataError(
+        f"{said}Leave it out: data = data.iloc[1:]{types}, or read the file with skiprows=[1]",
         "unit-row",
+        f"{said}Delete that row from the file, the first under the header",
     )
 
 

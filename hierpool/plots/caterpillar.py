@@ -83,7 +83,7 @@ def caterpillar(
     ----------
     posterior
         ``fit.random_effects()`` or ``fit.coefficients()``: mean, sd and an interval named as
-        ArviZ does; or the fit.
+        ArviZ does; or the fit. A REML or ML fit, or its table, shows its BLUPs alone.
     blup
         The same table of a REML or ML fit (estimate, se), or the fit. Its intervals are normal,
         of the posterior's probability.
@@ -108,8 +108,11 @@ def caterpillar(
     table = _table(posterior)
     beside = None if blup is None else _table(blup)
     with styled():
-        levels = read_levels(table, ["mean", "sd"], factor, terms)
-        kinds = [_posterior(levels)]
+        is_alone = "mean" not in table and "estimate" in table  # BLUPs, and no posterior
+        levels = read_levels(
+            table, ["estimate", "se"] if is_alone else ["mean", "sd"], factor, terms
+        )
+        kinds = [_blup(levels, options.prob) if is_alone else _posterior(levels)]
         if beside is not None:
             probability = _probability(levels)
             own = read_levels(beside, ["estimate", "se"], levels.factor, levels.terms)
@@ -183,11 +186,12 @@ def _draw(
     words = "Random effects" if what == "random effects" else "Coefficients"
     of = f" on {response}" if response and what == "random effects" else ""
     by = names.get(order_by, order_by)
-    order = f"Ordered by the posterior mean: {by}." if len(levels.terms) > 1 else ""
+    middle = "posterior mean" if kinds[0].look is PARTIAL else "BLUP"
+    order = f"Ordered by the {middle}: {by}." if len(levels.terms) > 1 else ""
     titles = panel_titles(rows, [names.get(term, term) for term in levels.terms])
     x_label = "random effect" if what == "random effects" else "coefficient"
     crowd = few_in_words(count, levels.factor)
-    crowd = crowd and f"Top: density of the posterior means of all groups. {crowd}"
+    crowd = crowd and f"Top: density of the {middle}s of all groups. {crowd}"
     figure = sheet(
         titled(f"{words} of {levels.factor}{of}", label),
         rows.height + title_height(titles) + STRIP * (count > MANY),

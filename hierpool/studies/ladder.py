@@ -18,6 +18,7 @@ from hierpool.formula.function_calls import quote
 from hierpool.formula.parse import group_text, make_like, parse, read_columns, split_factor
 from hierpool.model import Model, pooling_ladder
 from hierpool.studies.factors import is_nested
+from hierpool.studies.screening import Screened, not_fitted, screened
 
 MOST_FIXED = 60  # coefficients of a factor in place of its random effects
 
@@ -38,6 +39,8 @@ class Ladder:
         Name of the partially pooled model with the most random effects.
     skipped
         Formula -> why a model cannot be made of these rows.
+    screened
+        Factor -> the slopes that the study starts from, and those left out, where they are many.
     """
 
     formula: str
@@ -46,6 +49,7 @@ class Ladder:
     models: Mapping[str, Model]
     largest: str
     skipped: Mapping[str, str]
+    screened: Mapping[str, Screened]
 
 
 def ladder(
@@ -76,10 +80,31 @@ def ladder(
     spec = pooling.question(_plain(asked), **known)
     if len(groups) > 1:
         return _of_several(spec, frame, asked.groups, groups, along)
-    slopes = _slopes(asked) if asked.groups else None
-    models = pooling_ladder(spec.formula, frame, groups[0], slopes=slopes, **known)
+    chosen: Screened = (_slopes(asked), ())
+    if not asked.groups:
+        rows = pooling.read_rows(spec, frame, groups[0])
+        every = pooling.slopes_that_vary(spec, rows, groups[0])
+        chosen = screened(spec, rows, groups[0], every)
+    models = pooling_ladder(spec.formula, frame, groups[0], slopes=chosen[0], **known)
     pooled = [name for name, m in models.items() if m.design.spec.pooling == "partial"]
-    return Ladder(spec.formula, groups, along, models, pooled[-1], {})
+    found = {groups[0]: chosen}
+    skipped = not_fitted(spec.formula, found)
+    return Ladder(spec.formula, groups, along, models, pooled[-1], skipped, found)
+
+
+def in_order(models: Mapping[str, Model]) -> list[str]:
+    """Names of models: complete pooling, those that pool partially by size, no pooling last."""
+
+    def place(name: str) -> tuple[int, int]:
+        design = models[name].design
+        if not design.groups:
+            return 0, 0
+        if name.startswith("no pooling") or design.spec.pooling == "none":
+            return 2, 0
+        blocks = [block for group in design.groups for block in group.blocks]
+        return 1, sum(block.size + len(block.pairs) for block in blocks)
+
+    return sorted(models, key=place)
 
 
 def random_effects(spec: Spec) -> str:
@@ -133,7 +158,11 @@ def _along(vary: str | Sequence[str] | None, groups: tuple[str, ...]) -> tuple[s
     named = groups if vary is None else (vary,) if isinstance(vary, str) else tuple(vary)
     for name in named:
         if name not in groups:
-            raise ArgumentError(f"vary={name!r}: {nearest(name, groups)}", "unknown-choice")
+            raise ArgumentError(
+                f"vary={name!r} is not among the grouping factors of this study; "
+                f"{nearest(name, groups)}",
+                "unknown-choice",
+            )
     return tuple(factor for factor in groups if factor in named)
 
 
@@ -154,9 +183,11 @@ def _of_several(
     constants = {factor: (GroupTerm("1", factor),) for factor in groups}
     rows = CompleteRows.from_table(_with(spec, constants), frame)
     largest = {f: tuple(t for t in typed if t.factor == f) for f in groups}
+    found: dict[str, Screened] = {}
     for factor in groups:
         if not largest[factor]:
-            slopes = pooling.slopes_that_vary(spec, rows, factor)
+            every = pooling.slopes_that_vary(spec, rows, factor)
+            found[factor] = slopes, _ = screened(spec, rows, factor, every)
             columns = read_columns(" + ".join(["1", *slopes])).text
             largest[factor] = (GroupTerm(columns, factor),)
     held = (
@@ -184,7 +215,9 @@ def _of_several(
     for factor in along:
         if (fixed := _fixed(spec, rows, factor, held)) is not None:
             add(fixed, f"no pooling of {factor}")
-    return Ladder(spec.formula, groups, along, models, top if top in models else base, skipped)
+    top = top if top in models else base
+    skipped |= not_fitted(spec.formula, found)
+    return Ladder(spec.formula, groups, along, models, top, skipped, found)
 
 
 def _with(spec: Spec, groups: Mapping[str, Iterable[GroupTerm]]) -> Spec:

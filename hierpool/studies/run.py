@@ -31,7 +31,8 @@ from hierpool.formula.build import read_frame
 from hierpool.model import Model
 from hierpool.studies import check
 from hierpool.studies.candidates import CandidateSet
-from hierpool.studies.ladder import Ladder, ladder, random_effects
+from hierpool.studies.ladder import Ladder, in_order, ladder, random_effects
+from hierpool.studies.screening import not_tried
 from hierpool.studies.sentences import answer
 from hierpool.studies.simplify import simplified
 from hierpool.studies.study import Study
@@ -164,7 +165,12 @@ def _in_steps(
         arguments={k: v for k, v in arguments.items() if k != "seed"},
     )
     begin("checks")
-    findings = [*check.of_models(found), *impossible, *check.of_scores(found.fits, said)]
+    findings = [
+        *check.of_models(found),
+        *impossible,
+        *not_tried(asked.formula, asked.screened),
+        *check.of_scores(found.fits, said),
+    ]
     return replace(found, findings=Findings(findings), answer=answer(found))
 
 
@@ -204,10 +210,14 @@ def _recommended(
     tried = {each: bench.every[each] for each in bench.every if each not in names}
     extra = {random_effects(each.model.design.spec): each for each in tried.values()}
     names |= {each.name: name for name, each in extra.items()}
+    every = {**models, **{name: each.model for name, each in extra.items()}}
+    order = in_order(every)
+    added = {name: each.fit for name, each in extra.items() if each.fit is not None}
+    kept, optima = {**fits, **added}, {**blups, **{n: each.blup for n, each in extra.items()}}
     return _Recommendation(
-        {**models, **{name: each.model for name, each in extra.items()}},
-        {**fits, **{name: each.fit for name, each in extra.items() if each.fit is not None}},
-        {**blups, **{name: each.blup for name, each in extra.items()}},
+        {name: every[name] for name in order},
+        {name: kept[name] for name in order if name in kept},
+        {name: optima[name] for name in order if name in optima},
         largest,
         names[down.choice.formula],
         down.choice,

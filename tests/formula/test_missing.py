@@ -31,6 +31,8 @@ def test_merged_cells_are_known_and_the_advice_fills_them(formula):
     assert "data['g'] = data['g'].ffill()" in error.message
     assert build_design(parse("y ~ x + (1 | g)"), scope["data"]).groupings["g"].n_levels == 6
     assert "data = data.dropna(subset=['g'])" in error.message
+    assert "In the spreadsheet, unmerge the cells" in error.in_file
+    assert "data[" not in error.in_file
 
 
 def test_merged_numbers_of_groups_are_known_too():

@@ -93,6 +93,14 @@ def test_caterpillar_is_ordered_and_holds_both_intervals(estimated):
     assert legend == ["posterior mean, 95 % interval", "BLUP, 95 % interval"]
 
 
+def test_caterpillar_of_blups_alone_is_ordered_by_them(estimated):
+    _, blup = estimated(["a", "b", "c"])
+    figure = plots.caterpillar(blup)
+    assert [text.get_text()[:4] for text in figure.legends[0].get_texts()] == ["BLUP"]
+    dots = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
+    assert list(dots[-1].get_xdata()) == sorted(dots[-1].get_xdata(), reverse=True)
+
+
 def test_caterpillar_takes_any_interval_of_arviz_or_none(estimated):
     posterior, _ = estimated(range(4))
     renamed = posterior.rename(columns={"eti95_lb": "hdi94_lb", "eti95_ub": "hdi94_ub"})
