@@ -14,7 +14,8 @@ import math
 import numpy as np
 from numba import njit
 
-from hierpool.core.families.compiled import LARGEST_SHAPE, terms
+from hierpool.core.families.codes import LARGEST_SHAPE
+from hierpool.core.families.compiled import terms
 
 GENERAL, LOGIT, POISSON, GAMMA = range(4)
 FAST = {

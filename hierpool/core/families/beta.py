@@ -18,14 +18,14 @@ class Beta(Family):
     """Shares with mean mu and variance mu (1 - mu) / (1 + precision)."""
 
     name: ClassVar[str] = "beta"
-    links: ClassVar[tuple[str, ...]] = ("logit",)
+    links: ClassVar[tuple[str, ...]] = ("logit", "probit")
     parameters: ClassVar[tuple[str, ...]] = ("precision",)
     is_discrete: ClassVar[bool] = False
 
     @property
     def code(self) -> int:
         """Of the compiled densities."""
-        return codes.BETA
+        return codes.BETA if self.link == "logit" else codes.BETA_PROBIT
 
     def constant(self, y: np.ndarray, trials: np.ndarray, par: np.ndarray) -> np.ndarray:
         """Shape (K, n)."""
@@ -43,7 +43,7 @@ class Beta(Family):
 
     def _shapes(self, eta: np.ndarray, par: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         phi = np.minimum(column(par, 0), codes.LARGEST_SHAPE)
-        mu, rest = special.expit(eta), special.expit(-np.asarray(eta))
+        mu, rest = self.inverse_link(eta), self.inverse_link(-np.asarray(eta))
         return np.maximum(mu * phi, 1e-300), np.maximum(rest * phi, 1e-300)
 
     def cdf(

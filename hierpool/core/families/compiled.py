@@ -1,279 +1,322 @@
-"""Log densities of all families at one row, compiled, with their derivatives by the linear predictor.
+"""Log densities of one row and their derivatives in the linear predictor, for compiled loops.
 
-``terms(code, y, m, eta, par)`` gives (l, l', w, w_safe): the log density without what does not depend
-on the predictor (``Family.constant``), its derivative, minus its second derivative, and a weight that
-is never negative, with which a search for the maximum climbs. Nothing overflows: exponents are
-bounded, and tails are worked out by their logs.
+``terms(code, y, m, eta, par)`` gives (l, l', w, safe): the log density without what does not
+depend on eta (``Family.constant``), its derivative, w = -l'', and a weight that is never negative,
+for climbing: w itself where l is concave, the weight of the EM algorithm where it is not (Student's
+t, the zeros of zero-inflated counts), Fisher's information for beta.
 
-References
-----------
-Smyth, Verbyla (1999), Environmetrics 10, 695-709 (dispersion).  Lange, Little, Taylor (1989), JASA
-84, 881-896 (weights of t).
+Symbols
+    y     response; a rating from 0
+    m     trials
+    par   parameters as ``Family.parameters`` orders them; of ratings, their thresholds
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import njit
 
-from hierpool.core.compiled import compiled
-from hierpool.core.families.codes import (
-    BETA,
-    CLOGLOG,
-    GAMMA,
-    HURDLE_POISSON,
-    LARGEST_SHAPE,
-    LOGIT,
-    NEGBINOMIAL,
-    ORDINAL_LOGIT,
-    ORDINAL_PROBIT,
-    POISSON,
-    PROBIT,
-    STUDENT,
-    ZERO_NEGBINOMIAL,
-    ZERO_POISSON,
+from hierpool.core.compiled import OPTIONS, compiled
+from hierpool.core.families import codes
+from hierpool.core.families.special import (
+    LOG_ROOT_2PI,
+    digamma_times,
+    exp_cut,
+    expit_softplus,
+    log_mills,
+    normal_tail,
+    positive_count,
+    trigamma_times,
 )
 
-_LARGEST = 700.0  # exponent
-_HALF_LOG_2PI = 0.9189385332046727
+CLOSE = 0.02  # thresholds of a probit as close as this: series about their middle
 
 
 @njit(inline="always")
-def log_ndtr(x):
-    """Log of the normal cdf, by a continued fraction in the far tail."""
-    if x > -5.0:
-        return math.log(0.5 * math.erfc(-x * 0.7071067811865476))
-    z = -x
-    f = z + 12.0
-    for k in range(12, 0, -1):
-        f = z + k / f
-    return -0.5 * x * x - _HALF_LOG_2PI - math.log(f)
+def logit(y, m, eta):
+    """Of m trials y successes."""
+    p, q, softplus = expit_softplus(eta)
+    value = (y - m) * eta - m * (softplus - eta) if eta > 0 else y * eta - m * softplus
+    w = m * p * q
+    return value, y * q - (m - y) * p, w, w
 
 
 @njit(inline="always")
-def digamma(x):
-    """Derivative of log gamma, for x > 0."""
-    total = 0.0
-    while x < 8.0:
-        total -= 1.0 / x
-        x += 1.0
-    r = 1.0 / (x * x)
-    series = r * (1 / 12 - r * (1 / 120 - r * (1 / 252 - r * (1 / 240 - r / 132))))
-    return total + math.log(x) - 0.5 / x - series
+def probit(y, m, eta):
+    """Of m trials y successes."""
+    value = slope = w = 0.0
+    if y > 0:
+        log_p, ratio, rest = normal_tail(eta)
+        value += y * log_p
+        slope += y * ratio
+        w += y * ratio * rest
+    if y < m:
+        log_p, ratio, rest = normal_tail(-eta)
+        value += (m - y) * log_p
+        slope -= (m - y) * ratio
+        w += (m - y) * ratio * rest
+    return value, slope, w, w
 
 
 @njit(inline="always")
-def trigamma(x):
-    """Second derivative of log gamma, for x > 0."""
-    total = 0.0
-    while x < 8.0:
-        total += 1.0 / (x * x)
-        x += 1.0
-    r = 1.0 / (x * x)
-    series = r * (1 / 6 - r * (1 / 30 - r * (1 / 42 - r * (1 / 30 - r * 5 / 66))))
-    return total + 1.0 / x + 0.5 * r + series / x
-
-
-@njit(error_model="numpy")
-def terms(code, y, m, eta, par):
-    """(value, value', w, w_safe) of one row: y of m trials, at the predictor eta; ``par`` (P,)."""
-    if code == LOGIT:
-        return _logit(y, m, eta)
-    if code == POISSON:
-        mu = math.exp(min(eta, _LARGEST))
-        return y * eta - mu, y - mu, mu, mu
-    if code == NEGBINOMIAL:
-        return _negbinomial(y, eta, min(par[0], LARGEST_SHAPE))
-    if code == STUDENT:
-        return _student(y - eta, par[0], par[1])
-    if code == PROBIT:
-        return _probit(y, m, eta)
-    if code == CLOGLOG:
-        return _cloglog(y, m, eta)
-    if code == GAMMA:
-        a = min(par[0], LARGEST_SHAPE)
-        x = a * y * math.exp(min(-eta, _LARGEST))
-        return -a * eta - x, x - a, x, x
-    if code == BETA:
-        return _beta(y, eta, min(par[0], LARGEST_SHAPE))
-    if code == ORDINAL_LOGIT:
-        return _ordinal_logit(int(y), eta, par)
-    if code == ORDINAL_PROBIT:
-        return _ordinal_probit(int(y), eta, par)
-    if code == ZERO_POISSON:
-        return _zero_inflated(y, eta, 0.0, par[0])
-    if code == ZERO_NEGBINOMIAL:
-        return _zero_inflated(y, eta, min(par[0], LARGEST_SHAPE), par[1])
-    if code == HURDLE_POISSON:
-        return _hurdle(y, eta, 0.0)
-    return _hurdle(y, eta, min(par[0], LARGEST_SHAPE))
-
-
-@njit(inline="always", error_model="numpy")
-def _logit(y, m, eta):
-    e = math.exp(-abs(eta))
-    share = 1.0 / (1.0 + e)
-    p = share if eta > 0 else e * share
-    w = m * e * share * share
-    return y * eta - m * (max(eta, 0.0) + math.log1p(e)), y - m * p, w, w
-
-
-@njit(inline="always", error_model="numpy")
-def _probit(y, m, eta):
-    up, down = log_ndtr(eta), log_ndtr(-eta)
-    density = -0.5 * eta * eta - _HALF_LOG_2PI
-    r1, r0 = math.exp(density - up), math.exp(density - down)
-    value = 0.0
+def cloglog(y, m, eta):
+    """Of m trials y successes, each of probability 1 - exp(-exp(eta))."""
+    mean = exp_cut(eta)
+    value, slope, w = -(m - y) * mean, -(m - y) * mean, (m - y) * mean
     if y > 0:
-        value += y * up
-    if m > y:
-        value += (m - y) * down
-    w = y * r1 * (r1 + eta) + (m - y) * r0 * (r0 - eta)
-    return value, y * r1 - (m - y) * r0, w, max(w, 0.0)
+        log_p, more, _, less = positive_count(mean)
+        value += y * (log_p if eta > -600 else eta)
+        slope += y * less
+        w += y * less * more
+    return value, slope, w, w
 
 
-@njit(inline="always", error_model="numpy")
-def _cloglog(y, m, eta):
-    t = math.exp(min(eta, _LARGEST))
-    small = t < 1e-8
-    log_p = eta - 0.5 * t if small else math.log(-math.expm1(-t))
-    h = 1.0 - 0.5 * t if small else (t / math.expm1(t) if t < _LARGEST else 0.0)
-    w = y * h * (0.5 * t if small else t + h - 1.0) + (m - y) * t
-    return y * log_p - (m - y) * t, y * h - (m - y) * t, w, max(w, 0.0)
+@njit(inline="always")
+def poisson(y, eta):
+    """Counts."""
+    mean = exp_cut(eta)
+    return y * eta - mean, y - mean, mean, mean
 
 
-@njit(inline="always", error_model="numpy")
-def _log1p_exp(eta, a):
-    """log(1 + exp(eta) / a)."""
-    if eta > _LARGEST:
-        return eta - math.log(a)
-    return math.log1p(math.exp(eta) / a)
+@njit(inline="always")
+def negbinomial(y, eta, shape):
+    """Counts of variance mean + mean^2 / shape."""
+    log_shape = math.log(shape)
+    t = eta - log_shape
+    p, q, softplus = expit_softplus(t)
+    if t > 0:
+        value = y * log_shape - shape * t - (y + shape) * (softplus - t)
+    else:
+        value = y * eta - (y + shape) * softplus
+    w = (y + shape) * p * q
+    return value, y * q - shape * p, w, w
 
 
-@njit(inline="always", error_model="numpy")
-def _negbinomial(y, eta, a):
-    mu = math.exp(min(eta, 300.0))
-    share = mu / (a + mu)
-    w = (y + a) * share * (a / (a + mu))
-    return y * eta - (y + a) * _log1p_exp(eta, a), y - (y + a) * share, w, w
+@njit(inline="always")
+def student(y, eta, sigma, nu):
+    """Around eta with scale sigma and nu degrees of freedom."""
+    r, size = y - eta, nu * sigma * sigma
+    whole = size + r * r
+    em = (nu + 1.0) / whole
+    value = -0.5 * (nu + 1.0) * math.log1p(r * r / size)
+    return value, em * r, em * (size - r * r) / whole, em
 
 
-@njit(inline="always", error_model="numpy")
-def _student(r, sigma, nu):
-    scale = nu * sigma * sigma
-    d = scale + r * r
-    safe = (nu + 1.0) / d
-    value = -0.5 * (nu + 1.0) * math.log1p(r * r / scale)
-    return value, safe * r, safe * ((scale - r * r) / d), safe
+@njit(inline="always")
+def gamma(y, eta, shape):
+    """Positive numbers of mean exp(eta)."""
+    w = shape * y * exp_cut(-eta)
+    return -shape * eta - w, w - shape, w, w
 
 
-@njit(inline="always", error_model="numpy")
-def _beta(y, eta, phi):
-    e = math.exp(-abs(eta))
-    share = 1.0 / (1.0 + e)
-    high, low = share, e * share
-    mu, rest = (high, low) if eta > 0 else (low, high)
-    a, b = max(mu * phi, 1e-300), max(rest * phi, 1e-300)
-    slope = phi * high * low
-    log_odds = math.log(y) - math.log1p(-y)
-    gap = log_odds - (digamma(a) - digamma(b))
-    fisher = slope * slope * (trigamma(max(a, 1e-100)) + trigamma(max(b, 1e-100)))
-    value = mu * phi * log_odds - math.lgamma(a) - math.lgamma(b)
-    return value, slope * gap, fisher - (rest - mu) * slope * gap, fisher
+@njit
+def beta(y, eta, precision, is_probit):
+    """Shares of mean p: beta of p precision and (1 - p) precision."""
+    if is_probit:
+        log_p, to_p, _ = normal_tail(eta)  # to_p: p' / p, to_q: p' / (1 - p)
+        log_q, to_q, _ = normal_tail(-eta)
+        bend = -eta  # p'' / p'
+    else:
+        to_q, to_p, softplus = expit_softplus(eta)
+        log_q, log_p = -softplus, -expit_softplus(-eta)[2]
+        bend = to_p - to_q
+    p, q = math.exp(log_p), math.exp(log_q)
+    a, b = p * precision, q * precision
+    size = math.log(precision)
+    seen = math.log(y) - math.log1p(-y)
+    # lgamma(a) = lgamma(1 + a) - log a, which holds where p is 0 in floating point.
+    value = a * seen - math.lgamma(1.0 + a) - math.lgamma(1.0 + b) + (log_p + size) + (log_q + size)
+    slope = to_p * a * seen - to_p * digamma_times(a) + to_q * digamma_times(b)
+    fisher = to_p * to_p * trigamma_times(a) + to_q * to_q * trigamma_times(b)
+    return value, slope, fisher - bend * slope, fisher
 
 
-@njit(inline="always", error_model="numpy")
-def _sigmoid(x):
-    e = math.exp(-abs(x))
-    return 1.0 / (1.0 + e) if x > 0 else e / (1.0 + e)
+@njit(inline="always")
+def ordinal_logit(y, eta, thresholds):
+    """Ratings from 0.
+
+    F(a) - F(b) = F(a) (1 - F(b)) (1 - exp(b - a)): no difference of two numbers near one.
+    """
+    rating = int(y)
+    value = slope = w = 0.0
+    if rating < len(thresholds):
+        p, q, softplus = expit_softplus(eta - thresholds[rating])
+        value -= softplus
+        slope -= p
+        w += p * q
+    if rating > 0:
+        p, q, softplus = expit_softplus(thresholds[rating - 1] - eta)
+        value -= softplus
+        slope += p
+        w += p * q
+        if rating < len(thresholds):
+            value += math.log(-math.expm1(thresholds[rating - 1] - thresholds[rating]))
+    return value, slope, w, w
 
 
-@njit(inline="always", error_model="numpy")
-def _softplus(x):
-    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+@njit
+def ordinal_probit(y, eta, thresholds):
+    """Ratings from 0."""
+    rating = int(y)
+    if rating == 0:
+        value, ratio, rest = normal_tail(thresholds[0] - eta)
+        return value, -ratio, ratio * rest, ratio * rest
+    if rating == len(thresholds):
+        value, ratio, rest = normal_tail(eta - thresholds[rating - 1])
+        return value, ratio, ratio * rest, ratio * rest
+    low, high = thresholds[rating - 1], thresholds[rating]
+    value, slope, w = normal_between(low - eta, high - eta, high - low)
+    return value, slope, w, w
 
 
-@njit(inline="always", error_model="numpy")
-def _ordinal_logit(y, eta, par):
-    # F(a) - F(b) = F(a) (1 - F(b)) (1 - exp(b - a)): no difference of two numbers near one.
-    value, l1, w = 0.0, 0.0, 0.0
-    if y < len(par):
-        a = par[y] - eta
-        F = _sigmoid(-a)
-        value -= _softplus(-a)
-        l1 -= F
-        w += F * (1.0 - F)
+@njit(inline="always")
+def normal_between(low, high, width):
+    """log P(low < z < high), ``width`` apart, and its derivatives in a shift of both ends.
+
+    The first, and the second negated.
+    """
+    middle = 0.5 * (low + high)
+    if width * (1.0 + abs(middle)) < CLOSE:
+        m2, d2 = middle * middle, width * width
+        s = 1.0 + d2 * ((m2 - 1.0) / 24.0 + d2 * ((m2 - 6.0) * m2 + 3.0) / 1920.0)
+        s1 = d2 * middle * (1.0 / 12.0 + d2 * (4.0 * m2 - 12.0) / 1920.0) / s
+        s2 = d2 * (1.0 / 12.0 + d2 * (12.0 * m2 - 12.0) / 1920.0) / s
+        value = -0.5 * m2 - LOG_ROOT_2PI + math.log(width) + math.log(s)
+        return value, middle - s1, 1.0 - s2 + s1 * s1
+    sign = 1.0
+    if middle > 0:
+        low, high, sign = -high, -low, -1.0
+    density = -0.5 * high * high - LOG_ROOT_2PI
+    q = math.exp(-0.5 * width * (-high - low))  # phi(low) / phi(high)
+    if high <= 0:
+        mass = math.exp(log_mills(high)) - q * math.exp(log_mills(low))
+        value = density + math.log(mass)
+        at_high = 1.0 / mass
+    else:
+        value = math.log(math.exp(normal_tail(high)[0]) - math.exp(normal_tail(low)[0]))
+        at_high = math.exp(density - value)
+    at_low = q * at_high
+    slope = at_low - at_high
+    return value, sign * slope, slope * slope + high * at_high - low * at_low
+
+
+@njit(inline="always")
+def no_count(s, s1, s2, inflation):
+    """A zero of an inflated count that would be zero with probability exp(-s).
+
+    s1, s2: the first two derivatives of s.
+    """
+    log_in, log_out = math.log(inflation), math.log1p(-inflation)
+    excess = log_in - log_out + s  # log odds that the zero is of the other kind
+    other, own, softplus = expit_softplus(excess)
+    value = log_in + (softplus - excess) if excess > 0 else log_out - s + softplus
+    em = own * s2
+    return value, -own * s1, em - (own * s1) * (other * s1), em
+
+
+@njit(inline="always")
+def zero_inflated_poisson(y, eta, inflation):
+    """Counts with zeros of another kind."""
     if y > 0:
-        b = par[y - 1] - eta
-        F = _sigmoid(b)
-        value -= _softplus(b)
-        l1 += F
-        w += F * (1.0 - F)
-        if y < len(par):
-            value += math.log(-math.expm1(par[y - 1] - par[y]))
-    return value, l1, w, w
+        return poisson(y, eta)
+    mean = exp_cut(eta)
+    return no_count(mean, mean, mean, inflation)
 
 
-@njit(inline="always", error_model="numpy")
-def _ordinal_probit(y, eta, par):
-    if y == 0 or y == len(par):
-        x = par[0] - eta if y == 0 else eta - par[y - 1]
-        sign = -1.0 if y == 0 else 1.0
-        value = log_ndtr(x)
-        r = math.exp(-0.5 * x * x - _HALF_LOG_2PI - value)
-        w = r * (r + x)
-        return value, sign * r, w, max(w, 0.0)
-    a, b = par[y] - eta, par[y - 1] - eta
-    high, low = (a, b) if a + b < 0 else (-b, -a)  # the nearer tail
-    top = log_ndtr(high)
-    value = top + math.log(-math.expm1(log_ndtr(low) - top))
-    ra = math.exp(-0.5 * a * a - _HALF_LOG_2PI - value)
-    rb = math.exp(-0.5 * b * b - _HALF_LOG_2PI - value)
-    l1 = rb - ra
-    w = l1 * l1 + a * ra - b * rb
-    return value, l1, w, max(w, 0.0)
-
-
-@njit(inline="always", error_model="numpy")
-def _of_count(y, eta, a):
-    """(value, value', w) of a Poisson count, a = 0, or of a negative binomial one."""
-    if a == 0.0:
-        mu = math.exp(min(eta, _LARGEST))
-        return y * eta - mu, y - mu, mu
-    value, l1, w, _ = _negbinomial(y, eta, a)
-    return value, l1, w
-
-
-@njit(inline="always", error_model="numpy")
-def _zero_inflated(y, eta, a, extra):
-    value, l1, w = _of_count(y, eta, a)
+@njit(inline="always")
+def zero_inflated_negbinomial(y, eta, shape, inflation):
+    """Counts with zeros of another kind."""
     if y > 0:
-        return value, l1, w, w
-    # value is the log probability of a zero, -l1 and w its derivatives; mixed with the extra zeros.
-    counted = (1.0 - extra) * math.exp(value)
-    total = extra + counted
-    if total <= 0.0:
-        return value + math.log1p(-extra), l1, w, w
-    share = counted / total
-    mixed = share * w - share * (1.0 - share) * l1 * l1
-    return math.log(total), share * l1, mixed, max(mixed, 0.5 * share * w)
+        return negbinomial(y, eta, shape)
+    p, q, softplus = expit_softplus(eta - math.log(shape))
+    return no_count(shape * softplus, shape * p, shape * p * q, inflation)
 
 
-@njit(inline="always", error_model="numpy")
-def _hurdle(y, eta, a):
+@njit(inline="always")
+def hurdle_poisson(y, eta):
+    """Positive counts of a truncated distribution; zeros say nothing of it."""
     if y == 0:
         return 0.0, 0.0, 0.0, 0.0
-    value, l1, w = _of_count(y, eta, a)
-    log_zero, s, slope = _of_count(0.0, eta, a)
-    if log_zero < -_LARGEST:
-        return value, l1, w, w
-    positive = -math.expm1(log_zero)
-    if positive < 1e-8:  # a count of one or more is as rare as its mean is small
-        return value - eta, l1 - 1.0, max(w, 0.0), max(w, 0.0)
-    h = math.exp(log_zero) / positive
-    truncated = w + slope * h - s * s * h * (1.0 + h)
-    return value - math.log(positive), l1 + s * h, truncated, max(truncated, 0.0)
+    mean = exp_cut(eta)
+    log_p, more, less, _ = positive_count(mean)
+    # less is 1 - E(N | 0 < N) + mean, so that the variance is (1 + more) less.
+    value = (y - 1.0) * eta - mean if eta < -600 else y * eta - mean - log_p
+    w = (1.0 + more) * less
+    return value, y - 1.0 - more, w, w
+
+
+@njit
+def hurdle_negbinomial(y, eta, shape):
+    """Positive counts of a truncated distribution; zeros say nothing of it."""
+    if y == 0:
+        return 0.0, 0.0, 0.0, 0.0
+    value, slope, w, _ = negbinomial(y, eta, shape)
+    t = eta - math.log(shape)
+    p, q, softplus = expit_softplus(t)
+    s, s1 = shape * softplus, shape * p
+    s2 = s1 * q
+    if s < 1e-4:  # log(1 - exp(-s)) is log s less s / 2, plus s^2 / 24
+        if t < -11.5:  # log softplus(t) is t less x / 2, plus 5 x^2 / 24, of x = exp(t)
+            x = math.exp(t)
+            log_s, d1, d2 = (
+                eta - x * (0.5 - x * 5 / 24),
+                -x * (0.5 - x * 5 / 12),
+                -x * (0.5 - x * 5 / 6),
+            )
+            value -= log_s - s * (0.5 - s / 24)
+            slope = (y - 1.0) - (y + shape) * p - d1 + s1 * (0.5 - s / 12)
+            w += d2 - s2 * (0.5 - s / 12) + s1 * s1 / 12
+            return value, slope, w, max(w, 0.0)
+        log_s, d1 = math.log(s), p / softplus
+        d2 = d1 * (q - d1)
+        value -= log_s - s * (0.5 - s / 24)
+        slope -= d1 - s1 * (0.5 - s / 12)
+        w += d2 - s2 * (0.5 - s / 12) + s1 * s1 / 12
+        return value, slope, w, max(w, 0.0)
+    there, gone = -math.expm1(-s), math.exp(-s)
+    odds = gone / there  # 1 / (exp(s) - 1)
+    value -= math.log(there)
+    slope -= s1 * odds
+    w += s2 * odds - (s1 * odds) * (s1 / there)
+    return value, slope, w, max(w, 0.0)
+
+
+@njit(**OPTIONS)
+def terms(code, y, m, eta, par):
+    """(l, l', w, safe) of one row, as the page above says."""
+    if code == codes.LOGIT:
+        return logit(y, m, eta)
+    if code == codes.POISSON:
+        return poisson(y, eta)
+    if code == codes.NEGBINOMIAL:
+        return negbinomial(y, eta, min(par[0], codes.LARGEST_SHAPE))
+    if code == codes.PROBIT:
+        return probit(y, m, eta)
+    if code == codes.CLOGLOG:
+        return cloglog(y, m, eta)
+    if code == codes.STUDENT:
+        return student(y, eta, par[0], par[1])
+    if code == codes.GAMMA:
+        return gamma(y, eta, min(par[0], codes.LARGEST_SHAPE))
+    if code == codes.BETA:
+        return beta(y, eta, min(par[0], codes.LARGEST_SHAPE), False)
+    if code == codes.BETA_PROBIT:
+        return beta(y, eta, min(par[0], codes.LARGEST_SHAPE), True)
+    if code == codes.ORDINAL_LOGIT:
+        return ordinal_logit(y, eta, par)
+    if code == codes.ORDINAL_PROBIT:
+        return ordinal_probit(y, eta, par)
+    if code == codes.ZERO_POISSON:
+        return zero_inflated_poisson(y, eta, par[0])
+    if code == codes.ZERO_NEGBINOMIAL:
+        return zero_inflated_negbinomial(y, eta, min(par[0], codes.LARGEST_SHAPE), par[1])
+    if code == codes.HURDLE_POISSON:
+        return hurdle_poisson(y, eta)
+    if code == codes.HURDLE_NEGBINOMIAL:
+        return hurdle_negbinomial(y, eta, min(par[0], codes.LARGEST_SHAPE))
+    return np.nan, np.nan, np.nan, np.nan
 
 
 @compiled(
