@@ -97,16 +97,11 @@ class QuadratureModel:
         design: Design,
         coordinates: Coordinates,
         prior: BetaPrior,
-        u_mean: np.ndarray | None,
-        family: Family,
-        trials: np.ndarray | None = None,
-        weights: np.ndarray | None = None,
+        u_mean: np.ndarray | None = None,
     ) -> QuadratureModel:
-        """A design under these priors of its coefficients, in working coordinates.
-
-        ``trials`` and ``weights`` have shape (n,); None for ones. A weight multiplies the log density
-        of its row.
-        """
+        """A design under these priors of its coefficients, in working coordinates."""
+        family, trials, weights = design.family, design.trials, design.row_weights
+        assert family is not None
         coordinates = replace(coordinates, y_shift=0.0)
         n_columns = sum(len(g.terms) for g in design.groups)
         mean = np.zeros(n_columns) if u_mean is None else u_mean

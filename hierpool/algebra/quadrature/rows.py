@@ -105,7 +105,7 @@ class LevelRows:
         coordinates: Coordinates,
         integrated: int,
         u_mean: np.ndarray,
-        trials: np.ndarray | None,
+        trials: np.ndarray,
         weights: np.ndarray | None,
     ) -> LevelRows:
         """Rows of a design; ``integrated`` is the position of the integrated factor, -1 for none."""
@@ -119,7 +119,7 @@ class LevelRows:
             n_levels = group.grouping.n_levels
         whole = cls(
             y=np.asarray(design.y, dtype=float),
-            trials=np.ones(n) if trials is None else np.asarray(trials, dtype=float),
+            trials=np.asarray(trials, dtype=float),
             weight=np.ones(n) if weights is None else np.asarray(weights, dtype=float),
             unit=np.ones(n) if weights is None else np.asarray(weights, dtype=float),
             offset=offset,

@@ -5,7 +5,7 @@ Nothing is merged, adapted or compiled here but the family's own log density.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,10 @@ import hierpool as hp
 from hierpool.algebra.gaussian import BetaPrior
 from hierpool.algebra.moments import Coordinates
 from hierpool.algebra.quadrature.model import QuadratureModel
+from hierpool.core.design import Design
 from hierpool.core.families.family import Family
 from hierpool.core.families.table import FAMILIES
+from hierpool.core.spec import ResidualTerm
 from hierpool.core.theta import FamilyPoint, FamilyTheta
 
 NODES = {0: 1, 1: 4001, 2: 161, 3: 41}
@@ -160,13 +162,10 @@ def made(
     )
     if data is not None:
         frame = frame.assign(**{c: data[c].to_numpy() for c in data})
-    # Of responses that are all alike no model is made.
-    response_of = frame["y"].to_numpy()
-    design = hp.Model(formula, frame.assign(y=rng.normal(size=n))).design.with_response(response_of)
+    design = _design(formula, frame, family, trials, weights)
     p, coordinates = design.X.shape[1], Coordinates.from_design(design)
-    model = QuadratureModel.from_design(
-        design, coordinates, BetaPrior(np.zeros(p), 0.5 * np.eye(p)), None, family, trials, weights
-    )
+    prior = BetaPrior(np.zeros(p), 0.5 * np.eye(p))
+    model = QuadratureModel.from_design(design, coordinates, prior)
     Q = sum(len(group.terms) for group in design.groups)
     Lambda = np.zeros((3, Q, Q))
     for own in design.group_columns:
@@ -175,3 +174,20 @@ def made(
     par = np.array(PAR.get(family.name, np.zeros((3, 0))), dtype=float)
     gamma = 0.4 * rng.normal(size=(3, model.n_gamma))
     return Case(model, gamma, FamilyTheta(np.ones(3), Lambda, par))
+
+
+def _design(
+    formula: str,
+    frame: pd.DataFrame,
+    family: Family,
+    trials: np.ndarray,
+    weights: np.ndarray | None,
+) -> Design:
+    """The design of a model; of responses that are all alike no model could be made."""
+    noise = np.random.default_rng(0).normal(size=len(frame))
+    design = hp.Model(formula, frame.assign(y=noise)).design.with_response(frame["y"].to_numpy())
+    rows = replace(design.observations, trials=trials, residual_values=weights)
+    schema = replace(design.schema, family=family)
+    if weights is not None:
+        schema = replace(schema, spec=replace(schema.spec, residual=ResidualTerm("family", "w")))
+    return replace(design, schema=schema, observations=rows)
