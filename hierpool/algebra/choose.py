@@ -47,7 +47,10 @@ def quadrature_model(
     """A design of another family than the Gaussian, one factor's coefficients integrated out."""
     from hierpool.algebra.quadrature.model import QuadratureModel  # compiled loops of its own
 
-    return QuadratureModel.from_design(design, coordinates, prior, mean)
+    assert design.family is not None
+    return QuadratureModel.from_design(
+        design, coordinates, prior, mean, design.family, design.trials, design.row_weights
+    )
 
 
 def at_estimate(

@@ -57,6 +57,17 @@ def levels_on_request(
             yield run, {name: values for name, values in drawn.items() if name != "beta"}
 
 
+def family_parameters(fit: IntegratedPosterior) -> np.ndarray:
+    """Shape (K, P): draws of the family's parameters, thresholds where all predictors are 0."""
+    family = fit.design.family
+    K = int(np.prod(fit.n_draws))
+    if family is None:
+        return np.zeros((K, 0))
+    if family.has_thresholds:
+        return flat(fit, "thresholds")
+    return np.column_stack([np.zeros((K, 0)), *(flat(fit, name) for name in family.parameters)])
+
+
 def means(fit: IntegratedPosterior, asked: Combinations) -> np.ndarray:
     """Shape (m,): posterior means of combinations of coefficients, as in ``fit.fitted()``."""
     of = fit.posterior_means

@@ -101,7 +101,10 @@ def draw_parameters(design: Design, priors: ModelPriors, rng: np.random.Generato
         n_levels, coding = design.groups[0].grouping.n_levels, priors.unpooled.coding
         levels = _draw(priors.unpooled.coefficients, n_levels, rng) @ coding.to_user.T
         common = Coordinates.from_design(design).x
-        if not common.has_constant:  # common columns are centred at the cost of the intercepts
+        has_thresholds = design.family is not None and design.family.has_thresholds
+        if (
+            not common.has_constant and not has_thresholds
+        ):  # common columns are centred at the cost of the intercepts
             levels = levels - (common.means @ beta) * coding.constant
         return Parameters(beta, sigma, (), (levels,), theta)
     if not design.groups:

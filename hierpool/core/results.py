@@ -298,7 +298,7 @@ def pair_values(group: GroupSchema, corr: np.ndarray) -> list[float]:
 
 
 def variance_component_index(schema: Schema) -> pd.DataFrame:
-    """Empty table over (factor, parameter, term, term2), the residual sd last if there is one."""
+    """Empty table over (factor, parameter, term, term2), the residual or the response last."""
     keys: list[tuple[str, str, str, str]] = []
     for group in schema.groups:
         if not group.is_pooled:
@@ -308,6 +308,9 @@ def variance_component_index(schema: Schema) -> pd.DataFrame:
         keys += [(f, "corr", terms[j], terms[i]) for i, j in pair_positions(group)]
     if schema.has_sigma:
         keys.append(("residual", "sd", "", ""))
+    if schema.family is not None:
+        keys += [("response", name, "", "") for name in schema.family.parameters]
+        keys += [("response", "threshold", t, "") for t in schema.family.threshold_labels]
     names = ["factor", "parameter", "term", "term2"]
     return pd.DataFrame(index=pd.MultiIndex.from_tuples(keys, names=names))
 
@@ -316,5 +319,7 @@ def variance_component_name(factor: str, parameter: str, term: str, term2: str) 
     """One word for a row of the spread table: ``sd_boar[time]``, ``sigma``."""
     if factor == "residual":
         return "sigma"
+    if factor == "response":
+        return f"thresholds[{term}]" if term else parameter
     inside = f"{term}, {term2}" if term2 else term
     return f"{parameter}_{factor}[{inside}]"

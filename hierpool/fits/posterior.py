@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,11 @@ import xarray as xr
 
 from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.algebra.variance_partition import Partition
+from hierpool.answers import coefficient_draws
 from hierpool.answers.coefficient_draws import levels_on_request
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.run import JudgedRun
-from hierpool.bayes.theta import ThetaMap, integrate
+from hierpool.bayes.theta import ThetaMap, integrate, integrate_family
 from hierpool.core.arguments import check_choice, check_seed, is_word, takes_groups
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
@@ -30,6 +31,7 @@ from hierpool.core.results import (
 from hierpool.core.theta import Theta, WorkingTheta
 from hierpool.fits import posterior_tables
 from hierpool.fits.record import FitRecord
+from hierpool.fits.response_draws import ResponseDraws, latent_sd, linear_predictor
 from hierpool.fits.shared import (
     R2_INDEX,
     any_groups,
@@ -91,13 +93,15 @@ class PosteriorFit(FitRecord):
         return self.draws
 
     @cached_property
-    def _algebra(self) -> tuple[MarginalModel, ThetaMap]:
+    def _algebra(self) -> tuple[Any, ThetaMap]:
         if not self.is_integrable:
             raise UnsupportedModelError(
                 "the coefficients of this model have a prior that is not normal, so they cannot "
                 "be integrated out; use the draws in fit.datatree.",
                 "not-integrable",
             )
+        if self.design.family is not None:
+            return integrate_family(self.design, self.priors)
         return integrate(self.design, self.priors)
 
     @property
@@ -107,8 +111,12 @@ class PosteriorFit(FitRecord):
 
     @property
     def integrated(self) -> MarginalModel:
-        """The model with its coefficients integrated out, for checks that start from theta."""
-        return self._algebra[0]
+        """The model with its coefficients integrated out, for checks that start from theta.
+
+        Of a response that is not Gaussian a ``QuadratureModel``, which answers for points of theta
+        and beta.
+        """
+        return cast("MarginalModel", self._algebra[0])
 
     @cached_property
     def theta(self) -> Theta:
@@ -119,8 +127,22 @@ class PosteriorFit(FitRecord):
 
     @cached_property
     def working_theta(self) -> WorkingTheta:
-        """The draws of theta as the algebra takes them, chains one after the other."""
-        return self._algebra[1].working(self.theta)
+        """The draws of theta as the algebra takes them, chains one after the other.
+
+        Of a response that is not Gaussian they have the draws of beta with them, and those of the
+        coefficients of factors that are not integrated.
+        """
+        model, theta_map = self._algebra
+        if self.design.family is None:
+            return theta_map.working(self.theta)
+        u = {
+            g.factor: coefficient_draws.flat(self, g.level_variable)
+            for k, g in enumerate(self.design.groups)
+            if k != model.integrated
+        }
+        return model.point_of_draws(
+            theta_map.of_family(self.theta), coefficient_draws.beta_draws(self), u
+        )
 
     @property
     def n_draws(self) -> tuple[int, int]:
@@ -280,9 +302,12 @@ class PosteriorFit(FitRecord):
             return values.reshape(K, *values.shape[2:])
 
         beta = draws("beta") if self.design.terms else np.zeros((K, 0))
-        if self.is_integrable:
+        if self.is_integrable and self.design.family is None:
             return Partition.from_theta(self.design, beta, self.working_theta)
         sigma = draws("sigma") if self.design.residual.has_sigma else np.ones(K)
+        if self.design.family is not None:
+            par = coefficient_draws.family_parameters(self)
+            sigma = latent_sd(self.design, self.design.family, par)
         Sigmas = []
         for group in self.design.groups:
             sd = draws(f"sd_{group.factor}")
@@ -314,13 +339,15 @@ class PosteriorFit(FitRecord):
 
     def fitted(self) -> pd.Series:
         """Posterior means of the rows' expected values, with the user's index."""
-        return pd.Series(
-            _expected(self.design, self.posterior_means), index=self.design.rows, name="fitted"
-        )
+        if self.design.family is None:
+            values = linear_predictor(self.design, self.posterior_means)
+        else:
+            values = self._responses.mean()
+        return pd.Series(values, index=self.design.rows, name="fitted")
 
     def residuals(self) -> pd.Series:
         """Response minus fitted values, with the user's index."""
-        values = self.design.y - self.fitted().to_numpy()
+        values = self.design.y - self.design.trials * self.fitted().to_numpy()
         return pd.Series(values, index=self.design.rows, name="residual")
 
     def _coefficient_draws(self) -> dict[str, np.ndarray]:
@@ -408,10 +435,7 @@ class PosteriorFit(FitRecord):
     def posterior_predictive(self, seed: int | None = None) -> PosteriorFit:
         """The fit with a ``posterior_predictive`` group: one replicated response a draw."""
         rng = np.random.default_rng(None if seed is None else check_seed(seed))
-        draws = self._coefficient_draws()
-        expected = _expected(self.design, draws)
-        noise = rng.standard_normal(expected.shape) * self._residual_sd
-        return self._with_group("posterior_predictive", expected + noise)
+        return self._with_group("posterior_predictive", self._responses.replicated(rng))
 
     def with_log_likelihood(self, form: Literal["integrated", "conditional"]) -> PosteriorFit:
         """The fit with its ``log_likelihood`` group in another form.
@@ -424,9 +448,7 @@ class PosteriorFit(FitRecord):
         if form == "integrated":
             values = self.integrated.log_density_of_rows(self.working_theta)
         elif form == "conditional":
-            sd = self._residual_sd
-            scaled = (self.design.y - _expected(self.design, self._coefficient_draws())) / sd
-            values = -0.5 * np.log(2 * np.pi) - np.log(sd) - 0.5 * scaled**2
+            values = self._responses.log_density()
         else:
             raise ArgumentError(
                 f"form={form!r}: choose 'integrated' or 'conditional'", "unknown-choice"
@@ -434,9 +456,10 @@ class PosteriorFit(FitRecord):
         return self._with_group("log_likelihood", values, {"form": form})
 
     @property
-    def _residual_sd(self) -> np.ndarray:
-        """Shape (draws, n), or (draws, 1) where the rows are alike."""
-        return self.design.residual.sd(self.theta.sigma)
+    def _responses(self) -> ResponseDraws:
+        """Responses of the rows given every draw of the coefficients and theta."""
+        par = coefficient_draws.family_parameters(self)
+        return ResponseDraws(self.design, self._coefficient_draws(), self.theta.sigma, par)
 
     def _with_group(
         self, name: str, values: np.ndarray, attrs: Mapping[str, str] | None = None
@@ -513,6 +536,10 @@ class PosteriorFit(FitRecord):
         return {}
 
     def _score_exactly(self, rows: np.ndarray) -> float:
+        if self.design.family is not None:
+            from hierpool.bayes.quadrature.leave_out import joint_log_density as of_family
+
+            return of_family(self.design, self.priors, rows, self.seed).log_density
         from hierpool.bayes.exact.leave_out import joint_log_density
 
         return joint_log_density(self.design, self.priors, rows, self.seed).log_density
@@ -689,16 +716,6 @@ def load_fit(path: str | PathLike[str]) -> PosteriorFit:
 
     found = load_record(path)
     return PosteriorFit(found.design, found.priors, found.draws, found.status, found.info)
-
-
-def _expected(design: Design, coefficients: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Expected response (..., n) from coefficients in the user's coding, leading dims kept."""
-    beta = coefficients.get("beta")
-    out = 0.0 if beta is None else np.einsum("np,...p->...n", design.X, beta)
-    for group in design.groups:
-        levels = coefficients[group.level_variable]
-        out = out + np.einsum("nq,...nq->...n", group.Z, levels[..., group.grouping.codes, :])
-    return np.asarray(out + design.offset)
 
 
 if TYPE_CHECKING:  # what the floors below ask of a posterior, this one answers

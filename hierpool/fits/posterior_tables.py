@@ -65,7 +65,7 @@ def _runs(fit: IntegratedPosterior, name: str) -> Iterator[xr.DataArray]:
 
 
 def variance_components(fit: IntegratedPosterior) -> pd.DataFrame:
-    """Index (factor, parameter, term, term2), the residual sd last."""
+    """Index (factor, parameter, term, term2), the residual sd or the family's parameters last."""
     index, parts = variance_component_index(fit.design.schema).index, []
     for group in fit.design.schema.groups:
         if not group.is_pooled:
@@ -76,6 +76,10 @@ def variance_components(fit: IntegratedPosterior) -> pd.DataFrame:
             parts += [corr[..., i, j] for i, j in pair_positions(group)]
     if fit.design.residual.has_sigma:
         parts.append(fit.variable("sigma"))
+    if fit.design.family is not None:
+        parts += [fit.variable(name) for name in fit.design.family.parameters]
+        if fit.design.family.has_thresholds:
+            parts.append(fit.variable("thresholds"))
     if not parts:
         return pd.DataFrame(index=index)
     return pd.concat(map(_summed_up, parts), ignore_index=True).set_index(index)

@@ -6,7 +6,7 @@ deviations: u = mean + Lambda v. The factor with the most levels is integrated, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -210,6 +210,24 @@ class QuadratureModel:
             first, column = first + size, column + q
         return FamilyPoint.at(theta, np.ascontiguousarray(gamma[:, :p]), effects)
 
+    def point_of_draws(
+        self, theta: FamilyTheta, beta: np.ndarray, u: Mapping[str, np.ndarray]
+    ) -> FamilyPoint:
+        """Theta with drawn coefficients: beta (K, p) and, by factor, u (K, J, q), in the user's coding.
+
+        The factor that is integrated is not among them.
+        """
+        c = self.coordinates
+        effects = np.empty((len(theta), self.rows.others.n_effects))
+        first = 0
+        for f, group in enumerate(self.design.groups):
+            if f != self.integrated:
+                working = (u[group.factor] @ c.zs[f].to_working.T).reshape(len(theta), -1)
+                effects[:, first : first + working.shape[1]] = working
+                first += working.shape[1]
+        working_beta = np.ascontiguousarray(c.beta_from_user(beta))
+        return FamilyPoint.at(theta, working_beta, effects)
+
     def laplace(self, theta: FamilyTheta, start: Start | None = None) -> Laplace:
         """Joint modes of all coefficients, and Laplace log p(y | theta), at K values of theta."""
         return laplace(self, theta, start)
@@ -303,7 +321,7 @@ class QuadratureModel:
                 working = point.effects[:, first : first + J * q].reshape(K, J, q)
                 first += J * q
             user = working @ c.zs[f].from_working.T
-            if len(self.design.groups) == 1:
+            if len(self.design.groups) == 1 and not self.family.has_thresholds:
                 user = user + c.u_shift(point.beta)[:, None, :]
             out[group.level_variable] = user
             if with_sums and group.is_pooled:

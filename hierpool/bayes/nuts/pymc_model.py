@@ -101,7 +101,10 @@ def build(
         varying: Any = 0.0
         if priors.unpooled is not None:
             block, (group,) = priors.unpooled.coefficients, design.groups
-            varying = _unpooled(group, block, beta, Coordinates.from_design(design).x)
+            common = Coordinates.from_design(design).x
+            if design.family is not None and design.family.has_thresholds:
+                common = common.uncentred()  # thresholds carry the means of the predictors
+            varying = _unpooled(group, block, beta, common)
         else:
             for group in in_order(design):
                 words = tuple(by_term[group.factor].values())

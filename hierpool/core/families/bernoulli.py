@@ -11,7 +11,7 @@ from scipy import special, stats
 
 from hierpool.core.errors import DataError, listed
 from hierpool.core.families import codes
-from hierpool.core.families.family import Family
+from hierpool.core.families.family import LATENT, Family
 
 _CODES = {"logit": codes.LOGIT, "probit": codes.PROBIT, "cloglog": codes.CLOGLOG}
 
@@ -91,6 +91,10 @@ class Binomial(Family):
                 "constant-response",
             )
         return self
+
+    def latent_variance(self, par: np.ndarray, mean: float) -> np.ndarray | None:
+        """Of the distribution that the link stands for."""
+        return np.full(len(par), LATENT[self.link])
 
 
 @dataclass(frozen=True)

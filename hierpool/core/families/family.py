@@ -124,9 +124,23 @@ class Family(ABC):
         """Where the prior of an intercept is centred, on the scale of the predictor."""
         return 0.0
 
+    def latent_variance(self, par: np.ndarray, mean: float) -> np.ndarray | None:
+        """Shape (K,): variance of the response on the scale of the predictor; None where it has none.
+
+        ``mean`` is that of the response.
+
+        References
+        ----------
+        Nakagawa, Johnson, Schielzeth (2017), J. R. Soc. Interface 14, 20170213.
+        """
+        return None
+
     def __str__(self) -> str:
         usual = self.link == self.links[0]
         return self.name if usual else f"{self.name}, {self.link} link"
+
+
+LATENT = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6}
 
 
 def column(par: np.ndarray, k: int) -> np.ndarray:

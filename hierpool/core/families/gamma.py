@@ -85,3 +85,7 @@ class Gamma(Family):
         """Log of the mean response, per unit of exposure."""
         exposure = np.broadcast_to(np.exp(offset), y.shape)
         return float(np.log(y.sum()) - np.log(exposure.sum()))
+
+    def latent_variance(self, par: np.ndarray, mean: float) -> np.ndarray | None:
+        """Of a lognormal with the same coefficient of variation."""
+        return np.log1p(1 / par[:, 0])

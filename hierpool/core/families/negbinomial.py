@@ -61,6 +61,10 @@ class NegativeBinomial(Family):
         """Log of all counts over all exposure."""
         return log_rate(y, offset)
 
+    def latent_variance(self, par: np.ndarray, mean: float) -> np.ndarray | None:
+        """Of a lognormal with the same coefficient of variation."""
+        return np.log1p(1 / mean + 1 / par[:, 0])
+
 
 def negbinomial_cdf(y: np.ndarray, mu: np.ndarray, shape: np.ndarray) -> np.ndarray:
     """P(Y <= y) of counts with these means and shapes."""

@@ -11,7 +11,7 @@ from scipy import special
 
 from hierpool.core.errors import DataError, listed
 from hierpool.core.families import codes
-from hierpool.core.families.family import Family
+from hierpool.core.families.family import LATENT, Family
 
 
 @dataclass(frozen=True)
@@ -160,3 +160,7 @@ class Ordinal(Family):
             )
         ratings = tuple(map(str, cells.cat.categories[used]))
         return (codes - used[0]).astype(float), replace(self, labels=ratings)
+
+    def latent_variance(self, par: np.ndarray, mean: float) -> np.ndarray | None:
+        """Of the distribution that the link stands for."""
+        return np.full(len(par), LATENT[self.link])

@@ -58,6 +58,10 @@ class Poisson(Family):
         """Log of all counts over all exposure."""
         return log_rate(y, offset)
 
+    def latent_variance(self, par: np.ndarray, mean: float) -> np.ndarray | None:
+        """Of a lognormal with the same coefficient of variation."""
+        return np.full(len(par), np.log1p(1 / mean))
+
 
 def drawn_poisson(mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Poisson counts; rounded normal ones where the mean is beyond what the generator takes."""

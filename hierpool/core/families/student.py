@@ -67,3 +67,7 @@ class Student(Family):
     def checked(self, y: np.ndarray, name: str, trials: np.ndarray | None) -> Self:
         """The same: any numbers will do."""
         return self
+
+    def latent_variance(self, par: np.ndarray, mean: float) -> np.ndarray | None:
+        """sigma^2 nu / (nu - 2)."""
+        return self.variance(np.zeros((len(par), 1)), par, np.ones(1))[:, 0]
