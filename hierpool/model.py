@@ -207,7 +207,7 @@ class Model:
         cores: int | None = None,
         seed: int | None = None,
         sampler: str = "nutpie",
-        target_accept: float | None = None,
+        target_accept: float | None = 0.95,
         parameterization: Asked = "auto",
         progress: bool = True,
         options: Mapping[str, Any] | None = None,
@@ -232,7 +232,8 @@ class Model:
         sampler
             ``"nutpie"``, ``"pymc"``, ``"numpyro"`` or ``"blackjax"``; for NUTS only.
         target_accept
-            Acceptance that NUTS aims for; None for the sampler's own default.
+            Acceptance that NUTS aims for; lower takes larger steps and is faster, with more
+            divergences where groups are few. None for the sampler's own default.
         parameterization
             For NUTS only, as in ``to_pymc``. ``fit.info["parameterization"]`` has what was used.
         progress

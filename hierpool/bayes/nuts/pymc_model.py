@@ -187,23 +187,22 @@ def _standardised(
 
     None where a coefficient has no estimate.
     """
-    if not (np.isfinite(near.beta).all() and np.isfinite(near.covariance).all()):
-        return None
     mean = coding.to_centred @ near.beta
     covariance = coding.to_centred @ near.covariance @ coding.to_centred.T
     sd = np.sqrt(np.diag(covariance))
-    try:
-        root = np.linalg.cholesky(covariance / np.outer(sd, sd)) * sd[:, None]
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all() and (sd > 0).all()):
+        return None
+    try:  # in units of sd, whatever the units of the columns
+        root = np.linalg.cholesky(covariance / np.outer(sd, sd))
         if block.is_normal:
-            inverse = np.linalg.inv(root)
-            known = block.precision_root
+            inverse, known = np.linalg.inv(root), block.precision_root * sd
             precision = inverse.T @ inverse + known.T @ known
-            pull = known.T @ (known @ (block.mean - mean))
-            mean = mean + np.linalg.solve(precision, pull)
+            pull = known.T @ (block.precision_root @ (block.mean - mean))
+            mean = mean + sd * np.linalg.solve(precision, pull)
             root = np.linalg.cholesky(np.linalg.inv(precision))
     except np.linalg.LinAlgError:
         return None
-    return mean, root
+    return mean, sd[:, None] * root
 
 
 def _unpooled(group: GroupDesign, block: CoefficientPriors, beta: Any, common: Coding) -> Any:
