@@ -17,12 +17,38 @@ from numba import njit
 
 from hierpool.algebra.quadrature.mode_search import mode_along, mode_at, solve_back
 from hierpool.algebra.quadrature.node_sums import fast_exp, prepare, values_along, values_at
+from hierpool.core.families.codes import STUDENT
+from hierpool.core.families.compiled import terms
 
 HALF = 200  # nodes on one side of the middle that the buffers hold
 CENTRE = 4  # nodes on either side of the mode that every level has
 CLOSER = 3e-4  # e^2 above which the nodes of a level are moved closer
 MOST_CLOSER = 3
+FEW_ROWS = 12  # of a level of heavy tails, up to which each row may have a mode of its own
 HALF_LOG_2PI = 0.9189385332046727
+
+
+@njit(error_model="numpy")
+def modes_of_rows(code, y, trials, weight, eta, par, lo, hi, T, v, drop):
+    """Least and largest v that nodes must reach: heavy tails have modes at rows far apart."""
+    low, high = v, v
+    if code != STUDENT or hi - lo > FEW_ROWS:
+        return low, high
+    top = -np.inf
+    for a in range(lo - 1, hi):
+        at = v
+        if a >= lo:
+            if abs(T[a, 0]) < 1e-8:
+                continue
+            at = (y[a] - eta[a]) / T[a, 0]
+        value = -0.5 * at * at
+        for i in range(lo, hi):
+            own, _, _, _ = terms(code, y[i], trials[i], eta[i] + T[i, 0] * at, par)
+            value += weight[i] * own
+        top = max(top, value)
+        if value > top - drop:
+            low, high = min(low, at), max(high, at)
+    return low, high
 
 
 @njit(error_model="numpy")
@@ -46,6 +72,7 @@ def line(
         mode_at(code, y, trials, weight, eta, par, fisher, lo, hi, T, small[0], small[1], H, L)
         v, precision = small[0, 0], L[0, 0] * L[0, 0]
     step = h / math.sqrt(precision)
+    low, high = modes_of_rows(code, y, trials, weight, eta, par, lo, hi, T, v, drop)
     first, last = HALF - CENTRE, HALF + CENTRE
     top = -np.inf
     begin, count = first, 2 * CENTRE + 1
@@ -66,12 +93,14 @@ def line(
         for r in range(begin, begin + count):
             top = max(top, g[r])
         first, last, count = min(first, begin), max(last, begin + count - 1), 2
-        if g[last] > top - drop and last < 2 * HALF - 2:
+        is_short = g[last] > top - drop or v + (last - HALF) * step < high
+        if is_short and last < 2 * HALF - 2:
             begin = last + 1
-        elif g[first] > top - drop and first > 2:
-            begin = first - 2
-        else:
+            continue
+        is_short = g[first] > top - drop or v + (first - HALF) * step > low
+        if not (is_short and first > 2):
             break
+        begin = first - 2
     return v, step, first, last, top
 
 

@@ -121,6 +121,18 @@ def test_threads_change_nothing() -> None:
     np.testing.assert_array_equal(found, alone[many])
 
 
+def test_levels_of_heavy_tails_may_have_several_modes() -> None:
+    # Two rows of a level at -3 and 3, many sds apart: a mode near each, and a valley between.
+    level = np.arange(24) // 2
+    data = pd.DataFrame(
+        {"y": np.tile([-3.0, 3.0], 12) + 0.05 * level, "g": [f"g{j}" for j in level]}
+    )
+    case = made("student", data=data, sd=2.0)
+    par = np.array([[0.2, 10.0], [0.3, 4.0], [0.15, 6.0]])
+    theta = FamilyTheta(np.ones(3), np.full((3, 1, 1), 1.5), par)
+    agrees(Case(case.model, case.gamma, theta), 2e-2)
+
+
 def test_nodes_move_closer_where_a_level_is_steep() -> None:
     case = made("bernoulli", "y ~ x + (0 + x | g)")
     assert (case.model.quadrature_errors(case.gamma, case.theta) < 3e-4).all()
