@@ -148,8 +148,9 @@ def line(data: str, rung: str, found: dict[str, Any]) -> str:
         and not found["divergences"]
         and found["apart"] < FAIL["apart"]
     )
+    written = rung.replace("|", "\\|")
     return (
-        f"| {data} | {rung} | {said(found['parameterization'])} | {found['cpu']:.1f} "
+        f"| {data} | {written} | {said(found['parameterization'])} | {found['cpu']:.1f} "
         f"| {found['r_hat']:.4f} | {found['ess']:.0f} | {found['tail']:.0f} "
         f"| {found['divergences']} | {found['apart']:.1f} of {found['scalars']} "
         f"| {'yes' if good else '**no**'} |"
@@ -157,7 +158,7 @@ def line(data: str, rung: str, found: dict[str, Any]) -> str:
 
 
 def said(chosen: Any) -> str:
-    """Factor by factor, c for centered and n for noncentered."""
+    """Factor by factor, p for partial, c for centered and n for noncentered."""
     if not isinstance(chosen, dict):
         return str(chosen)
     return "; ".join(
