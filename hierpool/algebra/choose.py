@@ -47,10 +47,7 @@ def quadrature_model(
     """A design of another family than the Gaussian, one factor's coefficients integrated out."""
     from hierpool.algebra.quadrature.model import QuadratureModel  # compiled loops of its own
 
-    assert design.family is not None
-    return QuadratureModel.from_design(
-        design, coordinates, prior, mean, design.family, design.trials, design.row_weights
-    )
+    return QuadratureModel.from_design(design, coordinates, prior, mean)
 
 
 def at_estimate(
