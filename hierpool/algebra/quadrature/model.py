@@ -6,7 +6,7 @@ deviations: u = mean + Lambda v. The factor with the most levels is integrated, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -117,6 +117,26 @@ class QuadratureModel:
         constants = Constants.from_rows(self.family, rows)
         start = Start.of_rows(self.start.gamma, rows)
         return replace(self, rows=rows, constants=constants, start=start)
+
+    def without(self, left_out: np.ndarray) -> QuadratureModel:
+        """The same model less some of the design's rows, by position; priors and coordinates stay."""
+        kept = np.setdiff1d(np.arange(len(self.rows.place)), left_out)
+        group = self.design.groups[self.integrated] if self.integrated >= 0 else None
+        codes = np.zeros(len(kept), dtype=np.intp) if group is None else group.codes[kept]
+        levels, codes = np.unique(codes, return_inverse=True)
+        return self.of_rows(self.rows.regrouped(kept, codes.reshape(-1), len(levels)))
+
+    def density_of_sets(
+        self, rest: QuadratureModel, point: FamilyPoint, sets: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """Joint log density of sets of held-out rows given the rows of ``rest`` and the point.
+
+        As ``MarginalModel.density_of_sets``; shape (sets, K).
+        """
+        held = np.concatenate(sets)
+        before = rest.log_density_of_points(point)
+        each = [self.without(np.setdiff1d(held, own)).log_density_of_points(point) for own in sets]
+        return np.stack(each) - before
 
     def started_at(self, start: Start) -> QuadratureModel:
         """The same model, its searches beginning elsewhere: at the modes of a theta near those asked."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
@@ -48,13 +48,10 @@ class Meaning:
 
 PLAIN = Meaning()
 
-_RATIO = ("ratio of {what} per unit of {term}", "ratio of {what} at {term}")
-
 
 def _ratios(what: str) -> dict[str, str]:
     of_response = what + " of {response}"
-    change, difference = (text.replace("{what}", of_response) for text in _RATIO)
-    return {"change": change, "difference": difference}
+    return {"change": of_response + " per unit of {term}", "difference": of_response + " at {term}"}
 
 
 _BY_LINK = {
@@ -63,7 +60,7 @@ _BY_LINK = {
         special.expit,
         change_scale=np.exp,
         of_sds="the log odds of {response}",
-        **_ratios("odds"),
+        **_ratios("odds ratio"),
     ),
     "probit": Meaning(
         "probability of {response}",
@@ -77,20 +74,20 @@ _BY_LINK = {
         lambda eta: -np.expm1(-np.exp(eta)),
         change_scale=np.exp,
         of_sds="the log hazard of {response}",
-        **_ratios("hazard"),
+        **_ratios("hazard ratio"),
     ),
     "log": Meaning(
         "mean of {response}",
         np.exp,
         change_scale=np.exp,
         of_sds="the log mean of {response}",
-        **_ratios("means"),
+        **_ratios("ratio of means"),
     ),
 }
 _RATINGS = {
     "logit": Meaning(
-        change="ratio of the odds of a higher {response} per unit of {term}",
-        difference="ratio of the odds of a higher {response} at {term}",
+        change="odds ratio of a higher {response} per unit of {term}",
+        difference="odds ratio of a higher {response} at {term}",
         change_scale=np.exp,
         of_sds="the log odds of a higher {response}",
     ),
@@ -106,7 +103,8 @@ def meaning_of(family: Family | None) -> Meaning:
     """The words for a family of the response; None: Gaussian."""
     if family is None or family.is_on_response_scale:
         return PLAIN
-    return (_RATINGS if family.has_thresholds else _BY_LINK)[family.link]
+    words = (_RATINGS if family.has_thresholds else _BY_LINK)[family.link]
+    return replace(words, level="mean of {response}") if family.name == "beta" else words
 
 
 def _interval(prior: Prior, scale: Callable[[np.ndarray], np.ndarray] | None) -> str:
