@@ -20,7 +20,7 @@ from hierpool.algebra.quadrature.node_sums import fast_exp, prepare, values_alon
 from hierpool.core.families.codes import STUDENT
 from hierpool.core.families.compiled import terms
 
-HALF = 200  # nodes on one side of the middle that the buffers hold
+HALF = 1000  # nodes on one side of the middle that the buffers hold
 CENTRE = 4  # nodes on either side of the mode that every level has
 CLOSER = 3e-4  # e^2 above which the nodes of a level are moved closer
 MOST_CLOSER = 3

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DROP = 16.0  # reach of the nodes: further than a level's own density needs, for those without a row
 _MOST_NODES = (1, 80, 120, 700)  # of the distribution of a row, by effects of a level
+_MOST_OF_HEAVY_TAILS = 400  # where the modes of one effect can lie far apart
 _AT_ONCE = 2_000_000  # linear predictors of a block
 
 
@@ -47,7 +48,8 @@ def cdf_of_rows(
     from hierpool.algebra.quadrature import row_kernels
 
     asked, back = np.unique(model.rows.place[rows], return_inverse=True)
-    most = _MOST_NODES[model.q]
+    is_heavy = model.q == 1 and model.family.name == "student"
+    most = _MOST_OF_HEAVY_TAILS if is_heavy else _MOST_NODES[model.q]
     below, upto = np.empty((len(asked), len(point))), np.empty((len(asked), len(point)))
     step = max(1, min(len(asked), _AT_ONCE // (most * max(1, min(len(point), 64)))))
     for first in range(0, len(asked), step):

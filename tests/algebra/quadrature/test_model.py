@@ -122,14 +122,14 @@ def test_threads_change_nothing() -> None:
 
 
 def test_levels_of_heavy_tails_may_have_several_modes() -> None:
-    # Two rows of a level at -3 and 3, many sds apart: a mode near each, and a valley between.
+    # Two rows of a level at -6 and 6, many sds apart: a mode near each, and a valley between.
     level = np.arange(24) // 2
     data = pd.DataFrame(
-        {"y": np.tile([-3.0, 3.0], 12) + 0.05 * level, "g": [f"g{j}" for j in level]}
+        {"y": np.tile([-6.0, 6.0], 12) + 0.05 * level, "g": [f"g{j}" for j in level]}
     )
     case = made("student", data=data, sd=2.0)
-    par = np.array([[0.2, 10.0], [0.3, 4.0], [0.15, 6.0]])
-    theta = FamilyTheta(np.ones(3), np.full((3, 1, 1), 1.5), par)
+    par = np.array([[0.1, 10.0], [0.1, 6.0], [0.15, 20.0]])
+    theta = FamilyTheta(np.ones(3), np.full((3, 1, 1), 4.0), par)
     agrees(Case(case.model, case.gamma, theta), 2e-2)
 
 
