@@ -100,7 +100,7 @@ def test_tables_pictures_and_report_speak_of_each_factor(penicillin, tmp_path):
     factors = set(penicillin.shrinkage.index.get_level_values("factor"))
     assert factors == {"plate", "sample"}
     assert "moves plate" in penicillin.answer
-    assert "moves sample" in penicillin.answer
+    assert "hardly changes the intercept of any sample" in penicillin.answer  # 24 rows each
     page = penicillin.report(tmp_path / "page.html").read_text(encoding="utf-8")
     assert "24 plates and 6 samples" in page
     penicillin.save(tmp_path)
@@ -116,7 +116,7 @@ def test_only_the_factors_of_vary_are_varied():
     found = hp.study(formula, data, vary="plate", **QUICK)
     assert "(1 | plate)" not in found.models
     assert {"(1 | sample)", "no pooling of plate"} <= set(found.models)
-    with pytest.raises(ArgumentError, match="vary='plat': did you mean 'plate'"):
+    with pytest.raises(ArgumentError, match="vary='plat' is not among .* did you mean 'plate'"):
         hp.study(formula, data, vary="plat", **QUICK)
 
 
