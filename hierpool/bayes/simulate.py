@@ -17,6 +17,7 @@ from hierpool.algebra.triangular import solve_lower
 from hierpool.bayes.exact.coordinates import PriorCoordinates
 from hierpool.bayes.priors.coefficients import CoefficientPriors
 from hierpool.bayes.priors.model_priors import ModelPriors
+from hierpool.bayes.run import thresholds_for_user
 from hierpool.bayes.theta import into_user, root_of
 from hierpool.core.arguments import check_count, check_seed
 from hierpool.core.design import Design
@@ -50,6 +51,9 @@ class Parameters:
     theta
         sigma, sds and correlations in the coordinates of the priors; None where they were given
         and not drawn.
+    par
+        Shape (P,): parameters of the family, thresholds where all predictors are 0; None for a
+        Gaussian response.
     """
 
     beta: np.ndarray
@@ -57,12 +61,18 @@ class Parameters:
     spread_roots: tuple[np.ndarray, ...] = ()
     levels: tuple[np.ndarray, ...] = ()
     theta: Theta | None = None
+    par: np.ndarray | None = None
 
     def named(self, schema: Schema) -> dict[str, np.ndarray]:
         """Name of each variable in the vocabulary -> its value."""
         out: dict[str, np.ndarray] = {}
         if schema.has_sigma:
             out["sigma"] = np.asarray(self.sigma)
+        if schema.family is not None and self.par is not None:
+            names = schema.family.parameters
+            out |= {name: np.asarray(v) for name, v in zip(names, self.par, strict=False)}
+            if schema.family.has_thresholds:
+                out["thresholds"] = self.par
         if schema.terms:
             out["beta"] = self.beta
         if schema.groups and not schema.groups[0].is_pooled:
@@ -97,6 +107,7 @@ def draw_parameters(design: Design, priors: ModelPriors, rng: np.random.Generato
     sigma = float(theta.sigma[0])
     block = priors.population
     beta = block.coding.to_user @ _draw(block, 1, rng)[0]
+    par = _parameters_of_family(design, theta, beta)
     if priors.unpooled is not None:
         n_levels, coding = design.groups[0].grouping.n_levels, priors.unpooled.coding
         levels = _draw(priors.unpooled.coefficients, n_levels, rng) @ coding.to_user.T
@@ -106,12 +117,22 @@ def draw_parameters(design: Design, priors: ModelPriors, rng: np.random.Generato
             not common.has_constant and not has_thresholds
         ):  # common columns are centred at the cost of the intercepts
             levels = levels - (common.means @ beta) * coding.constant
-        return Parameters(beta, sigma, (), (levels,), theta)
+        return Parameters(beta, sigma, (), (levels,), theta, par)
     if not design.groups:
-        return Parameters(beta, sigma, theta=theta)
+        return Parameters(beta, sigma, theta=theta, par=par)
     whole = (into_user(priors) @ root_of(priors, theta))[0]
     roots = tuple(whole[at, at] for at in design.group_columns)
-    return Parameters(beta, sigma, roots, _draw_levels(design, roots, rng), theta)
+    return Parameters(beta, sigma, roots, _draw_levels(design, roots, rng), theta, par)
+
+
+def _parameters_of_family(design: Design, theta: Theta, beta: np.ndarray) -> np.ndarray | None:
+    """Shape (P,): of one value of theta, thresholds where all predictors are 0."""
+    family = design.family
+    if family is None:
+        return None
+    if family.has_thresholds:
+        return thresholds_for_user(design, theta, beta[None])["thresholds"][0]
+    return np.array([theta.values[name][0] for name in family.parameters])
 
 
 def draw_spreads(
@@ -121,6 +142,8 @@ def draw_spreads(
     coordinates = PriorCoordinates.from_priors(priors)
     theta = coordinates.theta(rng.standard_normal((draws, coordinates.size)))
     out = {"sigma": theta.sigma} if design.residual.has_sigma else {}
+    if design.family is not None:
+        out |= {name: theta.values[name] for name in design.family.parameters}
     if not any(group.is_pooled for group in design.groups):
         return out
     whole = into_user(priors) @ root_of(priors, theta)
@@ -159,7 +182,9 @@ def at_parameters(design: Design, parameters: Parameters, rng: np.random.Generat
     if not parameters.spread_roots:
         return parameters
     levels = _draw_levels(design, parameters.spread_roots, rng)
-    return Parameters(parameters.beta, parameters.sigma, parameters.spread_roots, levels)
+    return Parameters(
+        parameters.beta, parameters.sigma, parameters.spread_roots, levels, par=parameters.par
+    )
 
 
 def simulate(design: Design, parameters: Parameters, rng: np.random.Generator) -> np.ndarray:
@@ -167,6 +192,10 @@ def simulate(design: Design, parameters: Parameters, rng: np.random.Generator) -
     mean = design.X @ parameters.beta + design.offset
     for group, levels in zip(design.groups, parameters.levels, strict=True):
         mean = mean + (group.Z * levels[group.grouping.codes]).sum(axis=1)
+    if design.family is not None:
+        assert parameters.par is not None
+        drawn = design.family.draw(mean[None], parameters.par[None], design.trials, rng)
+        return np.asarray(drawn[0])
     sd = design.residual.sd(parameters.sigma)
     return np.asarray(mean + sd * rng.standard_normal(design.n))
 

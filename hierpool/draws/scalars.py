@@ -35,6 +35,10 @@ def scalars(
         for j in own:
             for k, t in enumerate(terms):
                 out[f"coef_{f}[{names[j]}, {t}]"] = variables[f"coef_{f}"][..., j, k]
+    if schema.family is not None:
+        out |= {name: variables[name] for name in schema.family.parameters}
+        labels = schema.family.threshold_labels
+        out |= {f"thresholds[{t}]": variables["thresholds"][..., k] for k, t in enumerate(labels)}
     return {**out, "sigma": variables["sigma"]} if schema.has_sigma else out
 
 

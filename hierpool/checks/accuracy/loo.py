@@ -224,6 +224,9 @@ def relative_efficiency(fit: IntegratedPosterior) -> float:
     """Mean effective share of the draws of theta, which is all the densities depend on."""
     posterior = fit.draws["posterior"].to_dataset()
     names = [v for v in posterior.data_vars if v == "sigma" or str(v).startswith("sd_")]
+    if fit.design.family is not None:  # beta is sampled too
+        of_levels = ("u_", "coef_", "corr_")
+        names = [v for v in posterior.data_vars if not str(v).startswith(of_levels)]
     if not names:
         return 1.0
     ess = azs.ess(posterior[names], method="mean")
