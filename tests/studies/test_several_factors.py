@@ -116,7 +116,7 @@ def test_only_the_factors_of_vary_are_varied():
     found = hp.study(formula, data, vary="plate", **QUICK)
     assert "(1 | plate)" not in found.models
     assert {"(1 | sample)", "no pooling of plate"} <= set(found.models)
-    with pytest.raises(ArgumentError, match="vary='plat' is not among .* did you mean 'plate'"):
+    with pytest.raises(ArgumentError, match=r"vary='plat' is not among .* did you mean 'plate'"):
         hp.study(formula, data, vary="plat", **QUICK)
 
 
