@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -97,6 +97,11 @@ class Estimate:
         Shape (Q, Q): Lambda in working coordinates at the optimum, block diagonal over the factors.
     status
         Whether to trust it.
+    par
+        Shape (P,): parameters of a family, as ``Family.parameters`` names them; thresholds of
+        ratings, where all predictors are 0. Empty for a Gaussian response.
+    threshold_covariance
+        Shape (p + C - 1, p + C - 1): of beta and the thresholds of ratings together; None elsewhere.
     """
 
     method: Literal["REML", "ML", "least squares"]
@@ -110,6 +115,8 @@ class Estimate:
     n_parameters: int
     relative_covariance_factor: np.ndarray
     status: Status
+    par: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    threshold_covariance: np.ndarray | None = None
 
     @property
     def working_theta(self) -> WorkingTheta:
