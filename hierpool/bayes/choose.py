@@ -116,6 +116,8 @@ def _judged(run: EngineRun, more: Mapping[str, Any]) -> JudgedRun:
         status = Status("doubtful", f"{said}; {status.sentence}")
     elif k > PARETO_K_LIMIT:
         status = Status("doubtful", f"Pareto k of the proposal is {k:.2f}; {status.sentence}")
+    for doubt in reversed(run.doubts):
+        status = Status("doubtful", f"{doubt}; {status.sentence}")
     return JudgedRun(run.tree, {**info, **more, "pareto_k": k}, status)
 
 

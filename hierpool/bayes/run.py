@@ -46,11 +46,14 @@ class EngineRun:
         Engine, seed, versions, seconds and what else tells how it was made.
     checked
         Names of the variables whose R-hat and ESS decide on the draws.
+    doubts
+        What else speaks against the draws, a phrase each.
     """
 
     tree: xr.DataTree
     info: Mapping[str, Any]
     checked: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from typing import Protocol, Self
 import numpy as np
 
 from hierpool.bayes.exact.proposal import log_sum
-from hierpool.bayes.exact.target import Evaluated
 
 PILOTS, PART = 3, 4  # trials of the final batch at most, each with this part of its points
 MAX_WEIGHT_RATIO_TRIAL = 10.0  # weight over the mean with which a trial fails
@@ -29,8 +28,18 @@ MIN_EFFICIENCY, MIN_IMPROVEMENT = (
 )  # share at which it stops once a round has not gained this much
 ROUNDS = 12
 
-Batch = tuple[np.ndarray, Evaluated, np.ndarray, np.ndarray]
+
+class Evaluated(Protocol):
+    """What is at points, besides their log targets."""
+
+    def followed_by(self, other: Self) -> Self:
+        """That of both, these first."""
+
+
+type Batch[E: Evaluated] = tuple[np.ndarray, E, np.ndarray, np.ndarray]
 """Points (n, d), what is there, their log targets and log weights."""
+type Evaluate[E: Evaluated] = Callable[[np.ndarray, np.ndarray], tuple[E, np.ndarray]]
+"""Points (n, d) and their log densities under the proposal -> what is there, and log targets."""
 
 
 class Proposal(Protocol):
@@ -50,7 +59,7 @@ class Proposal(Protocol):
 
 
 @dataclass
-class Adaptation[P: Proposal]:
+class Adaptation[P: Proposal, E: Evaluated]:
     """Rounds of proposals with deterministic-mixture weights; grows by rounds.
 
     Attributes
@@ -71,7 +80,7 @@ class Adaptation[P: Proposal]:
         Effective share of each round.
     """
 
-    evaluate: Callable[[np.ndarray, np.ndarray], tuple[Evaluated, np.ndarray]]
+    evaluate: Evaluate[E]
     proposal: P
     n: int
     points: np.ndarray
@@ -84,11 +93,11 @@ class Adaptation[P: Proposal]:
     @classmethod
     def start(
         cls,
-        evaluate: Callable[[np.ndarray, np.ndarray], tuple[Evaluated, np.ndarray]],
+        evaluate: Evaluate[E],
         proposal: P,
         dimension: int,
         n: int,
-    ) -> Adaptation[P]:
+    ) -> Adaptation[P, E]:
         """Before the first round."""
         empty = np.zeros((0, dimension)), np.zeros(0), np.zeros((0, 0))
         return cls(evaluate, proposal, n, *empty, used=[], sizes=[], shares=[])
@@ -109,7 +118,7 @@ class Adaptation[P: Proposal]:
         if keeps_best:
             self.proposal = tried[int(np.argmax(self.shares))]
 
-    def last(self, n: int, rng: np.random.Generator) -> Batch:
+    def last(self, n: int, rng: np.random.Generator) -> Batch[E]:
         """The final batch: its first part shows whether the proposal is too thin somewhere."""
         for _ in range(PILOTS):
             pilot = self.propose(n // PART, rng)
@@ -129,7 +138,7 @@ class Adaptation[P: Proposal]:
             np.concatenate([pilot[3], log_weight]),
         )
 
-    def propose(self, n: int, rng: np.random.Generator) -> Batch:
+    def propose(self, n: int, rng: np.random.Generator) -> Batch[E]:
         """A round of n points."""
         points = self.proposal.draw(n, rng)
         log_proposal = self.proposal.log_density(points)

@@ -74,7 +74,7 @@ class PriorCoordinates:
 
     def scales(self, theta: Theta) -> np.ndarray:
         """Shape (K, m): sigma and the standard deviations, in the order of their positions."""
-        return np.hstack([part.scales(theta) for part in self.parts])
+        return np.hstack([np.zeros((len(theta), 0)), *(part.scales(theta) for part in self.parts)])
 
     def n_behind(self, design: Design) -> np.ndarray:
         """Shape (m,): how many independent values each of them is estimated from."""

@@ -166,7 +166,7 @@ def adapted_proposal(target: LogPosterior, rng: np.random.Generator) -> Mixture:
 
 def _adapted(
     density: LogDensity, rng: np.random.Generator, widen: float
-) -> Adaptation[ThetaProposal]:
+) -> Adaptation[ThetaProposal, Evaluated]:
     """The proposal fitted to the target, with all that it has learnt from."""
 
     def evaluate(z: np.ndarray, _: np.ndarray) -> tuple[Evaluated, np.ndarray]:

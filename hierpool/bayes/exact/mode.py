@@ -8,6 +8,7 @@ starts at once, with Hessians by differences, needs the fewest calls. Where an e
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -24,12 +25,31 @@ _SHARES = np.array([1.0, 0.5, 0.2, 0.05])  # of a Newton step that are tried
 _LONGEST = 2.0  # step in any coordinate
 
 
+@dataclass(frozen=True)
+class Search:
+    """How Newton's method searches.
+
+    Attributes
+    ----------
+    difference
+        By which coordinates differ for the derivatives: wider where the target has errors.
+    pairs
+        Positions (m,), (m,) of the pairs of coordinates whose curvature is looked at, others
+        counting as zero; None for all.
+    largest
+        Absolute value, shape () or (d,), that coordinates keep within.
+    """
+
+    difference: float = DIFFERENCE
+    pairs: tuple[np.ndarray, np.ndarray] | None = None
+    largest: float | np.ndarray = LARGEST_COORDINATE
+
+
 def climb_all(
     target: Callable[[np.ndarray], np.ndarray],
     starts: np.ndarray,
     free: np.ndarray,
-    difference: float = DIFFERENCE,
-    pairs: tuple[np.ndarray, np.ndarray] | None = None,
+    search: Search | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Local maxima over the free coordinates from several starts, the others held.
 
@@ -39,12 +59,8 @@ def climb_all(
         Log posterior.
     starts, free
         Shapes (S, d): where to start, and whether a coordinate may move.
-    difference
-        By which coordinates differ for the derivatives: wider where the target is not smooth to
-        the last digits.
-    pairs
-        Positions (m,), (m,) of the pairs of coordinates whose curvature is looked at; None for
-        all, others count as zero.
+    search
+        How to search; None for a target that is smooth to the last digits.
 
     Returns
     -------
@@ -52,9 +68,10 @@ def climb_all(
         The maxima, shape (S, d); the log posterior there, (S,); scale matrices, (S, d, d): the
         inverse of minus the Hessian over the free coordinates, the identity elsewhere.
     """
+    how = Search() if search is None else search
     z, lanes = starts.copy(), np.arange(len(starts))
     for _ in range(_ITERATIONS):
-        values, gradient, hessian = _derivatives(target, z, difference, pairs)
+        values, gradient, hessian = _derivatives(target, z, how)
         eigenvalues, vectors = _spectrum(hessian, free)
         along = np.einsum("sij,si->sj", vectors, np.where(free, gradient, 0.0)) / eigenvalues
         step = np.einsum("sij,sj->si", vectors, along)
@@ -62,9 +79,7 @@ def climb_all(
         if (np.abs(along) * np.sqrt(eigenvalues)).max() < _STOP_AT_STEP:
             break
         step *= np.minimum(1.0, _LONGEST / np.abs(step).max(axis=1, initial=1e-300))[:, None]
-        tried = np.clip(
-            z[:, None] + _SHARES[:, None] * step[:, None], -LARGEST_COORDINATE, LARGEST_COORDINATE
-        )
+        tried = np.clip(z[:, None] + _SHARES[:, None] * step[:, None], -how.largest, how.largest)
         found = _finite(target(tried.reshape(-1, z.shape[1]))).reshape(len(z), -1)
         best = found.argmax(axis=1)
         better = found[lanes, best] > values
@@ -78,13 +93,12 @@ def climb_all(
 def _derivatives(
     target: Callable[[np.ndarray], np.ndarray],
     z: np.ndarray,
-    difference: float = DIFFERENCE,
-    pairs: tuple[np.ndarray, np.ndarray] | None = None,
+    search: Search,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Values (S,), gradients (S, d) and Hessians (S, d, d) by central differences."""
     d = z.shape[1]
-    basis = difference * np.eye(d)
-    i, j = np.triu_indices(d, 1) if pairs is None else pairs
+    basis = search.difference * np.eye(d)
+    i, j = np.triu_indices(d, 1) if search.pairs is None else search.pairs
     both = basis[i] + basis[j]
     steps = np.concatenate([np.zeros((1, d)), basis, -basis, both, -both])
     values = _finite(target((z[:, None] + steps).reshape(-1, d))).reshape(len(z), -1)
@@ -95,7 +109,7 @@ def _derivatives(
     # f(+ +) + f(- -) - 2 f = f_ii + 2 f_ij + f_jj: two points a pair instead of four.
     cross = (both_up + both_down - 2 * here - single[:, i] - single[:, j]) / 2
     hessian[:, i, j] = hessian[:, j, i] = cross
-    return here[:, 0], (up - down) / (2 * difference), hessian / difference**2
+    return here[:, 0], (up - down) / (2 * search.difference), hessian / search.difference**2
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
@@ -132,6 +146,6 @@ def climb_dear(
     }
     found = optimize.minimize(downhill, start, jac=True, method="BFGS", options=cast(Any, options))
     z = np.clip(found.x, -LARGEST_COORDINATE, LARGEST_COORDINATE)
-    _, _, hessian = _derivatives(target, z[None])
+    _, _, hessian = _derivatives(target, z[None], Search())
     eigenvalues, vectors = _spectrum(hessian, np.ones((1, len(z)), dtype=bool))
     return z, (vectors[0] / eigenvalues[0]) @ vectors[0].T

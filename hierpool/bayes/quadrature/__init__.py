@@ -1,1 +1,1 @@
-"""The exact engine of responses that are not Gaussian."""
+"""The exact engine of families: theta and coefficients by independence sampling, levels by quadrature."""

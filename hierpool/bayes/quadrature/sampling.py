@@ -1,0 +1,174 @@
+"""Draws of theta and coefficients by independence chains, and what tells whether to trust them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hierpool.bayes.exact.adaptation import (
+    Adaptation,
+    effective_share,
+    evidence,
+    independence_chains,
+)
+from hierpool.bayes.exact.proposal import Student
+from hierpool.bayes.exact.theta_proposal import ADAPTED_NU, ThetaProposal
+from hierpool.bayes.quadrature.polish import Polished, polished
+from hierpool.bayes.quadrature.proposal import REACH, Line, ProductProposal
+from hierpool.bayes.quadrature.target import EvaluatedPoints, FamilyPosterior, JointTarget
+
+POINTS, POINTS_A_DIMENSION = 500, 60  # of a round; dimensions of theta alone count
+THINNED = ((0.5, 1), (0.3, 2), (0.2, 5), (0.12, 10), (0.0, 20))  # from which share, and by how much
+CHECKED = 64  # draws at which the quadrature is done again on a finer grid
+VANISHED, VANISHED_VARIANCE = -1.5, 1.2  # of z of an sd that is close to zero
+
+
+@dataclass(frozen=True)
+class PointDraws:
+    """What sampling theta and coefficients gave.
+
+    Attributes
+    ----------
+    at
+        The draws, chains one after the other, and what was worked out there.
+    log_posterior, log_weight, accepted
+        Shape (chains, draws).
+    log_evidence, log_evidence_error
+        log p(y), corrected by the finer grid, and its Monte Carlo standard error.
+    importance_weights
+        Shape (M,): log target minus log proposal of the final batch.
+    effective_share
+        Of the final batch.
+    rounds
+        How many rounds of adaptation.
+    quadrature_sd
+        How much the quadrature's error of the log likelihood varies over the posterior, at most.
+    polish_shift
+        How far, in posterior sds, the mode was from where the Laplace approximation had it.
+    laplace_evidence
+        log p(y) as that approximation has it, and the standard error of that.
+    """
+
+    at: EvaluatedPoints
+    log_posterior: np.ndarray
+    log_weight: np.ndarray
+    accepted: np.ndarray
+    log_evidence: float
+    log_evidence_error: float
+    importance_weights: np.ndarray
+    effective_share: float
+    rounds: int
+    quadrature_sd: float
+    polish_shift: float
+    laplace_evidence: tuple[float, float]
+
+
+def sample_points(
+    posterior: FamilyPosterior,
+    chains: int,
+    draws: int,
+    rng: np.random.Generator,
+    widen: float = 1.0,
+) -> PointDraws:
+    """Adapt a proposal and run independence chains from it.
+
+    ``widen`` multiplies the scales of the starting components.
+    """
+    start = polished(posterior, rng)
+    target = start.target
+    if target.size == 0:
+        return _nothing_to_sample(target, chains, draws, start)
+    adaptation = Adaptation.start(
+        target.evaluate,
+        _proposal(start, widen),
+        target.size,
+        POINTS + POINTS_A_DIMENSION * target.posterior.dimension,
+    )
+    adaptation.run(rng, keeps_best=True)
+    thin = next(by for share, by in THINNED if max(adaptation.shares) >= share)
+    _, at, log_target, log_weight = adaptation.last(chains * draws * thin, rng)
+    kept = independence_chains(log_weight.reshape(chains, -1), thin, rng)
+    log_evidence, error = evidence(log_weight)
+    off, quadrature_sd = _quadrature_error(target.posterior, at[_spread(kept)])
+    log_evidence += off
+    previous = np.concatenate([np.full((chains, 1), -1), kept[:, :-1]], axis=1)
+    return PointDraws(
+        at=at[kept.reshape(-1)],
+        log_posterior=log_target[kept] - log_evidence,
+        log_weight=log_weight[kept] - log_evidence,
+        accepted=kept != previous,
+        log_evidence=log_evidence,
+        log_evidence_error=error,
+        importance_weights=log_weight,
+        effective_share=effective_share(log_weight),
+        rounds=len(adaptation.used),
+        quadrature_sd=quadrature_sd,
+        polish_shift=start.shift,
+        laplace_evidence=start.laplace_evidence,
+    )
+
+
+def _proposal(start: Polished, widen: float) -> ProductProposal:
+    """The first proposal: around the mode, the coefficients by their covariance given theta."""
+    coordinates = start.target.posterior.coordinates
+    d, scale, mode = coordinates.size, start.scale, start.mode
+    of_theta, across, of_e = scale[:d, :d], scale[d:, :d], scale[d:, d:]
+    theta, slope = None, np.zeros((d, len(of_e)))
+    if d:
+        vanishing = [_vanished(mode[:d], of_theta, at.position) for at in coordinates.vanishing]
+        theta = ThetaProposal.around(mode[:d], widen**2 * of_theta, vanishing)
+        slope = np.linalg.solve(of_theta, across.T)
+    reach = REACH * np.sqrt(np.diag(of_theta))
+    line = Line(mode[:d], reach, mode[d:], slope)
+    return ProductProposal(theta, line, widen * (of_e - across @ slope))
+
+
+def _vanished(mode: np.ndarray, scale: np.ndarray, sd: int) -> Student:
+    """Component where one sd is close to zero."""
+    location, own = mode.copy(), scale.copy()
+    location[sd] = VANISHED
+    own[sd, :] = own[:, sd] = 0.0
+    own[sd, sd] = VANISHED_VARIANCE
+    return Student.with_scale(location, own, ADAPTED_NU)
+
+
+def _spread(kept: np.ndarray) -> np.ndarray:
+    """Some of the draws, evenly spread."""
+    flat = kept.reshape(-1)
+    return flat[np.linspace(0, len(flat) - 1, min(CHECKED, len(flat))).astype(np.intp)]
+
+
+def _quadrature_error(posterior: FamilyPosterior, at: EvaluatedPoints) -> tuple[float, float]:
+    """By how much the log evidence is off, and the sd of the error over the posterior.
+
+    The mean of exp(finer - used) over the posterior is the ratio of the evidences. Draws made on
+    the finer grid have no finer one beside them: they are off by the square of their levels' e.
+    """
+    model = posterior.model
+    if posterior.is_finer:
+        return 0.0, float(model.total_error(at.point, finer=True).max(initial=0.0))
+    difference = model.density_and_error(at.point, finer=True)[0] - at.log_likelihood
+    if not np.isfinite(difference).all():
+        return 0.0, np.inf
+    return float(np.log(np.mean(np.exp(difference)))), float(difference.std())
+
+
+def _nothing_to_sample(target: JointTarget, chains: int, draws: int, start: Polished) -> PointDraws:
+    """The answer where all that there is are levels' coefficients with known priors."""
+    zeros = np.zeros((chains, draws))
+    at, found = target.evaluate(np.zeros((1, 0)), np.zeros(1))
+    off, quadrature_sd = _quadrature_error(target.posterior, at)
+    log_evidence = float(found[0]) + off
+    return PointDraws(
+        at[np.zeros(zeros.size, dtype=np.intp)],
+        *(zeros, zeros, zeros == 0),
+        log_evidence,
+        0.0,
+        np.full(zeros.size, log_evidence),
+        1.0,
+        0,
+        quadrature_sd,
+        start.shift,
+        start.laplace_evidence,
+    )
