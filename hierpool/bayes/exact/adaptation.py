@@ -105,13 +105,14 @@ class Adaptation[P: Proposal, E: Evaluated]:
     def run(self, rng: np.random.Generator, keeps_best: bool = False) -> None:
         """Rounds until the effective share is enough or stops growing.
 
-        ``keeps_best``: the proposal of the best round is the last one.
+        ``keeps_best``: the proposal of the best round is the last one, so that a bad one since then
+        is no reason to go on.
         """
         tried = []
         for _ in range(ROUNDS):
             points, _, log_target, _ = self.propose(self.n, rng)
             tried.append(self.proposal)
-            if _is_settled(self.shares):
+            if _is_settled(self.shares, keeps_best):
                 break
             self.remember(points, log_target)
             self.learn(rng)
@@ -175,13 +176,13 @@ class Adaptation[P: Proposal, E: Evaluated]:
         self.proposal = self.proposal.learnt(self.points, weights, rng)
 
 
-def _is_settled(shares: list[float]) -> bool:
+def _is_settled(shares: list[float], keeps_best: bool) -> bool:
     """Whether another round of adaptation is not worth its evaluations."""
     if len(shares) < 2 or shares[-1] > STOP_AT_EFFICIENCY:
         return len(shares) > 1
     return (
         len(shares) > 3
-        and min(shares[-2:]) > MIN_EFFICIENCY
+        and (max(shares) if keeps_best else min(shares[-2:])) > MIN_EFFICIENCY
         and max(shares[-2:]) < max(shares[:-2]) + MIN_IMPROVEMENT
     )
 

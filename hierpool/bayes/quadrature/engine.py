@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 
+from hierpool.algebra.quadrature.model import QuadratureModel
 from hierpool.bayes.exact.coordinates import PriorCoordinates
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.quadrature.sampling import PointDraws, sample_points
@@ -26,6 +27,7 @@ from hierpool.bayes.run import (
 )
 from hierpool.bayes.theta import integrate
 from hierpool.core.design import Design
+from hierpool.core.theta import FamilyTheta, Theta
 from hierpool.core.threads import one_blas_thread
 
 
@@ -39,8 +41,15 @@ def run(
     """
     start = time.perf_counter()
     model, theta_map = integrate(design, priors)
+    assert isinstance(model, QuadratureModel)
     coordinates = PriorCoordinates.from_priors(priors)
-    posterior = FamilyPosterior(model, theta_map.working, coordinates, is_finer=widen > 1.0)
+
+    def working(theta: Theta) -> FamilyTheta:
+        found = theta_map.working(theta)
+        assert isinstance(found, FamilyTheta)
+        return found
+
+    posterior = FamilyPosterior(model, working, coordinates, is_finer=widen > 1.0)
     rng = np.random.default_rng(settings.seed)
     with one_blas_thread(), np.errstate(all="ignore"):
         draws = sample_points(posterior, settings.chains, settings.draws, rng, widen)

@@ -11,8 +11,9 @@ from hierpool.bayes.exact.proposal import Mixture, Student
 from hierpool.bayes.exact.theta_proposal import ThetaProposal
 
 INFLATIONS, SHARES = (1.1, 1.7, 4.0), (0.82, 0.13, 0.05)  # of the covariance of e: components
-LEARNT_FROM = 10  # effective points per dimension of e from which its moments are learnt
-SHRUNK_BY = 5  # effective points per dimension that the moments so far count as
+LEARNT_FROM = 10  # effective points per coefficient of lines and scales from which those are learnt
+SHRUNK_BY = 5  # effective points per coefficient that what stood so far counts as
+CORRELATED_FROM = 5  # effective points per squared dimension from which correlations are learnt
 REACH = 3.0  # posterior sds of z up to which the mean of e follows it
 
 
@@ -99,14 +100,19 @@ class ProductProposal:
         """Refitted to weighted points: e by its moments, where there are points enough to know them."""
         z, e = self._split(points)
         theta = None if self.theta is None else self.theta.learnt(z, weights, rng)
-        P, effective = e.shape[1], 1 / float((weights**2).sum())
-        if effective <= LEARNT_FROM * P:
-            # From few points for its size a covariance comes out worse than it was.
+        d, P = self.line.slope.shape
+        n_line, effective = P * (1 + d), 1 / float((weights**2).sum())
+        if effective <= LEARNT_FROM * n_line:
+            # From few points for its size a proposal comes out worse than it was.
             return replace(self, theta=theta)
-        share = effective / (effective + SHRUNK_BY * P)
+        share = effective / (effective + SHRUNK_BY * n_line)
         line = self.line.refitted(z, e, weights, share)
         off = e - line.at(z)
-        covariance = share * off.T @ (off * weights[:, None]) + (1 - share) * self.covariance
+        seen = off.T @ (off * weights[:, None])
+        if effective <= CORRELATED_FROM * P**2:
+            ratio = np.sqrt(np.diag(seen) / np.diag(self.covariance))
+            seen = ratio[:, None] * self.covariance * ratio
+        covariance = share * seen + (1 - share) * self.covariance
         return ProductProposal(theta, line, covariance)
 
     def patched(self, points: np.ndarray, weights: np.ndarray) -> ProductProposal:
