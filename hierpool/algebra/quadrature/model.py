@@ -261,19 +261,33 @@ class QuadratureModel:
 
     def log_density_of_points(self, point: FamilyPoint, finer: bool = False) -> np.ndarray:
         """Shape (K,): log p(y | beta, effects, theta)."""
-        parts = [self.levels(point[some], finer) for some in self.runs(len(point))]
-        total = np.concatenate(
-            [np.zeros(0), *(part.log_density @ self.rows.counts for part in parts)]
-        )
-        total = total + self.constants.total(point.par)
-        return np.where(np.isfinite(total), total, -np.inf)
+        return self.density_and_error(point, finer)[0]
+
+    def density_and_error(
+        self, point: FamilyPoint, finer: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """log p(y | beta, effects, theta), and the largest e^2 of a level, shapes (K,).
+
+        e^2 is about the error of the level's log density; 1 where it cannot be computed.
+        """
+        total, largest = np.empty(len(point)), np.empty(len(point))
+        for some in self.runs(len(point)):
+            part = self.levels(point[some], finer)
+            total[some] = part.log_density @ self.rows.counts
+            largest[some] = np.max(part.error**2, axis=1, initial=0.0)
+        total += self.constants.total(point.par)
+        return np.where(np.isfinite(total), total, -np.inf), np.nan_to_num(largest, nan=1.0)
+
+    def total_error(self, point: FamilyPoint, finer: bool = False) -> np.ndarray:
+        """Shape (K,): sum of e^2 over all levels, about the largest error that they can add up to."""
+        out = np.empty(len(point))
+        for some in self.runs(len(point)):
+            out[some] = self.levels(point[some], finer).error ** 2 @ self.rows.counts
+        return out
 
     def quadrature_errors(self, gamma: np.ndarray, theta: FamilyTheta) -> np.ndarray:
-        """Shape (K,): largest e^2 of a level at each point: about the largest error of a level."""
-        point = self.point(gamma, theta)
-        parts = [self.levels(point[some]).error for some in self.runs(len(point))]
-        squared = [np.max(part**2, axis=1, initial=0.0) for part in parts]
-        return np.nan_to_num(np.concatenate([np.zeros(0), *squared]), nan=1.0)
+        """Shape (K,): largest e^2 of a level at each point."""
+        return self.density_and_error(self.point(gamma, theta))[1]
 
     def log_density_of_levels(self, point: FamilyPoint, grouping: Grouping) -> np.ndarray:
         """Shape (levels, K): log p(rows of a level | all other rows, beta, effects, theta).

@@ -9,6 +9,7 @@ that adapts, and drawn by independence chains; the weights give the marginal lik
 from __future__ import annotations
 
 import time
+from typing import cast
 
 import numpy as np
 
@@ -40,7 +41,8 @@ def run(
     bad verdict.
     """
     start = time.perf_counter()
-    model, theta_map = integrate(design, priors)
+    found, theta_map = integrate(design, priors)
+    model = cast("object", found)
     assert isinstance(model, QuadratureModel)
     coordinates = PriorCoordinates.from_priors(priors)
 
@@ -54,11 +56,11 @@ def run(
     with one_blas_thread(), np.errstate(all="ignore"):
         draws = sample_points(posterior, settings.chains, settings.draws, rng, widen)
     theta = draws.at.theta
-    found = {
+    coefficients = {
         **model.draw(draws.at.point, settings.seed),
         **variance_components(design, theta_map, theta),
     }
-    variables = {name: values for name, values in found.items() if values.size}
+    variables = {name: values for name, values in coefficients.items() if values.size}
     stats = {
         "lp": draws.log_posterior.reshape(-1),
         "log_weight": draws.log_weight.reshape(-1),
