@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from hierpool.algebra.integrated_posterior import IntegratedPosterior
     from hierpool.answers.new_data import Kind, RowGroups
     from hierpool.answers.response_scale import Scale
+    from hierpool.bayes.exact.leave_out import LeftOut
     from hierpool.checks.findings.boundary import WithPriors
 
 
@@ -537,12 +538,20 @@ class PosteriorFit(FitRecord):
 
     def _score_exactly(self, rows: np.ndarray) -> float:
         if self.design.family is not None:
-            from hierpool.bayes.quadrature.leave_out import joint_log_density as of_family
+            from hierpool.bayes.quadrature import leave_out
 
-            return of_family(self.design, self.priors, rows, self.seed).log_density
+            own = (self.design, self.priors, rows, self.seed, self._whole_evidence)
+            return leave_out.joint_log_density(*own).log_density
         from hierpool.bayes.exact.leave_out import joint_log_density
 
         return joint_log_density(self.design, self.priors, rows, self.seed).log_density
+
+    @cached_property
+    def _whole_evidence(self) -> LeftOut:
+        """log p(y) as scores of rows that are left out need it, of a family."""
+        from hierpool.bayes.quadrature.leave_out import log_evidence
+
+        return log_evidence(self.design, self.priors, self.seed)
 
     def kfold(
         self,

@@ -9,11 +9,9 @@ that adapts, and drawn by independence chains; the weights give the marginal lik
 from __future__ import annotations
 
 import time
-from typing import cast
 
 import numpy as np
 
-from hierpool.algebra.quadrature.model import QuadratureModel
 from hierpool.bayes.exact.coordinates import PriorCoordinates
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.quadrature.sampling import PointDraws, sample_points
@@ -24,11 +22,11 @@ from hierpool.bayes.run import (
     SamplerSettings,
     keeps_log_likelihood,
     make_tree,
+    thresholds_for_user,
     variance_components,
 )
-from hierpool.bayes.theta import integrate
+from hierpool.bayes.theta import integrate_family
 from hierpool.core.design import Design
-from hierpool.core.theta import FamilyTheta, Theta
 from hierpool.core.threads import one_blas_thread
 
 
@@ -41,26 +39,20 @@ def run(
     bad verdict.
     """
     start = time.perf_counter()
-    found, theta_map = integrate(design, priors)
-    model = cast("object", found)
-    assert isinstance(model, QuadratureModel)
+    model, theta_map = integrate_family(design, priors)
     coordinates = PriorCoordinates.from_priors(priors)
-
-    def working(theta: Theta) -> FamilyTheta:
-        found = theta_map.working(theta)
-        assert isinstance(found, FamilyTheta)
-        return found
-
-    posterior = FamilyPosterior(model, working, coordinates, is_finer=widen > 1.0)
+    posterior = FamilyPosterior(model, theta_map.of_family, coordinates, widen > 1.0)
     rng = np.random.default_rng(settings.seed)
     with one_blas_thread(), np.errstate(all="ignore"):
         draws = sample_points(posterior, settings.chains, settings.draws, rng, widen)
     theta = draws.at.theta
-    coefficients = {
-        **model.draw(draws.at.point, settings.seed),
+    coefficients = model.draw(draws.at.point, settings.seed)
+    found = {
+        **coefficients,
+        **thresholds_for_user(design, theta, coefficients["beta"]),
         **variance_components(design, theta_map, theta),
     }
-    variables = {name: values for name, values in coefficients.items() if values.size}
+    variables = {name: values for name, values in found.items() if values.size}
     stats = {
         "lp": draws.log_posterior.reshape(-1),
         "log_weight": draws.log_weight.reshape(-1),

@@ -18,11 +18,14 @@ from hierpool.bayes.exact.coordinates import PriorCoordinates
 from hierpool.bayes.exact.mode import LARGEST_COORDINATE
 from hierpool.bayes.exact.target import log_normal
 from hierpool.bayes.quadrature.laplace_map import LaplaceMap
+from hierpool.bayes.theta import integrate_family
 from hierpool.core.theta import FamilyPoint, FamilyTheta, Theta
 
 if TYPE_CHECKING:
     from hierpool.algebra.quadrature.laplace import Laplace, Start
     from hierpool.algebra.quadrature.model import QuadratureModel
+    from hierpool.bayes.priors.model_priors import ModelPriors
+    from hierpool.core.design import Design
 
 LOOKED_AT = 20  # heaviest points whose quadrature is looked at before they are believed
 SUSPICIOUS = 0.05  # e^2 of a level from which a point is worked out on the finer grid
@@ -49,6 +52,14 @@ class FamilyPosterior:
     working: Callable[[Theta], FamilyTheta]
     coordinates: PriorCoordinates
     is_finer: bool = False
+
+    @classmethod
+    def from_design(
+        cls, design: Design, priors: ModelPriors, is_finer: bool = False
+    ) -> FamilyPosterior:
+        """The posterior of a design under its priors."""
+        model, theta_map = integrate_family(design, priors)
+        return cls(model, theta_map.of_family, PriorCoordinates.from_priors(priors), is_finer)
 
     @property
     def dimension(self) -> int:

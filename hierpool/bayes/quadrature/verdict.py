@@ -1,15 +1,11 @@
-"""Whether draws by quadrature and weights can be trusted, and which models are not even tried."""
+"""Whether draws by quadrature and weights can be trusted."""
 
 from __future__ import annotations
 
 from hierpool.bayes.quadrature.sampling import PointDraws
-from hierpool.core.design import Design
 
 LEAST_SHARE = 0.10  # effective share of the final batch
 CLOSE = 0.05  # sd of the quadrature's error of the log likelihood over the posterior
-LARGEST_EFFECTS = 3  # of the integrated factor
-LARGEST_BESIDE = 100  # coefficients of the other factors that may have few rows a level
-ROWS_A_LEVEL = 10
 
 
 def doubts(draws: PointDraws) -> tuple[str, ...]:
@@ -26,26 +22,3 @@ def doubts(draws: PointDraws) -> tuple[str, ...]:
             f"log likelihood differs with an sd of {draws.quadrature_sd:.2g}, more than {CLOSE:g}"
         )
     return tuple(out)
-
-
-def why_not(design: Design) -> str:
-    """Why a model is beyond this engine; empty where it is not."""
-    if not design.groups:
-        return ""
-    sizes = [group.grouping.n_levels for group in design.groups]
-    first = sizes.index(max(sizes))
-    largest = design.groups[first]
-    if len(largest.terms) > LARGEST_EFFECTS:
-        return (
-            f"{len(largest.terms)} coefficients vary over {largest.factor}, and the exact engine "
-            f"integrates at most {LARGEST_EFFECTS} of a family that is not Gaussian"
-        )
-    others = [g for k, g in enumerate(design.groups) if k != first]
-    beside = sum(g.grouping.n_levels * len(g.terms) for g in others)
-    thin = [g for g in others if design.n < ROWS_A_LEVEL * g.grouping.n_levels]
-    if beside > LARGEST_BESIDE and thin:
-        return (
-            f"{largest.factor} and {thin[0].factor} both have many levels with few rows each, of "
-            "which the exact engine can integrate only one in a family that is not Gaussian"
-        )
-    return ""
