@@ -146,6 +146,11 @@ class PosteriorFit(FitRecord):
         )
 
     @property
+    def point_log_density(self) -> np.ndarray:
+        """Shape (draws,): log p(y | beta, theta) of a family, its largest factor integrated out."""
+        return np.asarray(self._algebra[0].log_density_of_points(self.working_theta))
+
+    @property
     def n_draws(self) -> tuple[int, int]:
         """Chains and draws per chain."""
         sizes = self.draws["posterior"].sizes

@@ -32,10 +32,10 @@ from hierpool.bayes.exact.refit_with_priors import sample_judged
 from hierpool.bayes.exact.target import LogPosterior
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.run import SamplerSettings, variance_components
+from hierpool.bayes.theta import integrate_family
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.printable import one_line, printable
-from hierpool.core.theta import Theta
 from hierpool.core.threads import in_threads
 from hierpool.draws.scalars import scalars, telling_levels
 from hierpool.draws.uniformity import BAND, uniform_ranks
@@ -308,16 +308,15 @@ def calibrate(
             "exact-needs-normal",
         )
     levels = telling_levels(design.schema)
-    redraw = _redraw_exact if engine == "exact" else _redraw_nuts
+    by_weights = _redraw_exact if design.family is None else _redraw_family
+    redraw = by_weights if engine == "exact" else _redraw_nuts
 
     def simulate(rng: np.random.Generator) -> Simulated:
         drawn = prior_draws.draw_parameters(design, priors, rng)
         response = design.with_response(prior_draws.simulate(design, drawn, rng))
         truth = scalars(design.schema, drawn.named(design.schema), levels)
         if engine == "exact" and drawn.theta is not None:
-            truth[LOG_LIKELIHOOD] = _log_likelihood(
-                LogPosterior.from_design(response, priors), drawn.theta
-            )[0]
+            truth[LOG_LIKELIHOOD] = np.asarray(_log_likelihood_at(response, priors, drawn))
         return Simulated({k: float(v) for k, v in truth.items()}, response)
 
     def refit(response: Design, rng: np.random.Generator) -> Redrawn:
@@ -344,9 +343,36 @@ def check_model(model: object, function: str) -> None:
         )
 
 
-def _log_likelihood(target: LogPosterior, theta: Theta) -> np.ndarray:
-    working = target.theta_map.working(theta)
-    return target.integrated.log_density(working)
+def _log_likelihood_at(
+    response: Design, priors: ModelPriors, drawn: prior_draws.Parameters
+) -> float:
+    """log p(y | theta), or that given theta and the coefficients that are not integrated."""
+    assert drawn.theta is not None
+    if response.family is None:
+        target = LogPosterior.from_design(response, priors)
+        return float(target.integrated.log_density(target.theta_map.working(drawn.theta))[0])
+    model, theta_map = integrate_family(response, priors)
+    named = drawn.named(response.schema)
+    u = {g.factor: named[g.level_variable][None] for g in response.groups}
+    beta = named.get("beta", np.zeros(0))[None]
+    point = model.point_of_draws(theta_map.of_family(drawn.theta), beta, u)
+    return float(model.log_density_of_points(point)[0])
+
+
+def _redraw_family(
+    design: Design, priors: ModelPriors, levels: np.ndarray, rng: np.random.Generator
+) -> Redrawn:
+    from hierpool.bayes.quadrature.refit import redrawn  # numba loads when first needed
+
+    enough, kept = False, np.zeros(0, dtype=np.intp)
+    for draws in (DRAWS, MORE_DRAWS * DRAWS):
+        found = redrawn(design, priors, CHAINS, draws, rng, is_trusted)
+        enough, kept = independent(found.draws.log_posterior)
+        if enough:
+            break
+    drawn = scalars(design.schema, {k: v[kept] for k, v in found.variables.items()}, levels)
+    drawn[LOG_LIKELIHOOD] = found.draws.at.log_likelihood[kept]
+    return Redrawn(drawn, found.is_trusted and enough)
 
 
 def _redraw_exact(

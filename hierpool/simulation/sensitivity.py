@@ -62,6 +62,12 @@ def sensitivity(fit: PosteriorFit) -> Sensitivity:
         if priors is None or not priors.is_integrable:
             return None
         rng = np.random.default_rng(int(fit.info.get("seed", 0)))
+        if fit.design.family is not None:
+            from hierpool.bayes.quadrature.refit import redrawn
+
+            again = redrawn(fit.design, priors, *fit.n_draws, rng, is_trusted)
+            made = scalars(fit.design.schema, again.variables, levels)
+            return made if again.is_trusted else None
         target = LogPosterior.from_design(fit.design, priors)
         found, trusted = sample_judged(target, *fit.n_draws, rng, is_trusted)
         if not trusted:
@@ -102,6 +108,8 @@ def _given_beta(fit: PosteriorFit, beta: np.ndarray) -> np.ndarray:
     if fit.priors.unpooled is not None:
         tree = fit.with_log_likelihood("conditional").datatree
         return tree["log_likelihood"]["y"].sum("obs").to_numpy().reshape(-1)
+    if fit.design.family is not None:
+        return fit.point_log_density
     marginal = integrated.marginal(fit.working_theta)
     out = marginal.log_density
     p = beta.shape[1]

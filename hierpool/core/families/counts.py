@@ -32,9 +32,9 @@ def check_counts(y: np.ndarray, name: str, family: str) -> None:
 
 
 def log_rate(y: np.ndarray, offset: np.ndarray | float) -> float:
-    """Log of all counts over all exposure."""
+    """Log of all counts over all exposure; half a count where there is none."""
     exposure = np.broadcast_to(np.exp(offset), y.shape)
-    return float(np.log(y.sum()) - np.log(exposure.sum()))
+    return float(np.log(max(y.sum(), 0.5)) - np.log(exposure.sum()))
 
 
 def negbinomial_constant(y: np.ndarray, shape: np.ndarray) -> np.ndarray:

@@ -1,0 +1,74 @@
+"""Draws for checks that fit again, of responses that are not Gaussian: other responses, priors, rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from hierpool.bayes.priors.model_priors import ModelPriors
+from hierpool.bayes.quadrature.sampling import PointDraws, sample_points
+from hierpool.bayes.quadrature.target import FamilyPosterior
+from hierpool.bayes.quadrature.verdict import doubts
+from hierpool.bayes.run import thresholds_for_user, variance_components
+from hierpool.bayes.theta import integrate_family
+from hierpool.core.design import Design
+from hierpool.core.threads import one_blas_thread
+
+Judge = Callable[[np.ndarray], bool]
+"""Importance log weights -> whether the proposal that they belong to can be trusted."""
+WIDENED = (1.0, 1.5, 1.5)  # scales of the starting proposals, tried until one is good
+
+
+def sample_judged(
+    posterior: FamilyPosterior, chains: int, draws: int, rng: np.random.Generator, judge: Judge
+) -> tuple[PointDraws, bool]:
+    """Draws from the first proposal that the judge trusts; whether there was one."""
+    for widen in WIDENED:
+        with one_blas_thread(), np.errstate(all="ignore"):
+            found = sample_points(posterior, chains, draws, rng, widen)
+        if judge(found.importance_weights) and not doubts(found):
+            return found, True
+    return found, False
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """Draws of everything under some priors, and whether they can be trusted.
+
+    Attributes
+    ----------
+    draws
+        Of theta and the coefficients that are not integrated.
+    is_trusted
+        Whether the proposal was good.
+    variables
+        Name -> shape (kept, ...): as in a posterior, in the user's coding.
+    """
+
+    draws: PointDraws
+    is_trusted: bool
+    variables: dict[str, np.ndarray]
+
+
+def redrawn(
+    design: Design,
+    priors: ModelPriors,
+    chains: int,
+    draws: int,
+    rng: np.random.Generator,
+    judge: Judge,
+) -> Redrawn:
+    """The posterior of a design under its priors, drawn anew."""
+    posterior = FamilyPosterior.from_design(design, priors)
+    found, is_trusted = sample_judged(posterior, chains, draws, rng, judge)
+    theta = found.at.theta
+    coefficients = posterior.model.draw(found.at.point, int(rng.integers(2**62)))
+    _, theta_map = integrate_family(design, priors)
+    variables = {
+        **coefficients,
+        **thresholds_for_user(design, theta, coefficients["beta"]),
+        **variance_components(design, theta_map, theta),
+    }
+    return Redrawn(found, is_trusted, variables)
