@@ -24,6 +24,16 @@ def beta_draws(fit: IntegratedPosterior) -> np.ndarray:
     return flat(fit, "beta") if fit.design.terms else np.zeros((int(np.prod(fit.n_draws)), 0))
 
 
+def family_draws(fit: IntegratedPosterior) -> np.ndarray:
+    """Shape (K, P): draws of the parameters of the family, thresholds of ratings in their place."""
+    family = fit.design.family
+    assert family is not None
+    if family.has_thresholds:
+        return flat(fit, "thresholds")
+    K = int(np.prod(fit.n_draws))
+    return np.array([flat(fit, name) for name in family.parameters]).reshape(-1, K).T
+
+
 def level_draws(fit: IntegratedPosterior, group: GroupSchema, levels: np.ndarray) -> np.ndarray:
     """Shape (K, levels, q): deviations of some levels (positions), own coefficients of no pooling.
 
@@ -66,6 +76,19 @@ def family_parameters(fit: IntegratedPosterior) -> np.ndarray:
     if family.has_thresholds:
         return flat(fit, "thresholds")
     return np.column_stack([np.zeros((K, 0)), *(flat(fit, name) for name in family.parameters)])
+
+
+def combined(fit: IntegratedPosterior, t: Combinations) -> np.ndarray:
+    """Shape (K, m): draws of combinations of coefficients."""
+    out = beta_draws(fit) @ t.X.T
+    for group, part in zip(fit.design.groups, t.parts, strict=True):
+        if not len(part.which):
+            continue
+        levels, place = np.unique(part.levels, return_inverse=True)
+        own = level_draws(fit, group.schema, levels)
+        for e, i in enumerate(part.which):
+            out[:, i] += own[:, place[e]] @ part.weights[e]
+    return np.asarray(out)
 
 
 def means(fit: IntegratedPosterior, asked: Combinations) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,11 +26,12 @@ from hierpool.answers.contrast_spec import (
 )
 from hierpool.answers.effects_table import EffectsTable
 from hierpool.answers.estimates import estimates
+from hierpool.answers.expected_values import ExpectedValues
 from hierpool.answers.linear_predictors import Groups, Held, LinearPredictors
 from hierpool.answers.reference_grid import Grid, Predictors, Weights, make_grid, names_of
-from hierpool.answers.response_scale import ResponseScale, Scale
+from hierpool.answers.response_scale import Compare, ResponseScale, Scale
 from hierpool.answers.slopes import slopes_of_cells
-from hierpool.answers.summarised import Asked, combined_draws, of_fit
+from hierpool.answers.summarised import Asked, of_fit
 from hierpool.answers.told import Told
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.estimable import Beyond
@@ -53,9 +54,10 @@ def contrast(
     term: str | None = None,
     at: Mapping[str, Any] | None = None,
     weights: Weights = "equal",
-    groups: Groups = "average",
+    groups: Groups | None = None,
     adjust: Adjust | None = None,
     scale: Scale = "response",
+    compare: Compare = "difference",
     of: Of = "coefficients",
     prob: float | None = None,
 ) -> pd.DataFrame:
@@ -97,7 +99,13 @@ def contrast(
     scale
         Of a predictor. ``"response"``: with a logarithm on the left side of the formula
         differences turn into ratios; other functions are not undone, as in emmeans. ``"linear"``:
-        as the left side has it.
+        as the left side has it. Of a family ``"response"``: probabilities, rates, means are
+        compared; ``"linear"``: linear predictors, such as log odds.
+    compare
+        Of a predictor, for families. ``"difference"``: of probabilities (risk differences), rates
+        or means. ``"ratio"``: risk ratios, rate ratios, ratios of means. Both are of means averaged
+        over new groups, unless ``groups=`` says otherwise. ``"odds ratio"``: for a given group, the
+        same in every group whose effects do not depend on the predictor.
     of
         Of groups: their ``"coefficients"``, or their ``"deviations"`` from the population. This
         matters only if the weights do not add up to zero.
@@ -133,6 +141,7 @@ def contrast(
         "at": at,
         "weights": None if weights == "equal" else weights,
         "groups": None if groups == "average" else groups,
+        "compare": None if compare == "difference" else compare,
         "adjust": None if adjust == "none" else adjust,
         "scale": None if scale == "response" else scale,
     }
@@ -144,10 +153,12 @@ def contrast(
         refuse(f"the group {what!r}", **given)
         return _of_coefficients(fit, read(fit.design.schema, what, levels, method, term, of), prob)
     refuse(f"the predictor {what!r}", term=term)
-    to = ResponseScale.of(fit.design, scale)
-    if slope is not None or not to.has_ratios:  # of other functions differences mean nothing
-        to = ResponseScale(to.response, to.response, None)
-    held = Held.of(fit.design, groups)
+    to = ResponseScale.of(fit.design, scale, compare)
+    if fit.design.family is None and (slope is not None or not to.has_ratios):
+        to = ResponseScale(to.response, to.response, None)  # of others differences mean nothing
+    if slope is not None and to.compare == "ratio":
+        refuse("slope=", compare=compare)
+    held = Held.usual(fit.design, groups, is_curved=to.mean is not None)
     cells = _Cells(fit, what, names_of(by), at or {}, weights, slope, held, to)
     return cells.compared(levels, method, adjust, prob)
 
@@ -171,7 +182,7 @@ class _Cells:
                 f"at= holds {self.what!r}, which is compared: name its values in levels=[...]",
                 "bad-contrast",
             )
-        if self.scale.has_ratios and self.held.is_new:
+        if self.scale.back is not None and self.held.is_new:
             raise UnsupportedModelError(
                 f"groups='new' averages means of {self.scale.measured} over groups, and there is "
                 "no such average of ratios. Take scale='linear', or groups='average'",
@@ -184,7 +195,7 @@ class _Cells:
         """The table of contrasts."""
         chosen = self._comparisons(levels, method)
         values = list(dict.fromkeys(v for _, own in chosen for v in own))
-        linear, grid = self._linear(values)
+        made, grid = self._cells(values)
         rows, weights, family = self._placed(chosen, grid)
         index: pd.Index[Any] = pd.Index([label for _, label in rows], name="contrast")
         if self.by:
@@ -192,7 +203,11 @@ class _Cells:
             index = pd.MultiIndex.from_tuples(labels, names=[*self.by, "contrast"])
         plain = method if isinstance(method, str) and not isinstance(levels, Mapping) else "other"
         adjust = choose_adjust(adjust, isinstance(self.fit, Posterior), _kind(plain))
-        asked = Asked(index, linear.combined(weights), family, len(values), is_difference=True)
+        if isinstance(made, ExpectedValues):
+            own = made.compared(weights, self.scale.has_ratios)
+            asked = Asked.of_expected(index, own, family, len(values), is_difference=True)
+        else:
+            asked = Asked(index, made.combined(weights), family, len(values), is_difference=True)
         table = of_fit(self.fit, asked, self.scale, adjust, prob)
         told = Told(self.fit, asked, self.scale, adjust, self.weights, ("contrast", "contrasts"))
         return EffectsTable.of(
@@ -207,10 +222,12 @@ class _Cells:
         kind = "Ratios" if self.scale.has_ratios else "Differences"
         if not is_comparison:
             kind = "Products of powers" if self.scale.has_ratios else "Weighted sums"
+        if self.scale.compare == "odds ratio" and is_comparison and self.slope is None:
+            return f"Odds ratios of {self.scale.response} between values of {self.what}"
         of = (
-            f"slopes of {self.scale.measured} in {self.slope}"
+            f"slopes of {self.scale.measured_thing} in {self.slope}"
             if self.slope
-            else self.scale.measured
+            else self.scale.measured_thing
         )
         return f"{kind} of {of} {'between' if is_comparison else 'over'} values of {self.what}"
 
@@ -227,17 +244,21 @@ class _Cells:
             "/" if self.scale.has_ratios else "-",
         )
 
-    def _linear(self, values: list[Any]) -> tuple[LinearPredictors, Grid]:
+    def _cells(self, values: list[Any]) -> tuple[LinearPredictors | ExpectedValues, Grid]:
         """What is compared, cell by cell."""
         at = {**self.at, self.what: values}
         if self.slope is not None:
             Predictors(self.fit.design).check(self.slope, "slope=")
             shown = [*self.by, self.what]
-            linear, _, grid = slopes_of_cells(
-                self.held, self.slope, shown, at, self.weights, self.scale
-            )
-            return linear, grid
+            scale = self.scale
+            if scale.compare == "odds ratio":  # ratios of the odds ratios of a unit
+                scale = replace(scale, back=None)
+            made, _, grid = slopes_of_cells(self.held, self.slope, shown, at, self.weights, scale)
+            return made, grid
         grid = make_grid(self.fit.design, [self.what], self.by, at, self.weights)
+        if self.scale.mean is not None:
+            exposed = {*at, *self.by}
+            return ExpectedValues.of_means(self.scale.mean, self.held, grid, exposed), grid
         return LinearPredictors.of_means(self.held, grid), grid
 
     def _placed(
@@ -297,7 +318,7 @@ def _of_coefficients(
 ) -> pd.DataFrame:
     """Combinations in which coefficients of groups may take part."""
     if isinstance(fit, Posterior):
-        draws = combined_draws(fit, asked.combinations)
+        draws = coefficient_draws.combined(fit, asked.combinations)
         values = xr.DataArray(draws.reshape(*fit.n_draws, -1), dims=("chain", "draw", "contrast"))
         table = summary(values, diagnostics=False, prob=prob)
         table["mean"] = coefficient_draws.means(fit, asked.combinations)

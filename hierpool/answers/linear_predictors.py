@@ -39,6 +39,18 @@ class Held:
     is_new: bool = False
 
     @classmethod
+    def usual(cls, design: Design, groups: Groups | None, *, is_curved: bool) -> Held:
+        """What the user wrote; None: new groups where means are curved in the predictor.
+
+        ``is_curved``: whether the mean of a family is asked whose link is not the identity. The
+        mean over all groups is then another than that of an average one.
+        """
+        if groups is None:
+            pooled = bool(design.groups) and all(g.is_pooled for g in design.groups)
+            groups = "new" if is_curved and pooled else "average"
+        return cls.of(design, groups)
+
+    @classmethod
     def of(cls, design: Design, groups: Groups) -> Held:
         """What the user wrote in ``groups=``."""
         factors = [g.factor for g in design.groups]
@@ -165,6 +177,24 @@ class LinearPredictors:
         X, offset, *Z = (grid.average(part) for part in parts)
         mean = Beyond(beyond.terms, grid.average(beyond.excess), grid.average(beyond.slack))
         return cls(held, X, offset[:, 0], tuple(Z), mean)
+
+    def part(self, some: slice) -> LinearPredictors:
+        """Some of them."""
+        beyond = Beyond(self.beyond.terms, self.beyond.excess[some], self.beyond.slack[some])
+        Z = tuple(Z[some] for Z in self.Z)
+        return LinearPredictors(self.held, self.X[some], self.offset[some], Z, beyond)
+
+    def scaled(self, factors: np.ndarray) -> LinearPredictors:
+        """Each times a number, factors (m,)."""
+        Z = tuple(factors[:, None] * Z for Z in self.Z)
+        X, offset = factors[:, None] * self.X, factors * self.offset
+        return LinearPredictors(self.held, X, offset, Z, self.beyond)
+
+    def plus(self, other: LinearPredictors) -> LinearPredictors:
+        """Each with the one in its place among others."""
+        Z = tuple(one + two for one, two in zip(self.Z, other.Z, strict=True))
+        X, offset = self.X + other.X, self.offset + other.offset
+        return LinearPredictors(self.held, X, offset, Z, self.beyond)
 
     def combined(self, weights: np.ndarray) -> LinearPredictors:
         """Sums of them, weights (r, m)."""

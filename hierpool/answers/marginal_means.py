@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers.adjustment import Adjust, choose_adjust
 from hierpool.answers.effects_table import EffectsTable
+from hierpool.answers.expected_values import ExpectedValues, per_unit
 from hierpool.answers.linear_predictors import Groups, Held, LinearPredictors
 from hierpool.answers.reference_grid import Grid, Weights, make_grid, names_of
 from hierpool.answers.response_scale import ResponseScale, Scale
@@ -20,6 +21,7 @@ from hierpool.core.arguments import takes_groups
 from hierpool.core.errors import ArgumentError
 from hierpool.core.fitted import Optimum, Posterior, check_fit
 from hierpool.core.options import probability_of, takes_prob
+from hierpool.core.text import capital
 
 
 @takes_prob
@@ -31,7 +33,7 @@ def marginal_means(
     by: str | Sequence[str] | None = None,
     at: Mapping[str, Any] | None = None,
     weights: Weights = "equal",
-    groups: Groups = "average",
+    groups: Groups | None = None,
     adjust: Adjust = "none",
     scale: Scale = "response",
     prob: float | None = None,
@@ -59,7 +61,9 @@ def marginal_means(
         For which groups. ``"average"``: a group whose random effects are zero.
         ``{"boar": "b7"}``: this one, others at their average. ``"new"``: averaged over all groups
         that the population could send; it differs from ``"average"`` only where the response was
-        transformed and is back-transformed.
+        transformed and is back-transformed, and for families: the probability for a new group is
+        not that of an average one. None: ``"new"`` for the means of a family whose link is not the
+        identity, else ``"average"``.
     adjust
         Of REML, ML and least squares ``"none"`` or ``"holm"`` (p values; intervals are
         Bonferroni's, as in emmeans). Of a posterior ``"none"`` or ``"simultaneous"``: intervals
@@ -69,6 +73,10 @@ def marginal_means(
         on the left side of the formula the means are averaged as they are modelled, then
         back-transformed, as ``type="response"`` in emmeans; those of a logarithm are geometric
         means. Any other left side is not transformed. ``"linear"``: on the scale of the left side.
+        Of a family ``"response"`` are probabilities (of a success in one trial), rates, means, mean
+        ratings, counted from 1; rows are averaged on this scale, as emmeans does with
+        ``regrid="response"``. With a log link and an offset they are rates per unit of exposure,
+        unless ``at=`` gives a value to its column. ``"linear"``: the linear predictor.
     prob
         Probability of the interval; None: that of ``hp.options``.
 
@@ -94,24 +102,34 @@ def marginal_means(
     """
     check_fit(fit, "marginal_means")
     probability_of(prob)
-    adjust, to = (
-        choose_adjust(adjust, isinstance(fit, Posterior), "other"),
-        ResponseScale.of(fit.design, scale),
-    )
+    adjust = choose_adjust(adjust, isinstance(fit, Posterior), "other")
+    to = ResponseScale.of(fit.design, scale)
     shown, outer = names_of(what), names_of(by)
     if not shown:
         raise ArgumentError("marginal_means() needs the name of a predictor", "bad-grid")
     grid = make_grid(fit.design, shown, outer, at, weights)
-    held = Held.of(fit.design, groups)
-    linear = LinearPredictors.of_means(held, grid)
-    asked = Asked(key_index(grid.keys), linear, families(grid, outer))
+    held = Held.usual(fit.design, groups, is_curved=to.mean is not None)
+    asked = means_of_cells(held, grid, to, families(grid, outer), {*(at or {}), *shown, *outer})
     table = of_fit(fit, asked, to, adjust, prob)
     told = Told(fit, asked, to, adjust, weights, ("marginal mean", "marginal means"))
-    measured = "geometric means of" if to.has_ratios else "means of"
-    title = f"Marginal {measured} {to.measured} by {', '.join(map(str, shown))}"
+    what_by = f"{to.measured} by {', '.join(map(str, shown))}"
+    title = f"Marginal {'geometric ' if to.has_ratios else ''}means of {what_by}"
+    if fit.design.family is not None and to.measured != to.response:
+        title = capital(what_by)
     return EffectsTable.of(
         table, [title, *told.lines(grid, at)], told.findings(table), **told.attrs
     )
+
+
+def means_of_cells(
+    held: Held, grid: Grid, scale: ResponseScale, family: np.ndarray, exposed: Collection[str]
+) -> Asked:
+    """The mean of each cell as what a table has a row for."""
+    if scale.mean is not None:
+        expected = ExpectedValues.of_means(scale.mean, held, grid, exposed)
+        return Asked.of_expected(key_index(grid.keys), expected, family)
+    linear = per_unit(LinearPredictors.of_means(held, grid), exposed)
+    return Asked(key_index(grid.keys), linear, family)
 
 
 def key_index(keys: pd.DataFrame) -> pd.Index[Any]:

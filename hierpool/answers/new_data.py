@@ -18,7 +18,7 @@ from hierpool.core.residual import Residual
 
 Word = Literal["own", "allow new", "new", "average"]
 RowGroups = Word | Mapping[str, Any]
-Kind = Literal["mean", "response"]
+Kind = Literal["mean", "response", "probability"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ class NewRows:
         How the rows vary about their means.
     index
         The user's index.
+    trials
+        Shape (n,): number of trials of each row, for a new observation.
     """
 
     X: np.ndarray
@@ -72,6 +74,7 @@ class NewRows:
     factors: tuple[FactorRows, ...]
     residual: Residual
     index: pd.Index[Any]
+    trials: np.ndarray
 
     def __len__(self) -> int:
         return len(self.X)
@@ -101,7 +104,8 @@ def read_rows(design: Design, data: Any, groups: RowGroups, kind: Kind) -> NewRo
         name = group.factor
         codes, labels = found.codes.get(name), found.labels.get(name)
         factors.append(_factor_rows(group, held[name], found.Z[name], codes, labels, found.index))
-    return NewRows(found.X, found.offset, tuple(factors), found.residual, found.index)
+    trials = np.ones(len(found.X)) if found.trials is None else found.trials
+    return NewRows(found.X, found.offset, tuple(factors), found.residual, found.index, trials)
 
 
 def _encoded(
@@ -119,6 +123,9 @@ def _encoded(
             for f in read
             for column in encoder.factor_columns[f]
         }
+        if encoder.trials:
+            column = encoder.trials
+            uses[column] = "It gives the number of trials of a new row; kind='mean' needs none"
         for role, column in encoder.residual.arguments.items():
             uses[column] = f"It gives the residual sd of a new row, {role}={column!r}"
         use = next((u for c, u in uses.items() if f"column {c!r} is not" in error.message), None)
@@ -148,7 +155,8 @@ def _rows_of_fit(design: Design, held: Mapping[str, Word | int]) -> NewRows:
         labels = group.grouping.levels[codes]
         factors.append(_factor_rows(group, held[group.factor], group.Z, codes, labels, design.rows))
     offset = np.broadcast_to(design.offset, design.n)
-    return NewRows(design.X, offset, tuple(factors), design.residual, design.rows)
+    trials = design.trials
+    return NewRows(design.X, offset, tuple(factors), design.residual, design.rows, trials)
 
 
 def _factor_rows(

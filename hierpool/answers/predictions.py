@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,9 +13,12 @@ import xarray as xr
 
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers import coefficient_draws
+from hierpool.answers.mean_response import MeanResponse
 from hierpool.answers.new_data import FactorRows, Kind, NewRows, RowGroups, read_rows
-from hierpool.answers.response_scale import BackTransform, ResponseScale, Scale
+from hierpool.answers.response_scale import ResponseScale, Scale
 from hierpool.core.arguments import check_seed
+from hierpool.core.design import Design
+from hierpool.core.errors import ArgumentError
 from hierpool.core.options import probability_of
 from hierpool.core.results import OBS_DIM, index_labels
 from hierpool.draws.summary import summary
@@ -33,15 +36,23 @@ def predict_draws(
 ) -> xr.DataArray:
     """Draws of every row's prediction, dims (chain, draw, obs); arguments as in ``fit.predict``."""
     to = ResponseScale.of(fit.design, scale)
+    check_kind(fit.design, kind, to)
     rows = read_rows(fit.design, data, groups, kind)
-    asked = _Asked(fit, rows, kind, to.back, _seed(fit, seed))
     n_chains, n_draws = fit.n_draws
-    out = np.empty((n_chains, n_draws, len(rows)))
-    for which, values in asked.blocks():
-        out[..., which] = values
     labels = {"chain": np.arange(n_chains), "draw": np.arange(n_draws)}
     labels[OBS_DIM] = index_labels(rows.index)
-    return xr.DataArray(out, labels, ("chain", "draw", OBS_DIM), name=to.measured)
+    parts = []
+    for mean in asked_means(fit.design, kind, to):
+        out = np.empty((n_chains, n_draws, len(rows)))
+        for which, values, _ in _Asked(fit, rows, kind, to, mean, _seed(fit, seed)).blocks():
+            out[..., which] = values
+        parts.append(xr.DataArray(out, labels, ("chain", "draw", OBS_DIM), name=to.measured))
+    if kind != "probability":
+        return parts[0]
+    ratings = pd.Index(ratings_of(fit.design), name="rating")
+    return (
+        xr.concat(parts, ratings).transpose(..., "rating").rename(f"probability of {to.response}")
+    )
 
 
 def predict(
@@ -54,22 +65,76 @@ def predict(
     seed: int | None,
 ) -> pd.DataFrame:
     """Mean, median, sd and interval of every row's prediction, with the user's index."""
-    back = ResponseScale.of(fit.design, scale).back
+    to = ResponseScale.of(fit.design, scale)
+    check_kind(fit.design, kind, to)
     rows = read_rows(fit.design, data, groups, kind)
     probability_of(prob)
-    asked, tables, order = _Asked(fit, rows, kind, back, _seed(fit, seed)), [], []
-    for which, values in asked.blocks():
+    tables = [
+        _table(_Asked(fit, rows, kind, to, mean, _seed(fit, seed)), prob)
+        for mean in asked_means(fit.design, kind, to)
+    ]
+    return by_rating(fit.design, tables) if kind == "probability" else tables[0]
+
+
+def _table(asked: _Asked, prob: float | None) -> pd.DataFrame:
+    """Of one number a row."""
+    fit, rows, tables, order, means = asked.fit, asked.rows, [], [], []
+    for which, values, mean in asked.blocks():
         array = xr.DataArray(values, dims=("chain", "draw", OBS_DIM))
         tables.append(summary(array, diagnostics=False, prob=prob))
         order.append(which)
+        means.append(mean)
     table = pd.concat(tables, ignore_index=True)
+    if asked.mean is not None:
+        table["mean"] = np.concatenate(means)
     table.index = pd.Index(np.concatenate(order))
     table = table.sort_index()
-    if back is not None:
-        return table.set_axis(rows.index, axis=0)
-    # new levels and residuals have the mean zero at each value of theta
-    mean = coefficient_draws.means(fit, rows.combinations) + rows.offset
-    return table.assign(mean=mean).set_axis(rows.index, axis=0)
+    if asked.scale.back is None and asked.mean is None:
+        # new levels and residuals have the mean zero at each value of theta
+        table["mean"] = coefficient_draws.means(fit, rows.combinations) + rows.offset
+    return table.set_axis(rows.index, axis=0)
+
+
+def check_kind(design: Design, kind: Kind, scale: ResponseScale) -> None:
+    """Raise where the family has no such prediction."""
+    family = design.family
+    if kind == "probability" and (family is None or not family.has_thresholds):
+        raise ArgumentError(
+            "kind='probability' gives the probability of each rating of family='ordinal'. The "
+            "probability of a binary response is its mean: kind='mean'",
+            "unknown-choice",
+        )
+    is_linear = scale.mean is None and family is not None and family.link != "identity"
+    if is_linear and kind in ("response", "probability"):
+        raise ArgumentError(
+            f"kind={kind!r} has no linear predictor: leave scale= out, or take kind='mean'",
+            "unknown-choice",
+        )
+
+
+def asked_means(design: Design, kind: Kind, scale: ResponseScale) -> Sequence[MeanResponse | None]:
+    """What is predicted of a family; None of a Gaussian response and of linear predictors."""
+    family = design.family
+    if kind == "probability" and family is not None:
+        return [MeanResponse(family, k) for k in range(family.n_categories)]
+    if kind == "response" and family is not None:
+        return [MeanResponse(family)]
+    return [scale.mean]
+
+
+def ratings_of(design: Design) -> list[Any]:
+    """Labels of the ratings, in order."""
+    return list(getattr(design.family, "labels", ()))
+
+
+def by_rating(design: Design, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of the ratings as one: all ratings of a row after each other."""
+    n, labels = len(tables[0]), ratings_of(design)
+    order = np.arange(n * len(tables)).reshape(len(tables), n).T.ravel()
+    own = tables[0].index.to_frame(index=False).iloc[np.repeat(np.arange(n), len(labels))]
+    own = own.set_axis([OBS_DIM if c in (0, None) else c for c in own], axis=1)
+    index = pd.MultiIndex.from_frame(own.assign(rating=np.tile(labels, n)))
+    return pd.concat(tables, ignore_index=True).iloc[order].set_axis(index, axis=0)
 
 
 def _seed(fit: IntegratedPosterior, seed: int | None) -> int:
@@ -83,38 +148,75 @@ class _Asked:
     fit: IntegratedPosterior
     rows: NewRows
     kind: Kind
-    back: BackTransform | None
+    scale: ResponseScale
+    mean: MeanResponse | None
     seed: int
 
-    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Positions of some rows and their draws, shape (chains, draws, rows), block by block."""
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Positions of some rows, their draws (chains, draws, rows), and means of families."""
         size = max(1, _BLOCK_NUMBERS // len(self._beta))
         order = np.arange(len(self.rows))
         if not self.fit.keeps_levels:  # rows of a level together, so that it is drawn once
             order = np.argsort(self.rows.factors[0].codes, kind="stable")
         for start in range(0, len(order), size):
             which = order[start : start + size]
-            yield which, self._of(which).reshape(*self.fit.n_draws, -1)
+            values, means = self._of(which)
+            yield which, values.reshape(*self.fit.n_draws, -1), means
 
-    def _of(self, which: np.ndarray) -> np.ndarray:
-        """Shape (K, rows)."""
+    def _of(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shapes (K, rows) and (rows,): draws, and of a family their means over all new groups."""
         rows = self.rows
         out = self._beta @ rows.X[which].T + rows.offset[which]
+        if self.mean is not None:
+            return self._of_family(self.mean, which, out)
         variance = np.zeros((1, len(which)))
         if self.kind == "response":
             variance = np.square(rows.residual.sd(self._sigma, which))
-        for factor, root in zip(rows.factors, self._roots, strict=True):
-            if factor.is_known.any():
-                self._add_known(out, factor, which)
-            if factor.is_new.any():
-                self._add_new(out, factor, root, which)
+        self._add_groups(out, which)
         if self.kind == "response":
             for at, i in enumerate(which):
                 noise = coefficient_draws.own_generator(self.seed, "row", i).standard_normal(
                     len(out)
                 )
                 out[:, at] += noise * np.sqrt(variance[:, at])
-        return out if self.back is None else self.back.inverse(out)
+        back = self.scale.back
+        return (out if back is None else back.inverse(out)), np.zeros(0)
+
+    def _add_groups(self, out: np.ndarray, which: np.ndarray) -> None:
+        for factor, root in zip(self.rows.factors, self._roots, strict=True):
+            if factor.is_known.any():
+                self._add_known(out, factor, which)
+            if factor.is_new.any():
+                self._add_new(out, factor, root, which)
+
+    def _of_family(
+        self, mean: MeanResponse, which: np.ndarray, eta: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same on the scale of the response; of new observations of the number of successes."""
+        rows, variance = self.rows, np.zeros(eta.shape)
+        average = eta.copy()
+        for factor, root in zip(rows.factors, self._roots, strict=True):
+            if factor.is_known.any():
+                self._add_known(average, factor, which)
+            at = np.flatnonzero(factor.is_new[which])
+            if len(at):
+                each = np.einsum("mq,kqr->kmr", factor.Z[which[at]], root)
+                variance[:, at] += np.square(each).sum(axis=2)
+        self._add_groups(eta, which)
+        means = mean.at(average, variance, self._par).mean(axis=0)
+        if self.kind != "response":
+            return mean.at(eta, 0.0, self._par), means
+        family, first = mean.family, 1.0 if mean.family.has_thresholds else 0.0
+        out = np.empty(eta.shape)
+        for k, i in enumerate(which):
+            own = coefficient_draws.own_generator(self.seed, "row", i)
+            trials = np.full(1, rows.trials[i])
+            out[:, k] = first + family.draw(eta[:, [k]], self._par, trials, own)[:, 0]
+        return out, means * rows.trials[which]
+
+    @cached_property
+    def _par(self) -> np.ndarray:
+        return coefficient_draws.family_draws(self.fit)
 
     def _add_known(self, out: np.ndarray, factor: FactorRows, which: np.ndarray) -> None:
         at = np.flatnonzero(factor.is_known[which])

@@ -142,6 +142,12 @@ class Grid:
     cell: np.ndarray
     weight: np.ndarray
 
+    @property
+    def by_row(self) -> Grid:
+        """The same rows, each a cell of its own."""
+        each = np.arange(len(self.rows))
+        return Grid(self.rows, self.rows, each, np.ones(len(self.rows)))
+
     def average(self, values: np.ndarray) -> np.ndarray:
         """Shape (cells, k): weighted means of the rows' values (rows, k)."""
         out = np.zeros((len(self.keys), values.shape[1]))

@@ -9,10 +9,14 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from hierpool.answers.mean_response import MeanResponse
+from hierpool.core.arguments import check_choice
 from hierpool.core.design import Design
-from hierpool.core.errors import ArgumentError
+from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from hierpool.core.families.family import Family
 
 Scale = Literal["response", "linear"]
+Compare = Literal["difference", "ratio", "odds ratio"]
 Function = Callable[[np.ndarray], np.ndarray]
 _NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(60)
 
@@ -77,31 +81,121 @@ class ResponseScale:
         What stands inside its function; the left side itself where there is none.
     back
         What undoes the function; None where nothing is undone.
+    mean
+        Of a family: what is averaged on the scale of the response; None on that of the linear
+        predictor, and where the two are one.
+    compare
+        How two means of a family are compared.
     """
 
     response: str
     measured: str
     back: BackTransform | None
+    mean: MeanResponse | None = None
+    compare: Compare = "difference"
 
     @classmethod
-    def of(cls, design: Design, scale: Scale) -> ResponseScale:
-        """The scale that the user chose."""
+    def of(cls, design: Design, scale: Scale, compare: Compare = "difference") -> ResponseScale:
+        """The scale that the user chose, and of a family how means are compared on it."""
         if scale not in get_args(Scale):
             raise ArgumentError(
                 f"scale={scale!r}: choose 'response' (in the units in which the response was "
                 "measured) or 'linear' (as the left side of the formula has it)",
                 "unknown-choice",
             )
-        response = design.spec.response
+        response, family = design.spec.response, design.family
+        check_choice("compare", compare, get_args(Compare))
+        if family is not None:
+            return cls._of_family(design, family, scale, compare)
+        if compare != "difference":
+            raise UnsupportedModelError(
+                f"compare={compare!r} is for families such as family='binomial' or 'poisson'. "
+                "Ratios of a Gaussian response come with its logarithm on the left side, "
+                f"log({response}) ~ ...; otherwise leave compare= out",
+                "no-ratios",
+            )
         name, inner = outer_call(response)
         if scale == "linear" or name not in _KNOWN:
             return cls(response, response, None)
         return cls(response, inner, _KNOWN[name])
 
+    @classmethod
+    def _of_family(
+        cls, design: Design, family: Family, scale: Scale, compare: Compare
+    ) -> ResponseScale:
+        response, plain = design.spec.response, mean_in_words(design)
+        if compare == "odds ratio":
+            if family.link != "logit" or family.name == "beta":
+                raise UnsupportedModelError(
+                    f"odds ratios need probabilities with a logit link, and this is {family}. "
+                    "Take compare='ratio', the ratio of the expected values, or 'difference'",
+                    "no-ratios",
+                )
+            return cls(response, odds_in_words(design), _KNOWN["log"], compare=compare)
+        if scale == "linear":
+            if compare == "ratio":
+                raise UnsupportedModelError(
+                    "compare='ratio' is of means on the scale of the response: leave scale= out",
+                    "no-ratios",
+                )
+            words = {"logit": "log odds", "log": "log", "probit": "probit", "cloglog": "cloglog"}
+            link = words.get(family.link, "linear predictor")
+            named = f"{link} of the {plain}"
+            if family.has_thresholds:
+                named = f"linear predictor of {response}"
+            elif family.link == "logit" and family.name != "beta":
+                named = odds_in_words(design).replace("odds", "log odds", 1)
+            elif family.link == "identity":
+                named = response
+            return cls(response, named, None, compare=compare)
+        if family.link == "identity":
+            if compare == "ratio":
+                raise UnsupportedModelError(
+                    f"compare='ratio' is of means that cannot be negative, and this is {family}. "
+                    "Leave it out",
+                    "no-ratios",
+                )
+            return cls(response, response, None)
+        return cls(response, plain, None, MeanResponse(family), compare)
+
+    @property
+    def measured_thing(self) -> str:
+        """``measured`` as a noun in a sentence: ``"the probability of incidence"``."""
+        is_column = self.back is not None and self.compare == "difference"
+        return (
+            self.measured if is_column or self.measured == self.response else f"the {self.measured}"
+        )
+
     @property
     def has_ratios(self) -> bool:
         """Whether a difference turns into a ratio."""
+        if self.mean is not None:
+            return self.compare == "ratio"
         return self.back is not None and self.back.logarithm > 0
+
+
+def mean_in_words(design: Design) -> str:
+    """What the mean of a family is: ``"probability of incidence"``, ``"rate of y"``."""
+    response, family = design.spec.response, design.family
+    assert family is not None
+    if family.name == "bernoulli":
+        event = getattr(family, "event", None)
+        return f"probability of {response}{'' if event is None else f' {event}'}"
+    if family.name == "binomial":
+        return f"probability of {response}"
+    if family.has_thresholds:
+        return f"mean rating of {response}"
+    is_rate = family.link == "log" and family.is_discrete and bool(design.spec.offsets)
+    return f"{'rate' if is_rate else 'mean'} of {response}"
+
+
+def odds_in_words(design: Design) -> str:
+    """``"odds of incidence"``; of ratings the odds that a rating is a higher one."""
+    family = design.family
+    assert family is not None
+    if family.has_thresholds:
+        return f"odds of a higher {design.spec.response}"
+    return mean_in_words(design).replace("probability", "odds", 1)
 
 
 def outer_call(text: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ import pandas as pd
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers.adjustment import Adjust, choose_adjust
 from hierpool.answers.effects_table import EffectsTable
+from hierpool.answers.expected_values import ExpectedValues
 from hierpool.answers.linear_predictors import Groups, Held, LinearPredictors
 from hierpool.answers.marginal_means import families, key_index
 from hierpool.answers.reference_grid import Grid, Predictors, Weights, make_grid, names_of
@@ -33,7 +34,7 @@ def slopes(
     by: str | Sequence[str] | None = None,
     at: Mapping[str, Any] | None = None,
     weights: Weights = "equal",
-    groups: Groups = "average",
+    groups: Groups | None = None,
     adjust: Adjust = "none",
     scale: Scale = "response",
     prob: float | None = None,
@@ -64,7 +65,9 @@ def slopes(
     scale
         ``"response"``: in the units that were measured. With a logarithm or a square root on the
         left side of the formula it is the slope of the back-transformed marginal mean.
-        ``"linear"``: the slope on the scale of the left side, as emtrends gives it.
+        ``"linear"``: the slope on the scale of the left side, as emtrends gives it. Of a family
+        ``"response"`` is the derivative of the probability, rate or mean (averaged over rows, and
+        with ``groups="new"`` over groups), as in marginaleffects.
     prob
         Probability of the interval; None: that of ``hp.options``.
 
@@ -83,20 +86,21 @@ def slopes(
     """
     check_fit(fit, "slopes")
     probability_of(prob)
-    adjust, to = (
-        choose_adjust(adjust, isinstance(fit, Posterior), "other"),
-        ResponseScale.of(fit.design, scale),
-    )
-    held, outer = Held.of(fit.design, groups), names_of(by)
-    linear, means, grid = slopes_of_cells(held, what, outer, at, weights, to)
+    adjust = choose_adjust(adjust, isinstance(fit, Posterior), "other")
+    to, outer = ResponseScale.of(fit.design, scale), names_of(by)
+    held = Held.usual(fit.design, groups, is_curved=to.mean is not None)
+    made, means, grid = slopes_of_cells(held, what, outer, at, weights, to)
     index = key_index(grid.keys) if grid.keys.shape[1] else pd.Index([what], name="predictor")
     family = families(grid, outer)
     if what not in grid.keys:  # one slope in each group of rows: they are adjusted together
         family = np.zeros(len(family), dtype=int)
-    asked = Asked(index, linear, family, means=means, is_difference=True)
+    if isinstance(made, ExpectedValues):
+        asked = Asked.of_expected(index, made, family, is_difference=True)
+    else:
+        asked = Asked(index, made, family, means=means, is_difference=True)
     table = of_fit(fit, asked, to, adjust, prob)
     told = Told(fit, asked, to, adjust, weights, ("slope", "slopes"))
-    title = f"Slopes of {to.measured} in {what}"
+    title = f"Slopes of {to.measured_thing} in {what}"
     return EffectsTable.of(
         table, [title, *told.lines(grid, at)], told.findings(table), **told.attrs
     )
@@ -109,12 +113,15 @@ def slopes_of_cells(
     at: Mapping[str, Any] | None,
     weights: Weights,
     scale: ResponseScale,
-) -> tuple[LinearPredictors, LinearPredictors | None, Grid]:
+) -> tuple[LinearPredictors | ExpectedValues, LinearPredictors | None, Grid]:
     """The slope in each cell; the means at which it is taken, where it is back-transformed."""
     check_number(held.design, what)
     several = what in (at or {}) and len(names_of((at or {})[what])) > 1
     asked = [what] if several and what not in shown else []
     grid = make_grid(held.design, asked, shown, at, weights)
+    if scale.mean is not None:
+        exposed = {*(at or {}), *shown, *asked, what}
+        return ExpectedValues.of_slopes(scale.mean, held, grid, what, exposed), None, grid
     linear = LinearPredictors.of_slopes(held, grid, what)
     if scale.back is None:
         return linear, None, grid

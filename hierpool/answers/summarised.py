@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hierpool.algebra.combinations import Combinations
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.mixed_model_equations import Henderson
 from hierpool.answers import coefficient_draws
 from hierpool.answers.adjustment import Adjust, adjusted, simultaneous
+from hierpool.answers.expected_values import ExpectedValues, variance_of_draws
 from hierpool.answers.linear_predictors import LinearPredictors
 from hierpool.answers.response_scale import ResponseScale
+from hierpool.core.estimable import Beyond
+from hierpool.core.families.links import LINKS, Link
 from hierpool.core.fitted import Optimum, Posterior
 from hierpool.core.options import bound_names, probability_of
 from hierpool.draws.summary import summary
@@ -42,6 +44,9 @@ class Asked:
         How many means the rows of a family compare.
     is_difference
         Whether rows are tested against zero, as slopes and contrasts are.
+    expected
+        Of a family on the scale of its response: the same as expected values, which go before
+        ``linear``; that has the rows of the grid.
     """
 
     index: pd.Index[Any]
@@ -50,11 +55,32 @@ class Asked:
     n_means: int = 0
     means: LinearPredictors | None = None
     is_difference: bool = False
+    expected: ExpectedValues | None = None
+
+    @classmethod
+    def of_expected(
+        cls,
+        index: pd.Index[Any],
+        expected: ExpectedValues,
+        family: np.ndarray,
+        n_means: int = 0,
+        *,
+        is_difference: bool = False,
+    ) -> Asked:
+        """Expected values of a family on the scale of its response."""
+        return cls(
+            index, expected.rows, family, n_means, is_difference=is_difference, expected=expected
+        )
+
+    @property
+    def beyond(self) -> Beyond:
+        """What the rows of the table need of columns that were dropped."""
+        return self.linear.beyond if self.expected is None else self.expected.beyond
 
     @property
     def is_estimable(self) -> np.ndarray:
         """Shape (m,)."""
-        return self.linear.beyond.is_estimable
+        return self.beyond.is_estimable
 
 
 def of_fit(
@@ -74,13 +100,17 @@ def of_posterior(
     fit: IntegratedPosterior, asked: Asked, scale: ResponseScale, adjust: Adjust, prob: float | None
 ) -> pd.DataFrame:
     """Mean, median, sd and interval of every row; of differences the probability of their sign."""
-    linear = combined_draws(fit, asked.linear.combinations) + asked.linear.offset
-    values = linear
+    if asked.expected is not None:
+        values = asked.expected.draws(fit)
+        linear = np.log(values) if asked.expected.is_ratio else values
+    else:
+        linear = coefficient_draws.combined(fit, asked.linear.combinations) + asked.linear.offset
+        values = linear
     if scale.back is not None:
         values = _back_transformed(fit, asked, scale, linear)
     shaped = xr.DataArray(values.reshape(*fit.n_draws, -1), dims=("chain", "draw", "row"))
     table = summary(shaped, diagnostics=False, prob=prob)
-    if scale.back is None:
+    if scale.back is None and asked.expected is None:
         means = coefficient_draws.means(fit, asked.linear.combinations)
         table["mean"] = means + asked.linear.offset
     if adjust == "simultaneous":
@@ -92,34 +122,17 @@ def of_posterior(
     return table.set_axis(asked.index, axis=0)
 
 
-def combined_draws(fit: IntegratedPosterior, t: Combinations) -> np.ndarray:
-    """Shape (K, m): draws of combinations of coefficients."""
-    out = coefficient_draws.beta_draws(fit) @ t.X.T
-    for group, part in zip(fit.design.groups, t.parts, strict=True):
-        if not len(part.which):
-            continue
-        levels, place = np.unique(part.levels, return_inverse=True)
-        own = coefficient_draws.level_draws(fit, group.schema, levels)
-        for e, i in enumerate(part.which):
-            out[:, i] += own[:, place[e]] @ part.weights[e]
-    return np.asarray(out)
-
-
 def _back_transformed(
     fit: IntegratedPosterior, asked: Asked, scale: ResponseScale, linear: np.ndarray
 ) -> np.ndarray:
     back = scale.back
     assert back is not None
     if asked.means is not None:  # a slope: chain rule
-        at = combined_draws(fit, asked.means.combinations) + asked.means.offset
+        at = coefficient_draws.combined(fit, asked.means.combinations) + asked.means.offset
         return np.asarray(back.first(at) * linear)
     if not asked.linear.held.is_new:
         return back.inverse(linear)
-    variance = np.zeros(linear.shape)
-    for group, Z in zip(fit.design.groups, asked.linear.Z, strict=True):
-        root = coefficient_draws.spread_roots(fit, group.schema)
-        variance += np.square(np.einsum("mq,kqr->kmr", Z, root)).sum(axis=2)
-    return back.mean(linear, variance)
+    return back.mean(linear, variance_of_draws(fit, asked.linear))
 
 
 def _with_simultaneous(
@@ -143,11 +156,13 @@ def of_optimum(
     """
     linear, test = asked.linear, _Optimum.of(fit, asked.linear)
     estimate, back = test.value(linear), scale.back
-    factor = np.ones(len(linear))
+    factor = np.ones(len(asked.index))
+    if asked.expected is not None:
+        estimate, linear = _expected(fit, asked, asked.expected, test)
     if asked.means is not None and back is not None:  # a slope: chain rule, and the delta method
         at = test.value(asked.means)
         first, second = back.first(at), back.second(at)
-        gradient = _sum(linear, asked.means, first, second * estimate)
+        gradient = linear.scaled(first).plus(asked.means.scaled(second * estimate))
         estimate, linear, back = first * estimate, gradient, None
     se, df = test.se(linear), test.df(linear)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -160,7 +175,11 @@ def of_optimum(
         )
     width = np.where(se == 0, 0.0, reach * se)  # what is known exactly, as the slope of an offset
     low, high = estimate - width, estimate + width
-    if back is not None:
+    if asked.expected is not None:
+        link = _unbounded(asked)
+        factor = np.abs(link.slope(estimate))
+        estimate, low, high = (link.inverse(v) for v in (estimate, low, high))
+    elif back is not None:
         move, slope = _moved(fit, asked, scale)
         factor = np.abs(slope(estimate))
         estimate, low, high = move(estimate), move(low), move(high)
@@ -172,6 +191,43 @@ def of_optimum(
     return table
 
 
+def _between(fit: Optimum, linear: LinearPredictors) -> np.ndarray:
+    """Shape (m,): variance over new groups of linear predictors."""
+    equations = Henderson(fit.design, fit.estimate)
+    variance = np.zeros(len(linear))
+    for k, Z in enumerate(linear.Z):
+        variance = variance + equations.between(k, Z)
+    return variance
+
+
+def _expected(
+    fit: Optimum, asked: Asked, expected: ExpectedValues, test: _Optimum
+) -> tuple[np.ndarray, LinearPredictors]:
+    """Estimates and their gradients, on the scale where intervals are symmetric."""
+    rows, slopes = expected.rows, np.zeros(len(expected.rows))
+    variance: np.ndarray | float = 0.0
+    if rows.held.is_new:
+        variance = _between(fit, rows)
+    if expected.derived is not None:
+        slopes = test.value(expected.derived)
+    par = fit.estimate.par
+    value, gradient = expected.linearised(test.value(rows), slopes, variance, par)
+    link = _unbounded(asked)
+    if link is LINKS["identity"] or expected.is_ratio:
+        return value, gradient
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moved = link.of_mean(value)
+        return moved, gradient.scaled(1 / link.slope(moved))
+
+
+def _unbounded(asked: Asked) -> Link:
+    """From expected values, differences or ratios to where their intervals are symmetric."""
+    assert asked.expected is not None
+    if asked.expected.is_ratio:
+        return LINKS["log"]
+    return LINKS["identity" if asked.is_difference else asked.expected.mean.link]
+
+
 def _moved(
     fit: Optimum, asked: Asked, scale: ResponseScale
 ) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
@@ -180,27 +236,10 @@ def _moved(
     assert back is not None
     if not asked.linear.held.is_new:
         return back.inverse, back.first
-    equations = Henderson(fit.design, fit.estimate)
-    variance = np.zeros(len(asked.linear))
-    for k, Z in enumerate(asked.linear.Z):
-        variance = variance + equations.between(k, Z)
+    variance = _between(fit, asked.linear)
     return (
         lambda eta: back.mean(eta, variance),
         lambda eta: back.slope_of_mean(eta, variance),
-    )
-
-
-def _sum(
-    one: LinearPredictors, other: LinearPredictors, a: np.ndarray, b: np.ndarray
-) -> LinearPredictors:
-    """a times the first plus b times the second, row by row."""
-    parts = zip(one.Z, other.Z, strict=True)
-    return LinearPredictors(
-        one.held,
-        a[:, None] * one.X + b[:, None] * other.X,
-        a * one.offset + b * other.offset,
-        tuple(a[:, None] * u + b[:, None] * v for u, v in parts),
-        one.beyond,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hierpool.answers.adjustment import Adjust
+from hierpool.answers.expected_values import exposure_columns, is_per_unit
 from hierpool.answers.reference_grid import Grid, Predictors, Weights, names_of
 from hierpool.answers.response_scale import ResponseScale
 from hierpool.answers.summarised import KNOWN_VARIANCES, Asked
@@ -59,6 +60,8 @@ class Told:
         if isinstance(self.fit, Posterior):
             return ""
         has_levels = any(k is not None for k in self.asked.linear.held.levels)
+        if self.asked.expected is not None and self.fit.design.groups:
+            return KNOWN_VARIANCES
         is_exact = self.fit.method == "least squares"
         return KNOWN_VARIANCES if has_levels and not is_exact else str(self.fit.df_method)
 
@@ -66,13 +69,17 @@ class Told:
     def attrs(self) -> dict[str, str]:
         """The same in single words, for ``attrs``."""
         held = self.asked.linear.held
-        return {
+        is_linear = self.scale.back is None and self.asked.expected is None
+        made = {
             "df_method": self.df_method,
             "adjust": self.adjust,
             "weights": self.weights,
             "groups": held.words,
-            "scale": "linear" if self.scale.back is None else "response",
+            "scale": "linear" if is_linear else "response",
         }
+        if self.fit.design.family is not None and self.asked.is_difference:
+            made["compare"] = self.scale.compare
+        return made
 
     def lines(self, grid: Grid, at: Mapping[str, Any] | None) -> Iterator[str]:
         """The lines under the title of the printed table."""
@@ -83,7 +90,9 @@ class Told:
             averaged = self._means(grid, at or {})
         at_values = f"at {', '.join(held)}" if held else ""
         yield "; ".join(filter(None, [averaged, at_values, self.asked.linear.held.words]))
-        if self.scale.back is not None:
+        if self.fit.design.family is not None:
+            yield self._scale_of_family(at or {})
+        elif self.scale.back is not None:
             yield f"back-transformed from {self.scale.response}"
         how = "" if len(self.asked.index) == 1 else "not adjusted"
         least, most = self._adjusted_together()
@@ -93,6 +102,24 @@ class Told:
         method = self.df_method or "posterior draws"
         is_df = self.df_method and self.df_method != KNOWN_VARIANCES
         yield "; ".join(filter(None, [f"df: {method}" if is_df else method, how]))
+
+    def _scale_of_family(self, at: Mapping[str, Any]) -> str:
+        """On which scale the numbers of a family are, and at which exposure."""
+        design, scale = self.fit.design, self.scale
+        family = design.family
+        words = ["scale: the linear predictor"]
+        if scale.compare == "odds ratio":
+            words = [f"scale: odds ratios{', for a given group' if design.groups else ''}"]
+        elif self.asked.expected is not None:
+            words = [f"scale: the response, {scale.measured}, averaged over rows on this scale"]
+            if len(self.asked.linear) == len(self.asked.expected.average):
+                words = [f"scale: the response, {scale.measured}"]
+        elif family is not None and family.link == "identity":
+            words = ["scale: the response"]
+        named = [*at, *map(str, self.asked.index.names)]
+        if is_per_unit(design, named) and not scale.has_ratios:
+            words.append(f"per unit of {' and '.join(exposure_columns(design)) or 'exposure'}")
+        return "; ".join(words)
 
     def _adjusted_together(self) -> tuple[int, int]:
         """Rows of the smallest and the largest family; Tukey's counts those not estimable too."""
@@ -107,6 +134,8 @@ class Told:
         """Which numbers are at their means."""
         predictors = Predictors(self.fit.design)
         known = {*predictors.categories, *grid.keys.columns, *at}
+        if is_per_unit(self.fit.design, known):
+            known |= {*exposure_columns(self.fit.design)}
         names = [n for n in predictors.names if n not in known]
         if len(names) > _MOST_MEANS:
             return f"equal weights, {len(names)} numbers at their means"
@@ -115,7 +144,7 @@ class Told:
 
     def findings(self, table: pd.DataFrame) -> tuple[Finding, ...]:
         """Which rows of the table are not estimable; an error where none is."""
-        beyond, index = self.asked.linear.beyond, self.asked.index
+        beyond, index = self.asked.beyond, self.asked.index
         bad = np.flatnonzero(~beyond.is_estimable)
         if len(bad) and len(bad) == len(index):
             beyond.check(_labels(index), self.what, _ADVICE)

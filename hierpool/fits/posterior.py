@@ -399,12 +399,16 @@ class PosteriorFit(FitRecord):
             ``{"boar": "b7"}``: this group in all rows. A dict may also have these words,
             ``{"plate": "new", "sample": "average"}``; factors that it does not name are ``"own"``.
         kind
-            ``"mean"``: the expected value. ``"response"``: a new observation, residual included
-            (weights or known_se are read from the table).
+            ``"mean"``: the expected value; of a binomial response the probability, of ratings the
+            mean rating, the first being 1. ``"response"``: a new observation, residual included
+            (weights or known_se are read from the table; trials of a binomial response too, which
+            no other kind needs). ``"probability"``: of each rating of ``family="ordinal"``, with
+            ``rating`` as the last level of the index.
         scale
             ``"response"``: in the units that were measured: with log(y), log2, log10, log1p or
             sqrt on the left side of the formula, predictions are back-transformed. Any other left
-            side is not transformed. ``"linear"``: on the scale of the left side.
+            side is not transformed. Of a family probabilities, rates, means. ``"linear"``: on the
+            scale of the left side; of a family the linear predictor.
         prob
             Probability of the interval; None: that of ``hp.options``.
         seed
@@ -417,7 +421,8 @@ class PosteriorFit(FitRecord):
             With the index of ``new_data``: ``mean``, ``median``, ``sd``, and the interval, named
             as in ``fixed_effects()``. ``mean`` is that of the conditional means, as in
             ``fitted()``: it has less Monte Carlo error than the mean of ``predict_draws()``.
-            Back-transformed, it is the mean of the transformed draws.
+            Back-transformed, it is the mean of the transformed draws; of families whose link is not
+            the identity the mean over all new groups where groups are new.
         """
         from hierpool.answers.predictions import predict
 

@@ -215,6 +215,7 @@ def _encoder(made: ModelColumns) -> Encoder:
         texts.made_of,
         tuple(map(made.factors.offset, texts.offsets)),
         texts.spec.residual,
+        texts.spec.trials,
     )
 
 

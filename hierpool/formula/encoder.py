@@ -232,6 +232,8 @@ class EncodedRows:
         What the rows need of columns that the population had to drop.
     varying_beyond
         Factor -> the same of the columns that vary over it, for factors that dropped some.
+    trials
+        Shape (n,): numbers of trials of binomial rows, where they were read.
     """
 
     X: np.ndarray
@@ -243,6 +245,7 @@ class EncodedRows:
     residual: Residual
     beyond: Beyond
     varying_beyond: Mapping[str, Beyond]
+    trials: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -265,6 +268,8 @@ class Encoder:
         What is added to the linear predictor, one column each.
     residual
         How the rows vary about their means.
+    trials
+        Column of the numbers of trials; empty where there is none.
     """
 
     sources: tuple[Source, ...]
@@ -274,6 +279,7 @@ class Encoder:
     factor_columns: Mapping[str, tuple[str, ...]]
     offsets: tuple[Piece, ...] = ()
     residual: ResidualTerm = INDEPENDENT
+    trials: str = ""
 
     def terms(self, design: Design) -> tuple[PopulationTerm, ...]:
         """Terms of the fixed effects of the design that it made."""
@@ -301,7 +307,8 @@ class Encoder:
             not seen gets the code -1. ``"none"``: they are not read, and Z holds nothing. Names
             of factors: the columns of these are read, and Z holds all.
         residual
-            Whether the column of weights or known sds is read, in models that have one.
+            Whether the column of weights or known sds is read, in models that have one, and that of
+            trials. Weights of a family multiply a log density, and say nothing of a new row.
         anew
             Factors whose levels are none of the model's, whatever they are called. They are not read
             where their columns are missing.
@@ -313,8 +320,11 @@ class Encoder:
         chosen = [f for f in chosen if f not in anew or set(self.factor_columns[f]) <= set(table)]
         names = [s.column for s in self.sources]
         names += [c for f in chosen for c in self.factor_columns[f]]
-        term = self.residual if residual else INDEPENDENT
+        is_read = residual and self.residual.structure != "family"
+        term = self.residual if is_read else INDEPENDENT
         names += list(term.arguments.values())
+        counted = [self.trials] if residual and self.trials else []
+        names += counted
         frame = tables.select(table, dict.fromkeys(names))
         _check_complete(frame)
         own = model_frame(frame, self.sources)
@@ -331,7 +341,8 @@ class Encoder:
         varied = tables.residual(frame, term)
         beyond = _beyond(self.population[:1], own, frame.index)
         missed = {f: _beyond(p, own, frame.index) for f, p in varying.items()}
-        return EncodedRows(X, Z, codes, labels, frame.index, offset, varied, beyond, missed)
+        trials = tables.to_trials(frame[self.trials], self.trials) if counted else None
+        return EncodedRows(X, Z, codes, labels, frame.index, offset, varied, beyond, missed, trials)
 
     @cached_property
     def nested(self) -> dict[str, tuple[str, ...]]:

@@ -209,6 +209,20 @@ def to_positive(column: pd.Series[Any], name: str, role: str) -> np.ndarray:
     return values
 
 
+def to_trials(column: pd.Series[Any], name: str) -> np.ndarray:
+    """Numbers of trials of new rows, shape (n,); an error where one is not a whole number from 1."""
+    values = to_numbers(column, name, "trials")
+    bad = (values < 1) | (values != np.floor(values))
+    if bad.any():
+        raise DataError(
+            f"the number of trials {name!r} is no whole number of at least 1 in "
+            f"{rows_named(column.index[bad])}. Correct these values, or ask for probabilities, "
+            "kind='mean'",
+            "not-counts",
+        )
+    return values
+
+
 def residual(frame: pd.DataFrame, term: ResidualTerm) -> Residual:
     """How the rows of a table vary about their means."""
     if not term.column:
