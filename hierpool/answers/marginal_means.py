@@ -134,6 +134,8 @@ def means_of_cells(
 
 def key_index(keys: pd.DataFrame) -> pd.Index[Any]:
     """What tells cells apart, as an index."""
+    if not keys.shape[1]:
+        return pd.RangeIndex(len(keys))
     if keys.shape[1] == 1:
         return pd.Index(keys.iloc[:, 0], name=keys.columns[0])
     return pd.MultiIndex.from_frame(keys)

@@ -120,6 +120,19 @@ class ResponseScale:
         return cls(response, inner, _KNOWN[name])
 
     @classmethod
+    def of_effects(cls, design: Design) -> ResponseScale:
+        """On which effects of terms are told: ratios of odds or of means, where the link has them."""
+        family = design.family
+        if family is None:
+            found = cls.of(design, "response")
+            return found if found.has_ratios else cls(found.response, found.response, None)
+        if family.link == "logit" and family.name != "beta":
+            return cls.of(design, "response", "odds ratio")
+        if family.link == "log":
+            return cls(design.spec.response, mean_in_words(design), _KNOWN["log"], None, "ratio")
+        return cls.of(design, "linear")
+
+    @classmethod
     def _of_family(
         cls, design: Design, family: Family, scale: Scale, compare: Compare
     ) -> ResponseScale:
@@ -161,7 +174,7 @@ class ResponseScale:
     @property
     def measured_thing(self) -> str:
         """``measured`` as a noun in a sentence: ``"the probability of incidence"``."""
-        is_column = self.back is not None and self.compare == "difference"
+        is_column = self.mean is None and self.back is not None and self.compare == "difference"
         return (
             self.measured if is_column or self.measured == self.response else f"the {self.measured}"
         )

@@ -14,10 +14,14 @@ from hierpool.answers.coefficient_draws import beta_draws
 from hierpool.answers.credible_ellipsoid import CredibleEllipsoid
 from hierpool.answers.effects_table import EffectsTable
 from hierpool.answers.linear_predictors import Held
+from hierpool.answers.marginal_means import means_of_cells
+from hierpool.answers.reference_grid import make_grid
 from hierpool.answers.response_scale import ResponseScale
 from hierpool.answers.summarised import Asked, of_fit
 from hierpool.answers.term_comparisons import TermComparisons, comparisons_of_terms
 from hierpool.answers.term_sentences import Said, sentence_of
+from hierpool.answers.terms_on_response import on_response
+from hierpool.core.design import Design
 from hierpool.core.findings import Finding
 from hierpool.core.fitted import Optimum, Posterior, check_fit
 from hierpool.core.options import bound_names, percent, probability_of, takes_prob
@@ -52,7 +56,10 @@ def term_effects(fit: IntegratedPosterior | Optimum, *, prob: float | None = Non
         slope; of a curve the change of the mean from one sd below the mean of the number to one
         above it; of a square beside the number itself the change of its slope between these. With
         the logarithm of a response ratios in the place of differences. A formula without a
-        predictor has its mean.
+        predictor has its mean. Of a family with a logit link the effects are odds ratios, with a
+        log link ratios of rates or means, both for a given group, otherwise effects on the linear
+        predictor; the sentences have the probabilities or means themselves too, averaged over new
+        groups.
 
         ``mean`` or ``estimate``, and an interval. The intervals of a term hold together: they are
         simultaneous for a posterior; of REML, ML and least squares they are Tukey's for all
@@ -86,9 +93,7 @@ def term_effects(fit: IntegratedPosterior | Optimum, *, prob: float | None = Non
     'The slope of weight in Time depends on'
     """
     check_fit(fit, "term_effects")
-    held, scale = Held.of(fit.design, "average"), ResponseScale.of(fit.design, "response")
-    if not scale.has_ratios:
-        scale = replace(scale, measured=scale.response, back=None)
+    held, scale = Held.of(fit.design, "average"), ResponseScale.of_effects(fit.design)
     probability = probability_of(prob)
     every = [_answered(fit, c, scale, probability) for c in comparisons_of_terms(held)]
     ranked = _ranked(every)
@@ -100,7 +105,7 @@ def term_effects(fit: IntegratedPosterior | Optimum, *, prob: float | None = Non
     sentences = {e.compared.name: e.sentence for e in ranked}
     clear = [e.compared.name for e in ranked if e.is_clear]
     head = [
-        f"Effects on {scale.measured} of the terms of {fit.design.spec.formula}",
+        f"Effects on {scale.measured_thing} of the terms of {fit.design.spec.formula}",
         *sentences.values(),
         f"Brackets: {percent(probability)} % intervals. Tests: {method}. Other predictors are "
         "averaged, numbers at their means.",
@@ -147,6 +152,12 @@ def _answered(
     index = pd.MultiIndex.from_tuples([(of.name, n) for n in names], names=["term", "effect"])
     adjust, n_means = _adjustment(of, isinstance(fit, Posterior))
     asked = Asked(index, of.linear, np.zeros(m, dtype=int), n_means, is_difference=True)
+    family = fit.design.family
+    if not of.sides and family is not None:
+        scale = ResponseScale.of(fit.design, "response")
+        held = Held.usual(fit.design, None, is_curved=scale.mean is not None)
+        grid = make_grid(fit.design, [], [], None, "equal")
+        asked = replace(means_of_cells(held, grid, scale, np.zeros(1, dtype=int), ()), index=index)
     numbers = of_fit(fit, asked, scale, adjust, prob)
     low, high = [c for c in numbers if str(c).endswith(("_lb", "_ub"))]
     middle = "mean" if isinstance(fit, Posterior) else "estimate"
@@ -157,13 +168,24 @@ def _answered(
         of,
         table.iloc[:, :3].to_numpy(),
         is_clear,
-        scale.measured.replace("`", ""),
+        scale.measured_thing.replace("`", ""),
         scale.has_ratios,
-        is_share=scale.back is None and bool(np.isin(fit.design.y, (0, 1)).all()),
+        is_share=_is_share(fit.design, scale),
+        is_odds=scale.compare == "odds ratio",
     )
     if is_clear:
         said = replace(said, apart=_apart(fit, said, scale))
-    return _Answered(of, table, sentence_of(said), is_clear, evidence)
+    sentence = sentence_of(said)
+    if family is not None and family.link != "identity":
+        sentence = f"{sentence} {on_response(fit, said, prob)}".rstrip()
+    return _Answered(of, table, sentence, is_clear, evidence)
+
+
+def _is_share(design: Design, scale: ResponseScale) -> bool:
+    """Whether numbers are shares: of a binary response, its mean."""
+    if design.family is not None:
+        return scale.mean is not None and design.family.name in ("bernoulli", "binomial")
+    return scale.back is None and bool(np.isin(design.y, (0, 1)).all())
 
 
 def _apart(

@@ -34,6 +34,8 @@ class Said:
         Whether each observation is 0 or 1, so that a mean is a share.
     apart
         The two effects whose difference is the largest comparison of an interaction, where known.
+    is_odds
+        Whether the ratios are of odds, whose changes are not told in percent.
     """
 
     of: TermComparisons
@@ -43,6 +45,7 @@ class Said:
     has_ratios: bool
     is_share: bool = False
     apart: tuple[float, float] | None = None
+    is_odds: bool = False
 
     @property
     def largest(self) -> int:
@@ -73,7 +76,7 @@ class Said:
         values = self.values[self.largest]
         if self.has_ratios:
             values = 1 / values[[0, 2, 1]] if is_turned else values
-            if not 0.5 < values[0] < 2:
+            if self.is_odds or not 0.5 < values[0] < 2:
                 return f"a factor of {_interval(values)}"
             return _interval(100 * (values - 1), " %")
         values = -values[[0, 2, 1]] if is_turned else values
@@ -84,7 +87,8 @@ class Said:
     def effect(self, value: float) -> str:
         """An effect without its interval."""
         if self.has_ratios:
-            return f"a factor of {short(value)}" if not 0.5 < value < 2 else _percent(value)
+            is_factor = self.is_odds or not 0.5 < value < 2
+            return f"a factor of {short(value)}" if is_factor else _percent(value)
         return f"{short(100 * value)}{POINTS}" if self.is_share else short(value)
 
     def change(self, value: float) -> str:
@@ -109,13 +113,30 @@ def sentence_of(said: Said) -> str:
     """The sentence of a term."""
     of = said.of
     if not of.sides:
+        if said.response.startswith("the "):
+            unit = 100 if said.is_share else 1
+            values = _interval(unit * said.values[0], " %" if said.is_share else "")
+            return f"{capital(said.response)} is {values}."
         if said.is_share:
             return f"The mean of {said.response} is {_interval(100 * said.values[0], ' %')}."
         return f"The mean of {said.response} is {_interval(said.values[0])}."
     if said.largest < 0:
         return f"{_begun(of.name)} is not estimable from these data."
     text, where = _plain(said), _where(of)
+    if said.is_odds:
+        text = _plural(text, said.response)
     return f"{where}{text}." if where else f"{_begun(text)}."
+
+
+def _plural(text: str, subject: str) -> str:
+    """A sentence whose subject is plural: the odds rise."""
+    verbs = {"is": "are", "does": "do", "goes": "go"}
+
+    def many(found: re.Match[str]) -> str:
+        return f"{found[1]} {verbs.get(found[2], found[2].removesuffix('s'))}{found[3]}"
+
+    pattern = rf"((?<!of ){re.escape(subject)}) (is|does|goes|[a-z]+s)( |$)"
+    return re.sub(pattern, many, text)
 
 
 def _begun(text: str) -> str:

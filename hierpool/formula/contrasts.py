@@ -127,8 +127,9 @@ def _estimable(inestimable: np.ndarray) -> np.ndarray:
 
 def _coefficients_in(design: Design, other: np.ndarray) -> np.ndarray:
     """Shape (k, p): coefficients of the columns ``other`` from those of X, which span the same."""
-    X = design.X
-    if other.shape[1] != X.shape[1] + len(design.dropped):
+    X, family = design.X, design.family
+    beside = 1 if family is not None and family.has_thresholds else 0  # thresholds are the constant
+    if other.shape[1] != X.shape[1] + len(design.dropped) + beside:
         raise AssertionError("two codings of one formula have different numbers of columns")
     size = np.abs(other).max(axis=0, initial=0.0)
     size[size == 0] = 1.0

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers.effects_table import EffectsTable
+from hierpool.answers.expected_values import is_per_unit
 from hierpool.answers.linear_predictors import Groups, Held
 from hierpool.answers.marginal_means import marginal_means
 from hierpool.answers.reference_grid import Predictors, Weights, names_of
@@ -131,7 +132,7 @@ def effects(
     *,
     at: Mapping[str, Any] | None = None,
     weights: Weights = "equal",
-    groups: Groups = "average",
+    groups: Groups | None = None,
     scale: Scale = "response",
     prob: float | None = None,
     label: str | None = None,
@@ -182,7 +183,7 @@ def _shown(
     by: list[str],
     at: dict[str, Any],
     weights: Weights,
-    groups: Groups,
+    groups: Groups | None,
     scale: Scale,
     prob: float | None,
 ) -> Shown:
@@ -204,8 +205,9 @@ def _shown(
     interval = find_interval(made.columns)
     assert interval is not None
     to = ResponseScale.of(fit.design, scale)
-    y = fit.design.y if to.back is None else to.back.inverse(fit.design.y)
-    used = _used(predictors, Held.of(fit.design, groups), at)
+    y = response_of_rows(fit.design, to, [x, *by, *at])
+    held = Held.usual(fit.design, groups, is_curved=to.mean is not None)
+    used = _used(predictors, held, at) & np.isfinite(y)
     means = pd.DataFrame(made.reset_index())
     shown = Shown(fit.design, x, tuple(by), means, interval, made.attrs, y, used, to)
     for k, most, what in ((0, len(LOOKS), "lines in a panel"), (1, _MOST_PANELS, "panels")):
@@ -216,6 +218,17 @@ def _shown(
                 "bad-grid",
             )
     return shown
+
+
+def response_of_rows(design: Design, scale: ResponseScale, exposed: Sequence[str]) -> np.ndarray:
+    """Shape (n,): the response on the scale of the means; NaN where rows have no such number."""
+    family = design.family
+    if family is None:
+        return design.y if scale.back is None else scale.back.inverse(design.y)
+    if scale.mean is None:
+        return design.y if family.link == "identity" else np.full(design.n, np.nan)
+    y = design.y / design.trials + (1.0 if family.has_thresholds else 0.0)
+    return y / np.exp(design.offset) if is_per_unit(design, exposed) else y
 
 
 def _grid(predictors: Predictors, x: str, by: Sequence[str]) -> list[float]:

@@ -199,3 +199,51 @@ def test_kinds_that_a_family_does_not_have(hits):
         hits.predict(kind="probability")
     with pytest.raises(ArgumentError, match="no linear predictor"):
         hits.predict(kind="response", scale="linear")
+
+
+def test_sentences_say_odds_and_probabilities(hits):
+    said = hp.term_effects(hits, **P).attrs["sentences"]
+    means = hp.marginal_means(hits, "t", **P)["mean"]
+    odds = hp.contrast(hits, "t", ["trt", "ctl"], compare="odds ratio", **P)["mean"].item()
+    assert said["t"].startswith(
+        f"The odds of hits are higher for trt than for ctl: by a factor of {odds:.2f} ["
+    )
+    assert said["t"].endswith(
+        f"The probability is {100 * means['trt']:.1f} % for trt and {100 * means['ctl']:.1f} % "
+        "for ctl."
+    )
+    slope = 100 * hp.slopes(hits, "x", **P)["mean"].item()
+    assert f"The probability rises by {slope:.2f} percentage points [" in said["x"]
+
+
+def test_sentences_of_rates_say_per_unit_of_exposure(counts):
+    said = hp.term_effects(counts, **P).attrs["sentences"]
+    assert "The rate per unit of n is" in said["t"]
+    assert said["x:t"].startswith("The slope of the rate of count in x")
+
+
+def test_sentences_of_ratings(ratings):
+    table = hp.term_effects(ratings, **P)
+    assert "the odds of a higher rating" in repr(table)
+    assert table.attrs["sentences"]["x"].startswith("The odds of a higher rating rise with x")
+    odds = np.exp(flat(ratings, "beta")[:, 0]).mean()
+    assert table.loc[("x", "slope in x"), "mean"] == pytest.approx(odds)
+
+
+def test_a_formula_without_predictors_has_its_probability():
+    model = hp.Model("yes ~ 1 + (1 | g)", DATA, family="bernoulli")
+    fit = drawn(model, [-1.0])
+    wanted = over_groups(flat(fit, "beta")[:, 0], flat(fit, "sd_g")[:, 0]).mean()
+    table = hp.term_effects(fit, **P)
+    assert table["mean"].item() == pytest.approx(wanted, rel=1e-6)
+    said = table.attrs["sentences"]["Intercept"]
+    assert said.startswith(f"The probability of yes is {100 * wanted:.1f} % [")
+
+
+def test_figures_have_the_response_on_the_scale_of_the_means(hits, counts):
+    figure = hp.plots.effects(hits, "x", by="t")
+    ax = figure.axes[0]
+    assert ax.get_ylim()[0] > -0.2
+    assert ax.get_ylim()[1] < 1.2
+    dots = hp.plots.effects(counts, "t").axes[0].lines[0].get_ydata()
+    np.testing.assert_allclose(np.sort(dots), np.sort(DATA["count"] / DATA["n"]))
