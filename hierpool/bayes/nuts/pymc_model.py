@@ -145,7 +145,9 @@ def _response(
 def _thresholds(design: Design, part: ThresholdsPart, beta: Any) -> Any:
     """Thresholds where the predictors have their means; those where they are 0 get the plain name."""
     shares = np.full(part.n_categories, float(part.prior.parameters["a"]))
-    below = pt.cumsum(pm.Dirichlet("category_probability", a=shares))[:-1]
+    pm.modelcontext(None).add_coord("rating", np.arange(1, part.n_categories + 1))
+    probability = pm.Dirichlet("rating_probability", a=shares, dims="rating")
+    below = pt.cumsum(probability)[:-1]
     link = (
         pt.log(below) - pt.log1p(-below)
         if part.link == "logit"
