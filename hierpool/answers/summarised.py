@@ -17,12 +17,16 @@ from hierpool.answers.adjustment import Adjust, adjusted, simultaneous
 from hierpool.answers.expected_values import ExpectedValues, variance_of_draws
 from hierpool.answers.linear_predictors import LinearPredictors
 from hierpool.answers.response_scale import ResponseScale
+from hierpool.core.errors import ArgumentError
 from hierpool.core.estimable import Beyond
 from hierpool.core.families.links import LINKS, Link
 from hierpool.core.fitted import Optimum, Posterior
 from hierpool.core.options import bound_names, probability_of
 from hierpool.draws.summary import summary
 
+_PAR_STEP = (
+    1e-5  # of a derivative by a parameter of the family, in units of it where it is above one
+)
 KNOWN_VARIANCES = "normal, the standard deviations taken for known"
 
 
@@ -157,14 +161,15 @@ def of_optimum(
     linear, test = asked.linear, _Optimum.of(fit, asked.linear)
     estimate, back = test.value(linear), scale.back
     factor = np.ones(len(asked.index))
+    by_par = np.zeros((len(asked.index), 0))
     if asked.expected is not None:
-        estimate, linear = _expected(fit, asked, asked.expected, test)
+        estimate, linear, by_par = _expected(fit, asked, asked.expected, test)
     if asked.means is not None and back is not None:  # a slope: chain rule, and the delta method
         at = test.value(asked.means)
         first, second = back.first(at), back.second(at)
         gradient = linear.scaled(first).plus(asked.means.scaled(second * estimate))
         estimate, linear, back = first * estimate, gradient, None
-    se, df = test.se(linear), test.df(linear)
+    se, df = test.se(linear, by_par), test.df(linear)
     with np.errstate(invalid="ignore", divide="ignore"):
         t = np.where(asked.is_estimable & (se > 0), estimate / se, np.nan)
     p, reach = np.full(len(t), np.nan), np.full(len(t), np.nan)
@@ -202,22 +207,33 @@ def _between(fit: Optimum, linear: LinearPredictors) -> np.ndarray:
 
 def _expected(
     fit: Optimum, asked: Asked, expected: ExpectedValues, test: _Optimum
-) -> tuple[np.ndarray, LinearPredictors]:
-    """Estimates and their gradients, on the scale where intervals are symmetric."""
+) -> tuple[np.ndarray, LinearPredictors, np.ndarray]:
+    """Estimates, their gradients by coefficients, and by parameters of the family (m, P).
+
+    All on the scale where intervals are symmetric.
+    """
     rows, slopes = expected.rows, np.zeros(len(expected.rows))
     variance: np.ndarray | float = 0.0
     if rows.held.is_new:
         variance = _between(fit, rows)
     if expected.derived is not None:
         slopes = test.value(expected.derived)
-    par = fit.estimate.par
-    value, gradient = expected.linearised(test.value(rows), slopes, variance, par)
+    par, eta = fit.estimate.par, test.value(rows)
+    value, gradient = expected.linearised(eta, slopes, variance, par)
+    steps = _PAR_STEP * np.maximum(np.abs(par), 1.0)
+    ends = [
+        [expected.linearised(eta, slopes, variance, par + side * move)[0] for side in (1, -1)]
+        for move in np.diag(steps)
+    ]
+    each = [(up - down) / (2 * h) for (up, down), h in zip(ends, steps, strict=True)]
+    by_par = np.array(each).reshape(len(par), len(value)).T
     link = _unbounded(asked)
     if link is LINKS["identity"] or expected.is_ratio:
-        return value, gradient
+        return value, gradient, by_par
     with np.errstate(divide="ignore", invalid="ignore"):
         moved = link.of_mean(value)
-        return moved, gradient.scaled(1 / link.slope(moved))
+        factor = 1 / link.slope(moved)
+        return moved, gradient.scaled(factor), factor[:, None] * by_par
 
 
 def _unbounded(asked: Asked) -> Link:
@@ -254,6 +270,13 @@ class _Optimum:
     def of(cls, fit: Optimum, linear: LinearPredictors) -> _Optimum:
         """By the tests of the fixed effects; by Henderson's equations where levels take part."""
         has_levels = any(level is not None for level in linear.held.levels)
+        if has_levels and fit.design.family is not None:
+            raise ArgumentError(
+                "the table of one group by maximum likelihood is for Gaussian responses: its "
+                "standard errors need the group's own uncertainty. Take the posterior, model.fit(), "
+                "or fit.predict(), or leave groups= out",
+                "posterior-needed",
+            )
         return cls(fit, Henderson(fit.design, fit.estimate) if has_levels else None)
 
     def value(self, linear: LinearPredictors) -> np.ndarray:
@@ -262,8 +285,13 @@ class _Optimum:
             return self.equations.value(linear.combinations) + linear.offset
         return np.asarray(linear.X @ self.fit.estimate.beta + linear.offset)
 
-    def se(self, linear: LinearPredictors) -> np.ndarray:
-        """Shape (m,): standard errors."""
+    def se(self, linear: LinearPredictors, by_par: np.ndarray) -> np.ndarray:
+        """Shape (m,): standard errors; with the gradient by parameters of the family (m, P)."""
+        own = getattr(self.fit.estimate, "family", None)
+        if own is not None and by_par.shape[1]:
+            free = linear.X @ own.beta_by + by_par @ own.par_by
+            variance = np.einsum("md,de,me->m", free, own.covariance, free)
+            return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
         if self.equations is not None:
             return np.sqrt(self.equations.variance(linear.combinations))
         variance = np.einsum("mp,pr,mr->m", linear.X, self.fit.covariance(), linear.X)
