@@ -55,6 +55,12 @@ class Free(NamedTuple):
         """Shape (k,): the row of each parameter's first entry."""
         return self.rows[np.unique(self.whose, return_index=True)[1]]
 
+    def matrix(self, theta: np.ndarray, size: int) -> np.ndarray:
+        """Shape (..., Q, Q): T from theta (..., k)."""
+        T = np.zeros((*theta.shape[:-1], size, size))
+        T[..., self.rows, self.columns] = theta[..., self.whose]
+        return T
+
     def sum(self, M: np.ndarray) -> np.ndarray:
         """Shape (k,): for each parameter the sum of M (Q, Q) over its entries."""
         return np.bincount(self.whose, M[self.rows, self.columns])
@@ -62,6 +68,24 @@ class Free(NamedTuple):
     def mean(self, M: np.ndarray) -> np.ndarray:
         """Shape (k,): for each parameter the mean of M (Q, Q) over its entries."""
         return self.sum(M) / np.bincount(self.whose)
+
+
+def free_entries(design: Design) -> tuple[np.ndarray, Free]:
+    """Scales of the columns (Q, Q) of all factors, and the free entries of the root in them."""
+    codings: list[np.ndarray] = [np.zeros((0, 0))]
+    none = np.zeros(0, dtype=np.intp)
+    rows, cols, whose, start, n_parameters = [none], [none], [none], 0, 0
+    for group in design.groups:
+        for block, coding in zip(group.blocks, group.schema.block_codings, strict=True):
+            codings.append(coding.from_working)
+            r, c, k = block.covariance.free_entries(block.size)
+            rows.append(r + start + block.start)
+            cols.append(c + start + block.start)
+            whose.append(k + n_parameters)
+            n_parameters += len(block.patterns)
+        start += len(group.terms)
+    free = Free(np.concatenate(rows), np.concatenate(cols), np.concatenate(whose))
+    return linalg.block_diag(*codings), free
 
 
 @dataclass(frozen=True)
@@ -96,20 +120,10 @@ class Criterion:
         """Criterion of a partially pooled design."""
         coordinates = Coordinates.from_design(design)
         model = marginal_model(design, coordinates, BetaPrior.flat(design.X.shape[1]))
-        codings, rows, cols, whose, start, n_parameters = [], [], [], [], 0, 0
-        for group in design.groups:
-            for block, coding in zip(group.blocks, group.schema.block_codings, strict=True):
-                codings.append(coding.from_working)
-                r, c, k = block.covariance.free_entries(block.size)
-                rows.append(r + start + block.start)
-                cols.append(c + start + block.start)
-                whose.append(k + n_parameters)
-                n_parameters += len(block.patterns)
-            start += len(group.terms)
-        free = Free(np.concatenate(rows), np.concatenate(cols), np.concatenate(whose))
+        codings, free = free_entries(design)
         # theta 1 is an sd of the typical residual's size, whatever the unit of weights or known sds
         unit = 1 / np.sqrt(np.mean(np.square(1 / np.asarray(model.scaled_rows.sd))))
-        basis = coordinates.u_to_working @ linalg.block_diag(*codings) * unit
+        basis = coordinates.u_to_working @ codings * unit
         return cls(model, coordinates, basis, free, method, design.residual.has_sigma)
 
     @property
@@ -135,9 +149,7 @@ class Criterion:
 
     def matrix(self, theta: np.ndarray) -> np.ndarray:
         """Shape (..., Q, Q): T from theta (..., k)."""
-        T = np.zeros((*theta.shape[:-1], self.size, self.size))
-        T[..., self.free.rows, self.free.columns] = theta[..., self.free.whose]
-        return T
+        return self.free.matrix(theta, self.size)
 
     def theta(self, T: np.ndarray) -> np.ndarray:
         """Shape (k,): the free entries of T."""

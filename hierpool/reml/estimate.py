@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy import optimize
@@ -13,7 +14,7 @@ from hierpool.algebra.identified import named, not_identified_text, usable
 from hierpool.core.design import EXACT_FIT, Design, GroupDesign, exact_fit
 from hierpool.core.group_nouns import nouns
 from hierpool.core.results import Estimate, FactorEstimate, Status
-from hierpool.reml.criterion import Criterion, Method
+from hierpool.reml.criterion import Criterion, Free, Method
 
 SINGULAR = 1e-4  # relative sd, per sd of its column, below which a direction has no variance
 SNAP_TO_BOUNDARY = 1e-2  # directions below this are tried at exactly zero
@@ -208,7 +209,21 @@ def _snapped(criterion: Criterion, optimum: Optimum) -> Optimum:
     return Optimum(positive, best.deviance, best.gradient, best.hessian, best.starts)
 
 
-def on_boundary(criterion: Criterion, theta: np.ndarray) -> np.ndarray | None:
+class HasRoot(Protocol):
+    """A criterion with a root T of the relative covariance."""
+
+    @property
+    def free(self) -> Free:
+        """The free entries of T."""
+
+    def matrix(self, theta: np.ndarray) -> np.ndarray:
+        """T from its free entries."""
+
+    def theta(self, T: np.ndarray) -> np.ndarray:
+        """The free entries of T."""
+
+
+def on_boundary(criterion: HasRoot, theta: np.ndarray) -> np.ndarray | None:
     """theta with directions of negligible variance set to exactly zero; None where there are none."""
     T = criterion.matrix(theta)
     # A direction, not an sd: a correlation of one is a singular value of zero with both sds positive.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from hierpool.algebra.gaussian import BetaPrior
 from hierpool.algebra.quadrature.rows import LevelRows
-from hierpool.core.theta import FamilyTheta
+from hierpool.core.theta import FamilyPoint, FamilyTheta
 from hierpool.core.threads import over_threads
 
 if TYPE_CHECKING:
@@ -77,3 +79,19 @@ def laplace(model: QuadratureModel, theta: FamilyTheta, start: Start | None = No
     constant = model.constants.total(theta.par) + 0.5 * model.prior.log_det_precision
     found = Start(gamma[-1].copy(), v[-1].copy()) if K else begin
     return Laplace(gamma, root, density + constant, found)
+
+
+def laplace_given_beta(model: QuadratureModel, point: FamilyPoint, start: Start) -> Laplace:
+    """Modes of all levels at one point (K = 1), and Laplace log p(y | beta, theta).
+
+    The point's own effects do not matter. ``start.gamma`` and gamma are those of the factors that are
+    not integrated.
+    """
+    rows = model.rows
+    offset = rows.offset + rows.X @ point.beta[0]
+    without = replace(rows, offset=offset, X=np.zeros((len(rows.y), 0)))
+    given = replace(model, rows=without, prior=BetaPrior.flat(0))
+    theta = FamilyTheta(point.sigma, point.Lambda, point.par)
+    found = laplace(given, theta, start)
+    # Once more from the modes: the density is that of where the last step began.
+    return laplace(given, theta, found.start)

@@ -327,3 +327,10 @@ def densities(code, y, trials, eta, par, out):
     for k in range(len(eta)):
         for i in range(len(y)):
             out[k, i] = terms(code, y[i], trials[i], eta[k, i], par[k])[0]
+
+
+@compiled("void(int64, float64[::1], float64[::1], float64[::1], float64[::1], float64[:, ::1])")
+def derivatives(code, y, trials, eta, par, out):
+    """out (4, n): value, slope, curvature and safe curvature of ``terms`` at predictors (n,)."""
+    for i in range(len(y)):
+        out[0, i], out[1, i], out[2, i], out[3, i] = terms(code, y[i], trials[i], eta[i], par)

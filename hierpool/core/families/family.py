@@ -98,6 +98,21 @@ class Family(ABC):
         densities(self.code, *rows, eta, par, out)
         return out + self.constant(y, trials, par)
 
+    def derivatives(
+        self, y: np.ndarray, eta: np.ndarray, par: np.ndarray, trials: np.ndarray
+    ) -> np.ndarray:
+        """Shape (4, n): log density less its constant, its slope, curvature, and a safe curvature.
+
+        At predictors (n,) and parameters (P,); curvatures are minus the second derivative, and the
+        safe one is never negative.
+        """
+        from hierpool.core.families.compiled import derivatives  # numba loads when first needed
+
+        out = np.empty((4, len(y)))
+        rows = (np.array(a, dtype=float, order="C") for a in (y, trials, eta, par))
+        derivatives(self.code, *rows, out)
+        return out
+
     def from_numbers(
         self, y: np.ndarray, name: str, trials: np.ndarray | None
     ) -> tuple[np.ndarray, Self]:

@@ -1,0 +1,1 @@
+"""Maximum likelihood of responses that are not Gaussian."""
