@@ -401,7 +401,7 @@ def _family_optimum(design: Design, family: Family, method: Literal["REML", "ML"
             "use model.ml(), maximum likelihood",
             "no-reml",
         )
-    from hierpool.reml.family import maximum_likelihood
+    from hierpool.reml.families.maximum_likelihood import maximum_likelihood
 
     return LikelihoodFit(design, maximum_likelihood(design))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,10 @@ from hierpool.algebra.moments import Coordinates
 from hierpool.algebra.one_factor import OneFactor
 from hierpool.algebra.unpooled import Unpooled
 from hierpool.core.design import Design
+from hierpool.core.residual import Residual
 from hierpool.core.results import Estimate
+from hierpool.core.schema import ResponseScale
+from hierpool.core.spec import ResidualTerm
 
 if TYPE_CHECKING:
     from hierpool.algebra.quadrature.model import QuadratureModel
@@ -53,8 +57,43 @@ def quadrature_model(
 def at_estimate(
     design: Design, coordinates: Coordinates, estimate: Estimate
 ) -> Factorisation | Unpooled:
-    """A design at the theta of its optimum; by least squares where its groups are not pooled."""
+    """A design at the theta of its optimum; by least squares where its groups are not pooled.
+
+    Of a family it is that of the working response: see ``at_working_rows``.
+    """
+    if design.family is not None:
+        design = working_design(design, estimate)
+        coordinates = Coordinates.from_design(design)
     if design.groups and not design.groups[0].is_pooled:
         return Unpooled.from_design(design, coordinates)
     model = marginal_model(design, coordinates, BetaPrior.flat(design.X.shape[1]))
+    return model.at(estimate.relative_covariance_factor)
+
+
+def working_design(design: Design, estimate: Estimate) -> Design:
+    """The Gaussian design that bends like the log-likelihood of a family at its optimum.
+
+    The working response of iterated weighted least squares, eta + slope / curvature, with the residual
+    sd 1 / sqrt(curvature).
+    """
+    own = estimate.family
+    assert own is not None
+    least = max(float(own.curvature.max(initial=0.0)) * 1e-12, 1e-300)
+    curvature = np.maximum(own.curvature, least)
+    rows = replace(
+        design.observations,
+        y=own.eta + own.slope / curvature,
+        residual_values=1 / np.sqrt(curvature),
+        trials=None,
+    )
+    spec = replace(design.spec, family=None, residual=ResidualTerm("known_se", "curvature"))
+    scale = ResponseScale.from_response(rows.y_less_offset, Residual(spec.residual, rows.residual_values))
+    return Design(replace(design.schema, spec=spec, family=None, response_scale=scale), rows)
+
+
+def at_working_rows(design: Design, estimate: Estimate) -> Factorisation:
+    """The working rows of a family's optimum, at its covariance."""
+    working = working_design(design, estimate)
+    shifted = Coordinates.from_design(working)
+    model = marginal_model(working, shifted, BetaPrior.flat(design.X.shape[1]))
     return model.at(estimate.relative_covariance_factor)

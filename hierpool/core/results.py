@@ -12,7 +12,7 @@ import xarray as xr
 
 from hierpool.core.design import Design
 from hierpool.core.schema import GroupSchema, Schema
-from hierpool.core.theta import WorkingTheta
+from hierpool.core.theta import FamilyTheta, WorkingTheta
 
 Word = Literal["good", "converged", "singular", "not identified", "doubtful", "failed"]
 
@@ -72,13 +72,54 @@ class FactorEstimate:
 
 
 @dataclass(frozen=True)
+class FamilyEstimate:
+    """What maximum likelihood says beside coefficients and variances where the response has a family.
+
+    D numbers are free in the search: coefficients, entries of the root of the covariance, parameters.
+
+    Attributes
+    ----------
+    names
+        Of the P parameters: ``shape``, ``thresholds[low|high]``.
+    par_se
+        Shape (P,): standard errors of the estimate's ``par``; NaN at its limit.
+    working_par
+        Shape (P,): the parameters, thresholds where the predictors have their means.
+    eta, slope, curvature
+        Shapes (n,): linear predictors at the conditional modes (thresholds aside), and there the slope
+        of each row's log density and minus its second derivative, times the row's weight.
+    covariance
+        Shape (D, D): inverse of the observed information.
+    beta_by, par_by
+        Shapes (p, D), (P, D): derivatives of coefficients and parameters by the free numbers.
+    u_by
+        One a factor, shape (J, q, D): derivatives of the conditional modes.
+    laplace
+        The Laplace approximation of the log-likelihood at the estimate; NaN without groups.
+    """
+
+    names: tuple[str, ...]
+    par_se: np.ndarray
+    working_par: np.ndarray
+    eta: np.ndarray
+    slope: np.ndarray
+    curvature: np.ndarray
+    covariance: np.ndarray
+    beta_by: np.ndarray
+    par_by: np.ndarray
+    u_by: tuple[np.ndarray, ...]
+    laplace: float
+
+
+@dataclass(frozen=True)
 class Estimate:
     """An optimum of the criterion, or least squares; everything in the user's coding.
 
     Attributes
     ----------
     method
-        ``"REML"``, ``"ML"`` or ``"least squares"``.
+        ``"REML"``, ``"ML"`` or ``"least squares"``. ML of a family is by quadrature, or by the Laplace
+        approximation where the status says so.
     beta, beta_covariance
         Shapes (p,) and (p, p); NaN where a coefficient cannot be estimated.
     sigma
@@ -102,6 +143,8 @@ class Estimate:
         ratings, where all predictors are 0. Empty for a Gaussian response.
     threshold_covariance
         Shape (p + C - 1, p + C - 1): of beta and the thresholds of ratings together; None elsewhere.
+    family
+        What else belongs to the family of the response; None: Gaussian.
     """
 
     method: Literal["REML", "ML", "least squares"]
@@ -117,10 +160,14 @@ class Estimate:
     status: Status
     par: np.ndarray = field(default_factory=lambda: np.zeros(0))
     threshold_covariance: np.ndarray | None = None
+    family: FamilyEstimate | None = None
 
     @property
     def working_theta(self) -> WorkingTheta:
-        """The variances as the algebra takes them (K = 1)."""
+        """The variances as the algebra takes them (K = 1), with the family's parameters if it has one."""
+        if self.family is not None:
+            Lambda = self.relative_covariance_factor[None]
+            return FamilyTheta(np.ones(1), Lambda, self.family.working_par[None])
         return WorkingTheta(np.array([self.sigma]), self.relative_covariance_factor[None])
 
     @property

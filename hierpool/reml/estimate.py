@@ -347,7 +347,7 @@ def _status(criterion: Criterion, optimum: Optimum, design: Design) -> Status:
             f"start(s): the largest slope of the criterion at its end is {steep:.2g}.",
         )
     own = zip(design.groups, design.group_columns, strict=True)
-    said = [text for group, at in own if (text := _singular(T[at, at], group))]
+    said = [text for group, at in own if (text := singular_text(T[at, at], group))]
     if not said:
         return Status("converged", f"the {criterion.method} optimum is not on the boundary.")
     return Status(
@@ -355,7 +355,7 @@ def _status(criterion: Criterion, optimum: Optimum, design: Design) -> Status:
     )
 
 
-def _singular(T: np.ndarray, group: GroupDesign) -> str:
+def singular_text(T: np.ndarray, group: GroupDesign) -> str:
     """What does not vary over the levels of one factor; empty where everything does."""
     if np.linalg.svd(T, compute_uv=False).min(initial=np.inf) >= SINGULAR:
         return ""

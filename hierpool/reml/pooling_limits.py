@@ -124,6 +124,19 @@ class OwnLines:
         beta = np.where(self.estimable, x.from_working @ self.beta, np.nan)
         return beta, np.where(self.swept.is_estimable, coef, np.nan)
 
+    @property
+    def covariances(self) -> tuple[np.ndarray, np.ndarray]:
+        """Shapes (p, p), (J, q, q): of common and own coefficients, in units of sigma^2; NaN likewise."""
+        z, x = self.coordinates.z, self.coordinates.x
+        assert z is not None
+        through, missing, unknown = self.through, ~self.swept.is_estimable, ~self.estimable
+        own = self.swept.inverse + through @ self.beta_inverse @ np.swapaxes(through, -1, -2)
+        own = z.from_working @ own @ z.from_working.T
+        own[missing[:, :, None] | missing[:, None, :]] = np.nan
+        common = x.from_working @ self.beta_inverse @ x.from_working.T
+        common[unknown[:, None] | unknown] = np.nan
+        return common, own
+
 
 def own_coefficients(design: Design) -> tuple[np.ndarray, np.ndarray]:
     """Common and own coefficients of a design without pooling, shapes (p,) and (J, q).
@@ -142,24 +155,14 @@ def no_pooling(design: Design) -> Estimate:
     group = single_group(design)
     assert group is not None
     solved = OwnLines.from_design(design)
-    z, x = solved.coordinates.z, solved.coordinates.x
-    assert z is not None
     swept, estimable = solved.swept, solved.estimable
     residual = solved.rows.residuals(solved.beta, solved.own)
     ss = float(np.square(residual / solved.rows.sd).sum())
     rank = int(swept.is_estimable.sum() + estimable.sum())
     df = design.n - rank
     sigma = _sigma(design, ss, df)
-    through = solved.through
-    covariance = swept.inverse + through @ solved.beta_inverse @ np.swapaxes(through, -1, -2)
-    to_user = z.from_working
     beta, coef = solved.in_user_coding
-    missing = ~swept.is_estimable
-    coef_covariance = sigma**2 * to_user @ covariance @ to_user.T
-    coef_covariance[missing[:, :, None] | missing[:, None, :]] = np.nan
-    unknown = ~estimable
-    beta_covariance = sigma**2 * x.from_working @ solved.beta_inverse @ x.from_working.T
-    beta_covariance[unknown[:, None] | unknown] = np.nan
+    beta_covariance, coef_covariance = (sigma**2 * each for each in solved.covariances)
     none1, none2 = np.zeros(0), np.zeros((0, 0))
     none3 = np.zeros((0, 0, 0))
     own_lines = FactorEstimate(
