@@ -87,7 +87,9 @@ def working_design(design: Design, estimate: Estimate) -> Design:
         trials=None,
     )
     spec = replace(design.spec, family=None, residual=ResidualTerm("known_se", "curvature"))
-    scale = ResponseScale.from_response(rows.y_less_offset, Residual(spec.residual, rows.residual_values))
+    scale = ResponseScale.from_response(
+        rows.y_less_offset, Residual(spec.residual, rows.residual_values)
+    )
     return Design(replace(design.schema, spec=spec, family=None, response_scale=scale), rows)
 
 

@@ -24,7 +24,9 @@ from hierpool.core.results import (
     root_of_diagonal,
     variance_component_index,
 )
+from hierpool.core.theta import WorkingTheta
 from hierpool.core.threads import in_threads
+from hierpool.fits.response_draws import latent_sd
 from hierpool.fits.shared import (
     R2_INDEX,
     any_groups,
@@ -79,7 +81,7 @@ class LikelihoodFit:
 
     @property
     def method(self) -> str:
-        """Which fit it is: "REML", "ML" or "least squares"."""
+        """Which fit it is: "REML", "ML" or "least squares"; ML of a family is told in ``status``."""
         return self.estimate.method
 
     @property
@@ -122,7 +124,7 @@ class LikelihoodFit:
             nothing else is estimated, df are infinite.
         prob
             Probability of the interval; None: that of ``hp.options``. It is in the names of the
-            columns, ``ci95_lb`` and ``ci95_ub``.
+            columns, ``ci95_lb`` and ``ci95_ub``. Of a family tests are normal.
 
         Returns
         -------
@@ -141,7 +143,7 @@ class LikelihoodFit:
         Kenward, Roger (1997), Biometrics 53, 983-997.
         """
         method, how = self._tests_by(df)
-        statistic = "z" if df == "normal" else "t"
+        statistic = "z" if df == "normal" or self.design.family is not None else "t"
         table = inference.coefficients(self.design, self.estimate.beta, how, statistic, prob)
         return self._told("Fixed effects", method, table)
 
@@ -321,6 +323,8 @@ class LikelihoodFit:
                 se += [*own.sd_se, *pair_values(group, own.corr_se)]
         if self.design.residual.has_sigma:
             estimate, se = [*estimate, e.sigma], [*se, e.sigma_se]
+        if e.family is not None:
+            estimate, se = [*estimate, *e.par], [*se, *e.family.par_se]
         table["estimate"], table["se"] = np.array(estimate), np.array(se)
         return table
 
@@ -361,7 +365,11 @@ class LikelihoodFit:
     def _partition(self) -> Partition:
         check_has_parts(self.design.schema)
         e = self.estimate
-        return Partition.from_theta(self.design, e.beta[None], e.working_theta)
+        theta = e.working_theta
+        if self.design.family is not None:  # the residual is that of the latent scale
+            sigma = latent_sd(self.design, self.design.family, e.par[None])
+            theta = WorkingTheta(sigma, e.relative_covariance_factor[None] / sigma[:, None, None])
+        return Partition.from_theta(self.design, e.beta[None], theta)
 
     def principal_components(self) -> pd.DataFrame:
         """Principal components of each factor's covariance in units of sigma^2, largest first.
@@ -386,12 +394,21 @@ class LikelihoodFit:
         return pd.concat(tables)
 
     def fitted(self) -> pd.Series:
-        """Fitted values of the rows, with the user's index."""
+        """Fitted values of the rows, with the user's index.
+
+        Of a family the expected response at the conditional modes, for a binomial response the
+        probability: what ``lme4`` gives.
+        """
         return pd.Series(self.estimate.fitted, index=self.design.rows, name="fitted")
 
     def residuals(self) -> pd.Series:
-        """Response minus fitted values, with the user's index."""
-        values = self.design.y - self.estimate.fitted
+        """Response minus fitted values, with the user's index.
+
+        Of a binomial response successes less trials times the fitted probability; ratings count from 1.
+        """
+        family = self.design.family
+        first = 1.0 if family is not None and family.has_thresholds else 0.0
+        values = self.design.y + first - self.design.trials * self.estimate.fitted
         return pd.Series(values, index=self.design.rows, name="residual")
 
     @takes_prob

@@ -13,6 +13,7 @@ import pandas as pd
 
 from hierpool.core.arguments import check_choice
 from hierpool.core.design import Design
+from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.options import bound_names, probability_of
 from hierpool.core.results import Estimate, root_of_diagonal
 from hierpool.reml.f_tests import FTest, Plain, Uncertainty, quantile, two_sided
@@ -72,6 +73,13 @@ def chosen(design: Design, estimate: Estimate, df: Df) -> tuple[str, Uncertainty
     """
     check_choice("df", df, get_args(Df))
     plain = estimate.beta_covariance
+    if design.family is not None and df != "normal":
+        raise UnsupportedModelError(
+            f"df={df!r} is for Gaussian responses, and {design.spec.formula} has "
+            f"family={design.family.name!r}: its tests are normal, fixed_effects(). Intervals that take "
+            "few groups into account: confint(method='profile'), confint(method='bootstrap')",
+            "normal-tests-only",
+        )
     if df == "normal" or not len(plain):
         return "normal", Plain(plain, np.inf)
     if df == "residual" or estimate.method == "least squares":
@@ -88,6 +96,8 @@ def usual(design: Design, estimate: Estimate) -> tuple[str, Uncertainty]:
     Roger's for REML where it applies, else Satterthwaite's: for ML, where the variances are not
     identified, and where several factors have too many groups. Residual df for least squares.
     """
+    if design.family is not None:
+        return "normal", Plain(estimate.beta_covariance, np.inf)
     if estimate.method == "least squares":
         df = residual_df(design, estimate)
         return "normal" if np.isinf(df) else "residual", Plain(estimate.beta_covariance, df)

@@ -88,6 +88,7 @@ def _estimates(design: Design, estimate: Estimate) -> dict[str, float]:
             own = estimate.of(group.factor)
             values += [*own.sd, *pair_values(group, own.corr)]
     values += [estimate.sigma] if design.residual.has_sigma else []
+    values += [*estimate.par]
     return dict(zip(names, map(float, values), strict=True))
 
 

@@ -1,7 +1,7 @@
 """Compiled loop over levels: how the log density of each level changes with its rows' predictors.
 
-    d log p(y_j) / d eta_i = E[ l_i'(eta_i + T_i v) | y_j ]      (Fisher's identity)
-    d log p(y_j) / d T_i   = E[ l_i'(eta_i + T_i v) v | y_j ]
+d log p(y_j) / d eta_i = E[ l_i'(eta_i + T_i v) | y_j ]      (Fisher's identity)
+d log p(y_j) / d T_i   = E[ l_i'(eta_i + T_i v) v | y_j ]
 """
 
 from __future__ import annotations

@@ -157,7 +157,9 @@ class FamilyCriterion:
         D, h = self.size, 2 * LAPLACE_STEP
         pairs = [(i, j) for i in range(D) for j in range(i + 1)]
         E = h * np.eye(D)
-        points = [x + s * (E[i] + t * E[j] * (i != j)) for i, j in pairs for s in (1, -1) for t in (1, -1)]
+        points = [
+            x + s * (E[i] + t * E[j] * (i != j)) for i, j in pairs for s in (1, -1) for t in (1, -1)
+        ]
         value = self.values(np.array(points)).reshape(-1, 2, 2)
         here, H = float(self.values(x[None])[0]), np.empty((D, D))
         for (i, j), v in zip(pairs, value, strict=True):

@@ -7,6 +7,7 @@ moved by differences.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -200,7 +201,8 @@ def _system(
     if P:
         own = -_second_differences(rows, eta, free)
     across = sparse.csc_array(A.T @ cross)
-    information = sparse.block_array([[block, across], [across.T, own]], format="csc")
+    parts: list[list[Any]] = [[block, across], [across.T, sparse.csc_array(own)]]
+    information = sparse.csc_array(sparse.block_array(parts))
     return information, np.concatenate([A.T @ slope, gradient])
 
 

@@ -75,7 +75,9 @@ def rows_of(design: Design, columns: sparse.csr_array) -> GlmRows:
     n, weights = design.n, design.row_weights
     weight = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
     offset = np.zeros(n) + design.offset
-    return GlmRows(design.family, np.asarray(design.y, dtype=float), design.trials, weight, offset, columns)
+    return GlmRows(
+        design.family, np.asarray(design.y, dtype=float), design.trials, weight, offset, columns
+    )
 
 
 def _separated(design: Design, rows: GlmRows, found: Glm, runs: np.ndarray) -> Estimate:
@@ -97,7 +99,11 @@ def _separated(design: Design, rows: GlmRows, found: Glm, runs: np.ndarray) -> E
     )
     factors = tuple(_unknown(group) for group in design.groups)
     return replace(
-        estimate, beta=beta, beta_covariance=covariance, status=Status("failed", f"{said}."), factors=factors
+        estimate,
+        beta=beta,
+        beta_covariance=covariance,
+        status=Status("failed", f"{said}."),
+        factors=factors,
     )
 
 
@@ -141,7 +147,11 @@ def _without_groups(design: Design, found: Glm) -> Estimate:
         np.nan,
     )
     sentence = "maximum likelihood on all rows, one line for all groups."
-    status = Status("converged", sentence) if found.ended else Status("failed", "the search did not converge.")
+    status = (
+        Status("converged", sentence)
+        if found.ended
+        else Status("failed", "the search did not converge.")
+    )
     if limits:
         status = Status("singular", f"{_limit_text(parameters, limits)}.")
     return Estimate(
@@ -214,7 +224,9 @@ def _fitted(design: Design, eta: np.ndarray, par: np.ndarray) -> np.ndarray:
 
 
 def _limit_text(parameters: FamilyParameters, limits: list[tuple[int, str]]) -> str:
-    return "; ".join(f"the {parameters.names[k]} runs to its limit, where {text}" for k, text in limits)
+    return "; ".join(
+        f"the {parameters.names[k]} runs to its limit, where {text}" for k, text in limits
+    )
 
 
 def _estimate(c: FamilyCriterion, best: Maximum) -> Estimate:
@@ -232,7 +244,11 @@ def _estimate(c: FamilyCriterion, best: Maximum) -> Estimate:
     held = [at.stop + k for k, _ in limits]
     if singular:  # those variances count as known
         whole = not np.allclose(theta[np.abs(theta) < SINGULAR], 0.0) or bool(np.tril(T, -1).any())
-        held += list(range(at.start, at.stop)) if whole else [p + int(k) for k in np.flatnonzero(np.abs(theta) < SINGULAR)]
+        held += (
+            list(range(at.start, at.stop))
+            if whole
+            else [p + int(k) for k in np.flatnonzero(np.abs(theta) < SINGULAR)]
+        )
     covariance = inverse(-best.hessian, held)
     beta = c.model.coordinates.beta_to_user(x[:p])
     beta_by, par_by = reported(design, c.parameters, free, p, c.k)
@@ -278,7 +294,11 @@ def _estimate(c: FamilyCriterion, best: Maximum) -> Estimate:
 
 
 def _status(
-    c: FamilyCriterion, best: Maximum, singular: list[str], limits: list[tuple[int, str]], laplace: float
+    c: FamilyCriterion,
+    best: Maximum,
+    singular: list[str],
+    limits: list[tuple[int, str]],
+    laplace: float,
 ) -> Status:
     """Whether to trust it, and what the Laplace approximation would have done."""
     far = np.abs(best.x[c.spread]).max(initial=0.0) > search.FAR
@@ -291,18 +311,27 @@ def _status(
             f"{_POSTERIOR}.",
         )
     if not best.ended or not np.isfinite(best.value):
-        return Status("failed", f"the search for the maximum of the likelihood did not converge; {_POSTERIOR}.")
+        return Status(
+            "failed",
+            f"the search for the maximum of the likelihood did not converge; {_POSTERIOR}.",
+        )
     if c.by_quadrature:
         gap = laplace - best.value
-        how = f"maximum likelihood by quadrature. The Laplace approximation of the log-likelihood is {_off(gap)}"
+        how = (
+            "maximum likelihood by quadrature. The Laplace approximation of the log-likelihood is "
+            f"{_off(gap)}"
+        )
     else:
         how = (
-            "maximum of the Laplace approximation of the likelihood, whose error is not known here: quadrature "
-            "takes one factor with up to three effects a group; model.fit() does without"
+            "maximum of the Laplace approximation of the likelihood, whose error is not known here: "
+            "quadrature takes one factor with up to three effects a group; model.fit() does without"
         )
     said = singular + ([_limit_text(c.parameters, limits)] if limits else [])
     if said:
-        return Status("singular", f"the ML optimum is on the boundary: {' and '.join(said)}. {how[0].upper()}{how[1:]}.")
+        return Status(
+            "singular",
+            f"the ML optimum is on the boundary: {' and '.join(said)}. {how[0].upper()}{how[1:]}.",
+        )
     values = np.linalg.eigvalsh(-best.hessian)
     if values.min() < _FLAT * values.max():
         return Status(
@@ -323,7 +352,9 @@ def _off(gap: float) -> str:
     return f"{'too high' if gap > 0 else 'too low'} by {abs(gap):.2g}"
 
 
-def _spread_se(c: FamilyCriterion, x: np.ndarray, covariance: np.ndarray, is_singular: bool) -> np.ndarray:
+def _spread_se(
+    c: FamilyCriterion, x: np.ndarray, covariance: np.ndarray, is_singular: bool
+) -> np.ndarray:
     """Standard errors of (sds (Q,), correlations (Q, Q) as a flat vector), by the delta method."""
     into, at, Q = c.model.coordinates.u_from_working @ c.basis, c.spread, len(c.basis)
 
@@ -368,11 +399,15 @@ def _modes_by(c: FamilyCriterion, x: np.ndarray, modes: Laplace) -> tuple[np.nda
     return tuple(np.stack(each, axis=-1) for each in zip(*columns, strict=True))
 
 
-def _at_modes(c: FamilyCriterion, x: np.ndarray, modes: Laplace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _at_modes(
+    c: FamilyCriterion, x: np.ndarray, modes: Laplace
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Linear predictors (n,) at the conditional modes, slopes and curvatures of the rows there."""
     design, coordinates = c.design, c.model.coordinates
     eta = np.zeros(design.n) + design.offset + coordinates.x.work(design.X) @ x[: c.p]
-    for group, z, u in zip(design.groups, coordinates.zs, _u(c, c.basis @ c.matrix(x[c.spread]), modes), strict=True):
+    for group, z, u in zip(
+        design.groups, coordinates.zs, _u(c, c.basis @ c.matrix(x[c.spread]), modes), strict=True
+    ):
         working = u @ z.to_working.T
         eta = eta + np.einsum("nq,nq->n", z.work(group.Z), working[group.codes])
     rows = rows_of(design, sparse.csr_array((design.n, 0)))
@@ -394,7 +429,9 @@ def _factors(
     point = at_working_rows(design, estimate)
     modes_of = _u(c, estimate.relative_covariance_factor, modes)
     out = []
-    parts = zip(design.groups, design.group_columns, c.model.coordinates.zs, point.levels(), strict=True)
+    parts = zip(
+        design.groups, design.group_columns, c.model.coordinates.zs, point.levels(), strict=True
+    )
     for f, (group, at, z, levels) in enumerate(parts):
         sd, corr = sd_and_corr(root[at, at], undefined=np.nan)
         index, u_by = group.population, own.u_by[f]

@@ -29,7 +29,8 @@ def no_pooling(design: Design) -> Estimate:
         Ratings: the thresholds and a level of each group cannot be told apart.
     """
     group = single_group(design)
-    assert group is not None and design.family is not None
+    assert group is not None
+    assert design.family is not None
     if design.family.has_thresholds:
         raise UnsupportedModelError(
             f"{design.spec.formula}: the likelihood cannot tell the thresholds of the ratings from an "
@@ -144,7 +145,16 @@ def _estimate(
         coef = np.where(own_away[:, None], np.nan, coef)
         coef_covariance = np.where(own_away[:, None, None], np.nan, coef_covariance)
     lines = FactorEstimate(
-        group.factor, none1, none1, none2, none2, np.zeros((0, q)), coef, none3, none3, coef_covariance
+        group.factor,
+        none1,
+        none1,
+        none2,
+        none2,
+        np.zeros((0, q)),
+        coef,
+        none3,
+        none3,
+        coef_covariance,
     )
     return replace(estimate, beta=beta, beta_covariance=beta_covariance, factors=(lines,))
 
@@ -168,5 +178,6 @@ def _status(
         return Status("failed", "the search for the maximum of the likelihood did not converge.")
     return Status(
         "converged",
-        f"maximum likelihood, {n} separate coefficients for {group.grouping.n_levels} groups of {group.factor}.",
+        f"maximum likelihood, {n} separate coefficients for {group.grouping.n_levels} groups of "
+        f"{group.factor}.",
     )

@@ -98,7 +98,7 @@ class FamilyParameters:
 
     def at_limit(self, par: np.ndarray) -> list[tuple[int, str]]:
         """Parameters (P,) that ran to where the family becomes a simpler one, and which that is."""
-        found = []
+        found: list[tuple[int, str]] = []
         if self.family.name == "gamma" or self.family.has_thresholds:
             return found
         for k, name in enumerate(self.family.parameters):

@@ -111,7 +111,11 @@ def _cap(criterion: FamilyCriterion, x: np.ndarray, step: np.ndarray) -> float:
     """What a step is shortened by: predictors, sds and parameters move by a few units at most."""
     p, at = criterion.p, criterion.spread
     rows = criterion.model.rows
-    scale = criterion.design.schema.response_scale.sd if criterion.parameters.family.is_on_response_scale else 1.0
+    scale = (
+        criterion.design.schema.response_scale.sd
+        if criterion.parameters.family.is_on_response_scale
+        else 1.0
+    )
     eta = float(np.abs(rows.X @ step[:p]).max(initial=0.0)) / (5.0 * scale)
     largest = max(float(np.abs(x[at]).max(initial=0.0)), 0.5 * scale)
     spread = float(np.abs(step[at]).max(initial=0.0)) / (1.5 * largest)
@@ -137,4 +141,6 @@ def _with_signs(criterion: FamilyCriterion, best: Maximum) -> Maximum:
     x[criterion.spread] = criterion.theta(lower_root(T))
     if np.array_equal(x, best.x):
         return best
-    return replace(best, x=x, gradient=criterion.gradients(x[None])[0], hessian=criterion.hessian(x))
+    return replace(
+        best, x=x, gradient=criterion.gradients(x[None])[0], hessian=criterion.hessian(x)
+    )

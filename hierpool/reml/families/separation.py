@@ -12,6 +12,8 @@ models. DPhil thesis, University of Oxford.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import optimize, sparse
 
@@ -39,8 +41,10 @@ def direction(rows: GlmRows, found: Glm) -> np.ndarray | None:
     same = sparse.block_array([[stays, sparse.csr_array((stays.shape[0], n))]], format="csr")
     bounds = [(None, None)] * d + [(0.0, 1.0)] * n
     cost = np.concatenate([np.zeros(d), -np.ones(n)])
-    equal = {"A_eq": same, "b_eq": np.zeros(stays.shape[0])} if stays.shape[0] else {}
-    solved = optimize.linprog(cost, above, np.zeros(n), bounds=bounds, method="highs", **equal)
+    given: dict[str, Any] = {"A_ub": above, "b_ub": np.zeros(n), "bounds": bounds}
+    if stays.shape[0]:
+        given |= {"A_eq": same, "b_eq": np.zeros(stays.shape[0])}
+    solved: Any = optimize.linprog(cost, method="highs", **given)
     if solved.x is None or not -solved.fun > 0.5:
         return None
     found_d = np.asarray(solved.x[:d])
@@ -72,4 +76,6 @@ def _ordinal(rows: GlmRows) -> tuple[sparse.csr_array, sparse.csr_array]:
     below, above = y < P, y > 0
     upper = sparse.hstack([-A[below], E[y[below]]], format="csr")
     lower = sparse.hstack([A[above], -E[y[above] - 1]], format="csr")
-    return _unique(sparse.vstack([upper, lower], format="csr")), sparse.csr_array((0, A.shape[1] + P))
+    return _unique(sparse.vstack([upper, lower], format="csr")), sparse.csr_array(
+        (0, A.shape[1] + P)
+    )
