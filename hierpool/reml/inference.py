@@ -76,8 +76,7 @@ def chosen(design: Design, estimate: Estimate, df: Df) -> tuple[str, Uncertainty
     if design.family is not None and df != "normal":
         raise UnsupportedModelError(
             f"df={df!r} is for Gaussian responses, and {design.spec.formula} has "
-            f"family={design.family.name!r}: its tests are normal, fixed_effects(). Intervals that take "
-            "few groups into account: confint(method='profile'), confint(method='bootstrap')",
+            f"family={design.family.name!r}: its tests are normal, fixed_effects()",
             "normal-tests-only",
         )
     if df == "normal" or not len(plain):

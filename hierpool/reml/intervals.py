@@ -13,7 +13,7 @@ from scipy import special
 
 from hierpool.core.arguments import check_choice
 from hierpool.core.design import Design
-from hierpool.core.errors import ArgumentError, HierpoolWarning, nearest
+from hierpool.core.errors import ArgumentError, HierpoolWarning, UnsupportedModelError, nearest
 from hierpool.core.options import bound_names, probability_of
 from hierpool.core.results import (
     Estimate,
@@ -49,6 +49,12 @@ def confidence_intervals(
 ) -> pd.DataFrame:
     """One row a quantity: estimate and interval. ``attrs`` says how they were made."""
     check_choice("method", method, get_args(IntervalMethod))
+    if design.family is not None and method != "wald":
+        raise UnsupportedModelError(
+            f"method={method!r} is for Gaussian responses so far, and {design.spec.formula} has "
+            f"family={design.family.name!r}: confint(method='wald')",
+            "normal-tests-only",
+        )
     bounds = bound_names("ci", prob)
     prob = probability_of(prob)
     estimates = _estimates(design, estimate)

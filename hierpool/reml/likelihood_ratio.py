@@ -10,6 +10,7 @@ from scipy import special
 
 from hierpool.core.arguments import check_choice
 from hierpool.core.design import Design
+from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.printable import one_line
 from hierpool.core.results import Estimate
 from hierpool.reml import pooling_limits
@@ -118,6 +119,12 @@ def likelihood_ratio(smaller: Fit, larger: Fit, how: Simulating) -> LikelihoodRa
 
 def _by_simulation(test: LikelihoodRatio, fits: list[Fit], how: Simulating) -> LikelihoodRatio:
     """The test with a null distribution of responses simulated from the smaller fit."""
+    if (family := fits[0][0].family) is not None:
+        raise UnsupportedModelError(
+            f"a null distribution is simulated for Gaussian responses so far, and these have "
+            f"family={family.name!r}: test models that differ in one variance at most",
+            "normal-tests-only",
+        )
     own, simulated, failed = _simulated(fits, test.method, how)
     above = int((simulated >= test.statistic).sum())  # all of them where it is 0
     notes = (f"{failed} of {how.number} simulations failed and were left out.",) if failed else ()

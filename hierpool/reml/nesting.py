@@ -175,6 +175,8 @@ def _check_rows(smaller: Design, larger: Design) -> None:
             f"other values of {one.response}. Fit both to the same table.",
             "different-rows",
         )
+    if smaller.family != larger.family:
+        _refuse(smaller, larger, "their families or links differ")
     if smaller.residual.has_sigma != larger.residual.has_sigma or not np.all(
         smaller.residual.relative_sd == larger.residual.relative_sd
     ):

@@ -149,7 +149,9 @@ def _newton(
     m = rows.columns.shape[1]
     block = sparse.csc_array(information[:m, :m])
     if not m:
-        return _of_parameters(information.toarray(), gradient, gradient[:0], np.zeros((0, m)))
+        return _of_parameters(
+            information.toarray(), gradient, gradient[:0], np.zeros((0, len(free)))
+        )
     largest = float(block.diagonal().max(initial=0.0))
     ridge = max(_RIDGE * largest, 1e-300) * sparse.eye_array(m, format="csc")
     try:
