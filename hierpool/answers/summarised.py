@@ -287,7 +287,7 @@ class _Optimum:
 
     def se(self, linear: LinearPredictors, by_par: np.ndarray) -> np.ndarray:
         """Shape (m,): standard errors; with the gradient by parameters of the family (m, P)."""
-        own = getattr(self.fit.estimate, "family", None)
+        own = self.fit.estimate.family
         if own is not None and by_par.shape[1]:
             free = linear.X @ own.beta_by + by_par @ own.par_by
             variance = np.einsum("md,de,me->m", free, own.covariance, free)

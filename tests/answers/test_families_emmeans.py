@@ -12,8 +12,6 @@ import hierpool as hp
 from hierpool.core.errors import ArgumentError
 from tests.answers.effects import REFERENCE
 
-pytest.importorskip("hierpool.reml.families.maximum_likelihood")
-
 NUMBERS = json.loads((REFERENCE / "families.json").read_text(encoding="utf-8"))
 P = {"prob": 0.95}
 TOLERANCE = 1e-3  # glmer's optimum; standard errors by differences
