@@ -28,7 +28,7 @@ from hierpool.model import Model
 NEAR, NEAR_EVIDENCE = 0.15, 0.1
 FAMILIES = ("bernoulli", "binomial", "poisson", "negbinomial")
 Z = np.linspace(-6.5, 6.5, 105)  # of an sd, where its prior is standard normal
-Z_SHAPE = np.linspace(-5.5, 5.5, 56)
+Z_SHAPE = np.linspace(-5.5, 5.5, 141)
 E = np.arange(-9.0, 9.1, 0.6)  # of each coefficient, in sds of its Laplace approximation
 
 
@@ -110,7 +110,7 @@ def _summed(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def exact(model: Model, seed: int) -> JudgedRun:
     """The exact engine's last word, trusted or not."""
-    settings = SamplerSettings(1000, 0, 4, 1, seed, "nutpie", None, False, {})
+    settings = SamplerSettings(8000, 0, 4, 1, seed, "nutpie", None, False, {})  # little noise
     return choose._exact(model.design, model.priors, settings)
 
 

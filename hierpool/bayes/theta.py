@@ -18,8 +18,7 @@ from hierpool.algebra.gaussian import BetaPrior
 from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.algebra.moments import Coordinates
 from hierpool.bayes.priors.model_priors import ModelPriors
-from hierpool.core.design import Design
-from hierpool.core.errors import UnsupportedModelError
+from hierpool.core.design import Design, check_gaussian
 from hierpool.core.theta import FamilyTheta, Theta, WorkingTheta
 
 if TYPE_CHECKING:
@@ -122,12 +121,7 @@ def integrate(design: Design, priors: ModelPriors) -> tuple[MarginalModel, Theta
     UnsupportedModelError
         A response that is not Gaussian, of which only one factor's coefficients can be.
     """
-    if design.family is not None:
-        raise UnsupportedModelError(
-            f"this question is answered for Gaussian responses only, and {design.spec.formula} has "
-            f"family={design.family.name!r}",
-            "gaussian-only",
-        )
+    check_gaussian(design.schema, "this question")
     coordinates = Coordinates.from_design(design)
     theta_map = ThetaMap.from_priors(priors, coordinates)
     model = marginal_model(design, coordinates, theta_map.beta, theta_map.mean)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hierpool.core.errors import DataError
+from hierpool.core.errors import DataError, UnsupportedModelError
 from hierpool.core.families.family import Family
 from hierpool.core.findings import Finding
 from hierpool.core.residual import Residual
@@ -319,6 +319,17 @@ class Design:
     def with_schema(self, **changes: Any) -> Design:
         """The same rows under other labels: fields of ``Schema`` by name."""
         return replace(self, schema=replace(self.schema, **changes))
+
+
+def check_gaussian(schema: Schema, question: str) -> None:
+    """Raise where the response is not Gaussian, for what is answered for Gaussian responses only."""
+    if schema.family is not None:
+        raise UnsupportedModelError(
+            f"{question} is for Gaussian responses, and {schema.spec.formula} has "
+            f"family={schema.family.name!r}. fit.loo(), hp.check(fit) and predictions are there for "
+            "every family",
+            "gaussian-only",
+        )
 
 
 def exact_fit(schema: Schema, sigma: float) -> DataError:

@@ -33,7 +33,7 @@ ELSEWHERE = re.compile(
 
 def functions() -> set[str]:
     """Names of the face, and of its two modules."""
-    names = {f"hierpool.{name}" for name in hp.__all__} - set(MODULES)
+    names = {f"hierpool.{name}" for name in hp.__all__} - {*MODULES, "hierpool.families"}
     return names | {f"{home}.{name}" for home, m in MODULES.items() for name in m.__all__}
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hierpool.algebra.factorisation import runs
+from hierpool.algebra.triangular import solve_lower_transposed
 from hierpool.bayes.exact.adaptation import evidence
 from hierpool.bayes.exact.coordinates import PriorCoordinates
 from hierpool.bayes.exact.proposal import Mixture, Student
@@ -138,7 +139,8 @@ class LaplaceMap:
 
     def _gamma(self, z: np.ndarray, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         centre, root = self.centre_and_root(z)
-        moved = np.linalg.solve(np.swapaxes(root, 1, 2), e[..., None])[..., 0]
+        # Far out the regressed root may be singular: no error, but a density of zero.
+        moved = solve_lower_transposed(root, e[..., None])[..., 0]
         log_jacobian = -np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
         return centre + moved, log_jacobian
 

@@ -32,7 +32,7 @@ from scipy import linalg, stats
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.moments import by_level, single_group
 from hierpool.algebra.residual_maker import ResidualMaker
-from hierpool.core.design import Grouping
+from hierpool.core.design import Grouping, check_gaussian
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.findings import Finding
 from hierpool.core.fitted import Optimum, Posterior, check_fit
@@ -100,7 +100,7 @@ def influence(fit: IntegratedPosterior | Optimum, by: str = "group") -> pd.DataF
         Not a fit, or an unknown factor.
     UnsupportedModelError
         No pooling, which has no common coefficients; a fit without fixed effects; a posterior with
-        several factors.
+        several factors; a response that is not Gaussian.
 
     References
     ----------
@@ -119,6 +119,7 @@ def influence(fit: IntegratedPosterior | Optimum, by: str = "group") -> pd.DataF
     from hierpool.checks.accuracy.loo import grouping_for
 
     check_fit(fit, "influence")
+    check_gaussian(fit.design.schema, "influence()")
     if fit.design.spec.pooling == "none" or not fit.design.terms:
         raise UnsupportedModelError(
             f"{fit.design.spec.formula} has no common coefficients that a group could influence. "

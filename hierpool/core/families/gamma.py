@@ -71,7 +71,7 @@ class Gamma(Family):
             raise DataError(
                 f"family='gamma' takes positive numbers, and {name!r} is {y[row]:g} in row {row + 1} "
                 f"of the rows used; {more}",
-                "not-positive",
+                "not-positive-response",
             )
         if (y == y[0]).all():
             raise DataError(
