@@ -387,6 +387,22 @@ def optimum(design: Design, method: Literal["REML", "ML"]) -> LikelihoodFit:
     return LikelihoodFit(design, estimate.estimate(design, method))
 
 
+def best_optimum(design: Design) -> LikelihoodFit | None:
+    """REML of a Gaussian response, maximum likelihood of another; None of a family that has none.
+
+    Raises
+    ------
+    DataError
+        As ``optimum``, of a Gaussian response.
+    """
+    if design.family is None:
+        return optimum(design, "REML")
+    try:
+        return optimum(design, "ML")
+    except (HierpoolError, ImportError):
+        return None
+
+
 def _family_optimum(design: Design, family: Family, method: Literal["REML", "ML"]) -> LikelihoodFit:
     """Maximum likelihood of a response that is not Gaussian.
 

@@ -90,6 +90,10 @@ class Posterior(Fit, Protocol):
     def posterior_means(self) -> dict[str, np.ndarray]:
         """``beta`` (p,), ``u_<factor>`` and ``coef_<factor>`` (J, q)."""
 
+    @property
+    def family_parameters(self) -> np.ndarray:
+        """Shape (K, P): draws of the parameters of the response's family."""
+
     def variable(self, name: str) -> xr.DataArray:
         """Draws of one variable, dims (chain, draw, ...)."""
 

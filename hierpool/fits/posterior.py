@@ -176,6 +176,11 @@ class PosteriorFit(FitRecord):
         fewer = self.draws.isel(draw=slice(None, None, step), missing_dims="ignore")
         return replace(self, draws=fewer)
 
+    @property
+    def family_parameters(self) -> np.ndarray:
+        """Shape (K, P): draws of the family's parameters, thresholds where all predictors are 0."""
+        return coefficient_draws.family_parameters(self)
+
     def conditional_means(self) -> dict[str, np.ndarray]:
         """E[coefficients | y, theta] of every draw of theta: ``beta``, ``u``, ``coef``.
 

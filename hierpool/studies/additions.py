@@ -32,7 +32,7 @@ def additions(bench: CandidateSet, given: CandidateFit, codes: set[str]) -> list
     Clear among all that is tried (Bonferroni), unless a finding, which counts its own, asks for it.
     """
     found: list[Step] = []
-    if given.design.spec.pooling == "none":
+    if given.design.spec.pooling == "none" or given.blup is None:
         return found
     changes = list(_additions(bench, given))
     for change in changes:
@@ -42,7 +42,8 @@ def additions(bench: CandidateSet, given: CandidateFit, codes: set[str]) -> list
                 continue  # its column was dropped: nothing new
             larger = Model.from_design(design, bench.priors(design))
             same = design.terms == given.design.terms
-            pair = (given.blup, larger.reml()) if same else (given.ml, larger.ml())
+            ml = not same or design.family is not None
+            pair = (given.ml, larger.ml()) if ml else (given.blup, larger.reml())
             enough = ASKED_BELOW if change.code in codes else NEEDED_BELOW / len(changes)
             if likelihood_ratio(*pair)[2] < enough:
                 found.append(compared(bench.tried(design), given, change))

@@ -13,7 +13,7 @@ from hierpool.bayes import choose
 from hierpool.checks.advice import Advice, Step, format_p
 from hierpool.checks.residuals.every import judged
 from hierpool.core.errors import ArgumentError, HierpoolWarning
-from hierpool.core.findings import Findings
+from hierpool.core.findings import Finding, Findings
 from hierpool.core.group_nouns import noun
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
@@ -96,7 +96,7 @@ def advise(
         warnings.simplefilter("ignore", HierpoolWarning)
         given = bench.tried(bench.given.design)
         down = simplified(bench, given, about.along if isinstance(about, StudyResult) else ())
-        findings = Findings(judged(given.blup))
+        findings = Findings(_of_residuals(given))
         tried = additions(bench, given, set(findings.codes))
         richer = sorted(tried, key=lambda step: step.gain, reverse=True)
     found = [Step(given.name, "given"), *down.steps, *richer]
@@ -108,7 +108,7 @@ def advise(
         choice=down.choice,
         models={s.name: bench.every[s.name].model for s in found},
         fits={s.name: f for s in found if (f := bench.every[s.name].fit) is not None},
-        blups={s.name: bench.every[s.name].blup for s in found},
+        blups={s.name: b for s in found if (b := bench.every[s.name].blup) is not None},
         scores={s.name: bench.every[s.name].scores for s in found},
         findings=findings,
         notes=(*_notes(bench, given, found), *_elsewhere(findings)),
@@ -145,11 +145,16 @@ def _bench(about: object, draws: int, seed: int | None) -> CandidateSet:
     )
 
 
+def _of_residuals(given: CandidateFit) -> Iterator[Finding]:
+    """Findings about the residuals of a Gaussian model."""
+    if given.blup is not None and given.design.family is None:
+        yield from judged(given.blup)
+
+
 def _notes(bench: CandidateSet, given: CandidateFit, path: Sequence[Step]) -> Iterator[str]:
     """What else to know."""
-    status = given.blup.status
-    if status.word in {"singular", "not identified"}:
-        yield f"The REML fit of the given model is {status}"
+    if given.blup is not None and given.blup.status.word in {"singular", "not identified"}:
+        yield f"The {given.blup.method} fit of the given model is {given.blup.status}"
     zeros = [s for s in path if " at the mean of " in s.change or s.kind == "other zero"]
     if zeros:
         word = {"needed": "is needed", "not needed": "is not needed", "undecided": "may be needed"}

@@ -31,23 +31,24 @@ from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.formula.build import build_design, encode
 from hierpool.formula.complete_rows import CompleteRows
-from hierpool.model import Model, fitted
+from hierpool.model import Model, best_optimum, fitted
 from hierpool.reml import likelihood_ratio as ratio
 from hierpool.reml import nesting
 from hierpool.reml.criterion import Method
 
 CHAINS = 4  # of the models that are tried
+NO_TEST = (np.nan, np.nan, np.nan, "")  # statistic, df, p, null distribution
 
 
 @dataclass(frozen=True)
 class CandidateFit:
-    """A model with its fits; without a posterior where that cannot be had here.
+    """A model with its fits; without a posterior, or an optimum, where that cannot be had here.
 
     ``scores`` grows as they are asked for: ``"row"``, and the factors that were left out.
     """
 
     model: Model
-    blup: LikelihoodFit
+    blup: LikelihoodFit | None
     fit: PosteriorFit | None
     scores: dict[str, ScoredLOO] = field(default_factory=dict)
 
@@ -134,7 +135,7 @@ class CandidateSet:
         name = design.spec.formula
         if name not in self.every:
             model = Model.from_design(design, self.priors(design))
-            blup = self.known_optima.get(name) or model.reml()
+            blup = self.known_optima.get(name) or best_optimum(design)
             self.every[name] = CandidateFit(model, blup, self._posterior(model))
         return self.every[name]
 
@@ -174,9 +175,13 @@ class CandidateSet:
             return fitted(model.design, model.priors, "exact", settings)
         except FitError as error:  # its status is in the fit
             return error.fit if isinstance(error.fit, PosteriorFit) else None
+        except UnsupportedModelError:  # a family with more groups than quadrature takes
+            return None
 
     def can_afford(self, model: Model) -> bool:
         """Whether a posterior and its scores take seconds and not minutes."""
+        if model.design.family is not None:
+            return True  # the engine itself says what it cannot take
         return integrate(model.design, model.priors)[0].flops_per_theta <= SURROGATE_ABOVE_FLOPS
 
 
@@ -205,7 +210,9 @@ def compared(other: CandidateFit, here: CandidateFit, change: Change) -> Step:
     """A model and the one that it is compared with."""
     richer = change.kind == "richer"
     smaller, larger = (here, other) if richer else (other, here)
-    test = likelihood_ratio(smaller.blup, larger.blup)
+    test = NO_TEST
+    if smaller.blup is not None and larger.blup is not None:
+        test = likelihood_ratio(smaller.blup, larger.blup)
     factor = _left_out(smaller.design, larger.design, change.factor)
     evidence = Evidence(
         *test,
@@ -213,7 +220,7 @@ def compared(other: CandidateFit, here: CandidateFit, change: Change) -> Step:
         group=_difference(smaller, larger, factor) if factor else None,
         left_out=factor,
         share=change.share,
-        is_identified=larger.blup.status.word != "not identified",
+        is_identified=larger.blup is None or larger.blup.status.word != "not identified",
         **_fixed_effects_moved(smaller, larger),
     )
     return Step(
@@ -237,12 +244,12 @@ def likelihood_ratio(
             return test.statistic, test.df, test.p, test.null
         df, why = step.df, ", an upper bound of p"
     except UnsupportedModelError:
-        return np.nan, np.nan, np.nan, ""
+        return NO_TEST
     except ComparisonError:
         # Equal variances and covariances: a linear restriction inside the larger model.
         df, why = larger.estimate.n_parameters - smaller.estimate.n_parameters, ""
         if df < 1 or len(smaller.design.groups) <= len(larger.design.groups):
-            return np.nan, np.nan, np.nan, ""
+            return NO_TEST
     method: Method = "ML" if larger.method == "ML" else "REML"
     logliks = [ratio.loglik_by(fit, method) for fit in pair]
     statistic = max(2 * (logliks[1] - logliks[0]), 0.0)
@@ -267,9 +274,13 @@ def _fixed_effects_moved(smaller: CandidateFit, larger: CandidateFit) -> dict[st
 
     In the coding of the larger model; nothing where the fixed effects are not the same.
     """
-    X, terms, e = larger.design.X, larger.design.terms, larger.blup.estimate
-    if not terms or smaller.design.X.shape != X.shape:
+    X, terms = larger.design.X, larger.design.terms
+    is_linear = larger.design.family is None  # else a coefficient means another thing beside others
+    if not terms or smaller.design.X.shape != X.shape or not is_linear:
         return {}
+    if smaller.blup is None or larger.blup is None:
+        return {}
+    e = larger.blup.estimate
     size = np.linalg.norm(X, axis=0)
     recoded = np.linalg.lstsq(X / size, smaller.design.X)[0] / size[:, None]
     own = smaller.blup.estimate

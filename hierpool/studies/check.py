@@ -16,14 +16,15 @@ from hierpool.checks.accuracy import (
     loo_pit,
     replicated,
 )
-from hierpool.checks.findings import boundary, comparisons, convergence, response, rows
+from hierpool.checks.findings import boundary, comparisons, convergence, response, rows, separation
 from hierpool.checks.findings.causes import root_causes
+from hierpool.checks.residuals import family_dispersion
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, DataError, HierpoolWarning
 from hierpool.core.findings import Finding, Findings
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
-from hierpool.model import Model, optimum
+from hierpool.model import Model, best_optimum
 from hierpool.studies import remedies
 from hierpool.studies.result import StudyResult
 from hierpool.studies.sentences import INTERCEPT
@@ -43,6 +44,7 @@ BEFORE: tuple[OfDesign, ...] = (
     rows.collinear,
     rows.imbalance,
     response.not_gaussian,
+    separation.separated,
 )
 """Judgements of rows, levels and columns; no fit is needed."""
 OF_OPTIMUM: tuple[OfOptimum, ...] = (
@@ -64,6 +66,15 @@ OF_POSTERIOR: tuple[OfPosterior, ...] = (
     level_influence_on_variances.on_levels,
 )
 """Judgements of a posterior and its REML optimum, None where there is none."""
+OF_FAMILY: tuple[OfPosterior, ...] = (
+    convergence.draws,
+    boundary.unidentified_posterior,
+    boundary.boundary,
+    boundary.correlations,
+    boundary.priors,
+    family_dispersion.judged,
+)
+"""Those of a response that is not Gaussian."""
 
 
 def check(
@@ -130,21 +141,22 @@ def of_design(design: Design) -> Iterator[Finding]:
 def of_fit(fit: PosteriorFit, blup: LikelihoodFit | None = None) -> Iterator[Finding]:
     """What the draws, and the optimum of the same model, say; ``blup`` where it is at hand."""
     blup = optimum_of(fit.design) if blup is None else blup
-    for judge in OF_POSTERIOR:
+    for judge in OF_POSTERIOR if fit.design.family is None else OF_FAMILY:
         yield from judge(fit, blup)
     if blup is not None:
         yield from _of_optimum(blup)
 
 
 def _of_optimum(blup: LikelihoodFit, more: tuple[OfOptimum, ...] = ()) -> Iterator[Finding]:
-    for judge in (*OF_OPTIMUM, *more):
+    every = OF_OPTIMUM if blup.design.family is None else (convergence.optimum,)
+    for judge in (*every, *more):
         yield from judge(blup)
 
 
 def optimum_of(design: Design) -> LikelihoodFit | None:
-    """REML or least squares of a design; None where no row is left to estimate sigma from."""
+    """REML, least squares or ML of a design; None where no row is left to estimate sigma from."""
     try:
-        return optimum(design, "REML")
+        return best_optimum(design)
     except DataError:
         return None
 

@@ -47,19 +47,19 @@ def figures_of(study: StudyResult) -> StudyFigures:
 
     Those of a second factor have its name behind theirs: ``"shrinkage_school"``.
     """
-    posterior, blup = study.fit, study.reml
+    posterior, blup = study.fit, study.optimum
     of: dict[str, Any] = {"response": study.design.spec.response, "label": study.label}
     drawings: dict[str, Callable[[], Figure]] = {}
     for factor, name in file_names(study.groups).items():
         behind = "" if factor == study.group else f"_{name}"
         made = _of_factor(study, factor, of)
         drawings |= {f"{picture}{behind}": draw for picture, draw in made.items()}
-    drawings |= {
-        "comparison": lambda: plots.comparison(study.comparison, **of),
-        "standard_deviations": lambda: plots.standard_deviations(posterior, blup),
-        "variance_partition": lambda: plots.variance_partition(posterior, blup),
-        "residuals": lambda: plots.residuals(posterior),
-    }
+    drawings["comparison"] = lambda: plots.comparison(study.comparison, **of)
+    if blup is not None:
+        drawings["standard_deviations"] = lambda: plots.standard_deviations(posterior, blup)
+    if study.design.family is None:
+        drawings["variance_partition"] = lambda: plots.variance_partition(posterior, study.reml)
+        drawings["residuals"] = lambda: plots.residuals(posterior)
     drawings |= _effects(study)
     if posterior.is_integrable and study.design.n <= MOST_PREDICTED:
         drawings["loo_pit"] = lambda: plots.loo_pit(posterior)
@@ -82,12 +82,15 @@ def _of_factor(
         ),
         "shrinkage": lambda: plots.shrinkage(study.shrinkage, **named),
         "caterpillar": lambda: plots.caterpillar(
-            study.fit.random_effects(diagnostics=False), study.reml.random_effects(), **named
-        ),
-        "posterior_against_blup": lambda: plots.posterior_against_blup(
-            study.compare_blups, **named
+            study.fit.random_effects(diagnostics=False),
+            None if study.optimum is None else study.optimum.random_effects(),
+            **named,
         ),
     }
+    if not study.compare_blups.empty:
+        made["posterior_against_blup"] = lambda: plots.posterior_against_blup(
+            study.compare_blups, **named
+        )
     if factor in study.comparison_by_group:
         by_group = study.comparison_by_group[factor]
         by_row = study.comparison.loc[study.comparison.index.isin(by_group.index)]

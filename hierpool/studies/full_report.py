@@ -49,7 +49,11 @@ def _middle(
 ) -> list[Section]:
     return [
         sections.poolings(tables["fixed_effects"], tables["variance_components"], figures),
-        sections.blups(study.compare_blups, figures, study.selected),
+        *(
+            []
+            if study.compare_blups.empty
+            else [sections.blups(study.compare_blups, figures, study.selected)]
+        ),
         sections.shrinkage(study.shrinkage, figures, study.selected),
         sections.comparison(
             study.comparison, study.comparison_by_group.get(study.group), study.group, figures
@@ -63,8 +67,9 @@ def _more_figures(study: StudyResult) -> dict[str, Figure]:
     asked: dict[str, Callable[[], Figure]] = {
         "posterior_predictive": lambda: plots.posterior_predictive(posterior),
         "prior_predictive": lambda: plots.prior_predictive(study.model),
-        "influence": lambda: plots.influence(study.reml, factor=study.group),
     }
+    if study.design.family is None:
+        asked["influence"] = lambda: plots.influence(study.reml, factor=study.group)
     if len(posterior.design.groups) == 1 and len(posterior.design.groups[0].terms) > 1:
         asked["level_coefficients"] = lambda: plots.level_coefficients(posterior)
     made = {}

@@ -16,7 +16,7 @@ from hierpool.formula.build import encode
 from hierpool.formula.complete_rows import CompleteRows
 from hierpool.formula.function_calls import quote
 from hierpool.formula.parse import group_text, make_like, parse, read_columns, split_factor
-from hierpool.model import Model, pooling_ladder
+from hierpool.model import Model
 from hierpool.studies.factors import is_nested
 from hierpool.studies.screening import Screened, not_fitted, screened
 
@@ -72,7 +72,7 @@ def ladder(
     vary
         The factors whose pooling is varied, the random effects of the others held; None: of all.
     known
-        ``weights`` and ``known_se``, names of columns.
+        ``family``, and the columns ``trials``, ``weights`` and ``known_se``.
     """
     asked = parse(formula, frame)
     groups = _groups(asked, frame, group)
@@ -81,11 +81,12 @@ def ladder(
     if len(groups) > 1:
         return _of_several(spec, frame, asked.groups, groups, along)
     chosen: Screened = (_slopes(asked), ())
+    rows = pooling.read_rows(spec, frame, groups[0])
     if not asked.groups:
-        rows = pooling.read_rows(spec, frame, groups[0])
         every = pooling.slopes_that_vary(spec, rows, groups[0])
         chosen = screened(spec, rows, groups[0], every)
-    models = pooling_ladder(spec.formula, frame, groups[0], slopes=chosen[0], **known)
+    designs = pooling.ladder(spec, rows, groups[0], chosen[0])
+    models = {name: Model.from_design(design) for name, design in designs.items()}
     pooled = [name for name, m in models.items() if m.design.spec.pooling == "partial"]
     found = {groups[0]: chosen}
     skipped = not_fitted(spec.formula, found)

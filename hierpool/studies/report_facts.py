@@ -39,7 +39,7 @@ def facts_of(study: StudyResult, tables: Mapping[str, pd.DataFrame]) -> Facts:
         chains=chains,
         draws=draws,
         seed=study.seed,
-        df_method=str(study.reml.df_method),
+        df_method="" if study.optimum is None else str(study.optimum.df_method),
         interval=_interval(tables["fixed_effects"].columns),
         versions=versions,
     )

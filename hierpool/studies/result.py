@@ -10,6 +10,7 @@ import pandas as pd
 
 from hierpool.checks.advice import Choice
 from hierpool.core.design import Design
+from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.findings import Findings
 from hierpool.core.options import options
 from hierpool.fits.optimum import LikelihoodFit
@@ -77,8 +78,24 @@ class StudyResult:
 
     @property
     def reml(self) -> LikelihoodFit:
-        """The REML fit of the recommended model."""
-        return self.blups[self.selected]
+        """The REML fit of the recommended model; by maximum likelihood with a family.
+
+        Raises
+        ------
+        UnsupportedModelError
+            A family whose likelihood has no such fit here.
+        """
+        if self.optimum is None:
+            raise UnsupportedModelError(
+                f"{self.recommended} has no fit by maximum likelihood; use study.fit, the posterior",
+                "no-reml",
+            )
+        return self.optimum
+
+    @property
+    def optimum(self) -> LikelihoodFit | None:
+        """The same; None where there is none."""
+        return self.blups.get(self.selected)
 
     @property
     def design(self) -> Design:

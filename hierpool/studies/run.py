@@ -22,13 +22,15 @@ from hierpool.core.errors import (
     StudyInterrupted,
     UnsupportedModelError,
 )
+from hierpool.core.families.family import Family
+from hierpool.core.families.table import resolve
 from hierpool.core.findings import Finding, Findings
 from hierpool.core.progress import named_steps
 from hierpool.core.text import sentence
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.formula.build import read_frame
-from hierpool.model import Model
+from hierpool.model import Model, best_optimum
 from hierpool.studies import check
 from hierpool.studies.candidates import CandidateSet
 from hierpool.studies.ladder import Ladder, in_order, ladder, random_effects
@@ -50,6 +52,9 @@ def study(
     draws: int = 1000,
     chains: int = 4,
     progress: bool = True,
+    family: str | Family | None = None,
+    link: str | None = None,
+    trials: str | None = None,
     weights: str | None = None,
     known_se: str | None = None,
     **fit_arguments: Any,
@@ -77,8 +82,8 @@ def study(
         reported in the findings.
     progress
         Show a progress bar on stderr if it takes over a second.
-    weights, known_se
-        As in ``Model``.
+    family, link, trials, weights, known_se
+        As in ``Model``, e.g. ``family="poisson"``.
     **fit_arguments
         ``tune``, ``cores``, ``sampler``, ``target_accept``, ``options``, as in ``Model.fit``.
 
@@ -101,7 +106,8 @@ def study(
     >>> answer = hp.study("volume ~ time", boars, group="boar", seed=1)  # doctest: +SKIP
     """
     frame = read_frame(data)
-    asked = ladder(formula, frame, group, vary, {"weights": weights, "known_se": known_se})
+    known = {"weights": weights, "known_se": known_se, "trials": trials}
+    asked = ladder(formula, frame, group, vary, {**known, "family": resolve(family, link)})
     seed = fresh_seed() if seed is None else seed
     arguments = {"engine": engine, "draws": draws, "chains": chains, "seed": seed, **fit_arguments}
     fits: dict[str, PosteriorFit] = {}
@@ -144,7 +150,7 @@ def _in_steps(
         begin("comparison")
         comparison, by_group = compare(chosen.fits), _compared_by_group(chosen.fits, asked.groups)
     begin("shrinkage")
-    fit, blup = chosen.fits[chosen.selected], chosen.blups[chosen.selected]
+    fit, blup = chosen.fits[chosen.selected], chosen.blups.get(chosen.selected)
     found = Study(
         formula=asked.formula,
         groups=asked.groups,
@@ -161,7 +167,7 @@ def _in_steps(
         choice=chosen.choice,
         skipped=chosen.skipped,
         shrinkage=shrinkage(fit),
-        compare_blups=compare_blups(fit, blup),
+        compare_blups=pd.DataFrame() if blup is None else compare_blups(fit, blup),
         arguments={k: v for k, v in arguments.items() if k != "seed"},
     )
     begin("checks")
@@ -196,7 +202,7 @@ def _recommended(
     """Simplify the largest partially pooled model by the rule of ``checks.advice``."""
     models = asked.models
     pooled = [n for n in models if models[n].design.spec.pooling == "partial" and n in blups]
-    largest = asked.largest if asked.largest in blups else pooled[-1]
+    largest = asked.largest if asked.largest in blups or not pooled else pooled[-1]
     names = {model.formula: name for name, model in models.items()}
     bench = CandidateSet(
         models[largest],
@@ -213,7 +219,8 @@ def _recommended(
     every = {**models, **{name: each.model for name, each in extra.items()}}
     order = in_order(every)
     added = {name: each.fit for name, each in extra.items() if each.fit is not None}
-    kept, optima = {**fits, **added}, {**blups, **{n: each.blup for n, each in extra.items()}}
+    optima = {n: each.blup for n, each in extra.items() if each.blup is not None}
+    kept, optima = {**fits, **added}, {**blups, **optima}
     return _Recommendation(
         {name: every[name] for name in order},
         {name: kept[name] for name in order if name in kept},
@@ -235,12 +242,14 @@ def _fitted(model: Model, arguments: Mapping[str, Any]) -> PosteriorFit:
 
 
 def _optima(models: Mapping[str, Model]) -> tuple[dict[str, LikelihoodFit], list[Finding]]:
-    """REML or least squares of every model, and what cannot be had: no pooling without spare rows."""
+    """REML, least squares or ML of every model, and what cannot be had: no pooling without spare rows."""
     found: dict[str, LikelihoodFit] = {}
     missing = []
     for rung, model in models.items():
         try:
-            found[rung] = model.reml()
+            blup = best_optimum(model.design)
+            if blup is not None:
+                found[rung] = blup
         except DataError as error:
             if error.code != "no-residual-df":
                 raise

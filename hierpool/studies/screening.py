@@ -16,7 +16,7 @@ from hierpool.formula import pooling
 from hierpool.formula.build import encode
 from hierpool.formula.complete_rows import CompleteRows
 from hierpool.formula.function_calls import quote
-from hierpool.model import Model
+from hierpool.model import best_optimum
 
 Screened = tuple[tuple[str, ...], tuple[str, ...]]
 """The slopes to start from, and those left out."""
@@ -49,7 +49,8 @@ def screened(spec: Spec, rows: CompleteRows, factor: str, slopes: tuple[str, ...
     if sum(sizes.values()) <= MOST_SLOPES:
         return slopes, ()
     before = _loglik(intercept)
-    gains = {slope: 2 * (_loglik(each) - before) for slope, each in alone.items()}
+    found = {slope: _loglik(each) for slope, each in alone.items()}
+    gains = {s: 2 * (value - before) if value > before else 0.0 for s, value in found.items()}
     kept: list[str] = []
     for slope in sorted(slopes, key=lambda s: -gains[s]):
         is_room = sum(sizes[s] for s in (*kept, slope)) <= most
@@ -60,9 +61,10 @@ def screened(spec: Spec, rows: CompleteRows, factor: str, slopes: tuple[str, ...
 
 def _loglik(design: Design) -> float:
     try:
-        return Model.from_design(design).reml().loglik
+        found = best_optimum(design)
     except HierpoolError:
         return -np.inf
+    return -np.inf if found is None else found.loglik
 
 
 def not_tried(formula: str, found: Mapping[str, Screened]) -> list[Finding]:

@@ -12,6 +12,7 @@ from hierpool.answers.term_effects import term_effects
 from hierpool.checks.advice import ERRORS, MIN_ELPD_DIFFERENCE
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import UnsupportedModelError
+from hierpool.core.families.family import Family
 from hierpool.core.group_nouns import called, noun, nouns
 from hierpool.core.options import bounds_among, percent
 from hierpool.core.printable import one_line
@@ -71,6 +72,13 @@ def _says_spread(study: StudyResult) -> str:
         f"{capital(nouns(study.group))} differ from it with a standard deviation of "
         f"{short(row['mean'])} [{short(row[low])}, {short(row[high])}]."
     )
+
+
+def on_scale(family: Family | None) -> str:
+    """Where coefficients of a family live, for a title: ``" (logit scale)"``."""
+    if family is None or family.link == "identity":
+        return ""
+    return f" ({family.link} scale)"
 
 
 def _near(comparison: pd.DataFrame) -> list[str]:
@@ -174,10 +182,11 @@ def says_shrinkage(table: pd.DataFrame, design: Design, factor: str) -> str:
     if "[" not in term and ":" not in term and term != INTERCEPT:
         what = f"slope of {without_backticks(uncentred(term))}"
     telling = [label for label in moved.index if label[1] in _telling(group, term)]
+    scale = f",{on_scale(design.family).replace('(', 'on the ').rstrip(')')}," if on_scale(design.family) else ""
     begun = "Shrinkage" if len(telling) == len(moved) else _where_it_varies(factor, term)
     most = table.loc[telling[:1], ["own_estimate", "partial_pooling"]]
     said = [
-        f"{begun} moves {called(factor, level)} the most: its {what}{where(design.schema, term)} "
+        f"{begun} moves {called(factor, level)} the most: its {what}{where(design.schema, term)}{scale} "
         f"goes from {short(alone)} alone to {short(pooled)}."
         if short(alone) != short(pooled)
         else f"Shrinkage hardly changes the {what} of any {noun(factor)}."
@@ -186,9 +195,16 @@ def says_shrinkage(table: pd.DataFrame, design: Design, factor: str) -> str:
     if silent := group.grouping.n_levels - len(moved):
         said.append(
             f"{silent} of {group.grouping.n_levels} {nouns(factor)} "
-            f"{'has' if silent == 1 else 'have'} too few observations for an estimate of their own."
+            f"{'has' if silent == 1 else 'have'} {_silence(design)} an estimate of their own."
         )
     return " ".join(said)
+
+
+def _silence(design: Design) -> str:
+    """Why a group has no estimate of its own."""
+    if design.family is None:
+        return "too few observations for"
+    return "too few observations, or all with the same response, for"
 
 
 def _telling(group: GroupDesign, term: str) -> frozenset[Any]:

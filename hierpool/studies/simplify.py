@@ -213,8 +213,10 @@ def _contributions(tried: CandidateFit) -> dict[tuple[str, neighbours.VaryingTer
         if tried.fit is not None:
             sd = tried.fit.variable(f"sd_{group.factor}").to_numpy()
             variances = np.square(sd).mean(axis=(0, 1))
-        else:
+        elif tried.blup is not None:
             variances = np.square(tried.blup.estimate.of(group.factor).sd)
+        else:
+            variances = np.zeros(len(group.terms))
         each = variances * np.square(group.Z).mean(axis=0)
         for term in neighbours.varying_terms(tried.design.schema, group.factor):
             out[group.factor, term] = float(each[list(term.columns)].sum())
@@ -222,4 +224,10 @@ def _contributions(tried: CandidateFit) -> dict[tuple[str, neighbours.VaryingTer
 
 
 def _fixed_variance(tried: CandidateFit) -> float:
-    return float(np.var(tried.design.X @ tried.blup.estimate.beta, ddof=1))
+    if tried.blup is not None:
+        beta = tried.blup.estimate.beta
+    elif tried.fit is not None and tried.design.terms:
+        beta = tried.fit.posterior_means["beta"]
+    else:
+        return 0.0
+    return float(np.var(tried.design.X @ beta, ddof=1))

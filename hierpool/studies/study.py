@@ -21,7 +21,7 @@ from hierpool.core.text import capital, joined, number
 from hierpool.core.writing import make_folder, write_file, write_text
 from hierpool.studies.advise import advise
 from hierpool.studies.result import StudyResult
-from hierpool.studies.sentences import most_shrunk, shrunk_term
+from hierpool.studies.sentences import most_shrunk, on_scale, shrunk_term
 from hierpool.studies.tables import tables_of
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hierpool.studies.figures import StudyFigures
 
 WIDTH = 92  # of printed sentences
+NO_PROBLEMS_OF_FAMILY = "No problems found in the data, the draws or the comparison."
 NO_PROBLEMS = (
     "No problems found in the data, the draws, the REML fits, the residuals or the comparison."
 )
@@ -214,7 +215,7 @@ class Study(StudyResult):
         lines += [line for text in self.answer.splitlines() for line in textwrap.wrap(text, WIDTH)]
         lines += ["", self._titled("Points to check")]
         if self.is_well_behaved:
-            lines += textwrap.wrap(NO_PROBLEMS, WIDTH, initial_indent="  ", subsequent_indent="  ")
+            lines += textwrap.wrap(self._no_problems, WIDTH, initial_indent="  ", subsequent_indent="  ")
         lines += self.findings.lines("  ", brief=True)
         for title, table in self._shown_tables().items():
             lines += ["", title, _text(table)]
@@ -224,7 +225,7 @@ class Study(StudyResult):
         from html import escape
 
         answer = "".join(f"<p>{escape(text)}</p>" for text in self.answer.splitlines())
-        points = f"<p>{NO_PROBLEMS}</p>" if self.is_well_behaved else ""
+        points = f"<p>{self._no_problems}</p>" if self.is_well_behaved else ""
         points += self.findings._repr_html_() if self.findings else ""
         tables = "".join(
             f"<h4>{escape(title)}</h4>{table.to_html(float_format=number, na_rep='')}"
@@ -234,6 +235,10 @@ class Study(StudyResult):
             f"<h3>{escape(self.headline)}</h3>{answer}"
             f"<h4>{escape(self._titled('Points to check'))}</h4>{points}{tables}"
         )
+
+    @property
+    def _no_problems(self) -> str:
+        return NO_PROBLEMS if self.design.family is None else NO_PROBLEMS_OF_FAMILY
 
     def _titled(self, text: str) -> str:
         return one_line(f"{text} — {self.label}" if self.label else text)
@@ -247,16 +252,20 @@ class Study(StudyResult):
             f"{capital(nouns(self.group))} with the most shrinkage",
         )
         shrunk = self.shrinkage.loc[most_shrunk(self.shrinkage, term, self.group).index[:MOST_ROWS]]
+        family = self.design.family
+        by = "" if self.optimum is None else "REML" if family is None else "maximum likelihood"
+        plain = f" and {by}" if by else ""
+        others = " or least squares" if family is None else ""
         shown = {
             "Prediction of new observations (leave-one-out; higher elpd is better)": _scores(
                 self.comparison
             ),
             **self._shown_by_group(),
-            "Fixed effects: posterior and REML or least squares": (
-                fixed[fixed.index.isin(rungs, level="model")][["mean", *columns]]
+            f"Fixed effects{on_scale(family)}: posterior{plain}{others}": (
+                fixed[fixed.index.isin(rungs, level="model")].filter(["mean", *columns])
             ),
-            f"Standard deviations and correlations of {self.selected}: posterior and REML": (
-                spread.xs(self.selected, level="model")[["mean", "median", *columns]]
+            f"Standard deviations and correlations of {self.selected}: posterior{plain}": (
+                spread.xs(self.selected, level="model").filter(["mean", "median", *columns])
             ),
             f"{most} ({self.selected})": shrunk[_SHRUNK],
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,11 +34,11 @@ def tables_of(study: StudyResult) -> dict[str, pd.DataFrame]:
 def answer_table(study: StudyResult) -> dict[str, pd.DataFrame]:
     """The table of ``hp.term_effects`` of the recommended model, as ``answer``.
 
-    On the right of the posterior what REML and complete pooling (its posterior mean) say of the
-    same comparison, with REML's F test of the term. A sentence stands in the first row of its term.
+    On the right of the posterior what REML (ML of a family) and complete pooling (its posterior mean)
+    say of the same comparison, with REML's F test of the term. A sentence stands in the first row of its term.
     """
     try:
-        posterior, reml = term_effects(study.fit), term_effects(study.reml)
+        posterior = term_effects(study.fit)
         pooled = term_effects(study.fits["complete_pooling"])
     except UnsupportedModelError:  # more combinations of categories than can be averaged
         return {}
@@ -47,14 +48,29 @@ def answer_table(study: StudyResult) -> dict[str, pd.DataFrame]:
     terms = index.get_level_values("term")
     said = [posterior.attrs["sentences"][term] for term in terms]
     table = pd.DataFrame(posterior).assign(
-        reml=reml["estimate"].reindex(index),
-        **{name: reml[name].reindex(index) for name in ("num_df", "den_df", "F", "p")},
-        df_method=reml.attrs["df_method"],
+        **_tests(study.optimum, index),
         complete_pooling=pooled["mean"].reindex(index),
         sentence=np.where(terms.duplicated(), "", said),
     )
     table.attrs.clear()
     return {"answer": table}
+
+
+def _tests(blup: LikelihoodFit | None, index: pd.MultiIndex) -> dict[str, Any]:
+    """Estimates and F tests of the terms by the optimum; nothing where it has none."""
+    try:
+        table = None if blup is None else term_effects(blup)
+    except UnsupportedModelError:
+        table = None
+    if blup is None or table is None or "F" not in table:
+        return {}
+    tests = {name: table[name].reindex(index) for name in ("num_df", "den_df", "F", "p")}
+    method = blup.method.lower() if blup.design.family is not None else "reml"
+    return {
+        method: table["estimate"].reindex(index),
+        **tests,
+        "df_method": table.attrs["df_method"],
+    }
 
 
 def _with_reml(
@@ -64,6 +80,8 @@ def _with_reml(
     parts = {}
     for name, fit in fits.items():
         posterior = getattr(fit, method)()
+        if len(posterior) and name not in blups and fits[name].design.family is not None:
+            parts[name] = posterior
         if len(posterior) and name in blups:
             plain = {"df": "normal"} if method == "fixed_effects" else {}  # no df are shown
             other = getattr(blups[name], method)(**plain).assign(method=blups[name].method)

@@ -67,6 +67,9 @@ def replicate(fit: Posterior, is_new: bool, seed: int) -> np.ndarray:
         u = _new_levels(group, draws, rng) if drawn_anew else draws(group.level_variable)
         for k in range(len(group.terms)):
             y += group.Z[:, k, None] * u[:, group.grouping.codes, k].T
+    if design.family is not None:
+        par = fit.family_parameters[picks]
+        return np.asarray(design.family.draw(y.T, par, design.trials, rng).T)
     sd = design.residual.relative_sds(design.n)[:, None]
     sigma = draws("sigma") if design.residual.has_sigma else 1.0
     return np.asarray(y + sd * sigma * rng.standard_normal(y.shape))

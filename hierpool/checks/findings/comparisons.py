@@ -49,6 +49,8 @@ def not_comparable(fits: Mapping[str, Posterior]) -> Iterator[Finding]:
 
 def posterior_and_blups(table: pd.DataFrame) -> Iterator[Finding]:
     """The largest difference between posterior mean and BLUP, if it is large."""
+    if table.empty:
+        return
     gap = (table["difference"].abs() / table["posterior_sd"]).dropna()
     if len(gap) and gap.max() > LARGE_GAP:
         worst: Any = gap.idxmax()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import arviz_stats as azs
 import numpy as np
@@ -14,6 +16,7 @@ from arviz_base import rcParams
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.moments import Coordinates, Moments, Rows
 from hierpool.algebra.sweep import own_least_squares
+from hierpool.checks.levels import likelihood_of_levels
 from hierpool.core.coding import Coding
 from hierpool.core.covariance import Fixed
 from hierpool.core.design import Design, GroupDesign
@@ -23,6 +26,7 @@ from hierpool.core.options import bound_names, options
 from hierpool.core.results import FactorEstimate, level_index
 from hierpool.core.schema import Block
 
+OwnEstimate = Callable[[GroupDesign, Mapping[str, np.ndarray]], np.ndarray]
 SOME_DRAWS = 200  # draws of theta from which pooling factors of several factors are made
 
 
@@ -39,7 +43,8 @@ def shrinkage(fit: IntegratedPosterior | Optimum) -> pd.DataFrame:
     -------
     DataFrame
         Index (factor, level, term). ``n``: number of rows. ``own_estimate``: least squares on the
-        group's own rows, with the terms that do not vary subtracted; NaN if not estimable.
+        group's own rows, with the terms that do not vary subtracted; NaN if not estimable. With a
+        family it is maximum likelihood, and all are on the scale of the linear predictor.
         ``partial_pooling``: the coefficient of the group in the fit. ``population``: the fixed
         effect that it is shrunk towards (0 for a term without one). ``complete_pooling``: least
         squares on all rows. ``pooling_factor``: Var(u | y, theta, beta) / Var(u), from 0 (no
@@ -64,11 +69,28 @@ def shrinkage(fit: IntegratedPosterior | Optimum) -> pd.DataFrame:
         e = fit.estimate
         means = {"beta": e.beta} | {f"u_{f.factor}": f.u for f in e.factors}
         factors = [_at_optimum(f) for f in e.factors]
-    one_line, tables = one_line_fit(design), []
+    one_line, own_estimate = _estimates(fit)
+    tables = []
     for group, pooled in zip(design.groups, factors, strict=True):
-        own = own_estimates(design, group, means)
+        own = own_estimate(group, means)
         tables.append(_table(group, means, own, one_line, pooled))
     return pd.concat(tables)
+
+
+def _estimates(fit: IntegratedPosterior | Optimum) -> tuple[np.ndarray, OwnEstimate]:
+    """Estimates from all rows, and what gives those of each level's rows."""
+    design, family = fit.design, fit.design.family
+    if family is None:
+        return one_line_fit(design), partial(own_estimates, design)
+    if isinstance(fit, Posterior):
+        par = fit.family_parameters.mean(axis=0)
+    else:
+        point: Any = fit.estimate.working_theta  # a FamilyPoint
+        par = point.par[0]
+    return (
+        likelihood_of_levels.one_line(design, family, par),
+        lambda group, means: likelihood_of_levels.own_estimates(design, family, group, means, par),
+    )
 
 
 @dataclass(frozen=True)
@@ -148,6 +170,8 @@ def _factor_draws(fit: IntegratedPosterior) -> list[_Pooled]:
     kept = fit.thinned_draws
     if len(design.groups) > 1:
         kept = kept[:, :: max(1, kept.size // SOME_DRAWS)]
+    if design.family is not None:
+        return [_of_family(fit, f) for f in range(len(design.groups))]
     theta = fit.working_theta[kept.ravel()]
     to_user = algebra.coordinates.u_from_working
     total = ((to_user @ theta.Lambda * theta.sigma[:, None, None]) ** 2).sum(axis=-1)
@@ -157,6 +181,31 @@ def _factor_draws(fit: IntegratedPosterior) -> list[_Pooled]:
         share = _share(left, total[:, None, at])
         out.append(_Pooled(share.reshape(*kept.shape, *share.shape[1:]), design_of, True))
     return out
+
+
+def _of_family(fit: IntegratedPosterior, f: int) -> _Pooled:
+    """Pooling factors of a factor of another response than a Gaussian one.
+
+    Of the factor whose levels are integrated at each draw of theta and beta; of the others the
+    variance over the draws, in all of them.
+    """
+    group = fit.design.groups[f]
+    algebra: Any = fit.integrated  # a QuadratureModel
+    n_levels = np.arange(group.grouping.n_levels)
+    total = np.square(fit.variable(f"sd_{group.factor}").to_numpy())
+    if f != algebra.integrated:
+        left = fit.variable(group.level_variable).to_numpy().var(axis=(0, 1))
+        share = _share(left, np.broadcast_to(total.mean(axis=(0, 1)), left.shape))
+        return _Pooled(share[None, None], n_levels, False)
+    every = np.arange(total.shape[0] * total.shape[1]).reshape(total.shape[:2])
+    kept = every[:, :: max(1, every.size // SOME_DRAWS)]
+    point: Any = fit.working_theta[kept.ravel()]
+    covariance = algebra.conditional_moments(point)[1]
+    own = fit.design.group_columns[f]
+    root = algebra.coordinates.zs[f].from_working @ point.Lambda[:, own, own]
+    left = np.einsum("kab,kjbc,kac->kja", root, covariance, root)
+    share = _share(left, np.square(root).sum(axis=-1)[:, None])
+    return _Pooled(share.reshape(*kept.shape, *share.shape[1:]), n_levels, True)
 
 
 def _at_optimum(e: FactorEstimate) -> _Pooled:
