@@ -122,6 +122,19 @@ def study(
         list[str] | None,
         typer.Option(help="Grouping column whose pooling is varied, the others held; default all."),
     ] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(
+            help="bernoulli, binomial, poisson, negbinomial, ordinal, student, gamma, beta, ...",
+            show_default="gaussian",
+        ),
+    ] = None,
+    link: Annotated[
+        str | None, typer.Option(help="logit, probit, ...", show_default="the family's usual one")
+    ] = None,
+    trials: Annotated[
+        str | None, typer.Option(help="Column of the numbers of trials of a binomial response.")
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Column of weights: residual variance sigma^2 / weight.")
     ] = None,
@@ -186,6 +199,9 @@ def study(
             draws=draws,
             chains=chains,
             progress=not quiet,
+            family=family,
+            link=link,
+            trials=trials,
             weights=weights,
             known_se=known_se,
         )

@@ -19,6 +19,11 @@ from hierpool.plots.sheet.style import FAINT, NONE, PARTIAL, RULE, styled
 _POINTS = 99  # at which the distribution is compared with the uniform one
 _HEIGHT = 2.3
 _RARE = 0.01
+_DISCRETE = (
+    "Each row is predicted from all others. The response is discrete, so each row is spread evenly "
+    "over the probabilities between less than it and at most it. Both are flat if the predictions are "
+    "calibrated."
+)
 
 
 def loo_pit(
@@ -35,6 +40,9 @@ def loo_pit(
     the middle shows predictions that are too wide or residuals with heavy tails; peaks at both ends,
     predictions that are too narrow; a slope, predictions that are too low or too high.
 
+    A discrete response has a range of probabilities for each row, over which it is spread evenly
+    (Czado, Gneiting and Held 2009): the histogram is flat if the predictions are calibrated.
+
     Parameters
     ----------
     fit
@@ -50,18 +58,21 @@ def loo_pit(
         A fit that has no draws, or whose coefficients cannot be integrated out.
     """
     if isinstance(fit, (xr.DataArray, pd.Series, np.ndarray, list)):
-        values = np.asarray(fit, dtype=float).ravel()
+        values = np.asarray(fit, dtype=float)
+        values = values if values.ndim == 2 and values.shape[1] == 2 else values.ravel()
     else:
         line.check_has_draws(fit, "loo_pit(fit)")
         response, label = response or fit.design.spec.response, label or fit.design.label
         values = fit.loo_pit().to_numpy()
-    known = values[np.isfinite(values)]
+    known = values[np.isfinite(values if values.ndim == 1 else values.sum(axis=1))]
     if not len(known) or known.min() < -1e-9 or known.max() > 1 + 1e-9:
         raise DataError(
             "loo_pit() needs probabilities between 0 and 1. Pass the fit or fit.loo_pit().",
             "not-probabilities",
         )
     with styled():
+        if known.ndim == 2:
+            return _draw_discrete(np.clip(known, 0, 1), response, label)
         return _draw(np.clip(known, 0, 1), len(values) - len(known), response, label)
 
 
@@ -80,6 +91,39 @@ def _draw(values: np.ndarray, n_missing: int, response: str, label: str) -> Figu
     _draw_histogram(right, values, p)
     settle(figure)
     return figure
+
+
+def _draw_discrete(bounds: np.ndarray, response: str, label: str) -> Figure:
+    """The histogram of ranges (n, 2) that are spread evenly, and the mean cdf less its diagonal."""
+    n = len(bounds)
+    bins = int(np.clip(n // 10, 4, 10))
+    of = f" of {response}" if response else ""
+    figure = sheet(titled(f"Calibration of the predictions{of}", label), _HEIGHT, caption=_DISCRETE)
+    left, right = figure.subplots(1, 2)
+    at = np.linspace(0, 1, _POINTS + 2)
+    dress(left)
+    left.axhline(0, color=RULE, linewidth=0.6, zorder=2)
+    left.plot(at, _spread_evenly(bounds, at) - at, color=PARTIAL.color, linewidth=1.2, zorder=3)
+    left.set_xlim(0, 1)
+    words = "share of rows, minus expected"
+    write_axis_labels(left, "probability predicted for less", words, WIDTH / 2, 0.8 * _HEIGHT)
+    dress(right)
+    edges = np.linspace(0, 1, bins + 1)
+    counts = n * np.diff(_spread_evenly(bounds, edges))
+    right.axhline(n / bins, color=RULE, linewidth=0.6, zorder=2)
+    right.stairs(counts, edges, color=PARTIAL.color, linewidth=1.2, zorder=3)
+    right.set_xlim(0, 1)
+    right.set_ylim(0, 1.3 * counts.max())
+    write_axis_labels(right, "probability predicted for less", "rows", WIDTH / 2, 0.8 * _HEIGHT)
+    settle(figure)
+    return figure
+
+
+def _spread_evenly(bounds: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Mean over the rows of the cdf of a uniform number between their bounds."""
+    below, above = bounds[:, :1], bounds[:, 1:]
+    width = np.maximum(above - below, 1e-12)
+    return np.asarray(np.clip((at - below) / width, 0, 1).mean(axis=0))
 
 
 def _draw_difference(ax: Axes, ranks: np.ndarray, uniform: UniformRanks, p: float) -> None:

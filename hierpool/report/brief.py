@@ -69,24 +69,29 @@ def _terms(table: pd.DataFrame) -> SmallTable:
     """What each term says, with the test of the term in its first row."""
     low, high = (str(c) for c in table.columns if str(c).endswith(("_lb", "_ub")))
     rows, last = [], ""
+    tests = [c for c in ("num_df", "den_df", "F", "p") if c in table]
     is_joint = bool(table.index.get_level_values("term").duplicated().any())
     for term, effect in table.index[:MOST_ROWS]:
         row = table.loc[(term, effect)]
-        test = TermResult("", "", *(float(row[c]) for c in ("num_df", "den_df", "F", "p"))).test
+        test = TermResult("", "", *(float(row[c]) for c in tests)).test
         interval = _unbroken(f"{_shown(row[low])} to {_shown(row[high])}")
         name = term_in_words(str(term))
         what = str(effect).replace(" - ", " against ")
         rows.append([name if term != last else "", what, _shown(row["mean"]), interval])
-        rows[-1].append(_unbroken(test) if term != last else "")
+        if tests:
+            rows[-1].append(_unbroken(test) if term != last else "")
         last = term
     more = len(table) - len(rows)
-    note = "All else is averaged. The test is of the whole term, by REML."
+    note = "All else is averaged."
+    if tests:
+        note += f" The test is of the whole term, by {'REML' if 'reml' in table else 'ML'}."
     if is_joint:
         note += (
             " The intervals of a term hold for all its rows together, and are wider than for one."
         )
     note += f" {more} more comparisons are in the full report." if more else ""
     columns = ["term", "what", "estimate", f"{interval_of(low)[0]} % interval", "test of the term"]
+    columns = columns if tests else columns[:-1]
     return SmallTable("Each term", columns, rows, note)
 
 

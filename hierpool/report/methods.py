@@ -10,6 +10,7 @@ import pandas as pd
 from hierpool.core.design import Design
 from hierpool.core.group_nouns import counted, nouns
 from hierpool.core.text import joined
+from hierpool.report.model_words import family_in_words
 from hierpool.report.parts import DataTable, Listing, Prose, Section
 
 REFERENCES = {
@@ -82,6 +83,8 @@ class Facts:
         Kind and size of the intervals, e.g. ``"95 % equal-tailed"``.
     versions
         Package -> version.
+    has_tests
+        Whether likelihood ratio tests were to be had.
     """
 
     design: Design
@@ -96,6 +99,7 @@ class Facts:
     df_method: str
     interval: str
     versions: Mapping[str, str]
+    has_tests: bool = True
 
 
 def methods(facts: Facts) -> tuple[str, str]:
@@ -121,15 +125,24 @@ def _models(facts: Facts, cited: list[str]) -> list[str]:
     out = [
         f"We analysed {design.n} observations of {spec.response} from "
         f"{joined(counted(design.groupings[f].n_levels, f) for f in facts.groups)} with "
-        f"{len(facts.models)} Gaussian regression models{on}, from complete to no pooling "
+        f"{len(facts.models)} {_kind(design)}{on}, from complete to no pooling "
         f"{_cite('gelman-hill', cited)}.",
         f"Results are from the model {spec.formula}.",
     ]
+    if spec.residual.structure == "family" and spec.residual.column:
+        out.append(f"{spec.residual.column} weighted the log likelihood of the observations.")
     if spec.residual.structure == "weights":
         out.append(f"Residual variances were inversely proportional to {spec.residual.column}.")
     if spec.residual.structure == "known_se":
         out.append(f"Residual standard deviations were taken as known ({spec.residual.column}).")
     return out
+
+
+def _kind(design: Design) -> str:
+    """The regression models of this response."""
+    if design.family is None:
+        return "Gaussian regression models"
+    return f"regression models ({family_in_words(design.family)})"
 
 
 def _posterior(facts: Facts, cited: list[str]) -> list[str]:
@@ -142,7 +155,13 @@ def _posterior(facts: Facts, cited: list[str]) -> list[str]:
         f"scaled by the data{corr}.",
     ]
     draws = f"{facts.chains} chains of {facts.draws} draws"
-    if "exact" in facts.engines:
+    if "exact" in facts.engines and facts.design.family is not None:
+        out.append(
+            "Variance parameters and common coefficients were drawn by adaptive importance sampling, "
+            "with the effects of the groups integrated out by adaptive Gauss-Hermite quadrature; these "
+            f"effects were then drawn from their conditional distribution ({draws})."
+        )
+    elif "exact" in facts.engines:
         out.append(
             "Variance parameters were drawn from their marginal posterior, with the coefficients "
             "integrated out, by an adaptive independence sampler; coefficients were then drawn from "
@@ -174,11 +193,24 @@ def _scores(facts: Facts, cited: list[str]) -> list[str]:
         f"Differences below 4 or below two standard errors were considered unclear "
         f"{_cite('elpd', cited)}.",
         "The random effects were simplified one at a time from the largest model "
-        f"{_cite('barr matuschek', cited)}: a term was removed where the likelihood ratio test had "
-        "p > 0.10 and kept where p < 0.01, unless leave-one-out cross-validation clearly disagreed; "
-        "where neither held, the larger model was kept. Intervals do not count this selection.",
+        f"{_cite('barr matuschek', cited)}: {_rule(facts.has_tests)} "
+        "Intervals do not count this selection.",
         f"Software: {packages}.",
     ]
+
+
+def _rule(has_tests: bool) -> str:
+    """By what a term of the random effects stays."""
+    if not has_tests:
+        return (
+            "a term was kept where leave-one-out cross-validation was clearly worse without it, and "
+            "removed where it was better; where neither held, the larger model was kept."
+        )
+    return (
+        "a term was removed where the likelihood ratio test had p > 0.10 and kept where p < 0.01, "
+        "unless leave-one-out cross-validation clearly disagreed; where neither held, the larger model "
+        "was kept."
+    )
 
 
 def reproduce(code: str, shell: str, facts: Facts) -> Section:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from hierpool.core.design import Design, GroupDesign
+from hierpool.core.families.family import Family
 from hierpool.core.group_nouns import GROUP, counted, noun, nouns
 from hierpool.core.schema import Schema
 from hierpool.core.text import capital, joined
@@ -36,6 +37,16 @@ def centred_columns(terms: Iterable[str]) -> list[str]:
     """Columns that are centred: coefficients hold where these are at their means."""
     parts = dict.fromkeys(part for term in terms for part in term.split(":"))
     return [without_backticks(found[1]) for part in parts if (found := _CENTRED.fullmatch(part))]
+
+
+def family_in_words(family: Family) -> str:
+    """A family with its link, as papers name it: ``"negative binomial response, log link"``."""
+    names = {"student": "Student-t", "negbinomial": "negative binomial", "bernoulli": "Bernoulli"}
+    names |= {"poisson": "Poisson", "ordinal": "ordinal (cumulative)"}
+    text = names.get(family.name) or family.name.replace("_", "-", 1)
+    text = text.replace("negbinomial", "negative binomial").replace("poisson", "Poisson")
+    text = text.replace("zero-inflated_", "zero-inflated ").replace("hurdle-", "hurdle ")
+    return f"{text} response, {family.link} link"
 
 
 def without_backticks(text: str) -> str:

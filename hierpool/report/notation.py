@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from hierpool.core.families.family import Family
 from hierpool.core.schema import Block, GroupSchema, Schema
+from hierpool.report.model_words import family_in_words
 
 CONSTANT = "Intercept"
 _INDICES = "jklmn"
@@ -34,6 +36,8 @@ class Line:
 def equations(schema: Schema) -> list[Line]:
     """What the rows are made of, how levels differ, and what is left."""
     writer = _Writer(schema)
+    if schema.family is not None:
+        return [writer.family_of_rows(schema.family), writer.rows(), *writer.levels()]
     return [writer.rows(), *writer.levels(), writer.residual()]
 
 
@@ -52,6 +56,7 @@ def symbol(letter: str, below: str = "", above: str = "") -> Line:
 
 
 _GREEK = {"beta": "β", "alpha": "α", "sigma": "σ", "tau": "τ", "rho": "ρ", "varepsilon": "ε"}
+_GREEK["eta"] = "η"
 
 
 def _indices(below: str) -> Markup:
@@ -129,8 +134,28 @@ class _Writer:
             ]
             sums.append(_sum(_shortened(own)))
         sums += [named(text, self.row) for text in schema.spec.offsets]
+        if schema.family is not None:
+            if not sums:
+                sums = [Line(Markup("0"), "0")]
+            return _equal(symbol("eta", self.row), "=", _sum(sums))
         sums.append(symbol("varepsilon", self.row))
         return _equal(named(schema.spec.response, self.row), "=", _sum(sums))
+
+    def family_of_rows(self, family: Family) -> Line:
+        """How the response is distributed about its predictor."""
+        y, eta = named(self.schema.spec.response, self.row), symbol("eta", self.row)
+        given = family.parameters
+        more = "".join(f", {name.replace('_', ' ')}" for name in given)
+        name = family_in_words(family).split(" response")[0]
+        name = name[0].upper() + name[1:]
+        link = family.link
+        mean_html = (
+            eta.html if link == "identity" else Markup("{}<sup>−1</sup>({})").format(link, eta.html)
+        )
+        mean = eta.latex if link == "identity" else f"\\operatorname{{{link}}}^{{-1}}({eta.latex})"
+        html = Markup('<span class="one">{}({}{})</span>').format(name, mean_html, more)
+        latex = f"\\text{{{name}}}({mean}\\text{{{more}}})"
+        return _equal(y, "~", Line(html, latex))
 
     def levels(self) -> Iterator[Line]:
         """How the coefficients of the levels are distributed."""

@@ -14,6 +14,7 @@ from hierpool.report.model_words import (
     CONSTANT,
     columns_of,
     counted_in_words,
+    family_in_words,
     groups_in_words,
     term_in_words,
     without_backticks,
@@ -125,9 +126,17 @@ def _fitted(design: Design, how: Mapping[str, str]) -> str:
     sizes = joined(counted_in_words(g.grouping.n_levels, g.factor) for g in design.groups)
     df = f", with degrees of freedom by the {how['df']} method" if how.get("df") else ""
     return (
-        f"A linear mixed model of {without_backticks(spec.response)} with {effects}{joined(random)} "
+        f"A {_kind(design)} of {without_backticks(spec.response)} with {effects}{joined(random)} "
         f"was fitted by {how['method']} to {design.n} observations of {sizes}{df}."
     )
+
+
+def _kind(design: Design) -> str:
+    """What papers call a model of this response."""
+    family = design.family
+    if family is None:
+        return "linear mixed model"
+    return f"generalized linear mixed model ({family_in_words(family)})"
 
 
 def _random(group: GroupDesign) -> str:

@@ -121,6 +121,10 @@ def models(
         "their standard deviations, ρ their correlation, and σ is the residual standard deviation. "
         f"Observations are i, {nouns(group)} are j."
     )
+    if designs[chosen].family is not None:
+        lead = lead.replace(", and σ is the residual standard deviation", "").replace(
+            " (random effects), τ", " (random effects), η is the linear predictor, τ"
+        )
     table = DataTable(
         "priors",
         f"Priors of {chosen}",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hierpool.core.errors import listed
+from hierpool.core.families.family import Family
 from hierpool.core.schema import Schema
 from hierpool.core.spec import GroupTerm, Spec
 
@@ -95,8 +96,10 @@ def _terms_of(piece: Any) -> tuple[str, ...]:
     return tuple(term for term, columns in piece.encoding.terms if chosen & set(columns))
 
 
-def translate(wording: Wording) -> tuple[Written, Written, Written]:
-    """The model for lme4, for brms and for SAS PROC MIXED."""
+def translate(wording: Wording) -> tuple[Written, ...]:
+    """The model for lme4, for brms and for SAS PROC MIXED; of a family glmmTMB and PROC GLIMMIX."""
+    if wording.spec.family is not None:
+        return of_family(wording, wording.spec.family)
     return lme4(wording), brms(wording), proc_mixed(wording)
 
 
@@ -189,6 +192,130 @@ def proc_mixed(wording: Wording) -> Written:
     lines += sheet.residual()
     lines.append("run;")
     return _written("SAS PROC MIXED", "\n".join([*sheet.data_step(), *lines]), sheet.notes)
+
+
+_IN_R = {
+    "bernoulli": 'binomial("{link}")',
+    "binomial": 'binomial("{link}")',
+    "poisson": 'poisson("{link}")',
+    "negbinomial": "nbinom2",
+    "student": "t_family",
+    "gamma": 'Gamma("{link}")',
+    "beta": 'beta_family("{link}")',
+    "zero_inflated_poisson": "poisson",
+    "zero_inflated_negbinomial": "nbinom2",
+    "hurdle_poisson": "truncated_poisson",
+    "hurdle_negbinomial": "truncated_nbinom2",
+}
+_IN_BRMS = {"ordinal": "cumulative", "beta": "Beta", "gamma": "Gamma"}
+_IN_SAS = {
+    "bernoulli": "binary",
+    "ordinal": "multinomial",
+    "negbinomial": "negbinomial",
+    "student": "tcentral",
+}
+_NOT_IN_GLIMMIX = ("zero_inflated", "hurdle")
+
+
+def of_family(wording: Wording, family: Family) -> tuple[Written, ...]:
+    """R code for lme4 or glmmTMB (ordinal: the package ordinal) and for brms, and PROC GLIMMIX."""
+    found = [_glmm(wording, family), _brms_family(wording, family)]
+    if not family.name.startswith(_NOT_IN_GLIMMIX):
+        found.append(_glimmix(wording, family))
+    return tuple(found)
+
+
+def _bars(wording: Wording) -> list[str]:
+    spec = wording.spec
+    if spec.pooling != "none":
+        return [_r_bar(term) for term, _ in wording.bars]
+    return []
+
+
+def _right(wording: Wording) -> str:
+    """The right-hand side; of no pooling with the groups as fixed effects."""
+    spec = wording.spec
+    if spec.pooling != "none":
+        return " + ".join([_r(spec.without_bars), *_bars(wording)])
+    term, own = next(iter(wording.bars))
+    each = [term.factor if t == "1" else f"{term.factor}:{_r(t)}" for t in own]
+    common = [_r(t) for t in wording.population if t != "1"]
+    return " + ".join(["0", *each, *common, *map(_r, spec.offsets)])
+
+
+def _glmm(wording: Wording, family: Family) -> Written:
+    spec, notes = wording.spec, [*_r_notes(wording), *_double_bar_notes(wording)]
+    y, right = _r(spec.response), _right(wording)
+    has_groups, w = spec.pooling == "partial", spec.residual.column
+    weights = f", weights = {w}" if w else ""
+    if family.has_thresholds:
+        call = "clmm" if has_groups else "clm"
+        text = f'{call}(factor({y}) ~ {right}, data = data, link = "{family.link}"{weights})'
+        return _written("ordinal", text, notes)
+    if spec.trials:
+        y = f"cbind({y}, {_r(spec.trials)} - {y})"
+    how = _IN_R[family.name].format(link=family.link)
+    more = ", ziformula = ~ 1" if family.name.startswith(_NOT_IN_GLIMMIX) else ""
+    is_glm = family.name in ("bernoulli", "binomial", "poisson")
+    if is_glm:
+        one = len(wording.groups) == 1 and len(wording.groups[0]) == 1 and has_groups
+        if one:
+            notes.append("nAGQ = 25 integrates as here; the default of glmer is Laplace's method.")
+        elif has_groups:
+            notes.append(
+                "glmer uses Laplace's method here, which is less exact for few rows a group."
+            )
+        call, nodes = ("glmer", ", nAGQ = 25" if one else "") if has_groups else ("glm", "")
+        text = f"{call}({y} ~ {right}, data = data, family = {how}{nodes}{weights})"
+        return _written("lme4", text, notes)
+    notes.append("glmmTMB uses Laplace's method, which is less exact for few rows a group.")
+    return _written(
+        "glmmTMB", f"glmmTMB({y} ~ {right}, data = data, family = {how}{more}{weights})", notes
+    )
+
+
+def _brms_family(wording: Wording, family: Family) -> Written:
+    spec, notes = wording.spec, [*_r_notes(wording)]
+    said = [f"trials({_r(spec.trials)})"] if spec.trials else []
+    said += [f"weights({spec.residual.column})"] if spec.residual.column else []
+    left = f"{_r(spec.response)}{' | ' if said else ''}{' + '.join(said)}"
+    name = _IN_BRMS.get(family.name, family.name)
+    notes.append("The default priors of brms differ from those used here; set prior = to compare.")
+    code = f'brm({left} ~ {_right(wording)}, data = data, family = {name}("{family.link}"))'
+    return _written("brms", code, notes)
+
+
+def _glimmix(wording: Wording, family: Family) -> Written:
+    """SAS code: PROC GLIMMIX by quadrature, where there is one factor."""
+    sheet = _SasSheet(wording)
+    spec = wording.spec
+    response = sheet.piece(spec.response, "response")
+    factors = list(dict.fromkeys(part for t in spec.groups for part in _factor_parts(t.factor)))
+    fixed, constant = sheet.fixed()
+    random = [sheet.random(term, own) for term, own in wording.bars if spec.pooling == "partial"]
+    offset = ""
+    if spec.offsets:
+        total = " + ".join(sheet._expression(o.removeprefix("offset(")[:-1]) for o in spec.offsets)
+        sheet.made["offset_of_row"], offset = total, " offset=offset_of_row"
+    method = "quad" if len(spec.groups) == 1 and random else "laplace"
+    left = f"{response}/{sheet.name(spec.trials)}" if spec.trials else response
+    left += "(event=last)" if family.name == "bernoulli" else ""
+    dist = _IN_SAS.get(family.name, family.name)
+    link = {"ordinal": f"cum{family.link}", "student": "identity"}.get(family.name, family.link)
+    lines = [f"proc glimmix data={'fitted' if sheet.made else 'data'} method={method};"]
+    classes = [*(sheet.name(f) for f in factors), *sheet.classes]
+    if classes:
+        lines.append(f"  class {' '.join(dict.fromkeys(classes))};")
+    none = "" if constant or family.has_thresholds else " noint"
+    effects = " ".join(fixed)
+    lines.append(f"  model {left} = {effects} /{none} dist={dist} link={link}{offset} solution;")
+    if spec.residual.column:
+        sheet.notes.append("FREQ counts a row as often as its weight, which must be whole.")
+        lines.append(f"  freq {sheet.name(spec.residual.column)};")
+    lines += [*random, "run;"]
+    if family.has_thresholds:
+        sheet.notes.append("The signs of the effects are reversed: SAS models the lower ratings.")
+    return _written("SAS PROC GLIMMIX", "\n".join([*sheet.data_step(), *lines]), sheet.notes)
 
 
 def _written(program: str, text: str, notes: Sequence[str]) -> Written:

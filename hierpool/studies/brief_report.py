@@ -122,16 +122,22 @@ def _difference(scores: pd.DataFrame, name: str) -> tuple[float, float]:
 
 
 def _results(study: StudyResult) -> str:
-    """The results paragraph: estimates and tests of the fit by REML."""
-    fit = study.reml
-    own = fit.variance_components()["estimate"]
+    """The results paragraph: estimates and tests of the fit by REML; of a family the posterior."""
+    is_gaussian = study.design.family is None
+    own = (
+        study.reml.variance_components()["estimate"]
+        if is_gaussian
+        else study.fit.variance_components()["mean"]
+    )
     sds = own[own.index.get_level_values("parameter") == "sd"]
     keys = sds.index.to_frame(index=False)
     spreads = [
         Spread(factor, term, float(sd), _posterior_sd(study, factor, term))
         for factor, term, sd in zip(keys["factor"], keys["term"], sds, strict=True)
     ]
-    how = {"method": fit.method, "df": str(fit.df_method)}
+    how = {"method": "Bayesian inference", "df": ""}
+    if is_gaussian:
+        how = {"method": study.reml.method, "df": str(study.reml.df_method)}
     return results_paragraph(study.design, _terms(study), spreads, how)
 
 
@@ -153,12 +159,14 @@ def _posterior_sd(study: StudyResult, factor: str, term: str) -> str:
 
 
 def _terms(study: StudyResult) -> list[TermResult]:
-    """What each term says by REML; nothing where the terms cannot be averaged."""
+    """What each term says by REML, of a family by the posterior; nothing where none can be averaged."""
     try:
-        table = term_effects(study.reml)
+        table = term_effects(study.reml if study.design.family is None else study.fit)
     except UnsupportedModelError:
         return []
     percent = interval_of(str(table.columns[1]))[0] if len(table) else ""
+    if study.design.family is not None:
+        return [TermResult(text, percent) for text in table.attrs["sentences"].values()]
     tests = table.groupby(level="term", sort=False)[["num_df", "den_df", "F", "p"]].first()
     return [
         TermResult(text, percent, *(map(float, tests.loc[name]) if name != CONSTANT else ()))

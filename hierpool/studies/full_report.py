@@ -126,10 +126,16 @@ def central_shares(pit: np.ndarray) -> pd.DataFrame:
     Parameters
     ----------
     pit
-        Shape (n,): probability integral transform of each row.
+        Shape (n,): probability integral transform of each row; (n, 2) of a discrete response, its
+        bounds, between which it is spread evenly.
     """
     nominal = np.array(_CENTRAL)
-    inside = np.abs(pit[:, None] - 0.5) <= nominal / 2
+    if pit.ndim == 2:
+        low, high = pit[:, :1], pit[:, 1:]
+        overlap = np.minimum(high, 0.5 + nominal / 2) - np.maximum(low, 0.5 - nominal / 2)
+        inside = np.clip(overlap, 0, None) / np.maximum(high - low, 1e-12)
+    else:
+        inside = np.abs(pit[:, None] - 0.5) <= nominal / 2
     index = pd.Index([f"{100 * p:g} %" for p in nominal], name="interval")
     columns = {
         "expected": nominal,

@@ -42,6 +42,7 @@ def facts_of(study: StudyResult, tables: Mapping[str, pd.DataFrame]) -> Facts:
         df_method="" if study.optimum is None else str(study.optimum.df_method),
         interval=_interval(tables["fixed_effects"].columns),
         versions=versions,
+        has_tests=bool(study.blups),
     )
 
 
@@ -55,6 +56,10 @@ def code_of(study: StudyResult, style: str) -> tuple[str, str]:
     given = {k: v for k, v in study.arguments.items() if v != _DEFAULTS.get(k)}
     spec = study.design.spec
     given |= spec.residual.arguments
+    if spec.family is not None:
+        given["family"] = spec.family.name
+        if spec.family.link != spec.family.links[0]:
+            given["link"] = spec.family.link
     if study.along != study.groups:
         given["vary"] = list(study.along)
     bundled = study.label.removesuffix(" (simulated)")
@@ -90,7 +95,7 @@ def _quoted(text: str | list[str]) -> str:
 
 def _shell(study: StudyResult, file: str, given: Mapping[str, Any], style: str) -> str:
     """The command that does the same; empty where it has no options for what was given."""
-    options = {"engine", "draws", "chains", "weights", "known_se", "vary"}
+    options = {"engine", "draws", "chains", "weights", "known_se", "vary", "family", "link"}
     if set(given) - options - {"progress"}:
         return ""
     words = ["hierpool", "study", file, study.formula]

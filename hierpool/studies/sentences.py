@@ -182,7 +182,8 @@ def says_shrinkage(table: pd.DataFrame, design: Design, factor: str) -> str:
     if "[" not in term and ":" not in term and term != INTERCEPT:
         what = f"slope of {without_backticks(uncentred(term))}"
     telling = [label for label in moved.index if label[1] in _telling(group, term)]
-    scale = f",{on_scale(design.family).replace('(', 'on the ').rstrip(')')}," if on_scale(design.family) else ""
+    family = design.family
+    scale = f", on the {family.link} scale," if family is not None and on_scale(family) else ""
     begun = "Shrinkage" if len(telling) == len(moved) else _where_it_varies(factor, term)
     most = table.loc[telling[:1], ["own_estimate", "partial_pooling"]]
     said = [

@@ -215,7 +215,9 @@ class Study(StudyResult):
         lines += [line for text in self.answer.splitlines() for line in textwrap.wrap(text, WIDTH)]
         lines += ["", self._titled("Points to check")]
         if self.is_well_behaved:
-            lines += textwrap.wrap(self._no_problems, WIDTH, initial_indent="  ", subsequent_indent="  ")
+            lines += textwrap.wrap(
+                self._no_problems, WIDTH, initial_indent="  ", subsequent_indent="  "
+            )
         lines += self.findings.lines("  ", brief=True)
         for title, table in self._shown_tables().items():
             lines += ["", title, _text(table)]

@@ -35,7 +35,8 @@ def answer_table(study: StudyResult) -> dict[str, pd.DataFrame]:
     """The table of ``hp.term_effects`` of the recommended model, as ``answer``.
 
     On the right of the posterior what REML (ML of a family) and complete pooling (its posterior mean)
-    say of the same comparison, with REML's F test of the term. A sentence stands in the first row of its term.
+    say of the same comparison, with REML's F test of the term. A sentence stands in the first row of
+    its term.
     """
     try:
         posterior = term_effects(study.fit)
@@ -56,7 +57,7 @@ def answer_table(study: StudyResult) -> dict[str, pd.DataFrame]:
     return {"answer": table}
 
 
-def _tests(blup: LikelihoodFit | None, index: pd.MultiIndex) -> dict[str, Any]:
+def _tests(blup: LikelihoodFit | None, index: pd.Index[Any]) -> dict[str, Any]:
     """Estimates and F tests of the terms by the optimum; nothing where it has none."""
     try:
         table = None if blup is None else term_effects(blup)

@@ -25,6 +25,7 @@ from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.core.arguments import is_word, shown
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError, ComparisonError, listed, nearest
+from hierpool.core.families.family import Family
 from hierpool.core.group_nouns import noun
 from hierpool.core.printable import printable
 from hierpool.core.results import OBS_DIM, row_labels
@@ -281,11 +282,15 @@ def loo_pit(fit: IntegratedPosterior, most: int | None = None) -> xr.DataArray:
 
     The integrated predictive distribution of each row is normal given theta; its cdf at the row is
     averaged over theta with Pareto-smoothed leave-one-out weights.
+    A discrete response has two values a row, dims (obs, bound): the cdf below the response and at it,
+    between which the transform is uniform (Czado and others 2009).
     With ``most``, so many draws and weights as they are: fast, and enough to judge all rows together.
     """
     from arviz_stats.base import array_stats
     from scipy import special
 
+    if fit.design.family is not None:
+        return _pit_of_family(fit, fit.design.family)
     used = _Used.from_fit(fit)
     picks = np.unique(np.linspace(0, used.n - 1, min(most or used.n, used.n)).astype(int))
     integrated, theta = fit.integrated, used.theta[picks]
@@ -305,3 +310,30 @@ def loo_pit(fit: IntegratedPosterior, most: int | None = None) -> xr.DataArray:
     return xr.DataArray(
         pit, coords={OBS_DIM: row_labels(fit.design)}, dims=[OBS_DIM], name="loo_pit"
     )
+
+
+def _pit_of_family(fit: IntegratedPosterior, family: Family) -> xr.DataArray:
+    """The same of a response that is not Gaussian.
+
+    References
+    ----------
+    Czado, Gneiting, Held (2009), Biometrics 65, 1254-1261.
+    """
+    from arviz_stats.base import array_stats
+
+    used = _Used.from_fit(fit)
+    algebra: Any = fit.integrated  # a QuadratureModel
+    rows = np.arange(fit.design.n)
+    density = algebra.densities_by_row(used.theta, rows)
+    log_weights, _ = array_stats.psislw(density, r_eff=used.efficiency)
+    weights = np.exp(log_weights)
+    below, at = (
+        np.clip((weights * cdf).sum(axis=1), 0.0, 1.0)
+        for cdf in algebra.cdf_of_rows(used.theta, rows)
+    )
+    coords = {OBS_DIM: row_labels(fit.design)}
+    if not family.is_discrete:
+        return xr.DataArray(at, coords, (OBS_DIM,), "loo_pit")
+    both = np.column_stack([below, at])
+    coords["bound"] = np.array(["below", "at"])
+    return xr.DataArray(both, coords, (OBS_DIM, "bound"), "loo_pit")

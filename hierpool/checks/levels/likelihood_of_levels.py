@@ -66,7 +66,9 @@ def _climbed(
         hessian = np.zeros((J, b.shape[1], b.shape[1]))
         np.add.at(hessian, codes, Z[:, :, None] * Z[:, None] * (weights * curvature)[:, None, None])
         ridge = 1e-9 * (1.0 + np.trace(hessian, axis1=1, axis2=2))
-        step = np.linalg.solve(hessian + ridge[:, None, None] * np.eye(b.shape[1]), gradient[..., None])
+        step = np.linalg.solve(
+            hessian + ridge[:, None, None] * np.eye(b.shape[1]), gradient[..., None]
+        )
         change = np.zeros(J)
         np.maximum.at(change, codes, np.abs(np.einsum("nq,nq->n", Z, step[codes, :, 0])))
         b += step[..., 0] * np.minimum(1.0, LONGEST / np.maximum(change, STILL))[:, None]
