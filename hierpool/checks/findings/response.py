@@ -9,7 +9,7 @@ from scipy import stats
 
 from hierpool.core.design import Design
 from hierpool.core.findings import Finding
-from hierpool.core.text import in_backticks, short
+from hierpool.core.text import short
 
 FEW_VALUES = 10  # whole numbers up to which a response is a scale of categories
 ROWS_PER_VALUE = 5  # of few values, or they are few because the rows are
@@ -73,21 +73,26 @@ def _binary(name: str, values: np.ndarray) -> Finding:
         "warning",
         f"{name} has only two values, {low} and {high}.",
         "A Gaussian model can predict values beyond them, and its intervals do not hold. Use a "
-        "logistic model: lme4::glmer(family = binomial), or brms or Bambi with family bernoulli.",
+        f"logistic model: {_bernoulli(values)}.",
     )
 
 
+def _bernoulli(values: np.ndarray) -> str:
+    """What to type for a logistic model of two values."""
+    if tuple(values) == (0, 1):
+        return 'family="bernoulli"'
+    return f"family=hp.families.Bernoulli(event={values[1]:g})"
+
+
 def _count(name: str, y: np.ndarray) -> Finding:
-    advice = "Use glmmTMB, brms or Bambi with a Poisson or negative binomial family."
-    if y.mean() >= LOW and name.isidentifier():
-        advice += f" A rough way that stays here is sqrt({in_backticks(name)}) as the response."
     return Finding(
         "count-response",
         "warning",
         f"{name} looks like a count: whole numbers from {y.min():.0f} to {y.max():.0f} with mean "
         f"{short(y.mean())}, skewed to the right.",
         "The variance of counts grows with their mean, so intervals of this model are wrong, and it "
-        f"can predict negative counts. {advice}",
+        'can predict negative counts. Use family="negbinomial", or family="poisson" if the variance is '
+        "about the mean.",
     )
 
 
@@ -98,8 +103,7 @@ def _ordinal(name: str, values: np.ndarray) -> Finding:
         f"{name} has only {len(values)} different values, whole numbers from {values[0]:.0f} to "
         f"{values[-1]:.0f}.",
         "If they are ordered categories, the steps between them need not be equal, and differences in "
-        "means depend on them. The R package ordinal and brms (family cumulative) do not assume equal "
-        "steps.",
+        'means depend on them. family="ordinal" does not assume equal steps.',
     )
 
 
@@ -109,7 +113,17 @@ def _proportion(name: str, values: np.ndarray) -> Finding:
         "warning",
         f"{name} looks like a proportion: it runs from {short(values[0])} to {short(values[-1])}.",
         "Predictions can leave the range from 0 to 1, and the variance is smaller near its ends. "
-        "Model the logit, or use glmmTMB or brms with a beta family.",
+        f"{_share(values)}",
+    )
+
+
+def _share(values: np.ndarray) -> str:
+    """What to type for proportions; beta has no place for its ends."""
+    if values[0] > 0 and values[-1] < 1:
+        return 'Use family="beta"; for successes out of n trials family="binomial".'
+    return (
+        'If they are successes out of n trials, use family="binomial", "successes / n ~ ...". '
+        'family="beta" takes proportions strictly between 0 and 1.'
     )
 
 
