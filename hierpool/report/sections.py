@@ -181,7 +181,8 @@ def poolings(fixed: pd.DataFrame, spread: pd.DataFrame, pictures: Mapping[str, F
 def _led(table: pd.DataFrame) -> pd.DataFrame:
     """The posterior and the other estimate first, diagnostics last."""
     bounds = bounds_among(table.columns)
-    first = ["mean", "sd", *bounds, "estimate", "se", "method"]
+    asked = ["mean", "sd", *bounds, "estimate", "se", "method"]
+    first = [name for name in asked if name in table]
     return table[[*first, *(c for c in table.columns if c not in first)]]
 
 
