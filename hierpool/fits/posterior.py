@@ -598,16 +598,17 @@ class PosteriorFit(FitRecord):
         from hierpool.checks.accuracy.kfold import kfold
         from hierpool.draws.summary import proposal_pareto_k
 
+        def judge(weights: np.ndarray) -> bool:
+            return not proposal_pareto_k(weights) > 0.7
+
         def refit(rows: np.ndarray, seed: int) -> tuple[MarginalModel, WorkingTheta, bool]:
-            return theta_without(
-                self.design,
-                self.priors,
-                rows,
-                chains=4,
-                draws=500,
-                seed=seed,
-                judge=lambda weights: not proposal_pareto_k(weights) > 0.7,
-            )
+            own = self.design, self.priors, rows
+            if self.design.family is not None:
+                from hierpool.bayes.quadrature.refit import points_without
+
+                found = points_without(*own, chains=4, draws=500, seed=seed, judge=judge)
+                return cast("tuple[MarginalModel, WorkingTheta, bool]", found)
+            return theta_without(*own, chains=4, draws=500, seed=seed, judge=judge)
 
         return kfold(self, k, by, seed, refit, progress)
 

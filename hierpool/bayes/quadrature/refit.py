@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hierpool.algebra.quadrature.model import QuadratureModel
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.quadrature.sampling import PointDraws, sample_points
 from hierpool.bayes.quadrature.target import FamilyPosterior
@@ -14,6 +15,7 @@ from hierpool.bayes.quadrature.verdict import doubts
 from hierpool.bayes.run import thresholds_for_user, variance_components
 from hierpool.bayes.theta import integrate_family
 from hierpool.core.design import Design
+from hierpool.core.theta import FamilyPoint
 from hierpool.core.threads import one_blas_thread
 
 Judge = Callable[[np.ndarray], bool]
@@ -72,3 +74,20 @@ def redrawn(
         **variance_components(design, theta_map, theta),
     }
     return Redrawn(found, is_trusted, variables)
+
+
+def points_without(
+    design: Design,
+    priors: ModelPriors,
+    rows: np.ndarray,
+    *,
+    chains: int,
+    draws: int,
+    seed: int,
+    judge: Judge,
+) -> tuple[QuadratureModel, FamilyPoint, bool]:
+    """The model less some rows, draws of theta and beta without them, whether these can be trusted."""
+    full = FamilyPosterior.from_design(design, priors)
+    rest = replace(full, model=full.model.without(rows))
+    found, is_trusted = sample_judged(rest, chains, draws, np.random.default_rng(seed), judge)
+    return rest.model, found.at.point, is_trusted

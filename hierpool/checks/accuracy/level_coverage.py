@@ -24,7 +24,7 @@ from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.moments import by_level, single_group
 from hierpool.checks.accuracy import loo
 from hierpool.checks.residuals.null_residuals import WARN_BELOW_P
-from hierpool.core.design import GroupDesign, Grouping
+from hierpool.core.design import GroupDesign, Grouping, check_gaussian
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import nouns
@@ -72,6 +72,7 @@ class _Predicted:
 def level_coverage(fit: IntegratedPosterior, prob: float | None = None) -> pd.DataFrame:
     """The table of ``PosteriorFit.level_coverage``."""
     design = fit.design
+    check_gaussian(design.schema, "level_coverage()")
     if design.spec.pooling == "none":
         raise UnsupportedModelError(
             f"{design.spec.formula}: no pooling cannot predict a new group. Use partial or complete "
