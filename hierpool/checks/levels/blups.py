@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -10,7 +12,8 @@ from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, ComparisonError, UnsupportedModelError
 from hierpool.core.fitted import Optimum, Posterior
-from hierpool.core.results import FactorEstimate, level_index
+from hierpool.core.results import Estimate, FactorEstimate, level_index
+from hierpool.core.theta import WorkingTheta
 from hierpool.draws.summary import monte_carlo_error
 
 
@@ -35,7 +38,9 @@ def compare_blups(fit: IntegratedPosterior, reml: Optimum) -> pd.DataFrame:
         Index (factor, level, term); columns ``posterior_mean`` (the average of the conditional
         means over the draws of theta), ``posterior_sd``, ``mcse`` (Monte Carlo error of
         ``posterior_mean``), ``blup``, ``blup_se`` (root of the prediction error variance),
-        ``difference``, ``due_to_coefficient_prior``, ``due_to_variances``.
+        ``difference``, ``due_to_coefficient_prior``, ``due_to_variances``. With a family ``blup`` are
+        conditional modes, and ``due_to_coefficient_prior`` is conditional mean less mode at the ML
+        estimates.
 
     Raises
     ------
@@ -54,7 +59,7 @@ def compare_blups(fit: IntegratedPosterior, reml: Optimum) -> pd.DataFrame:
             "no-random-effects",
         )
     estimate, means = reml.estimate, fit.conditional_means()
-    with_prior = fit.integrated.mean_coefficients(estimate.working_theta)
+    with_prior = fit.integrated.mean_coefficients(_at_optimum(fit, estimate))
     tables = []
     for group in design.groups:
         name = f"u_{group.factor}"
@@ -69,6 +74,16 @@ def compare_blups(fit: IntegratedPosterior, reml: Optimum) -> pd.DataFrame:
             )
         )
     return pd.concat(tables)
+
+
+def _at_optimum(fit: IntegratedPosterior, estimate: Estimate) -> WorkingTheta:
+    """Theta of the estimate; of a family with its coefficients."""
+    if fit.design.family is None:
+        return estimate.working_theta
+    algebra: Any = fit.integrated  # a QuadratureModel
+    u = {f.factor: f.u[None] for k, f in enumerate(estimate.factors) if k != algebra.integrated}
+    point: WorkingTheta = algebra.point_of_draws(estimate.working_theta, estimate.beta[None], u)
+    return point
 
 
 def _compared(
