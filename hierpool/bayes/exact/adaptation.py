@@ -173,7 +173,8 @@ class Adaptation[P: Proposal, E: Evaluated]:
         log_weight = self.log_targets - mixed
         weights = np.exp(log_weight - log_weight.max())
         weights /= weights.sum()
-        self.proposal = self.proposal.learnt(self.points, weights, rng)
+        if np.isfinite(weights).all():  # nothing is learnt where no point has a density
+            self.proposal = self.proposal.learnt(self.points, weights, rng)
 
 
 def _is_settled(shares: list[float], keeps_best: bool) -> bool:

@@ -23,7 +23,9 @@ def compare_blups(fit: IntegratedPosterior, reml: Optimum) -> pd.DataFrame:
     The difference has two parts that add up exactly, with theta_hat the optimum of ``reml``:
     ``due_to_coefficient_prior`` = E[u | y, theta_hat, prior on beta] - BLUP, and
     ``due_to_variances`` = E[u | y] - E[u | y, theta_hat, prior on beta], due to the prior and the
-    uncertainty of the standard deviations and correlations.
+    uncertainty of the standard deviations and correlations. Of a response that is not Gaussian
+    ``reml`` is ``model.ml()``, conditional modes stand in for BLUPs, and the first part is the
+    conditional mean at the optimum less the mode.
 
     Parameters
     ----------
@@ -112,6 +114,17 @@ def _compared(
     }
     index = level_index(group.schema)
     return pd.DataFrame({k: np.asarray(v).reshape(-1) for k, v in columns.items()}, index=index)
+
+
+def _at_optimum(fit: IntegratedPosterior, estimate: Estimate) -> WorkingTheta:
+    """The variances of the optimum, of a family with its coefficients."""
+    theta, design = estimate.working_theta, fit.design
+    if design.family is None:
+        return theta
+    model: Any = fit.integrated  # a QuadratureModel
+    u = {group.factor: estimate.of(group.factor).u[None] for group in design.groups}
+    point: WorkingTheta = model.point_of_draws(theta, estimate.beta[None], u)
+    return point
 
 
 def _check_kinds(fit: object, reml: object) -> None:
