@@ -224,7 +224,7 @@ class LikelihoodFit:
     @takes_prob
     def confint(
         self,
-        method: intervals.IntervalMethod = "profile",
+        method: intervals.IntervalMethod | None = None,
         prob: float | None = None,
         *,
         quantities: Sequence[str] | None = None,
@@ -241,7 +241,8 @@ class LikelihoodFit:
         Parameters
         ----------
         method
-            ``"profile"``: profile likelihood of ML, also for a REML fit, as lme4 does. An interval
+            None: ``"profile"``; ``"wald"`` for responses that are not Gaussian, which have no other
+            here. ``"profile"``: profile likelihood of ML, also for a REML fit, as lme4 does. An interval
             of a standard deviation begins at 0, and one of a correlation ends at -1 or 1, where
             the likelihood cannot exclude it. ``"bootstrap"``: percentiles of refits to responses
             simulated from this fit. ``"wald"``: estimate and standard error, of the fixed effects
@@ -260,6 +261,8 @@ class LikelihoodFit:
         """
         each = partial(in_threads, what="bootstrap", cores=cores, progress=progress)
         how = intervals.Simulations(simulations, seed, each)
+        if method is None:
+            method = "profile" if self.design.family is None else "wald"
         return intervals.confidence_intervals(
             self.design, self.estimate, method, prob, quantities, how
         )

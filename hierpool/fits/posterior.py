@@ -357,8 +357,13 @@ class PosteriorFit(FitRecord):
         return pd.Series(values, index=self.design.rows, name="fitted")
 
     def residuals(self) -> pd.Series:
-        """Response minus fitted values, with the user's index."""
-        values = self.design.y - self.design.trials * self.fitted().to_numpy()
+        """Response minus fitted values, with the user's index.
+
+        Of a binomial response successes less trials times the fitted probability; ratings count from 1.
+        """
+        family = self.design.family
+        first = 1.0 if family is not None and family.has_thresholds else 0.0
+        values = self.design.y + first - self.design.trials * self.fitted().to_numpy()
         return pd.Series(values, index=self.design.rows, name="residual")
 
     def _coefficient_draws(self) -> dict[str, np.ndarray]:
