@@ -116,17 +116,6 @@ def _compared(
     return pd.DataFrame({k: np.asarray(v).reshape(-1) for k, v in columns.items()}, index=index)
 
 
-def _at_optimum(fit: IntegratedPosterior, estimate: Estimate) -> WorkingTheta:
-    """The variances of the optimum, of a family with its coefficients."""
-    theta, design = estimate.working_theta, fit.design
-    if design.family is None:
-        return theta
-    model: Any = fit.integrated  # a QuadratureModel
-    u = {group.factor: estimate.of(group.factor).u[None] for group in design.groups}
-    point: WorkingTheta = model.point_of_draws(theta, estimate.beta[None], u)
-    return point
-
-
 def _check_kinds(fit: object, reml: object) -> None:
     if not isinstance(fit, Posterior) or not isinstance(reml, Optimum):
         raise ArgumentError(
