@@ -32,6 +32,9 @@ MOST_POINTS = 5  # findings that are shown, unless more are worse than a note
 MOST_ROWS = 16  # of a table
 CLEAR, ERRORS = 4.0, 2.0  # elpd, and standard errors, from which a difference is clear
 NOTHING = "No problems found."
+NOTE_OF_FAMILY = (
+    "These numbers are of the posterior; standard deviations are on the scale of the link."
+)
 RESULTS_NOTE = (
     "These numbers are of the fit by REML, as F tests need one; those above are Bayesian and allow for "
     "the uncertainty of the standard deviations, so the two differ a little."
@@ -291,13 +294,13 @@ def _compared(score: tuple[float, float] | None) -> str:
     return f"{word} ({_minus(f'{difference:.1f}')}\u00a0±\u00a0{error:.1f})"
 
 
-def paper(results: str, methods: str, references: str) -> Section:
-    """Paragraphs for a paper, ready to adapt."""
+def paper(results: str, methods: str, references: str, note: str = RESULTS_NOTE) -> Section:
+    """Paragraphs for a paper, ready to adapt; ``note`` says which fit the results are of."""
     return Section(
         "paper",
         "For a paper",
         [
-            Listing("Results", results, RESULTS_NOTE, is_code=False),
+            Listing("Results", results, note, is_code=False),
             Listing("Methods", methods, is_code=False),
             Listing("References", references, is_code=False, is_fine=True),
         ],

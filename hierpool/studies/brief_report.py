@@ -73,7 +73,8 @@ def end(
         f"hierpool {facts.versions['hierpool']}, Python {facts.versions['python']}.",
     ]
     results = _results(study)
-    return [brief.paper(results, *methods(facts)), brief.how(lines, code)]
+    note = {} if study.design.family is None else {"note": brief.NOTE_OF_FAMILY}
+    return [brief.paper(results, *methods(facts), **note), brief.how(lines, code)]
 
 
 def _drawn(figures: Mapping[str, Figure]) -> dict[str, Figure]:
