@@ -38,12 +38,13 @@ def drawn(
     """Exact draws under these priors, and hierpool's own where none is named."""
 
     def fit(rows: pd.DataFrame) -> Posterior:
-        return _sampled(hp.Model(formula, rows, priors, **columns), draws)
+        return sampled(hp.Model(formula, rows, priors, **columns), draws)
 
     return fit
 
 
-def _sampled(model: hp.Model, draws: int) -> Posterior:
+def sampled(model: hp.Model, draws: int = DRAWS) -> Posterior:
+    """Exact draws of a model, all of the same weight."""
     found = model.fit(engine="exact", draws=draws, chains=CHAINS, seed=SEED, progress=False)
     return Posterior(found, np.full(CHAINS * draws, 1 / (CHAINS * draws)))
 
@@ -65,7 +66,7 @@ def rstanarm(formula: str, draws: int = DRAWS) -> Callable[[pd.DataFrame], Poste
         plain = hp.Model(formula, rows)
         priors = {"sigma": hp.Prior("Exponential", lam=1 / plain.design.y.std(ddof=1))}
         decov = {group.factor: hp.Prior("Decov") for group in plain.design.groups}
-        return _sampled(plain.with_priors(priors | decov), draws)
+        return sampled(plain.with_priors(priors | decov), draws)
 
     return fit
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import bates, bayes, growth, radon, rats, sas, schools, shrinkage, sleep
+from . import bates, bayes, families, growth, radon, rats, sas, schools, shrinkage, sleep
 from .analyses import Analysis
 from .numbers import Key, Published
 from .scope import explanation, left_out
 
-MODULES = (sleep, bates, schools, growth, sas, radon, shrinkage, bayes, rats)
+MODULES = (sleep, bates, schools, growth, sas, radon, shrinkage, bayes, rats, families)
 ANALYSES: tuple[Analysis, ...] = tuple(a for module in MODULES for a in module.ANALYSES)
 HALF_DIGIT = 1e-9  # slack of a comparison of decimal numbers in binary
 

@@ -24,7 +24,11 @@ CLASSES = {
     "hierpool.LikelihoodFit": hp.LikelihoodFit,
     "hierpool.studies.study.Study": Study,
 }
-MODULES = {"hierpool.plots": hp.plots, "hierpool.datasets": hp.datasets}
+MODULES = {
+    "hierpool.plots": hp.plots,
+    "hierpool.datasets": hp.datasets,
+    "hierpool.families": hp.families,
+}
 ELSEWHERE = re.compile(
     r"""<(?:script|img|iframe|source)\b[^>]*\ssrc=["'](?:https?:)?//"""
     r"""|<link\b[^>]*\shref=["'](?:https?:)?//|@import\s+["'(]|url\(["']?(?:https?:)?//"""
@@ -32,7 +36,7 @@ ELSEWHERE = re.compile(
 
 
 def functions() -> set[str]:
-    """Names of the face, and of its two modules."""
+    """Names of the face, and of its modules."""
     names = {f"hierpool.{name}" for name in hp.__all__} - {*MODULES, "hierpool.families"}
     return names | {f"{home}.{name}" for home, m in MODULES.items() for name in m.__all__}
 

@@ -19,6 +19,7 @@ RUN = (
     "README.md",
     "docs/choosing.md",
     "docs/effects.md",
+    "docs/families.md",
     "docs/guides/from_lme4.md",
     "docs/guides/from_proc_mixed.md",
     "docs/guides/reference_category.md",
