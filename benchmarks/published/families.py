@@ -307,9 +307,7 @@ SCORES: dict[str, Callable[[Posterior], float]] = {
     "p_loo": lambda found: found.fit.loo().p,
 }
 COUNTS = (
-    Analysis(
-        "roaches", "same, negative binomial", "PSIS-LOO", ROACHES, negbinomial, SCORES
-    ),
+    Analysis("roaches", "same, negative binomial", "PSIS-LOO", ROACHES, negbinomial, SCORES),
     Analysis(
         "roaches",
         "negative binomial",
