@@ -112,7 +112,7 @@ class ThetaProposal:
         """A further component where the proposal is too thin: fitted to the excess of the weights."""
         excess = np.maximum(weights - MAX_WEIGHT_RATIO, 0.0)
         share = excess.sum() / weights.sum()
-        if share == 0.0:
+        if not share > 0.0:  # nor where no point has a density
             return self
         excess = excess / excess.sum()
         mean = excess @ points
