@@ -106,7 +106,9 @@ class ThetaProposal:
         moving, explained = refit(moving, fixed, 1 - self._moving_share, points, weights)
         # Never below the floor: a narrow ridge at zero that no point has found yet must stay within reach.
         collapse = _bounded(np.clip(explained[2:], COLLAPSE_LEAST, COLLAPSE_MOST))
-        return ThetaProposal(moving, self.fixed, collapse)
+        found = ThetaProposal(moving, self.fixed, collapse)
+        # Beside a posterior that is all but a point the components may underflow: then nothing is learnt.
+        return found if np.isfinite(found.whole.weights).all() else self
 
     def patched(self, points: np.ndarray, weights: np.ndarray) -> ThetaProposal:
         """A further component where the proposal is too thin: fitted to the excess of the weights."""
