@@ -157,6 +157,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_evidence_and_coefficients_are_those_of_weighted_draws_of_the_prior(name):
     formula, family, data = MODELS[name]
@@ -281,6 +282,7 @@ def test_a_saved_fit_is_the_same_fit(tmp_path):
     pd.testing.assert_series_equal(again.fitted(), fit.fitted())
 
 
+@pytest.mark.slow
 def test_an_outlying_row_is_left_out_exactly():
     data = table()
     data.loc[7, "c"] = 40
