@@ -37,7 +37,7 @@ ELSEWHERE = re.compile(
 
 def functions() -> set[str]:
     """Names of the face, and of its modules."""
-    names = {f"hierpool.{name}" for name in hp.__all__} - {*MODULES, "hierpool.families"}
+    names = {f"hierpool.{name}" for name in hp.__all__} - set(MODULES)
     return names | {f"{home}.{name}" for home, m in MODULES.items() for name in m.__all__}
 
 
