@@ -11,7 +11,7 @@ import numpy as np
 
 from hierpool.bayes.nuts.parameterization import Seen
 from hierpool.bayes.priors.model_priors import ModelPriors
-from hierpool.bayes.run import EngineRun, JudgedRun, SamplerSettings
+from hierpool.bayes.run import EngineRun, JudgedRun, NoProposalError, SamplerSettings
 from hierpool.core.design import Design
 from hierpool.core.errors import FitError, HierpoolWarning, UnsupportedModelError
 from hierpool.core.results import Status
@@ -45,7 +45,16 @@ def run(
                 "exact-needs-normal",
             )
         return _fallen_back(design, priors, settings, parameterization(), reason)
-    fitted = _exact(design, priors, settings)
+    try:
+        fitted = _exact(design, priors, settings)
+    except NoProposalError:
+        reason = "the exact engine has found nowhere to propose from under these priors"
+        if engine == "exact":
+            raise FitError(
+                f"{design.spec.formula}: {reason}. Use engine='nuts', or leave engine='auto'.",
+                "exact-not-trusted",
+            ) from None
+        return _fallen_back(design, priors, settings, parameterization(), reason)
     if fitted.status.is_trustworthy or _is_short(settings):
         return fitted
     if engine == "exact":

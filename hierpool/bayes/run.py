@@ -34,6 +34,10 @@ class SamplerSettings:
     options: Mapping[str, Any]
 
 
+class NoProposalError(Exception):
+    """The exact engine has found nowhere to propose from: another engine has to draw."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineRun:
     """Draws of one engine.

@@ -23,6 +23,7 @@ from hierpool.bayes.exact.adaptation import evidence
 from hierpool.bayes.exact.coordinates import PriorCoordinates
 from hierpool.bayes.exact.proposal import Mixture, Student
 from hierpool.bayes.exact.target import log_normal
+from hierpool.bayes.run import NoProposalError
 
 if TYPE_CHECKING:
     from hierpool.algebra.quadrature.laplace import Laplace
@@ -85,6 +86,8 @@ class LaplaceMap:
         P = found.gamma.shape[1]
         log_evidence = _evidence(found, z, centre, scale)
         good = _is_usable(found)
+        if not good.any():
+            raise NoProposalError
         z, outputs = z[good], _outputs(found)[good]
         whitening = np.linalg.inv(np.linalg.cholesky(scale)).T if len(centre) else scale
         blank = np.zeros((0, outputs.shape[1]))
@@ -184,7 +187,8 @@ def _evidence(
     proposal = Student.with_scale(centre, SPREAD**2 * scale, np.inf)
     log_proposal = Mixture((proposal,), np.ones(1)).log_density(z[:n])
     log_weight = found.log_density[:n] + log_normal(z[:n]) - log_proposal
-    return evidence(log_weight[np.isfinite(log_weight)])
+    finite = np.isfinite(log_weight)
+    return evidence(log_weight[finite]) if finite.sum() > 1 else (np.nan, np.inf)
 
 
 def _outputs(found: Laplace) -> np.ndarray:
