@@ -73,6 +73,9 @@ def test_options_reach_the_study(here, monkeypatch):
     (call,) = calls
     assert call.pop("data").shape == (30, 2)
     assert call == {
+        "family": None,
+        "link": None,
+        "trials": None,
         "formula": "Yield ~ 1",
         "group": ["Batch"],
         "vary": None,

@@ -132,7 +132,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [n if n == "bernoulli" else pytest.param(n, marks=pytest.mark.slow) for n in CASES],
+)
 def test_evidence_and_means_are_those_of_a_dense_grid(name):
     formula, family, data = CASES[name]
     model = hp.Model(formula, data, family=family)
