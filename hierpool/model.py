@@ -399,7 +399,7 @@ def best_optimum(design: Design) -> LikelihoodFit | None:
         return optimum(design, "REML")
     try:
         return optimum(design, "ML")
-    except (HierpoolError, ImportError):
+    except HierpoolError:
         return None
 
 

@@ -353,7 +353,8 @@ def _independent(rows: np.ndarray) -> np.ndarray:
 
 def _label(side: Side, pair: tuple[Any, ...], joint: str, is_named: bool) -> str:
     if side.kind == "slope":
-        return f"slope in {side.column}"
+        is_ratio = "/" in joint
+        return f"ratio per unit of {side.column}" if is_ratio else f"slope in {side.column}"
     if side.kind in ("ends", "bend"):
         ends = f"{side.column} {short(side.values[0])} to {short(side.values[-1])}"
         return ends if side.kind == "ends" else f"change of slope, {ends}"

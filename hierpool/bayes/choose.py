@@ -39,11 +39,13 @@ def run(
     reason = _not_for_exact(design, priors)
     if reason:
         if engine == "exact":
-            raise UnsupportedModelError(
+            said = (
                 f"the exact engine cannot take {design.spec.formula}: {reason}. "
-                "Use engine='nuts', or leave engine='auto'.",
-                "exact-needs-normal",
+                "Use engine='nuts', or leave engine='auto'."
             )
+            if not priors.is_integrable:
+                raise UnsupportedModelError(said, "exact-needs-normal")
+            raise UnsupportedModelError(said, "beyond-quadrature")
         return _fallen_back(design, priors, settings, parameterization(), reason)
     try:
         fitted = _exact(design, priors, settings)

@@ -16,6 +16,7 @@ from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.algebra.variance_partition import Partition
 from hierpool.answers import coefficient_draws
 from hierpool.answers.coefficient_draws import levels_on_request
+from hierpool.bayes.parts.scalar import ScalarPart
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.run import JudgedRun
 from hierpool.bayes.theta import ThetaMap, integrate, integrate_family
@@ -267,9 +268,10 @@ class PosteriorFit(FitRecord):
     def variance_components(self) -> pd.DataFrame:
         """Standard deviations and correlations, the residual sd last unless those are known.
 
-        Index (factor, parameter, term, term2).
+        Index (factor, parameter, term, term2). A shape or precision whose prior is one of
+        1 / sqrt(shape) has no posterior mean, since its inverse may be zero: mean and sd are NaN.
         """
-        return posterior_tables.variance_components(self)
+        return posterior_tables.variance_components(self, self._without_mean)
 
     def prior_spread(self, draws: int = 20_000, seed: int = 0) -> xr.Dataset:
         """Standard deviations, correlations and sigma drawn from their priors, named as in the posterior.
@@ -331,7 +333,13 @@ class PosteriorFit(FitRecord):
 
     def summary(self) -> pd.DataFrame:
         """Fixed effects, standard deviations and correlations in one table, one row a quantity."""
-        return posterior_tables.summary(self)
+        return posterior_tables.summary(self, self._without_mean)
+
+    @property
+    def _without_mean(self) -> tuple[str, ...]:
+        """Parameters of the family with a density at infinity that no mean survives."""
+        parts = [p for p in self.priors.parts if isinstance(p, ScalarPart)]
+        return tuple(part.name for part in parts if part.prior.of == "1/sqrt")
 
     def variable(self, name: str) -> xr.DataArray:
         """Draws of one variable of the posterior, dims (chain, draw, ...).

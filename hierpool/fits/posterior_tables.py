@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,8 +64,13 @@ def _runs(fit: IntegratedPosterior, name: str) -> Iterator[xr.DataArray]:
         yield xr.DataArray(drawn, dims=("chain", "draw", "level", "term"))
 
 
-def variance_components(fit: IntegratedPosterior) -> pd.DataFrame:
-    """Index (factor, parameter, term, term2), the residual sd or the family's parameters last."""
+def variance_components(
+    fit: IntegratedPosterior, without_mean: Collection[str] = ()
+) -> pd.DataFrame:
+    """Index (factor, parameter, term, term2), the residual sd or the family's parameters last.
+
+    ``without_mean``: parameters of the family whose posterior has no mean.
+    """
     index, parts = variance_component_index(fit.design.schema).index, []
     for group in fit.design.schema.groups:
         if not group.is_pooled:
@@ -82,7 +87,10 @@ def variance_components(fit: IntegratedPosterior) -> pd.DataFrame:
             parts.append(fit.variable("thresholds"))
     if not parts:
         return pd.DataFrame(index=index)
-    return pd.concat(map(_summed_up, parts), ignore_index=True).set_index(index)
+    table = pd.concat(map(_summed_up, parts), ignore_index=True).set_index(index)
+    infinite = index.get_level_values("parameter").isin(list(without_mean))
+    table.loc[infinite, ["mean", "sd"]] = np.nan
+    return table
 
 
 def of_quantities(
@@ -94,9 +102,9 @@ def of_quantities(
     return _summed_up(named, diagnostics=False).set_index(index)
 
 
-def summary(fit: IntegratedPosterior) -> pd.DataFrame:
+def summary(fit: IntegratedPosterior, without_mean: Collection[str] = ()) -> pd.DataFrame:
     """Fixed effects, standard deviations and correlations: index ``quantity``."""
-    fixed, spread = fixed_effects(fit), variance_components(fit)
+    fixed, spread = fixed_effects(fit), variance_components(fit, without_mean)
     fixed.index = pd.Index([f"beta[{term}]" for term in fixed.index])
     spread.index = pd.Index([variance_component_name(*key) for key in spread.index])
     return pd.concat([fixed, spread]).rename_axis("quantity")

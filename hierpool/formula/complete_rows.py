@@ -283,8 +283,8 @@ class CompleteRows:
             name = column.name
             if column.kind == "boolean":
                 raise DataError(
-                    f"column {name!r} is true or false, and the response must be a number. To treat "
-                    f"it as 0 and 1, write data[{name!r}] = data[{name!r}].astype(float)",
+                    f"column {name!r} is true or false: write family='bernoulli'. To treat it as the "
+                    f"numbers 0 and 1, write data[{name!r}] = data[{name!r}].astype(float)",
                     "boolean-response",
                 )
             tables.to_numbers(column.cells, name, "the response")

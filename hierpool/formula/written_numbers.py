@@ -204,7 +204,11 @@ def fail_not_number(column: pd.Series[Any], name: str, role: str) -> None:
         typed, in_file = (f"{said}: {reading.advice(name, way)}" for way in (False, True))
         raise DataError(typed, "text-not-number", in_file)
     cells = list(dict.fromkeys(map(_shown, reading.column.astype(object))))
-    raise DataError(f"{said}: it holds e.g. {listed(cells[:3])}", "text-not-number")
+    advice = ""
+    if role == "the response" and len(cells) == 2:
+        event = sorted(cells)[1]
+        advice = f". For the probability of {event!r} write family='bernoulli'"
+    raise DataError(f"{said}: it holds e.g. {listed(cells[:3])}{advice}", "text-not-number")
 
 
 def _shown(cell: Any) -> Any:

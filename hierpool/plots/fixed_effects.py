@@ -15,12 +15,14 @@ from hierpool.answers.contrasts import contrast
 from hierpool.core.errors import ArgumentError, UnsupportedModelError, nearest
 from hierpool.core.fitted import Fit, Optimum, Posterior
 from hierpool.core.options import takes_prob
+from hierpool.core.schema import Schema
 from hierpool.core.text import short
 from hierpool.plots.sheet.layout import Picture, dress, settle, sheet, titled
 from hierpool.plots.sheet.level_rows import guide, level_rows
 from hierpool.plots.sheet.lines import check_drawable
 from hierpool.plots.sheet.style import INK, MUTED, PARTIAL, RULE, TINY, styled
 from hierpool.plots.sheet.tables import Interval, find_interval, some
+from hierpool.plots.sheet.terms import predictor_in_words
 from hierpool.plots.sheet.texts import elided_apart
 
 _CONSTANT = "Intercept"
@@ -70,7 +72,8 @@ def fixed_effects(
     with styled():
         of = design.label if label is None else label
         title = titled(f"Fixed effects on {design.spec.response}", of)
-        figure = _draw(table, title, _caption(fit, table, shown, terms))
+        caption = _caption(fit, table, shown, terms)
+        figure = _draw(table, title, caption, _change(design.schema))
         settle(figure)
     return figure
 
@@ -93,14 +96,14 @@ def _interval(table: pd.DataFrame) -> Interval:
     return found
 
 
-def _draw(table: pd.DataFrame, title: str, caption: str) -> Picture:
+def _draw(table: pd.DataFrame, title: str, caption: str, x_label: str) -> Picture:
     interval = _interval(table)
     rows = level_rows(list(table.index), 1)
     figure = sheet(
         title,
         max(rows.height, 0.5) + 0.45,
         caption=caption,
-        x_label="change of the response per unit",
+        x_label=x_label,
     )
     ax = figure.add_subplot()
     dress(ax)
@@ -149,3 +152,8 @@ def _caption(
         names = some(np.asarray(table.index)[narrow])
         words.append(f"Too narrow to be seen on this axis: {names}; draw them alone with terms=.")
     return " ".join(words)
+
+
+def _change(schema: Schema) -> str:
+    what = "the response" if schema.family is None else predictor_in_words(schema)
+    return f"change of {what} per unit"

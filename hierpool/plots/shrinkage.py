@@ -154,7 +154,7 @@ def _factors(pull: Pull) -> str:
 
 def _legend(size: float) -> list[Any]:
     return [
-        NONE.dot_handle("own estimate (least squares)", size),
+        NONE.dot_handle("own estimate (its own rows alone)", size),
         PARTIAL.dot_handle(size=size),
         *(look.dot_handle(size=6.0) for _, look in _ENDS),
     ]

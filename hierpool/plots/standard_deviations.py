@@ -17,6 +17,7 @@ from hierpool.plots.beliefs import MOST, draw_beliefs, read_belief
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import titled
 from hierpool.plots.sheet.tables import Interval, find_interval
+from hierpool.plots.sheet.terms import predictor_in_words
 
 _RESIDUAL = "residual"
 _LEANS = 0.1  # mean of a correlation's prior from which it is explained
@@ -147,7 +148,7 @@ def _name(key: Key) -> str:
 def _unit(design: Design, key: Key) -> str:
     """What one unit of the panel's axis is."""
     factor, parameter, term, _ = key
-    response = design.spec.response
+    response = design.spec.response if design.family is None else predictor_in_words(design.schema)
     if parameter == "corr":
         return "correlation"
     per = term if factor != _RESIDUAL and term in design.frame.columns else ""

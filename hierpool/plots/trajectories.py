@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hierpool.core.design import Design, Grouping
+from hierpool.core.design import Design, Grouping, check_gaussian
 from hierpool.core.errors import ArgumentError, listed
 from hierpool.core.fitted import Fit
 from hierpool.core.group_nouns import counted, noun
@@ -127,11 +127,14 @@ def trajectories(
     ------
     ArgumentError
         An unknown factor, predictor, level or line.
+    UnsupportedModelError
+        A response that is not Gaussian, whose lines are curves; ``hp.plots.effects`` draws them.
     """
     is_fits = not isinstance(design, Design)
     if not isinstance(design, Design):
         line.check_fits_by_name(design, "trajectories(fits)")
         design, lines = line.of_fits(design)
+    check_gaussian(design.schema, "the picture of fitted lines")
     with styled():
         panels = arrange(design, lines or {}, factor, x, levels, most)
         own_is_known = is_fits and "no_pooling" in panels.heights

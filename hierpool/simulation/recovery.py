@@ -21,7 +21,7 @@ from hierpool.bayes.exact.refit_with_priors import sample_judged
 from hierpool.bayes.exact.target import LogPosterior
 from hierpool.bayes.parts.residual import ResidualPart
 from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
-from hierpool.core.design import Design
+from hierpool.core.design import Design, check_gaussian
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.options import options, tails
 from hierpool.core.printable import one_line, printable
@@ -254,6 +254,7 @@ def recovery(
     """
     check_model(model, "recovery")
     design, priors = model.design, model.priors
+    check_gaussian(design.schema, "recovery()")
     group = single_group(design)
     if group is None or not group.is_pooled:
         raise UnsupportedModelError(

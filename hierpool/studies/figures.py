@@ -76,10 +76,12 @@ def _of_factor(
         if name in study.fits and _is_coded_like(study.models[name].design, study.design)
     ]
     named = {**of, "names": terms_in_words(study.design.schema), "factor": factor}
-    made: dict[str, Callable[[], Figure]] = {
-        "trajectories": lambda: plots.trajectories(
+    made: dict[str, Callable[[], Figure]] = {}
+    if study.design.family is None:  # of a family they would be curves
+        made["trajectories"] = lambda: plots.trajectories(
             {name: study.fits[name] for name in shown}, factor=factor
-        ),
+        )
+    made |= {
         "shrinkage": lambda: plots.shrinkage(study.shrinkage, **named),
         "caterpillar": lambda: plots.caterpillar(
             study.fit.random_effects(diagnostics=False),

@@ -227,7 +227,7 @@ def test_sentences_of_ratings(ratings):
     assert "the odds of a higher rating" in repr(table)
     assert table.attrs["sentences"]["x"].startswith("The odds of a higher rating rise with x")
     odds = np.exp(flat(ratings, "beta")[:, 0]).mean()
-    assert table.loc[("x", "slope in x"), "mean"] == pytest.approx(odds)
+    assert table.loc[("x", "ratio per unit of x"), "mean"] == pytest.approx(odds)
 
 
 def test_a_formula_without_predictors_has_its_probability():

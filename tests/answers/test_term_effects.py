@@ -107,7 +107,7 @@ def test_slopes_of_a_logarithm_are_ratios_with_emmeans_intervals():
     formula, table, _ = TESTED["pigs"]
     found = effects(formula, table()).loc["source:percent"]
     want = {w["contrast"]: w for w in NUMBERS["pigs_slopes"]}["skim - fish"]
-    row = found.loc["source skim / fish, slope in percent"]
+    row = found.loc["source skim / fish, ratio per unit of percent"]
     got = np.log(row[["estimate", "ci95_lb", "ci95_ub"]].to_numpy(dtype=float))
     np.testing.assert_allclose(
         got, [want[c] for c in ("estimate", "lower.CL", "upper.CL")], atol=1e-5

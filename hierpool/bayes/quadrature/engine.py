@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 
+from hierpool.algebra.quadrature.model import QuadratureModel
 from hierpool.bayes.exact.coordinates import PriorCoordinates
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.quadrature.sampling import PointDraws, sample_points
@@ -25,7 +26,7 @@ from hierpool.bayes.run import (
     thresholds_for_user,
     variance_components,
 )
-from hierpool.bayes.theta import integrate_family
+from hierpool.bayes.theta import ThetaMap, integrate_family
 from hierpool.core.design import Design
 from hierpool.core.threads import one_blas_thread
 
@@ -46,12 +47,7 @@ def run(
     with one_blas_thread(), np.errstate(all="ignore"):
         draws = sample_points(posterior, settings.chains, settings.draws, rng, widen)
     theta = draws.at.theta
-    coefficients = model.draw(draws.at.point, settings.seed)
-    found = {
-        **coefficients,
-        **thresholds_for_user(design, theta, coefficients["beta"]),
-        **variance_components(design, theta_map, theta),
-    }
+    found = in_user_coding(model, theta_map, draws, settings.seed)
     variables = {name: values for name, values in found.items() if values.size}
     stats = {
         "lp": draws.log_posterior.reshape(-1),
@@ -70,6 +66,19 @@ def run(
     }
     checked = [k for k in variables if not k.startswith(("u_", "coef_"))]
     return EngineRun(tree, info, tuple(checked or variables), doubts(draws))
+
+
+def in_user_coding(
+    model: QuadratureModel, theta_map: ThetaMap, draws: PointDraws, seed: int
+) -> dict[str, np.ndarray]:
+    """Every variable of a posterior by name, shapes (K, ...): the levels' coefficients drawn too."""
+    design, theta = model.design, draws.at.theta
+    coefficients = model.draw(draws.at.point, seed)
+    return {
+        **coefficients,
+        **thresholds_for_user(design, theta, coefficients["beta"]),
+        **variance_components(design, theta_map, theta),
+    }
 
 
 def _measured(draws: PointDraws) -> dict[str, object]:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hierpool.algebra.quadrature.model import QuadratureModel
+from hierpool.bayes.exact.coordinates import PriorCoordinates
+from hierpool.bayes.exact.refit_with_priors import Judge
 from hierpool.bayes.priors.model_priors import ModelPriors
+from hierpool.bayes.quadrature.engine import in_user_coding
 from hierpool.bayes.quadrature.sampling import PointDraws, sample_points
 from hierpool.bayes.quadrature.target import FamilyPosterior
 from hierpool.bayes.quadrature.verdict import doubts
-from hierpool.bayes.run import thresholds_for_user, variance_components
 from hierpool.bayes.theta import integrate_family
 from hierpool.core.design import Design
 from hierpool.core.theta import FamilyPoint
 from hierpool.core.threads import one_blas_thread
 
-Judge = Callable[[np.ndarray], bool]
-"""Importance log weights -> whether the proposal that they belong to can be trusted."""
 WIDENED = (1.0, 1.5, 1.5)  # scales of the starting proposals, tried until one is good
 
 
@@ -63,16 +62,11 @@ def redrawn(
     judge: Judge,
 ) -> Redrawn:
     """The posterior of a design under its priors, drawn anew."""
-    posterior = FamilyPosterior.from_design(design, priors)
+    model, theta_map = integrate_family(design, priors)
+    coordinates = PriorCoordinates.from_priors(priors)
+    posterior = FamilyPosterior(model, theta_map.of_family, coordinates)
     found, is_trusted = sample_judged(posterior, chains, draws, rng, judge)
-    theta = found.at.theta
-    coefficients = posterior.model.draw(found.at.point, int(rng.integers(2**62)))
-    _, theta_map = integrate_family(design, priors)
-    variables = {
-        **coefficients,
-        **thresholds_for_user(design, theta, coefficients["beta"]),
-        **variance_components(design, theta_map, theta),
-    }
+    variables = in_user_coding(model, theta_map, found, int(rng.integers(2**62)))
     return Redrawn(found, is_trusted, variables)
 
 

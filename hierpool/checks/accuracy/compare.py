@@ -38,7 +38,8 @@ def compare(fits: Mapping[str, Posterior], by: str = "row") -> pd.DataFrame:
     Raises
     ------
     ComparisonError
-        The fits have different rows or differently transformed responses.
+        The fits have different rows or differently transformed responses, or some have densities
+        and others probabilities.
     """
     check_comparable(fits)
     scores = {name: fit.loo(_left_out(by, fit, fits)) for name, fit in fits.items()}
@@ -90,6 +91,11 @@ def _only_its_prior(design: Design, by: str) -> str:
     return f"{single} groups with one row have only their prior" if single else ""
 
 
+def _has_probabilities(design: Design) -> bool:
+    """Whether scores are log probabilities of single values, and not log densities."""
+    return design.family is not None and design.family.is_discrete
+
+
 def check_comparable(fits: object) -> None:
     """Raise where the fits are not of the same rows and the same response."""
     if not isinstance(fits, Mapping) or not fits:
@@ -106,6 +112,14 @@ def check_comparable(fits: object) -> None:
     designs: dict[str, Design] = {name: fit.design for name, fit in fits.items()}
     (first, one), *others = designs.items()
     for name, other in others:
+        if _has_probabilities(one) != _has_probabilities(other):
+            whole, dense = (first, name) if _has_probabilities(one) else (name, first)
+            raise ComparisonError(
+                f"model {whole!r} gives probabilities of {one.spec.response}, model {dense!r} densities: "
+                "their scores have different units and cannot be compared. Fit both with a family of "
+                "the same kind, e.g. family='poisson' and family='negbinomial'.",
+                "density-beside-probability",
+            )
         if one.spec.response != other.spec.response:
             raise ComparisonError(
                 f"model {first!r} predicts {one.spec.response}, model {name!r} predicts "

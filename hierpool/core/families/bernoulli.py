@@ -11,7 +11,7 @@ from scipy import special, stats
 
 from hierpool.core.errors import DataError, listed
 from hierpool.core.families import codes
-from hierpool.core.families.family import LATENT, Family
+from hierpool.core.families.family import LATENT, Family, check_varies
 
 _CODES = {"logit": codes.LOGIT, "probit": codes.PROBIT, "cloglog": codes.CLOGLOG}
 
@@ -139,12 +139,7 @@ class Bernoulli(Binomial):
                 f"family='bernoulli' takes a response of 0 and 1, and {name!r} is {shown}: {more}",
                 "not-binary",
             )
-        if len(values) < 2:
-            raise DataError(
-                f"the response {name!r} is {values[0]:g} in each of the {len(y)} rows, so there is "
-                "nothing to explain. Check the column and the rows with missing values",
-                "constant-response",
-            )
+        check_varies(y, name)
         return self
 
     def from_numbers(

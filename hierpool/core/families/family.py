@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 
-from hierpool.core.errors import ArgumentError, nearest
+from hierpool.core.errors import ArgumentError, DataError, nearest
 from hierpool.core.families.links import LINKS
 
 
@@ -156,6 +156,16 @@ class Family(ABC):
 
 
 LATENT = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6}
+
+
+def check_varies(y: np.ndarray, name: str) -> None:
+    """Raise where there is nothing to explain."""
+    if (y == y[0]).all():
+        raise DataError(
+            f"the response {name!r} is {y[0]:g} in each of the {len(y)} rows, so there is nothing to "
+            "explain. Check the column and the rows with missing values",
+            "constant-response",
+        )
 
 
 def column(par: np.ndarray, k: int) -> np.ndarray:

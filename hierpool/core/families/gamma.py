@@ -10,7 +10,7 @@ from scipy import special
 
 from hierpool.core.errors import DataError
 from hierpool.core.families import codes
-from hierpool.core.families.family import Family, column
+from hierpool.core.families.family import Family, check_varies, column
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,7 @@ class Gamma(Family):
                 f"of the rows used; {more}",
                 "not-positive-response",
             )
-        if (y == y[0]).all():
-            raise DataError(
-                f"the response {name!r} is {y[0]:g} in each of the {len(y)} rows, so there is "
-                "nothing to explain. Check the column and the rows with missing values",
-                "constant-response",
-            )
+        check_varies(y, name)
         return self
 
     def centre(self, y: np.ndarray, trials: np.ndarray | None, offset: np.ndarray | float) -> float:

@@ -6,19 +6,17 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
-from scipy import special
 
 from hierpool.core.families import codes
-from hierpool.core.families.counts import check_counts, log_rate, negbinomial_constant
+from hierpool.core.families.counts import check_counts, log_rate
 from hierpool.core.families.family import Family, column
-from hierpool.core.families.negbinomial import drawn_negbinomial, negbinomial_cdf
-from hierpool.core.families.poisson import drawn_poisson
+from hierpool.core.families.inner_count import NegbinomialInside, PoissonInside
 
 _MOST_TRIES = 1000
 
 
 @dataclass(frozen=True)
-class HurdlePoisson(Family):
+class HurdlePoisson(PoissonInside, Family):
     """A zero with probability ``hurdle``; otherwise a Poisson count of at least one."""
 
     name: ClassVar[str] = "hurdle_poisson"
@@ -39,17 +37,6 @@ class HurdlePoisson(Family):
         zero = self._zero(par)
         with np.errstate(divide="ignore"):
             return np.where(y > 0, np.log1p(-zero) + self._of_count(y, par), np.log(zero))
-
-    def _of_count(self, y: np.ndarray, par: np.ndarray) -> np.ndarray:
-        return np.asarray(-special.gammaln(y + 1))
-
-    def _log_zero(self, mu: np.ndarray, par: np.ndarray) -> np.ndarray:
-        """Log probability of a zero in the distribution of the counts."""
-        return -mu
-
-    def _spread(self, mu: np.ndarray, par: np.ndarray) -> np.ndarray:
-        """Variance of the counts with their own zeros."""
-        return mu
 
     def _positive_mean(self, eta: np.ndarray, par: np.ndarray) -> np.ndarray:
         """Mean of the counts of at least one."""
@@ -82,9 +69,6 @@ class HurdlePoisson(Family):
         inside = np.where(mu < 1e-8, (np.asarray(y) >= 1).astype(float), inside)
         return np.asarray(zero + (1 - zero) * np.clip(inside, 0.0, 1.0))
 
-    def _cdf(self, y: np.ndarray, mu: np.ndarray, par: np.ndarray) -> np.ndarray:
-        return np.asarray(special.pdtr(y, mu))
-
     def draw(
         self, eta: np.ndarray, par: np.ndarray, trials: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
@@ -101,9 +85,6 @@ class HurdlePoisson(Family):
             left = left & (drawn == 0)
         return np.where(left, 1.0, counts)  # so rare that two at once are rarer still
 
-    def _draw(self, mu: np.ndarray, par: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return drawn_poisson(mu, rng)
-
     def checked(self, y: np.ndarray, name: str, trials: np.ndarray | None) -> Self:
         """The same; an error unless the response is counts."""
         check_counts(y, name, self.name)
@@ -116,7 +97,7 @@ class HurdlePoisson(Family):
 
 
 @dataclass(frozen=True)
-class HurdleNegativeBinomial(HurdlePoisson):
+class HurdleNegativeBinomial(NegbinomialInside, HurdlePoisson):
     """A zero with probability ``hurdle``; otherwise a negative binomial count of at least one."""
 
     name: ClassVar[str] = "hurdle_negbinomial"
@@ -126,19 +107,3 @@ class HurdleNegativeBinomial(HurdlePoisson):
     def code(self) -> int:
         """Of the compiled densities."""
         return codes.HURDLE_NEGBINOMIAL
-
-    def _of_count(self, y: np.ndarray, par: np.ndarray) -> np.ndarray:
-        return negbinomial_constant(y, column(par, 0))
-
-    def _log_zero(self, mu: np.ndarray, par: np.ndarray) -> np.ndarray:
-        a = np.minimum(column(par, 0), codes.LARGEST_SHAPE)
-        return np.asarray(-a * np.log1p(mu / a))
-
-    def _spread(self, mu: np.ndarray, par: np.ndarray) -> np.ndarray:
-        return np.asarray(mu + mu**2 / column(par, 0))
-
-    def _cdf(self, y: np.ndarray, mu: np.ndarray, par: np.ndarray) -> np.ndarray:
-        return negbinomial_cdf(y, mu, column(par, 0))
-
-    def _draw(self, mu: np.ndarray, par: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return drawn_negbinomial(mu, column(par, 0), rng)

@@ -11,7 +11,7 @@ from scipy import special
 
 from hierpool.core.errors import DataError, listed
 from hierpool.core.families import codes
-from hierpool.core.families.family import LATENT, Family
+from hierpool.core.families.family import LATENT, Family, check_varies
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,7 @@ class Ordinal(Family):
                 "measurements leave family= out",
                 "not-ratings",
             )
-        if len(values) < 2:
-            raise DataError(
-                f"the response {name!r} is {values[0]:g} in each of the {len(y)} rows, so there is "
-                "nothing to explain. Check the column and the rows with missing values",
-                "constant-response",
-            )
+        check_varies(y, name)
         missing = np.setdiff1d(np.arange(values[0], values[-1]), values)
         if len(missing):
             shown = [f"{v:g}" for v in missing]

@@ -11,6 +11,7 @@ from hierpool.core.families.beta import Beta
 from hierpool.core.families.family import Family
 from hierpool.core.families.gamma import Gamma
 from hierpool.core.families.hurdle import HurdleNegativeBinomial, HurdlePoisson
+from hierpool.core.families.links import LINKS
 from hierpool.core.families.negbinomial import NegativeBinomial
 from hierpool.core.families.ordinal import Ordinal
 from hierpool.core.families.poisson import Poisson
@@ -100,6 +101,11 @@ def resolve(family: Any, link: str | None) -> Family | None:
         return None
     if name in FAMILIES:
         return FAMILIES[name]("" if link is None else link)
+    if name in LINKS:
+        usual = "poisson" if name == "log" else "bernoulli"
+        raise ArgumentError(
+            f"{family!r} is a link: write family={usual!r}, link={name!r}", "unknown-family"
+        )
     if name in _NOT_HERE:
         raise ArgumentError(
             f"family={family!r} is not among the families here: {', '.join([GAUSSIAN, *FAMILIES])}. "

@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
-from scipy import special
 
 from hierpool.core.families import codes
-from hierpool.core.families.counts import check_counts, log_rate, negbinomial_constant
+from hierpool.core.families.counts import check_counts, log_rate
 from hierpool.core.families.family import Family, column
-from hierpool.core.families.negbinomial import drawn_negbinomial, negbinomial_cdf
-from hierpool.core.families.poisson import drawn_poisson
+from hierpool.core.families.inner_count import NegbinomialInside, PoissonInside
 
 
 @dataclass(frozen=True)
-class ZeroInflatedPoisson(Family):
+class ZeroInflatedPoisson(PoissonInside, Family):
     """Poisson counts, of which a share (``zero_inflation``) is zero beside the zeros of their own."""
 
     name: ClassVar[str] = "zero_inflated_poisson"
@@ -37,16 +35,9 @@ class ZeroInflatedPoisson(Family):
         counted = np.log1p(-self._extra(par)) + self._of_count(y, par)
         return np.asarray(np.where(y > 0, counted, 0.0))
 
-    def _of_count(self, y: np.ndarray, par: np.ndarray) -> np.ndarray:
-        return np.asarray(-special.gammaln(y + 1))
-
     def mean(self, eta: np.ndarray, par: np.ndarray) -> np.ndarray:
         """Mean of all counts, extra zeros included."""
         return np.asarray((1 - self._extra(par)) * self.inverse_link(eta))
-
-    def _spread(self, mu: np.ndarray, par: np.ndarray) -> np.ndarray:
-        """Variance of the counts without extra zeros."""
-        return mu
 
     def variance(self, eta: np.ndarray, par: np.ndarray, trials: np.ndarray) -> np.ndarray:
         """Extra zeros included."""
@@ -60,18 +51,12 @@ class ZeroInflatedPoisson(Family):
         extra = self._extra(par)
         return np.asarray(extra + (1 - extra) * self._cdf(y, self.inverse_link(eta), par))
 
-    def _cdf(self, y: np.ndarray, mu: np.ndarray, par: np.ndarray) -> np.ndarray:
-        return np.asarray(special.pdtr(y, mu))
-
     def draw(
         self, eta: np.ndarray, par: np.ndarray, trials: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
         """Counts."""
         is_extra = rng.uniform(size=np.shape(eta)) < self._extra(par)
         return np.where(is_extra, 0.0, self._draw(self.inverse_link(eta), par, rng))
-
-    def _draw(self, mu: np.ndarray, par: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return drawn_poisson(mu, rng)
 
     def checked(self, y: np.ndarray, name: str, trials: np.ndarray | None) -> Self:
         """The same; an error unless the response is counts."""
@@ -84,7 +69,7 @@ class ZeroInflatedPoisson(Family):
 
 
 @dataclass(frozen=True)
-class ZeroInflatedNegativeBinomial(ZeroInflatedPoisson):
+class ZeroInflatedNegativeBinomial(NegbinomialInside, ZeroInflatedPoisson):
     """Negative binomial counts, of which a share (``zero_inflation``) is zero beside their own zeros."""
 
     name: ClassVar[str] = "zero_inflated_negbinomial"
@@ -94,15 +79,3 @@ class ZeroInflatedNegativeBinomial(ZeroInflatedPoisson):
     def code(self) -> int:
         """Of the compiled densities."""
         return codes.ZERO_NEGBINOMIAL
-
-    def _of_count(self, y: np.ndarray, par: np.ndarray) -> np.ndarray:
-        return negbinomial_constant(y, column(par, 0))
-
-    def _spread(self, mu: np.ndarray, par: np.ndarray) -> np.ndarray:
-        return np.asarray(mu + mu**2 / column(par, 0))
-
-    def _cdf(self, y: np.ndarray, mu: np.ndarray, par: np.ndarray) -> np.ndarray:
-        return negbinomial_cdf(y, mu, column(par, 0))
-
-    def _draw(self, mu: np.ndarray, par: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return drawn_negbinomial(mu, column(par, 0), rng)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from hierpool.bayes.priors.meaning import meaning_of
 from hierpool.core.schema import Schema
 
 _INTERCEPT = "Intercept"
@@ -21,9 +22,18 @@ def terms_in_words(schema: Schema) -> dict[str, str]:
     at what it holds. A term that has no such words (a spline, an interaction) keeps its name.
     """
     every = tuple(dict.fromkeys([*schema.terms, *(t for g in schema.groups for t in g.terms)]))
-    response = schema.spec.response.replace("`", "")
+    response = predictor_in_words(schema)
     held = _references(schema, every)
-    return {term: _words(term, response, every, held) for term in every}
+    is_linked = schema.family is not None and not schema.family.is_on_response_scale
+    return {term: _words(term, response, every, held, is_linked) for term in every}
+
+
+def predictor_in_words(schema: Schema) -> str:
+    """What coefficients are on the scale of: the response, or its log odds, its log mean."""
+    response = schema.spec.response.replace("`", "")
+    if schema.family is None:
+        return response
+    return meaning_of(schema.family).of_sds.format(response=response).removeprefix("the ")
 
 
 def _references(schema: Schema, terms: Iterable[str]) -> dict[str, str]:
@@ -51,7 +61,9 @@ def _is_made_of(part: str, held: Mapping[str, str]) -> bool:
     return any(re.fullmatch(rf"I\({re.escape(name)} ?\*\* ?\d+\)", part) for name in held)
 
 
-def _words(term: str, response: str, every: tuple[str, ...], held: Mapping[str, str]) -> str:
+def _words(
+    term: str, response: str, every: tuple[str, ...], held: Mapping[str, str], is_linked: bool
+) -> str:
     if term == _INTERCEPT:
         if any("[" in t and not _TREATED.search(t) for t in every) or len(held) > _MOST_HELD:
             return f"intercept of {response}"
@@ -59,7 +71,9 @@ def _words(term: str, response: str, every: tuple[str, ...], held: Mapping[str, 
         joint = (
             ", " if any(_TREATED.match(t) and t.startswith(f"{first}[") for t in every) else " at "
         )
-        return f"{response}{joint}{', '.join(held.values())}" if held else f"mean of {response}"
+        if not held:
+            return response if is_linked else f"mean of {response}"
+        return f"{response}{joint}{', '.join(held.values())}"
     at = _held_with(term, every, held)
     if found := _TREATED.fullmatch(term):
         base = held[found[1]].removeprefix(f"{found[1]} ")

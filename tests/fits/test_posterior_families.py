@@ -1,0 +1,83 @@
+"""What posteriors of counts and of yes and no say, and what they refuse to say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import hierpool as hp
+from hierpool.core.errors import ArgumentError, ComparisonError, DataError, UnsupportedModelError
+from hierpool.plots.sheet.terms import predictor_in_words
+
+
+@pytest.fixture(scope="module")
+def visits() -> pd.DataFrame:
+    rng = np.random.default_rng(4)
+    dose = np.tile(np.arange(4.0), 12)
+    clinic = np.repeat(list("abcdefghijkl"), 4)
+    rate = np.exp(0.4 * dose + 0.5 * rng.standard_normal(12).repeat(4))
+    return pd.DataFrame(
+        {
+            "clinic": clinic,
+            "dose": dose,
+            "visits": rng.poisson(rate),
+            "cured": np.where(rng.uniform(size=48) < 0.5, "yes", "no"),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def counts(visits: pd.DataFrame) -> hp.PosteriorFit:
+    return hp.Model("visits ~ dose + (1 | clinic)", visits, family="negbinomial").fit(
+        seed=1, progress=False
+    )
+
+
+def test_a_shape_that_may_be_infinite_has_a_median_and_no_mean(counts):
+    row = counts.variance_components().loc[("response", "shape", "", "")]
+    assert np.isnan(row["mean"])
+    assert np.isnan(row["sd"])
+    drawn = counts.draws["posterior"]["shape"].to_numpy()
+    assert row["median"] == np.median(drawn)
+
+
+def test_folds_of_one_row_score_as_leaving_it_out_does(counts):
+    folds = counts.kfold(48, seed=1, progress=False)
+    np.testing.assert_allclose(folds.elpd_i, counts.loo().elpd_i, atol=0.15)
+    assert folds.elpd == pytest.approx(counts.loo().elpd, abs=0.5)
+
+
+def test_fitted_values_are_averages_of_means_and_residuals_what_is_left(counts, visits):
+    eta = counts.draws["posterior"]["beta"].to_numpy() @ counts.design.X.T
+    u = counts.draws["posterior"]["u_clinic"].to_numpy()[..., counts.design.groups[0].codes, 0]
+    right = np.exp(eta + u).mean(axis=(0, 1))
+    np.testing.assert_allclose(counts.fitted(), right, rtol=1e-9)
+    np.testing.assert_allclose(counts.residuals(), visits["visits"] - right, rtol=1e-9)
+
+
+def test_densities_are_not_compared_with_probabilities(counts, visits):
+    gaussian = hp.Model("visits ~ dose + (1 | clinic)", visits).fit(seed=1, progress=False)
+    with pytest.raises(
+        ComparisonError, match="'counts' gives probabilities of visits, model 'line'"
+    ):
+        hp.compare({"line": gaussian, "counts": counts})
+
+
+def test_lines_are_not_drawn_through_counts(counts):
+    with pytest.raises(UnsupportedModelError, match="fitted lines is for Gaussian"):
+        hp.plots.trajectories({"partial": counts})
+    assert predictor_in_words(counts.design.schema) == "log mean of visits"
+
+
+def test_two_labels_lead_to_their_family_and_it_works(visits):
+    formula = "cured ~ dose + (1 | clinic)"
+    with pytest.raises(DataError, match="probability of 'yes' write family='bernoulli'"):
+        hp.Model(formula, visits)
+    assert hp.Model(formula, visits, family="bernoulli").design.family.event == "yes"
+
+
+def test_a_link_given_for_a_family_leads_to_both(visits):
+    with pytest.raises(ArgumentError, match="write family='bernoulli', link='logit'"):
+        hp.Model("cured ~ dose", visits, family="logit")
+    assert hp.Model("cured ~ dose", visits, family="bernoulli", link="logit").design.n == 48
