@@ -42,10 +42,10 @@ def test_a_shape_that_may_be_infinite_has_a_median_and_no_mean(counts):
     assert row["median"] == np.median(drawn)
 
 
-def test_folds_of_one_row_score_as_leaving_it_out_does(counts):
-    folds = counts.kfold(48, seed=1, progress=False)
-    np.testing.assert_allclose(folds.elpd_i, counts.loo().elpd_i, atol=0.15)
-    assert folds.elpd == pytest.approx(counts.loo().elpd, abs=0.5)
+def test_folds_of_one_group_score_as_leaving_it_out_does(counts):
+    folds = counts.kfold(12, "clinic", seed=1, progress=False)
+    np.testing.assert_allclose(folds.elpd_i, counts.loo(by="clinic").elpd_i, atol=0.2)
+    assert folds.elpd == pytest.approx(counts.loo(by="clinic").elpd, abs=0.5)
 
 
 def test_fitted_values_are_averages_of_means_and_residuals_what_is_left(counts, visits):

@@ -29,7 +29,11 @@ LEFT, LEFT_IN_RING = 1e-5, 1e-3
 
 @njit(error_model="numpy")
 def inverse_densities(code, kind, y, trials, unit, par, linear, n, out):
-    """out[r] = exp(-unit l) of one row at linear predictors, r < n; infinite where it overflows."""
+    """out[r] = exp(-unit l - shift) of one row at linear predictors, r < n; gives shift.
+
+    Without its constants the log density l of a large count is thousands away from zero: shift makes
+    the largest of them one.
+    """
     far = 0.0
     for r in range(n):
         far = max(far, abs(linear[r]))
@@ -40,14 +44,18 @@ def inverse_densities(code, kind, y, trials, unit, par, linear, n, out):
         if y != 0.0 and y != trials:  # a share of one trial, by its weight
             for r in range(n):
                 out[r] *= fast_exp(-unit * (y if sign > 0 else y - trials) * linear[r])
-    elif kind == POISSON and far < SAFE_EXP:
-        for r in range(n):
-            x = unit * (fast_exp(linear[r]) - y * linear[r])
-            out[r] = fast_exp(x) if x < 700.0 else np.inf
-    else:
-        for r in range(n):
+        return 0.0
+    shift = -np.inf
+    for r in range(n):
+        if kind == POISSON and far < SAFE_EXP:
+            out[r] = unit * (fast_exp(linear[r]) - y * linear[r])
+        else:
             value, _, _, _ = terms(code, y, trials, linear[r], par)
-            out[r] = math.exp(-unit * value) if -unit * value < 700.0 else np.inf
+            out[r] = -unit * value
+        shift = max(shift, out[r])
+    for r in range(n):
+        out[r] = fast_exp(out[r] - shift)
+    return shift
 
 
 @compiled(
@@ -61,7 +69,7 @@ def row_densities(
 ):  # fmt: skip
     """Densities of rows given the other rows of their level.
 
-    asked (R,): rows, in the order of their levels (R,). density (K, R), without constants.
+    asked (R,): rows, in the order of their levels (R,). density (K, R) has their constants on entry.
     """
     n, q = Z.shape
     n_nodes = max(len(nodes), 2 * HALF + 1)
@@ -76,7 +84,7 @@ def row_densities(
             i = asked[a]
             if q == 0:
                 value, _, _, _ = terms(code, y[i], trials[i], eta[k, i], par[k])
-                density[k, a] = unit[i] * value
+                density[k, a] += unit[i] * value
                 continue
             lo, hi = edges[levels[a]], edges[levels[a] + 1]
             if levels[a] != level:
@@ -89,15 +97,18 @@ def row_densities(
                 total = 0.0
                 for r in range(count):
                     total += g[r]
+            constant = density[k, a]
             if hi - lo == 1 and weight[i] <= unit[i]:
-                density[k, a] = whole
+                density[k, a] = constant + whole
                 continue
             for r in range(count):
                 linear[r] = eta[k, i]
             for c in range(q):
                 for r in range(count):
                     linear[r] += T[i, c] * V[c, r]
-            inverse_densities(code, kind, y[i], trials[i], unit[i], par[k], linear, count, ratio)
+            shift = inverse_densities(
+                code, kind, y[i], trials[i], unit[i], par[k], linear, count, ratio
+            )
             rest = 0.0
             for r in range(count):
                 ratio[r] *= g[r]
@@ -105,7 +116,7 @@ def row_densities(
             outer = ratio[0] if q == 1 else 0.0
             for r in range(rim, count):
                 outer += ratio[r]
-            density[k, a] = math.log(total / rest)
+            density[k, a] = constant + math.log(total / rest) - shift
             share = LEFT if q == 1 else LEFT_IN_RING
             # Written so that what is not a number has a quadrature of its own too.
             if not (outer <= share * rest and density[k, a] > OUTLYING):
@@ -116,7 +127,7 @@ def row_densities(
                     v, h, drop, nodes, is_even, ring_ends, rim_share, tail_share, g2, others,
                 )  # fmt: skip
                 without[i] = weight[i]
-                density[k, a] = whole - left
+                density[k, a] = constant + whole - left
 
 
 @compiled(

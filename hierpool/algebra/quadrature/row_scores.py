@@ -28,7 +28,7 @@ def log_density_of_rows(model: QuadratureModel, point: FamilyPoint, rows: np.nda
     out = np.empty((len(point), len(rows)))
     for some in runs(len(point), n + len(rows)):
         part = point[some]
-        density = np.empty((len(part), len(asked)))
+        density = np.ascontiguousarray(unit[asked] * model.constants.of_rows(part.par, asked))
         over_threads(
             row_kernels.row_densities,
             len(part),
@@ -36,7 +36,6 @@ def log_density_of_rows(model: QuadratureModel, point: FamilyPoint, rows: np.nda
             *(unit, asked, model.rows.levels[asked], density),
             alone=max(1, min(64, 50_000 // max(n, 1))),
         )
-        density += unit[asked] * model.constants.of_rows(part.par, asked)
         out[some] = density[:, back]
     return out
 

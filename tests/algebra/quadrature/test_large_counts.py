@@ -1,0 +1,48 @@
+"""Scores of rows whose log densities, less their constants, are far from zero: large counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import hierpool as hp
+from hierpool.bayes.theta import integrate_family
+
+SIZES = {"hundreds": 5.5, "ten thousands": 9.5}
+FAMILIES = {
+    "poisson": [],
+    "negbinomial": [8.0],
+    "zero_inflated_negbinomial": [8.0, 0.1],
+    "hurdle_poisson": [0.1],
+    "gamma": [4.0],
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_row_given_the_others_is_the_level_less_the_level_without_it(family, size):
+    rng = np.random.default_rng(2)
+    n, codes = 20, np.repeat(np.arange(5), 4)
+    eta = SIZES[size] + 0.3 * rng.standard_normal(5)[codes]
+    y = rng.poisson(np.exp(eta) * rng.gamma(8.0, 1 / 8.0, n)).astype(float) + (family == "gamma")
+    y[7] *= 3  # an outlying row
+    data = pd.DataFrame({"y": y, "x": rng.standard_normal(n), "g": [f"g{j}" for j in codes]})
+    model = hp.Model("y ~ x + (1 | g)", data, family=family)
+    quadrature, theta_map = integrate_family(model.design, model.priors)
+    theta = theta_map.of_family(_theta(model, FAMILIES[family]))
+    point = quadrature.point_of_draws(theta, np.array([[SIZES[size], 0.1]] * 2), {})
+    found = quadrature.log_density_of_rows(point)
+    whole = quadrature.log_density_of_points(point, finer=True)
+    for row in range(n):
+        rest = quadrature.without(np.array([row])).log_density_of_points(point, finer=True)
+        np.testing.assert_allclose(found[:, row], whole - rest, atol=5e-3)
+    assert found.min() < -7.5  # an outlying row is among them
+
+
+def _theta(model, par):
+    from hierpool.core.theta import Theta
+
+    names = model.design.family.parameters
+    values = {name: np.full(2, v) for name, v in zip(names, par, strict=True)}
+    return Theta(2, {"sd_g": np.array([[0.3], [0.6]]), **values})
