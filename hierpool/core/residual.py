@@ -204,10 +204,10 @@ class Residual:
         1 / sqrt(weights); known sds themselves, with sigma = 1. The number 1 where the family says
         how rows vary.
         """
-        self._check_independent()
+        self.check_independent()
         return self.known_sd
 
-    def _check_independent(self) -> None:
+    def check_independent(self) -> None:
         """Raise where what is asked for has not learnt of structured residuals."""
         if self.term.is_structured:
             raise UnsupportedModelError(
@@ -240,7 +240,7 @@ class Residual:
 
     def whiten(self, values: np.ndarray) -> np.ndarray:
         """Rows (n, ...) in units of sigma: each divided by its r_i."""
-        self._check_independent()
+        self.check_independent()
         return self.over_known_sd(values)
 
     def over_known_sd(self, values: np.ndarray) -> np.ndarray:

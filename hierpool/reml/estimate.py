@@ -219,6 +219,7 @@ def _snapped(criterion: Criterion, optimum: Optimum) -> Optimum:
     """The optimum with directions of negligible variance set to exactly zero, signs made positive."""
     best, theta = optimum, on_boundary(criterion, optimum.theta)
     if theta is not None:
+        theta = np.concatenate([theta, optimum.theta[criterion.n_free :]])
         value, gradient = criterion.value_and_gradient(theta)
         # The deviance is even in an sd, so its slope is zero at the boundary and descent stops short of it:
         # the value there decides, not the gradient.
@@ -254,7 +255,7 @@ def on_boundary(criterion: HasRoot, theta: np.ndarray) -> np.ndarray | None:
         flat = np.diag(np.where(np.abs(np.diag(T)) < SNAP_TO_BOUNDARY, 0.0, np.diag(T)))
     else:
         flat = lower_root(U * np.where(values < SNAP_TO_BOUNDARY, 0.0, values))
-    return criterion.theta(flat, theta)
+    return criterion.theta(flat)
 
 
 def lower_root(root: np.ndarray) -> np.ndarray:

@@ -122,18 +122,19 @@ class CorrelatedFactorisation(OneFactorFactorisation):
 
     def whiten(self, columns: np.ndarray) -> np.ndarray:
         """Refused: what asks for it does not know structures yet."""
-        raise _unsupported()
+        raise unsupported()
 
     def whitened_products(self, columns: np.ndarray, grouping: Grouping) -> np.ndarray:
         """Refused: what asks for it does not know structures yet."""
-        raise _unsupported()
+        raise unsupported()
 
     def leverage_of_levels(self) -> np.ndarray:
         """Refused: what asks for it does not know structures yet."""
-        raise _unsupported()
+        raise unsupported()
 
 
-def _unsupported() -> UnsupportedModelError:
+def unsupported() -> UnsupportedModelError:
+    """The error of what does not know residual structures yet."""
     return UnsupportedModelError(
         "this is not available for models with residual structures yet (residual=, sigma=)",
         "residual-structure-unsupported",

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hierpool.algebra.correlated.factorisation import CorrelatedFactorisation
+from hierpool.algebra.correlated.factorisation import CorrelatedFactorisation, unsupported
 from hierpool.algebra.correlated.rows import Blocks, CorrelatedRows
 from hierpool.algebra.factorisation import runs
 from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, Marginal
@@ -168,13 +168,15 @@ class CorrelatedResiduals(MarginalModel):
 
     def at(self, Lambda: np.ndarray, phi: np.ndarray | None = None) -> CorrelatedFactorisation:
         """The model at one relative factor and one set of parameters of the residuals (m,)."""
-        assert phi is not None
+        if phi is None:
+            raise unsupported()
         factor = self.design.groups[0].factor if self.design.groups else ""
         return CorrelatedFactorisation.from_correlated(self.correlated, factor, Lambda, phi)
 
     def population_at(self, Lambda: np.ndarray, phi: np.ndarray | None = None) -> Marginal:
         """The population's part at K relative factors and parameters of the residuals."""
-        assert phi is not None
+        if phi is None:
+            raise unsupported()
         flat = replace(self, prior=BetaPrior.flat(self.p))
         return flat.marginal(ResidualTheta(np.ones(len(Lambda)), Lambda, phi))
 
