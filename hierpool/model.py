@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,6 +45,7 @@ from hierpool.fits.posterior import PosteriorFit
 from hierpool.formula import pooling
 from hierpool.formula.build import build_design, encode
 from hierpool.formula.parse import parse, with_family, with_residuals
+from hierpool.formula.residual_terms import split_formula, with_structure, with_term
 from hierpool.reml import estimate, pooling_limits
 from hierpool.reml.variance_left import variance_left
 
@@ -107,6 +108,16 @@ class Model:
         Column of standard errors: the residual sd of each row is known, as in a meta-analysis,
         and there is no sigma. The defaults of the other priors do not change; they are scaled by
         the sd of the response. Each group may then have a single row.
+    residual
+        How the residuals of a group are correlated, ``"ar1(time | pig)"``: a structure, the column
+        of times or occasions, and the groups, which are independent of each other. ``ar1``
+        (occasions, gaps allowed), ``car1`` (any times), ``cs``, ``toep``, ``ad1``, ``arma11``;
+        ``us`` (any covariance), ``ar1h``, ``csh``, ``toeph``, ``ad1h`` with an sd for each
+        occasion. ``by=sex`` gives each category parameters of its own, ``nugget=True`` independent
+        differences of rows beside the correlation. The same may stand in the formula.
+    sigma
+        What the residual sd depends on: ``"~ diet"`` for a residual sd of each class,
+        ``"~ time"`` or ``"~ log(time)"`` for one that changes with a number.
 
     Attributes
     ----------
@@ -139,11 +150,19 @@ class Model:
         trials: str | None = None,
         weights: str | None = None,
         known_se: str | None = None,
+        residual: str | None = None,
+        sigma: str | None = None,
     ) -> None:
+        own = None
+        if not isinstance(formula, Spec):
+            formula, own = split_formula(formula)
         spec = formula if isinstance(formula, Spec) else parse(formula, data)
         spec = with_residuals(spec, weights, known_se)
         if not isinstance(formula, Spec):
             spec = with_family(spec, resolve(family, link), trials)
+        if own is not None:
+            spec = with_term(spec, replace(spec.residual, correlation=own))
+        spec = with_structure(spec, residual, sigma)
         design = build_design(spec, data)
         object.__setattr__(self, "design", design)
         object.__setattr__(self, "priors", _chosen_priors(design, priors))
@@ -337,6 +356,8 @@ class Model:
             lines.append(f"weights {column}: residual variance sigma^2 / {column}")
         if spec.residual.structure == "known_se":
             lines.append(f"residual sd known: {column}")
+        if spec.residual.is_structured:
+            lines.append(f"residuals {spec.residual.words}")
         return "\n".join(map(one_line, lines))
 
     def __repr__(self) -> str:
@@ -380,7 +401,7 @@ def optimum(design: Design, method: Literal["REML", "ML"]) -> LikelihoodFit:
             "and proper priors there is a posterior: model.fit()",
             "no-residual-df",
         )
-    if pooled == "complete":
+    if pooled == "complete" and not design.spec.residual.is_structured:
         return LikelihoodFit(design, pooling_limits.complete_pooling(design))
     if pooled == "none":
         return LikelihoodFit(design, pooling_limits.no_pooling(design))

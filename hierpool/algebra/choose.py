@@ -37,6 +37,12 @@ def marginal_model(
     mean
         Shape (Q,): prior mean of the levels' coefficients, in working coordinates; None for zero.
     """
+    if design.residual.structure is not None:
+        from hierpool.algebra.correlated.model import (
+            CorrelatedResiduals,  # compiled loops of its own
+        )
+
+        return CorrelatedResiduals.from_design(design, coordinates, prior)
     if len(design.groups) > 1:
         from hierpool.algebra.several.model import SeveralFactors  # compiled loops of their own
 
@@ -67,7 +73,7 @@ def at_estimate(
     if design.groups and not design.groups[0].is_pooled:
         return Unpooled.from_design(design, coordinates)
     model = marginal_model(design, coordinates, BetaPrior.flat(design.X.shape[1]))
-    return model.at(estimate.relative_covariance_factor)
+    return model.at(estimate.relative_covariance_factor, estimate.residual_parameters)
 
 
 def working_design(design: Design, estimate: Estimate) -> Design:

@@ -196,7 +196,8 @@ def _sums(codes: np.ndarray, J: int, left: np.ndarray, right: np.ndarray) -> np.
 
 def not_identified_text(design: Design) -> str:
     """Which variances are not identified, and which results are valid anyway; empty if all are."""
-    if not any(group.is_pooled for group in design.groups):
+    is_plain = design.residual.structure is None  # structures: the curvature at the optimum tells
+    if not is_plain or not any(group.is_pooled for group in design.groups):
         return ""
     variances = Variances.of(design)
     taking_part = variances.taking_part()

@@ -87,12 +87,18 @@ class MarginalModel(ABC):
         """Coefficients of levels, all factors together."""
 
     @abstractmethod
-    def at(self, Lambda: np.ndarray) -> Factorisation:
-        """The model at one relative factor (Q, Q), with sigma = 1 and a flat prior on beta."""
+    def at(self, Lambda: np.ndarray, phi: np.ndarray | None = None) -> Factorisation:
+        """The model at one relative factor (Q, Q), with sigma = 1 and a flat prior on beta.
+
+        ``phi`` (m,): parameters of a residual structure, where there is one.
+        """
 
     @abstractmethod
-    def population_at(self, Lambda: np.ndarray) -> Marginal:
-        """The population's part at K relative factors (K, Q, Q), sigma = 1, flat prior on beta."""
+    def population_at(self, Lambda: np.ndarray, phi: np.ndarray | None = None) -> Marginal:
+        """The population's part at K relative factors (K, Q, Q), sigma = 1, flat prior on beta.
+
+        ``phi`` (K, m): parameters of a residual structure, where there is one.
+        """
 
     @abstractmethod
     def weighted_products(self, basis: np.ndarray, T: np.ndarray) -> WeightedProducts:

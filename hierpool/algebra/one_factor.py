@@ -72,12 +72,12 @@ class OneFactor(IndependentLevels):
         """Cross-products of the population columns and the response."""
         return self.moments
 
-    def at(self, Lambda: np.ndarray) -> OneFactorFactorisation:
+    def at(self, Lambda: np.ndarray, phi: np.ndarray | None = None) -> OneFactorFactorisation:
         """The model at one relative factor."""
         factor = self.design.groups[0].factor if self.design.groups else ""
         return OneFactorFactorisation.from_rows(self.rows, self.moments, factor, Lambda)
 
-    def population_at(self, Lambda: np.ndarray) -> Marginal:
+    def population_at(self, Lambda: np.ndarray, phi: np.ndarray | None = None) -> Marginal:
         """The population's part at K relative factors."""
         flat = BetaPrior.flat(self.moments.p)
         return condition(self.moments, np.ones(len(Lambda)), Lambda, flat).marginal

@@ -84,6 +84,9 @@ def variance_components(design: Design, theta_map: ThetaMap, theta: Theta) -> di
     out = {"sigma": theta.sigma} if design.residual.has_sigma else {}
     if design.family is not None:
         out |= {name: theta.values[name] for name in design.family.parameters}
+    own, structure = theta_map.priors.residual_structure, design.residual.structure
+    if own is not None and structure is not None:
+        out |= structure.reported(own.phi(theta), theta.sigma)
     sd, corr = theta_map.sd_and_corr(theta)
     for group, at in zip(design.groups, design.group_columns, strict=True):
         if not group.is_pooled:

@@ -19,7 +19,7 @@ from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.algebra.moments import Coordinates
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.core.design import Design, check_gaussian
-from hierpool.core.theta import FamilyTheta, Theta, WorkingTheta
+from hierpool.core.theta import FamilyTheta, ResidualTheta, Theta, WorkingTheta
 
 if TYPE_CHECKING:
     from hierpool.algebra.quadrature.model import QuadratureModel
@@ -65,6 +65,9 @@ class ThetaMap:
             return self.of_family(theta)
         sigma = theta.sigma
         Lambda = self.into_working @ root_of(self.priors, theta) / sigma[:, None, None]
+        own = self.priors.residual_structure
+        if own is not None:
+            return ResidualTheta(sigma, Lambda, own.phi(theta))
         return WorkingTheta(sigma, Lambda)
 
     def of_family(self, theta: Theta) -> FamilyTheta:

@@ -14,7 +14,7 @@ import pandas as pd
 from hierpool.core.errors import DataError, UnsupportedModelError
 from hierpool.core.families.family import Family
 from hierpool.core.findings import Finding
-from hierpool.core.residual import Residual
+from hierpool.core.residual import Residual, RowStructure
 from hierpool.core.schema import Block, FactorLevels, GroupSchema, ResponseScale, Schema
 from hierpool.core.spec import Spec
 
@@ -146,6 +146,8 @@ class Observations:
         Shape (n,): added to the linear predictor of each row; the number 0 where nothing is.
     trials
         Shape (n,): numbers of trials of a binomial response; None for any other.
+    structure
+        How residuals are correlated, and which sds they have; None for independent ones alike.
     """
 
     y: np.ndarray
@@ -157,6 +159,7 @@ class Observations:
     residual_values: np.ndarray | None = None
     offset: np.ndarray | float = 0.0
     trials: np.ndarray | None = None
+    structure: RowStructure | None = None
 
     @property
     def y_less_offset(self) -> np.ndarray:
@@ -277,7 +280,8 @@ class Design:
     @cached_property
     def residual(self) -> Residual:
         """How the rows vary about their means."""
-        return Residual(self.spec.residual, self.observations.residual_values)
+        rows = self.observations
+        return Residual(self.spec.residual, rows.residual_values, rows.structure)
 
     @property
     def offset(self) -> np.ndarray | float:

@@ -2,12 +2,170 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from hierpool.core.correlation import Correlation
+from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.spec import INDEPENDENT, ResidualTerm
+
+
+@dataclass(frozen=True)
+class RowStructure:
+    """Rows whose residuals are correlated within groups, or differ in an sd that is estimated.
+
+    Its parameters phi are, in order, those of the correlation (of each class of ``by=`` in turn)
+    and the weights of the log sds. sigma is the geometric mean of the sds of the classes, or the sd
+    at the means of covariates.
+
+    Attributes
+    ----------
+    correlation
+        Of the rows of a group; None where they are independent.
+    groups, places, by
+        Shapes (n,): the group, the occasion or time, and the class of ``by=`` of each row.
+    by_labels, occasions
+        Labels of the classes of ``by=``, and of the occasions; empty where there are none.
+    classes
+        Shape (n,): which row of ``basis`` each row has.
+    basis
+        Shape (classes, k): log sd of a class, less log sigma, from its weights.
+    spread_sd
+        Shape (k,): prior sds of the weights.
+    labels
+        Labels of the classes; of covariates one a weight.
+    is_by_class
+        Whether the sds are those of classes, and not a function of covariates.
+    unit
+        Sd of the covariate, over which its weight is reported.
+    """
+
+    correlation: Correlation | None
+    groups: np.ndarray
+    places: np.ndarray
+    by: np.ndarray
+    by_labels: tuple[str, ...]
+    occasions: tuple[str, ...]
+    classes: np.ndarray
+    basis: np.ndarray
+    spread_sd: np.ndarray
+    labels: tuple[str, ...]
+    is_by_class: bool = True
+    unit: float = 1.0
+
+    @property
+    def n_by(self) -> int:
+        """Classes with a correlation of their own."""
+        return max(len(self.by_labels), 1)
+
+    @property
+    def n_correlations(self) -> int:
+        """Parameters of the correlations."""
+        return 0 if self.correlation is None else self.n_by * self.correlation.size
+
+    @property
+    def n_spread(self) -> int:
+        """Weights of the log sds."""
+        return self.basis.shape[1]
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return self.n_correlations + self.n_spread
+
+    def correlations(self, phi: np.ndarray) -> np.ndarray:
+        """Shape (K, n_by, m): parameters of the correlation of each class."""
+        return phi[..., : self.n_correlations].reshape(*phi.shape[:-1], self.n_by, -1)
+
+    def log_sds(self, phi: np.ndarray) -> np.ndarray:
+        """Shape (K, classes): log residual sds, in units of sigma."""
+        return np.asarray(phi[..., self.n_correlations :] @ self.basis.T)
+
+    def to_free(self, phi: np.ndarray) -> np.ndarray:
+        """Coordinates that are free on the whole line, shape (K, size)."""
+        out = np.array(phi, dtype=float)
+        if self.correlation is not None:
+            own = self.correlation.to_free(self.correlations(phi))
+            out[..., : self.n_correlations] = own.reshape(*phi.shape[:-1], -1)
+        return out
+
+    def from_free(self, x: np.ndarray) -> np.ndarray:
+        """The inverse of ``to_free``."""
+        out = np.array(x, dtype=float)
+        if self.correlation is not None:
+            own = self.correlation.from_free(self.correlations(x))
+            out[..., : self.n_correlations] = own.reshape(*x.shape[:-1], -1)
+        return out
+
+    @property
+    def bounds_and_priors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Lower bounds and beta shapes of the parameters of the correlations, sds of the weights."""
+        own, none = self.correlation, np.zeros(0)
+        lower, shapes = (none, none) if own is None else (own.lower, own.shapes)
+        return np.tile(lower, self.n_by), np.tile(shapes, self.n_by), self.spread_sd
+
+    @property
+    def has_matrix(self) -> bool:
+        """Whether each pair of occasions has a correlation that is reported."""
+        return self.correlation is not None and self.correlation.reports_matrix
+
+    def reported(self, phi: np.ndarray, sigma: np.ndarray) -> dict[str, np.ndarray]:
+        """What is said of the structure at parameters (K, m) and sigma (K,), by name.
+
+        ``rho``, ``ar`` and ``ma``, ``nugget``, ``corr_residual``, ``sd_residual`` of classes, and
+        ``log_sd_slope`` of a covariate. A dim of the classes of ``by=`` comes first where there are
+        any.
+        """
+        out: dict[str, np.ndarray] = {}
+        if self.correlation is not None:
+            each = self.correlations(phi)
+            for k, name in enumerate(self.correlation.names):
+                if not self.has_matrix or name == "nugget":
+                    out[name] = each[..., k]
+            if self.has_matrix:
+                every = [np.arange(float(self.correlation.n_occasions))]
+                C = [self.correlation.blocks(each[:, g], every)[0] for g in range(self.n_by)]
+                out["corr_residual"] = np.stack(C, axis=1)
+            if not self.by_labels:
+                out = {name: values[:, 0] for name, values in out.items()}
+        if self.n_spread and self.is_by_class:
+            out["sd_residual"] = sigma[:, None] * np.exp(self.log_sds(phi))
+        elif self.n_spread:
+            out["log_sd_slope"] = phi[:, -1] / self.unit
+        return out
+
+    @property
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """Dims of what is reported, by name."""
+        one = {"corr_residual": ("occasion", "occasion2"), "sd_residual": ("class",)}
+        by = ("by",) if self.by_labels else ()
+        zero = self.reported(np.full((1, self.size), 0.5), np.ones(1))
+        apart = ("sd_residual", "log_sd_slope")
+        return {k: (() if k in apart else by) + one.get(k, ()) for k in zero}
+
+    @property
+    def coords(self) -> dict[str, tuple[str, ...]]:
+        """Labels of those dims."""
+        found = {
+            "by": self.by_labels,
+            "occasion": self.occasions,
+            "occasion2": self.occasions,
+            "class": self.labels if self.is_by_class else (),
+        }
+        used = {d for dims in self.dims.values() for d in dims}
+        return {k: v for k, v in found.items() if k in used}
+
+    def take(self, which: np.ndarray) -> RowStructure:
+        """Of some of the rows; parameters and their meaning stay."""
+        return replace(
+            self,
+            groups=self.groups[which],
+            places=self.places[which],
+            by=self.by[which],
+            classes=self.classes[which],
+        )
 
 
 @dataclass(frozen=True)
@@ -21,10 +179,13 @@ class Residual:
     values
         Shape (n,): the user's column, weights or known residual sds; None where the rows are
         alike.
+    structure
+        How rows are correlated, and their sds are estimated; None for independent rows of one sd.
     """
 
     term: ResidualTerm = INDEPENDENT
     values: np.ndarray | None = None
+    structure: RowStructure | None = None
 
     @property
     def has_sigma(self) -> bool:
@@ -43,6 +204,22 @@ class Residual:
         1 / sqrt(weights); known sds themselves, with sigma = 1. The number 1 where the family says
         how rows vary.
         """
+        self.check_independent()
+        return self.known_sd
+
+    def check_independent(self) -> None:
+        """Raise where what is asked for has not learnt of structured residuals."""
+        if self.term.is_structured:
+            raise UnsupportedModelError(
+                f"the residuals of this model have a structure ({self.term.words}), and what you "
+                "ask for does not take it into account yet. Leave residual= and sigma= out of a "
+                "model for it",
+                "residual-structure-unsupported",
+            )
+
+    @cached_property
+    def known_sd(self) -> np.ndarray | float:
+        """Shape (n,): what of ``relative_sd`` is known; all of it but for structured residuals."""
         if self.values is None or self.term.structure == "family":
             return 1.0
         return 1 / np.sqrt(self.values) if self.has_sigma else self.values
@@ -63,9 +240,14 @@ class Residual:
 
     def whiten(self, values: np.ndarray) -> np.ndarray:
         """Rows (n, ...) in units of sigma: each divided by its r_i."""
+        self.check_independent()
+        return self.over_known_sd(values)
+
+    def over_known_sd(self, values: np.ndarray) -> np.ndarray:
+        """The same by ``known_sd``."""
         if not self.varies:
             return values
-        relative = np.asarray(self.relative_sd)
+        relative = np.asarray(self.known_sd)
         return np.asarray(values / relative.reshape(-1, *[1] * (values.ndim - 1)))
 
     @cached_property
@@ -79,8 +261,8 @@ class Residual:
         Infinite for known sds that are negligible beside the values.
         """
         values = values - values.mean()
-        weights = self.relative_sds(len(values)) ** -2.0
+        weights = np.broadcast_to(self.known_sd, values.shape) ** -2.0
         weights = weights / weights.max()
-        values = (values - np.average(values, weights=weights)) / self.relative_sd
+        values = (values - np.average(values, weights=weights)) / self.known_sd
         with np.errstate(over="ignore"):
             return float(np.sqrt((values**2).sum() / (len(values) - 1)))

@@ -12,7 +12,7 @@ import xarray as xr
 
 from hierpool.core.design import Design
 from hierpool.core.schema import GroupSchema, Schema
-from hierpool.core.theta import FamilyTheta, WorkingTheta
+from hierpool.core.theta import FamilyTheta, ResidualTheta, WorkingTheta
 
 Word = Literal["good", "converged", "singular", "not identified", "doubtful", "failed"]
 
@@ -145,6 +145,9 @@ class Estimate:
         Shape (p + C - 1, p + C - 1): of beta and the thresholds of ratings together; None elsewhere.
     family
         What else belongs to the family of the response; None: Gaussian.
+    residual_parameters, residual_se
+        Shapes (m,) and (r,): parameters of a residual structure, as ``RowStructure`` orders them,
+        and standard errors of what is reported of it; None without one.
     """
 
     method: Literal["REML", "ML", "least squares"]
@@ -161,6 +164,8 @@ class Estimate:
     par: np.ndarray = field(default_factory=lambda: np.zeros(0))
     threshold_covariance: np.ndarray | None = None
     family: FamilyEstimate | None = None
+    residual_parameters: np.ndarray | None = None
+    residual_se: np.ndarray | None = None
 
     @property
     def working_theta(self) -> WorkingTheta:
@@ -168,6 +173,10 @@ class Estimate:
         if self.family is not None:
             Lambda = self.relative_covariance_factor[None]
             return FamilyTheta(np.ones(1), Lambda, self.family.working_par[None])
+        phi = self.residual_parameters
+        if phi is not None:
+            own = np.array([self.sigma]), self.relative_covariance_factor[None]
+            return ResidualTheta(*own, phi[None])
         return WorkingTheta(np.array([self.sigma]), self.relative_covariance_factor[None])
 
     @property
@@ -209,6 +218,7 @@ def variable_dims(schema: Schema) -> dict[str, tuple[str, ...]]:
             dims["thresholds"] = ("threshold",)
     if schema.terms:
         dims["beta"] = ("term",)
+    dims |= schema.residual_dims
     for g in schema.groups:
         f = g.factor
         dims[f"coef_{f}"] = (f, f"{f}_term")
@@ -227,6 +237,7 @@ def coords(schema: Schema) -> dict[str, Any]:
         labels["term"] = list(schema.terms)
     if schema.family is not None and schema.family.has_thresholds:
         labels["threshold"] = schema.family.threshold_labels
+    labels |= {dim: list(own) for dim, own in schema.residual_coords.items()}
     for g in schema.groups:
         labels[g.factor] = level_labels(g)
         labels[f"{g.factor}_term"] = list(g.terms)
@@ -362,6 +373,7 @@ def variance_component_index(schema: Schema) -> pd.DataFrame:
         keys += [(f, "corr", terms[j], terms[i]) for i, j in pair_positions(group)]
     if schema.has_sigma:
         keys.append(("residual", "sd", "", ""))
+    keys += [key for key, _, _ in residual_entries(schema)]
     if schema.family is not None:
         keys += [("response", name, "", "") for name in schema.family.parameters]
         keys += [("response", "threshold", t, "") for t in schema.family.threshold_labels]
@@ -369,10 +381,35 @@ def variance_component_index(schema: Schema) -> pd.DataFrame:
     return pd.DataFrame(index=pd.MultiIndex.from_tuples(keys, names=names))
 
 
+def residual_entries(
+    schema: Schema,
+) -> list[tuple[tuple[str, str, str, str], str, tuple[int, ...]]]:
+    """Key, variable and place of every number that is reported of a structure of the residuals."""
+    out: list[tuple[tuple[str, str, str, str], str, tuple[int, ...]]] = []
+    words = {"corr_residual": "corr", "sd_residual": "sd"}
+    for name, dims in schema.residual_dims.items():
+        labels = [schema.residual_coords[dim] for dim in dims]
+        for at in np.ndindex(*(len(own) for own in labels)):
+            shown = [own[k] for own, k in zip(labels, at, strict=True)]
+            if name == "corr_residual":
+                if at[-1] >= at[-2]:
+                    continue
+                shown = [*shown[:-2], shown[-1], shown[-2]]
+            by = shown.pop(0) if dims[:1] == ("by",) else ""
+            where = f"residual ({by})" if by else "residual"
+            term, term2 = (*shown, "", "")[:2]
+            out.append(((where, words.get(name, name), term, term2), name, at))
+    return out
+
+
 def variance_component_name(factor: str, parameter: str, term: str, term2: str) -> str:
     """One word for a row of the spread table: ``sd_boar[time]``, ``sigma``."""
-    if factor == "residual":
-        return "sigma"
+    if factor.startswith("residual"):
+        if (parameter, term) == ("sd", ""):
+            return "sigma"
+        inside = ", ".join(filter(None, [factor[10:-1], term, term2]))
+        name = f"{parameter}_residual" if parameter in ("sd", "corr") else parameter
+        return f"{name}[{inside}]" if inside else name
     if factor == "response":
         return f"thresholds[{term}]" if term else parameter
     inside = f"{term}, {term2}" if term2 else term

@@ -257,6 +257,10 @@ class Schema:
         Object that turns new data into the same columns (``hierpool.formula.build.Encoder``).
     family
         Of the response, with what the rows tell of it; None: Gaussian.
+    residual_dims, residual_coords
+        Dims of what is reported of a structure of the residuals, by name, and their labels.
+    residual_priors
+        Bounds and shapes of the priors of its parameters, as ``RowStructure`` gives them.
     """
 
     spec: Spec
@@ -273,6 +277,9 @@ class Schema:
     dropped: tuple[str, ...] = ()
     encoder: Any = field(default=None, repr=False)
     family: Family | None = None
+    residual_dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    residual_coords: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    residual_priors: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     @property
     def has_sigma(self) -> bool:

@@ -40,6 +40,35 @@ class GroupTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class CorrelationTerm:
+    """A residual covariance within the levels of a factor: ``ar1(time | pig)``.
+
+    Attributes
+    ----------
+    word
+        Of a structure in ``core.correlation``.
+    time
+        The user's column of times or occasions.
+    factor
+        The factor whose levels are independent: ``"pig"`` or ``"pig:side"``.
+    by
+        The user's column whose categories have parameters of their own; empty without.
+    nugget
+        Whether rows differ independently beside it.
+    """
+
+    word: str
+    time: str
+    factor: str
+    by: str = ""
+    nugget: bool = False
+
+    def __str__(self) -> str:
+        by = f", by={self.by}" if self.by else ""
+        return f"{self.word}({self.time} | {self.factor}{by}{', nugget=True' * self.nugget})"
+
+
+@dataclass(frozen=True, slots=True)
 class ResidualTerm:
     """What was asked of the residuals.
 
@@ -51,10 +80,45 @@ class ResidualTerm:
         no sigma. ``"family"``: how rows vary is the family's; weights multiply their log density.
     column
         The user's column of weights or known sds; empty where there is none.
+    correlation
+        How rows of a group are correlated; None for independent rows.
+    spread
+        The user's column on which the residual sd depends, as in ``sigma="~ treatment"``; a
+        category has an sd for each class. Empty for one sd.
     """
 
     structure: ResidualStructure = "independent"
     column: str = ""
+    correlation: CorrelationTerm | None = None
+    spread: str = ""
+
+    @property
+    def is_structured(self) -> bool:
+        """Whether rows are correlated, or differ in an sd that is estimated."""
+        return self.correlation is not None or bool(self.spread)
+
+    @property
+    def words(self) -> str:
+        """Its structure as typed: ``ar1(time | pig), sigma ~ diet``; empty where there is none."""
+        spread = f"sigma ~ {self.spread}" if self.spread else ""
+        return ", ".join(filter(None, [str(self.correlation or ""), spread]))
+
+    @property
+    def spread_column(self) -> str:
+        """The user's column in ``spread``: of ``log(time)`` it is ``time``."""
+        return self.spread.removeprefix("log(").removesuffix(")") if self.is_log else self.spread
+
+    @property
+    def is_log(self) -> bool:
+        """Whether the sd is a power of a column: ``sigma="~ log(time)"``."""
+        return self.spread.startswith("log(") and self.spread.endswith(")")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The user's columns of the correlation and of the spread, those of its factor left out."""
+        own = self.correlation
+        named = (own.time, own.by) if own is not None else ()
+        return tuple(dict.fromkeys(c for c in (*named, self.spread_column) if c))
 
     @property
     def has_sigma(self) -> bool:
@@ -115,7 +179,9 @@ class Spec:
     @property
     def factors(self) -> tuple[str, ...]:
         """Every factor, each once: those of the group terms, then the one that only names."""
+        own = self.residual.correlation
         named = [t.factor for t in self.groups] + ([self.grouping] if self.grouping else [])
+        named += [own.factor] if own is not None else []
         return tuple(dict.fromkeys(named))
 
     @property

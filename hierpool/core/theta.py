@@ -71,6 +71,28 @@ class WorkingTheta:
 
 
 @dataclass(frozen=True)
+class ResidualTheta(WorkingTheta):
+    """K values of theta in working coordinates, of a model whose residuals have a structure.
+
+    Attributes
+    ----------
+    phi
+        Shape (K, m): its parameters, as ``RowStructure`` orders them.
+    """
+
+    phi: np.ndarray
+
+    def __getitem__(self, which: slice | np.ndarray) -> ResidualTheta:
+        return ResidualTheta(self.sigma[which], self.Lambda[which], self.phi[which])
+
+    def followed_by(self, other: WorkingTheta) -> ResidualTheta:
+        """The values of both, these first."""
+        assert isinstance(other, ResidualTheta)
+        first = super().followed_by(other)
+        return ResidualTheta(first.sigma, first.Lambda, np.concatenate([self.phi, other.phi]))
+
+
+@dataclass(frozen=True)
 class FamilyTheta(WorkingTheta):
     """K values of theta in working coordinates, of a model whose response is not Gaussian.
 

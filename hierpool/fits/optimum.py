@@ -21,6 +21,7 @@ from hierpool.core.results import (
     Status,
     level_table,
     pair_values,
+    residual_entries,
     root_of_diagonal,
     variance_component_index,
 )
@@ -259,6 +260,7 @@ class LikelihoodFit:
         ----------
         Bates, Maechler, Bolker, Walker (2015), J. Stat. Softw. 67(1), section 5.
         """
+        self.design.residual.check_independent()
         each = partial(in_threads, what="bootstrap", cores=cores, progress=progress)
         how = intervals.Simulations(simulations, seed, each)
         if method is None:
@@ -326,6 +328,13 @@ class LikelihoodFit:
                 se += [*own.sd_se, *pair_values(group, own.corr_se)]
         if self.design.residual.has_sigma:
             estimate, se = [*estimate, e.sigma], [*se, e.sigma_se]
+        structure = self.design.residual.structure
+        if structure is not None and e.residual_parameters is not None:
+            found = structure.reported(e.residual_parameters[None], np.array([e.sigma]))
+            errors = _like(found, e.residual_se)
+            for _, name, at in residual_entries(self.design.schema):
+                estimate.append(float(found[name][(0, *at)]))
+                se.append(float(errors[name][(0, *at)]))
         if e.family is not None:
             estimate, se = [*estimate, *e.par], [*se, *e.family.par_se]
         table["estimate"], table["se"] = np.array(estimate), np.array(se)
@@ -470,3 +479,13 @@ class LikelihoodFit:
 
 if TYPE_CHECKING:  # what the floors below ask of an optimum, this one answers
     _protocol: type[Optimum] = LikelihoodFit
+
+
+def _like(found: dict[str, np.ndarray], flat: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Numbers one after the other, in the shapes of these arrays."""
+    sizes = np.cumsum([0, *(v.size for v in found.values())])
+    flat = np.full(sizes[-1], np.nan) if flat is None else flat
+    return {
+        name: flat[a : a + v.size].reshape(v.shape)
+        for (name, v), a in zip(found.items(), sizes, strict=False)
+    }

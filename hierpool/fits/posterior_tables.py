@@ -14,6 +14,7 @@ from hierpool.answers.coefficient_draws import levels_on_request
 from hierpool.core.results import (
     level_index,
     pair_positions,
+    residual_entries,
     variance_component_index,
     variance_component_name,
 )
@@ -81,6 +82,8 @@ def variance_components(
             parts += [corr[..., i, j] for i, j in pair_positions(group)]
     if fit.design.residual.has_sigma:
         parts.append(fit.variable("sigma"))
+    for _, name, at in residual_entries(fit.design.schema):
+        parts.append(fit.variable(name)[(..., *at)])
     if fit.design.family is not None:
         parts += [fit.variable(name) for name in fit.design.family.parameters]
         if fit.design.family.has_thresholds:

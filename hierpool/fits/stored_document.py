@@ -56,9 +56,19 @@ class _GroupTerm(_Strict, tag="GroupTerm"):
     covariance: str
 
 
+class _CorrelationTerm(_Strict, tag="CorrelationTerm"):
+    word: str
+    time: str
+    factor: str
+    by: str
+    nugget: bool
+
+
 class _ResidualTerm(_Strict, tag="ResidualTerm"):
     structure: ResidualStructure
     column: str
+    correlation: _CorrelationTerm | None = None
+    spread: str = ""
 
 
 class _Family(_Strict, tag="family"):
@@ -134,6 +144,13 @@ class _ResidualPart(_Strict, tag="ResidualPart"):
     weights: str
 
 
+class _ResidualStructurePart(_Strict, tag="ResidualStructurePart"):
+    words: str
+    lower: _Array
+    shapes_of_beta: _Array
+    spread_sd: _Array
+
+
 class _ScalarPart(_Strict, tag="ScalarPart"):
     name: str
     prior: _Prior
@@ -149,7 +166,14 @@ class _ThresholdsPart(_Strict, tag="ThresholdsPart"):
 class _ModelPriors(_Strict, tag="ModelPriors"):
     response: str
     population: _CoefficientPriors
-    parts: _Tuple[_GroupTermPart | _UnpooledPart | _ResidualPart | _ScalarPart | _ThresholdsPart]
+    parts: _Tuple[
+        _GroupTermPart
+        | _UnpooledPart
+        | _ResidualPart
+        | _ResidualStructurePart
+        | _ScalarPart
+        | _ThresholdsPart
+    ]
     family: _Family | None = None
 
 

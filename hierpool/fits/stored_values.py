@@ -14,6 +14,7 @@ import pandas as pd
 
 from hierpool.bayes.parts.group_term import GroupTermPart
 from hierpool.bayes.parts.residual import ResidualPart
+from hierpool.bayes.parts.residual_structure import ResidualStructurePart
 from hierpool.bayes.parts.scalar import ScalarPart
 from hierpool.bayes.parts.thresholds import ThresholdsPart
 from hierpool.bayes.parts.unpooled import UnpooledPart
@@ -26,7 +27,7 @@ from hierpool.core.families.family import Family
 from hierpool.core.families.table import FAMILIES
 from hierpool.core.findings import Finding
 from hierpool.core.results import Status
-from hierpool.core.spec import GroupTerm, ResidualTerm, Spec
+from hierpool.core.spec import CorrelationTerm, GroupTerm, ResidualTerm, Spec
 
 _TAG = "@"
 _OF_ARRAY = re.compile(r"u?int\d\d?|float\d\d|bool|object|<U\d{1,4}")  # "S9999999999" fills memory
@@ -35,6 +36,7 @@ _NOUNS: dict[str, Any] = {
     for noun in (
         Spec,
         GroupTerm,
+        CorrelationTerm,
         ResidualTerm,
         Finding,
         Status,
@@ -42,6 +44,7 @@ _NOUNS: dict[str, Any] = {
         Coding,
         CoefficientPriors,
         ResidualPart,
+        ResidualStructurePart,
         GroupTermPart,
         UnpooledPart,
         ScalarPart,

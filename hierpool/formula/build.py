@@ -24,6 +24,7 @@ from hierpool.formula.complete_rows import CompleteRows, EncodedFactors, Encoded
 from hierpool.formula.dropped_columns import dropped_notices
 from hierpool.formula.encoder import EncodedRows, Encoder, Encoding, Piece
 from hierpool.formula.missing import with_notices
+from hierpool.formula.occasions import row_structure, structure_notices
 from hierpool.formula.tables import read_frame
 from hierpool.formula.terms import MOST_COLUMNS, count_columns, terms_of
 from hierpool.formula.varying_columns import TermColumns, group_design, group_notices, term_columns
@@ -119,7 +120,8 @@ def _design(made: ModelColumns, rows: CompleteRows) -> Design:
     groups = tuple(group_design(made.groupings[f], terms, X, names) for f in _pooled(spec))
     _check_distinct(groups)
     frame = rows.part(texts.columns)
-    residual = tables.residual(frame, spec.residual)
+    structure = row_structure(spec, rows.columns, made.groupings)
+    residual = replace(tables.residual(frame, spec.residual), structure=structure)
     response = rows.response(texts)
     observations = Observations(
         y=response.y,
@@ -131,6 +133,7 @@ def _design(made: ModelColumns, rows: CompleteRows) -> Design:
         residual_values=residual.values,
         offset=made.factors.joined(encoder.offsets).sum(axis=1) if spec.offsets else 0.0,
         trials=response.trials,
+        structure=structure,
     )
     scale = _response_scale(observations, residual, response.family, spec)
     schema = Schema(
@@ -143,11 +146,18 @@ def _design(made: ModelColumns, rows: CompleteRows) -> Design:
         column_means=stable_mean(X),
         response_scale=scale,
         predictors=texts.predictors,
-        notices=(*_notices(made, rows), *group_notices(spec, groups)),
+        notices=(
+            *_notices(made, rows),
+            *group_notices(spec, groups),
+            *structure_notices(structure, spec.residual),
+        ),
         label=rows.label,
         dropped=encoder.population[0].encoding.dropped,
         encoder=encoder,
         family=response.family,
+        residual_dims={} if structure is None else structure.dims,
+        residual_coords={} if structure is None else structure.coords,
+        residual_priors=None if structure is None else structure.bounds_and_priors,
     )
     return Design(schema, observations)
 

@@ -77,7 +77,8 @@ class ModelTexts:
     @property
     def columns(self) -> tuple[str, ...]:
         """All of the user's columns that the model needs, each once."""
-        beside = [*self.trials, *self.spec.residual.arguments.values()]
+        residual = self.spec.residual
+        beside = [*self.trials, *residual.arguments.values(), *residual.columns]
         every = [*self.response.columns, *self.predictors, *beside, *self.group_columns]
         return tuple(dict.fromkeys(every))
 

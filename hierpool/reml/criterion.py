@@ -26,11 +26,13 @@ import numpy as np
 from scipy import linalg
 
 from hierpool.algebra.choose import marginal_model
+from hierpool.algebra.correlated.factorisation import CorrelatedFactorisation
 from hierpool.algebra.factorisation import Factorisation
 from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, Marginal
 from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.algebra.moments import Coordinates, Moments
 from hierpool.core.design import Design
+from hierpool.core.residual import RowStructure
 
 Method = Literal["REML", "ML"]
 
@@ -106,6 +108,8 @@ class Criterion:
         "REML" or "ML".
     has_sigma
         Whether sigma is profiled out; False where it is 1, the residual sds being known.
+    structure
+        Of the residuals: theta goes on with its free parameters. None for independent ones.
     """
 
     algebra: MarginalModel
@@ -114,6 +118,7 @@ class Criterion:
     free: Free
     method: Method
     has_sigma: bool = True
+    structure: RowStructure | None = None
 
     @classmethod
     def from_design(cls, design: Design, method: Method) -> Criterion:
@@ -124,7 +129,9 @@ class Criterion:
         # theta 1 is an sd of the typical residual's size, whatever the unit of weights or known sds
         unit = 1 / np.sqrt(np.mean(np.square(1 / np.asarray(model.scaled_rows.sd))))
         basis = coordinates.u_to_working @ codings * unit
-        return cls(model, coordinates, basis, free, method, design.residual.has_sigma)
+        residual = design.residual
+        own = free, method, residual.has_sigma, residual.structure
+        return cls(model, coordinates, basis, *own)
 
     @property
     def moments(self) -> Moments:
@@ -151,25 +158,44 @@ class Criterion:
         """Shape (..., Q, Q): T from theta (..., k)."""
         return self.free.matrix(theta, self.size)
 
-    def theta(self, T: np.ndarray) -> np.ndarray:
-        """Shape (k,): the free entries of T."""
-        return self.free.mean(T)
+    @property
+    def n_free(self) -> int:
+        """Free entries of T; those of theta behind them are parameters of the residuals."""
+        return int(self.free.whose.max(initial=-1)) + 1
+
+    def theta(self, T: np.ndarray, like: np.ndarray | None = None) -> np.ndarray:
+        """Shape (k,): the free entries of T, and parameters of the residuals as in ``like``."""
+        own = self.free.mean(T)
+        return own if like is None else np.concatenate([own, like[self.n_free :]])
+
+    def phi(self, theta: np.ndarray) -> np.ndarray | None:
+        """Shape (..., m): parameters of the residuals; None without a structure."""
+        if self.structure is None:
+            return None
+        return self.structure.from_free(theta[..., self.n_free :])
+
+    def population(self, theta: np.ndarray) -> Marginal:
+        """The population's part at K values of theta, shape (K, k)."""
+        return self.algebra.population_at(self.factor(theta), self.phi(theta))
 
     def factor(self, theta: np.ndarray) -> np.ndarray:
         """Shape (..., Q, Q): Lambda from theta (..., k)."""
         return self.basis @ self.matrix(theta)
 
-    def theta_of(self, Lambda: np.ndarray) -> np.ndarray:
-        """Shape (k,): theta of a relative factor (Q, Q)."""
-        return self.theta(np.linalg.solve(self.basis, Lambda))
+    def theta_of(self, Lambda: np.ndarray, phi: np.ndarray | None = None) -> np.ndarray:
+        """Shape (k,): theta of a relative factor (Q, Q) and of parameters of the residuals (m,)."""
+        own = self.theta(np.linalg.solve(self.basis, Lambda))
+        if self.structure is None or phi is None:
+            return own
+        return np.concatenate([own, self.structure.to_free(phi)])
 
     def at(self, theta: np.ndarray) -> Factorisation:
         """The model at one theta, shape (k,), with sigma = 1 and a flat prior."""
-        return self.algebra.at(self.factor(theta))
+        return self.algebra.at(self.factor(theta), self.phi(theta))
 
     def deviance(self, theta: np.ndarray) -> np.ndarray:
         """Shape (K,): profiled deviance in the user's coding at K values of theta, shape (K, k)."""
-        return self._deviance(self.algebra.population_at(self.factor(theta)))
+        return self._deviance(self.population(theta))
 
     def _deviance(self, marginal: Marginal) -> np.ndarray:
         # A difference of sums of squares: rounding takes it below zero where the fit is exact.
@@ -191,4 +217,9 @@ class Criterion:
         """Gradients of the log determinants and of the penalised sum of squares, shapes (k,)."""
         log_det, squares = point.gradient(self.method == "REML")
         into = self.basis.T
-        return self.free.sum(into @ log_det), self.free.sum(into @ squares)
+        by_T = self.free.sum(into @ log_det), self.free.sum(into @ squares)
+        if self.structure is None:
+            return by_T
+        assert isinstance(point, CorrelatedFactorisation)
+        by_phi = point.residual_gradient(self.method == "REML")
+        return np.concatenate([by_T[0], by_phi[0]]), np.concatenate([by_T[1], by_phi[1]])

@@ -13,6 +13,7 @@ from hierpool.algebra.factorisation import Factorisation
 from hierpool.algebra.identified import named, not_identified_text, usable
 from hierpool.core.design import EXACT_FIT, Design, GroupDesign, exact_fit
 from hierpool.core.group_nouns import nouns
+from hierpool.core.residual import RowStructure
 from hierpool.core.results import Estimate, FactorEstimate, Status
 from hierpool.reml.criterion import Criterion, Free, Method
 
@@ -28,6 +29,7 @@ NEARLY_EXACT = 1e-2  # share of the total sum of squares that is hardly a residu
 LOOSE = 1.0  # standard error of sigma, of sigma, beyond which there is no half a df to tell it by
 _TAKES_PART = 0.3  # share of a parameter in the flattest direction from which it is named
 SAME_HESSIAN_WITHIN = 1e-5  # moves of theta after which the Hessian is still the same
+_RESIDUAL_STARTS = (0.2, 1.6)  # free coordinates of the correlations of residuals
 _START_SCALES = np.array([0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
 
 
@@ -90,7 +92,7 @@ def estimate(design: Design, method: Method) -> Estimate:
         status = _hardly_identified(criterion, optimum, point, sigma, design)
     if status.word != "converged":
         spread = np.full_like(spread, np.nan)
-    x = criterion.coordinates.x
+    x, Q = criterion.coordinates.x, criterion.size
     beta = criterion.coordinates.beta_to_user(point.marginal.beta)[0]
     covariance = x.from_working @ point.marginal.beta_covariance[0] @ x.from_working.T
     return Estimate(
@@ -105,6 +107,8 @@ def estimate(design: Design, method: Method) -> Estimate:
         n_parameters=criterion.moments.p + len(optimum.theta) + design.residual.has_sigma,
         relative_covariance_factor=point.Lambda,
         status=status,
+        residual_parameters=criterion.phi(optimum.theta),
+        residual_se=(None if criterion.structure is None else spread[Q + Q * (Q - 1) // 2 : -1]),
     )
 
 
@@ -127,18 +131,33 @@ def starts(criterion: Criterion) -> list[np.ndarray]:
     """Where to start: the best two of a few scales, and the best one tilted."""
     T = np.eye(criterion.size)
     grid = np.array([criterion.theta(T * s) for s in _START_SCALES])
+    if criterion.structure is not None:
+        grid = _beside_residuals(criterion.structure, grid if criterion.size else grid[:1])
     values = criterion.deviance(grid)
     best, second = np.argsort(np.where(np.isfinite(values), values, np.inf))[:2]
     return [grid[best], grid[second], _tilted(criterion, grid[best])]
+
+
+def _beside_residuals(structure: RowStructure, grid: np.ndarray) -> np.ndarray:
+    """Starts of T, each with weak and with strong correlations of the residuals."""
+    out = []
+    for start in _RESIDUAL_STARTS:
+        x = np.zeros((len(grid), structure.size))
+        x[:, : structure.n_correlations] = start
+        out.append(np.concatenate([grid, x], axis=1))
+    return np.concatenate(out)
 
 
 def _tilted(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
     """A start with correlations and unequal variances, away from the symmetric ones."""
     # Correlations of zero with equal sds can be a saddle, where the gradient shows no way out.
     rows, columns, _ = criterion.free
-    tilted, largest = np.zeros((criterion.size,) * 2), np.abs(theta).max()
+    tilted, largest = (
+        np.zeros((criterion.size,) * 2),
+        np.abs(theta[: criterion.n_free]).max(initial=0.0),
+    )
     tilted[rows, columns] = np.where(rows == columns, largest * 3.0 / (1.0 + rows), 0.3 * largest)
-    return criterion.theta(tilted)
+    return criterion.theta(tilted, theta)
 
 
 def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
@@ -153,7 +172,7 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
         )
         # Where the columns fit the response exactly a step may end in no number at all.
         theta = np.asarray(found.x) if np.isfinite(found.x).all() else start
-        left = criterion.algebra.population_at(criterion.factor(theta[None])).penalized_ss[0]
+        left = criterion.population(theta[None]).penalized_ss[0]
         if left > NEARLY_EXACT * criterion.moments.yy:
             break
     value, gradient = criterion.value_and_gradient(theta)
@@ -200,12 +219,13 @@ def _snapped(criterion: Criterion, optimum: Optimum) -> Optimum:
     """The optimum with directions of negligible variance set to exactly zero, signs made positive."""
     best, theta = optimum, on_boundary(criterion, optimum.theta)
     if theta is not None:
+        theta = np.concatenate([theta, optimum.theta[criterion.n_free :]])
         value, gradient = criterion.value_and_gradient(theta)
         # The deviance is even in an sd, so its slope is zero at the boundary and descent stops short of it:
         # the value there decides, not the gradient.
         if value <= optimum.deviance + SNAP_GAIN:
             best = Optimum(theta, value, gradient, hessian_at(criterion, theta), optimum.starts)
-    positive = criterion.theta(lower_root(criterion.matrix(best.theta)))
+    positive = criterion.theta(lower_root(criterion.matrix(best.theta)), best.theta)
     return Optimum(positive, best.deviance, best.gradient, best.hessian, best.starts)
 
 
@@ -228,7 +248,7 @@ def on_boundary(criterion: HasRoot, theta: np.ndarray) -> np.ndarray | None:
     T = criterion.matrix(theta)
     # A direction, not an sd: a correlation of one is a singular value of zero with both sds positive.
     U, values, _ = np.linalg.svd(T)
-    if values.min() >= SNAP_TO_BOUNDARY:
+    if values.min(initial=np.inf) >= SNAP_TO_BOUNDARY:
         return None
     is_diagonal = bool((criterion.free.rows == criterion.free.columns).all())
     if is_diagonal:
@@ -276,7 +296,7 @@ def information_of(
 def _spread_standard_errors(
     criterion: Criterion, optimum: Optimum, point: Factorisation, sigma: float
 ) -> np.ndarray:
-    """Standard errors of (sds, correlations below the diagonal, sigma) from observed information.
+    """Standard errors of (sds, correlations below the diagonal, residuals, sigma), observed information.
 
     Sds and correlations of all factors side by side; the delta method takes the information to the
     user's coding.
@@ -294,12 +314,13 @@ def _spread_standard_errors(
     def reported(values: np.ndarray) -> np.ndarray:
         scale = np.exp(values[k])
         root = root_in_user_coding(criterion, values[:k]) * scale
+        residual = residual_values(criterion, values[:k], scale)
         cov = root @ root.T
         sd = np.sqrt(np.diag(cov))
         low = np.tril_indices(len(sd), -1)
         with np.errstate(invalid="ignore", divide="ignore"):
             corr = (cov / np.outer(sd, sd))[low]
-        return np.concatenate([sd, corr, [scale]])
+        return np.concatenate([sd, corr, residual, [scale]])
 
     here = np.append(optimum.theta, np.log(sigma))
     jacobian = np.array(
@@ -308,6 +329,15 @@ def _spread_standard_errors(
     variance = np.einsum("ia,ab,ib->i", jacobian, covariance, jacobian)
     # Negative where the information is not positive definite: missing, not a number.
     return np.sqrt(np.where(variance >= 0, variance, np.nan))
+
+
+def residual_values(criterion: Criterion, theta: np.ndarray, sigma: float) -> np.ndarray:
+    """Shape (r,): what is reported of the structure of the residuals, one after the other."""
+    phi = criterion.phi(theta)
+    if criterion.structure is None or phi is None:
+        return np.zeros(0)
+    found = criterion.structure.reported(phi[None], np.array([sigma]))
+    return np.concatenate([np.zeros(0), *(v.reshape(-1) for v in found.values())])
 
 
 def _square(low: np.ndarray, q: int) -> np.ndarray:
@@ -387,7 +417,7 @@ def _factors(
     """
     coordinates, Q = criterion.coordinates, criterion.size
     root = root_in_user_coding(criterion, optimum.theta) * sigma
-    corr_se = _square(spread[Q:-1], Q)
+    corr_se = _square(spread[Q : Q + Q * (Q - 1) // 2], Q)
     beta_covariance = point.marginal.beta_covariance[0]
     out = []
     parts = zip(design.groups, design.group_columns, coordinates.zs, point.levels(), strict=True)

@@ -103,7 +103,8 @@ def usual(design: Design, estimate: Estimate) -> tuple[str, Uncertainty]:
     if not len(estimate.beta):
         return "normal", Plain(estimate.beta_covariance, np.inf)
     has_information = estimate.status.word in ("converged", "singular")
-    if estimate.method == "REML" and has_information and not is_too_large(design):
+    is_plain = design.residual.structure is None  # Kenward-Roger: linear structures only
+    if is_plain and estimate.method == "REML" and has_information and not is_too_large(design):
         return "Kenward-Roger", KenwardRoger.from_estimate(design, estimate)
     return "Satterthwaite", Satterthwaite.from_estimate(design, estimate)
 

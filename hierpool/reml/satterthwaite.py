@@ -52,7 +52,8 @@ class Satterthwaite:
         """From the curvature of the criterion that the fit minimised."""
         assert estimate.method != "least squares"
         criterion = Criterion.from_design(design, estimate.method)
-        theta, sigma = criterion.theta_of(estimate.relative_covariance_factor), estimate.sigma
+        Lambda, phi = estimate.relative_covariance_factor, estimate.residual_parameters
+        theta, sigma = criterion.theta_of(Lambda, phi), estimate.sigma
         hessian = hessian_at(criterion, theta)
         information = information_of(criterion, hessian, criterion.at(theta), sigma)
         gradient = sigma**2 * _gradient_by_theta(criterion, theta)
@@ -84,8 +85,7 @@ def _gradient_by_theta(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
     """Shape (k, p, p): derivatives of Var(beta) / sigma^2 in the user's coding."""
     steps = 1e-5 * np.maximum(1.0, np.abs(theta))
     moves = np.diag(steps)
-    Lambda = criterion.factor(np.concatenate([theta + moves, theta - moves]))
-    found = criterion.algebra.population_at(Lambda).beta_covariance
+    found = criterion.population(np.concatenate([theta + moves, theta - moves])).beta_covariance
     k, into = len(theta), criterion.coordinates.x.from_working
     working = (found[:k] - found[k:]) / (2 * steps[:, None, None])
     return np.asarray(into @ working @ into.T)

@@ -56,11 +56,11 @@ class SeveralFactors(MarginalModel):
         """Cross-products of the population columns and the response."""
         return self.fronts.moments
 
-    def at(self, Lambda: np.ndarray) -> SeveralFactorsFactorisation:
+    def at(self, Lambda: np.ndarray, phi: np.ndarray | None = None) -> SeveralFactorsFactorisation:
         """The model at one relative factor."""
         return SeveralFactorsFactorisation(self.fronts, Lambda, self.fronts.factored(Lambda))
 
-    def population_at(self, Lambda: np.ndarray) -> Marginal:
+    def population_at(self, Lambda: np.ndarray, phi: np.ndarray | None = None) -> Marginal:
         """The population's part at K relative factors."""
         flat = BetaPrior.flat(self.fronts.moments.p)
         return self.fronts.marginal(np.ones(len(Lambda)), Lambda, flat)

@@ -218,7 +218,8 @@ def run(
         "levels": "stored" if stored_levels else "on request",
         "importance_log_weights": draws.importance_weights,
     }
-    checked = [k for k in variables if k == "beta" or k.split("_", 1)[0] in {"sigma", "sd", "corr"}]
+    words, more = {"sigma", "sd", "corr"}, {"beta", *design.schema.residual_dims}
+    checked = [k for k in variables if k in more or k.split("_", 1)[0] in words]
     return EngineRun(tree, info, tuple(checked or variables))
 
 

@@ -35,6 +35,7 @@ from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.bayes.priors.prior import Prior
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design, GroupDesign
+from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.families.family import Family
 from hierpool.core.results import OBS_DIM, RESPONSE, coords, row_labels
 from hierpool.core.theta import Theta
@@ -92,6 +93,11 @@ def build(
         ``corr_<factor>`` (<factor>_term, <factor>_term2), ``sigma`` unless the residual sds
         are known, and the response ``y`` (obs) in the user's units.
     """
+    if priors.residual_structure is not None:
+        raise UnsupportedModelError(
+            f"there is no PyMC model of {design.spec.residual.words} yet: use engine='exact'",
+            "residual-structure-unsupported",
+        )
     by_term = settled(parameterization, design, lambda: noncentered(design))
     with pm.Model(coords={OBS_DIM: row_labels(design), **coords(design.schema)}) as model:
         sigma: Any = 1.0

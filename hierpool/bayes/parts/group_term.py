@@ -115,7 +115,7 @@ class GroupTermPart(GroupPart):
             sds = self.decov.sds(sds, sigma)
         if not self.pairs:
             return {f"sd_{self.name}": sds}
-        chol = self.correlation_root(_partial_correlations(z[:, k:], self.beta_shapes))
+        chol = self.correlation_root(partial_correlations(z[:, k:], self.beta_shapes))
         return {f"sd_{self.name}": sds, f"corr_chol_{self.name}": chol}
 
     def correlation_root(self, partial: np.ndarray) -> np.ndarray:
@@ -218,7 +218,7 @@ class GroupTermPart(GroupPart):
         return rows
 
 
-def _partial_correlations(z: np.ndarray, shapes: np.ndarray) -> np.ndarray:
+def partial_correlations(z: np.ndarray, shapes: np.ndarray) -> np.ndarray:
     """Quantiles of 2 Beta(a, a) - 1 at Phi(z), shape (K, pairs)."""
     # By the lower tail and the symmetry: an upper tail of 1 - 1e-17 would be 1.
     lower = special.ndtr(-np.abs(z))

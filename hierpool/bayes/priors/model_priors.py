@@ -17,6 +17,7 @@ from hierpool.algebra.moments import Coordinates
 from hierpool.bayes.parts.group_term import GroupTermPart
 from hierpool.bayes.parts.part import GroupPart, Part
 from hierpool.bayes.parts.residual import ResidualPart
+from hierpool.bayes.parts.residual_structure import ResidualStructurePart
 from hierpool.bayes.parts.scalar import ScalarPart
 from hierpool.bayes.parts.thresholds import ThresholdsPart
 from hierpool.bayes.parts.unpooled import UnpooledPart
@@ -115,6 +116,11 @@ class ModelPriors:
         return next((p for p in self.parts if isinstance(p, UnpooledPart)), None)
 
     @property
+    def residual_structure(self) -> ResidualStructurePart | None:
+        """The part of a structure of the residuals; None for independent ones."""
+        return next((p for p in self.parts if isinstance(p, ResidualStructurePart)), None)
+
+    @property
     def is_proper(self) -> bool:
         """Whether every prior is a distribution: none is flat."""
         return self.population.n_flat == 0
@@ -180,7 +186,10 @@ def default_priors(schema: Schema) -> ModelPriors:
     scales = PriorScales.of_gaussian(scale)
     parts = [part for group in schema.groups for part in _group_parts(group, scales)]
     population = _coefficients(coordinates.x, schema.terms, scales)
-    return ModelPriors(schema.spec.response, population, (*parts, residual))
+    own: list[Part] = [residual]
+    if schema.residual_priors is not None:
+        own.append(ResidualStructurePart(schema.spec.residual.words, *schema.residual_priors))
+    return ModelPriors(schema.spec.response, population, (*parts, *own))
 
 
 def _family_priors(schema: Schema, family: Family) -> ModelPriors:

@@ -1,0 +1,1 @@
+"""Residuals that are correlated within groups, or have sds that are estimated."""

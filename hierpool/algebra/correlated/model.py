@@ -1,0 +1,350 @@
+"""A design whose residuals have a structure, coefficients integrated out.
+
+Given its parameters the rows of each block are whitened; from there on the formulas are those of
+``algebra.gaussian``. What changes is that cross-products belong to theta. They are handed on within
+``LevelSums``: GG - XX, Gg - Xy and g'g - y'y in place of GG, Gg and g'g, with log det R beside the
+log determinant of the levels, and totals of zero. Whatever puts sums and totals together is the same
+for all models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from hierpool.algebra.correlated.factorisation import CorrelatedFactorisation, unsupported
+from hierpool.algebra.correlated.rows import Blocks, CorrelatedRows
+from hierpool.algebra.factorisation import runs
+from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, Marginal
+from hierpool.algebra.marginal_model import LevelSums, MarginalModel
+from hierpool.algebra.moments import Coordinates, Moments, Rows, single_group
+from hierpool.algebra.triangular import cholesky, log_det, solve_lower, solve_lower_transposed
+from hierpool.algebra.weighted_products import WeightedProducts
+from hierpool.core.design import Design, Grouping
+from hierpool.core.errors import UnsupportedModelError
+from hierpool.core.theta import ResidualTheta, WorkingTheta
+
+
+class Eliminated(NamedTuple):
+    """Blocks at K values of theta, with their levels eliminated.
+
+    Attributes
+    ----------
+    X, right
+        Shapes (K, B, m, p) and (K, B, m, r): whitened columns of the population, and of responses.
+    L
+        Shape (K, B, q, q): Cholesky factors of Lambda'Z'R^-1 Z Lambda + I.
+    a
+        Shape (K, B, q, m): L^-1 times the whitened Z Lambda, transposed.
+    G, g
+        Shapes (K, B, q, p) and (K, B, q, r): a X and a ``right``.
+    log_sd
+        Shape (K, B): half of log det R.
+    """
+
+    X: np.ndarray
+    right: np.ndarray
+    L: np.ndarray
+    a: np.ndarray
+    G: np.ndarray
+    g: np.ndarray
+    log_sd: np.ndarray
+
+
+@dataclass(frozen=True)
+class CorrelatedResiduals(MarginalModel):
+    """One factor or none, and residuals with a structure.
+
+    Attributes
+    ----------
+    design, coordinates, prior
+        As in ``MarginalModel``.
+    correlated
+        The rows.
+    """
+
+    design: Design
+    coordinates: Coordinates
+    correlated: CorrelatedRows
+    prior: BetaPrior
+
+    @classmethod
+    def from_design(
+        cls, design: Design, coordinates: Coordinates, prior: BetaPrior
+    ) -> CorrelatedResiduals:
+        """Integrate the coefficients of a design out under this prior."""
+        group, residual = single_group(design), design.residual
+        assert residual.structure is not None
+        known = residual.over_known_sd
+        y = known(design.y_less_offset - coordinates.y_shift)
+        X = known(coordinates.x.work(design.X))
+        Z, codes = np.zeros((design.n, 0)), np.zeros(design.n, dtype=np.intp)
+        if group is not None and coordinates.z is not None:
+            Z, codes = known(coordinates.z.work(group.Z)), group.grouping.codes
+        rows = Rows(y, X, Z, codes, residual.known_sd)
+        return cls(design, coordinates, CorrelatedRows(rows, residual.structure), prior)
+
+    @property
+    def scaled_rows(self) -> Rows:
+        """The rows in working coordinates, divided by what is known of their sds."""
+        return self.correlated.rows
+
+    @property
+    def p(self) -> int:
+        """Number of population columns."""
+        return self.scaled_rows.X.shape[1]
+
+    @property
+    def q(self) -> int:
+        """Number of the factor's columns."""
+        return self.scaled_rows.Z.shape[1]
+
+    @cached_property
+    def totals(self) -> Moments:
+        """Zero: the sums of each theta have them."""
+        rows, p, none = self.scaled_rows, self.p, np.zeros(0, dtype=np.intp)
+        empty = np.zeros((0, 0, 0)), np.zeros((0, 0, p)), np.zeros((0, 0))
+        roots = np.zeros((0, 0)), np.zeros((0, 0, 0))
+        return Moments(
+            len(rows.y),
+            np.zeros((p, p)),
+            np.zeros(p),
+            0.0,
+            *empty,
+            none,
+            none,
+            none,
+            *roots,
+            float(rows.log_sd.sum()),
+        )
+
+    @property
+    def flops_per_theta(self) -> int:
+        """Rough number of operations of one evaluation."""
+        blocks, _ = self.correlated.designs
+        return len(blocks.columns) * (self.q + self.p + 1) ** 2
+
+    @property
+    def n_random_effects(self) -> int:
+        """Coefficients of the levels."""
+        return self._n_levels * self.q
+
+    @property
+    def _n_levels(self) -> int:
+        return self.design.groups[0].grouping.n_levels if self.design.groups else 0
+
+    def eliminated(self, blocks: Blocks, Lambda: np.ndarray, phi: np.ndarray) -> Eliminated:
+        """Blocks at K values of theta."""
+        p, q = self.p, self.q
+        white, log_sd = blocks.at(blocks.whitening.tables(phi))
+        X, right = white[..., q : q + p], white[..., q + p :]
+        Zt = np.swapaxes(white[..., :q] @ Lambda[:, None], -1, -2)
+        L = cholesky(Zt @ np.swapaxes(Zt, -1, -2) + np.eye(q))
+        a = solve_lower(L, Zt)
+        return Eliminated(X, right, L, a, a @ X, a @ right, log_sd)
+
+    def level_sums(self, theta: WorkingTheta) -> LevelSums:
+        """What the rows and the levels contribute at K values of theta; see the module's text."""
+        assert isinstance(theta, ResidualTheta)
+        blocks, counts = self.correlated.designs
+        K, p = len(theta), self.p
+        out = LevelSums(np.empty(K), np.empty((p, p, K)), np.empty((p, K)), np.empty(K))
+        width = blocks.n_blocks * blocks.size * (blocks.columns.shape[1] + self.q)
+        for at in runs(K, width):
+            e = self.eliminated(blocks, theta.Lambda[at], theta.phi[at])
+            Xt, Gt = np.swapaxes(e.X, -1, -2), np.swapaxes(e.G, -1, -2)
+            out.log_det[at] = (2 * e.log_sd + log_det(e.L)) @ counts
+            net = (Gt @ e.G - Xt @ e.X) * counts[:, None, None]
+            out.GG[..., at] = np.moveaxis(net.sum(axis=1), 0, -1)
+            of_y = Gt @ e.g[..., :1] - Xt @ e.right[..., :1]
+            out.Gg[:, at] = of_y[..., 0].sum(axis=1).T
+            squares = np.square(e.g[..., 1:]).sum((1, 2, 3))
+            out.squared[at] = squares - np.square(e.right[..., 1:]).sum((1, 2, 3))
+        return out
+
+    def at(self, Lambda: np.ndarray, phi: np.ndarray | None = None) -> CorrelatedFactorisation:
+        """The model at one relative factor and one set of parameters of the residuals (m,)."""
+        if phi is None:
+            raise unsupported()
+        factor = self.design.groups[0].factor if self.design.groups else ""
+        return CorrelatedFactorisation.from_correlated(self.correlated, factor, Lambda, phi)
+
+    def population_at(self, Lambda: np.ndarray, phi: np.ndarray | None = None) -> Marginal:
+        """The population's part at K relative factors and parameters of the residuals."""
+        if phi is None:
+            raise unsupported()
+        flat = replace(self, prior=BetaPrior.flat(self.p))
+        return flat.marginal(ResidualTheta(np.ones(len(Lambda)), Lambda, phi))
+
+    def weighted_products(self, basis: np.ndarray, T: np.ndarray) -> WeightedProducts:
+        """Nothing: Kenward and Roger's method needs structures that are linear in theta."""
+        raise UnsupportedModelError(
+            "Kenward and Roger's method is not available for models with residual structures: use "
+            "df='satterthwaite'",
+            "no-kenward-roger",
+        )
+
+    def draw(
+        self,
+        theta: WorkingTheta,
+        seed: int,
+        sums: LevelSums | None = None,
+        with_sums: bool = True,
+    ) -> dict[str, np.ndarray]:
+        """One exact draw of all coefficients for each of K values of theta, in the user's coding."""
+        rng = np.random.default_rng(seed)
+        beta = self.marginal(theta, sums).draw_beta(rng)
+        return self._coefficients(theta, beta, rng, with_sums)
+
+    def mean_coefficients(self, theta: WorkingTheta) -> dict[str, np.ndarray]:
+        """Conditional means of all coefficients at K values of theta; keys as for the draws."""
+        return self._coefficients(theta, self.marginal(theta).beta, None, True)
+
+    def _runs(self, theta: WorkingTheta, more: int = 0) -> Iterator[tuple[slice, Eliminated]]:
+        """All blocks, a run of the values of theta at a time."""
+        assert isinstance(theta, ResidualTheta)
+        blocks = self.correlated.every
+        width = blocks.n_blocks * blocks.size * (2 * (self.p + self.q + 1) + more)
+        for at in runs(len(theta), width):
+            yield at, self.eliminated(blocks, theta.Lambda[at], theta.phi[at])
+
+    def _coefficients(
+        self,
+        theta: WorkingTheta,
+        beta: np.ndarray,
+        rng: np.random.Generator | None,
+        with_sums: bool,
+    ) -> dict[str, np.ndarray]:
+        user, z = self.coordinates.beta_to_user(beta), self.coordinates.z
+        if z is None:
+            return {"beta": user}
+        K, J, q = len(theta), self._n_levels, self.q
+        v = np.zeros((K, J, q)) if rng is None else rng.standard_normal((K, J, q))
+        v *= theta.sigma[:, None, None]
+        levels = self.correlated.levels
+        for at, e in self._runs(theta):
+            half = e.g[..., 0] - (e.G @ beta[at, None, :, None])[..., 0]
+            found = solve_lower_transposed(e.L, (half + v[at][:, levels])[..., None])[..., 0]
+            v[np.arange(K)[at][:, None], levels] = found
+        u = np.einsum("kab,kjb->kja", theta.Lambda, v) @ z.from_working.T
+        u += self.coordinates.u_shift(beta)[:, None]
+        return self._with_population(user, (u,), with_sums)
+
+    def conditional_variances(
+        self, theta: WorkingTheta
+    ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Var(u | y, beta, theta) of the levels, in the user's coding."""
+        z = self.coordinates.z
+        if z is None:
+            return ()
+        out = np.empty((len(theta), self._n_levels, self.q))
+        for at, e in self._runs(theta):
+            into = np.swapaxes(z.from_working @ theta.Lambda[at], -1, -2)
+            half = solve_lower(e.L, np.broadcast_to(into[:, None], e.L.shape))
+            out[at] = np.square(half).sum(axis=-2) * theta.sigma[at, None, None] ** 2
+        return ((out, np.arange(self._n_levels)),)
+
+    def _left_out(self, theta: WorkingTheta, marginal: Marginal) -> tuple[np.ndarray, np.ndarray]:
+        """y_i less its mean given y_-i, and the variance of that in units of sigma^2, (K, n) each."""
+        assert isinstance(theta, ResidualTheta)
+        blocks, K, n = self.correlated.every, len(theta), len(self.scaled_rows.y)
+        off, variance = np.empty((K, n)), np.empty((K, n))
+        for at, e in self._runs(theta, 2 * blocks.size):
+            W = blocks.roots(blocks.whitening.tables(theta.phi[at]))
+            beta, R = marginal.beta[at], marginal.R[at]
+            left = e.right[..., :1] - e.X @ beta[:, None, :, None]
+            left = left - np.swapaxes(e.a, -1, -2) @ (e.a @ left)
+            t = np.swapaxes(e.X, -1, -2) - np.swapaxes(e.G, -1, -2) @ e.a
+            t = solve_lower(np.broadcast_to(R[:, None], (*t.shape[:2], *R.shape[1:])), t)
+            # diagonal of K^-1 = W'(I - a'a - t't)W, K the covariance of the rows with beta in it
+            inverse = np.square(W).sum(axis=-2)
+            inverse -= np.square(e.a @ W).sum(axis=-2) + np.square(t @ W).sum(axis=-2)
+            score = (np.swapaxes(W, -1, -2) @ left)[..., 0]
+            own = self.correlated.place
+            size = len(inverse), -1
+            variance[at] = 1 / inverse.reshape(size)[:, own]
+            off[at] = score.reshape(size)[:, own] * variance[at]
+        return off, variance
+
+    def densities_by_row(
+        self, theta: WorkingTheta, rows: np.ndarray, marginal: Marginal
+    ) -> np.ndarray:
+        """Shape (rows, K): log p(y_i | y_-i, theta), every coefficient integrated out."""
+        off, variance = self._left_out(theta, marginal)
+        scale = theta.sigma[:, None] ** 2 * variance[:, rows]
+        out = -0.5 * (LOG_2PI + np.log(scale) + off[:, rows] ** 2 / scale)
+        return self.scaled_rows.to_response_density(out, rows).T
+
+    def prediction_of_rows(
+        self, theta: WorkingTheta, rows: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and sd of y_i given y_-i and theta, shapes (K, rows), in the user's units."""
+        which = np.arange(self.design.n) if rows is None else np.asarray(rows)
+        off, variance = self._left_out(theta, self.marginal(theta))
+        scale = np.broadcast_to(self.scaled_rows.sd, self.scaled_rows.y.shape)[which]
+        sd = theta.sigma[:, None] * np.sqrt(variance[:, which])
+        return self.design.y[which] - scale * off[:, which], scale * sd
+
+    def log_density_of_levels(self, theta: WorkingTheta, grouping: Grouping) -> np.ndarray:
+        """Shape (J, K): log p(rows of a level, jointly, given all other rows and theta)."""
+        blocks, J = self.correlated.blocks, grouping.n_levels
+        pairs = np.unique(blocks * J + grouping.codes)
+        if len(pairs) > blocks.max() + 1:  # blocks cut across levels: a difference of evidences
+            whole = self.log_density(theta)
+            each = [
+                self.without(np.flatnonzero(grouping.codes == level)).log_density(theta)
+                for level in range(J)
+            ]
+            return whole - np.stack(each)
+        whose = pairs % J
+        marginal = self.marginal(theta)
+        S = marginal.R @ np.swapaxes(marginal.R, -1, -2)
+        out = np.empty((J, len(theta)))
+        for at, e in self._runs(theta):
+            out[:, at] = self._of_levels(e, theta.sigma[at], S[at], marginal.s[at], whose, J).T
+        n_rows = np.bincount(grouping.codes, minlength=J)[:, None]
+        out -= 0.5 * n_rows * LOG_2PI
+        return out - np.bincount(grouping.codes, self.scaled_rows.log_sd, J)[:, None]
+
+    def _of_levels(
+        self,
+        e: Eliminated,
+        sigma: np.ndarray,
+        S: np.ndarray,
+        s: np.ndarray,
+        whose: np.ndarray,
+        J: int,
+    ) -> np.ndarray:
+        """Shape (K, J): less n_j log(2 pi) / 2; a level's sums are those of its blocks."""
+
+        def by_level(values: np.ndarray) -> np.ndarray:
+            out = np.zeros((J, len(values), *values.shape[2:]))
+            np.add.at(out, whose, np.moveaxis(values, 1, 0))
+            return np.moveaxis(out, 0, 1)
+
+        Xt, Gt = np.swapaxes(e.X, -1, -2), np.swapaxes(e.G, -1, -2)
+        own = by_level(Xt @ e.X - Gt @ e.G)
+        right = by_level((Xt @ e.right - Gt @ e.g)[..., 0])
+        squares = by_level(np.square(e.right).sum((2, 3)) - np.square(e.g).sum((2, 3)))
+        log_dets = by_level(2 * e.log_sd + log_det(e.L))
+        rows = np.bincount(self.correlated.blocks)
+        n_rows = np.bincount(whose, rows, J)
+        R, rest = cholesky(S), cholesky(S[:, None] - own)
+        half = solve_lower(R, s[..., None])[..., 0]
+        without = solve_lower(rest, (s[:, None] - right)[..., None])[..., 0]
+        explained = np.square(half).sum(-1)[:, None] - np.square(without).sum(-1)
+        log_dets = log_dets + log_det(R)[:, None] - log_det(rest)
+        variance = sigma[:, None] ** 2
+        return -0.5 * (n_rows * np.log(variance) + log_dets + (squares - explained) / variance)
+
+    def without(self, left_out: np.ndarray) -> CorrelatedResiduals:
+        """The same model less some rows (positions), with coordinates and priors as they are."""
+        own = self.correlated
+        kept = np.setdiff1d(np.arange(len(own.rows.y)), left_out)
+        return replace(
+            self, correlated=CorrelatedRows(own.rows.take(kept), own.structure.take(kept))
+        )

@@ -1,0 +1,159 @@
+"""Rows in blocks that are independent given the coefficients: the levels of the factor, or groups.
+
+A block is padded to the size of the largest with rows of zeros, which say nothing. Blocks whose
+columns, occasions and classes are equal are one design: of their responses the sum and an R factor
+are kept, of the raw responses, since the metric in which they are squared changes with theta.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from hierpool.algebra.correlated.whitening import Tables, Whitening
+from hierpool.algebra.moments import Rows
+from hierpool.core.residual import RowStructure
+
+_KEY_DIGITS = 11
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Rows in order, padded into blocks.
+
+    Attributes
+    ----------
+    whitening
+        Of the rows.
+    columns
+        Shape (n, w): what is whitened.
+    where
+        Shape (n,): place of each row, block times size plus position.
+    n_blocks, size
+        Number of blocks, and rows of the largest.
+    """
+
+    whitening: Whitening
+    columns: np.ndarray
+    where: np.ndarray
+    n_blocks: int
+    size: int
+
+    def at(self, tables: Tables) -> tuple[np.ndarray, np.ndarray]:
+        """Whitened columns (K, blocks, size, w) and logs of det R^(1/2) by block (K, blocks)."""
+        flat = self.n_blocks * self.size
+        white, log_det = self.whitening.apply(tables, self.columns, self.where, flat)
+        K = len(white)
+        starts = np.flatnonzero(np.diff(self.where // self.size, prepend=-1) != 0)
+        each = np.add.reduceat(log_det, starts, axis=1)
+        return white.reshape(K, self.n_blocks, self.size, -1), each
+
+    def roots(self, tables: Tables) -> np.ndarray:
+        """Shape (K, blocks, size, size): W of each block, with R^-1 = W'W."""
+        unit = np.zeros((len(self.where), self.size))
+        unit[np.arange(len(unit)), self.where % self.size] = 1.0
+        flat = self.n_blocks * self.size
+        white, _ = self.whitening.apply(tables, unit, self.where, flat)
+        return white.reshape(len(white), self.n_blocks, self.size, self.size)
+
+
+@dataclass(frozen=True)
+class CorrelatedRows:
+    """Rows of a design in working coordinates, with their structure.
+
+    Attributes
+    ----------
+    rows
+        As the user has them, divided by what is known of their residual sds.
+    structure
+        Theirs.
+    """
+
+    rows: Rows
+    structure: RowStructure
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """Shape (n,): the rows by block, group and occasion."""
+        s = self.structure
+        return np.lexsort((s.places, s.groups, self._units))
+
+    @property
+    def _units(self) -> np.ndarray:
+        """Shape (n,): what is independent given beta: levels of the factor, groups, or rows."""
+        if self.rows.Z.shape[1]:
+            return self.rows.codes
+        if self.structure.correlation is None:
+            return np.arange(len(self.rows.y))
+        return self.structure.groups
+
+    @cached_property
+    def blocks(self) -> np.ndarray:
+        """Shape (n,): block of each row, in the user's order; blocks without rows are left out."""
+        return np.unique(self._units, return_inverse=True)[1].reshape(-1)
+
+    @cached_property
+    def levels(self) -> np.ndarray:
+        """Shape (blocks,): which level of the factor each block is."""
+        return np.unique(self._units)
+
+    @cached_property
+    def every(self) -> Blocks:
+        """All blocks, columns Z, X and y."""
+        r, order = self.rows, self.order
+        columns = np.column_stack([r.Z, r.X, r.y])[order]
+        return self._blocks(order, columns, self.blocks[order])
+
+    @cached_property
+    def place(self) -> np.ndarray:
+        """Shape (n,): place of each row of the user's in ``every``."""
+        out = np.empty(len(self.order), dtype=np.intp)
+        out[self.order] = self.every.where
+        return out
+
+    def _blocks(self, which: np.ndarray, columns: np.ndarray, block: np.ndarray) -> Blocks:
+        counts = np.bincount(block)
+        within = np.arange(len(block)) - np.repeat(np.cumsum(counts) - counts, counts)
+        size = int(counts.max(initial=1))
+        whitening = Whitening.from_structure(self.structure.take(which))
+        return Blocks(whitening, columns, block * size + within, len(counts), size)
+
+    @cached_property
+    def designs(self) -> tuple[Blocks, np.ndarray]:
+        """One block for each design, columns Z, X, sum and root of the y; how many blocks have it."""
+        whole, s = self.every, self.structure
+        order, r = self.order, self.rows
+        width = r.Z.shape[1] + r.X.shape[1]
+        scale = np.maximum(np.abs(whole.columns[:, :width]).max(axis=0, initial=0.0), 1e-300)
+        key = np.round(whole.columns[:, :width] / scale, _KEY_DIGITS) + 0.0
+        groups = s.groups[order]
+        is_new = np.diff(groups, prepend=-1) != 0
+        extra = np.column_stack([s.by[order], s.classes[order], s.places[order], is_new])
+        if s.correlation is None:
+            extra = extra[:, 1:2]
+        key = np.column_stack([key, extra])
+        starts = np.append(np.flatnonzero(np.diff(whole.where // whole.size, prepend=-1)), len(key))
+        found: dict[bytes, list[int]] = {}
+        for b in range(whole.n_blocks):
+            found.setdefault(key[starts[b] : starts[b + 1]].tobytes(), []).append(b)
+        return self._compressed(whole, starts, list(found.values()))
+
+    def _compressed(
+        self, whole: Blocks, starts: np.ndarray, members: list[list[int]]
+    ) -> tuple[Blocks, np.ndarray]:
+        width = whole.columns.shape[1] - 1
+        y, which, block, parts = whole.columns[:, -1], [], [], []
+        rank = max(min(len(m), int(starts[m[0] + 1] - starts[m[0]])) for m in members)
+        for u, own in enumerate(members):
+            rows = np.arange(starts[own[0]], starts[own[0] + 1])
+            Y = np.stack([y[starts[b] : starts[b + 1]] for b in own])
+            root = Y if len(Y) <= Y.shape[1] else np.linalg.qr(Y, mode="r")
+            padded = np.zeros((len(rows), rank))
+            padded[:, : len(root)] = root.T
+            parts.append(np.column_stack([whole.columns[rows, :width], Y.sum(axis=0), padded]))
+            which.append(self.order[rows])
+            block.append(np.full(len(rows), u))
+        made = self._blocks(np.concatenate(which), np.concatenate(parts), np.concatenate(block))
+        return made, np.array([len(m) for m in members], dtype=float)
