@@ -120,7 +120,7 @@ def _design(made: ModelColumns, rows: CompleteRows) -> Design:
     groups = tuple(group_design(made.groupings[f], terms, X, names) for f in _pooled(spec))
     _check_distinct(groups)
     frame = rows.part(texts.columns)
-    structure = row_structure(spec, rows.columns, made.groupings)
+    structure = row_structure(spec, rows.columns, made.groupings, groups)
     residual = replace(tables.residual(frame, spec.residual), structure=structure)
     response = rows.response(texts)
     observations = Observations(

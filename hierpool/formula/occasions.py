@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import linalg
 
 from hierpool.core.correlation import BY_OCCASION, Correlation, WithNugget, structure_of
-from hierpool.core.design import Grouping
+from hierpool.core.design import GroupDesign, Grouping
 from hierpool.core.errors import DataError, UnsupportedModelError, listed
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import counted, nouns
@@ -17,6 +17,7 @@ from hierpool.core.residual import RowStructure
 from hierpool.core.spec import CorrelationTerm, ResidualTerm, Spec
 from hierpool.formula.table_column import TableColumn
 
+_TAKES_NUGGET = ("ar1", "ar1h", "car1", "ad1", "ad1h")
 _WHOLE = 1e-6  # how near a multiple of a step a time must be, in steps
 PRIOR_OF_CLASS, PRIOR_OF_COVARIATE = np.sqrt(0.5), 0.5  # prior sds of the weights of log sds
 
@@ -30,7 +31,10 @@ class Occasions(NamedTuple):
 
 
 def row_structure(
-    spec: Spec, columns: Mapping[str, TableColumn], groupings: Mapping[str, Grouping]
+    spec: Spec,
+    columns: Mapping[str, TableColumn],
+    groupings: Mapping[str, Grouping],
+    groups: Sequence[GroupDesign],
 ) -> RowStructure | None:
     """How residuals vary together, and which sds they have; None for independent rows alike."""
     term = spec.residual
@@ -45,7 +49,7 @@ def row_structure(
     _check_nested(own, group, spec, groupings)
     at = _occasions(own, columns[own.time], group)
     _check_distinct(own, columns[own.time], group, at.places)
-    _check_beside_intercept(own, spec)
+    _check_told_apart(own, spec, groups, group, at.places)
     by, by_labels = _by(own, columns, group)
     correlation = _correlation(own, at, group)
     _check_identified(own, correlation, at, group)
@@ -63,7 +67,8 @@ def structure_notices(structure: RowStructure | None, term: ResidualTerm) -> Ite
     own = term.correlation
     if structure is None or own is None or structure.correlation is None:
         return
-    if structure.correlation.takes_times or not structure.correlation.is_ordered:
+    made = structure_of(own.word)
+    if made.takes_times or not made.is_ordered:
         return
     order = np.lexsort((structure.places, structure.groups))
     codes, places = structure.groups[order], structure.places[order]
@@ -279,16 +284,37 @@ def _check_nested(
             )
 
 
-def _check_beside_intercept(own: CorrelationTerm, spec: Spec) -> None:
-    """Raise for a compound symmetry beside an intercept of the same groups."""
-    same = [t for t in spec.groups if t.factor == own.factor and t.columns.startswith("1")]
-    if own.word in ("cs", "csh", "us") and same and not own.by:
-        raise DataError(
-            f"{own.word}({own.time} | {own.factor}) beside {same[0]}: both say that rows of one of the "
-            f"{nouns(own.factor)} share something, and data cannot tell the two apart. Keep one; "
-            f"{own.word} also allows negative correlations",
-            "cs-beside-intercept",
+def _check_told_apart(
+    own: CorrelationTerm,
+    spec: Spec,
+    groups: Sequence[GroupDesign],
+    group: Grouping,
+    places: np.ndarray,
+) -> None:
+    """Raise for a structure that has in it what a nugget, or random effects of its groups, would add."""
+    if own.nugget and own.word not in _TAKES_NUGGET:
+        raise UnsupportedModelError(
+            f"{own}: {own.word} with a nugget is {own.word} with other parameters, so data cannot tell "
+            f"the nugget apart. Leave nugget=True out; {listed(_TAKES_NUGGET)} take it",
+            "nugget-not-identified",
         )
+    if own.word not in ("cs", "us", "toep"):
+        return
+    for beside in groups:
+        if beside.grouping.n_levels != group.n_levels:  # a factor that the groups lie in
+            continue
+        by = places if own.word == "us" else np.zeros(len(places))
+        of_place = np.unique(by, return_inverse=True)[1].reshape(-1)
+        first = np.zeros(of_place.max() + 1, dtype=np.intp)
+        first[of_place] = np.arange(len(of_place))
+        if (beside.Z[first[of_place]] == beside.Z).all(axis=0).any():
+            terms = " + ".join(str(t) for t in spec.groups if t.factor == beside.factor)
+            raise DataError(
+                f"{own} beside {terms}: both say that rows of one of the {nouns(own.factor)} share "
+                "something, and data cannot tell the two apart. Keep one; "
+                f"{own.word} also allows negative correlations",
+                "cs-beside-intercept",
+            )
 
 
 def _check_identified(

@@ -25,6 +25,7 @@ from hierpool.report.model_words import (
     without_backticks,
 )
 from hierpool.report.parts import Listing, Part, Picture, PointsToCheck, Prose, Section, SmallTable
+from hierpool.report.residual_words import parameter_in_words, residual_in_words
 from hierpool.report.results import TermResult
 
 _CALL = re.compile(r"\bhp\.[a-z_]+\(|\b(fit|study)\.[a-z_]+\(")
@@ -153,10 +154,12 @@ def _weighed(design: Design) -> str:
     """What the rows' weights or known errors are, as the beginning of a sentence."""
     residual = design.spec.residual
     if residual.structure == "weights":
-        return f"Observations count by their weights ({residual.column}). "
+        structure = residual_in_words(residual)
+        return f"Observations count by their weights ({residual.column}). {structure} ".lstrip()
     if residual.structure == "known_se":
         return f"The standard error of each observation is taken as known ({residual.column}). "
-    return ""
+    structure = residual_in_words(residual)
+    return f"{structure} " if structure else ""
 
 
 def _partial_pooling(groups: Sequence[str]) -> str:
@@ -208,7 +211,15 @@ def _headings(table: pd.DataFrame) -> list[str]:
 
 def _spread(design: Design, table: pd.DataFrame) -> SmallTable:
     weight = design.spec.residual.structure == "weights"
-    flat = table.set_axis([_what_varies(key, has_weights=weight) for key in table.index])
+    term = design.spec.residual
+    flat = table.set_axis(
+        [
+            parameter_in_words(term, key)
+            if term.is_structured and key[0].startswith("residual")
+            else _what_varies(key, has_weights=weight)
+            for key in table.index
+        ]
+    )
     rows = [[name, *row] for name, row in _numbers(flat)]
     note = ""
     if "se" in table and table["se"].isna().any():

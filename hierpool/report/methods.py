@@ -12,6 +12,7 @@ from hierpool.core.group_nouns import counted, nouns
 from hierpool.core.text import joined
 from hierpool.report.model_words import family_in_words
 from hierpool.report.parts import DataTable, Listing, Prose, Section
+from hierpool.report.residual_words import residual_in_words
 
 REFERENCES = {
     "gelman-hill": "Gelman A, Hill J (2007). Data Analysis Using Regression and "
@@ -135,7 +136,8 @@ def _models(facts: Facts, cited: list[str]) -> list[str]:
         out.append(f"Residual variances were inversely proportional to {spec.residual.column}.")
     if spec.residual.structure == "known_se":
         out.append(f"Residual standard deviations were taken as known ({spec.residual.column}).")
-    return out
+    structure = residual_in_words(spec.residual)
+    return [*out, structure] if structure else out
 
 
 def _kind(design: Design) -> str:

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 from hierpool.core.families.family import Family
 from hierpool.core.schema import Block, GroupSchema, Schema
 from hierpool.report.model_words import family_in_words
+from hierpool.report.residual_words import correlation_in_words, sds_in_words
 
 CONSTANT = "Intercept"
 _INDICES = "jklmn"
@@ -205,7 +206,15 @@ class _Writer:
         if term.structure == "known_se":
             known = named(term.column, self.row)
             variance = Line(known.html + Markup("<sup>2</sup>"), f"({known.latex})^2")
-        return _equal(left, "~", _normal("0", variance))
+        line = _equal(left, "~", _normal("0", variance))
+        sds = sds_in_words(term)
+        said = [f"σ {sds}"] if sds else []
+        said += [correlation_in_words(term.correlation)] if term.correlation else []
+        if not said:
+            return line
+        html = Markup("{}, {}").format(line.html, "; ".join(said))
+        text = _for_latex("; ".join(said)).replace("σ", "$\\sigma$").replace("ρ", "$\\rho$")
+        return Line(html, f"{line.latex}, \\text{{{text}}}")
 
     def _own(self, group: GroupSchema, f: int, k: int) -> Line:
         letter = _LETTERS[f] if group.is_pooled else "alpha"

@@ -19,6 +19,7 @@ from hierpool.report.model_words import (
     term_in_words,
     without_backticks,
 )
+from hierpool.report.residual_words import residual_in_words
 
 RESIDUAL = "residual"
 _BRACKETS = re.compile(r"\[(-?[\d.]+(?:e[+-]?\d+)?(?: %)?), (-?[\d.]+(?:e[+-]?\d+)?(?: %)?)\]")
@@ -125,10 +126,11 @@ def _fitted(design: Design, how: Mapping[str, str]) -> str:
     effects = f"fixed effects of {joined(fixed)} and " if fixed else ""
     sizes = joined(counted_in_words(g.grouping.n_levels, g.factor) for g in design.groups)
     df = f", with degrees of freedom by the {how['df']} method" if how.get("df") else ""
+    structure = residual_in_words(spec.residual)
     return (
         f"A {_kind(design)} of {without_backticks(spec.response)} with {effects}{joined(random)} "
         f"was fitted by {how['method']} to {design.n} observations of {sizes}{df}."
-    )
+    ) + (f" {structure}" if structure else "")
 
 
 def _kind(design: Design) -> str:
@@ -162,6 +164,8 @@ def _varied(design: Design, spreads: Sequence[Spread]) -> list[str]:
     within = f"the residual standard deviation {short(left[0])}" if left else ""
     if within and design.spec.residual.structure == "weights":
         within = f"{within} for an observation of weight 1"
+    if within and len(left) > 1:
+        within = f"{within} (geometric mean)"
     at_zero = [_at_zero(s) for s in spreads if s.factor != RESIDUAL and s.sd == 0]
     if not said:
         return [f"{capital(within).replace('deviation', 'deviation was')}.", *at_zero][not within :]

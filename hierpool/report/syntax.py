@@ -12,6 +12,7 @@ from hierpool.core.errors import listed
 from hierpool.core.families.family import Family
 from hierpool.core.schema import Schema
 from hierpool.core.spec import GroupTerm, Spec
+from hierpool.report.residual_syntax import in_brms, in_nlme, in_sas
 
 _RENAMED = {"np.log": "log", "np.exp": "exp", "np.sqrt": "sqrt", "np.abs": "abs"}
 _RENAMED |= {"np.log2": "log2", "np.log10": "log10", "np.log1p": "log1p", "C": "factor"}
@@ -79,13 +80,14 @@ class Wording:
 
 def wording_of(schema: Schema) -> Wording:
     """The model of a design, with the terms that its formula comes to."""
-    encoder = schema.encoder
+    encoder, spread = schema.encoder, schema.spec.residual.spread
+    of_spread = [spread] if spread and "log_sd_slope" not in schema.residual_dims else []
     pieces = {factor: iter(every) for factor, every in encoder.groups.items()}
     return Wording(
         schema.spec,
         tuple(term for piece in encoder.population for term in _terms_of(piece)),
         tuple(_terms_of(next(pieces[term.factor])) for term in schema.spec.groups),
-        tuple(s.column for s in encoder.sources if s.categories is not None),
+        (*(s.column for s in encoder.sources if s.categories is not None), *of_spread),
         tuple(schema.dropped),
     )
 
@@ -100,6 +102,8 @@ def translate(wording: Wording) -> tuple[Written, ...]:
     """The model for lme4, for brms and for SAS PROC MIXED; of a family glmmTMB and PROC GLIMMIX."""
     if wording.spec.family is not None:
         return of_family(wording, wording.spec.family)
+    if wording.spec.residual.is_structured:
+        return nlme(wording), brms(wording), proc_mixed(wording)
     return lme4(wording), brms(wording), proc_mixed(wording)
 
 
@@ -131,6 +135,18 @@ def lme4(wording: Wording) -> Written:
     return _written("lme4", code, notes)
 
 
+def nlme(wording: Wording) -> Written:
+    """R code for nlme, whose residuals may have a structure: ``gls`` without groups, else ``lme``."""
+    spec = wording.spec
+    bars = [(term, _r(term.columns)) for term, _ in wording.bars]
+    is_class = spec.residual.spread in wording.categories
+    said, notes = in_nlme(spec.residual, bars, is_class=is_class)
+    function = "lme" if bars else "gls"
+    left = f"{_r(spec.response)} ~ {_r(spec.without_bars)}"
+    code = ", ".join([left, *said, "data = data", 'method = "REML"'])
+    return _written("nlme", f"{function}({code})", [*_r_notes(wording), *notes])
+
+
 def brms(wording: Wording) -> Written:
     """R code for brms."""
     spec, notes = wording.spec, [*_r_notes(wording)]
@@ -148,13 +164,17 @@ def brms(wording: Wording) -> Written:
             "prior(normal(0, 100), class = b), in the units of your response."
         )
     bars = [_r_bar(term) for term, _ in wording.bars if spec.pooling == "partial"]
-    formula = f"{left} ~ {' + '.join([right, *bars])}"
+    beside, sigma, more = in_brms(spec.residual)
+    notes += more
+    formula = f"{left} ~ {' + '.join([right, *bars, *beside])}"
     if spec.residual.structure == "weights":
-        formula = f"bf({formula},\n       sigma ~ 1 + offset(-0.5 * log({spec.residual.column})))"
+        sigma = ["1", *sigma, f"offset(-0.5 * log({spec.residual.column}))"]
         notes.append(
             "weights() in brms multiplies the log-likelihood of a row. For residual variances of "
             "sigma^2 / weight, as here, use a formula for sigma."
         )
+    if sigma:
+        formula = f"bf({formula},\n       sigma ~ {' + '.join(sigma)})"
     if wording.dropped:
         notes.append(
             f"brms keeps {listed(wording.dropped)}, which cannot be estimated and which lme4 drops, as "
@@ -174,6 +194,8 @@ def proc_mixed(wording: Wording) -> Written:
     fixed, constant = sheet.fixed()
     classes = [*(sheet.name(f) for f in factors), *sheet.classes]
     random = [sheet.random(term, own) for term, own in wording.bars if spec.pooling == "partial"]
+    repeated = sheet.repeated() if spec.residual.is_structured else []
+    classes += [*sheet.classes]
     lines = [
         "proc mixed data=fitted method=reml;" if sheet.made else "proc mixed data=data method=reml;"
     ]
@@ -189,6 +211,7 @@ def proc_mixed(wording: Wording) -> Written:
     options = "solution" if constant else "noint solution"
     lines.append(f"  model {response} = {' '.join(fixed)} / {options};".replace("=  /", "= /"))
     lines += random
+    lines += repeated
     lines += sheet.residual()
     lines.append("run;")
     return _written("SAS PROC MIXED", "\n".join([*sheet.data_step(), *lines]), sheet.notes)
@@ -509,6 +532,30 @@ class _SasSheet:
                 "with a matrix that always is."
             )
         return f"  random {' '.join(effects)} / subject={subject} type={kind} solution;"
+
+    def repeated(self) -> list[str]:
+        """The REPEATED statement of a residual structure."""
+        term = self.wording.spec.residual
+        own, spread, occasion, subject = term.correlation, "", "", ""
+        if own is not None:
+            occasion = self.name(own.time)
+            subject = "*".join(self.name(p) for p in _factor_parts(own.factor))
+            self.classes += [self.name(p) for p in _factor_parts(own.factor)]
+            self.classes += [self.name(own.by)] if own.by else []
+            if own.word != "car1":
+                if own.time not in self.wording.categories:
+                    self.made["occasion"], occasion = occasion, "occasion"
+                self.classes.append(occasion)
+        is_class = term.spread in self.wording.categories
+        if term.spread:
+            spread = self.name(term.spread_column)
+            if is_class:
+                self.classes.append(spread)
+            elif term.is_log:
+                self.made["log_of_column"], spread = f"log({spread})", "log_of_column"
+        written, notes = in_sas(term, occasion, subject, spread, is_class=is_class)
+        self.notes += notes
+        return [written]
 
     def residual(self) -> list[str]:
         """Statements on weights and known standard errors."""

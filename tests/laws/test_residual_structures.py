@@ -107,8 +107,8 @@ def _vine(partial: np.ndarray, T: int) -> np.ndarray:
 
 
 def made(structure: str, group: bool, **more: Any) -> hp.Model:
-    alone = structure.split("(")[0] in ("cs", "csh", "us")
-    right = "time + diet" + (" + (0 + time | pig)" if alone else " + (time | pig)") * group
+    alone = structure.split("(")[0] in ("cs", "us", "toep")  # not told from an intercept
+    right = "time + diet" + (" + (0 + w | pig)" if alone else " + (time | pig)") * group
     return hp.Model(f"y ~ {right}", table(), residual=structure, **more)
 
 
@@ -269,3 +269,18 @@ def test_draws_have_the_right_means() -> None:
     for name in ("beta", "u_pig"):
         error = drawn[name].std(axis=0) / np.sqrt(20_000)
         assert (np.abs(drawn[name].mean(axis=0) - means[name][0]) < 5 * error + 1e-12).all()
+
+
+@pytest.mark.parametrize(
+    ("formula", "residual"),
+    [
+        ("y ~ time + (1 | pig)", "us(time | pig)"),
+        ("y ~ time + (0 + time | pig)", "us(time | pig)"),
+        ("y ~ time + (1 | pig)", "us(time | pig, by=diet)"),
+        ("y ~ time + (0 + time | pig) + (1 | pig)", "toep(time | pig)"),
+    ],
+)
+def test_structures_that_say_what_random_effects_say(formula: str, residual: str) -> None:
+    with pytest.raises(hp.HierpoolError) as caught:
+        hp.Model(formula, table(), residual=residual)
+    assert caught.value.code == "cs-beside-intercept"

@@ -240,3 +240,47 @@ def test_degrees_of_freedom_of_sas_are_named_where_there_is_a_random_statement(t
     mixed = proc_mixed(words(hp.Model("y ~ x + (1 | g)", table)))
     assert "ddfm=satterthwaite" in " ".join(mixed.notes)
     assert "ddfm" not in " ".join(proc_mixed(words(hp.Model("y ~ x", table))).notes)
+
+
+@pytest.mark.parametrize(
+    ("formula", "how", "r", "in_brms", "repeated"),
+    [
+        (
+            "y ~ x + (x | g)",
+            {"residual": "ar1(t | g)"},
+            "lme(y ~ x, random = ~ x | g, correlation = corAR1(form = ~ t | g)",
+            "y ~ x + (x | g) + ar(time = t, gr = g, p = 1, cov = TRUE)",
+            "repeated occasion / subject=g type=ar(1);",
+        ),
+        (
+            "y ~ x",
+            {"residual": "us(t | g)"},
+            "gls(y ~ x, correlation = corSymm(form = ~ t | g), weights = varIdent(form = ~ 1 | t)",
+            "bf(y ~ x + unstr(time = t, gr = g),\n       sigma ~ factor(t))",
+            "repeated occasion / subject=g type=un;",
+        ),
+        (
+            "y ~ x + (1 | g)",
+            {"sigma": "~ c"},
+            "lme(y ~ x, random = ~ 1 | g, weights = varIdent(form = ~ 1 | c)",
+            "bf(y ~ x + (1 | g),\n       sigma ~ c)",
+            "repeated / group=c;",
+        ),
+        (
+            "y ~ x + (1 | g)",
+            {"sigma": "~ log(w)"},
+            "lme(y ~ x, random = ~ 1 | g, weights = varPower(form = ~ w)",
+            "bf(y ~ x + (1 | g),\n       sigma ~ log(w))",
+            "repeated / local=exp(log_of_column);",
+        ),
+    ],
+)
+def test_residual_structures_in_every_program(formula, how, r, in_brms, repeated):
+    data = pd.DataFrame({"g": np.repeat(list("abcdefgh"), 3), "t": np.tile([1, 2, 3], 8)})
+    rng = np.random.default_rng(1)
+    data["c"] = np.where(np.arange(24) % 2, "yes", "no")
+    data["x"], data["y"], data["w"] = rng.normal(size=(3, 24)) ** 2
+    nlme, brms_, sas = translate(words(hp.Model(formula, data, **how)))
+    assert nlme.code == f'{r}, data = data, method = "REML")'
+    assert in_brms in brms_.code
+    assert f"  {repeated}" in sas.code.split("\n")

@@ -1,0 +1,84 @@
+"""Residual structures in the words of their reader."""
+
+from __future__ import annotations
+
+from hierpool.core.correlation import BY_OCCASION
+from hierpool.core.group_nouns import GROUP, noun
+from hierpool.core.spec import CorrelationTerm, ResidualTerm
+from hierpool.core.text import joined
+
+_OF = {
+    "ar1": "correlation ρ to the power of their distance in {time}, in steps",
+    "car1": "correlation ρ to the power of their distance in {time}, in median gaps",
+    "cs": "the same correlation ρ at any two values of {time}",
+    "us": "a correlation for each pair of values of {time}",
+    "toep": "a correlation for each distance in {time}",
+    "ad1": "a correlation for each pair of neighbouring values of {time}, products of these beyond",
+    "arma11": "the correlations of an ARMA(1, 1) process in {time}",
+}
+
+
+def correlation_in_words(own: CorrelationTerm) -> str:
+    """How residuals of a group are correlated.
+
+    Examples
+    --------
+    >>> correlation_in_words(CorrelationTerm("us", "visit", "pig"))
+    'a correlation for each pair of values of visit'
+    """
+    said = _OF[BY_OCCASION.get(own.word, own.word)].format(time=own.time)
+    said += ", and independent differences between observations beside it" * own.nugget
+    return said + (f", all of it separate for each {own.by}" if own.by else "")
+
+
+def sds_in_words(term: ResidualTerm) -> str:
+    """Which residual sds there are; empty where there is one."""
+    own, said = term.correlation, []
+    if own is not None and own.word in BY_OCCASION:
+        said.append(own.time)
+    if own is not None and own.by:
+        said.append(own.by)
+    if term.is_log:
+        return f"proportional to a power of {term.spread_column}"
+    if term.spread:
+        said.append(term.spread)
+    return f"depending on {joined(said)}" if said else ""
+
+
+def residual_in_words(term: ResidualTerm) -> str:
+    """One sentence on the structure; empty where residuals are independent and alike.
+
+    Examples
+    --------
+    >>> residual_in_words(ResidualTerm(correlation=CorrelationTerm("ar1", "time", "pig")))
+    'Residuals of one pig have correlation ρ to the power of their distance in time, in steps.'
+    >>> residual_in_words(ResidualTerm(spread="diet"))
+    'The residual standard deviation is one depending on diet.'
+    """
+    own, sds = term.correlation, sds_in_words(term)
+    if own is None:
+        return f"The residual standard deviation is one {sds}." if sds else ""
+    who = noun(own.factor) if noun(own.factor) != GROUP else f"group of {own.factor}"
+    beside = f", and a standard deviation {sds}" if sds else ""
+    return f"Residuals of one {who} have {correlation_in_words(own)}{beside}."
+
+
+def parameter_in_words(term: ResidualTerm, key: tuple[str, str, str, str]) -> str:
+    """A row of the table of variance components that belongs to a residual structure."""
+    where, parameter, first, second = key
+    own = term.correlation
+    of = f", {where[len('residual (') : -1]}" if where.startswith("residual (") else ""
+    if parameter == "corr":
+        return f"Correlation of residuals, {first} and {second}{of}"
+    if parameter == "sd":
+        return f"Residual, {first}{of}" if first else "Residual (geometric mean)"
+    if parameter == "log_sd_slope":
+        what = "power" if term.is_log else "change of the log sd per unit"
+        return f"Residual: {what} of {term.spread_column}"
+    if parameter == "nugget":
+        return f"Share of independent residual variance{of}"
+    names = {"ar": "Autoregression of residuals", "ma": "Moving average of residuals"}
+    if parameter in names or own is None:
+        return names.get(parameter, parameter) + of
+    at = {"car1": f" at the median gap in {own.time}", "cs": "", "csh": ""}
+    return f"Correlation of residuals{at.get(own.word, f' one step of {own.time} apart')}{of}"
