@@ -11,6 +11,7 @@ import pytest
 import hierpool as hp
 from hierpool.algebra.correlated.model import CorrelatedResiduals
 from hierpool.bayes.exact.target import LogPosterior
+from hierpool.core.errors import DataError
 from hierpool.core.residual import RowStructure
 from hierpool.core.theta import ResidualTheta
 from hierpool.reml.criterion import Criterion
@@ -281,6 +282,6 @@ def test_draws_have_the_right_means() -> None:
     ],
 )
 def test_structures_that_say_what_random_effects_say(formula: str, residual: str) -> None:
-    with pytest.raises(hp.HierpoolError) as caught:
+    with pytest.raises(DataError) as caught:
         hp.Model(formula, table(), residual=residual)
     assert caught.value.code == "cs-beside-intercept"
