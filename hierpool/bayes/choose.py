@@ -59,7 +59,7 @@ def run(
         return _fallen_back(design, priors, settings, parameterization(), reason)
     if fitted.status.is_trustworthy or _is_short(settings):
         return fitted
-    if engine == "exact" or priors.residual_structure is not None:  # NUTS does not know those yet
+    if engine == "exact":
         raise FitError(
             f"the exact engine's draws of {design.spec.formula} are unreliable after a retry: "
             f"{fitted.status.sentence} They are in error.fit. Use engine='nuts', or leave "

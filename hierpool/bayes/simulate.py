@@ -6,11 +6,12 @@ Everything is in the user's coding, so that draws of any engine can be set besid
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
 
+from hierpool.algebra.correlated.whitening import noise
 from hierpool.algebra.covariance_root import sd_and_corr
 from hierpool.algebra.moments import Coordinates
 from hierpool.algebra.triangular import solve_lower
@@ -30,7 +31,6 @@ from hierpool.core.results import (
     row_labels,
     variable_dims,
 )
-from hierpool.core.schema import Schema
 from hierpool.core.theta import Theta
 
 
@@ -54,6 +54,8 @@ class Parameters:
     par
         Shape (P,): parameters of the family, thresholds where all predictors are 0; None for a
         Gaussian response.
+    phi
+        Shape (m,): parameters of a residual structure, as ``RowStructure`` orders them; None without.
     """
 
     beta: np.ndarray
@@ -62,10 +64,15 @@ class Parameters:
     levels: tuple[np.ndarray, ...] = ()
     theta: Theta | None = None
     par: np.ndarray | None = None
+    phi: np.ndarray | None = None
 
-    def named(self, schema: Schema) -> dict[str, np.ndarray]:
+    def named(self, design: Design) -> dict[str, np.ndarray]:
         """Name of each variable in the vocabulary -> its value."""
         out: dict[str, np.ndarray] = {}
+        schema, structure = design.schema, design.residual.structure
+        if structure is not None and self.phi is not None:
+            found = structure.reported(self.phi[None], np.array([self.sigma]))
+            out |= {name: values[0] for name, values in found.items()}
         if schema.has_sigma:
             out["sigma"] = np.asarray(self.sigma)
         if schema.family is not None and self.par is not None:
@@ -119,10 +126,16 @@ def draw_parameters(design: Design, priors: ModelPriors, rng: np.random.Generato
             levels = levels - (common.means @ beta) * coding.constant
         return Parameters(beta, sigma, (), (levels,), theta, par)
     if not design.groups:
-        return Parameters(beta, sigma, theta=theta, par=par)
+        return Parameters(beta, sigma, theta=theta, par=par, phi=_phi(priors, theta))
     whole = (into_user(priors) @ root_of(priors, theta))[0]
     roots = tuple(whole[at, at] for at in design.group_columns)
-    return Parameters(beta, sigma, roots, _draw_levels(design, roots, rng), theta, par)
+    levels = _draw_levels(design, roots, rng)
+    return Parameters(beta, sigma, roots, levels, theta, par, _phi(priors, theta))
+
+
+def _phi(priors: ModelPriors, theta: Theta) -> np.ndarray | None:
+    own = priors.residual_structure
+    return None if own is None else own.phi(theta)[0]
 
 
 def _parameters_of_family(design: Design, theta: Theta, beta: np.ndarray) -> np.ndarray | None:
@@ -144,6 +157,9 @@ def draw_spreads(
     out = {"sigma": theta.sigma} if design.residual.has_sigma else {}
     if design.family is not None:
         out |= {name: theta.values[name] for name in design.family.parameters}
+    own, structure = priors.residual_structure, design.residual.structure
+    if own is not None and structure is not None:
+        out |= structure.reported(own.phi(theta), theta.sigma)
     if not any(group.is_pooled for group in design.groups):
         return out
     whole = into_user(priors) @ root_of(priors, theta)
@@ -182,9 +198,7 @@ def at_parameters(design: Design, parameters: Parameters, rng: np.random.Generat
     if not parameters.spread_roots:
         return parameters
     levels = _draw_levels(design, parameters.spread_roots, rng)
-    return Parameters(
-        parameters.beta, parameters.sigma, parameters.spread_roots, levels, par=parameters.par
-    )
+    return replace(parameters, levels=levels, theta=None)
 
 
 def simulate(design: Design, parameters: Parameters, rng: np.random.Generator) -> np.ndarray:
@@ -196,8 +210,12 @@ def simulate(design: Design, parameters: Parameters, rng: np.random.Generator) -
         assert parameters.par is not None
         drawn = design.family.draw(mean[None], parameters.par[None], design.trials, rng)
         return np.asarray(drawn[0])
-    sd = design.residual.sd(parameters.sigma)
-    return np.asarray(mean + sd * rng.standard_normal(design.n))
+    z = rng.standard_normal(design.n)
+    structure = design.residual.structure
+    if structure is not None and parameters.phi is not None:
+        z = noise(structure, parameters.phi[None], z[None])[0]
+        return np.asarray(mean + parameters.sigma * design.residual.known_sd * z)
+    return np.asarray(mean + design.residual.sd(parameters.sigma) * z)
 
 
 def covariance_root(sd: np.ndarray, corr: np.ndarray) -> np.ndarray:
@@ -213,7 +231,7 @@ def prior_tree(design: Design, priors: ModelPriors, draws: int, seed: int) -> xr
     drawn, responses = [], []
     for _ in range(check_count("draws", draws)):
         parameters = draw_parameters(design, priors, rng)
-        drawn.append(parameters.named(design.schema))
+        drawn.append(parameters.named(design))
         responses.append(simulate(design, parameters, rng))
     dims, labels = variable_dims(design.schema), coords(design.schema)
     prior = {

@@ -314,7 +314,7 @@ def calibrate(
     def simulate(rng: np.random.Generator) -> Simulated:
         drawn = prior_draws.draw_parameters(design, priors, rng)
         response = design.with_response(prior_draws.simulate(design, drawn, rng))
-        truth = scalars(design.schema, drawn.named(design.schema), levels)
+        truth = scalars(design.schema, drawn.named(design), levels)
         if engine == "exact" and drawn.theta is not None:
             truth[LOG_LIKELIHOOD] = np.asarray(_log_likelihood_at(response, priors, drawn))
         return Simulated({k: float(v) for k, v in truth.items()}, response)
@@ -352,7 +352,7 @@ def _log_likelihood_at(
         target = LogPosterior.from_design(response, priors)
         return float(target.integrated.log_density(target.theta_map.working(drawn.theta))[0])
     model, theta_map = integrate_family(response, priors)
-    named = drawn.named(response.schema)
+    named = drawn.named(response)
     u = {g.factor: named[g.level_variable][None] for g in response.groups}
     beta = named.get("beta", np.zeros(0))[None]
     point = model.point_of_draws(theta_map.of_family(drawn.theta), beta, u)

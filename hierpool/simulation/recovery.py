@@ -275,9 +275,7 @@ def recovery(
             drawn = prior_draws.draw_parameters(design, priors, rng)
         else:
             drawn = prior_draws.at_parameters(design, given, rng)
-        return drawn.named(design.schema)[f"coef_{group.factor}"], prior_draws.simulate(
-            design, drawn, rng
-        )
+        return drawn.named(design)[f"coef_{group.factor}"], prior_draws.simulate(design, drawn, rng)
 
     return simulate_and_score(
         simulate,
@@ -310,7 +308,8 @@ def _parameters_at(model: Model, at: Any) -> tuple[prior_draws.Parameters | None
             prior_draws.covariance_root(f.sd, np.where(np.isnan(f.corr), 0.0, f.corr))
             for f in e.factors
         )
-        return prior_draws.Parameters(e.beta, e.sigma, roots), f"its {e.method} optimum"
+        optimal = prior_draws.Parameters(e.beta, e.sigma, roots, phi=e.residual_parameters)
+        return optimal, f"its {e.method} optimum"
     posterior = at.draws["posterior"].mean(("chain", "draw"))
     found = []
     for group in model.design.groups:
@@ -320,7 +319,9 @@ def _parameters_at(model: Model, at: Any) -> tuple[prior_draws.Parameters | None
         found.append(prior_draws.covariance_root(sd, corr))
     beta = posterior["beta"].to_numpy() if "beta" in posterior else np.zeros(0)
     sigma = float(posterior["sigma"]) if model.design.residual.has_sigma else 1.0
-    return prior_draws.Parameters(beta, sigma, tuple(found)), "its posterior means"
+    own = model.priors.residual_structure
+    phi = None if own is None else own.phi(at.theta).mean(axis=0)
+    return prior_draws.Parameters(beta, sigma, tuple(found), phi=phi), "its posterior means"
 
 
 def _estimators(model: Model) -> dict[str, Estimator]:

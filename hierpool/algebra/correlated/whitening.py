@@ -37,6 +37,19 @@ class Tables:
     inverse: np.ndarray
 
 
+def order_of(structure: RowStructure) -> np.ndarray:
+    """Shape (n,): the rows by group and occasion."""
+    return np.lexsort((structure.places, structure.groups))
+
+
+def noise(structure: RowStructure, phi: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Shape (K, n): residuals in units of sigma, of parameters (K, m) and standard normals (K, n)."""
+    order = order_of(structure)
+    out = np.empty_like(z)
+    out[:, order] = Whitening.from_structure(structure.take(order)).correlated(phi, z[:, order])
+    return out * np.exp(structure.log_sds(phi))[:, structure.classes]
+
+
 @dataclass(frozen=True)
 class Whitening:
     """Rows in the order of their groups and occasions, and how each follows from those before.
@@ -122,6 +135,25 @@ class Whitening:
             root = np.linalg.inv(_cholesky(C))
             inverse[:, self.offsets[k] : self.offsets[k + 1]] = root.reshape(K, -1)
         return Tables(log_sd, r, inverse)
+
+    def correlated(self, phi: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Shape (K, n): standard normals (K, n) made as correlated as the rows; the way back."""
+        if self.structure.correlation is None:
+            return z
+        out = np.empty_like(z)
+        if not self.is_markov:
+            for k, C in enumerate(self.blocks(phi)):
+                rows = self.starts[:-1][self.pattern == k][:, None] + np.arange(C.shape[-1])
+                out[:, rows] = z[:, rows] @ np.swapaxes(_cholesky(C), -1, -2)
+            return out
+        r = self.tables(phi).r[:, self.step]
+        position = np.arange(len(self.step)) - np.repeat(self.starts[:-1], np.diff(self.starts))
+        for t in range(int(position.max(initial=-1)) + 1):  # all groups at once
+            rows = np.flatnonzero(position == t)
+            out[:, rows] = np.sqrt(1 - r[:, rows] ** 2) * z[:, rows]
+            if t:
+                out[:, rows] += r[:, rows] * out[:, rows - 1]
+        return out
 
     def blocks(self, phi: np.ndarray) -> list[np.ndarray]:
         """Correlations (K, n, n) of the rows of each pattern."""

@@ -24,10 +24,12 @@ from pymc.distributions.transforms import Interval
 from scipy import linalg
 
 from hierpool.algebra.moments import Coordinates
+from hierpool.bayes.nuts import residual_structure
 from hierpool.bayes.nuts.group_coefficients import Mean, coefficients
 from hierpool.bayes.nuts.parameterization import Asked, Near, in_order, noncentered, settled
 from hierpool.bayes.nuts.standardized import Standardized
 from hierpool.bayes.parts.group_term import GroupTermPart
+from hierpool.bayes.parts.residual_structure import ResidualStructurePart
 from hierpool.bayes.parts.scalar import ScalarPart
 from hierpool.bayes.parts.thresholds import ThresholdsPart
 from hierpool.bayes.priors.coefficients import CoefficientPriors
@@ -35,7 +37,6 @@ from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.bayes.priors.prior import Prior
 from hierpool.core.coding import Coding
 from hierpool.core.design import Design, GroupDesign
-from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.families.family import Family
 from hierpool.core.results import OBS_DIM, RESPONSE, coords, row_labels
 from hierpool.core.theta import Theta
@@ -93,11 +94,6 @@ def build(
         ``corr_<factor>`` (<factor>_term, <factor>_term2), ``sigma`` unless the residual sds
         are known, and the response ``y`` (obs) in the user's units.
     """
-    if priors.residual_structure is not None:
-        raise UnsupportedModelError(
-            f"there is no PyMC model of {design.spec.residual.words} yet: use engine='exact'",
-            "residual-structure-unsupported",
-        )
     by_term = settled(parameterization, design, lambda: noncentered(design))
     with pm.Model(coords={OBS_DIM: row_labels(design), **coords(design.schema)}) as model:
         sigma: Any = 1.0
@@ -118,6 +114,10 @@ def build(
         mu = mean.total() + varying + np.zeros(design.n) + design.offset
         if design.family is not None:
             _response(design, design.family, priors, mu, sigma, beta)
+            return model
+        structure = priors.residual_structure
+        if structure is not None:
+            residual_structure.observed(design, structure, mu, sigma)
             return model
         sd = sigma * design.residual.relative_sd
         pm.Normal(RESPONSE, mu=mu, sigma=sd, observed=design.y, dims=OBS_DIM)
@@ -168,7 +168,8 @@ def _thresholds(design: Design, part: ThresholdsPart, beta: Any) -> Any:
 def _population(design: Design, priors: ModelPriors, near: Near | None) -> tuple[Mean, Any]:
     """The population columns as the mean of the rows so far, and beta in the user's coding."""
     block = priors.population
-    y, precision = design.y - design.offset, 1 / design.residual.relative_sds(design.n) ** 2
+    known = np.broadcast_to(design.residual.known_sd, (design.n,))
+    y, precision = design.y - design.offset, 1 / known**2
     if not design.terms:
         return Mean(np.zeros((design.n, 0)), None, np.zeros(0), y, precision), np.zeros(0)
     coding = block.coding
@@ -493,6 +494,8 @@ def theta_of(posterior: xr.Dataset, design: Design, priors: ModelPriors) -> Thet
             values[part.name] = _flat(posterior, part.name)
         elif isinstance(part, ThresholdsPart):
             values["thresholds"] = _flat(posterior, "thresholds_centred")
+        elif isinstance(part, ResidualStructurePart):
+            values |= {name: _flat(posterior, name) for name in part.shapes}
     for factor in priors.factors:
         name, first = f"sd_{factor}", 0
         sds = _flat(posterior, f"{name}_centred" if f"{name}_centred" in posterior else name)
