@@ -85,7 +85,8 @@ class SasColumns:
         """Shape (p,): the weights of the model's terms, with the digits that least squares leaves."""
         weights = L @ self.A
         size = max(float(np.abs(weights).max()), np.finfo(float).tiny)
-        return np.asarray(np.round(weights / size, 11) * size)
+        kept = np.where(np.abs(weights) < 1e-10 * size, 0.0, weights)
+        return np.array([float(f"{w:.12g}") for w in kept])
 
 
 def _columns(effect: Effect, table: SasTable, design: Design) -> tuple[np.ndarray, list[str]]:
