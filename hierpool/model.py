@@ -48,6 +48,8 @@ from hierpool.formula.parse import parse, with_family, with_residuals
 from hierpool.formula.residual_terms import split_formula, with_structure, with_term
 from hierpool.reml import estimate, pooling_limits
 from hierpool.reml.variance_left import variance_left
+from hierpool.sas.proc_mixed import ProcMixed
+from hierpool.sas.read import read
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,6 +127,8 @@ class Model:
         The rows and columns.
     priors
         A table that prints: each prior with its meaning in the response's units.
+    sas
+        How the program was understood, of a model of ``hp.from_sas``; else None.
 
     Raises
     ------
@@ -138,6 +142,7 @@ class Model:
 
     design: Design
     priors: ModelPriors
+    sas: ProcMixed | None = None
 
     def __init__(
         self,
@@ -635,6 +640,52 @@ def pooling_ladder(
     every = [model.priors for model in ladder.values()]
     check_names(priors, every, f"the ladder of {formula}", dropped)
     return {name: model.with_priors(_known(priors, model)) for name, model in ladder.items()}
+
+
+def from_sas(
+    program: str, data: Any, priors: Mapping[str, Any] | None = None, *, echo: bool = True
+) -> Model:
+    """The model of a PROC MIXED step of SAS.
+
+    ``model.sas`` says how each statement was understood, and where SAS differs; it is printed.
+    ``model.sas.answers(fit)`` has the tables of LSMEANS, ESTIMATE and CONTRAST. Read are CLASS, MODEL,
+    RANDOM, REPEATED, LSMEANS, ESTIMATE, CONTRAST and WEIGHT, and columns that a DATA step before it
+    makes; what has no equivalent is an error.
+
+    Parameters
+    ----------
+    program
+        Its text, from ``proc mixed`` to ``run;``.
+    data
+        The table; names of columns are found whatever their capitals.
+    priors
+        As in ``Model``, for the posterior.
+    echo
+        Print how it was understood.
+
+    Raises
+    ------
+    FormulaError
+        A statement or an option without an equivalent; a caret shows where.
+
+    Examples
+    --------
+    >>> import hierpool as hp
+    >>> sleep = hp.datasets.load("sleepstudy")
+    >>> program = "proc mixed; class subject; model reaction = days; "
+    >>> program += "random intercept days / subject=subject type=un; run;"
+    >>> model = hp.from_sas(program, sleep, echo=False)
+    >>> model.formula
+    'Reaction ~ Days + (Days | Subject)'
+    >>> round(-2 * model.reml().loglik, 1)
+    1743.6
+    """
+    asked = read(program, data)
+    model = Model(asked.formula, asked.table.frame, priors, **asked.arguments)
+    object.__setattr__(model, "sas", ProcMixed.of(asked, model.design))
+    if echo:
+        print(model.sas)  # noqa: T201
+    return model
 
 
 def _known(priors: Mapping[str, Any], model: Model) -> dict[str, Any]:

@@ -115,6 +115,9 @@ class Posterior(Fit, Protocol):
     def loo_pit(self) -> xr.DataArray:
         """Probability integral transform of each row given all others."""
 
+    def loo_probabilities(self) -> xr.DataArray:
+        """Probability of a success, or of each rating, predicted for each row from all others."""
+
 
 @runtime_checkable
 class Optimum(Fit, Protocol):

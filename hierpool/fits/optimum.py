@@ -242,13 +242,14 @@ class LikelihoodFit:
         Parameters
         ----------
         method
-            None: ``"profile"``; ``"wald"`` for responses that are not Gaussian, which have no other
-            here. ``"profile"``: profile likelihood of ML, also for a REML fit, as lme4 does. An interval
-            of a standard deviation begins at 0, and one of a correlation ends at -1 or 1, where
-            the likelihood cannot exclude it. ``"bootstrap"``: percentiles of refits to responses
-            simulated from this fit. ``"wald"``: estimate and standard error, of the fixed effects
-            only, since those of standard deviations are far from normal. Least squares has its
-            exact intervals (t, chi-squared) in place of profile and Wald.
+            None: ``"profile"``, but ``"wald"`` for no pooling of a family. ``"profile"``: profile
+            likelihood of ML, also for a REML fit, as lme4 does. An interval of a standard deviation
+            begins at 0, and one of a correlation ends at -1 or 1, where the likelihood cannot exclude
+            it. ``"bootstrap"``: percentiles of refits to responses simulated from this fit.
+            ``"wald"``: estimate and standard error, of Gaussian responses for the fixed effects only.
+            Of families those of standard deviations and shapes are on the log scale, of correlations
+            on Fisher's, of probabilities on the logit scale. Gaussian least squares has its exact
+            intervals (t, chi-squared) in place of profile and Wald.
         prob
             Probability of the intervals; None: that of ``hp.options``.
         quantities
@@ -264,7 +265,8 @@ class LikelihoodFit:
         each = partial(in_threads, what="bootstrap", cores=cores, progress=progress)
         how = intervals.Simulations(simulations, seed, each)
         if method is None:
-            method = "profile" if self.design.family is None else "wald"
+            is_unpooled = self.design.spec.pooling == "none"
+            method = "wald" if is_unpooled and self.design.family is not None else "profile"
         return intervals.confidence_intervals(
             self.design, self.estimate, method, prob, quantities, how
         )

@@ -607,23 +607,43 @@ class PosteriorFit(FitRecord):
         progress
             Show a bar on anything over a second.
         """
-        from hierpool.bayes.exact.refit_with_priors import theta_without
         from hierpool.checks.accuracy.kfold import kfold
+
+        return kfold(self, k, by, seed, self._theta_without, progress)
+
+    def _theta_without(
+        self, rows: np.ndarray, seed: int
+    ) -> tuple[MarginalModel, WorkingTheta, bool]:
+        """The model of the other rows, draws of theta given them, whether these can be trusted."""
+        from hierpool.bayes.exact.refit_with_priors import theta_without
         from hierpool.draws.summary import proposal_pareto_k
 
         def judge(weights: np.ndarray) -> bool:
             return not proposal_pareto_k(weights) > 0.7
 
-        def refit(rows: np.ndarray, seed: int) -> tuple[MarginalModel, WorkingTheta, bool]:
-            own = self.design, self.priors, rows
-            if self.design.family is not None:
-                from hierpool.bayes.quadrature.refit import points_without
+        own = self.design, self.priors, rows
+        if self.design.family is not None:
+            from hierpool.bayes.quadrature.refit import points_without
 
-                found = points_without(*own, chains=4, draws=500, seed=seed, judge=judge)
-                return cast("tuple[MarginalModel, WorkingTheta, bool]", found)
-            return theta_without(*own, chains=4, draws=500, seed=seed, judge=judge)
+            found = points_without(*own, chains=4, draws=500, seed=seed, judge=judge)
+            return cast("tuple[MarginalModel, WorkingTheta, bool]", found)
+        return theta_without(*own, chains=4, draws=500, seed=seed, judge=judge)
 
-        return kfold(self, k, by, seed, refit, progress)
+    def loo_probabilities(self) -> xr.DataArray:
+        """Probability of a success predicted for each row from all others, dims (obs,).
+
+        Of ``family="bernoulli"`` and ``"binomial"``; of ratings (``family="ordinal"``) that of
+        each rating, dims (obs, rating). Coefficients are integrated out, and rows with a high
+        Pareto k are predicted by draws without them.
+
+        Raises
+        ------
+        UnsupportedModelError
+            The response has no probabilities to predict.
+        """
+        from hierpool.checks.accuracy import loo
+
+        return loo.loo_probabilities(self, lambda rows: self._theta_without(rows, self.seed)[1])
 
     def loo_pit(self) -> xr.DataArray:
         """Probability integral transform of each row given all others; uniform if calibrated."""

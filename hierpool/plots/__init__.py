@@ -21,7 +21,9 @@ from hierpool.plots.pareto_k import pareto_k
 from hierpool.plots.posterior_against_blup import posterior_against_blup
 from hierpool.plots.posterior_predictive import posterior_predictive
 from hierpool.plots.prior_predictive import prior_predictive
+from hierpool.plots.reliability import reliability
 from hierpool.plots.residuals import residuals
+from hierpool.plots.rootogram import rootogram
 from hierpool.plots.shrinkage import shrinkage
 from hierpool.plots.standard_deviations import correlations, standard_deviations
 from hierpool.plots.trajectories import trajectories
@@ -43,7 +45,9 @@ __all__ = [
     "posterior_against_blup",
     "posterior_predictive",
     "prior_predictive",
+    "reliability",
     "residuals",
+    "rootogram",
     "shrinkage",
     "standard_deviations",
     "trajectories",

@@ -12,6 +12,7 @@ from scipy import stats
 from hierpool.core.errors import DataError
 from hierpool.core.fitted import Posterior
 from hierpool.draws.uniformity import BAND, UniformRanks, uniform_ranks
+from hierpool.plots.reliability import reliability
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import WIDTH, dress, settle, sheet, titled, write_axis_labels
 from hierpool.plots.sheet.style import FAINT, NONE, PARTIAL, RULE, styled
@@ -41,7 +42,9 @@ def loo_pit(
     predictions that are too narrow; a slope, predictions that are too low or too high.
 
     A discrete response has a range of probabilities for each row, over which it is spread evenly
-    (Czado, Gneiting and Held 2009): the histogram is flat if the predictions are calibrated.
+    (Czado, Gneiting and Held 2009): the histogram is flat if the predictions are calibrated. Of 0 and 1
+    it is nearly flat whatever the predictions are, so a fit of these gets its reliability diagram,
+    ``hp.plots.reliability``.
 
     Parameters
     ----------
@@ -62,6 +65,8 @@ def loo_pit(
         values = values if values.ndim == 2 and values.shape[1] == 2 else values.ravel()
     else:
         line.check_has_draws(fit, "loo_pit(fit)")
+        if fit.design.family is not None and fit.design.family.name == "bernoulli":
+            return reliability(fit)
         response, label = response or fit.design.spec.response, label or fit.design.label
         values = fit.loo_pit().to_numpy()
     known = values[np.isfinite(values if values.ndim == 1 else values.sum(axis=1))]

@@ -90,17 +90,21 @@ def posterior_predictive(fit: Posterior, *, factor: str | None = None, seed: int
     line.check_has_draws(fit, "posterior_predictive(fit)")
     design = fit.design
     grouping = line.choose_grouping(design, factor)
-    parts = _summaries(_replicates(fit, seed), design, grouping)
+    parts = _summaries(replicated_rows(fit, seed), design, grouping)
     with styled():
         figure = _draw(parts, design, grouping)
         settle(figure)
     return figure
 
 
-def _replicates(fit: Posterior, seed: int) -> np.ndarray:
-    """Shape (chains, draws, n): replicated responses, of every so-many-th draw where they are many."""
+def replicated_rows(fit: Posterior, seed: int, most: int | None = None) -> np.ndarray:
+    """Shape (chains, draws, n): replicated responses, of every so-many-th draw where they are many.
+
+    ``most`` draws, where fewer will do.
+    """
     chains, draws = fit.n_draws
-    step = max(1, int(np.ceil(fit.design.n * chains * draws / _MOST_NUMBERS)))
+    wanted = min(most or chains * draws, _MOST_NUMBERS / fit.design.n)
+    step = max(1, int(np.ceil(chains * draws / wanted)))
     some = fit.every(step) if step > 1 else fit
     tree = some.posterior_predictive(seed=seed).draws
     return np.asarray(tree["posterior_predictive"]["y"].to_numpy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import optimize
@@ -23,24 +24,12 @@ from hierpool.reml.estimate import (
     root_in_user_coding,
     starts,
 )
+from hierpool.reml.refit import Refit, new_effects
+
+if TYPE_CHECKING:
+    from hierpool.reml.families.refits import FamilyRefits
 
 type Seeds = Sequence[np.random.SeedSequence]
-
-
-@dataclass(frozen=True)
-class Refit:
-    """What a model says of another response.
-
-    Attributes
-    ----------
-    values
-        Fixed effects, then what ``tables.variance_component_index`` names.
-    loglik
-        Of the fit.
-    """
-
-    values: np.ndarray
-    loglik: float
 
 
 # What calls a function on many jobs, in order: in a loop, or in threads with a bar.
@@ -57,22 +46,29 @@ def seeds(simulations: int, seed: int | None) -> tuple[int, Seeds]:
 def simulate(design: Design, estimate: Estimate, seed: np.random.SeedSequence) -> np.ndarray:
     """Shape (n,): a response from the fitted model, with new levels of every factor."""
     rng = np.random.default_rng(seed)
-    y = design.offset + design.X @ estimate.beta
-    for group in design.groups:
-        own = estimate.of(group.factor)
-        # A correlation is NaN where an sd is zero, which it is multiplied by.
-        covariance = np.nan_to_num(own.corr) * np.outer(own.sd, own.sd)
-        # eigh and not Cholesky: a singular fit has eigenvalues of zero, with rounding below it.
-        values, vectors = np.linalg.eigh(covariance)
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
-        u = rng.standard_normal((group.grouping.n_levels, len(root))) @ root.T
-        y = y + np.einsum("nq,nq->n", group.Z, u[group.grouping.codes])
+    if design.family is not None:
+        from hierpool.reml.families.refits import simulate as simulate_family
+
+        return simulate_family(design, estimate, rng)
+    y = design.offset + design.X @ estimate.beta + new_effects(design, estimate, rng)
     return y + design.residual.sd(estimate.sigma) * rng.standard_normal(design.n)
+
+
+def refits(design: Design, estimate: Estimate, method: Method = "ML") -> Refits | FamilyRefits:
+    """A model to be fitted to other responses like the one it has been fitted to.
+
+    By the method of the fit; ``method`` is the likelihood of least squares.
+    """
+    if design.family is not None:
+        from hierpool.reml.families.refits import FamilyRefits
+
+        return FamilyRefits.from_estimate(design, estimate)
+    return Refits.from_estimate(design, estimate, method)
 
 
 @dataclass(frozen=True)
 class Refits:
-    """A model to be fitted to other responses like the one it has been fitted to.
+    """A model of a Gaussian response to be fitted to others.
 
     Attributes
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,19 +13,28 @@ from scipy import special
 
 from hierpool.core.arguments import check_choice
 from hierpool.core.design import Design
-from hierpool.core.errors import ArgumentError, HierpoolWarning, UnsupportedModelError, nearest
+from hierpool.core.errors import (
+    ArgumentError,
+    FitError,
+    HierpoolWarning,
+    UnsupportedModelError,
+    nearest,
+)
 from hierpool.core.options import bound_names, probability_of
 from hierpool.core.results import (
     Estimate,
+    FamilyEstimate,
     pair_values,
     root_of_diagonal,
     variance_component_index,
     variance_component_name,
 )
 from hierpool.reml import profiles
-from hierpool.reml.bootstrap import Each, Refit, Refits, seeds, simulate
+from hierpool.reml.bootstrap import Each, refits, seeds, simulate
 from hierpool.reml.f_tests import quantile
+from hierpool.reml.families.parameters import PROBABILITIES
 from hierpool.reml.inference import residual_df
+from hierpool.reml.refit import Refit
 
 IntervalMethod = Literal["profile", "bootstrap", "wald"]
 
@@ -50,11 +59,7 @@ def confidence_intervals(
     """One row a quantity: estimate and interval. ``attrs`` says how they were made."""
     check_choice("method", method, get_args(IntervalMethod))
     if design.family is not None and method != "wald":
-        raise UnsupportedModelError(
-            f"method={method!r} is for Gaussian responses so far, and {design.spec.formula} has "
-            f"family={design.family.name!r}: confint(method='wald')",
-            "normal-tests-only",
-        )
+        _check_has_optimum(design, estimate)
     bounds = bound_names("ci", prob)
     prob = probability_of(prob)
     estimates = _estimates(design, estimate)
@@ -68,7 +73,7 @@ def confidence_intervals(
     elif method == "wald":
         found = _wald(design, estimate, prob)
     else:
-        found = _profile(design, prob, names)
+        found = _profile(design, estimate, prob, names)
     table = pd.DataFrame(
         [(estimates[name], *found.get(name, (np.nan, np.nan))) for name in names],
         index=pd.Index(names, name="quantity"),
@@ -107,10 +112,19 @@ def _chosen(names: list[str], chosen: Sequence[str] | None) -> list[str]:
     return [name for name in names if name in chosen]
 
 
-def _profile(design: Design, prob: float, names: Sequence[str]) -> Bounds:
-    surface = profiles.Surface.from_design(design)
+def _profile(design: Design, estimate: Estimate, prob: float, names: Sequence[str]) -> Bounds:
     # The square of a normal quantile is that of chi-squared with 1 df, by which a deviance may rise.
     cut = float(special.ndtri((1 + prob) / 2)) ** 2
+    if design.family is not None:
+        from hierpool.reml.families.surface import FamilySurface
+
+        family = FamilySurface.from_estimate(design, estimate)
+        return {
+            held.name: family.in_user_coding(held, profiles.interval(family, held, cut))
+            for held in family.quantities
+            if held.name in names
+        }
+    surface = profiles.GaussianSurface.from_design(design)
     return {
         held.name: profiles.interval(surface, held, cut)
         for held in surface.quantities
@@ -121,7 +135,65 @@ def _profile(design: Design, prob: float, names: Sequence[str]) -> Bounds:
 def _wald(design: Design, estimate: Estimate, prob: float) -> Bounds:
     half = float(special.ndtri((1 + prob) / 2)) * root_of_diagonal(estimate.beta_covariance)
     ends = zip(design.terms, estimate.beta - half, estimate.beta + half, strict=True)
-    return {f"beta[{term}]": (float(low), float(high)) for term, low, high in ends}
+    found = {f"beta[{term}]": (float(low), float(high)) for term, low, high in ends}
+    if estimate.family is None:
+        return found
+    return found | _wald_of_spread(design, estimate, estimate.family, prob)
+
+
+def _wald_of_spread(design: Design, estimate: Estimate, own: FamilyEstimate, prob: float) -> Bounds:
+    """Of sds, correlations and parameters, on scales without bounds: log, Fisher's z, log, logit."""
+    z, found = float(special.ndtri((1 + prob) / 2)), {}
+    rows: list[tuple[float, float, str]] = []
+    for group in design.schema.groups:
+        if group.is_pooled:
+            e = estimate.of(group.factor)
+            rows += [(v, s, "log") for v, s in zip(e.sd, e.sd_se, strict=True)]
+            pairs = zip(pair_values(group, e.corr), pair_values(group, e.corr_se), strict=True)
+            rows += [(v, s, "fisher") for v, s in pairs]
+    kinds = [_kind(name) for name in own.names]
+    rows += list(zip(estimate.par, own.par_se, kinds, strict=True))
+    names = list(_estimates(design, estimate))[len(design.terms) :]
+    for name, (value, se, kind) in zip(names, rows, strict=True):
+        to, slope, back = _SCALES[kind]
+        with np.errstate(all="ignore"):
+            at, half = to(value), z * se * slope(value)
+            found[name] = float(back(at - half)), float(back(at + half))
+    return found
+
+
+def _kind(parameter: str) -> str:
+    """The scale on which a parameter of a family is nearly normal."""
+    if parameter.startswith("thresholds"):
+        return "identity"
+    return "logit" if parameter in PROBABILITIES else "log"
+
+
+def _check_has_optimum(design: Design, estimate: Estimate) -> None:
+    """Raise where a family has nothing to profile or to simulate from."""
+    if design.spec.pooling == "none":
+        raise UnsupportedModelError(
+            f"{design.spec.formula} is not pooled, and intervals of a family without pooling are "
+            "Wald's: fit.coefficients() has each group's standard errors, and "
+            "fit.confint(method='wald') intervals of common coefficients",
+            "wald-only",
+        )
+    if not estimate.status.is_trustworthy:
+        raise FitError(
+            f"{design.spec.formula} has no optimum to start from: {estimate.status.sentence} "
+            "fit.confint(method='wald') has what can be told",
+            "no-optimum",
+        )
+
+
+type Scale = Callable[[float], float]
+# A scale without bounds, its slope, and the way back.
+_SCALES: dict[str, tuple[Scale, Scale, Scale]] = {
+    "identity": (float, lambda v: 1.0, float),
+    "log": (np.log, lambda v: 1 / v, np.exp),
+    "fisher": (np.arctanh, lambda v: 1 / (1 - v**2), np.tanh),
+    "logit": (special.logit, lambda v: 1 / (v * (1 - v)), special.expit),
+}
 
 
 def _exact(design: Design, estimate: Estimate, prob: float) -> Bounds:
@@ -142,17 +214,17 @@ def _bootstrap(
     design: Design, estimate: Estimate, prob: float, simulations: Simulations
 ) -> tuple[Bounds, dict[str, object]]:
     seed, own = seeds(simulations.number, simulations.seed)
-    model = Refits.from_estimate(design, estimate)
+    model = refits(design, estimate)
 
     def work(seed: np.random.SeedSequence) -> Refit | None:
         return model.to(simulate(design, estimate, seed))
 
-    refits = simulations.each(work, own)
-    good = [r.values for r in refits if r is not None]
-    failed = len(refits) - len(good)
+    done = simulations.each(work, own)
+    good = [r.values for r in done if r is not None]
+    failed = len(done) - len(good)
     if failed:
         warnings.warn(
-            f"{failed} of {len(refits)} refits of {design.spec.formula} failed and were left out "
+            f"{failed} of {len(done)} refits of {design.spec.formula} failed and were left out "
             "of the bootstrap.",
             HierpoolWarning,
             stacklevel=2,
@@ -164,4 +236,4 @@ def _bootstrap(
         if np.isfinite(values).any():
             ends[:, k] = np.nanquantile(values, tails)
     found = {name: (float(low), float(high)) for name, low, high in zip(names, *ends, strict=True)}
-    return found, {"simulations": len(refits), "failed": failed, "seed": seed}
+    return found, {"simulations": len(done), "failed": failed, "seed": seed}

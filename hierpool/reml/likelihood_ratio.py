@@ -10,11 +10,10 @@ from scipy import special
 
 from hierpool.core.arguments import check_choice
 from hierpool.core.design import Design
-from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.printable import one_line
 from hierpool.core.results import Estimate
 from hierpool.reml import pooling_limits
-from hierpool.reml.bootstrap import Each, Refits, seeds, simulate
+from hierpool.reml.bootstrap import Each, refits, seeds, simulate
 from hierpool.reml.criterion import Method
 from hierpool.reml.estimate import estimate
 from hierpool.reml.nesting import Step, step
@@ -119,12 +118,6 @@ def likelihood_ratio(smaller: Fit, larger: Fit, how: Simulating) -> LikelihoodRa
 
 def _by_simulation(test: LikelihoodRatio, fits: list[Fit], how: Simulating) -> LikelihoodRatio:
     """The test with a null distribution of responses simulated from the smaller fit."""
-    if (family := fits[0][0].family) is not None:
-        raise UnsupportedModelError(
-            f"a null distribution is simulated for Gaussian responses so far, and these have "
-            f"family={family.name!r}: test models that differ in one variance at most",
-            "normal-tests-only",
-        )
     own, simulated, failed = _simulated(fits, test.method, how)
     above = int((simulated >= test.statistic).sum())  # all of them where it is 0
     notes = (f"{failed} of {how.number} simulations failed and were left out.",) if failed else ()
@@ -207,7 +200,7 @@ def _said(more: Step) -> str:
 def _simulated(fits: list[Fit], method: Method, how: Simulating) -> tuple[int, np.ndarray, int]:
     """The seed, statistics of responses simulated from the smaller fit, and how many failed."""
     own, each_seed = seeds(how.number, how.seed)
-    models = [Refits.from_estimate(*fit, method) for fit in fits]
+    models = [refits(*fit, method) for fit in fits]
     (design, e), (other, _) = fits
     recoded = _recoding(design.X, other.X) if method == "REML" else 0.0
 

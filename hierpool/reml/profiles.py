@@ -4,11 +4,6 @@ The deviance of (Lambda, log sigma), fixed effects at their best values or one o
 
     d = log det M_u + n log(2 pi) + 2 n log sigma + r2 / sigma^2
 
-A standard deviation or a correlation is held by the Cholesky factor of its block in coordinates
-that begin with the user's coefficients a (and b), at length 1, and go on at right angles to them:
-sd_a is sigma T_11 times that length, and corr(a, b) = T_21 / sqrt(T_21^2 + T_22^2). Signs of the
-other entries are free, so that zero is an inner point.
-
 References
 ----------
 Venzon, Moolgavkar (1988), Appl. Stat. 37, 87-94.
@@ -19,8 +14,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from scipy import optimize
@@ -28,76 +24,52 @@ from scipy import optimize
 from hierpool.algebra.gaussian import LOG_2PI
 from hierpool.core.design import Design
 from hierpool.core.errors import HierpoolWarning
-from hierpool.core.results import pair_positions, variance_component_name
 from hierpool.reml.criterion import Criterion
-from hierpool.reml.estimate import lower_root, minimise, root_in_user_coding
+from hierpool.reml.estimate import minimise
+from hierpool.reml.held import Held, Root
 
 STEPS = 200  # that a search may take
 _COLLAPSED = -8.0  # log of what an sd is multiplied by to begin near zero
 _SEARCHED = 60  # doublings of a step before an end is said to be infinite
 
 
-@dataclass(frozen=True)
-class Block:
-    """One block of the relative factor: Lambda[:, columns] = left T, some entries of T free.
+class Surface(Protocol):
+    """A deviance around its optimum.
 
-    Attributes
-    ----------
-    columns
-        Where it stands among the columns of all factors.
-    left
-        Shape (Q, q).
-    rows, cols
-        The free entries of T.
-    start
-        T at the optimum, shape (q, q).
+    Beside the root it depends on what is left over, ``rest`` (r,): log sigma of Gaussian responses,
+    coefficients and parameters of others.
     """
 
-    columns: slice
-    left: np.ndarray
-    rows: np.ndarray
-    cols: np.ndarray
-    start: np.ndarray
+    @property
+    def basis(self) -> np.ndarray:
+        """Shape (Q, Q): Lambda = basis T."""
+
+    @property
+    def least(self) -> float:
+        """The deviance at the optimum."""
+
+    def profile(self, held: Held) -> Profile:
+        """Of one quantity."""
+
+    @property
+    def is_in_sigmas(self) -> bool:
+        """Whether the root is in units of sigma, the exponential of the last of the rest."""
+
+    def rest(self, held: Held) -> np.ndarray:
+        """What is left over at the optimum, less what is held."""
+
+    def log_sigma(self, rest: np.ndarray, held: Held, value: float) -> float:
+        """What the root is multiplied by, as a logarithm."""
+
+    def deviance(
+        self, Lambda: np.ndarray, rest: np.ndarray, held: Held, value: float
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        """Deviance with its derivatives by Lambda (Q, Q) and by the rest."""
 
 
 @dataclass(frozen=True)
-class Held:
-    """A quantity held at a value: what it does to the entries, to log sigma, to a fixed effect.
-
-    Attributes
-    ----------
-    name
-        As in the tables.
-    estimate
-        By ML.
-    limits
-        Smallest and largest value.
-    step
-        First step of a search for an end.
-    blocks
-        The relative factor, in the coordinates that suit this quantity.
-    kind
-        ``"sd"`` (T_11 of the first block), ``"corr"`` (its T_21 and T_22), ``"sigma"``, ``"beta"``.
-    unit
-        What an sd is for T_11 = sigma = 1.
-    contrast, shift
-        Of a fixed effect: working coefficients (p,) that make it, and what is added.
-    """
-
-    name: str
-    estimate: float
-    limits: tuple[float, float]
-    step: float
-    blocks: tuple[Block, ...]
-    kind: str
-    unit: float = 1.0
-    contrast: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    shift: float = 0.0
-
-
-@dataclass(frozen=True)
-class Surface:
-    """The ML deviance around its optimum.
+class GaussianSurface:
+    """The ML deviance of a Gaussian response around its optimum.
 
     Attributes
     ----------
@@ -111,7 +83,7 @@ class Surface:
     criterion: Criterion
 
     @classmethod
-    def from_design(cls, design: Design) -> Surface:
+    def from_design(cls, design: Design) -> GaussianSurface:
         """Of a partially pooled design."""
         return cls(design, Criterion.from_design(design, "ML"))
 
@@ -139,7 +111,7 @@ class Surface:
     def quantities(self) -> list[Held]:
         """Everything that can be held: fixed effects, sds, correlations, sigma."""
         sigma, beta, covariance = self.best
-        coordinates, plain = self.criterion.coordinates, self._blocks()
+        coordinates, plain = self.criterion.coordinates, self._root.blocks()
         held = [
             Held(
                 f"beta[{term}]",
@@ -154,67 +126,47 @@ class Surface:
             for k, term in enumerate(self.design.terms)
         ]
         for f in range(len(self.design.groups)):
-            held += self._of_factor(f, sigma)
+            held += self._root.held(f, sigma, 0.2 * sigma)
         if self.criterion.has_sigma:
             held.append(Held("sigma", sigma, (0.0, np.inf), 0.2 * sigma, plain, "sigma"))
         return held
 
-    def _of_factor(self, f: int, sigma: float) -> list[Held]:
-        """Sds and correlations of one factor."""
-        group, at = self.design.groups[f], self.design.group_columns[f]
-        root = root_in_user_coding(self.criterion, self.theta)[at, at] * sigma
-        covariance = root @ root.T
-        units = np.linalg.norm(self._into_user[at], axis=1)
-        held = []
-        for a, term in enumerate(group.terms):
-            sd = float(np.sqrt(covariance[a, a]))
-            name = variance_component_name(group.factor, "sd", term, "")
-            unit = float(units[a])
-            step = max(0.5 * sd, 0.1 * sigma * unit)
-            held.append(Held(name, sd, (0.0, np.inf), step, self._blocks((f, (a,))), "sd", unit))
-        for i, j in pair_positions(group.schema):
-            scale = float(np.sqrt(covariance[i, i] * covariance[j, j]))
-            corr = float(np.clip(covariance[i, j] / scale, -1, 1)) if scale > 0 else 0.0
-            name = variance_component_name(group.factor, "corr", group.terms[j], group.terms[i])
-            blocks = self._blocks((f, (j, i)))
-            held.append(Held(name, corr, (-1.0, 1.0), 0.5, blocks, "corr"))
-        return held
-
     @cached_property
-    def _into_user(self) -> np.ndarray:
-        """Shape (Q, Q): the user's u from the coordinates of T."""
-        return self.criterion.coordinates.u_from_working @ self.criterion.basis
+    def _root(self) -> Root:
+        c = self.criterion
+        into_user = c.coordinates.u_from_working @ c.basis
+        return Root(self.design, c.basis, into_user, c.matrix(self.theta))
 
-    def _blocks(self, first: tuple[int, tuple[int, ...]] | None = None) -> tuple[Block, ...]:
-        """The blocks; that of the named terms of a factor first, in coordinates that begin with them."""
-        c, T = self.criterion, self.criterion.matrix(self.theta)
-        found: list[Block] = []
-        parts = zip(self.design.groups, self.design.group_columns, strict=True)
-        for f, (group, at) in enumerate(parts):
-            for block in group.blocks:
-                here = slice(at.start + block.start, at.start + block.stop)
-                correlated = bool(block.pairs)
-                rows, cols, _ = block.covariance.free_entries(block.size)
-                named = first[1] if first is not None and first[0] == f else ()
-                if not set(named) & set(range(block.start, block.stop)):
-                    found.append(Block(here, c.basis[:, here], rows, cols, T[here, here]))
-                    continue
-                inside = [a - block.start for a in named]
-                turn = _begun_with(self._into_user[here, here], inside, correlated)
-                start = turn @ T[here, here]
-                start = lower_root(start) if correlated else np.diag(np.abs(start).max(axis=1))
-                left = c.basis[:, here] @ np.linalg.inv(turn)
-                found.insert(0, Block(here, left, rows, cols, start))
-        return tuple(found)
+    @property
+    def basis(self) -> np.ndarray:
+        """Shape (Q, Q): Lambda = basis T."""
+        return self.criterion.basis
 
     def profile(self, held: Held) -> Profile:
-        """The profile of one quantity."""
+        """Of one quantity."""
         return Profile(self, held)
 
+    @property
+    def is_in_sigmas(self) -> bool:
+        """Unless sigma is known."""
+        return self.criterion.has_sigma
+
+    def rest(self, held: Held) -> np.ndarray:
+        """Log sigma, unless it is known or held."""
+        has_sigma = self.criterion.has_sigma and held.kind != "sigma"
+        return np.array([np.log(self.best[0])] if has_sigma else [])
+
+    def log_sigma(self, rest: np.ndarray, held: Held, value: float) -> float:
+        """Of the residuals."""
+        if held.kind == "sigma":
+            return float(np.log(value))
+        return float(rest[-1]) if len(rest) else 0.0
+
     def deviance(
-        self, Lambda: np.ndarray, log_sigma: float, held: Held, value: float
-    ) -> tuple[float, np.ndarray, float]:
+        self, Lambda: np.ndarray, rest: np.ndarray, held: Held, value: float
+    ) -> tuple[float, np.ndarray, np.ndarray]:
         """Deviance with its derivatives by Lambda and by log sigma."""
+        log_sigma = self.log_sigma(rest, held, value)
         point = self.criterion.algebra.at(Lambda)
         at, beta, n = point.marginal, None, self.criterion.moments.n
         ss = float(at.penalized_ss[0])
@@ -228,29 +180,27 @@ class Surface:
         precision = np.exp(-2 * log_sigma)
         constant = n * LOG_2PI + 2 * self.criterion.moments.log_sd + self.criterion.coding_constant
         total = float(at.log_det_levels[0]) + constant + 2 * n * log_sigma + ss * precision
-        return total, log_det + precision * by_ss, 2 * n - 2 * ss * precision
-
-
-def _begun_with(into_user: np.ndarray, named: list[int], correlated: bool) -> np.ndarray:
-    """Shape (q, q): coordinates that begin with the user's named ones, at length 1."""
-    if not correlated:  # a diagonal map, and it must stay one
-        return np.eye(len(into_user))[[*named, *np.delete(np.arange(len(into_user)), named)]]
-    rows = into_user[named] / np.linalg.norm(into_user[named], axis=1)[:, None]
-    square, _ = np.linalg.qr(rows.T, mode="complete")
-    return np.vstack([rows, square[:, len(named) :].T])
+        by_rest = np.full(len(rest), 2 * n - 2 * ss * precision)
+        return total, log_det + precision * by_ss, by_rest
 
 
 class Profile:
     """The deviance as a function of one quantity; remembers where its minima were.
 
     The free vector holds the entries of the blocks that the held quantity leaves free, in order,
-    then log sigma. For a correlation T_11 and the length of (T_21, T_22) stand there as logarithms:
-    of either sign the correlation would turn.
+    then the rest of the surface. For a correlation T_11 and the length of (T_21, T_22) stand there as
+    logarithms: of either sign the correlation would turn.
+
+    Attributes
+    ----------
+    closeness
+        Of an end of an interval, in units of the distance that it is searched over.
     """
+
+    closeness = 1e-6
 
     def __init__(self, surface: Surface, held: Held) -> None:
         self.surface, self.held = surface, held
-        self.has_sigma = surface.criterion.has_sigma and held.kind != "sigma"
         self.free = [np.ones(len(b.rows), dtype=bool) for b in held.blocks]
         if held.kind in {"sd", "corr"}:
             self.free[0][0 if held.kind == "sd" else 1] = False
@@ -261,8 +211,9 @@ class Profile:
             T = held.blocks[0].start
             lengths = np.array([T[0, 0], np.hypot(*T[1, :2])])
             start[0][:2] = np.log(np.maximum(lengths, 1e-3 * np.linalg.norm(T) + 1e-12))
-        sigma = [np.log(surface.best[0])] if self.has_sigma else []
-        self.start = np.concatenate([*start, sigma])
+        rest = surface.rest(held)
+        self.n_entries = sum(map(len, start))
+        self.start = np.concatenate([*start, rest])
         self.known = [(held.estimate, self.start)]
         self.unfinished = 0
         self.inverse = self._curvature()
@@ -307,10 +258,9 @@ class Profile:
 
     def _value_and_gradient(self, free: np.ndarray, value: float) -> tuple[float, np.ndarray]:
         """Deviance and gradient of the free vector."""
-        held = self.held
-        log_sigma = float(np.log(value)) if held.kind == "sigma" else 0.0
-        log_sigma = float(free[-1]) if self.has_sigma else log_sigma
-        Lambda = np.zeros_like(self.surface.criterion.basis)
+        held, rest = self.held, free[self.n_entries :]
+        log_sigma = self.surface.log_sigma(rest, held, value)
+        Lambda = np.zeros_like(self.surface.basis)
         done, entries = 0, []
         for k, block in enumerate(held.blocks):
             count = int(self.free[k].sum())
@@ -322,20 +272,20 @@ class Profile:
             Lambda[:, block.columns] = block.left @ T
             entries.append(T)
             done += count
-        total, by_Lambda, by_sigma = self.surface.deviance(Lambda, log_sigma, held, value)
+        total, by_Lambda, by_rest = self.surface.deviance(Lambda, rest, held, value)
         gradient = []
         for k, block in enumerate(held.blocks):
             by_T = block.left.T @ by_Lambda[:, block.columns]
-            if k == 0 and held.kind == "sd":
+            if k == 0 and held.kind == "sd" and self.surface.is_in_sigmas:
                 # The sd is held, so T_11 = sd / (unit sigma) follows log sigma with slope -T_11.
-                by_sigma -= by_T[0, 0] * entries[0][0, 0]
+                by_rest[-1] -= by_T[0, 0] * entries[0][0, 0]
             if k == 0 and held.kind == "corr":
                 # Chain rule: T_21 and T_22 are one length times value and sqrt(1 - value^2), and the free
                 # vector has logarithms.
                 by_T[1, 1] = by_T[1, 0] * value + by_T[1, 1] * np.sqrt(1 - value**2)
                 by_T[[0, 1], [0, 1]] *= np.exp(free[:2])
             gradient.append(by_T[block.rows[self.free[k]], block.cols[self.free[k]]])
-        return total, np.concatenate([*gradient, [by_sigma] if self.has_sigma else []])
+        return total, np.concatenate([*gradient, by_rest])
 
     def _hold(self, T: np.ndarray, own: np.ndarray, value: float, log_sigma: float) -> None:
         """Write the held entries into the first block."""
@@ -390,12 +340,12 @@ def _end(profile: Profile, side: int, cut: float) -> float:
         # The root, since it is nearly linear in the value: zeta in Bates and others (2015), section 5.1.
         return float(np.sqrt(profile.rise(value))) - cut
 
-    if held.kind != "sigma" and np.isfinite(limit):
+    if held.kind in {"sd", "corr"} and np.isfinite(limit):
         if held.estimate == limit:
             return limit
         if excess(limit) <= 0:
             return limit
-        return _between(excess, held.estimate, limit, -cut)
+        return _between(excess, held.estimate, limit, -cut, profile.closeness)
     near, below = held.estimate, -cut
     for k in range(_SEARCHED):
         step = side * held.step * 2.0**k
@@ -404,22 +354,29 @@ def _end(profile: Profile, side: int, cut: float) -> float:
             if held.kind != "sigma"
             else held.estimate * np.exp(side * 0.2 * 2.0**k)
         )
+        far = min(max(far, held.limits[0]), held.limits[1])
         above = excess(far)
         if not np.isfinite(above):
             break
         if above > 0:
-            return _between(excess, near, far, below)
+            return _between(excess, near, far, below, profile.closeness)
+        if far == limit:
+            break
         near, below = far, above
     return limit
 
 
 def _between(
-    excess: Callable[[float], float], inner: float, outer: float, at_inner: float
+    excess: Callable[[float], float],
+    inner: float,
+    outer: float,
+    at_inner: float,
+    closeness: float,
 ) -> float:
     """Root between two values, known to lie there; the rise is nearly linear in its root."""
 
     def known(value: float) -> float:
         return at_inner if value == inner else excess(value)
 
-    width = abs(outer - inner)
-    return float(optimize.brentq(known, inner, outer, xtol=1e-6 * width + 1e-300, rtol=1e-9))
+    xtol = closeness * abs(outer - inner) + 1e-300
+    return float(optimize.brentq(known, inner, outer, xtol=xtol, rtol=1e-9))

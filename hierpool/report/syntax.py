@@ -196,9 +196,8 @@ def proc_mixed(wording: Wording) -> Written:
     random = [sheet.random(term, own) for term, own in wording.bars if spec.pooling == "partial"]
     repeated = sheet.repeated() if spec.residual.is_structured else []
     classes += [*sheet.classes]
-    lines = [
-        "proc mixed data=fitted method=reml;" if sheet.made else "proc mixed data=data method=reml;"
-    ]
+    residual = sheet.residual()
+    lines = [f"proc mixed data={'fitted' if sheet.made else 'data'} method=reml;"]
     if random:
         sheet.notes.append(
             "Degrees of freedom are those of containment by default; ddfm=satterthwaite or ddfm=kr in "
@@ -210,10 +209,7 @@ def proc_mixed(wording: Wording) -> Written:
         lines.append(f"  class {' '.join(dict.fromkeys(classes))};")
     options = "solution" if constant else "noint solution"
     lines.append(f"  model {response} = {' '.join(fixed)} / {options};".replace("=  /", "= /"))
-    lines += random
-    lines += repeated
-    lines += sheet.residual()
-    lines.append("run;")
+    lines += [*random, *repeated, *residual, "run;"]
     return _written("SAS PROC MIXED", "\n".join([*sheet.data_step(), *lines]), sheet.notes)
 
 
@@ -516,6 +512,10 @@ class _SasSheet:
 
     def random(self, term: GroupTerm, own: Sequence[str]) -> str:
         """The RANDOM statement of one bar."""
+        if kind := self._type_of_category(term, own):
+            (category,) = [self.effect(t) for t in own if t != "1"]
+            subject = "*".join(self.name(p) for p in _factor_parts(term.factor))
+            return f"  random {category} / subject={subject} type={kind} solution;"
         if _categories_in(own, self.wording.categories):
             self.notes.append(
                 "In SAS, a CLASS variable among the random effects has a column for every category and "
@@ -556,6 +556,17 @@ class _SasSheet:
         written, notes = in_sas(term, occasion, subject, spread, is_class=is_class)
         self.notes += notes
         return [written]
+
+    def _type_of_category(self, term: GroupTerm, own: Sequence[str]) -> str:
+        """TYPE= of one category, for whose levels SAS has all columns; empty where it is not alone."""
+        others = [t for t in own if t != "1"]
+        if len(others) != 1 or len(_pieces(others[0])) > 1:
+            return ""
+        if not _is_category(others[0], self.wording.categories):
+            return ""
+        if term.covariance == "correlated":
+            return "un"
+        return "un(1)" if term.covariance == "uncorrelated" and len(own) == 1 else ""
 
     def residual(self) -> list[str]:
         """Statements on weights and known standard errors."""

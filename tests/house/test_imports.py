@@ -28,7 +28,7 @@ FLOORS = {
     **dict.fromkeys(("draws", "report", "datasets"), 2),
     "algebra": 3,
     **dict.fromkeys(("formula", "bayes", "reml", "checks", "answers"), 4),
-    **dict.fromkeys(("fits", "plots"), 5),
+    **dict.fromkeys(("fits", "plots", "sas"), 5),
     "model": 6,
     **dict.fromkeys(("studies", "simulation"), 7),
     "cli": 8,

@@ -93,7 +93,7 @@ def shaped(name: str) -> hp.Model:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_nothing_rises_at_the_estimate_and_gradients_are_those_of_the_deviance(name):
-    surface = profiles.Surface.from_design(shaped(name).design)
+    surface = profiles.GaussianSurface.from_design(shaped(name).design)
     for held in surface.quantities:
         profile = surface.profile(held)
         assert profile.rise(held.estimate) < 1e-6
@@ -107,7 +107,7 @@ def test_nothing_rises_at_the_estimate_and_gradients_are_those_of_the_deviance(n
 
 def test_profile_of_a_fixed_effect_is_the_fit_with_an_offset():
     """Held at a value, a slope is an offset of its column: another road to the same deviance."""
-    surface = profiles.Surface.from_design(shaped("slopes").design)
+    surface = profiles.GaussianSurface.from_design(shaped("slopes").design)
     held = next(h for h in surface.quantities if h.name == "beta[Days]")
     fixed = SLEEP.assign(o=8.0 * SLEEP["Days"])
     other = hp.Model("Reaction ~ 1 + offset(o) + (Days | Subject)", fixed).ml()
@@ -117,7 +117,7 @@ def test_profile_of_a_fixed_effect_is_the_fit_with_an_offset():
 
 
 def test_profile_of_an_sd_at_zero_is_the_model_without_it():
-    surface = profiles.Surface.from_design(shaped("slopes").design)
+    surface = profiles.GaussianSurface.from_design(shaped("slopes").design)
     held = next(h for h in surface.quantities if h.name == "sd_Subject[Days]")
     without = hp.Model("Reaction ~ Days + (1 | Subject)", SLEEP).ml()
     assert surface.profile(held).rise(0.0) == pytest.approx(
@@ -233,7 +233,7 @@ def test_bad_arguments_are_refused():
 def test_profile_of_a_correlation_never_rises_above_the_models_without_one_of_the_sds():
     """boars: at -0.9 it pays to let the slopes not vary at all, whatever the start."""
     design = hp.Model("volume ~ time + (time | boar)", hp.datasets.load("boars")).design
-    surface = profiles.Surface.from_design(design)
+    surface = profiles.GaussianSurface.from_design(design)
     held = next(h for h in surface.quantities if h.kind == "corr")
     without = hp.Model("volume ~ time + (1 | boar)", hp.datasets.load("boars")).ml()
     plateau = -2 * without.loglik - surface.least

@@ -22,7 +22,11 @@ from hierpool.algebra.quadrature.constants import Constants
 from hierpool.algebra.quadrature.draws import draw_deviations, moments
 from hierpool.algebra.quadrature.laplace import Laplace, Start, laplace
 from hierpool.algebra.quadrature.level_scores import log_density_of_levels
-from hierpool.algebra.quadrature.row_scores import cdf_of_rows, log_density_of_rows
+from hierpool.algebra.quadrature.row_scores import (
+    cdf_of_rows,
+    log_density_of_rows,
+    probabilities_of_rows,
+)
 from hierpool.algebra.quadrature.rows import LevelRows
 from hierpool.core.design import Design, Grouping
 from hierpool.core.families.family import Family
@@ -316,6 +320,10 @@ class QuadratureModel:
     def cdf_of_rows(self, point: FamilyPoint, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """P(Y < y_i) and P(Y <= y_i) given what ``log_density_of_rows`` is given, (rows, K) each."""
         return cdf_of_rows(self, point, np.asarray(rows))
+
+    def probabilities_of_rows(self, point: FamilyPoint, rows: np.ndarray) -> np.ndarray:
+        """Of a success, or of each rating or a lower one, given the same, (m, rows, K)."""
+        return probabilities_of_rows(self, point, np.asarray(rows))
 
     def conditional_moments(self, point: FamilyPoint) -> tuple[np.ndarray, np.ndarray]:
         """Mean (K, J, q) and covariance (K, J, q, q) of v of the integrated levels."""

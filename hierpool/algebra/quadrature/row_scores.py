@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hierpool.algebra.factorisation import runs
+from hierpool.core.families.ordinal import Ordinal
 from hierpool.core.theta import FamilyPoint
 from hierpool.core.threads import over_threads
 
@@ -40,19 +42,63 @@ def log_density_of_rows(model: QuadratureModel, point: FamilyPoint, rows: np.nda
     return out
 
 
+Expected = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Iterable[np.ndarray]]
+"""Predictors (K, m), parameters of the family (K, P), responses and trials (m,) -> arrays (K, m)."""
+
+
 def cdf_of_rows(
     model: QuadratureModel, point: FamilyPoint, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """P(Y < y_i) and P(Y <= y_i) given the other rows of the level, beta and theta; (rows, K)."""
+    family = model.family
+
+    def distribution(
+        eta: np.ndarray, par: np.ndarray, y: np.ndarray, trials: np.ndarray
+    ) -> Iterator[np.ndarray]:
+        yield family.cdf(y, eta, par, trials)
+        if family.is_discrete:
+            # Never below zero: some families say nothing of a count of -1.
+            before = family.cdf(np.maximum(y - 1, 0), eta, par, trials)
+            yield np.where(y >= 1, before, 0.0)
+
+    upto, *below = expected_of_rows(model, point, rows, distribution)
+    return (below[0] if below else upto), upto
+
+
+def probabilities_of_rows(
+    model: QuadratureModel, point: FamilyPoint, rows: np.ndarray
+) -> np.ndarray:
+    """Shape (m, rows, K): probabilities given the other rows of the level, beta and theta.
+
+    Of a success (m = 1); of ratings that the rating is at most the k-th, for all but the last.
+    """
+    family = model.family
+
+    def probabilities(
+        eta: np.ndarray, par: np.ndarray, _: np.ndarray, trials: np.ndarray
+    ) -> Iterator[np.ndarray]:
+        if isinstance(family, Ordinal):
+            yield from np.moveaxis(family.at_most(eta, par), -1, 0)
+        else:
+            yield family.mean(eta, par)
+
+    return expected_of_rows(model, point, rows, probabilities)
+
+
+def expected_of_rows(
+    model: QuadratureModel, point: FamilyPoint, rows: np.ndarray, of: Expected
+) -> np.ndarray:
+    """Shape (m, rows, K): what ``of`` yields, expected given the other rows of each row's level."""
     from hierpool.algebra.quadrature import row_kernels
 
     asked, back = np.unique(model.rows.place[rows], return_inverse=True)
     is_heavy = model.q == 1 and model.family.name == "student"
     most = _MOST_OF_HEAVY_TAILS if is_heavy else _MOST_NODES[model.q]
-    below, upto = np.empty((len(asked), len(point))), np.empty((len(asked), len(point)))
     step = max(1, min(len(asked), _AT_ONCE // (most * max(1, min(len(point), 64)))))
+    pieces = []
     for first in range(0, len(asked), step):
         own = asked[first : first + step]
+        parts = []
         for some in runs(len(point), 2 * most * len(own) + len(model.rows.y)):
             part = point[some]
             eta, share = np.empty((2, len(part), len(own), most))
@@ -64,29 +110,8 @@ def cdf_of_rows(
                 *(model.rows.unit, own, model.rows.levels[own], eta, share),
                 alone=1,
             )
-            found = _distribution(model, part, own, eta, share)
-            below[first : first + step, some], upto[first : first + step, some] = found
-    return below[back], upto[back]
-
-
-def _distribution(
-    model: QuadratureModel,
-    point: FamilyPoint,
-    rows: np.ndarray,
-    eta: np.ndarray,
-    share: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """P(Y < y) and P(Y <= y) of rows, shapes (rows, K), from predictors and shares (K, rows, M)."""
-    K, R, M = eta.shape
-    y, trials = np.repeat(model.rows.y[rows], M), np.repeat(model.rows.trials[rows], M)
-    flat = eta.reshape(K, R * M)
-
-    def mixed(values: np.ndarray) -> np.ndarray:
-        return np.einsum("krm,krm->rk", values.reshape(K, R, M), share)
-
-    upto = mixed(model.family.cdf(y, flat, point.par, trials))
-    if not model.family.is_discrete:
-        return upto, upto
-    # Never below zero: some families say nothing of a count of -1.
-    before = model.family.cdf(np.maximum(y - 1, 0), flat, point.par, trials)
-    return mixed(np.where(y >= 1, before, 0.0)), upto
+            y, trials = (np.repeat(a[own], most) for a in (model.rows.y, model.rows.trials))
+            values = of(eta.reshape(len(part), -1), part.par, y, trials)
+            parts.append([np.einsum("krm,krm->rk", v.reshape(eta.shape), share) for v in values])
+        pieces.append(np.concatenate(parts, axis=-1))
+    return np.concatenate(pieces, axis=1)[:, back]

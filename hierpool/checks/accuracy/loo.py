@@ -24,8 +24,15 @@ from arviz_stats.utils import ELPDDataLOO
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.core.arguments import is_word, shown
 from hierpool.core.design import Design, Grouping
-from hierpool.core.errors import ArgumentError, ComparisonError, listed, nearest
+from hierpool.core.errors import (
+    ArgumentError,
+    ComparisonError,
+    UnsupportedModelError,
+    listed,
+    nearest,
+)
 from hierpool.core.families.family import Family
+from hierpool.core.families.ordinal import Ordinal
 from hierpool.core.group_nouns import noun
 from hierpool.core.printable import printable
 from hierpool.core.results import OBS_DIM, row_labels
@@ -33,8 +40,11 @@ from hierpool.core.theta import WorkingTheta
 
 MAX_SCORE_DROP = 0.5  # fall of a score from its plain log mean that needs a Pareto k to be believed
 _BLOCK_NUMBERS = 4_000_000  # densities held at once
+_DRAWS_OF_PROBABILITIES = 1000  # whose Monte Carlo error is a few thousandths
 Refit = Callable[[np.ndarray], float]
 """Positions of rows -> their exact joint log density given all other rows."""
+PointsWithout = Callable[[np.ndarray], WorkingTheta]
+"""Positions of rows -> draws of theta, and of a family's beta, given all other rows."""
 
 
 class ScoredLOO(ELPDDataLOO):
@@ -130,6 +140,12 @@ class _Used:
     def n(self) -> int:
         """How many."""
         return len(self.theta)
+
+    def at_most(self, n: int) -> _Used:
+        """So many of them, evenly spaced."""
+        picks = np.unique(np.linspace(0, self.n - 1, min(n, self.n)).astype(int))
+        efficiency = min(1.0, self.efficiency * self.n / len(picks))
+        return _Used(self.theta[picks], self.n_left + self.n - len(picks), efficiency)
 
     def may(self, refit: Refit | None) -> Refit | None:
         """The refit, unless each would cost as much as the fit itself."""
@@ -319,14 +335,10 @@ def _pit_of_family(fit: IntegratedPosterior, family: Family) -> xr.DataArray:
     ----------
     Czado, Gneiting, Held (2009), Biometrics 65, 1254-1261.
     """
-    from arviz_stats.base import array_stats
-
     used = _Used.from_fit(fit)
     algebra: Any = fit.integrated  # a QuadratureModel
     rows = np.arange(fit.design.n)
-    density = algebra.densities_by_row(used.theta, rows)
-    log_weights, _ = array_stats.psislw(density, r_eff=used.efficiency)
-    weights = np.exp(log_weights)
+    weights = _weights_without(fit, used, rows)
     below, at = (
         np.clip((weights * cdf).sum(axis=1), 0.0, 1.0)
         for cdf in algebra.cdf_of_rows(used.theta, rows)
@@ -337,3 +349,59 @@ def _pit_of_family(fit: IntegratedPosterior, family: Family) -> xr.DataArray:
     both = np.column_stack([below, at])
     coords["bound"] = np.array(["below", "at"])
     return xr.DataArray(both, coords, (OBS_DIM, "bound"), "loo_pit")
+
+
+def _weights_without(fit: IntegratedPosterior, used: _Used, rows: np.ndarray) -> np.ndarray:
+    """Shape (rows, K): smoothed weights that turn draws into those of each row left out."""
+    from arviz_stats.base import array_stats
+
+    algebra: Any = fit.integrated
+    density = algebra.densities_by_row(used.theta, rows)
+    log_weights, _ = array_stats.psislw(density, r_eff=used.efficiency)
+    return np.asarray(np.exp(log_weights))
+
+
+def loo_probabilities(fit: IntegratedPosterior, points_without: PointsWithout) -> xr.DataArray:
+    """Probability of a success, or of each rating, predicted for each row from all others.
+
+    Parameters
+    ----------
+    fit
+        Of ``family="bernoulli"``, ``"binomial"`` or ``"ordinal"``.
+    points_without
+        Draws without some rows, for those whose scores are exact.
+    """
+    design = fit.design
+    family = design.family
+    if family is None or not (family.takes_trials or family.has_thresholds or _is_binary(family)):
+        raise UnsupportedModelError(
+            f"{design.spec.response} has no probability to predict: it is not 0 or 1, a number of "
+            "successes, or a rating. Use fit.loo_pit() or fit.predict()",
+            "no-probabilities",
+        )
+    scores: ScoredLOO = fit.loo()
+    coords: dict[str, Any] = {OBS_DIM: row_labels(design)}
+    if _is_binary(family) and design.row_weights is None:  # the scores say it
+        of_observed = np.exp(scores.elpd_i.to_numpy())
+        p = np.where(design.y == 1, of_observed, 1 - of_observed)
+        return xr.DataArray(p, coords, (OBS_DIM,), "probability")
+    used, rows = _Used.from_fit(fit).at_most(_DRAWS_OF_PROBABILITIES), np.arange(design.n)
+    algebra: Any = fit.integrated
+    expected = np.einsum(
+        "mrk,rk->rm",
+        algebra.probabilities_of_rows(used.theta, rows),
+        _weights_without(fit, used, rows),
+    )
+    if scores.n_refitted:
+        for i in np.flatnonzero(np.isnan(scores.pareto_k.to_numpy())):
+            point = points_without(np.array([i]))
+            expected[i] = algebra.probabilities_of_rows(point, np.array([i])).mean(axis=2)[:, 0]
+    if not isinstance(family, Ordinal):
+        return xr.DataArray(expected[:, 0], coords, (OBS_DIM,), "probability")
+    each = np.diff(expected, axis=1, prepend=0.0, append=1.0)
+    coords["rating"] = list(family.labels)
+    return xr.DataArray(each, coords, (OBS_DIM, "rating"), "probability")
+
+
+def _is_binary(family: Family) -> bool:
+    return family.name == "bernoulli"

@@ -52,20 +52,20 @@ class Ordinal(Family):
         """Zero."""
         return np.zeros(len(y))
 
-    def _below(self, eta: np.ndarray, par: np.ndarray) -> np.ndarray:
-        """Shape (K, n, C - 1): P(Y <= k)."""
+    def at_most(self, eta: np.ndarray, par: np.ndarray) -> np.ndarray:
+        """Shape (K, n, C - 1): P(Y <= k), of all ratings but the last."""
         cdf = special.expit if self.link == "logit" else special.ndtr
         par = np.atleast_2d(par)
         return np.asarray(cdf(par[:, None, :] - np.asarray(eta)[..., None]))
 
     def probabilities(self, eta: np.ndarray, par: np.ndarray) -> np.ndarray:
         """Shape (K, n, C): of each rating."""
-        below = self._below(eta, par)
+        below = self.at_most(eta, par)
         return np.diff(below, axis=-1, prepend=0.0, append=1.0)
 
     def mean(self, eta: np.ndarray, par: np.ndarray) -> np.ndarray:
         """Mean rating, the first counted as 1."""
-        return np.asarray(1 + (1 - self._below(eta, par)).sum(axis=-1))
+        return np.asarray(1 + (1 - self.at_most(eta, par)).sum(axis=-1))
 
     def variance(self, eta: np.ndarray, par: np.ndarray, trials: np.ndarray) -> np.ndarray:
         """Of the rating, counted from 1."""
@@ -77,7 +77,7 @@ class Ordinal(Family):
         self, y: np.ndarray, eta: np.ndarray, par: np.ndarray, trials: np.ndarray
     ) -> np.ndarray:
         """P(Y <= y), y from 0."""
-        below = self._below(eta, par)
+        below = self.at_most(eta, par)
         below = np.concatenate([below, np.ones((*below.shape[:-1], 1))], axis=-1)
         at = np.broadcast_to(np.asarray(y, dtype=np.intp), below.shape[:-1])
         return np.asarray(np.take_along_axis(below, at[..., None], axis=-1)[..., 0])
@@ -87,7 +87,7 @@ class Ordinal(Family):
     ) -> np.ndarray:
         """Ratings from 0."""
         uniform = rng.uniform(size=np.shape(eta))[..., None]
-        return (uniform > self._below(eta, par)).sum(axis=-1).astype(float)
+        return (uniform > self.at_most(eta, par)).sum(axis=-1).astype(float)
 
     def checked(self, y: np.ndarray, name: str, trials: np.ndarray | None) -> Self:
         """The family with its ratings; an error unless these are whole numbers without a gap."""

@@ -19,7 +19,7 @@ from hierpool.algebra.gaussian import BetaPrior
 from hierpool.algebra.moments import Coordinates
 from hierpool.algebra.quadrature.laplace import Laplace, Start, laplace_given_beta
 from hierpool.algebra.quadrature.model import QuadratureModel
-from hierpool.algebra.quadrature.slopes import slopes
+from hierpool.algebra.quadrature.slopes import Slopes, slopes
 from hierpool.core.design import Design
 from hierpool.core.theta import FamilyPoint, FamilyTheta
 from hierpool.reml.criterion import Free, free_entries
@@ -101,31 +101,58 @@ class FamilyCriterion:
 
     def point(self, x: np.ndarray) -> FamilyPoint:
         """Theta and population coefficients at points (K, D)."""
-        effects = np.zeros((len(x), self.model.rows.others.n_effects))
-        return FamilyPoint.at(self.family_theta(x), np.ascontiguousarray(x[:, : self.p]), effects)
+        return self.point_of(self.family_theta(x), np.ascontiguousarray(x[:, : self.p]))
+
+    def point_of(self, theta: FamilyTheta, beta: np.ndarray) -> FamilyPoint:
+        """K values of theta with population coefficients (K, p)."""
+        effects = np.zeros((len(beta), self.model.rows.others.n_effects))
+        return FamilyPoint.at(theta, beta, effects)
 
     def values(self, x: np.ndarray) -> np.ndarray:
         """Shape (K,): log-likelihood at points (K, D); -inf where there is none."""
+        return self.values_of(self.point(x))
+
+    def values_of(self, point: FamilyPoint) -> np.ndarray:
+        """Shape (K,): log-likelihood at K points; -inf where there is none."""
         if self.by_quadrature:
-            return self.model.log_density_of_points(self.point(x), finer=True)
-        found = np.array([self.laplace(one).log_density[0] for one in x])
+            return self.model.log_density_of_points(point, finer=True)
+        each = [self._laplace(point[k : k + 1]) for k in range(len(point))]
+        found = np.array([one.log_density[0] for one in each])
         return np.where(np.isfinite(found), found, -np.inf)
 
     def laplace(self, x: np.ndarray, start: Start | None = None) -> Laplace:
         """The Laplace approximation at one point (D,), with the modes of all levels."""
+        return self._laplace(self.point(x[None]), start)
+
+    def _laplace(self, point: FamilyPoint, start: Start | None = None) -> Laplace:
         first = self.model.start
         begin = Start(first.gamma[self.p :], first.v) if start is None else start
-        return laplace_given_beta(self.model, self.point(x[None]), begin)
+        return laplace_given_beta(self.model, point, begin)
 
     def gradients(self, x: np.ndarray) -> np.ndarray:
         """Shape (K, D): at points (K, D)."""
         if not self.by_quadrature:
             return np.array([self._by_differences(one, range(self.size)) for one in x])
-        found = slopes(self.model, self.point(x), finer=True)
+        return self._gradients(x, slopes(self.model, self.point(x), finer=True))
+
+    def _gradients(self, x: np.ndarray, found: Slopes) -> np.ndarray:
         by_T = np.swapaxes(self.basis, 0, 1) @ found.Lambda
         entries = np.array([self.free.sum(each) for each in by_T]).reshape(len(x), self.k)
         own = [self._of_parameters(x, k) for k in range(self.spread.stop, self.size)]
         return np.column_stack([found.beta, entries, *own])
+
+    def value_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """At one point (D,)."""
+        if not self.by_quadrature:
+            return self._by_two_differences(x)
+        found = slopes(self.model, self.point(x[None]), finer=True)
+        return float(found.log_density[0]), self._gradients(x[None], found)[0]
+
+    def _by_two_differences(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        moves = LAPLACE_STEP * np.eye(self.size)
+        found = self.values(np.concatenate([x[None], x + moves, x - moves]))
+        up, down = found[1 : 1 + self.size], found[1 + self.size :]
+        return float(found[0]), (up - down) / (2 * LAPLACE_STEP)
 
     def _of_parameters(self, x: np.ndarray, k: int) -> np.ndarray:
         """Shape (K,): slope by one of the family's free parameters."""

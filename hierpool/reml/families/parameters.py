@@ -14,7 +14,7 @@ from scipy import special
 from hierpool.core.design import Design
 from hierpool.core.families.family import Family
 
-_PROBABILITIES = ("zero_inflation", "hurdle")
+PROBABILITIES = ("zero_inflation", "hurdle")
 _LIMITS = {  # value beyond which it is at its limit, and what the limit means
     "shape": (1e5, "the counts vary no more than Poisson counts: family={simpler!r}"),
     "nu": (1e3, "the tails are no heavier than normal ones: leave family= out"),
@@ -55,7 +55,7 @@ class FamilyParameters:
 
     @property
     def _is_probability(self) -> np.ndarray:
-        return np.array([name in _PROBABILITIES for name in self.family.parameters], dtype=bool)
+        return np.array([name in PROBABILITIES for name in self.family.parameters], dtype=bool)
 
     def par(self, free: np.ndarray) -> np.ndarray:
         """Parameters of free numbers."""
@@ -65,6 +65,11 @@ class FamilyParameters:
             return np.asarray(steps.cumsum(axis=-1))
         positive = np.exp(np.clip(free, -30, 25))
         return np.where(self._is_probability, special.expit(free), positive)
+
+    def without_bounds(self, free: np.ndarray) -> np.ndarray:
+        """As ``par``, of parameters that are not thresholds: infinite, 0 or 1 at infinite free numbers."""
+        with np.errstate(over="ignore"):
+            return np.where(self._is_probability, special.expit(free), np.exp(free))
 
     def free(self, par: np.ndarray) -> np.ndarray:
         """Free numbers of parameters."""
@@ -105,7 +110,7 @@ class FamilyParameters:
             if name not in _LIMITS:
                 continue
             limit, text = _LIMITS[name]
-            if par[k] < limit if name in _PROBABILITIES else par[k] > limit:
+            if par[k] < limit if name in PROBABILITIES else par[k] > limit:
                 simpler = _SIMPLER.get(self.family.name, "poisson")
                 if name == "shape" and simpler == "negbinomial":
                     simpler = "zero_inflated_poisson"

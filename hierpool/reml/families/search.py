@@ -14,6 +14,7 @@ MOST_STEPS = 60
 ENOUGH = 1e-9  # of the log-likelihood: a step that promises less is the last one
 FAR = 50.0  # sd on the scale of the predictor, from which it runs to infinity
 SNAP_GAIN = 1e-7  # of the log-likelihood, that a direction of variance must buy
+ROUNDING = 1e-12  # an entry of the root that is smaller is zero
 _SCALES = np.array([0.1, 0.3, 0.7, 1.5, 3.0])
 _TILT = 0.1
 _FACTORS = 0.5 ** np.arange(6)
@@ -138,7 +139,9 @@ def _with_signs(criterion: FamilyCriterion, best: Maximum) -> Maximum:
     """The same with a root whose diagonal is not negative."""
     T = criterion.matrix(best.x[criterion.spread])
     x = best.x.copy()
-    x[criterion.spread] = criterion.theta(lower_root(T))
+    theta = criterion.theta(lower_root(T))
+    # What rounding leaves of a direction of no variance is no variance.
+    x[criterion.spread] = np.where(np.abs(theta) < ROUNDING, 0.0, theta)
     if np.array_equal(x, best.x):
         return best
     return replace(

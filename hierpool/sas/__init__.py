@@ -1,0 +1,1 @@
+"""PROC MIXED of SAS, read: the model that it asks for, and what it wants to know of the fit."""

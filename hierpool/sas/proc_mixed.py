@@ -1,0 +1,113 @@
+"""ProcMixed: how a PROC MIXED step was understood, and its questions put to a fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from hierpool.core.design import Design
+from hierpool.core.printable import printable
+from hierpool.sas.questions import Questions
+from hierpool.sas.read import Read
+from hierpool.sas.requests import Request
+
+
+@dataclass(frozen=True, repr=False)
+class ProcMixed:
+    """How a PROC MIXED step was understood. It prints.
+
+    Attributes
+    ----------
+    formula
+        The formula of the model.
+    arguments
+        Other arguments of ``hp.Model``: ``residual``, ``sigma``, ``weights``, ``known_se``.
+    data
+        The table, with the columns that had to be made.
+    added
+        The lines of Python that make them.
+    method
+        The fit that SAS makes: ``"reml"`` or ``"ml"``, a method of the model.
+    df
+        Degrees of freedom of DDFM=: ``"satterthwaite"``, ``"kenward-roger"`` or ``"residual"``;
+        empty for those that hierpool takes by itself.
+    understood
+        Each statement, and what it comes to.
+    requests
+        LSMEANS, ESTIMATE and CONTRAST.
+    notes
+        Where hierpool and SAS differ.
+    """
+
+    formula: str
+    arguments: dict[str, str]
+    data: pd.DataFrame
+    added: tuple[str, ...]
+    method: str
+    df: str
+    understood: tuple[tuple[str, str], ...]
+    requests: tuple[Request, ...]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, read: Read, design: Design) -> ProcMixed:
+        """What was read, with its questions in the terms of the model."""
+        ask = Questions(read.effects, read.has_intercept, read.table, design)
+        requests: list[Request] = []
+        understood, notes = list(read.understood), list(read.notes)
+        for statement in read.questions:
+            own, more = ask.read(statement)
+            requests += own
+            notes += more
+            understood.append((statement.text, "; ".join(r.code for r in own)))
+        return cls(
+            read.formula,
+            dict(read.arguments),
+            read.table.frame,
+            tuple(read.table.added),
+            read.method,
+            read.df,
+            tuple(understood),
+            tuple(requests),
+            tuple(dict.fromkeys(notes)),
+        )
+
+    def answers(self, fit: Any) -> dict[str, pd.DataFrame]:
+        """A table for each LSMEANS, ESTIMATE and CONTRAST.
+
+        Parameters
+        ----------
+        fit
+            Of the model: ``model.reml()``, ``model.ml()`` or ``model.fit()``. A joint test needs one
+            of the first two; a posterior has each of its rows alone.
+        """
+        found: dict[str, pd.DataFrame] = {}
+        for request in self.requests:
+            label, k = request.label, 2
+            while label in found:
+                label, k = f"{request.label} ({k})", k + 1
+            found[label] = request.answer(fit)
+        return found
+
+    @property
+    def code(self) -> str:
+        """The model as one would type it."""
+        more = "".join(f", {name}={value!r}" for name, value in self.arguments.items())
+        lines = [*self.added, f"model = hp.Model({self.formula!r}, data{more})"]
+        return "\n".join([*lines, f"fit = model.{self.method}()"])
+
+    def __repr__(self) -> str:
+        lines = ["PROC MIXED, read as", *(f"    {line}" for line in self.code.split("\n"))]
+        for statement, meaning in self.understood:
+            lines += [statement, f"    {meaning}"]
+        if self.requests:
+            lines.append("    answered by model.sas.answers(fit)")
+        lines += ["", "Different from SAS, or found elsewhere"] if self.notes else []
+        lines += [f"- {note}" for note in self.notes]
+        return printable("\n".join(lines))
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
