@@ -9,7 +9,9 @@ covariance sigma^2 K, and 1 - K_ii is the leverage of a row. So the null distrib
 made of residuals is known: that of normal vectors with this covariance, and not that of independent
 ones. V is never made (``Factorisation.whiten``).
 
-Rows are in working coordinates and divided by their residual sds, as in ``algebra.moments``.
+Rows are in working coordinates and divided by their residual sds, as in ``algebra.moments``. Those of
+a residual structure are whitened, each less what the rows of its group before it say of it: their
+residuals are the normalised ones, independent and alike if the structure is right.
 
 References
 ----------
@@ -26,6 +28,8 @@ import numpy as np
 from scipy import sparse
 
 from hierpool.algebra.choose import marginal_model
+from hierpool.algebra.correlated.factorisation import CorrelatedFactorisation
+from hierpool.algebra.correlated.residuals import rows_sd
 from hierpool.algebra.factorisation import Factorisation
 from hierpool.algebra.gaussian import BetaPrior
 from hierpool.algebra.marginal_model import MarginalModel
@@ -49,23 +53,33 @@ class ResidualMaker:
         The rows in working coordinates.
     at
         The factorisation at the optimum's Lambda.
+    phi
+        Shape (m,): parameters of a residual structure, held at the optimum; None without one.
     """
 
     model: MarginalModel
     rows: ManyRows
     at: Factorisation
+    phi: np.ndarray | None = None
 
     @classmethod
     def from_fit(cls, blup: Optimum) -> ResidualMaker:
         """That of a ``LikelihoodFit`` whose groups are pooled."""
         design, coordinates = blup.design, Coordinates.from_design(blup.design)
         model = marginal_model(design, coordinates, BetaPrior.flat(design.X.shape[1]))
-        rows = ManyRows.from_design(design, coordinates)
-        return cls(model, rows, model.at(blup.estimate.relative_covariance_factor))
+        phi = blup.estimate.residual_parameters
+        at = model.at(blup.estimate.relative_covariance_factor, phi)
+        if not isinstance(at, CorrelatedFactorisation):
+            return cls(model, ManyRows.from_design(design, coordinates), at)
+        white, sd = at.rows, rows_sd(design.residual, np.ones(1), blup.residual_parameters)[0]
+        z, codes = ((white.Z,), (white.codes,)) if design.groups else ((), ())
+        n_levels = tuple(g.grouping.n_levels for g in design.groups)
+        rows = ManyRows(white.y, white.X, z, codes, n_levels, np.broadcast_to(sd, (design.n,)))
+        return cls(model, rows, at, phi)
 
     def with_factor(self, Lambda: np.ndarray) -> ResidualMaker:
         """The same design at another relative factor."""
-        return ResidualMaker(self.model, self.rows, self.model.at(Lambda))
+        return ResidualMaker(self.model, self.rows, self.model.at(Lambda, self.phi), self.phi)
 
     @property
     def design(self) -> Design:

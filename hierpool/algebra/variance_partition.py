@@ -21,9 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hierpool.algebra.correlated.residuals import mean_variance
 from hierpool.algebra.moments import Coordinates
 from hierpool.core.design import Design
-from hierpool.core.theta import WorkingTheta
+from hierpool.core.theta import ResidualTheta, WorkingTheta
 
 FIXED, RESIDUAL = "fixed", "residual"
 
@@ -53,11 +54,11 @@ class Partition:
         cls,
         design: Design,
         beta: np.ndarray,
-        sigma: np.ndarray,
+        residual: np.ndarray,
         Sigmas: Sequence[np.ndarray],
         Zs: Sequence[np.ndarray],
     ) -> Partition:
-        """From beta (K, p), sigma (K,), and the covariances (K, q, q) of each factor.
+        """From beta (K, p), residual variances (K,), and the covariances (K, q, q) of each factor.
 
         Covariances and columns Z (n, q) of the factors are in one coding, whichever. No array has
         draws times rows.
@@ -73,9 +74,9 @@ class Partition:
         return cls(
             tuple(g.factor for g in design.groups),
             np.einsum("kp,pr,kr->k", beta, spread, beta),
-            sigma**2 * design.residual.mean_square,
-            np.array(levels).reshape(len(levels), len(sigma)).T,
-            np.array(average).reshape(len(average), len(sigma)).T,
+            residual,
+            np.array(levels).reshape(len(levels), len(residual)).T,
+            np.array(average).reshape(len(average), len(residual)).T,
         )
 
     @classmethod
@@ -86,7 +87,9 @@ class Partition:
         blocks = [scaled[:, at, at] for at in design.group_columns]
         Sigmas = [block @ np.swapaxes(block, 1, 2) for block in blocks]
         Zs = [z.work(group.Z) for z, group in zip(codings, design.groups, strict=True)]
-        return cls.from_covariances(design, beta, sigma, Sigmas, Zs)
+        phi = theta.phi if isinstance(theta, ResidualTheta) else None
+        left = mean_variance(design, sigma, phi)
+        return cls.from_covariances(design, beta, left, Sigmas, Zs)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hierpool.algebra.combinations import Combinations
+from hierpool.algebra.correlated.residuals import rows_sd
 from hierpool.algebra.mixed_model_equations import Henderson
-from hierpool.answers.new_data import Kind, RowGroups, read_rows
+from hierpool.answers.new_data import Kind, NewRows, RowGroups, read_rows
 from hierpool.answers.response_scale import ResponseScale, Scale
 from hierpool.core.errors import ArgumentError
 from hierpool.core.fitted import Optimum
@@ -36,18 +38,51 @@ def predict(
     rows = read_rows(fit.design, data, groups, kind)
     probability_of(prob)
     equations, combinations = Henderson(fit.design, fit.estimate), rows.combinations
+    borrowed, left = np.zeros(len(rows)), np.zeros(len(rows))
+    if kind == "response":
+        combinations, borrowed, left = _observation(fit, rows, combinations)
     variance = equations.variance(combinations)
     for k, factor in enumerate(rows.factors):
         if factor.is_new.any():
             variance[factor.is_new] += equations.between(k, factor.Z[factor.is_new])
-    if kind == "response":
-        variance = variance + np.square(rows.residual.sd(fit.estimate.sigma))
-    estimate = np.where(np.isnan(variance), np.nan, equations.value(combinations) + rows.offset)
+    variance = variance + left
+    value = equations.value(combinations) + rows.offset + borrowed
+    estimate = np.where(np.isnan(variance), np.nan, value)
     table = estimates(estimate, np.sqrt(variance), prob).set_axis(rows.index, axis=0)
     if back is None:
         return table
     se = np.abs(back.first(estimate)) * table["se"]
     return table.apply(back.inverse).assign(se=se)
+
+
+def _observation(
+    fit: Optimum, rows: NewRows, combinations: Combinations
+) -> tuple[Combinations, np.ndarray, np.ndarray]:
+    """Of new observations: combinations of coefficients, what is added to them, residual variances.
+
+    With weights w of the observed rows of its group, a new observation is predicted by
+    w'y + (x - X'w)'beta + (z - Z'w)'u: what it borrows is taken off its columns.
+    """
+    design, estimate = fit.design, fit.estimate
+    n, sigma = len(rows), estimate.sigma
+    if rows.structured is None:
+        sds = rows_sd(rows.residual, np.array([sigma]), fit.residual_parameters)[0]
+        return combinations, np.zeros(n), np.broadcast_to(np.square(sds), (n,))
+    assert fit.residual_parameters is not None
+    X = rows.X.copy()
+    parts = [part._replace(weights=part.weights.copy()) for part in combinations.parts]
+    borrowed, variance = np.zeros(n), np.zeros(n)
+    for group in rows.structured.groups(np.arange(n)):
+        for _, found in rows.structured.conditionals(fit.residual_parameters, group):
+            w, o = found.weights[0], found.observed
+            variance[found.new] = sigma**2 * np.square(found.root[0]).sum(axis=-1)
+            borrowed[found.new] = w @ design.y_less_offset[o]
+            X[found.new] -= w @ design.X[o]
+            for part, own in zip(parts, design.groups, strict=True):
+                is_known = np.isin(found.new, part.which)
+                place = np.searchsorted(part.which, found.new[is_known])
+                part.weights[place] -= (w @ own.Z[o])[is_known]
+    return Combinations(X, tuple(parts)), borrowed, variance
 
 
 def _of_family(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hierpool.algebra.combinations import Combinations, LevelPart
+from hierpool.answers.new_residuals import NewResiduals, new_residuals
 from hierpool.core.arguments import check_choice, is_word
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError, listed, nearest
@@ -67,6 +68,9 @@ class NewRows:
         The user's index.
     trials
         Shape (n,): number of trials of each row, for a new observation.
+    structured
+        Residuals with a structure, of a new observation; None where residuals are independent, and
+        for new observations of the rows of the fit, which borrow from none.
     """
 
     X: np.ndarray
@@ -75,6 +79,7 @@ class NewRows:
     residual: Residual
     index: pd.Index[Any]
     trials: np.ndarray
+    structured: NewResiduals | None = None
 
     def __len__(self) -> int:
         return len(self.X)
@@ -96,6 +101,10 @@ def read_rows(design: Design, data: Any, groups: RowGroups, kind: Kind) -> NewRo
     if data is None:
         return _rows_of_fit(design, held)
     read = tuple(f for f, word in held.items() if word in ("own", "allow new", "new"))
+    of_residuals = _residual_word(design, held, groups) if kind == "response" else ""
+    if of_residuals in ("own", "allow new", "new"):
+        read = tuple(dict.fromkeys((*read, design.residual_factor)))
+        held = {**held, design.residual_factor: held.get(design.residual_factor, of_residuals)}
     anew = tuple(f for f in read if held[f] == "new")
     found = _encoded(design, data, read, anew, kind)
     _check_estimable(design, found, held)
@@ -105,7 +114,43 @@ def read_rows(design: Design, data: Any, groups: RowGroups, kind: Kind) -> NewRo
         codes, labels = found.codes.get(name), found.labels.get(name)
         factors.append(_factor_rows(group, held[name], found.Z[name], codes, labels, found.index))
     trials = np.ones(len(found.X)) if found.trials is None else found.trials
-    return NewRows(found.X, found.offset, tuple(factors), found.residual, found.index, trials)
+    own = (found.X, found.offset, tuple(factors), found.residual, found.index, trials)
+    if kind != "response" or design.residual.structure is None:
+        return NewRows(*own)
+    codes = _residual_codes(design, found, held.get(design.residual_factor, "average"))
+    return NewRows(*own, new_residuals(design, found.frame, codes, found.residual.known_sd))
+
+
+def _residual_word(
+    design: Design, held: Mapping[str, Word | int], groups: RowGroups
+) -> Word | Literal[""]:
+    """Which groups of the residuals new observations are of; empty without a correlation."""
+    factor = design.residual_factor
+    if not factor or isinstance(held.get(factor), int):
+        return ""
+    return held.get(factor, cast("Word", groups) if isinstance(groups, str) else "own")  # type: ignore[return-value]
+
+
+def _residual_codes(design: Design, found: Any, word: Word | int) -> np.ndarray:
+    """Group of each new row; those that are new are counted on from those of the fit."""
+    n = len(found.X)
+    if not design.residual_factor:
+        return np.arange(n) + design.n
+    J = design.groupings[design.residual_factor].n_levels
+    if isinstance(word, int):
+        return np.full(n, word)
+    labels = found.labels.get(design.residual_factor)
+    if word == "average" or labels is None:
+        return J + np.arange(n)
+    codes, new = found.codes[design.residual_factor], pd.factorize(labels)[0]
+    if word == "own" and (codes < 0).any():
+        names = list(dict.fromkeys(labels[codes < 0]))
+        raise DataError(
+            f"groups {listed(names)} of {design.residual_factor!r} are not in the fit, so they have no "
+            "residuals to borrow from. Write groups='allow new' for new groups",
+            "unseen-level",
+        )
+    return np.where((codes >= 0) & (word != "new"), codes, J + new)
 
 
 def _encoded(
@@ -118,7 +163,9 @@ def _encoded(
     except DataError as error:
         if error.code != "unknown-column":
             raise
-        uses = {
+        own = encoder.residual.columns
+        uses = dict.fromkeys(own, "It places a new observation among the residuals of the fit")
+        uses |= {
             column: f"It identifies the groups of {f!r}; groups='average' does not need it"
             for f in read
             for column in encoder.factor_columns[f]
@@ -143,7 +190,7 @@ def _check_estimable(design: Design, found: Any, held: Mapping[str, Word | int])
         found.varying_beyond[factor].check(labels, what, out)
     found.beyond.check(labels, what, out)
     for factor, word in held.items():
-        if word != "average":
+        if word != "average" and factor in found.varying_beyond:  # not one of residuals alone
             hint = f"{out}, or predict for an average group of {factor!r}, groups='average'"
             found.varying_beyond[factor].check(labels, what, hint)
 

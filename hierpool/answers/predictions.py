@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hierpool.algebra.correlated.residuals import drawn
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers import coefficient_draws
 from hierpool.answers.mean_response import MeanResponse
@@ -92,6 +93,8 @@ def _table(asked: _Asked, prob: float | None) -> pd.DataFrame:
     if asked.scale.back is None and asked.mean is None:
         # new levels and residuals have the mean zero at each value of theta
         table["mean"] = coefficient_draws.means(fit, rows.combinations) + rows.offset
+        if asked.kind == "response" and rows.structured is not None:
+            table["mean"] += asked.borrowed
     return table.set_axis(rows.index, axis=0)
 
 
@@ -170,10 +173,13 @@ class _Asked:
         if self.mean is not None:
             return self._of_family(self.mean, which, out)
         variance = np.zeros((1, len(which)))
-        if self.kind == "response":
+        is_structured = rows.residual.term.is_structured
+        if self.kind == "response" and not is_structured:
             variance = np.square(rows.residual.sd(self._sigma, which))
         self._add_groups(out, which)
-        if self.kind == "response":
+        if self.kind == "response" and is_structured:
+            out += self._structured(which)[0]
+        elif self.kind == "response":
             for at, i in enumerate(which):
                 noise = coefficient_draws.own_generator(self.seed, "row", i).standard_normal(
                     len(out)
@@ -181,6 +187,51 @@ class _Asked:
                 out[:, at] += noise * np.sqrt(variance[:, at])
         back = self.scale.back
         return (out if back is None else back.inverse(out)), np.zeros(0)
+
+    def _structured(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shapes (K, rows) and (rows,): residuals of new observations, and their mean given y."""
+        own, K = self.rows.structured, len(self._beta)
+        phi, sigma = self.fit.residual_parameters, self._sigma
+        assert phi is not None
+        if own is None:  # new observations of the rows of the fit, all groups anew
+            return self._replicated[:, which], np.zeros(len(which))
+        out, mean = np.zeros((K, len(self.rows))), np.zeros(len(self.rows))
+        for group in own.groups(which):
+            for run, found in own.conditionals(phi, group):
+                z = np.stack([self._noise(i)[run] for i in found.new], axis=1)
+                drawn_here = np.einsum("kab,kb->ka", found.root, z) * sigma[run, None]
+                if len(found.observed):
+                    left = self._left(found.observed, run)
+                    borrowed = np.einsum("kab,kb->ka", found.weights, left)
+                    mean[found.new] += borrowed.sum(axis=0) / K
+                    drawn_here += borrowed
+                out[run, found.new] = drawn_here
+        return out[:, which], mean[which]
+
+    @property
+    def borrowed(self) -> np.ndarray:
+        """Shape (rows,): mean residual of new observations, given those of their groups."""
+        return self._structured(np.arange(len(self.rows)))[1]
+
+    def _noise(self, row: int) -> np.ndarray:
+        own = coefficient_draws.own_generator(self.seed, "row", row)
+        return np.asarray(own.standard_normal(len(self._beta)))
+
+    @cached_property
+    def _replicated(self) -> np.ndarray:
+        """Shape (K, n): residuals of new observations of all rows of the fit."""
+        z = np.stack([self._noise(i) for i in range(len(self.rows))], axis=1)
+        return drawn(self.fit.design, self._sigma, self.fit.residual_parameters, z)
+
+    def _left(self, observed: np.ndarray, run: slice) -> np.ndarray:
+        """Shape (k, a): residuals of rows of the fit at some of the draws."""
+        design = self.fit.design
+        out = design.y_less_offset[observed] - self._beta[run] @ design.X[observed].T
+        for group in design.groups:
+            levels, place = np.unique(group.codes[observed], return_inverse=True)
+            u = coefficient_draws.level_draws(self.fit, group.schema, levels)[run]
+            out = out - np.einsum("aq,kaq->ka", group.Z[observed], u[:, place])
+        return np.asarray(out)
 
     def _add_groups(self, out: np.ndarray, which: np.ndarray) -> None:
         for factor, root in zip(self.rows.factors, self._roots, strict=True):

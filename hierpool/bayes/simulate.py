@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xarray as xr
 
-from hierpool.algebra.correlated.whitening import noise
+from hierpool.algebra.correlated.residuals import drawn as drawn_residuals
 from hierpool.algebra.covariance_root import sd_and_corr
 from hierpool.algebra.moments import Coordinates
 from hierpool.algebra.triangular import solve_lower
@@ -211,11 +211,8 @@ def simulate(design: Design, parameters: Parameters, rng: np.random.Generator) -
         drawn = design.family.draw(mean[None], parameters.par[None], design.trials, rng)
         return np.asarray(drawn[0])
     z = rng.standard_normal(design.n)
-    structure = design.residual.structure
-    if structure is not None and parameters.phi is not None:
-        z = noise(structure, parameters.phi[None], z[None])[0]
-        return np.asarray(mean + parameters.sigma * design.residual.known_sd * z)
-    return np.asarray(mean + design.residual.sd(parameters.sigma) * z)
+    phi = None if parameters.phi is None else parameters.phi[None]
+    return np.asarray(mean + drawn_residuals(design, np.array([parameters.sigma]), phi, z[None])[0])
 
 
 def covariance_root(sd: np.ndarray, corr: np.ndarray) -> np.ndarray:

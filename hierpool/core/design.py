@@ -277,6 +277,12 @@ class Design:
         """The user's own columns that the model needs."""
         return self.observations.frame
 
+    @property
+    def residual_factor(self) -> str:
+        """The factor whose groups have correlated residuals; empty where none has."""
+        own = self.spec.residual.correlation
+        return own.factor if own is not None else ""
+
     @cached_property
     def residual(self) -> Residual:
         """How the rows vary about their means."""

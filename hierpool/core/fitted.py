@@ -30,6 +30,10 @@ class Fit(Protocol):
     def status(self) -> Status:
         """Whether to trust it."""
 
+    @property
+    def residual_parameters(self) -> np.ndarray | None:
+        """Shape (K, m): parameters of a residual structure, by draw; None without one."""
+
     def fixed_effects(self) -> pd.DataFrame:
         """Population coefficients: index ``term``."""
 

@@ -415,6 +415,12 @@ class LikelihoodFit:
         """
         return pd.Series(self.estimate.fitted, index=self.design.rows, name="fitted")
 
+    @property
+    def residual_parameters(self) -> np.ndarray | None:
+        """Shape (1, m): parameters of a residual structure; None without one."""
+        own = self.estimate.residual_parameters
+        return None if own is None else own[None]
+
     def residuals(self) -> pd.Series:
         """Response minus fitted values, with the user's index.
 

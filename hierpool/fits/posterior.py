@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hierpool.algebra.correlated.residuals import mean_variance
 from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.algebra.variance_partition import Partition
 from hierpool.answers import coefficient_draws
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from hierpool.answers.new_data import Kind, RowGroups
     from hierpool.answers.response_scale import Scale
     from hierpool.bayes.exact.leave_out import LeftOut
+    from hierpool.checks.accuracy.loo import Refit
     from hierpool.checks.findings.boundary import WithPriors
 
 
@@ -126,6 +128,12 @@ class PosteriorFit(FitRecord):
         group = self.draws["theta"].to_dataset()
         flat = {str(k): v.to_numpy().reshape(-1, *v.shape[2:]) for k, v in group.data_vars.items()}
         return Theta(int(np.prod(self.n_draws)), flat)
+
+    @cached_property
+    def residual_parameters(self) -> np.ndarray | None:
+        """Shape (K, m): draws of the parameters of a residual structure; None without one."""
+        own = self.priors.residual_structure
+        return None if own is None else own.phi(self.theta)
 
     @cached_property
     def working_theta(self) -> WorkingTheta:
@@ -327,8 +335,9 @@ class PosteriorFit(FitRecord):
             name = f"corr_{group.factor}"
             corr = draws(name) if group.has_correlation else np.eye(len(group.terms))
             Sigmas.append(corr * sd[:, :, None] * sd[:, None, :])
+        left = mean_variance(self.design, sigma, self.residual_parameters)
         return Partition.from_covariances(
-            self.design, beta, sigma, Sigmas, [g.Z for g in self.design.groups]
+            self.design, beta, left, Sigmas, [g.Z for g in self.design.groups]
         )
 
     def summary(self) -> pd.DataFrame:
@@ -488,7 +497,8 @@ class PosteriorFit(FitRecord):
     def _responses(self) -> ResponseDraws:
         """Responses of the rows given every draw of the coefficients and theta."""
         par = coefficient_draws.family_parameters(self)
-        return ResponseDraws(self.design, self._coefficient_draws(), self.theta.sigma, par)
+        phi = self.residual_parameters
+        return ResponseDraws(self.design, self._coefficient_draws(), self.theta.sigma, par, phi)
 
     def _with_group(
         self, name: str, values: np.ndarray, attrs: Mapping[str, str] | None = None
@@ -514,6 +524,7 @@ class PosteriorFit(FitRecord):
         form: Literal["integrated", "conditional"] = "integrated",
         *,
         exact: bool = True,
+        ahead: bool = False,
     ) -> Any:
         """Leave-one-out score: an ``ELPDData`` that ``az.compare`` takes; computed once.
 
@@ -529,6 +540,9 @@ class PosteriorFit(FitRecord):
             packages, for comparison, by row only; it is too high for no pooling.
         exact
             Score points with a high Pareto k exactly, by sampling theta without them.
+        ahead
+            With the factor of correlated residuals, ``by="pig"``: each row given the earlier rows of
+            its group and all other groups. The rows of a group add up to the group's score.
 
         Raises
         ------
@@ -548,6 +562,8 @@ class PosteriorFit(FitRecord):
                 f"form={form!r} with by={by!r}: choose 'integrated', or 'conditional' by row",
                 "unknown-choice",
             )
+        if ahead:
+            return self._one_step_ahead(by, self._score_exactly if exact else None)
         refit = self._score_exactly if exact else None
         grouping = None if is_by_row else loo.grouping_for(self.design, by)
         scored = ("row" if grouping is None else grouping.factor, exact)
@@ -558,6 +574,17 @@ class PosteriorFit(FitRecord):
                 else loo.leave_one_group_out(self, grouping, refit)
             )
         return copy.copy(self._scores[scored])
+
+    def _one_step_ahead(self, by: str | Grouping, refit: Refit | None) -> Any:
+        from hierpool.checks.accuracy import loo
+
+        if is_word(by) and by == "row":
+            raise ArgumentError(
+                f"ahead=True leaves out the later rows of a group: by={self.design.residual_factor!r}",
+                "unknown-choice",
+            )
+        grouping = loo.grouping_for(self.design, by)
+        return loo.one_step_ahead(self, grouping, refit)
 
     @cached_property
     def _scores(self) -> dict[tuple[str, bool], Any]:

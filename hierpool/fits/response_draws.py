@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hierpool.algebra.correlated.residuals import drawn as drawn_residuals
 from hierpool.core.design import Design
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.families.family import Family
@@ -38,12 +39,15 @@ class ResponseDraws:
         Shape (K,): residual sd of a Gaussian response.
     par
         Shape (K, P): parameters of the family.
+    phi
+        Shape (K, m): parameters of a residual structure; None without one.
     """
 
     design: Design
     coefficients: Mapping[str, np.ndarray]
     sigma: np.ndarray
     par: np.ndarray
+    phi: np.ndarray | None = None
 
     def _blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Runs of draws with the linear predictors of the rows, shape (k, n)."""
@@ -70,8 +74,8 @@ class ResponseDraws:
         family = self.design.family
         if family is None:
             expected = linear_predictor(self.design, self.coefficients)
-            noise = rng.standard_normal(expected.shape)
-            return np.asarray(expected + noise * self.design.residual.sd(self.sigma))
+            noise = rng.standard_normal((len(self.sigma), self.design.n))
+            return np.asarray(expected + drawn_residuals(self.design, self.sigma, self.phi, noise))
         drawn = [
             family.draw(eta, self.par[run], self.design.trials, rng) for run, eta in self._blocks()
         ]

@@ -234,6 +234,8 @@ class EncodedRows:
         Factor -> the same of the columns that vary over it, for factors that dropped some.
     trials
         Shape (n,): numbers of trials of binomial rows, where they were read.
+    frame
+        The columns that were read.
     """
 
     X: np.ndarray
@@ -246,6 +248,7 @@ class EncodedRows:
     beyond: Beyond
     varying_beyond: Mapping[str, Beyond]
     trials: np.ndarray | None = None
+    frame: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -322,7 +325,7 @@ class Encoder:
         names += [c for f in chosen for c in self.factor_columns[f]]
         is_read = residual and self.residual.structure != "family"
         term = self.residual if is_read else INDEPENDENT
-        names += list(term.arguments.values())
+        names += [*term.arguments.values(), *term.columns]
         counted = [self.trials] if residual and self.trials else []
         names += counted
         frame = tables.select(table, dict.fromkeys(names))
@@ -342,7 +345,8 @@ class Encoder:
         beyond = _beyond(self.population[:1], own, frame.index)
         missed = {f: _beyond(p, own, frame.index) for f, p in varying.items()}
         trials = tables.to_trials(frame[self.trials], self.trials) if counted else None
-        return EncodedRows(X, Z, codes, labels, frame.index, offset, varied, beyond, missed, trials)
+        rows = EncodedRows(X, Z, codes, labels, frame.index, offset, varied, beyond, missed, trials)
+        return replace(rows, frame=frame)
 
     @cached_property
     def nested(self) -> dict[str, tuple[str, ...]]:

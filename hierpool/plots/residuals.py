@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import stats
 
+from hierpool.algebra.correlated.residuals import normalised
 from hierpool.core.design import Design, Grouping
 from hierpool.core.fitted import Fit
 from hierpool.core.group_nouns import noun
@@ -112,7 +113,9 @@ def residuals(fit: Fit, *, factor: str | None = None, x: str | None = None) -> F
     places, joined = abscissa.values, _is_joined(grouping, abscissa)
     if not joined:
         places = places + 0.6 * (set_apart(places, np.zeros(design.n)) - places)
-    values = design.residual.whiten(fit.residuals().to_numpy())
+    phi = fit.residual_parameters
+    at = None if phi is None else phi.mean(axis=0)
+    values = normalised(design, fit.residuals().to_numpy(), at)
     shown = Residuals(design, grouping, abscissa, places, values, _sigma(fit), joined)
     with styled():
         return _draw(shown)

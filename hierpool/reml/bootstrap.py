@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import optimize
 
+from hierpool.algebra.correlated.residuals import drawn as drawn_residuals
 from hierpool.algebra.covariance_root import sd_and_corr
 from hierpool.core.arguments import check_count, check_seed
 from hierpool.core.design import Design
@@ -51,7 +52,9 @@ def simulate(design: Design, estimate: Estimate, seed: np.random.SeedSequence) -
 
         return simulate_family(design, estimate, rng)
     y = design.offset + design.X @ estimate.beta + new_effects(design, estimate, rng)
-    return y + design.residual.sd(estimate.sigma) * rng.standard_normal(design.n)
+    z, sigma, phi = rng.standard_normal((1, design.n)), estimate.sigma, estimate.residual_parameters
+    parameters = None if phi is None else phi[None]
+    return np.asarray(y + drawn_residuals(design, np.array([sigma]), parameters, z)[0])
 
 
 def refits(design: Design, estimate: Estimate, method: Method = "ML") -> Refits | FamilyRefits:

@@ -285,3 +285,26 @@ def test_structures_that_say_what_random_effects_say(formula: str, residual: str
     with pytest.raises(DataError) as caught:
         hp.Model(formula, table(), residual=residual)
     assert caught.value.code == "cs-beside-intercept"
+
+
+def test_rows_one_step_ahead_add_up_to_their_group(model: hp.Model) -> None:
+    target, z = thetas(model, 2)
+    theta = target.at(z).working
+    algebra, grouping = target.integrated, model.design.groupings["pig"]
+    assert isinstance(algebra, CorrelatedResiduals)
+    ahead = algebra.densities_ahead(theta)
+    levels = algebra.log_density_of_levels(theta, grouping)
+    total = np.zeros_like(levels)
+    np.add.at(total, grouping.codes, ahead)
+    np.testing.assert_allclose(total, levels, rtol=1e-8, atol=1e-8)
+    assert isinstance(theta, ResidualTheta)
+    y, _, m, cov, _ = dense_of(target, theta, 0)
+    s = model.design.residual.structure
+    assert s is not None
+    own = np.flatnonzero(grouping.codes == 2)
+    own = own[np.argsort(s.places[own])]
+    given = np.append(np.flatnonzero(grouping.codes != 2), own[:2])
+    both = np.append(given, own[2])
+    step = normal_log_density(y[both], m[both], cov[np.ix_(both, both)])
+    step -= normal_log_density(y[given], m[given], cov[np.ix_(given, given)])
+    assert ahead[own[2], 0] == pytest.approx(step, abs=1e-8)

@@ -13,7 +13,6 @@ from hierpool.algebra.gaussian import BetaPrior, Marginal, condition
 from hierpool.algebra.moments import Moments, Rows
 from hierpool.algebra.one_factor_factorisation import OneFactorFactorisation
 from hierpool.algebra.triangular import solve_lower
-from hierpool.core.design import Grouping
 from hierpool.core.errors import UnsupportedModelError
 
 
@@ -119,18 +118,6 @@ class CorrelatedFactorisation(OneFactorFactorisation):
                 slopes = s.correlation.slopes(free[by], places)
                 out[by * size : (by + 1) * size] += np.einsum("kij,ij->k", slopes, total)
         return out
-
-    def whiten(self, columns: np.ndarray) -> np.ndarray:
-        """Refused: what asks for it does not know structures yet."""
-        raise unsupported()
-
-    def whitened_products(self, columns: np.ndarray, grouping: Grouping) -> np.ndarray:
-        """Refused: what asks for it does not know structures yet."""
-        raise unsupported()
-
-    def leverage_of_levels(self) -> np.ndarray:
-        """Refused: what asks for it does not know structures yet."""
-        raise unsupported()
 
 
 def unsupported() -> UnsupportedModelError:

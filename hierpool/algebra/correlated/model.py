@@ -310,6 +310,36 @@ class CorrelatedResiduals(MarginalModel):
         out -= 0.5 * n_rows * LOG_2PI
         return out - np.bincount(grouping.codes, self.scaled_rows.log_sd, J)[:, None]
 
+    def densities_ahead(self, theta: WorkingTheta) -> np.ndarray:
+        """Shape (n, K): log p(row | earlier rows of its group, all other groups, theta).
+
+        The rows of a group add up to their joint density given the other groups. With S and s less
+        the group's own sums, and beta from them, the whitened rows of the group have the covariance
+        I + Z Lambda Lambda'Z' + X S^-1 X' over sigma^2, whose Cholesky factor gives each row given
+        those before it.
+        """
+        assert isinstance(theta, ResidualTheta)
+        n, marginal = len(self.scaled_rows.y), self.marginal(theta)
+        S = marginal.R @ np.swapaxes(marginal.R, -1, -2)
+        out, place = np.empty((len(theta), n)), self.correlated.place
+        blocks = self.correlated.every
+        for at, e in self._runs(theta, 3 * blocks.size):
+            Xt, Gt = np.swapaxes(e.X, -1, -2), np.swapaxes(e.G, -1, -2)
+            rest = cholesky(S[at, None] - (Xt @ e.X - Gt @ e.G))
+            right = marginal.s[at, None] - (Xt @ e.right - Gt @ e.g)[..., 0]
+            half = solve_lower(rest, right[..., None])
+            beta = solve_lower_transposed(rest, half)
+            T, t = e.L @ e.a, solve_lower(rest, Xt)
+            V = np.swapaxes(T, -1, -2) @ T + np.swapaxes(t, -1, -2) @ t + np.eye(blocks.size)
+            C = cholesky(V)
+            z = solve_lower(C, e.right - e.X @ beta)[..., 0]
+            sigma = theta.sigma[at, None, None]
+            root = np.log(np.diagonal(C, axis1=-2, axis2=-1))
+            root = root + blocks.log_roots(blocks.whitening.tables(theta.phi[at]))
+            each = -0.5 * (LOG_2PI + np.square(z / sigma)) - np.log(sigma) - root
+            out[at] = each.reshape(len(each), -1)[:, place]
+        return self.scaled_rows.to_response_density(out, np.arange(n)).T
+
     def _of_levels(
         self,
         e: Eliminated,

@@ -50,6 +50,14 @@ class Blocks:
         each = np.add.reduceat(log_det, starts, axis=1)
         return white.reshape(K, self.n_blocks, self.size, -1), each
 
+    def log_roots(self, tables: Tables) -> np.ndarray:
+        """Shape (K, blocks, size): less the logs of the diagonal of W, 0 where there is no row."""
+        flat = self.n_blocks * self.size
+        _, log_det = self.whitening.apply(tables, self.columns[:, :0], self.where, flat)
+        out = np.zeros((len(log_det), flat))
+        out[:, self.where] = log_det
+        return out.reshape(len(log_det), self.n_blocks, self.size)
+
     def roots(self, tables: Tables) -> np.ndarray:
         """Shape (K, blocks, size, size): W of each block, with R^-1 = W'W."""
         unit = np.zeros((len(self.where), self.size))

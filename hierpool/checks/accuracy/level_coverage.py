@@ -186,6 +186,7 @@ def judged(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
     """Intervals for new groups that cover too many or too few."""
     design = fit.design
     is_asked = design.spec.pooling == "partial" and len(design.groups) == 1
+    is_asked = is_asked and design.residual.structure is None
     if not is_asked or not fit.is_integrable or not fit.status.is_trustworthy:
         return
     table = level_coverage(fit, JUDGED)

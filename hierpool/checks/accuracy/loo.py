@@ -20,7 +20,9 @@ import arviz_stats as azs
 import numpy as np
 import xarray as xr
 from arviz_stats.utils import ELPDDataLOO
+from scipy import special
 
+from hierpool.algebra.correlated.model import CorrelatedResiduals
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.core.arguments import is_word, shown
 from hierpool.core.design import Design, Grouping
@@ -117,6 +119,10 @@ def leave_one_row_out(fit: IntegratedPosterior, refit: Refit | None) -> ScoredLO
     points = [np.array([i]) for i in range(n)]
     labels = {OBS_DIM: row_labels(fit.design)}
     predicts = "a new observation of a known group"
+    if fit.design.residual_factor:
+        predicts += (
+            f", given the others of its {noun(fit.design.residual_factor)}, earlier and later"
+        )
     return used.said(_scored(scores, points, labels, predicts, used.n, used.may(refit)), influence)
 
 
@@ -190,6 +196,58 @@ def leave_one_group_out(
     return used.said(scored, _influence(density) if used.n_left else np.zeros(0))
 
 
+def one_step_ahead(fit: IntegratedPosterior, grouping: Grouping, refit: Refit | None) -> ScoredLOO:
+    """Score of each row given the earlier rows of its group and all other groups.
+
+    The scores of a group add up to its score of ``leave_one_group_out``: with the weights that take
+    a draw of theta to the others' posterior, each is the ratio of the predictive densities of the
+    rows up to it and of those before it.
+
+    References
+    ----------
+    Buerkner, Gabry, Vehtari (2020), J. Stat. Comput. Simul. 90, 2499-2523.
+    """
+    from arviz_stats.base import array_stats
+
+    algebra, used, design = fit.integrated, _Used.from_fit(fit), fit.design
+    structure = design.residual.structure
+    if not isinstance(algebra, CorrelatedResiduals) or grouping.factor != design.residual_factor:
+        raise UnsupportedModelError(
+            f"ahead=True needs rows that are correlated in time within the groups left out: "
+            f"{design.spec.formula} has no residual= over {grouping.factor!r}",
+            "no-time",
+        )
+    assert structure is not None
+    rows = algebra.densities_ahead(used.theta)
+    levels = np.zeros((grouping.n_levels, used.n))
+    np.add.at(levels, grouping.codes, rows)
+    log_weights, k = array_stats.psislw(levels, r_eff=used.efficiency)
+    good_k = min(1 - 1 / np.log10(used.n), 0.7)
+    k, elpd, lppd = np.asarray(k), np.empty(design.n), np.empty(design.n)
+    for j in range(grouping.n_levels):
+        own = np.flatnonzero(grouping.codes == j)
+        own = own[np.argsort(structure.places[own], kind="stable")]
+        lppd[own] = _steps(rows[own], np.full(used.n, -np.log(used.n)))
+        if not k[j] <= good_k and refit is not None:  # later rows left out, one fewer at a time
+            exact = [refit(own[t:]) for t in range(len(own))]
+            elpd[own], k[j] = -np.diff([*exact, 0.0]), np.nan
+        else:
+            elpd[own] = _steps(rows[own], np.asarray(log_weights)[j])
+    scores = np.column_stack([elpd, k[grouping.codes], lppd])
+    labels, points = {OBS_DIM: row_labels(design)}, [np.array([i]) for i in range(design.n)]
+    predicts = f"the next observation of a new {noun(grouping.factor)}, given its earlier ones"
+    scored = _scored(scores, points, labels, predicts, used.n, None)
+    if refit is not None:
+        scored.n_refitted, scored.warning = int(np.isnan(k[grouping.codes]).sum()), False
+    return scored
+
+
+def _steps(density: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
+    """Shape (rows,): log predictive density of each row given those before it, from (rows, K)."""
+    before = np.vstack([np.zeros((1, density.shape[1])), np.cumsum(density, axis=0)])
+    return np.diff(special.logsumexp(before + log_weights, axis=1))
+
+
 def leave_one_row_out_conditional(fit: IntegratedPosterior) -> ScoredLOO:
     """The usual score, p(y_i | coefficients, theta): for comparison; it flatters no pooling."""
     from hierpool.draws import psis
@@ -240,7 +298,8 @@ def _scored(
 def relative_efficiency(fit: IntegratedPosterior) -> float:
     """Mean effective share of the draws of theta, which is all the densities depend on."""
     posterior = fit.draws["posterior"].to_dataset()
-    names = [v for v in posterior.data_vars if v == "sigma" or str(v).startswith("sd_")]
+    more = {"sigma", *fit.design.schema.residual_dims}
+    names = [v for v in posterior.data_vars if v in more or str(v).startswith("sd_")]
     if fit.design.family is not None:  # beta is sampled too
         of_levels = ("u_", "coef_", "corr_")
         names = [v for v in posterior.data_vars if not str(v).startswith(of_levels)]
@@ -303,7 +362,6 @@ def loo_pit(fit: IntegratedPosterior, most: int | None = None) -> xr.DataArray:
     With ``most``, so many draws and weights as they are: fast, and enough to judge all rows together.
     """
     from arviz_stats.base import array_stats
-    from scipy import special
 
     if fit.design.family is not None:
         return _pit_of_family(fit, fit.design.family)

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hierpool.algebra.correlated.residuals import drawn as drawn_residuals
 from hierpool.checks.accuracy.level_statistics import Statistics
 from hierpool.checks.residuals.null_residuals import SEED, WARN_BELOW_P
 from hierpool.core.arguments import check_choice, check_seed
@@ -70,9 +71,10 @@ def replicate(fit: Posterior, is_new: bool, seed: int) -> np.ndarray:
     if design.family is not None:
         par = fit.family_parameters[picks]
         return np.asarray(design.family.draw(y.T, par, design.trials, rng).T)
-    sd = design.residual.relative_sds(design.n)[:, None]
-    sigma = draws("sigma") if design.residual.has_sigma else 1.0
-    return np.asarray(y + sd * sigma * rng.standard_normal(y.shape))
+    sigma = draws("sigma") if design.residual.has_sigma else np.ones(m)
+    phi = None if fit.residual_parameters is None else fit.residual_parameters[picks]
+    z = rng.standard_normal(y.shape)
+    return np.asarray(y + drawn_residuals(design, sigma, phi, z.T).T)
 
 
 def _new_levels(

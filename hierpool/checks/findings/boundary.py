@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from hierpool.algebra.correlated.residuals import mean_variance
 from hierpool.algebra.identified import not_identified_text
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.checks.sensitivity import sensitivity
@@ -145,7 +146,7 @@ class Spread:
 def spreads(fit: WithPriors) -> list[Spread]:
     """Every standard deviation of a posterior; none unless it pools partially."""
     found = []
-    noise = fit.theta.sigma * np.sqrt(fit.design.residual.mean_square)
+    noise = np.sqrt(mean_variance(fit.design, fit.theta.sigma, fit.residual_parameters))
     for part in fit.priors.group_terms:
         Z, sds = fit.design.group(part.factor).Z[:, part.columns], part.sds(fit.theta)
         for k, (term, at) in enumerate(zip(part.terms, part.sd_index, strict=True)):

@@ -1,0 +1,58 @@
+"""Residuals of any model at values of its parameters: drawn, normalised, and their variance.
+
+Parameters phi (K, m) of a structure are None where residuals are independent; sigma has shape (K,).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hierpool.algebra.correlated.whitening import Whitening, noise, order_of
+from hierpool.core.design import Design
+from hierpool.core.residual import Residual
+
+
+def drawn(design: Design, sigma: np.ndarray, phi: np.ndarray | None, z: np.ndarray) -> np.ndarray:
+    """Shape (K, n): residuals of the rows, from standard normals z (K, n)."""
+    residual = design.residual
+    if residual.structure is None or phi is None:
+        return np.asarray(z * residual.sd(sigma))
+    return noise(residual.structure, phi, z) * sigma[:, None] * residual.known_sd
+
+
+def rows_sd(residual: Residual, sigma: np.ndarray, phi: np.ndarray | None) -> np.ndarray:
+    """Shape (K, n), or (K, 1) where rows are alike: residual sds of the rows."""
+    if residual.structure is None or phi is None:
+        return residual.sd(sigma)
+    s = residual.structure
+    return np.asarray(sigma[:, None] * np.exp(s.log_sds(phi))[:, s.classes] * residual.known_sd)
+
+
+def mean_variance(design: Design, sigma: np.ndarray, phi: np.ndarray | None) -> np.ndarray:
+    """Shape (K,): the residual variance of a typical row, a mean over the rows."""
+    residual = design.residual
+    if residual.structure is None or phi is None:
+        return np.asarray(sigma**2 * residual.mean_square)
+    s = residual.structure
+    weights = np.broadcast_to(np.square(residual.known_sd), (design.n,))
+    of_class = np.bincount(s.classes, weights, len(s.basis)) / design.n
+    return np.asarray(sigma**2 * (np.exp(2 * s.log_sds(phi)) @ of_class))
+
+
+def normalised(design: Design, residuals: np.ndarray, phi: np.ndarray | None) -> np.ndarray:
+    """Shape (n,): residuals in units of sigma; with a structure independent and alike if it is right.
+
+    R^-1/2 times the residuals, as ``residuals(type = "normalized")`` of nlme, before they are
+    divided by sigma. ``phi`` (m,).
+    """
+    residual = design.residual
+    known = residual.over_known_sd(residuals)
+    if residual.structure is None or phi is None:
+        return known
+    order = order_of(residual.structure)
+    way = Whitening.from_structure(residual.structure.take(order))
+    at = np.arange(design.n)
+    white, _ = way.apply(way.tables(phi[None]), known[order][:, None], at, design.n)
+    out = np.empty(design.n)
+    out[order] = white[0, :, 0]
+    return out
