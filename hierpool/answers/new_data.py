@@ -128,7 +128,8 @@ def _residual_word(
     factor = design.residual_factor
     if not factor or isinstance(held.get(factor), int):
         return ""
-    return held.get(factor, cast("Word", groups) if isinstance(groups, str) else "own")  # type: ignore[return-value]
+    word = held.get(factor, groups if isinstance(groups, str) else "own")
+    return "" if isinstance(word, int) else word
 
 
 def _residual_codes(design: Design, found: Any, word: Word | int) -> np.ndarray:

@@ -20,6 +20,9 @@ from hierpool.draws.summary import ESS_LIMIT, proposal_pareto_k, verdict
 Engine = Literal["auto", "exact", "nuts"]
 ENGINES: tuple[Engine, ...] = ("auto", "exact", "nuts")
 PARETO_K_LIMIT = 0.7
+MOST_OF_STRUCTURE = (
+    21  # parameters of a residual structure and of group terms, above which weights fail
+)
 RETRY_PROPOSAL_SCALE = 1.5  # scale of the starting proposals of the retry
 
 
@@ -46,6 +49,9 @@ def run(
             if not priors.is_integrable:
                 raise UnsupportedModelError(said, "exact-needs-normal")
             raise UnsupportedModelError(said, "beyond-quadrature")
+        return _fallen_back(design, priors, settings, parameterization(), reason)
+    reason = _too_many(priors) if engine == "auto" else ""
+    if reason:
         return _fallen_back(design, priors, settings, parameterization(), reason)
     try:
         fitted = _exact(design, priors, settings)
@@ -74,6 +80,14 @@ def run(
         parameterization(),
         f"the exact engine's draws were not good enough ({fitted.status.sentence.rstrip('.')})",
     )
+
+
+def _too_many(priors: ModelPriors) -> str:
+    """Why weights would fail for want of draws, so that trying takes longer than NUTS; else empty."""
+    size = sum(part.size for part in priors.parts)
+    if priors.residual_structure is None or size <= MOST_OF_STRUCTURE:
+        return ""
+    return f"it has {size} standard deviations and correlations, too many for the exact engine"
 
 
 def _not_for_exact(design: Design, priors: ModelPriors) -> str:

@@ -16,6 +16,7 @@ from hierpool.core.errors import ArgumentError, FormulaError, UnsupportedModelEr
 from hierpool.core.spec import GroupTerm, ResidualStructure, ResidualTerm, Spec, left_side
 from hierpool.formula.function_calls import Factor, quote
 from hierpool.formula.grammar import Columns, reader_of
+from hierpool.formula.residual_terms import correlation_text
 
 if TYPE_CHECKING:
     from hierpool.core.families.family import Family
@@ -94,6 +95,9 @@ def make_spec(
 def make_like(spec: Spec, population: Columns, groups: Iterable[GroupTerm] = ()) -> Spec:
     """A Spec of the same response, family and residuals with another right-hand side."""
     made = make_spec(spec.response, population, groups, spec.trials)
+    own = spec.residual.correlation
+    if own is not None:
+        made = replace(made, formula=f"{made.formula} + {correlation_text(own)}")
     return replace(made, residual=spec.residual, family=spec.family)
 
 

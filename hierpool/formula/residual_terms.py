@@ -125,6 +125,13 @@ def with_structure(spec: Spec, residual: Any, sigma: Any) -> Spec:
     return with_term(spec, term)
 
 
+def correlation_text(own: CorrelationTerm) -> str:
+    """A structure as it is typed, names quoted where they must be."""
+    by = f", by={quote(own.by)}" if own.by else ""
+    factor = own.factor if ":" in own.factor else quote(own.factor)
+    return f"{own.word}({quote(own.time)} | {factor}{by}{', nugget=True' * own.nugget})"
+
+
 def with_term(spec: Spec, term: ResidualTerm) -> Spec:
     """The spec with a residual structure, its correlation written at the end of the formula."""
     if term.structure in ("known_se", "family"):
@@ -141,9 +148,6 @@ def with_term(spec: Spec, term: ResidualTerm) -> Spec:
             "residual-several-factors",
         )
     formula, own = spec.formula, term.correlation
-    if own is not None and str(own) not in formula:
-        by = f", by={quote(own.by)}" if own.by else ""
-        factor = own.factor if ":" in own.factor else quote(own.factor)
-        nugget = ", nugget=True" * own.nugget
-        formula = f"{formula} + {own.word}({quote(own.time)} | {factor}{by}{nugget})"
+    if own is not None and correlation_text(own) not in formula:
+        formula = f"{formula} + {correlation_text(own)}"
     return replace(spec, formula=formula, residual=term)
