@@ -21,6 +21,7 @@ from hierpool.algebra.quadrature import lattice
 from hierpool.algebra.quadrature.constants import Constants
 from hierpool.algebra.quadrature.draws import draw_deviations, moments
 from hierpool.algebra.quadrature.laplace import Laplace, Start, laplace
+from hierpool.algebra.quadrature.left_out_effects import log_ratio
 from hierpool.algebra.quadrature.level_scores import log_density_of_levels
 from hierpool.algebra.quadrature.row_scores import (
     cdf_of_rows,
@@ -294,11 +295,16 @@ class QuadratureModel:
         return self.density_and_error(self.point(gamma, theta))[1]
 
     def log_density_of_levels(self, point: FamilyPoint, grouping: Grouping) -> np.ndarray:
-        """Shape (levels, K): log p(rows of a level | all other rows, beta, effects, theta).
+        """Shape (levels, K): log p(rows of a level | all other rows, beta, other effects, theta).
 
-        Deviations of the integrated factor are integrated; those of the other factors are the point's.
+        Deviations of the integrated factor are integrated. So are effects of the other factors that the
+        level alone has, as far as the K points, draws of one posterior, tell how: ``left_out_effects``.
         """
-        return log_density_of_levels(self, point, grouping.codes, grouping.n_levels)
+        codes, n_levels = grouping.codes, grouping.n_levels
+        found = log_density_of_levels(self, point, codes, n_levels)
+        return (
+            found + log_ratio(self, point, codes, n_levels) if self.rows.others.n_effects else found
+        )
 
     def log_density_of_rows(self, point: FamilyPoint, rows: np.ndarray | None = None) -> np.ndarray:
         """Shape (K, rows): log p(y_i | other rows of its level, beta, effects, theta).
