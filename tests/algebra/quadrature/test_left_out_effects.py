@@ -33,7 +33,7 @@ def test_a_normal_likelihood_is_integrated_whatever_the_draw(m: int) -> None:
     quadratic = np.einsum("ka,kab,kb->k", centre, np.linalg.inv(total), centre)
     exact = -0.5 * quadratic - 0.5 * np.linalg.slogdet(np.eye(m) + precision @ prior)[1]
     assert np.abs(found - exact).max() < 0.4  # h is as good as a regression on the draws is
-    assert np.median(np.abs(found - exact)) < 0.02
+    assert np.median(np.abs(found - exact)) < 0.05
     assert (np.var(found - exact) < 0.02 * np.var(loglik)).all()
 
 
