@@ -190,13 +190,6 @@ class QuadratureModel:
         return runs(n_draws, per_draw)
 
     @cached_property
-    def kind(self) -> int:
-        """Which sums over rows the nodes take."""
-        from hierpool.algebra.quadrature import node_sums
-
-        return node_sums.FAST.get((self.family.name, self.family.link), node_sums.GENERAL)
-
-    @cached_property
     def is_same(self) -> bool:
         """Whether all rows have the same column of the integrated factor: an intercept."""
         return self.q == 1 and bool(np.ptp(self.rows.Z, axis=0).max(initial=0.0) == 0.0)
@@ -410,7 +403,7 @@ class QuadratureModel:
         """
         rows = self.rows
         return (
-            *(self.family.code, self.kind, self.is_same),
+            *(self.family.code, self.is_same),
             *(rows.y, rows.trials, rows.weight, rows.Z, rows.start),
             *(self.predictor(point), self.factors_of(point)[0], np.ascontiguousarray(point.par)),
             *(self.fisher_share(point), self.start.v, *self._nodes(finer, drop, is_wide)),
@@ -419,7 +412,7 @@ class QuadratureModel:
     def _nodes(self, finer: bool, drop: float, is_wide: bool) -> tuple[Any, ...]:
         """Step and drop of one effect; log volume of a cell, and lattice, of several."""
         if self.q < 2:
-            empty = np.zeros((0, self.q)), np.zeros(0, np.int64), np.zeros(0, np.int64)
+            empty = np.zeros((self.q, 0)), np.zeros(0, np.int64), np.zeros(0, np.int64)
             step = STEP
             if finer:
                 step, drop = step * FINER_STEP, drop + FINER_DROP
