@@ -24,7 +24,11 @@ FLOORS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("upper", (("model", "Model, the builders, the pooling ladder"),)),
     (
         "fit",
-        (("fits", "PosteriorFit, LikelihoodFit, files"), ("plots", "one file for each picture")),
+        (
+            ("fits", "PosteriorFit, LikelihoodFit, files"),
+            ("plots", "one file for each picture"),
+            ("sas", "programs of PROC MIXED, read"),
+        ),
     ),
     (
         "wing",
@@ -36,7 +40,15 @@ FLOORS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("answers", "predictions"),
         ),
     ),
-    ("ground", (("algebra", "the likelihood given theta; coefficients integrated out"),)),
+    (
+        "ground",
+        (
+            (
+                "algebra",
+                "the likelihood given theta; effects integrated out, in closed form or by quadrature",
+            ),
+        ),
+    ),
     (
         "ground",
         (
@@ -45,7 +57,7 @@ FLOORS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("datasets", "bundled tables"),
         ),
     ),
-    ("ground", (("core", "Spec, Design, results, findings, errors"),)),
+    ("ground", (("core", "Spec, Design, families, results, findings, errors"),)),
 )
 HEIGHT = 20 + len(FLOORS) * (ROW + GAP) + 26
 STYLE = """

@@ -14,40 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from hierpool.core.compiled import compiled
+from hierpool.core.elementary import fast_exp
 from hierpool.core.threads import over_threads
-
-_EXP_FLOOR = -700.0
-_TO_BASE_TWO = 1.4426950408889634  # 1 / log 2
-_LOG_2_HIGH, _LOG_2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
-_ROUND = 6755399441055744.0  # 1.5 * 2^52: what is added has its integer part in the last bits
-
-
-@compiled("f8(f8)")
-def exp_negative(x):
-    """exp(x) for x <= 0; exp(-700) below that."""
-    x = max(x, _EXP_FLOOR)
-    rounded = x * _TO_BASE_TWO + _ROUND
-    n = rounded - _ROUND
-    # log 2 in two parts (Cody and Waite): n times the high one is exact, so r keeps its digits.
-    r = x - n * _LOG_2_HIGH
-    r -= n * _LOG_2_LOW
-    p = 1 / 479001600.0
-    p = p * r + 1 / 39916800.0
-    p = p * r + 1 / 3628800.0
-    p = p * r + 1 / 362880.0
-    p = p * r + 1 / 40320.0
-    p = p * r + 1 / 5040.0
-    p = p * r + 1 / 720.0
-    p = p * r + 1 / 120.0
-    p = p * r + 1 / 24.0
-    p = p * r + 1 / 6.0
-    p = p * r + 0.5
-    p = p * r + 1.0
-    p = p * r + 1.0
-    # The last bits are n: with the bias of 1023 and shifted, they are the exponent of 2^n.
-    bits = np.float64(rounded).view(np.int64)
-    return p * np.int64((bits + 1023) << 52).view(np.float64)
-
 
 PRIOR_SCALE = 3.0  # of the grid of Zhang and Stephens
 PRIOR_SHAPE, PRIOR_COUNT = 0.5, 10.0  # shape and weight of the prior of k
@@ -179,7 +147,7 @@ def _sums(x, guess):
     """Sum of exp(x) up to the guess, and of exp(-x)."""
     weight, density = 0.0, 0.0
     for m in range(len(x)):
-        raw = exp_negative(x[m])
+        raw = fast_exp(x[m])
         weight += raw if x[m] <= guess else 0.0
         density += 1.0 / raw
     return weight, density

@@ -82,15 +82,3 @@ def test_one_draw_that_outweighs_all_others_does_not_overflow():
     np.testing.assert_allclose(elpd, by_arviz(density, 1.0)[0], rtol=1e-8)
     assert (elpd < -700).all()
     assert np.isfinite(lppd).all()
-
-
-CLOSE = {"rtol": 1e-15, "atol": 0.0}
-
-
-def test_exp_of_negative_numbers():
-    x = -np.concatenate([[0.0, 1e-300, 1e-9, 0.3465, 0.3466, 699.9], np.geomspace(1e-6, 700, 5000)])
-    np.testing.assert_allclose([psis.exp_negative(v) for v in x], np.exp(x), **CLOSE)
-
-
-def test_exp_stays_at_its_lowest():
-    assert psis.exp_negative(-1e4) == psis.exp_negative(-700.0) > 0

@@ -50,7 +50,13 @@ HEAVY: dict[str, tuple[str, ...]] = {
     ),
     "matplotlib": ("plots/", "report/"),
     "jinja2": ("report/",),
-    "numba": ("core/compiled.py", "core/families/", "algebra/", "draws/psis.py"),
+    "numba": (
+        "core/compiled.py",
+        "core/elementary.py",
+        "core/families/",
+        "algebra/",
+        "draws/psis.py",
+    ),
 }
 # What importing the face must not load.
 NEVER_AT_IMPORT = ("pymc", "arviz", "matplotlib", "numba", "formulaic", "scipy", "pandas")

@@ -12,9 +12,9 @@ import math
 import numpy as np
 from numba import njit
 
-from hierpool.algebra.quadrature.level_nodes import HALF, level_nodes, scratch_of
+from hierpool.algebra.quadrature.level_nodes import level_nodes, room_for, scratch_of
 from hierpool.algebra.quadrature.mode_search import cholesky, solve_back, spread
-from hierpool.algebra.quadrature.node_sums import values_at
+from hierpool.algebra.quadrature.node_sums import LANES, values_at
 from hierpool.core.compiled import compiled
 
 METROPOLIS_STEPS = 3
@@ -54,12 +54,12 @@ def _distance(x, mean, root, work):
 
 
 @compiled(
-    "void(i8, i8, i8, i8, b1, f8[::1], f8[::1], f8[::1], f8[:,::1], i8[::1], f8[:,::1],"
+    "void(i8, i8, i8, b1, f8[::1], f8[::1], f8[::1], f8[:,::1], i8[::1], f8[:,::1],"
     "f8[:,:,::1], f8[:,::1], f8[::1], f8[:,::1], f8, f8, f8[:,::1], i8[::1], i8[::1], f8, f8,"
     "f8, i8[::1], i8[::1], f8[:,:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,:,:,::1], f8[:,:,::1])"
 )
 def deviations(
-    begin, stop, code, kind, is_same, y, trials, weight, Z, edges, eta, Lambda, par, fisher, modes,
+    begin, stop, code, is_same, y, trials, weight, Z, edges, eta, Lambda, par, fisher, modes,
     h, drop, nodes, is_even, ring_ends, rim_share, tail_share,
     cell, order, first, uniform, normal, mean, covariance, drawn,
 ):  # fmt: skip
@@ -70,20 +70,20 @@ def deviations(
     are the noise of each level; without levels in drawn (J = 0) the moments alone.
     """
     n, q = Z.shape
-    n_nodes = max(len(nodes), 2 * HALF + 1)
+    n_nodes = room_for(nodes)
     scratch = scratch_of(n, q, n_nodes)
     T, g, v = np.empty((n, q)), np.empty(n_nodes), np.empty(q)
     V, L = scratch[4], scratch[7]
     root, work, x = np.zeros((q, q)), np.empty(q), np.empty(q)
-    one, proposed = np.empty((q, 1)), np.empty((q, 1))
-    value, room, room2 = np.empty(1), np.empty(1), np.empty(1)
+    tried = np.zeros((q, LANES))
+    value, room, room2 = np.empty(LANES), np.empty(LANES), np.empty(LANES)
     for k in range(begin, stop):
         spread(Z, Lambda[k], T)
         for u in range(len(edges) - 1):
             lo, hi = edges[u], edges[u + 1]
             v[:] = modes[u]
             count, _, _, _, _ = level_nodes(
-                code, kind, is_same, y, trials, weight, eta[k], par[k], fisher[k], lo, hi, T, v,
+                code, is_same, y, trials, weight, eta[k], par[k], fisher[k], lo, hi, T, v,
                 h, drop, nodes, is_even, ring_ends, rim_share, tail_share, g, scratch,
             )  # fmt: skip
             width = V[0, 1] - V[0, 0]
@@ -105,25 +105,19 @@ def deviations(
                 if q > 1:
                     solve_back(L, x)
                 for c in range(q):
-                    one[c, 0] = V[c, r] + x[c]
-                values_at(
-                    code, kind, y, trials, weight, eta[k], par[k], lo, hi, T, one, 0, 1,
-                    value, room, room2,
-                )  # fmt: skip
-                log_ratio = value[0] + _distance(one[:, 0], mean[k, u], root, work)
-                for step in range(METROPOLIS_STEPS):
-                    for c in range(q):
-                        proposed[c, 0] = mean[k, u, c]
+                    tried[c, 0] = V[c, r] + x[c]
+                    for step in range(METROPOLIS_STEPS):
+                        tried[c, 1 + step] = mean[k, u, c]
                         for d in range(c + 1):
-                            proposed[c, 0] += root[c, d] * normal[k, j, step * q + d]
-                    values_at(
-                        code, kind, y, trials, weight, eta[k], par[k], lo, hi, T, proposed, 0, 1,
-                        value, room, room2,
-                    )  # fmt: skip
-                    new = value[0] + _distance(proposed[:, 0], mean[k, u], root, work)
+                            tried[c, 1 + step] += root[c, d] * normal[k, j, step * q + d]
+                values_at(
+                    code, y, trials, weight, eta[k], par[k], lo, hi, T, tried,
+                    0, 1 + METROPOLIS_STEPS, value, room, room2,
+                )  # fmt: skip
+                at, log_ratio = 0, value[0] + _distance(tried[:, 0], mean[k, u], root, work)
+                for step in range(METROPOLIS_STEPS):
+                    new = value[1 + step] + _distance(tried[:, 1 + step], mean[k, u], root, work)
                     if math.log(uniform[k, j, 1 + q + step]) < new - log_ratio:
-                        log_ratio = new
-                        for c in range(q):
-                            one[c, 0] = proposed[c, 0]
+                        at, log_ratio = 1 + step, new
                 for c in range(q):
-                    drawn[k, j, c] = one[c, 0]
+                    drawn[k, j, c] = tried[c, at]

@@ -175,8 +175,13 @@ def modes(
                 for d in range(len(blocks)):
                     s += other_columns[i, d] * Lambda_others[k, d, c]
                 values[i, p + c] = s
-        best, halvings = -np.inf, 0
-        old, old_v = gamma[k].copy(), v[k].copy()
+        # Deviations of another theta may put counts far to the right, where curvatures are beyond
+        # the digits: from a start that is worse than no deviations, halving leads back to those.
+        old, old_v, halvings = gamma[k].copy(), np.zeros((U, q)), 0
+        best, _ = _system(
+            code, y, trials, weight, offset, values, places, old, par[k], fisher[k],
+            edges, counts, T, old_v, mean, precision, g, L, C, H, r, S,
+        )  # fmt: skip
         for _ in range(MOST_STEPS):
             value, log_det = _system(
                 code, y, trials, weight, offset, values, places, gamma[k], par[k], fisher[k],

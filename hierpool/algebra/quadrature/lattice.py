@@ -26,7 +26,7 @@ class Lattice:
     Attributes
     ----------
     nodes
-        Shape (M, q), by distance from the origin.
+        Shape (q, M), by distance from the origin.
     is_even
         Shape (M,): 1 for one colour of the chess board, 0 for the other.
     ring_ends
@@ -57,7 +57,7 @@ def lattice(q: int, step: float = STEP, reach: float = REACH) -> Lattice:
     radii = np.arange(reach - step, FARTHEST + 1e-9, step)
     outermost = stats.chi2.sf((reach - step) ** 2, q) - stats.chi2.sf(reach**2, q)
     return Lattice(
-        nodes=np.ascontiguousarray(cells * step),
+        nodes=np.ascontiguousarray(cells.T * step),
         is_even=(cells.sum(axis=1) % 2 == 0).astype(np.int64),
         ring_ends=np.searchsorted(distance, radii, side="right"),
         rim_share=float(2 * outermost),

@@ -16,12 +16,14 @@ import numpy as np
 from numba import njit
 
 from hierpool.algebra.quadrature.mode_search import mode_along, mode_at, solve_back
-from hierpool.algebra.quadrature.node_sums import fast_exp, prepare, values_along, values_at
+from hierpool.algebra.quadrature.node_sums import LANES, padded, prepare, values_along, values_at
+from hierpool.core.elementary import fast_exp
 from hierpool.core.families.codes import STUDENT
 from hierpool.core.families.compiled import terms
 
 HALF = 1000  # nodes on one side of the middle that the buffers hold
 CENTRE = 4  # nodes on either side of the mode that every level has
+BEGIN = 2 * LANES  # nodes that are worked at first
 CLOSER = 3e-4  # e^2 above which the nodes of a level are moved closer
 MOST_CLOSER = 3
 FEW_ROWS = 12  # of a level of heavy tails, up to which each row may have a mode of its own
@@ -52,9 +54,7 @@ def modes_of_rows(code, y, trials, weight, eta, par, lo, hi, T, v, drop):
 
 
 @njit(error_model="numpy")
-def line(
-    code, kind, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, drop, g, scratch
-):
+def line(code, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, drop, g, scratch):
     """Nodes of a level of one effect: v, the distance between nodes, first and last node.
 
     ``g`` (2 HALF + 1,) holds g at them; node r is v + (r - HALF) times the distance.
@@ -62,10 +62,8 @@ def line(
     F, sums, e1, product, V, small, H, L = scratch
     if is_same:
         t = T[lo, 0] if hi > lo else 0.0
-        prepare(code, kind, y, trials, weight, eta, par, lo, hi, F, sums)
-        v, precision = mode_along(
-            code, kind, y, trials, weight, eta, par, fisher, lo, hi, F, sums, t, v
-        )
+        prepare(code, y, trials, weight, eta, par, lo, hi, F, sums)
+        v, precision = mode_along(code, y, trials, weight, eta, par, fisher, lo, hi, F, sums, t, v)
     else:
         t = 0.0
         small[0, 0] = v
@@ -73,80 +71,107 @@ def line(
         v, precision = small[0, 0], L[0, 0] * L[0, 0]
     step = h / math.sqrt(precision)
     low, high = modes_of_rows(code, y, trials, weight, eta, par, lo, hi, T, v, drop)
-    first, last = HALF - CENTRE, HALF + CENTRE
+    first, last = HALF, HALF
     top = -np.inf
-    begin, count = first, 2 * CENTRE + 1
+    begin, count = HALF - BEGIN // 2, BEGIN
     while True:
         v0 = v + (begin - HALF) * step
         if is_same:
             values_along(
-                code, kind, y, trials, weight, eta, par, lo, hi, F, sums, t, v0, step, count,
+                code, y, trials, weight, eta, par, lo, hi, F, sums, t, v0, step, count,
                 g[begin:], e1, product,
             )  # fmt: skip
         else:
-            for r in range(count):
+            for r in range(padded(count)):
                 V[0, r] = v0 + r * step
             values_at(
-                code, kind, y, trials, weight, eta, par, lo, hi, T, V, 0, count,
+                code, y, trials, weight, eta, par, lo, hi, T, V, 0, count,
                 g[begin:], product, e1,
             )  # fmt: skip
         for r in range(begin, begin + count):
             top = max(top, g[r])
-        first, last, count = min(first, begin), max(last, begin + count - 1), 2
+        first, last, count = min(first, begin), max(last, begin + count - 1), LANES
         is_short = g[last] > top - drop or v + (last - HALF) * step < high
-        if is_short and last < 2 * HALF - 2:
+        if is_short and last < 2 * HALF - LANES:
             begin = last + 1
             continue
         is_short = g[first] > top - drop or v + (first - HALF) * step > low
-        if not (is_short and first > 2):
+        if not (is_short and first > LANES):
             break
-        begin = first - 2
+        begin = first - LANES
+    first, last = trimmed(
+        g, first, last, top - drop, HALF + (low - v) / step, HALF + (high - v) / step
+    )
     return v, step, first, last, top
 
 
 @njit(error_model="numpy")
+def trimmed(g, first, last, least, low, high):
+    """First and last node less those beyond the first on either side that is below ``least``."""
+    while first < HALF - CENTRE and g[first + 1] <= least and first + 1 <= low:
+        first += 1
+    while last > HALF + CENTRE and g[last - 1] <= least and last - 1 >= high:
+        last -= 1
+    return first, last
+
+
+@njit(error_model="numpy")
 def ball(
-    code, kind, y, trials, weight, eta, par, lo, hi, T, v, scale,
+    code, y, trials, weight, eta, par, lo, hi, T, v, scale,
     nodes, is_even, ring_ends, rim_share, tail_share, g, scratch,
 ):  # fmt: skip
     """Nodes around the mode v of a level of several effects: how many, top, total, even and rim.
 
     V[:, r] become the nodes, ``g`` (M,) what g is at them; sums are of exp(g - top).
     """
-    e1, product, V, small, L = scratch[2], scratch[3], scratch[4], scratch[5], scratch[7]
-    q, x = len(v), small[0]
+    e1, product, V, x, R, L = (
+        scratch[2],
+        scratch[3],
+        scratch[4],
+        scratch[5][0],
+        scratch[6],
+        scratch[7],
+    )
+    q = len(v)
+    for d in range(q):  # R is L'^-1 times the scale
+        for c in range(q):
+            x[c] = scale if c == d else 0.0
+        solve_back(L, x)
+        R[:, d] = x
     top, total, even, rim, begin = -np.inf, 0.0, 0.0, 0.0, 0
-    for ring in range(len(ring_ends)):
+    for ring in range(1, len(ring_ends)):
         end = ring_ends[ring]
-        for r in range(begin, end):
-            for c in range(q):
-                x[c] = scale * nodes[r, c]
-            solve_back(L, x)
-            for c in range(q):
-                V[c, r] = v[c] + x[c]
-        values_at(code, kind, y, trials, weight, eta, par, lo, hi, T, V, begin, end, g, product, e1)
+        for c in range(q):
+            for r in range(begin, end):
+                V[c, r] = v[c]
+            for d in range(q):
+                for r in range(begin, end):
+                    V[c, r] += R[c, d] * nodes[d, r]
+        values_at(code, y, trials, weight, eta, par, lo, hi, T, V, begin, end, g, product, e1)
         old = top
         for r in range(begin, end):
             top = max(top, g[r])
         if top > old:
             total *= math.exp(old - top)
             even *= math.exp(old - top)
+        for r in range(begin, end):
+            e1[r] = fast_exp(g[r] - top)
         rim = 0.0
         for r in range(begin, end):
-            w = math.exp(g[r] - top)
-            rim += w
+            total += e1[r]
             if is_even[r] == 1:
-                even += w
-        total += rim
+                even += e1[r]
+            if r >= ring_ends[ring - 1]:
+                rim += e1[r]
         begin = end
-        if ring > 0 and not rim > total * (rim_share if ring == 1 else tail_share):
+        if not rim > total * (rim_share if ring == 1 else tail_share):
             break
     return begin, top, total, even, rim
 
 
 @njit(error_model="numpy")
 def level_nodes(
-    code, kind, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, drop,
+    code, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, drop,
     nodes, is_even, ring_ends, rim_share, tail_share, g, scratch,
 ):  # fmt: skip
     """Nodes of a level of q >= 1 effects: how many, log density, e, share of the rim, where it begins.
@@ -157,16 +182,19 @@ def level_nodes(
     """
     if len(v) == 1:
         return _one_effect(
-            code, kind, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, drop, g,
+            code, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, drop, g,
             scratch,
         )  # fmt: skip
     small, H, L = scratch[5], scratch[6], scratch[7]
+    if len(v) == 0:
+        g[0] = 1.0
+        return 1, sum_of_rows(code, y, trials, weight, eta, par, lo, hi), 0.0, 0.0, 0
     q, scale, log_det = len(v), 1.0, 0.0
     mode_at(code, y, trials, weight, eta, par, fisher, lo, hi, T, v, small[0], H, L)
     for c in range(q):
         log_det += math.log(L[c, c])
     n, top, total, even, rim = ball(
-        code, kind, y, trials, weight, eta, par, lo, hi, T, v, scale,
+        code, y, trials, weight, eta, par, lo, hi, T, v, scale,
         nodes, is_even, ring_ends, rim_share, tail_share, g, scratch,
     )  # fmt: skip
     for _ in range(MOST_CLOSER - 1):
@@ -174,7 +202,7 @@ def level_nodes(
             break
         scale /= 1.5
         n, top, total, even, rim = ball(
-            code, kind, y, trials, weight, eta, par, lo, hi, T, v, scale,
+            code, y, trials, weight, eta, par, lo, hi, T, v, scale,
             nodes, is_even, ring_ends, 0.0, tail_share, g, scratch,
         )  # fmt: skip
     first = 0
@@ -182,20 +210,20 @@ def level_nodes(
         if ring_ends[ring + 1] == n:
             first = ring_ends[ring]
     for r in range(n):
-        g[r] = math.exp(g[r] - top)
+        g[r] = fast_exp(g[r] - top)
     density = top + math.log(total) + h + q * math.log(scale) - log_det - q * HALF_LOG_2PI
     return n, density, 2.0 * even / total - 1.0, rim / total, first
 
 
 @njit(error_model="numpy")
 def _one_effect(
-    code, kind, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, drop, g, scratch
+    code, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, drop, g, scratch
 ):
     """``level_nodes`` for q = 1."""
     V, n, density, error, rim = scratch[4], 0, 0.0, 0.0, 0.0
     for _ in range(1 + MOST_CLOSER):
         middle, step, first, last, top = line(
-            code, kind, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v[0], h, drop,
+            code, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v[0], h, drop,
             g, scratch,
         )  # fmt: skip
         even, total, n = 0.0, 0.0, last - first + 1
@@ -214,6 +242,22 @@ def _one_effect(
 
 
 @njit(error_model="numpy")
+def sum_of_rows(code, y, trials, weight, eta, par, lo, hi):
+    """Log density of the rows of a level without effects."""
+    total = 0.0
+    for i in range(lo, hi):
+        value, _, _, _ = terms(code, y[i], trials[i], eta[i], par)
+        total += weight[i] * value
+    return total
+
+
+@njit(error_model="numpy")
+def room_for(nodes):
+    """Nodes that buffers must hold: those of one effect, or of a lattice (q, M), and full lanes."""
+    return max(nodes.shape[1], 2 * HALF + 1) + LANES
+
+
+@njit(error_model="numpy")
 def scratch_of(n, q, n_nodes):
     """Room that the helpers work in."""
     return (
@@ -221,7 +265,7 @@ def scratch_of(n, q, n_nodes):
         np.empty(4),
         np.empty(n_nodes),
         np.empty(n_nodes),
-        np.empty((q, n_nodes)),
+        np.zeros((q, n_nodes)),
         np.empty((2, max(q, 1))),
         np.empty((q, q)),
         np.zeros((q, q)),

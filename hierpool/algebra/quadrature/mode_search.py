@@ -11,8 +11,10 @@ import math
 
 from numba import njit
 
-from hierpool.algebra.quadrature.node_sums import GAMMA, LOGIT, POISSON, SAFE_EXP, fast_exp
+from hierpool.core.elementary import fast_exp
+from hierpool.core.families import codes
 from hierpool.core.families.compiled import terms
+from hierpool.core.families.special import LARGEST
 
 ENOUGH = 0.1  # posterior sds: a smaller step ends the search, the quadrature needs no exact mode
 CAP = 2.5  # largest step on the scale of eta, unless it is below three posterior sds
@@ -52,12 +54,40 @@ def solve_forward(L, x):
 
 
 @njit(error_model="numpy")
-def mode_along(code, kind, y, trials, weight, eta, par, fisher, lo, hi, F, sums, t, v):
+def log_shape_of(code, par):
+    """What ``climbing`` needs of the parameters."""
+    is_needed = code == codes.NEGBINOMIAL or code == codes.ZERO_NEGBINOMIAL
+    return math.log(min(par[0], codes.LARGEST_SHAPE)) if is_needed else 0.0
+
+
+@njit(error_model="numpy")
+def climbing(code, y, trials, eta, par, log_shape):
+    """Derivative of the log density of a row, and the weight that is safe to climb by.
+
+    As ``compiled.terms``, which is several times slower: its log density takes a logarithm.
+    """
+    if code == codes.LOGIT:
+        p = 1.0 / (1.0 + fast_exp(-eta))
+        return y - trials * p, trials * p * (1.0 - p)
+    if code == codes.NEGBINOMIAL or (code == codes.ZERO_NEGBINOMIAL and y > 0):
+        p, size = 1.0 / (1.0 + fast_exp(log_shape - eta)), y + min(par[0], codes.LARGEST_SHAPE)
+        return y - size * p, size * p * (1.0 - p)
+    if code == codes.STUDENT:
+        off = y - eta
+        em = (par[1] + 1.0) / (par[1] * par[0] * par[0] + off * off)
+        return em * off, em
+    _, slope, _, safe = terms(code, y, trials, eta, par)
+    return slope, safe
+
+
+@njit(error_model="numpy")
+def mode_along(code, y, trials, weight, eta, par, fisher, lo, hi, F, sums, t, v):
     """Mode of g where T is t for every row, and the precision there."""
-    H = 1.0
+    H, log_shape = 1.0, log_shape_of(code, par)
+    shape = min(par[0], codes.LARGEST_SHAPE) if code == codes.NEGBINOMIAL else 0.0
     for _ in range(100):
         gradient, H = 0.0, 0.0
-        if kind == LOGIT and sums[3] < SAFE_EXP:
+        if code == codes.LOGIT and sums[3] < LARGEST:
             e0 = fast_exp(t * v)
             e1 = 1.0 / e0
             gradient = sums[0]
@@ -68,15 +98,23 @@ def mode_along(code, kind, y, trials, weight, eta, par, fisher, lo, hi, F, sums,
                 times = weight[i] * trials[i]
                 gradient += times * p if is_success else -times * p
                 H += times * p * (1.0 - p)
-        elif kind == POISSON:
+        elif code == codes.POISSON:
             H = min(sums[1] * fast_exp(t * v), 1e200)
             gradient = sums[0] - H
-        elif kind == GAMMA:
+        elif code == codes.GAMMA:
             H = min(sums[1] * fast_exp(-t * v), 1e200)
             gradient = sums[0] + H
+        elif code == codes.NEGBINOMIAL and sums[3] < LARGEST:
+            gradient, e0 = sums[0], fast_exp(t * v)
+            for i in range(lo, hi):
+                x = min(F[i] * e0, 1e200)
+                p = x / (1.0 + x)
+                times = weight[i] * (y[i] + shape)
+                gradient -= times * p
+                H += times * p * (1.0 - p)
         else:
             for i in range(lo, hi):
-                _, l1, _, w = terms(code, y[i], trials[i], eta[i] + t * v, par)
+                l1, w = climbing(code, y[i], trials[i], eta[i] + t * v, par, log_shape)
                 gradient += weight[i] * l1
                 H += weight[i] * w
         H = 1.0 + t * t * H
@@ -93,7 +131,7 @@ def mode_along(code, kind, y, trials, weight, eta, par, fisher, lo, hi, F, sums,
 @njit(error_model="numpy")
 def mode_at(code, y, trials, weight, eta, par, fisher, lo, hi, T, v, g, H, L):
     """v becomes the mode of g where T differs between rows, L the factor of the precision there."""
-    q = len(v)
+    q, log_shape = len(v), log_shape_of(code, par)
     for _ in range(100):
         for c in range(q):
             g[c] = -v[c]
@@ -103,7 +141,7 @@ def mode_at(code, y, trials, weight, eta, par, fisher, lo, hi, T, v, g, H, L):
             e = eta[i]
             for c in range(q):
                 e += T[i, c] * v[c]
-            _, l1, _, w = terms(code, y[i], trials[i], e, par)
+            l1, w = climbing(code, y[i], trials[i], e, par, log_shape)
             l1, w = weight[i] * l1, weight[i] * w
             for c in range(q):
                 g[c] += T[i, c] * l1

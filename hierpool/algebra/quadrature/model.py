@@ -21,6 +21,7 @@ from hierpool.algebra.quadrature import lattice
 from hierpool.algebra.quadrature.constants import Constants
 from hierpool.algebra.quadrature.draws import draw_deviations, moments
 from hierpool.algebra.quadrature.laplace import Laplace, Start, laplace
+from hierpool.algebra.quadrature.left_out_effects import log_ratio
 from hierpool.algebra.quadrature.level_scores import log_density_of_levels
 from hierpool.algebra.quadrature.row_scores import (
     cdf_of_rows,
@@ -189,13 +190,6 @@ class QuadratureModel:
         return runs(n_draws, per_draw)
 
     @cached_property
-    def kind(self) -> int:
-        """Which sums over rows the nodes take."""
-        from hierpool.algebra.quadrature import node_sums
-
-        return node_sums.FAST.get((self.family.name, self.family.link), node_sums.GENERAL)
-
-    @cached_property
     def is_same(self) -> bool:
         """Whether all rows have the same column of the integrated factor: an intercept."""
         return self.q == 1 and bool(np.ptp(self.rows.Z, axis=0).max(initial=0.0) == 0.0)
@@ -294,11 +288,16 @@ class QuadratureModel:
         return self.density_and_error(self.point(gamma, theta))[1]
 
     def log_density_of_levels(self, point: FamilyPoint, grouping: Grouping) -> np.ndarray:
-        """Shape (levels, K): log p(rows of a level | all other rows, beta, effects, theta).
+        """Shape (levels, K): log p(rows of a level | all other rows, beta, other effects, theta).
 
-        Deviations of the integrated factor are integrated; those of the other factors are the point's.
+        Deviations of the integrated factor are integrated. So are effects of the other factors that the
+        level alone has, as far as the K points, draws of one posterior, tell how: ``left_out_effects``.
         """
-        return log_density_of_levels(self, point, grouping.codes, grouping.n_levels)
+        codes, n_levels = grouping.codes, grouping.n_levels
+        found = log_density_of_levels(self, point, codes, n_levels)
+        return (
+            found + log_ratio(self, point, codes, n_levels) if self.rows.others.n_effects else found
+        )
 
     def log_density_of_rows(self, point: FamilyPoint, rows: np.ndarray | None = None) -> np.ndarray:
         """Shape (K, rows): log p(y_i | other rows of its level, beta, effects, theta).
@@ -404,7 +403,7 @@ class QuadratureModel:
         """
         rows = self.rows
         return (
-            *(self.family.code, self.kind, self.is_same),
+            *(self.family.code, self.is_same),
             *(rows.y, rows.trials, rows.weight, rows.Z, rows.start),
             *(self.predictor(point), self.factors_of(point)[0], np.ascontiguousarray(point.par)),
             *(self.fisher_share(point), self.start.v, *self._nodes(finer, drop, is_wide)),
@@ -413,7 +412,7 @@ class QuadratureModel:
     def _nodes(self, finer: bool, drop: float, is_wide: bool) -> tuple[Any, ...]:
         """Step and drop of one effect; log volume of a cell, and lattice, of several."""
         if self.q < 2:
-            empty = np.zeros((0, self.q)), np.zeros(0, np.int64), np.zeros(0, np.int64)
+            empty = np.zeros((self.q, 0)), np.zeros(0, np.int64), np.zeros(0, np.int64)
             step = STEP
             if finer:
                 step, drop = step * FINER_STEP, drop + FINER_DROP

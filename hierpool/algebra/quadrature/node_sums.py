@@ -1,8 +1,8 @@
 """Compiled sums over the rows of a level at many nodes.
 
 g(v) = sum over the rows of a level of weight l(eta_i + T_i v), less |v|^2 / 2, where T_i = Lambda'z_i.
-The density of a family is that of ``core.families.compiled``; for some (``FAST``) the rows of a level
-are summed without a transcendental function for each row and node.
+The density of a family is that of ``core.families.compiled``; here the commoner ones are written out for
+many nodes at a time, without calls, so that the compiler vectorises over nodes.
 
 Symbols: t is T where it is one number for all rows of all levels; F exp(+-eta) of each row.
 """
@@ -11,68 +11,160 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from numba import njit
 
-from hierpool.core.families.codes import LARGEST_SHAPE
+from hierpool.core.elementary import fast_exp, fast_log1p
+from hierpool.core.families import codes
 from hierpool.core.families.compiled import terms
-
-GENERAL, LOGIT, POISSON, GAMMA = range(4)
-FAST = {
-    ("bernoulli", "logit"): LOGIT,
-    ("binomial", "logit"): LOGIT,
-    ("poisson", "log"): POISSON,
-    ("gamma", "log"): GAMMA,
-}
+from hierpool.core.families.special import LARGEST
 
 SAFE_PRODUCT = 40.0  # largest |eta| at which 16 factors 1 + exp(eta) cannot overflow
-SAFE_EXP = 600.0
-
-
-@njit(inline="always")
-def fast_exp(x):
-    """exp, clamped to |x| <= 700; without a call, so that loops over it are vectorised."""
-    x = min(max(x, -700.0), 700.0)
-    shifted = x * 1.4426950408889634 + 6755399441055744.0
-    n = shifted - 6755399441055744.0
-    r = x - n * 6.93147180369123816490e-01
-    r -= n * 1.90821492927058770002e-10
-    p = 1 / 39916800.0
-    p = p * r + 1 / 3628800.0
-    p = p * r + 1 / 362880.0
-    p = p * r + 1 / 40320.0
-    p = p * r + 1 / 5040.0
-    p = p * r + 1 / 720.0
-    p = p * r + 1 / 120.0
-    p = p * r + 1 / 24.0
-    p = p * r + 1 / 6.0
-    p = p * r + 0.5
-    p = p * r + 1.0
-    p = p * r + 1.0
-    return p * np.int64((np.float64(shifted).view(np.int64) + 1023) << 52).view(np.float64)
+FACTORS = 16  # of a product before its logarithm is taken
+LANES = 8  # nodes that the processor works at once
 
 
 @njit(error_model="numpy")
-def prepare(code, kind, y, trials, weight, eta, par, lo, hi, F, sums):
+def padded(n):
+    """Nodes that are worked where n are asked for: full lanes, since what is left over is slow."""
+    return n if n <= 2 else (n + LANES - 1) // LANES * LANES
+
+
+@njit(error_model="numpy")
+def add_row(code, y, trials, weight, par, linear, n, out, product):
+    """Add weight l(linear[r]) of one row to out[r] + log(1 / product[r]), r < n.
+
+    Gives how many factors between 1 and 2 product was multiplied by.
+    """
+    if code == codes.LOGIT:
+        return _add_logit(y, weight * trials, weight, linear, n, out, product)
+    if code == codes.ORDINAL_LOGIT:
+        return _add_rating(int(y), weight, par, linear, n, out, product)
+    if code == codes.NEGBINOMIAL or (code == codes.ZERO_NEGBINOMIAL and y > 0):
+        shape = min(par[0], codes.LARGEST_SHAPE)
+        log_shape, times = math.log(shape), weight * (y + shape)
+        for r in range(n):
+            x = linear[r] - log_shape
+            softplus = max(x, 0.0) + fast_log1p(fast_exp(-abs(x)))
+            out[r] += weight * y * linear[r] - times * softplus
+    elif code == codes.POISSON or (code == codes.ZERO_POISSON and y > 0):
+        for r in range(n):
+            out[r] += weight * (y * linear[r] - fast_exp(min(linear[r], LARGEST)))
+    elif code == codes.ZERO_POISSON or code == codes.ZERO_NEGBINOMIAL:
+        _add_inflated_zero(code, weight, par, linear, n, out)
+    elif code == codes.GAMMA:
+        times = weight * min(par[0], codes.LARGEST_SHAPE)
+        for r in range(n):
+            out[r] -= times * (linear[r] + y * fast_exp(min(-linear[r], LARGEST)))
+    elif code == codes.STUDENT:
+        times, scale = weight * 0.5 * (par[1] + 1.0), 1.0 / (par[1] * par[0] * par[0])
+        for r in range(n):
+            off = y - linear[r]
+            out[r] -= times * fast_log1p(min(off * off * scale, 1e300))
+    else:
+        for r in range(n):
+            value, _, _, _ = terms(code, y, trials, linear[r], par)
+            out[r] += weight * value
+    return 0
+
+
+@njit(error_model="numpy")
+def _add_logit(y, times, weight, linear, n, out, product):
+    """``add_row`` of successes among trials; ``times`` is the trials by their weight."""
+    if times == 1.0:
+        for r in range(n):
+            out[r] += weight * y * linear[r] - max(linear[r], 0.0)
+            product[r] *= 1.0 + fast_exp(-abs(linear[r]))
+        return 1
+    for r in range(n):
+        softplus = max(linear[r], 0.0) + fast_log1p(fast_exp(-abs(linear[r])))
+        out[r] += weight * y * linear[r] - times * softplus
+    return 0
+
+
+@njit(error_model="numpy")
+def _add_rating(rating, weight, thresholds, linear, n, out, product):
+    """``add_row`` of ratings, as ``compiled.ordinal_logit``."""
+    factors = 0
+    for side in range(2):
+        if side == 0 and rating < len(thresholds):
+            sign, threshold = 1.0, thresholds[rating]
+        elif side == 1 and rating > 0:
+            sign, threshold = -1.0, thresholds[rating - 1]
+        else:
+            continue
+        if weight == 1.0:
+            for r in range(n):
+                x = sign * (linear[r] - threshold)
+                out[r] -= max(x, 0.0)
+                product[r] *= 1.0 + fast_exp(-abs(x))
+            factors += 1
+        else:
+            for r in range(n):
+                x = sign * (linear[r] - threshold)
+                out[r] -= weight * (max(x, 0.0) + fast_log1p(fast_exp(-abs(x))))
+    if 0 < rating < len(thresholds):
+        between = weight * math.log(-math.expm1(thresholds[rating - 1] - thresholds[rating]))
+        for r in range(n):
+            out[r] += between
+    return factors
+
+
+@njit(error_model="numpy")
+def _add_inflated_zero(code, weight, par, linear, n, out):
+    """``add_row`` of zeros of two kinds, as ``compiled.no_count``: one would be with chance exp(-s)."""
+    inflation = par[len(par) - 1]
+    log_in, log_out = math.log(inflation), math.log1p(-inflation)
+    if code == codes.ZERO_POISSON:
+        for r in range(n):
+            excess = log_in - log_out + fast_exp(min(linear[r], LARGEST))
+            out[r] += weight * (log_in - min(excess, 0.0) + fast_log1p(fast_exp(-abs(excess))))
+        return
+    shape = min(par[0], codes.LARGEST_SHAPE)
+    log_shape = math.log(shape)
+    for r in range(n):
+        x = linear[r] - log_shape
+        s = shape * (max(x, 0.0) + fast_log1p(fast_exp(-abs(x))))
+        excess = log_in - log_out + s
+        out[r] += weight * (log_in - min(excess, 0.0) + fast_log1p(fast_exp(-abs(excess))))
+
+
+@njit(error_model="numpy")
+def _flush(n, out, product):
+    """Take the logarithm of products."""
+    for r in range(n):
+        out[r] -= fast_log1p(product[r] - 1.0)
+        product[r] = 1.0
+
+
+@njit(error_model="numpy")
+def prepare(code, y, trials, weight, eta, par, lo, hi, F, sums):
     """Sums of a level that its nodes need: slope, amount, base, largest |eta|; and F of its rows."""
     slope, amount, base, reach = 0.0, 0.0, 0.0, 0.0
-    shape = min(par[0], LARGEST_SHAPE) if kind == GAMMA else 0.0
+    shape = log_shape = 0.0
+    if code == codes.GAMMA or code == codes.NEGBINOMIAL:
+        shape = min(par[0], codes.LARGEST_SHAPE)
+        log_shape = math.log(shape)
     for i in range(lo, hi):
         e = eta[i]
         reach = max(reach, abs(e))
-        if kind == LOGIT:
+        if code == codes.LOGIT:
             c = y[i] if 2.0 * y[i] <= trials[i] else y[i] - trials[i]
             F[i] = fast_exp(e if 2.0 * y[i] <= trials[i] else -e)
             slope += weight[i] * c
             base += weight[i] * c * e
-        elif kind == POISSON:
+        elif code == codes.POISSON:
             amount += weight[i] * fast_exp(e)
             slope += weight[i] * y[i]
             base += weight[i] * y[i] * e
-        elif kind == GAMMA:
+        elif code == codes.GAMMA:
             amount += weight[i] * shape * y[i] * fast_exp(-e)
             slope -= weight[i] * shape
             base -= weight[i] * shape * e
+        elif code == codes.NEGBINOMIAL:
+            F[i] = fast_exp(e - log_shape)
+            slope += weight[i] * y[i]
+            base += weight[i] * y[i] * e
+            reach = max(reach, abs(e - log_shape))
     sums[0] = slope
     sums[1] = amount
     sums[2] = base
@@ -81,30 +173,55 @@ def prepare(code, kind, y, trials, weight, eta, par, lo, hi, F, sums):
 
 @njit(error_model="numpy")
 def values_along(
-    code, kind, y, trials, weight, eta, par, lo, hi, F, sums, t, v0, step, n, out, e1, product
+    code, y, trials, weight, eta, par, lo, hi, F, sums, t, v0, step, n, out, e1, product
 ):
-    """out[r] = g at v0 + r step, r < n, where T is t for every row."""
+    """out[r] = g at v0 + r step, r < n, where T is t for every row; nodes beyond n are worked too."""
+    n = padded(n)
     bound = sums[3] + abs(t) * max(abs(v0), abs(v0 + step * (n - 1)))
-    if kind == LOGIT and bound < SAFE_PRODUCT:
+    if code == codes.LOGIT and bound < SAFE_PRODUCT:
         _logit_along(y, trials, weight, lo, hi, F, sums, t, v0, step, n, out, e1, product)
-    elif kind == POISSON and bound < SAFE_EXP:
+    elif code == codes.POISSON and bound < LARGEST:
         for r in range(n):
             x = t * (v0 + step * r)
             out[r] = sums[2] + sums[0] * x - sums[1] * fast_exp(x)
-    elif kind == GAMMA and bound < SAFE_EXP:
+    elif code == codes.GAMMA and bound < LARGEST:
         for r in range(n):
             x = t * (v0 + step * r)
             out[r] = sums[2] + sums[0] * x - sums[1] * fast_exp(-x)
-    else:
+    elif code == codes.NEGBINOMIAL and bound < LARGEST:
+        shape = min(par[0], codes.LARGEST_SHAPE)
         for r in range(n):
-            x = 0.0
-            for i in range(lo, hi):
-                value, _, _, _ = terms(code, y[i], trials[i], eta[i] + t * (v0 + step * r), par)
-                x += weight[i] * value
-            out[r] = x
+            x = t * (v0 + step * r)
+            out[r] = sums[2] + sums[0] * x
+            e1[r] = fast_exp(x)
+        for i in range(lo, hi):
+            f, times = F[i], weight[i] * (y[i] + shape)
+            for r in range(n):
+                out[r] -= times * fast_log1p(f * e1[r])
+    else:
+        _along(code, y, trials, weight, eta, par, lo, hi, t, v0, step, n, out, e1, product)
     for r in range(n):
         v = v0 + step * r
         out[r] -= 0.5 * v * v
+
+
+@njit(error_model="numpy")
+def _along(code, y, trials, weight, eta, par, lo, hi, t, v0, step, n, out, linear, product):
+    """Row by row."""
+    count = 0
+    for r in range(n):
+        out[r] = 0.0
+        product[r] = 1.0
+    for i in range(lo, hi):
+        e = eta[i]
+        for r in range(n):
+            linear[r] = e + t * (v0 + step * r)
+        count += add_row(code, y[i], trials[i], weight[i], par, linear, n, out, product)
+        if count >= FACTORS:
+            _flush(n, out, product)
+            count = 0
+    if count:
+        _flush(n, out, product)
 
 
 @njit(error_model="numpy")
@@ -128,73 +245,40 @@ def _logit_along(y, trials, weight, lo, hi, F, sums, t, v0, step, n, out, e1, pr
             count += 1
         else:
             for r in range(n):
-                out[r] -= times * math.log1p(f * e1[r])
-        if count == 16:
-            for r in range(n):
-                out[r] -= math.log(product[r])
-                product[r] = 1.0
+                out[r] -= times * fast_log1p(f * e1[r])
+        if count == FACTORS:
+            _flush(n, out, product)
             count = 0
     if count:
-        for r in range(n):
-            out[r] -= math.log(product[r])
+        _flush(n, out, product)
 
 
 @njit(error_model="numpy")
-def values_at(
-    code, kind, y, trials, weight, eta, par, lo, hi, T, V, first, last, out, product, linear
-):
-    """out[r] = g at the nodes V[:, r], first <= r < last, where T differs between rows."""
-    q = len(V)
-    far = 0.0
-    for r in range(first, last):
-        x = 0.0
-        for c in range(q):
-            x += V[c, r] * V[c, r]
-        far = max(far, x)
-        out[r] = -0.5 * x
+def values_at(code, y, trials, weight, eta, par, lo, hi, T, V, first, last, out, product, linear):
+    """out[r] = g at the nodes V[:, r], first <= r < last, where T differs between rows.
+
+    Numbers beyond the last are worked as well, to fill lanes, and mean nothing.
+    """
+    n = padded(last - first)
+    values = out[first:]
+    for r in range(n):
+        values[r] = 0.0
         product[r] = 1.0
+    for c in range(len(V)):
+        x = V[c, first:]
+        for r in range(n):
+            values[r] -= 0.5 * x[r] * x[r]
     count = 0
     for i in range(lo, hi):
-        bound = 0.0
-        for c in range(q):
-            bound += T[i, c] * T[i, c]
-        bound = abs(eta[i]) + math.sqrt(bound * far)
-        for r in range(first, last):
+        for r in range(n):
             linear[r] = eta[i]
-        for c in range(q):
-            tc = T[i, c]
-            for r in range(first, last):
-                linear[r] += tc * V[c, r]
-        w = weight[i]
-        if kind == LOGIT and bound < SAFE_PRODUCT:
-            sign = 1.0 if 2.0 * y[i] <= trials[i] else -1.0
-            c1 = w * (y[i] if sign > 0 else y[i] - trials[i])
-            if c1 != 0.0:
-                for r in range(first, last):
-                    out[r] += c1 * linear[r]
-            if w * trials[i] == 1.0:
-                for r in range(first, last):
-                    product[r] *= 1.0 + fast_exp(sign * linear[r])
-                count += 1
-            else:
-                for r in range(first, last):
-                    out[r] -= w * trials[i] * math.log1p(fast_exp(sign * linear[r]))
-        elif kind == POISSON and bound < SAFE_EXP:
-            for r in range(first, last):
-                out[r] += w * (y[i] * linear[r] - fast_exp(linear[r]))
-        elif kind == GAMMA and bound < SAFE_EXP:
-            shape = min(par[0], LARGEST_SHAPE)
-            for r in range(first, last):
-                out[r] -= w * shape * (linear[r] + y[i] * fast_exp(-linear[r]))
-        else:
-            for r in range(first, last):
-                value, _, _, _ = terms(code, y[i], trials[i], linear[r], par)
-                out[r] += w * value
-        if count == 16:
-            for r in range(first, last):
-                out[r] -= math.log(product[r])
-                product[r] = 1.0
+        for c in range(len(V)):
+            tc, x = T[i, c], V[c, first:]
+            for r in range(n):
+                linear[r] += tc * x[r]
+        count += add_row(code, y[i], trials[i], weight[i], par, linear, n, values, product)
+        if count >= FACTORS:
+            _flush(n, values, product)
             count = 0
     if count:
-        for r in range(first, last):
-            out[r] -= math.log(product[r])
+        _flush(n, values, product)

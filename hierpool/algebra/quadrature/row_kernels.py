@@ -15,11 +15,14 @@ import math
 import numpy as np
 from numba import njit
 
-from hierpool.algebra.quadrature.level_nodes import HALF, level_nodes, scratch_of
+from hierpool.algebra.quadrature.level_nodes import level_nodes, room_for, scratch_of
 from hierpool.algebra.quadrature.mode_search import spread
-from hierpool.algebra.quadrature.node_sums import LOGIT, POISSON, SAFE_EXP, fast_exp
+from hierpool.algebra.quadrature.node_sums import add_row, padded
 from hierpool.core.compiled import compiled
+from hierpool.core.elementary import fast_exp
+from hierpool.core.families import codes
 from hierpool.core.families.compiled import terms
+from hierpool.core.families.special import LARGEST
 
 OUTLYING = -10.0  # log density of a row below which its level gets a quadrature without it
 # Share of the outermost nodes, or of the outermost ring, in the density without a row: with more it
@@ -28,43 +31,43 @@ LEFT, LEFT_IN_RING = 1e-5, 1e-3
 
 
 @njit(error_model="numpy")
-def inverse_densities(code, kind, y, trials, unit, par, linear, n, out):
+def inverse_densities(code, y, trials, unit, par, linear, n, out, product):
     """out[r] = exp(-unit l - shift) of one row at linear predictors, r < n; gives shift.
 
     Without its constants the log density l of a large count is thousands away from zero: shift makes
     the largest of them one.
     """
-    far = 0.0
+    far, wide = 0.0, padded(n)
     for r in range(n):
         far = max(far, abs(linear[r]))
-    if kind == LOGIT and unit * trials == 1.0 and far < SAFE_EXP:
+    if code == codes.LOGIT and unit * trials == 1.0 and far < LARGEST:
         sign = 1.0 if 2.0 * y <= trials else -1.0
-        for r in range(n):
+        for r in range(wide):
             out[r] = 1.0 + fast_exp(sign * linear[r])
         if y != 0.0 and y != trials:  # a share of one trial, by its weight
             for r in range(n):
                 out[r] *= fast_exp(-unit * (y if sign > 0 else y - trials) * linear[r])
         return 0.0
+    for r in range(wide):
+        out[r] = 0.0
+        product[r] = 1.0
+    add_row(code, y, trials, unit, par, linear, wide, out, product)
     shift = -np.inf
     for r in range(n):
-        if kind == POISSON and far < SAFE_EXP:
-            out[r] = unit * (fast_exp(linear[r]) - y * linear[r])
-        else:
-            value, _, _, _ = terms(code, y, trials, linear[r], par)
-            out[r] = -unit * value
+        out[r] = math.log(product[r]) - out[r]
         shift = max(shift, out[r])
-    for r in range(n):
+    for r in range(wide):
         out[r] = fast_exp(out[r] - shift)
     return shift
 
 
 @compiled(
-    "void(i8, i8, i8, i8, b1, f8[::1], f8[::1], f8[::1], f8[:,::1], i8[::1], f8[:,::1],"
+    "void(i8, i8, i8, b1, f8[::1], f8[::1], f8[::1], f8[:,::1], i8[::1], f8[:,::1],"
     "f8[:,:,::1], f8[:,::1], f8[::1], f8[:,::1], f8, f8, f8[:,::1], i8[::1], i8[::1], f8, f8,"
     "f8[::1], i8[::1], i8[::1], f8[:,::1])"
 )
 def row_densities(
-    begin, stop, code, kind, is_same, y, trials, weight, Z, edges, eta, Lambda, par, fisher, modes,
+    begin, stop, code, is_same, y, trials, weight, Z, edges, eta, Lambda, par, fisher, modes,
     h, drop, nodes, is_even, ring_ends, rim_share, tail_share, unit, asked, levels, density,
 ):  # fmt: skip
     """Densities of rows given the other rows of their level.
@@ -72,10 +75,11 @@ def row_densities(
     asked (R,): rows, in the order of their levels (R,). density (K, R) has their constants on entry.
     """
     n, q = Z.shape
-    n_nodes = max(len(nodes), 2 * HALF + 1)
+    n_nodes = room_for(nodes)
     scratch, others = scratch_of(n, q, n_nodes), scratch_of(n, q, n_nodes)
     T, g, v, without = np.empty((n, q)), np.empty(n_nodes), np.empty(q), weight.copy()
-    g2, linear, ratio = np.empty(n_nodes), np.empty(n_nodes), np.empty(n_nodes)
+    g2, linear = np.empty(n_nodes), np.empty(n_nodes)
+    ratio, product = np.empty(n_nodes), np.empty(n_nodes)
     V = scratch[4]
     for k in range(begin, stop):
         spread(Z, Lambda[k], T)
@@ -91,7 +95,7 @@ def row_densities(
                 level = levels[a]
                 v[:] = modes[level]
                 count, whole, _, _, rim = level_nodes(
-                    code, kind, is_same, y, trials, weight, eta[k], par[k], fisher[k], lo, hi, T, v,
+                    code, is_same, y, trials, weight, eta[k], par[k], fisher[k], lo, hi, T, v,
                     h, drop, nodes, is_even, ring_ends, rim_share, tail_share, g, scratch,
                 )  # fmt: skip
                 total = 0.0
@@ -107,7 +111,7 @@ def row_densities(
                 for r in range(count):
                     linear[r] += T[i, c] * V[c, r]
             shift = inverse_densities(
-                code, kind, y[i], trials[i], unit[i], par[k], linear, count, ratio
+                code, y[i], trials[i], unit[i], par[k], linear, count, ratio, product
             )
             rest = 0.0
             for r in range(count):
@@ -123,7 +127,7 @@ def row_densities(
                 without[i] = weight[i] - unit[i]
                 v[:] = modes[level]
                 _, left, _, _, _ = level_nodes(
-                    code, kind, is_same, y, trials, without, eta[k], par[k], fisher[k], lo, hi, T,
+                    code, is_same, y, trials, without, eta[k], par[k], fisher[k], lo, hi, T,
                     v, h, drop, nodes, is_even, ring_ends, rim_share, tail_share, g2, others,
                 )  # fmt: skip
                 without[i] = weight[i]
@@ -131,12 +135,12 @@ def row_densities(
 
 
 @compiled(
-    "void(i8, i8, i8, i8, b1, f8[::1], f8[::1], f8[::1], f8[:,::1], i8[::1], f8[:,::1],"
+    "void(i8, i8, i8, b1, f8[::1], f8[::1], f8[::1], f8[:,::1], i8[::1], f8[:,::1],"
     "f8[:,:,::1], f8[:,::1], f8[::1], f8[:,::1], f8, f8, f8[:,::1], i8[::1], i8[::1], f8, f8,"
     "f8[::1], i8[::1], i8[::1], f8[:,:,::1], f8[:,:,::1])"
 )
 def rows_without(
-    begin, stop, code, kind, is_same, y, trials, weight, Z, edges, eta, Lambda, par, fisher, modes,
+    begin, stop, code, is_same, y, trials, weight, Z, edges, eta, Lambda, par, fisher, modes,
     h, drop, nodes, is_even, ring_ends, rim_share, tail_share, unit, asked, levels, predictor, share,
 ):  # fmt: skip
     """Nodes of levels without one of their rows.
@@ -145,7 +149,7 @@ def rows_without(
     shares; those beyond the last are zero. Of more than M nodes the outermost are left out.
     """
     n, q = Z.shape
-    n_nodes, most = max(len(nodes), 2 * HALF + 1), predictor.shape[2]
+    n_nodes, most = room_for(nodes), predictor.shape[2]
     scratch = scratch_of(n, q, n_nodes)
     T, g, v, without = np.empty((n, q)), np.empty(n_nodes), np.empty(q), weight.copy()
     V = scratch[4]
@@ -162,7 +166,7 @@ def rows_without(
             v[:] = modes[levels[a]]
             without[i] = weight[i] - unit[i]
             count, _, _, _, _ = level_nodes(
-                code, kind, is_same, y, trials, without, eta[k], par[k], fisher[k], lo, hi, T, v,
+                code, is_same, y, trials, without, eta[k], par[k], fisher[k], lo, hi, T, v,
                 h, drop, nodes, is_even, ring_ends, rim_share, tail_share, g, scratch,
             )  # fmt: skip
             without[i] = weight[i]

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import stats
 
 from hierpool.bayes.parts.part import Part, Vanishing, quantile
 from hierpool.bayes.priors.power import scaled_prior
 from hierpool.bayes.priors.prior import Prior, PriorRow
+from hierpool.core.options import options, percent
 from hierpool.core.theta import Theta
+
+SPREADS: dict[str, Callable[[float], float]] = {  # what people think in; each falls with the number
+    "shape": lambda shape: shape**-0.5,
+    "precision": lambda precision: 0.5 * (1 + precision) ** -0.5,
+    "nu": lambda nu: 2 * float(stats.t.sf(3, nu)),
+}
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,7 @@ class ScalarPart(Part):
     prior
         Its prior.
     meaning
-        What it is, for the printed table.
+        What the printed table says it is: of its value in ``SPREADS``, else of itself.
     """
 
     name: str
@@ -61,8 +70,12 @@ class ScalarPart(Part):
 
     def table(self, response: str, common: tuple[str, ...] = ()) -> list[PriorRow]:
         """One row."""
-        what = f"{self.meaning} of {response}: {self.prior.interval_in_words()}"
-        return [PriorRow(self.name, str(self.prior), what)]
+        said = self.prior.interval_in_words()
+        if self.name in SPREADS:
+            bound = SPREADS[self.name](float(self.prior.distribution.ppf(1 - options.prob)))
+            said = f"{percent()} % below {bound:.3g}"
+        what = self.meaning.replace("{response}", response)
+        return [PriorRow(self.name, str(self.prior), f"{what}: {said}")]
 
     @property
     def vanishing(self) -> tuple[Vanishing, ...]:

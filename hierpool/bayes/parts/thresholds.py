@@ -19,6 +19,7 @@ from scipy import special, stats
 from hierpool.bayes.parts.part import Part, quantile
 from hierpool.bayes.priors.power import scaled_prior
 from hierpool.bayes.priors.prior import Prior, PriorRow
+from hierpool.core.options import percent, tails
 from hierpool.core.theta import Theta
 
 
@@ -111,7 +112,9 @@ class ThresholdsPart(Part):
     def table(self, response: str, common: tuple[str, ...] = ()) -> list[PriorRow]:
         """One row for all of them."""
         where = " at the mean of the predictors" if common else ""
-        alike = "every distribution is as probable as any other"
-        what = alike if self._concentration == 1 else f"Dirichlet({self._concentration:g})"
-        meaning = f"probabilities of the {self.n_categories} ratings of {response}{where}: {what}"
+        a = self._concentration
+        low, high = stats.beta(a, a * self.size).ppf(tails())
+        alike = "; every distribution is as probable as any other" if a == 1 else ""
+        each = f"probability of each of the {self.n_categories} ratings of {response}{where}"
+        meaning = f"{each}: {percent()} % in [{low:.3g}, {high:.3g}]{alike}"
         return [PriorRow("thresholds", str(self.prior), meaning)]

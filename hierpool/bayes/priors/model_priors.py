@@ -39,12 +39,18 @@ LINK_SCALES = {  # sds of an intercept, of a slope per sd of its column, and sca
     "log": (2.5, 1.0, 1.0),
 }
 _VARIATION = Prior("HalfStudentT", nu=SD_NU, sigma=1, of="1/sqrt")
-FAMILY_PARAMETERS = {  # name -> its default prior, and what it is
-    "shape": (_VARIATION, "shape"),
-    "precision": (_VARIATION, "precision"),
-    "nu": (Prior("Gamma", alpha=2, beta=0.1), "degrees of freedom"),
-    "zero_inflation": (Prior("Beta", alpha=1, beta=1), "probability of an extra zero"),
-    "hurdle": (Prior("Beta", alpha=1, beta=1), "probability of a zero"),
+FAMILY_PARAMETERS = {  # name -> its default prior, and what the printed table says it is
+    "shape": (_VARIATION, "coefficient of variation of {response}"),
+    "precision": (_VARIATION, "sd of {response} where its mean is 0.5"),
+    "nu": (
+        Prior("Gamma", alpha=2, beta=0.1),
+        "share of {response} further than 3 sigma from its mean, 0.0027 if Gaussian",
+    ),
+    "zero_inflation": (
+        Prior("Beta", alpha=1, beta=1),
+        "probability of an extra zero of {response}",
+    ),
+    "hurdle": (Prior("Beta", alpha=1, beta=1), "probability of a zero of {response}"),
 }
 
 
@@ -193,7 +199,7 @@ def default_priors(schema: Schema) -> ModelPriors:
 
 
 def _family_priors(schema: Schema, family: Family) -> ModelPriors:
-    """Defaults on the scale of the linear predictor: FAMILIES of docs/priors.md."""
+    """Defaults on the scale of the linear predictor; docs/priors.md argues them."""
     coordinates, scale = Coordinates.from_schema(schema), schema.response_scale
     if family.is_on_response_scale:
         scales = PriorScales.of_gaussian(scale)
@@ -205,7 +211,9 @@ def _family_priors(schema: Schema, family: Family) -> ModelPriors:
             prior = Prior("HalfStudentT", nu=SD_NU, sigma=scale.largest_sigma)
             parts.append(ResidualPart(prior))
         else:
-            parts.append(ScalarPart(name, *FAMILY_PARAMETERS[name]))
+            default, words = FAMILY_PARAMETERS[name]
+            beyond = " beyond Poisson" if name == "shape" and family.is_discrete else ""
+            parts.append(ScalarPart(name, default, words + beyond))
     if family.has_thresholds:
         parts.append(ThresholdsPart(family.link, family.n_categories, Prior("Dirichlet", a=1)))
     population = _coefficients(coordinates.x, schema.terms, scales)

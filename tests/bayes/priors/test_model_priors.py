@@ -156,3 +156,25 @@ def test_table_states_every_prior_in_units_of_the_response():
     assert "at the mean of the predictors" in table.loc["beta[Intercept]", "meaning"]
     assert "per unit of Days" in table.loc["sd_Subject[Days]", "meaning"]
     assert table.loc["corr_Subject", "prior"] == "LKJ(eta=1)"
+
+
+RESPONSES = {
+    "negbinomial": ("shape", "coefficient of variation of y beyond Poisson: 95 % below 2.78"),
+    "gamma": ("shape", "coefficient of variation of y: 95 % below 2.78"),
+    "beta": ("precision", "sd of y where its mean is 0.5: 95 % below 0.47"),
+    "student": ("nu", "0.0027 if Gaussian: 95 % below 0.0465"),
+    "zero_inflated_poisson": ("zero_inflation", "probability of an extra zero of y: 95 % in"),
+    "hurdle_poisson": ("hurdle", "probability of a zero of y: 95 % in [0.025, 0.975]"),
+    "ordinal": ("thresholds", "each of the 4 ratings of y: 95 % in [0.0084, 0.708]; every dis"),
+}
+
+
+@each("family", RESPONSES)
+def test_parameters_of_families_are_told_in_what_people_think_in(family):
+    y = np.tile([0.2, 0.4, 0.6, 0.8] if family == "beta" else [1.0, 2.0, 3.0, 4.0], 5)
+    if family in {"zero_inflated_poisson", "hurdle_poisson"}:
+        y[::4] = 0
+    data = pd.DataFrame({"y": y})
+    name, words = RESPONSES[family]
+    priors = hp.Model("y ~ 1", data, family=family).priors
+    assert words in priors.table()["meaning"][name]
