@@ -452,7 +452,9 @@ class LikelihoodFit:
             estimated jointly (Henderson's equations), and the standard deviations of the model are
             treated as known. NaN if not estimable under no pooling. What is back-transformed has
             its estimate and bounds transformed, so that the estimate of a logarithm is a geometric
-            mean, and ``se`` by the delta method.
+            mean, and ``se`` by the delta method. Of families ``se`` has the uncertainty of all that is
+            estimated and, for known groups, the variance of their effects given that; means of new
+            groups are averaged over the random effects.
         """
         from hierpool.answers.estimates import predict
 
