@@ -16,6 +16,7 @@ from hierpool.core.theta import FamilyTheta, ResidualTheta, WorkingTheta
 
 Word = Literal["good", "converged", "singular", "not identified", "doubtful", "failed"]
 
+CONDITIONAL_MODE = "conditional mode"  # what tables of a family hold where others have a BLUP
 OBS_DIM = "obs"
 RESPONSE = "y"
 
