@@ -254,10 +254,12 @@ def _optima(models: Mapping[str, Model]) -> tuple[dict[str, LikelihoodFit], list
                 continue  # groups without events have no maximum, and ratings have none at all
             if not has_family and error.code != "no-residual-df":
                 raise
-            what = "maximum likelihood" if has_family else "least-squares"
-            code = "no-maximum-likelihood" if has_family else "no-least-squares"
-            text = sentence(f"no {what} fit: {error.message}")
-            missing.append(Finding(code, "note", text, about=rung))
+            if has_family:
+                text = sentence(f"no maximum likelihood fit: {error.message}")
+                missing.append(Finding("no-maximum-likelihood", "note", text, about=rung))
+            else:
+                text = sentence(f"no least-squares fit: {error.message}")
+                missing.append(Finding("no-least-squares", "note", text, about=rung))
     return found, missing
 
 
