@@ -354,7 +354,7 @@ class Model:
         spec = self.design.spec
         column = spec.residual.column
         if spec.family is not None:
-            lines.insert(0, f"family  {self.design.family}")
+            lines.insert(0, f"family  {self.design.family}{_event(self.design.family)}")
             if column:
                 lines.append(f"weights {column}: multiply the log density of each row")
         if spec.residual.structure == "weights":
@@ -380,6 +380,14 @@ class Model:
 
         head = "<br>".join(escape(line) for line in repr(self).split("\npriors\n")[0].splitlines())
         return f"<p>{head}</p>{self.priors._repr_html_()}"
+
+
+def _event(family: Family | None) -> str:
+    """What the probability of two labels is of, and how to turn it round."""
+    event = getattr(family, "event", None)
+    if event is None:
+        return ""
+    return f", the probability of {event!r}; hp.families.Bernoulli(event=...) turns it round"
 
 
 def _chosen_priors(design: Design, priors: Mapping[str, Any] | None) -> ModelPriors:

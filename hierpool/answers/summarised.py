@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hierpool.algebra.conditional_variance import user_roots
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.mixed_model_equations import Henderson
 from hierpool.answers import coefficient_draws
@@ -22,11 +23,10 @@ from hierpool.core.estimable import Beyond
 from hierpool.core.families.links import LINKS, Link
 from hierpool.core.fitted import Optimum, Posterior
 from hierpool.core.options import bound_names, probability_of
+from hierpool.core.results import FamilyEstimate
 from hierpool.draws.summary import summary
 
-_PAR_STEP = (
-    1e-5  # of a derivative by a parameter of the family, in units of it where it is above one
-)
+_FREE_STEP = 1e-4  # of a derivative by a free number, less where a parameter moves fast with it
 KNOWN_VARIANCES = "normal, the standard deviations taken for known"
 
 
@@ -161,15 +161,15 @@ def of_optimum(
     linear, test = asked.linear, _Optimum.of(fit, asked.linear)
     estimate, back = test.value(linear), scale.back
     factor = np.ones(len(asked.index))
-    by_par = np.zeros((len(asked.index), 0))
+    by_free = np.zeros((len(asked.index), 0))
     if asked.expected is not None:
-        estimate, linear, by_par = _expected(fit, asked, asked.expected, test)
+        estimate, linear, by_free = _expected(fit, asked, asked.expected, test)
     if asked.means is not None and back is not None:  # a slope: chain rule, and the delta method
         at = test.value(asked.means)
         first, second = back.first(at), back.second(at)
         gradient = linear.scaled(first).plus(asked.means.scaled(second * estimate))
         estimate, linear, back = first * estimate, gradient, None
-    se, df = test.se(linear, by_par), test.df(linear)
+    se, df = test.se(linear, by_free), test.df(linear)
     with np.errstate(invalid="ignore", divide="ignore"):
         t = np.where(asked.is_estimable & (se > 0), estimate / se, np.nan)
     p, reach = np.full(len(t), np.nan), np.full(len(t), np.nan)
@@ -205,12 +205,25 @@ def _between(fit: Optimum, linear: LinearPredictors) -> np.ndarray:
     return variance
 
 
+def _between_by(fit: Optimum, own: FamilyEstimate, linear: LinearPredictors) -> np.ndarray:
+    """Shape (m, D): derivatives of that variance by the free numbers."""
+    out = np.zeros((len(linear), own.par_by.shape[1]))
+    parts = zip(
+        linear.Z, user_roots(fit.design, fit.estimate), fit.design.group_columns, strict=True
+    )
+    for Z, root, at in parts:
+        moved = np.einsum("mq,qrd->mrd", Z, own.root_by[at, at])
+        out += 2 * np.einsum("mr,mrd->md", Z @ root, moved)
+    return out
+
+
 def _expected(
     fit: Optimum, asked: Asked, expected: ExpectedValues, test: _Optimum
 ) -> tuple[np.ndarray, LinearPredictors, np.ndarray]:
-    """Estimates, their gradients by coefficients, and by parameters of the family (m, P).
+    """Estimates, their gradients by coefficients, and what else moves them by the free numbers (m, D).
 
-    All on the scale where intervals are symmetric.
+    That is the parameters of the family and the variances between groups. All on the scale where
+    intervals are symmetric.
     """
     rows, slopes = expected.rows, np.zeros(len(expected.rows))
     variance: np.ndarray | float = 0.0
@@ -220,20 +233,29 @@ def _expected(
         slopes = test.value(expected.derived)
     par, eta = fit.estimate.par, test.value(rows)
     value, gradient = expected.linearised(eta, slopes, variance, par)
-    steps = _PAR_STEP * np.maximum(np.abs(par), 1.0)
-    ends = [
-        [expected.linearised(eta, slopes, variance, par + side * move)[0] for side in (1, -1)]
-        for move in np.diag(steps)
-    ]
-    each = [(up - down) / (2 * h) for (up, down), h in zip(ends, steps, strict=True)]
-    by_par = np.array(each).reshape(len(par), len(value)).T
+    own = fit.estimate.family
+    assert own is not None
+    between_by = (
+        _between_by(fit, own, rows) if rows.held.is_new else np.zeros((1, own.par_by.shape[1]))
+    )
+    by_free = np.zeros((len(value), own.par_by.shape[1]))
+    for d, move in enumerate(own.par_by.T):
+        if np.any(move) or np.any(between_by[:, d]):
+            h = _FREE_STEP / max(1.0, float(np.abs(move).max(initial=0.0)))
+            up, down = (
+                expected.linearised(
+                    eta, slopes, np.maximum(variance + s * between_by[:, d], 0.0), par + s * move
+                )[0]
+                for s in (h, -h)
+            )
+            by_free[:, d] = (up - down) / (2 * h)
     link = _unbounded(asked)
     if link is LINKS["identity"] or expected.is_ratio:
-        return value, gradient, by_par
+        return value, gradient, by_free
     with np.errstate(divide="ignore", invalid="ignore"):
         moved = link.of_mean(value)
         factor = 1 / link.slope(moved)
-        return moved, gradient.scaled(factor), factor[:, None] * by_par
+        return moved, gradient.scaled(factor), factor[:, None] * by_free
 
 
 def _unbounded(asked: Asked) -> Link:
@@ -285,11 +307,11 @@ class _Optimum:
             return self.equations.value(linear.combinations) + linear.offset
         return np.asarray(linear.X @ self.fit.estimate.beta + linear.offset)
 
-    def se(self, linear: LinearPredictors, by_par: np.ndarray) -> np.ndarray:
-        """Shape (m,): standard errors; with the gradient by parameters of the family (m, P)."""
+    def se(self, linear: LinearPredictors, by_free: np.ndarray) -> np.ndarray:
+        """Shape (m,): standard errors; with what else moves them by the free numbers (m, D)."""
         own = self.fit.estimate.family
-        if own is not None and by_par.shape[1]:
-            free = linear.X @ own.beta_by + by_par @ own.par_by
+        if own is not None and by_free.shape[1]:
+            free = linear.X @ own.beta_by + by_free
             variance = np.einsum("md,de,me->m", free, own.covariance, free)
             return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
         if self.equations is not None:
@@ -301,6 +323,8 @@ class _Optimum:
         """Shape (m,): degrees of freedom, infinite for normal tests; NaN for what is zero."""
         if self.equations is not None:
             return np.full(len(linear), self._df_of_levels)
+        if self.fit.design.family is not None:
+            return np.full(len(linear), np.inf)
         return np.asarray(self.fit.degrees_of_freedom(linear.X))
 
     @property

@@ -84,6 +84,10 @@ class Said:
             return _interval(100 * values).replace(" [", f"{POINTS} [", 1)
         return _interval(values)
 
+    def decrease(self) -> str:
+        """The largest comparison, a ratio below one, as percent that are lost."""
+        return _interval(100 * (1 - self.values[self.largest][[0, 2, 1]]), " %")
+
     def effect(self, value: float) -> str:
         """An effect without its interval."""
         if self.has_ratios:
@@ -91,10 +95,18 @@ class Said:
             return f"a factor of {short(value)}" if is_factor else _percent(value)
         return f"{short(100 * value)}{POINTS}" if self.is_share else short(value)
 
+    @property
+    def is_factor(self) -> bool:
+        """Whether the largest comparison is told as a factor, not in percent."""
+        value = self.values[self.largest, 0]
+        return self.has_ratios and (self.is_odds or not 0.5 < value < 2)
+
     def change(self, value: float) -> str:
         """By how much the response rises or falls."""
         if self.has_ratios:
-            return f"{self.way(value >= 1) if value >= 1 else 'changes'} by {self.effect(value)}"
+            if value < 1 and (text := self.effect(value)).startswith("-"):
+                return f"{self.way(False)} by {text[1:]}"
+            return f"{self.way(True) if value >= 1 else 'changes'} by {self.effect(value)}"
         return f"{self.way(value >= 0)} by {self.effect(abs(value))}"
 
     def way(self, is_up: bool) -> str:
@@ -203,8 +215,9 @@ def _slope(said: Said) -> str:
     per = f"per unit of {side.column}"
     if not said.is_clear:
         return f"{R} does not clearly change with {side.column}: by {said.amount()} {per}"
-    if said.is_negative and not said.has_ratios:
-        return f"{R} {said.way(False)} with {side.column}: by {said.amount(True)} {per}"
+    if said.is_negative and not said.is_factor:
+        amount = said.decrease() if said.has_ratios else said.amount(True)
+        return f"{R} {said.way(False)} with {side.column}: by {amount} {per}"
     way = "changes" if said.is_negative else said.way(True)
     return f"{R} {way} with {side.column}: by {said.amount()} {per}"
 
@@ -233,14 +246,16 @@ def _slopes(said: Said) -> str:
     """How a slope depends on a category."""
     (slope,) = [s for s in said.of.sides if s.kind == "slope"]
     (side,) = [s for s in said.of.sides if s.kind == "difference"]
+    what = f"the slope of {said.response} in {slope.column}"
+    if said.has_ratios:
+        what = f"the effect of {slope.column} on {said.response}"
     if said.apart is None:
-        what = f"the slope of {said.response} in {slope.column}"
         return _between(said, side, what, "depend", f"on {side.column}")
     turn = said.is_negative
     one, other = said.pair(side, turn)
     first, second = (said.change(v) for v in (said.apart[::-1] if turn else said.apart))
     second = second.removeprefix(f"{first.split(' by ')[0]} ")
-    what, per = f"the slope of {said.response} in {slope.column}", f"per unit of {slope.column}"
+    per = f"per unit of {slope.column}"
     if len(side.values) == 2:
         return (
             f"{what} depends on {side.column}: {per}, {said.subject} {first} for {one} and {second} "

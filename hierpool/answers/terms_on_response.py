@@ -50,7 +50,7 @@ def on_response(fit: IntegratedPosterior | Optimum, said: Said, prob: float) -> 
     is_share = _is_share(fit.design)
     middle, low, high = (short(100 * v if is_share else v) for v in values)
     amount = f"{middle}{POINTS if is_share else ''} [{low}, {high}]"
-    at = f"per unit of {side.column}, at its mean"
+    at = f"per unit of {side.column}, at the mean of {side.column}"
     return f"{_subject(fit.design)} {way} by {amount} {at}."
 
 

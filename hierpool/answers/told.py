@@ -60,8 +60,6 @@ class Told:
         if isinstance(self.fit, Posterior):
             return ""
         has_levels = any(k is not None for k in self.asked.linear.held.levels)
-        if self.asked.expected is not None and self.fit.design.groups:
-            return KNOWN_VARIANCES
         is_exact = self.fit.method == "least squares"
         return KNOWN_VARIANCES if has_levels and not is_exact else str(self.fit.df_method)
 

@@ -16,6 +16,7 @@ from hierpool.core.theta import FamilyTheta, ResidualTheta, WorkingTheta
 
 Word = Literal["good", "converged", "singular", "not identified", "doubtful", "failed"]
 
+CONDITIONAL_MODE = "conditional mode"  # what tables of a family hold where others have a BLUP
 OBS_DIM = "obs"
 RESPONSE = "y"
 
@@ -96,6 +97,8 @@ class FamilyEstimate:
         One a factor, shape (J, q, D): derivatives of the conditional modes.
     laplace
         The Laplace approximation of the log-likelihood at the estimate; NaN without groups.
+    root_by
+        Shape (Q, Q, D): derivatives of the root of the covariance of all factors, in the user's coding.
     """
 
     names: tuple[str, ...]
@@ -109,6 +112,7 @@ class FamilyEstimate:
     par_by: np.ndarray
     u_by: tuple[np.ndarray, ...]
     laplace: float
+    root_by: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0)))
 
 
 @dataclass(frozen=True)

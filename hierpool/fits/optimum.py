@@ -17,6 +17,7 @@ from hierpool.core.errors import NoMethodError, UnsupportedModelError
 from hierpool.core.options import takes_prob
 from hierpool.core.printable import one_line, printable
 from hierpool.core.results import (
+    CONDITIONAL_MODE,
     Estimate,
     Status,
     level_table,
@@ -290,7 +291,10 @@ class LikelihoodFit:
             e = self.estimate.of(group.factor)
             se = root_of_diagonal(e.u_condvar if conditional else e.u_pev)
             tables.append(level_table(group, {"estimate": e.u, "se": se}))
-        return pd.concat(tables)
+        table = pd.concat(tables)
+        if self.design.family is not None:
+            table.attrs["blup"] = CONDITIONAL_MODE
+        return table
 
     blup = random_effects
 
@@ -458,7 +462,9 @@ class LikelihoodFit:
             estimated jointly (Henderson's equations), and the standard deviations of the model are
             treated as known. NaN if not estimable under no pooling. What is back-transformed has
             its estimate and bounds transformed, so that the estimate of a logarithm is a geometric
-            mean, and ``se`` by the delta method.
+            mean, and ``se`` by the delta method. Of families ``se`` has the uncertainty of all that is
+            estimated and, for known groups, the variance of their effects given that; means of new
+            groups are averaged over the random effects.
         """
         from hierpool.answers.estimates import predict
 

@@ -53,6 +53,7 @@ _RESIDUALS = (
 _LEVELS = "write (1 | {x})"
 _NUMBER = "write {x}; where it is text, data['{x}'] = pandas.to_numeric(data['{x}']) first"
 _COLUMN = "make a column first: data['z'] = "
+_SUCCESSES = "successes out of n trials are written 'successes / n ~ ...', with family='binomial'"
 _ONE_RESPONSE = "a model has one response: write a model for each, or combine them in one column"
 
 # Function of another program, or of Python -> what to write; {x} and {z} are its arguments.
@@ -95,7 +96,7 @@ INSTEAD: Mapping[str, str] = {
     "ifelse": f"{_COLUMN}numpy.where(data['{{x}}'] > 0, 1.0, 0.0)",
     "mean": f"{_COLUMN}data.groupby('g')['{{x}}'].transform('mean')",
     "ave": f"{_COLUMN}data.groupby('g')['{{x}}'].transform('mean')",
-    **dict.fromkeys(("cbind", "mvbind"), _ONE_RESPONSE),
+    **dict.fromkeys(("cbind", "mvbind"), f"{_SUCCESSES}; otherwise {_ONE_RESPONSE}"),
     **dict.fromkeys(("ar", "ar1", "arma", "ma", "cosy", "unstr", "car", "sar", "ou"), _RESIDUALS),
     **dict.fromkeys(("corAR1", "corCAR1", "corARMA", "corCompSymm", "corSymm"), _RESIDUALS),
     **dict.fromkeys(("varIdent", "varPower", "varExp", "varFixed"), _RESIDUALS),

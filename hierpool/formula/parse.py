@@ -128,8 +128,9 @@ def with_family(spec: Spec, family: Family | None, trials: Any) -> Spec:
     elif not named:
         raise ArgumentError(
             f"a binomial response needs the number of trials of each row: write "
-            f"'{spec.response} / n ~ ...', or trials='n', with your own column for n. If each row "
-            "is one trial, 0 or 1, use family='bernoulli'",
+            f"'{spec.response} / n ~ ...', or trials='n', with your own column for n, where "
+            f"{spec.response} counts the successes and is no share of them. If each row is one trial, "
+            "0 or 1, use family='bernoulli'",
             "trials-missing",
         )
     if family is None:

@@ -195,14 +195,10 @@ def to_positive(column: pd.Series[Any], name: str, role: str) -> np.ndarray:
     check_magnitude(values, name)
     bad = values <= 0
     if bad.any():
-        means = (
-            "the residual variance of a row is sigma^2 / weight"
-            if role == "weights"
-            else "it is the residual sd of a row"
-        )
+        means = "" if role == "weights" else ": it is the residual sd of a row"
         raise DataError(
             f"column {name!r} is 0 or negative in {rows_named(column.index[bad])}, and as {role} "
-            f"it must be positive: {means}. Correct these values, or set them to missing to leave "
+            f"it must be positive{means}. Correct these values, or set them to missing to leave "
             "the rows out",
             "not-positive",
         )

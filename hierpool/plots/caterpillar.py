@@ -112,11 +112,12 @@ def caterpillar(
         levels = read_levels(
             table, ["estimate", "se"] if is_alone else ["mean", "sd"], factor, terms
         )
-        kinds = [_blup(levels, options.prob) if is_alone else _posterior(levels)]
+        word = (table if beside is None else beside).attrs.get("blup", BLUP.name)
+        kinds = [_blup(levels, options.prob, word) if is_alone else _posterior(levels)]
         if beside is not None:
             probability = _probability(levels)
             own = read_levels(beside, ["estimate", "se"], levels.factor, levels.terms)
-            kinds.append(_blup(own, probability))
+            kinds.append(_blup(own, probability, word))
         first = levels.terms[0] if order_by is None else _checked(order_by, levels)
         figure = _draw(levels, kinds, first, what, response, label, names or {})
         settle(figure)
@@ -158,8 +159,8 @@ def _posterior(levels: LevelTable) -> Estimates:
     )
 
 
-def _blup(levels: LevelTable, probability: float) -> Estimates:
-    words = f"BLUP, {100 * probability:g} % interval"
+def _blup(levels: LevelTable, probability: float, word: str) -> Estimates:
+    words = f"{word}, {100 * probability:g} % interval"
     return _normal(BLUP, words, levels.wide("estimate"), levels.wide("se"), probability)
 
 
@@ -186,7 +187,7 @@ def _draw(
     words = "Random effects" if what == "random effects" else "Coefficients"
     of = f" on {response}" if response and what == "random effects" else ""
     by = names.get(order_by, order_by)
-    middle = "posterior mean" if kinds[0].look is PARTIAL else "BLUP"
+    middle = kinds[0].words.split(",")[0]  # posterior mean, or what stands in its place
     order = f"Ordered by the {middle}: {by}." if len(levels.terms) > 1 else ""
     titles = panel_titles(rows, [names.get(term, term) for term in levels.terms])
     x_label = "random effect" if what == "random effects" else "coefficient"

@@ -86,11 +86,14 @@ def posterior_against_blup(
     with styled():
         levels = read_levels(table, _NEEDED, factor, terms)
         of = f" on {response}" if response else ""
-        title = titled(f"Random effects of {levels.factor}{of}: posterior and BLUP", label)
-        return _draw(levels, title, worst, names or {})
+        blup = table.attrs.get("blup", BLUP.name)
+        title = titled(f"Random effects of {levels.factor}{of}: posterior and {blup}", label)
+        return _draw(levels, title, worst, names or {}, blup)
 
 
-def _draw(levels: LevelTable, title: str, worst: int, called: Mapping[str, str]) -> Picture:
+def _draw(
+    levels: LevelTable, title: str, worst: int, called: Mapping[str, str], blup: str
+) -> Picture:
     count = len(levels.terms)
     n_columns = min(count, _MOST_COLUMNS)
     n_rows = -(-count // n_columns)
@@ -98,7 +101,7 @@ def _draw(levels: LevelTable, title: str, worst: int, called: Mapping[str, str])
     figure = sheet(
         title,
         n_rows * 1.75 * width,
-        caption=" ".join(filter(None, [_caption(levels), levels.note])),
+        caption=" ".join(filter(None, [_caption(levels, blup), levels.note])),
         width=WIDTH if count > 1 else 0.75 * WIDTH,
     )
     grid: GridSpec = figure.add_gridspec(2 * n_rows, n_columns, height_ratios=[3, 2] * n_rows)
@@ -110,7 +113,8 @@ def _draw(levels: LevelTable, title: str, worst: int, called: Mapping[str, str])
         one = _of_term(levels, term)
         order = one["difference"].abs().to_numpy().argsort(kind="stable")[::-1][:worst]
         _draw_scatter(above, one, order, width, is_first=column == 0)
-        _draw_difference(under, one, width, is_first=column == 0)
+        _draw_difference(under, one)
+        write_axis_labels(under, blup, "difference" if column == 0 else "", width, 0.55 * width)
         words = wrapped(called.get(term, term), 0.8 * width, PANEL, 3)
         above.set_title("\n".join(words), loc="left", fontsize=PANEL, pad=3)
         below.append((under, one, order))
@@ -160,7 +164,7 @@ def _draw_scatter(
     write_axis_labels(ax, "", "posterior mean" if is_first else "", width, 0.9 * width)
 
 
-def _draw_difference(ax: Axes, one: pd.DataFrame, width: float, is_first: bool) -> None:
+def _draw_difference(ax: Axes, one: pd.DataFrame) -> None:
     dress(ax)
     error, crowd = _bar(one), len(one) > 200
     ax.axhline(0, zorder=1, **{**COMPLETE.line, "color": RULE})
@@ -170,10 +174,9 @@ def _draw_difference(ax: Axes, one: pd.DataFrame, width: float, is_first: bool) 
     ax.plot(one["blup"], one["difference"], zorder=2, **PARTIAL.dots(0.75 * _dot_size(len(one))))
     reach = float(np.nanmax(np.abs(np.concatenate(bars)))) or 1.0
     ax.set_ylim(-1.25 * reach, 1.25 * reach)
-    write_axis_labels(ax, BLUP.name, "difference" if is_first else "", width, 0.55 * width)
 
 
-def _caption(levels: LevelTable) -> str:
+def _caption(levels: LevelTable, blup: str) -> str:
     """The largest difference of each term, in its own units and in standard errors of the BLUP."""
     parts = []
     for term in levels.terms:
@@ -181,8 +184,8 @@ def _caption(levels: LevelTable) -> str:
         k = int(one["difference"].abs().argmax())
         level, value = one.index[k], float(one["difference"].iloc[k])
         se = float(one["blup_se"].iloc[k]) if "blup_se" in one else np.nan
-        scale = f", {rounded(abs(value) / se)} BLUP se" if se > 0 else ""
+        scale = f", {rounded(abs(value) / se)} {blup} se" if se > 0 else ""
         name = elided(level, 1.8, SMALL)
         parts.append(f"{term} {rounded(value)} ({name}{scale})")
     bars = " Bars: two Monte Carlo standard errors." if "mcse" in levels.values else ""
-    return f"Largest difference (posterior mean − BLUP): {', '.join(parts)}.{bars}"
+    return f"Largest difference (posterior mean − {blup}): {', '.join(parts)}.{bars}"

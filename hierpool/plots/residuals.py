@@ -12,9 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import stats
 
+<<<<<<< HEAD
 from hierpool.algebra.correlated.residuals import normalised
+=======
+from hierpool.checks.residuals.quantile_residuals import quantile_residuals
+>>>>>>> origin/main
 from hierpool.core.design import Design, Grouping
-from hierpool.core.fitted import Fit
+from hierpool.core.fitted import Fit, Posterior
 from hierpool.core.group_nouns import noun
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import (
@@ -89,10 +93,14 @@ def residuals(fit: Fit, *, factor: str | None = None, x: str | None = None) -> F
     correlation or unequal variances. On the right: the distribution of the residuals, with the
     normal distribution of the fitted sd.
 
+    Of responses that are not Gaussian they are randomised quantile residuals (Dunn and Smyth 1996),
+    standard normal if the model holds: the cdf of each row, as a normal quantile, with a random
+    number between the steps of a discrete response.
+
     Parameters
     ----------
     fit
-        A posterior, or a REML, ML or least-squares fit.
+        A posterior; of a Gaussian response also a REML, ML or least-squares fit.
     factor
         Whose groups are joined; default: the first.
     x
@@ -113,12 +121,26 @@ def residuals(fit: Fit, *, factor: str | None = None, x: str | None = None) -> F
     places, joined = abscissa.values, _is_joined(grouping, abscissa)
     if not joined:
         places = places + 0.6 * (set_apart(places, np.zeros(design.n)) - places)
+<<<<<<< HEAD
     phi = fit.residual_parameters
     at = None if phi is None else phi.mean(axis=0)
     values = normalised(design, fit.residuals().to_numpy(), at)
     shown = Residuals(design, grouping, abscissa, places, values, _sigma(fit), joined)
+=======
+    values, sigma = _values(fit)
+    shown = Residuals(design, grouping, abscissa, places, values, sigma, joined)
+>>>>>>> origin/main
     with styled():
         return _draw(shown)
+
+
+def _values(fit: Fit) -> tuple[np.ndarray, float]:
+    """Shape (n,): residuals that have one sd, and that sd."""
+    if fit.design.family is None:
+        return fit.design.residual.whiten(fit.residuals().to_numpy()), _sigma(fit)
+    line.check_has_draws(fit, "residuals(fit)")
+    assert isinstance(fit, Posterior)
+    return quantile_residuals(fit).to_numpy(), 1.0
 
 
 def _along(design: Design, grouping: Grouping, x: str | None) -> line.Abscissa:
@@ -163,6 +185,8 @@ def _draw(shown: Residuals) -> Picture:
     words = (
         "residual / its relative sd" if shown.is_weighted else f"residual ({design.spec.response})"
     )
+    if design.family is not None:
+        words = f"quantile residual ({design.spec.response})"
     write_axis_labels(left, abscissa.name, words, _WIDE, 0.85 * _HEIGHT)
     if abscissa.kind == "category":
         name_categories([left], list(abscissa.categories), _WIDE)
@@ -290,6 +314,11 @@ def _name_rows(ax: Axes, shown: Residuals) -> None:
 def _caption(shown: Residuals) -> str:
     sigma = rounded(shown.sigma)
     words = [f"Dashed: ± 2 residual sds of {sigma}. Right: all rows and the normal distribution."]
+    if shown.design.family is not None:
+        words = [
+            "Randomised quantile residuals: standard normal if the model holds. Dashed: ± 2. Right: all "
+            "rows and the normal distribution."
+        ]
     if shown.is_weighted:
         words.append("Each residual is divided by the relative sd of its row.")
     odd = len(shown.odd)

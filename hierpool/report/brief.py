@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from hierpool.core.design import Design
+from hierpool.core.families.family import Family
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import counted, noun, nouns
 from hierpool.core.options import bounds_among
@@ -20,6 +22,7 @@ from hierpool.report.model_words import (
     CONSTANT,
     groups_in_words,
     model_in_words,
+    on_scale,
     reference_categories,
     term_in_words,
     without_backticks,
@@ -182,7 +185,7 @@ def _fixed(design: Design, table: pd.DataFrame) -> list[SmallTable]:
         note = f"Categories are compared with {named}."
     if len(rows) > MOST_ROWS:
         note = f"{note} {len(rows) - MOST_ROWS} more coefficients are in the full report.".strip()
-    title = "Average effects (fixed effects)"
+    title = _with_scale("Average effects (fixed effects)", design.family)
     return [SmallTable(title, _headings(table), rows[:MOST_ROWS], note)]
 
 
@@ -198,7 +201,9 @@ def _numbers(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
     for name, row in table.iterrows():
         interval = _unbroken(f"{_shown(row[low])} to {_shown(row[high])}")
         reml = [f"{_shown(row['estimate'])} ({_shown(row['se'])})"] if "estimate" in row else []
-        out.append((str(name), [_shown(row["mean"]), interval, *reml]))
+        # A shape that may be infinite has a median and no mean.
+        middle = row["median"] if np.isnan(row["mean"]) and "median" in row else row["mean"]
+        out.append((str(name), [_shown(middle), interval, *reml]))
     return out
 
 
@@ -223,18 +228,56 @@ def _spread(design: Design, table: pd.DataFrame) -> SmallTable:
     rows = [[name, *row] for name, row in _numbers(flat)]
     note = ""
     if "se" in table and table["se"].isna().any():
+        method = table["method"].dropna().iloc[0]
         note = (
-            "–: no standard error, as the REML estimate is at a limit of what is possible (a standard "
-            "deviation of 0, or a correlation of 1 or −1). Go by the interval."
+            f"–: no standard error, as the {method} estimate is at a limit of what is possible (a "
+            "standard deviation of 0, or a correlation of 1 or −1). Go by the interval."
         )
+    family = design.family
+    note = f"{note} {_note_of_family(family)}".strip()
     title = "How much they vary (standard deviations and correlations)"
+    if family is not None and family.parameters + tuple(family.threshold_labels):
+        title = "How much they vary, and the parameters of the response"
+    title = _with_scale(title, family)
     if weight:
         note = f"An observation of weight w varies by the residual divided by √w. {note}".strip()
     return SmallTable(title, _headings(table), rows, note)
 
 
+_FAMILY_PARAMETERS = {
+    "sigma": "Scale of the residuals",
+    "nu": "Degrees of freedom of the residuals (30 or more: normal)",
+    "shape": "Shape",
+    "precision": "Precision",
+    "zero_inflation": "Share of extra zeros",
+    "hurdle": "Share of zeros",
+}
+
+
+def _with_scale(title: str, family: Family | None) -> str:
+    """A title with the scale of the coefficients, in the brackets that it may have."""
+    return f"{title}{on_scale(family)}".replace(") (", ", ")
+
+
+def _note_of_family(family: Family | None) -> str:
+    """What a shape or precision says."""
+    if family is None:
+        return ""
+    if "negbinomial" in family.name:
+        return "Shape: the variance of a count is mean + mean² / shape."
+    if family.name == "gamma":
+        return "Shape: the coefficient of variation is 1 / √shape."
+    if family.name == "beta":
+        return "Precision: the variance of a share is mean (1 − mean) / (1 + precision)."
+    return ""
+
+
 def _what_varies(key: tuple[str, str, str, str], *, has_weights: bool) -> str:
     factor, parameter, term, term2 = key
+    if factor == "response":
+        between = " and ".join(term.split("|", 1))
+        words = _FAMILY_PARAMETERS.get(parameter, capital(parameter))
+        return f"Threshold between {between}" if parameter == "threshold" else words
     if factor == "residual":
         return f"Residual (within groups{', of weight 1' if has_weights else ''})"
     who = groups_in_words(factor)

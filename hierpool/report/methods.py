@@ -160,7 +160,7 @@ def _posterior(facts: Facts, cited: list[str]) -> list[str]:
     if "exact" in facts.engines and facts.design.family is not None:
         out.append(
             "Variance parameters and common coefficients were drawn by adaptive importance sampling, "
-            "with the effects of the groups integrated out by adaptive Gauss-Hermite quadrature; these "
+            "with the effects of the groups integrated out by adaptive quadrature; these "
             f"effects were then drawn from their conditional distribution ({draws})."
         )
     elif "exact" in facts.engines:

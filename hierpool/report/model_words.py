@@ -116,3 +116,10 @@ def varying_in_words(terms: Sequence[str]) -> str:
     slopes = dict.fromkeys(" × ".join(columns_of(term)) for term in terms if term != CONSTANT)
     said = ["level"] if CONSTANT in terms else []
     return joined([*said, *([f"effect of {joined(slopes)}"] if slopes else [])])
+
+
+def on_scale(family: Family | None) -> str:
+    """Where coefficients of a family live, for a title: ``" (logit scale)"``."""
+    if family is None or family.link == "identity":
+        return ""
+    return f" ({family.link} scale)"

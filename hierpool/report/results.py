@@ -36,7 +36,7 @@ class TermResult:
     percent
         Of the interval.
     num_df, den_df, F, p
-        Its F test; NaN where there is none.
+        Its F test, with infinite ``den_df`` Wald's; NaN where there is none.
     """
 
     sentence: str
@@ -51,6 +51,8 @@ class TermResult:
         """The test as papers write it; empty where there is none."""
         if not np.isfinite(self.F):
             return ""
+        if np.isinf(self.den_df):  # a Wald test
+            return f"χ²({self.num_df:.0f}) = {self.num_df * self.F:.2f}, {p_value(self.p)}"
         df = f"{self.den_df:.1f}".removesuffix(".0")
         return f"F({self.num_df:.0f}, {df}) = {self.F:.2f}, {p_value(self.p)}"
 
@@ -114,8 +116,9 @@ def results_paragraph(
 def _with_test(term: TermResult) -> str:
     """The sentence with its interval and test in parentheses."""
     test = f", {term.test}" if term.test else ""
-    interval = rf"({term.percent} % CI \1 to \2{test})"
-    said, count = _BRACKETS.subn(interval, term.sentence.rstrip("."), count=1)
+    interval = rf"({term.percent} % CI \1 to \2"
+    said, count = _BRACKETS.subn(f"{interval}{test})", term.sentence.rstrip("."), count=1)
+    said = _BRACKETS.sub(f"{interval})", said)
     return f"{said}." if count or not test else f"{said} ({term.test})."
 
 

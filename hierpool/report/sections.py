@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from hierpool.core.findings import Finding, Findings
 from hierpool.core.group_nouns import counted, noun, nouns
 from hierpool.core.labels import as_shown
 from hierpool.core.options import bounds_among
+from hierpool.core.results import CONDITIONAL_MODE
 from hierpool.core.text import capital, sentence
 from hierpool.report.model_words import model_in_words
 from hierpool.report.notation import equations
@@ -154,9 +156,13 @@ def _listing(written: Written) -> Listing:
 
 def poolings(fixed: pd.DataFrame, spread: pd.DataFrame, pictures: Mapping[str, Figure]) -> Section:
     """Fixed effects and standard deviations of every model, and the lines of the groups."""
+    methods = [] if "method" not in fixed else list(fixed["method"].dropna().unique())
+    is_ml = methods == ["ML"]
+    by = "maximum likelihood" if is_ml else "REML or least squares"
+    beside = f": the posterior first, then {by} (estimate and se)" if methods else ""
     text = (
-        "The same coefficients in every model: the posterior first, then REML or least squares "
-        "(estimate and se). Where the models disagree, the choice of pooling matters."
+        f"The same coefficients in every model{beside}. Where the models disagree, the choice of "
+        "pooling matters."
     )
     parts: list[Part] = [
         Prose([text]),
@@ -172,7 +178,7 @@ def poolings(fixed: pd.DataFrame, spread: pd.DataFrame, pictures: Mapping[str, F
         pictures, {"trajectories": "Data and fitted lines: complete, no and partial pooling"}
     )
     titles = {
-        "standard_deviations": "Standard deviations: prior, posterior and REML",
+        "standard_deviations": f"Standard deviations: prior, posterior and {'ML' if is_ml else 'REML'}",
         "variance_partition": "Shares of the variance of the response",
     }
     return Section("poolings", "Comparison of the poolings", [*parts, *_drawn(pictures, titles)])
@@ -187,23 +193,25 @@ def _led(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def blups(table: pd.DataFrame, pictures: Mapping[str, Figure], partial: str) -> Section:
-    """Posterior means and BLUPs."""
+    """Posterior means and BLUPs, of a family conditional modes."""
+    is_mode = table.attrs.get("blup") == CONDITIONAL_MODE
+    name, by = ("conditional mode", "ML") if is_mode else ("BLUP", "REML")
     text = (
         f"Random effects of {partial}: posterior means, averaged over the uncertainty of the "
-        "variances, and BLUPs, with the variances fixed at their REML estimates. The columns "
+        f"variances, and {name}s, with the variances fixed at their {by} estimates. The columns "
         "due_to_coefficient_prior and due_to_variances explain the difference."
     )
     gap = (table["difference"].abs() / table["posterior_sd"]).dropna()
     if len(gap):
         text += f" The largest difference is {gap.max():.2g} posterior standard deviations."
     titles = {
-        "posterior_against_blup": "Posterior means and BLUPs, and their difference",
-        "caterpillar": "Random effects with intervals: posterior and BLUP",
+        "posterior_against_blup": f"Posterior means and {name}s, and their difference",
+        "caterpillar": f"Random effects with intervals: posterior and {name}",
     }
     drawn = _drawn(pictures, titles)
     return Section(
         "blups",
-        "Posterior means and BLUPs",
+        f"Posterior means and {name}s",
         [
             Prose([text]),
             *drawn,
@@ -357,6 +365,9 @@ _MEANINGS_IN_CHECKS = {
     "covered": "Whether the interval contains the observed mean.",
     "rows_covered": "Share of the group's observations within predictive intervals.",
     "statistic": "The statistic that is compared.",
+    "score": "log: minus the log density or probability; brier, ranked_probability: squared errors of "
+    "probabilities. Lower is better.",
+    "baseline": "The same score if predictors and groups are ignored.",
 }
 
 
@@ -364,20 +375,23 @@ def checks(
     partial: str,
     tables: Mapping[str, pd.DataFrame],
     pictures: Mapping[str, Figure],
-    has_rows: bool,
+    rows: Literal["intervals", "probabilities", "none"],
 ) -> Section:
-    """Predictive checks: tables by their titles, and figures."""
-    text = f"Does {partial} reproduce the data?"
-    text += (
-        " Each observation is predicted from all others. If the model holds, 50 % intervals contain "
-        "about half of the observations, and so on. If they contain fewer, the intervals are too "
-        "narrow; if more, too wide."
-        if has_rows
-        else " Leave-one-out predictions of so many observations take long and are omitted here; "
-        "use fit.loo_pit()."
-    )
+    """Predictive checks: tables by their titles, and figures; ``rows``: how each row is predicted."""
+    told = {
+        "intervals": "Each observation is predicted from all others. If the model holds, 50 % intervals "
+        "contain about half of the observations, and so on. If they contain fewer, the intervals are "
+        "too narrow; if more, too wide.",
+        "probabilities": "Each observation is predicted from all others. If the model holds, what is "
+        "predicted with a probability of 70 % happens in 70 % of the observations, and so on.",
+        "none": "Leave-one-out predictions of so many observations take long and are omitted here; "
+        "use fit.loo_pit().",
+    }
+    text = f"Does {partial} reproduce the data? {told[rows]}"
     titles = {
         "loo_pit": "Calibration of leave-one-out predictions (PIT)",
+        "reliability": "Calibration of leave-one-out probabilities",
+        "rootogram": "How often each value occurs",
         "posterior_predictive": "Observed groups and groups simulated from the model",
         "residuals": "Residuals",
         "influence": "Groups with the largest influence on the fixed effects",

@@ -179,7 +179,16 @@ def of_models(study: StudyResult) -> Iterator[Finding]:
             ran = itertools.chain(
                 convergence.draws(other, reml), () if reml is None else convergence.optimum(reml)
             )
-            yield from (replace(finding, about=name) for finding in ran)
+            yield from (_of_other(finding, name, design) for finding in ran)
+
+
+def _of_other(finding: Finding, name: str, design: Design) -> Finding:
+    """A finding of a model that is not recommended.
+
+    Maximum likelihood of a family without pooling hardly ever exists, and nothing rests on it.
+    """
+    is_minor = design.family is not None and finding.code == "doubtful-blups"
+    return replace(finding, about=name, severity="note" if is_minor else finding.severity)
 
 
 def _with_cost(finding: Finding, study: StudyResult) -> Finding:

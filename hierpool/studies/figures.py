@@ -59,10 +59,16 @@ def figures_of(study: StudyResult) -> StudyFigures:
         drawings["standard_deviations"] = lambda: plots.standard_deviations(posterior, blup)
     if study.design.family is None:
         drawings["variance_partition"] = lambda: plots.variance_partition(posterior, study.reml)
-        drawings["residuals"] = lambda: plots.residuals(posterior)
+    drawings["residuals"] = lambda: plots.residuals(posterior)
+    family = study.design.family
+    if family is not None and family.is_discrete and family.name != "bernoulli":
+        drawings["rootogram"] = lambda: plots.rootogram(posterior)
     drawings |= _effects(study)
     if posterior.is_integrable and study.design.n <= MOST_PREDICTED:
-        drawings["loo_pit"] = lambda: plots.loo_pit(posterior)
+        if family is not None and family.name == "bernoulli":
+            drawings["reliability"] = lambda: plots.reliability(posterior)
+        else:
+            drawings["loo_pit"] = lambda: plots.loo_pit(posterior)
     return StudyFigures(drawings)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
 from hierpool import plots
+from hierpool.checks.accuracy.scores import scores
 from hierpool.checks.advice import Advice
 from hierpool.core.errors import HierpoolError, HierpoolWarning, UnsupportedModelError
 from hierpool.core.group_nouns import nouns
@@ -106,16 +107,22 @@ def _checks(study: StudyResult, figures: Mapping[str, Figure]) -> Section:
     """Predictive checks of the partially pooled model."""
     fit = study.fits[study.selected]
     tables: dict[str, pd.DataFrame] = {}
-    if "loo_pit" in figures:  # the study leaves it out where it would take long
+    rows: Literal["intervals", "probabilities", "none"] = "none"
+    if "reliability" in figures:
+        rows = "probabilities"
+    elif "loo_pit" in figures:  # the study leaves it out where it would take long
+        rows = "intervals"
         pit = fit.loo_pit().to_numpy()
         tables["Coverage of leave-one-out predictive intervals"] = central_shares(pit)
         with suppress(UnsupportedModelError):
             tables[f"New {nouns(study.group)}: each predicted from all others"] = (
                 fit.level_coverage()
             )
+    if study.design.family is not None and rows != "none":
+        tables["Scores of leave-one-out predictions, averaged over the rows"] = scores(fit)
     simulated = f"Statistics of the data and of simulated data (new {nouns(study.group)})"
     tables[simulated] = fit.predictive_check()
-    return sections.checks(study.selected, tables, figures, has_rows="loo_pit" in figures)
+    return sections.checks(study.selected, tables, figures, rows)
 
 
 def central_shares(pit: np.ndarray) -> pd.DataFrame:

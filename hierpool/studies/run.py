@@ -16,8 +16,8 @@ from hierpool.checks.advice import Choice
 from hierpool.checks.levels.blups import compare_blups
 from hierpool.checks.levels.shrinkage import shrinkage
 from hierpool.core.errors import (
-    DataError,
     FitError,
+    HierpoolError,
     HierpoolWarning,
     StudyInterrupted,
     UnsupportedModelError,
@@ -30,7 +30,7 @@ from hierpool.core.text import sentence
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.formula.build import read_frame
-from hierpool.model import Model, best_optimum
+from hierpool.model import Model, optimum
 from hierpool.studies import check
 from hierpool.studies.candidates import CandidateSet
 from hierpool.studies.ladder import Ladder, in_order, ladder, random_effects
@@ -246,15 +246,20 @@ def _optima(models: Mapping[str, Model]) -> tuple[dict[str, LikelihoodFit], list
     found: dict[str, LikelihoodFit] = {}
     missing = []
     for rung, model in models.items():
+        has_family = model.design.family is not None
         try:
-            blup = best_optimum(model.design)
-            if blup is not None:
-                found[rung] = blup
-        except DataError as error:
-            if error.code != "no-residual-df":
+            found[rung] = optimum(model.design, "ML" if has_family else "REML")
+        except HierpoolError as error:
+            if has_family and model.design.spec.pooling == "none":
+                continue  # groups without events have no maximum, and ratings have none at all
+            if not has_family and error.code != "no-residual-df":
                 raise
-            text = sentence(f"no least-squares fit: {error.message}")
-            missing.append(Finding("no-least-squares", "note", text, about=rung))
+            if has_family:
+                text = sentence(f"no maximum likelihood fit: {error.message}")
+                missing.append(Finding("no-maximum-likelihood", "note", text, about=rung))
+            else:
+                text = sentence(f"no least-squares fit: {error.message}")
+                missing.append(Finding("no-least-squares", "note", text, about=rung))
     return found, missing
 
 

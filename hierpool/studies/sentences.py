@@ -12,13 +12,12 @@ from hierpool.answers.term_effects import term_effects
 from hierpool.checks.advice import ERRORS, MIN_ELPD_DIFFERENCE
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import UnsupportedModelError
-from hierpool.core.families.family import Family
 from hierpool.core.group_nouns import called, noun, nouns
 from hierpool.core.options import bounds_among, percent
 from hierpool.core.printable import one_line
 from hierpool.core.schema import Schema
 from hierpool.core.text import capital, joined, short
-from hierpool.report.model_words import uncentred, without_backticks
+from hierpool.report.model_words import on_scale, uncentred, without_backticks
 from hierpool.studies.factors import says_relations, says_shares
 from hierpool.studies.result import StudyResult
 
@@ -72,13 +71,6 @@ def _says_spread(study: StudyResult) -> str:
         f"{capital(nouns(study.group))} differ from it with a standard deviation of "
         f"{short(row['mean'])} [{short(row[low])}, {short(row[high])}]."
     )
-
-
-def on_scale(family: Family | None) -> str:
-    """Where coefficients of a family live, for a title: ``" (logit scale)"``."""
-    if family is None or family.link == "identity":
-        return ""
-    return f" ({family.link} scale)"
 
 
 def _near(comparison: pd.DataFrame) -> list[str]:

@@ -19,9 +19,10 @@ from hierpool.core.printable import one_line, printable
 from hierpool.core.progress import named_steps
 from hierpool.core.text import capital, joined, number
 from hierpool.core.writing import make_folder, write_file, write_text
+from hierpool.report.model_words import on_scale
 from hierpool.studies.advise import advise
 from hierpool.studies.result import StudyResult
-from hierpool.studies.sentences import most_shrunk, on_scale, shrunk_term
+from hierpool.studies.sentences import most_shrunk, shrunk_term
 from hierpool.studies.tables import tables_of
 
 if TYPE_CHECKING:

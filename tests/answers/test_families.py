@@ -219,7 +219,7 @@ def test_sentences_say_odds_and_probabilities(hits):
 def test_sentences_of_rates_say_per_unit_of_exposure(counts):
     said = hp.term_effects(counts, **P).attrs["sentences"]
     assert "The rate per unit of n is" in said["t"]
-    assert said["x:t"].startswith("The slope of the rate of count in x")
+    assert said["x:t"].startswith("The effect of x on the rate of count")
 
 
 def test_sentences_of_ratings(ratings):

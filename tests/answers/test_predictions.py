@@ -371,6 +371,7 @@ def covers(model: Callable[[pd.DataFrame], hp.LikelihoodFit], seed: int) -> np.n
     return np.array(out)
 
 
+@pytest.mark.slow
 def test_intervals_cover_as_often_as_they_say():
     def model(data: pd.DataFrame) -> hp.LikelihoodFit:
         return hp.Model("y ~ x + (1 | g)", data).reml()

@@ -70,6 +70,7 @@ def test_a_folder_on_a_full_disk_stays_as_it_was(full_disk):
     assert names(full_disk / "fit.zarr") == ["zarr.json"]
 
 
+@pytest.mark.slow
 @posix_only
 def test_every_kind_of_file_survives_a_limit_on_its_size(tmp_path):
     """In another process, which has to live on: HDF5 used to end it."""

@@ -42,6 +42,7 @@ def test_a_shape_that_may_be_infinite_has_a_median_and_no_mean(counts):
     assert row["median"] == np.median(drawn)
 
 
+@pytest.mark.slow
 def test_folds_of_one_group_score_as_leaving_it_out_does(counts):
     folds = counts.kfold(12, "clinic", seed=1, progress=False)
     np.testing.assert_allclose(folds.elpd_i, counts.loo(by="clinic").elpd_i, atol=0.2)

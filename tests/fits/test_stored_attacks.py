@@ -139,6 +139,7 @@ def unsealed(saved, tmp_path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_damaged_file_without_checksum_is_a_fit_or_an_error(unsealed, tmp_path):
     fuzzed(unsealed, tmp_path, 0, 25)
 

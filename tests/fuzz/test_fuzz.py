@@ -53,5 +53,6 @@ def test_every_case_has_an_answer(part, record_property):
     print(f"part {part}: {sum(outcomes.values())} cases, {fits} fits, {len(outcomes)} outcomes")
 
 
+@pytest.mark.slow
 def test_a_few_cases_have_an_answer():
     assert sum(answered(1000, 40).values()) >= 40

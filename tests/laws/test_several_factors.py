@@ -47,6 +47,7 @@ def test_arviz_reads_the_same_score(fit):
     np.testing.assert_allclose(theirs.elpd_i.to_numpy(), ours.elpd_i.to_numpy(), rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_as_many_folds_as_levels_are_leave_one_group_out(fit):
     plates = fit.kfold(24, by="plate", progress=False)
     one_out = fit.loo(by="plate")

@@ -261,6 +261,7 @@ def test_fit_comes_back_from_its_file(fit, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_weighted_model_is_calibrated(sleep):
     model = hp.varying_intercept(FORMULA, sleep.iloc[:60], GROUP, weights="w")
     assert hp.calibrate(model, 60, seed=3, progress=False).is_calibrated

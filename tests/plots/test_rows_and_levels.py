@@ -261,7 +261,7 @@ def test_replicates_of_very_many_rows_come_from_fewer_draws(fitted, monkeypatch)
 
     fit = fitted["sleepstudy_slopes"].posterior
     monkeypatch.setattr(posterior_predictive, "_MOST_NUMBERS", 180 * 4 * 100)
-    assert posterior_predictive._replicates(fit, 1).shape == (4, 100, 180)
+    assert posterior_predictive.replicated_rows(fit, 1).shape == (4, 100, 180)
 
 
 # case deletion

@@ -151,6 +151,7 @@ def test_least_squares_has_exact_intervals(method):
     np.testing.assert_allclose(sigma[1:], expected)
 
 
+@pytest.mark.slow
 def test_bootstrap_agrees_with_the_profile_and_repeats_with_its_seed():
     fit = hp.Model("Reaction ~ Days + (1 | Subject)", SLEEP).ml()
     one, other = (

@@ -148,6 +148,7 @@ def simulated_statistics(levels: int, rows: int, simulations: int) -> np.ndarray
     return test.simulated
 
 
+@pytest.mark.slow
 def test_boundary_null_is_half_zero_and_half_chi_squared():
     """p of the mixture: 1 half of the time, else uniform below a half. Plain chi2_1 is too strict."""
     T = simulated_statistics(levels=60, rows=3, simulations=400)
@@ -160,6 +161,7 @@ def test_boundary_null_is_half_zero_and_half_chi_squared():
     assert (stats.chi2.sf(T, 1) < 0.1).mean() < 0.075
 
 
+@pytest.mark.slow
 def test_few_levels_have_more_zeros_than_the_mixture():
     """5 levels of 20 rows: zero with probability P(F(4, 95) < 1) by the analysis of variance."""
     T = simulated_statistics(levels=5, rows=20, simulations=300)

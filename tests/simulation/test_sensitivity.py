@@ -94,6 +94,7 @@ def test_defaults_do_not_matter_on_sleepstudy(fitted):
     assert (uniform == 0).all()  # LKJ(1) is uniform: no power changes it
 
 
+@pytest.mark.slow
 def test_reweighting_agrees_with_refitting(informed, monkeypatch):
     weighted = hp.sensitivity(informed).table
     monkeypatch.setattr(scaling, "_TRUSTED_K", -np.inf)

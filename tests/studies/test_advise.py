@@ -150,6 +150,7 @@ def test_radon_keeps_its_counties_and_cannot_tell_their_slopes(fitted):
     assert "The data do not decide whether the varying slope of floor" in advice.sentence
 
 
+@pytest.mark.slow
 def test_random_effects_of_several_factors_are_simplified_in_turn():
     data = grouped(levels=12, rows=6).assign(h=lambda d: np.arange(len(d)) % 6)
     advice = hp.advise(hp.Model("y ~ x + (x | g) + (1 | h)", data), seed=1, draws=300)

@@ -90,6 +90,7 @@ def test_answer_and_doubts_are_those_of_the_study(page, dyes):
     assert doubts.findings == dyes.findings
 
 
+@pytest.mark.slow
 def test_a_brief_report_draws_the_effects_and_nothing_else(sleep, monkeypatch):
     drawn = []
     figures = {name: lambda name=name: drawn.append(name) or Figure() for name in sleep.figures()}

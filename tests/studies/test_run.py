@@ -76,6 +76,7 @@ def test_correlation_that_reml_finds_is_recommended():
     assert found.decided
 
 
+@pytest.mark.slow
 def test_dummies_are_never_recommended_without_their_correlations():
     rng = np.random.default_rng(2)
     rows = pd.DataFrame({"g": np.repeat(np.arange(20), 12), "c": list("pqr") * 80})

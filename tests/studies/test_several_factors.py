@@ -88,6 +88,7 @@ def test_leaving_out_an_outer_group_removes_its_inner_ones(pastes):
     np.testing.assert_allclose(density, expected, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_slope_is_kept_for_the_factor_over_which_it_varies():
     found = hp.study("y ~ x", pupils(), group=["school", "class"], **QUICK)
     assert found.recommended.endswith("(1 | `class`)")
@@ -96,6 +97,7 @@ def test_slope_is_kept_for_the_factor_over_which_it_varies():
     assert "Classes are nested in schools." in found.answer
 
 
+@pytest.mark.slow
 def test_tables_pictures_and_report_speak_of_each_factor(penicillin, tmp_path):
     factors = set(penicillin.shrinkage.index.get_level_values("factor"))
     assert factors == {"plate", "sample"}

@@ -40,6 +40,7 @@ from hierpool.core.printable import printable
 from hierpool.core.results import OBS_DIM, row_labels
 from hierpool.core.theta import WorkingTheta
 
+MOST_ERROR = 0.02  # Monte Carlo error of a family's score from which it is computed exactly
 MAX_SCORE_DROP = 0.5  # fall of a score from its plain log mean that needs a Pareto k to be believed
 _BLOCK_NUMBERS = 4_000_000  # densities held at once
 _DRAWS_OF_PROBABILITIES = 1000  # whose Monte Carlo error is a few thousandths
@@ -74,7 +75,7 @@ class ScoredLOO(ELPDDataLOO):
         lines = [self.predicts, super().__str__()]
         if self.n_refitted:
             what = f"{self.n_refitted} of {self.n_data_points}"
-            lines.append(f"{what} scores computed exactly (Pareto k too high).")
+            lines.append(f"{what} scores computed exactly (importance sampling is too uncertain).")
         if self.n_left:
             total = self.n_samples + self.n_left
             lines.append(
@@ -102,7 +103,7 @@ def leave_one_row_out(fit: IntegratedPosterior, refit: Refit | None) -> ScoredLO
     integrated = fit.integrated
     n, r_eff = fit.design.n, used.efficiency
     scores, kept = np.empty((n, 3)), _kept_densities(fit) if not used.n_left else None
-    influence = np.zeros(used.n)
+    influence, errors = np.zeros(used.n), np.zeros(n)
     marginal = integrated.marginal(used.theta)
     codes = fit.design.groups[0].grouping.codes if fit.design.groups else np.zeros(n)
     by_level = np.argsort(codes, kind="stable")
@@ -114,16 +115,22 @@ def leave_one_row_out(fit: IntegratedPosterior, refit: Refit | None) -> ScoredLO
         else:
             density = kept[:, rows].T
         scores[rows] = np.stack(psis.leave_one_out(density, r_eff), axis=1)
+        errors[rows] = used.errors(density, fit.design)
         if used.n_left:
             influence += _influence(density)
     points = [np.array([i]) for i in range(n)]
     labels = {OBS_DIM: row_labels(fit.design)}
     predicts = "a new observation of a known group"
+<<<<<<< HEAD
     if fit.design.residual_factor:
         predicts += (
             f", given the others of its {noun(fit.design.residual_factor)}, earlier and later"
         )
     return used.said(_scored(scores, points, labels, predicts, used.n, used.may(refit)), influence)
+=======
+    scored = _scored(scores, points, labels, predicts, used.n, used.may(refit), errors)
+    return used.said(scored, influence)
+>>>>>>> origin/main
 
 
 @dataclass(frozen=True)
@@ -156,6 +163,18 @@ class _Used:
     def may(self, refit: Refit | None) -> Refit | None:
         """The refit, unless each would cost as much as the fit itself."""
         return None if self.n_left else refit
+
+    def errors(self, density: np.ndarray, design: Design) -> np.ndarray:
+        """Shape (points,): Monte Carlo errors of scores from densities (points, K); 0 of a Gaussian one.
+
+        By the effective number of draws that the weights leave. Theta and beta are sampled for a
+        family, which leaves fewer than theta alone; k does not see that.
+        """
+        if design.family is None:
+            return np.zeros(len(density))
+        ratios = np.exp(density.min(axis=1, keepdims=True) - density)
+        left = ratios.sum(axis=1) ** 2 / np.square(ratios).sum(axis=1)
+        return np.sqrt(np.maximum(1 / left - 1 / self.n, 0) / self.efficiency)
 
     def said(self, score: ScoredLOO, influence: np.ndarray) -> ScoredLOO:
         """The score, with the Monte Carlo error that leaving draws out has brought."""
@@ -192,7 +211,8 @@ def leave_one_group_out(
     points = np.split(by_level, np.cumsum(grouping.n_rows)[:-1])
     labels = {grouping.factor: [str(v) for v in grouping.levels]}
     predicts = f"all observations of a new {noun(grouping.factor)}"
-    scored = _scored(scores, points, labels, predicts, used.n, used.may(refit))
+    errors = used.errors(density, fit.design)
+    scored = _scored(scores, points, labels, predicts, used.n, used.may(refit), errors)
     return used.said(scored, _influence(density) if used.n_left else np.zeros(0))
 
 
@@ -268,12 +288,15 @@ def _scored(
     predicts: str,
     n_draws: int,
     refit: Refit | None,
+    errors: np.ndarray | float = 0.0,
 ) -> ScoredLOO:
     elpd, k, lppd = scores.T.copy()
     good_k = min(1 - 1 / np.log10(n_draws), 0.7) if n_draws > 1 else 0.7
     # No k: the tail is too uniform to fit, which is harmless, or one weight leaves the others at zero.
     lost = np.isnan(k) & (lppd - elpd > MAX_SCORE_DROP)
-    bad = np.flatnonzero((k > good_k) | lost)
+    is_bad = (k > good_k) | lost
+    has_warning = bool(is_bad.any()) and refit is None
+    bad = np.flatnonzero(is_bad | (errors > MOST_ERROR))
     if refit is not None:
         for i in bad:
             elpd[i], k[i] = refit(points[i]), np.nan
@@ -285,7 +308,7 @@ def _scored(
         n_samples=n_draws,
         n_data_points=n,
         scale="log",
-        warning=bool(len(bad)) and refit is None,
+        warning=has_warning,
         good_k=good_k,
         elpd_i=xr.DataArray(elpd, coords=labels, dims=list(labels), name="y"),
         pareto_k=xr.DataArray(k, coords=labels, dims=list(labels), name="y"),

@@ -24,10 +24,11 @@ def draws(fit: Posterior, _: object) -> Iterator[Finding]:
 
 def optimum(blup: Optimum) -> Iterator[Finding]:
     """An optimizer that did not converge; many equal optima are a finding of ``boundary``."""
+    what = "BLUPs" if blup.design.family is None else "estimates, conditional modes"
     if not blup.status.is_trustworthy and blup.status.word != "not identified":
         yield Finding(
             "doubtful-blups",
             "warning",
             capital(blup.status.sentence),
-            "Do not use these BLUPs and tests. Scale or drop predictors, or use the posterior.",
+            f"Do not use these {what} and tests. Scale or drop predictors, or use the posterior.",
         )

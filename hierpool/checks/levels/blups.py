@@ -12,7 +12,7 @@ from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ArgumentError, ComparisonError, UnsupportedModelError
 from hierpool.core.fitted import Optimum, Posterior
-from hierpool.core.results import Estimate, FactorEstimate, level_index
+from hierpool.core.results import CONDITIONAL_MODE, Estimate, FactorEstimate, level_index
 from hierpool.core.theta import WorkingTheta
 from hierpool.draws.summary import monte_carlo_error
 
@@ -75,7 +75,10 @@ def compare_blups(fit: IntegratedPosterior, reml: Optimum) -> pd.DataFrame:
                 estimate.of(group.factor),
             )
         )
-    return pd.concat(tables)
+    table = pd.concat(tables)
+    if design.family is not None:
+        table.attrs["blup"] = CONDITIONAL_MODE
+    return table
 
 
 def _at_optimum(fit: IntegratedPosterior, estimate: Estimate) -> WorkingTheta:

@@ -160,10 +160,15 @@ class Bernoulli(Binomial):
         used = pd.Index(cells.unique())
         order = cells.cat.categories[cells.cat.categories.isin(used)] if is_category else used
         labels = list(order) if is_category else sorted(used, key=lambda v: (str(type(v)), v))
-        if len(labels) != 2:
-            several = f"{len(labels)} different labels" if len(labels) > 1 else "one label only"
+        if len(labels) == 1:
             raise DataError(
-                f"family='bernoulli' takes two labels, and {name!r} has {several}: "
+                f"the response {name!r} is {labels[0]!r} in each of the {len(cells)} rows, so there is "
+                "nothing to explain. Check the column and the rows with missing values",
+                "constant-response",
+            )
+        if len(labels) != 2:
+            raise DataError(
+                f"family='bernoulli' takes two labels, and {name!r} has {len(labels)} different labels: "
                 f"{listed(labels, most=4)}. Ordered ratings take family='ordinal'; or make one of "
                 f"two, data['event'] = (data[{name!r}] == {labels[-1]!r}).astype(int)",
                 "not-binary",

@@ -271,6 +271,7 @@ def _estimate(c: FamilyCriterion, best: Maximum) -> Estimate:
         par_by,
         modes_by,
         laplace,
+        _root_by(c),
     )
     status = _status(c, best, singular, limits, laplace)
     Lambda = c.basis @ T
@@ -397,6 +398,14 @@ def _modes_by(c: FamilyCriterion, x: np.ndarray, modes: Laplace) -> tuple[np.nda
         up, down = at(x + e), at(x - e)
         columns.append([(a - b) / (2 * STEP) for a, b in zip(up, down, strict=True)])
     return tuple(np.stack(each, axis=-1) for each in zip(*columns, strict=True))
+
+
+def _root_by(c: FamilyCriterion) -> np.ndarray:
+    """Shape (Q, Q, D): derivatives of the root in the user's coding by the free numbers."""
+    Q, out = len(c.basis), np.zeros((len(c.basis), len(c.basis), c.size))
+    each = c.model.coordinates.u_from_working @ c.basis @ c.matrix(np.eye(c.k))
+    out[..., c.spread] = np.moveaxis(each.reshape(c.k, Q, Q), 0, -1)
+    return out
 
 
 def _at_modes(

@@ -283,6 +283,7 @@ def test_weights_known_sds_and_offsets_keep_the_identity(
     assert abs(gap(p)[0] - _lkj_normaliser(p.priors)) < 1e-7
 
 
+@pytest.mark.slow
 @each("shape", SHAPES)
 def test_where_beta_is_looked_for_changes_no_density(
     make_design: Callable[..., Design], shape: str
@@ -296,6 +297,7 @@ def test_where_beta_is_looked_for_changes_no_density(
     np.testing.assert_allclose(found, _lkj_normaliser(priors), rtol=0, atol=1e-7)
 
 
+@pytest.mark.slow
 @each("shape", ["varying intercept", "varying slope", "uncorrelated", "six terms"])
 def test_partial_is_standard_normal_with_the_levels_integrated_out(
     make_design: Callable[..., Design], shape: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.studies.golden.tables import KINDS
+from tests.studies.golden.tables import FAMILIES, KINDS
 from tests.studies.golden.words import report_as_text
 
 FOLDER = Path(__file__).parent
@@ -21,7 +21,7 @@ def main(words: list[str]) -> None:
         for case in KINDS:
             case.table().to_csv(Path(words[1]) / f"{case.kind}.csv", index=False)
         return
-    for case in KINDS:
+    for case in (*KINDS, *FAMILIES):
         if not words or case.kind in words:
             text = report_as_text(case.study())
             (FOLDER / f"{case.kind}.txt").write_text(text, encoding="utf-8")
