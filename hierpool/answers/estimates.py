@@ -8,15 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-<<<<<<< HEAD
 from hierpool.algebra.combinations import Combinations
+from hierpool.algebra.conditional_variance import conditional_variance, user_roots
 from hierpool.algebra.correlated.residuals import rows_sd
 from hierpool.algebra.mixed_model_equations import Henderson
-=======
-from hierpool.algebra.conditional_variance import conditional_variance, user_roots
-from hierpool.algebra.mixed_model_equations import Henderson
 from hierpool.answers.mean_response import MeanResponse
->>>>>>> origin/main
 from hierpool.answers.new_data import Kind, NewRows, RowGroups, read_rows
 from hierpool.answers.response_scale import ResponseScale, Scale
 from hierpool.core.errors import ArgumentError

@@ -12,11 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import stats
 
-<<<<<<< HEAD
 from hierpool.algebra.correlated.residuals import normalised
-=======
 from hierpool.checks.residuals.quantile_residuals import quantile_residuals
->>>>>>> origin/main
 from hierpool.core.design import Design, Grouping
 from hierpool.core.fitted import Fit, Posterior
 from hierpool.core.group_nouns import noun
@@ -121,15 +118,8 @@ def residuals(fit: Fit, *, factor: str | None = None, x: str | None = None) -> F
     places, joined = abscissa.values, _is_joined(grouping, abscissa)
     if not joined:
         places = places + 0.6 * (set_apart(places, np.zeros(design.n)) - places)
-<<<<<<< HEAD
-    phi = fit.residual_parameters
-    at = None if phi is None else phi.mean(axis=0)
-    values = normalised(design, fit.residuals().to_numpy(), at)
-    shown = Residuals(design, grouping, abscissa, places, values, _sigma(fit), joined)
-=======
     values, sigma = _values(fit)
     shown = Residuals(design, grouping, abscissa, places, values, sigma, joined)
->>>>>>> origin/main
     with styled():
         return _draw(shown)
 
@@ -137,7 +127,9 @@ def residuals(fit: Fit, *, factor: str | None = None, x: str | None = None) -> F
 def _values(fit: Fit) -> tuple[np.ndarray, float]:
     """Shape (n,): residuals that have one sd, and that sd."""
     if fit.design.family is None:
-        return fit.design.residual.whiten(fit.residuals().to_numpy()), _sigma(fit)
+        phi = fit.residual_parameters
+        at = None if phi is None else phi.mean(axis=0)
+        return normalised(fit.design, fit.residuals().to_numpy(), at), _sigma(fit)
     line.check_has_draws(fit, "residuals(fit)")
     assert isinstance(fit, Posterior)
     return quantile_residuals(fit).to_numpy(), 1.0

@@ -302,9 +302,9 @@ def _reason(table: pd.DataFrame, chosen: str, best: str, groups: str) -> str:
             return f"We recommend {chosen}: it is the only structure that could be compared."
         beside = " and has the fewest parameters" if fewer else ""
         return f"We recommend {chosen}. It predicts new {groups} best{beside}."
-    row = table.loc[chosen]
+    off, error = (number(float(table.loc[chosen, c])) for c in ("elpd_group_diff", "dse"))
+    few, many = (f"{table.loc[name, 'parameters']:.0f}" for name in (chosen, best))
     return (
-        f"We recommend {chosen}. It predicts new {groups} about as well as {best} (difference "
-        f"{number(float(row['elpd_group_diff']))}, standard error {number(float(row['dse']))}) with fewer parameters "
-        f"({row['parameters']:.0f} and {table['parameters'][best]:.0f})."
+        f"We recommend {chosen}. It predicts new {groups} about as well as {best} (difference {off}, "
+        f"standard error {error}) with fewer parameters ({few} and {many})."
     )

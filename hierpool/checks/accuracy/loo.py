@@ -121,16 +121,12 @@ def leave_one_row_out(fit: IntegratedPosterior, refit: Refit | None) -> ScoredLO
     points = [np.array([i]) for i in range(n)]
     labels = {OBS_DIM: row_labels(fit.design)}
     predicts = "a new observation of a known group"
-<<<<<<< HEAD
     if fit.design.residual_factor:
         predicts += (
             f", given the others of its {noun(fit.design.residual_factor)}, earlier and later"
         )
-    return used.said(_scored(scores, points, labels, predicts, used.n, used.may(refit)), influence)
-=======
     scored = _scored(scores, points, labels, predicts, used.n, used.may(refit), errors)
     return used.said(scored, influence)
->>>>>>> origin/main
 
 
 @dataclass(frozen=True)
