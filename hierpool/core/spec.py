@@ -177,6 +177,12 @@ class Spec:
         return left_side(self.response, self.trials)
 
     @property
+    def shown(self) -> str:
+        """The formula, and what the residual sd depends on, which no formula says."""
+        spread = self.residual.spread
+        return f"{self.formula}, sigma ~ {spread}" if spread else self.formula
+
+    @property
     def factors(self) -> tuple[str, ...]:
         """Every factor, each once: those of the group terms, then the one that only names."""
         own = self.residual.correlation

@@ -67,6 +67,16 @@ def structure_notices(structure: RowStructure | None, term: ResidualTerm) -> Ite
     own = term.correlation
     if structure is None or own is None or structure.correlation is None:
         return
+    T, J = structure.correlation.n_occasions, int(structure.groups.max()) + 1
+    if own.word == "us" and J < 2 * T:
+        yield Finding(
+            "few-groups-for-us",
+            "warning",
+            f"{own}: {T} occasions have {T * (T + 1) // 2} variances and covariances, and there are "
+            f"{counted(J, own.factor)}.",
+            "Its estimates are unstable, and standard errors of the fixed effects too small. toeph, ar1h "
+            "or ar1 have fewer parameters; hp.residual_ladder compares them.",
+        )
     made = structure_of(own.word)
     if made.takes_times or not made.is_ordered:
         return

@@ -109,7 +109,7 @@ def likelihood_ratio(smaller: Fit, larger: Fit, how: Simulating) -> LikelihoodRa
         for design, e in fits
         if e.status.word != "converged"
     )
-    formulas = (smaller[0].spec.formula, larger[0].spec.formula)
+    formulas = (smaller[0].spec.shown, larger[0].spec.shown)
     test = LikelihoodRatio(statistic, more.df, np.nan, "", method, formulas, logliks, notes)
     if how.null == "auto" and more.weights is not None:
         return replace(test, p=_mixture(statistic, more.weights), null=_said(more))

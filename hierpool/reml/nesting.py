@@ -2,7 +2,7 @@
 
 Every model here is y ~ N(X beta, V) with V linear in the free entries of the factors' covariances.
 The smaller is a special case if its columns X are in the span of the larger's, and each of its
-covariance patterns Z_f E Z_f' among those of the larger.
+covariance patterns Z_f E Z_f' among those of the larger. Residual structures are compared by name.
 
 References
 ----------
@@ -21,6 +21,17 @@ from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import ComparisonError, UnsupportedModelError
 
 _SAME = 1e-6  # of columns with length 1
+_INSIDE = {  # residual structures -> those that they are special cases of
+    "ar1": ("ar1h", "toep", "toeph", "ad1", "ad1h", "arma11", "us"),
+    "cs": ("csh", "toep", "toeph", "us"),
+    "arma11": ("toep", "toeph", "us"),
+    "toep": ("toeph", "us"),
+    "ad1": ("ad1h", "us"),
+    "ar1h": ("toeph", "ad1h", "us"),
+    "csh": ("toeph", "us"),
+    "toeph": ("us",),
+    "ad1h": ("us",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +95,8 @@ def step(smaller: Design, larger: Design) -> Step:
         what = f"the columns of {', '.join(missing)}" if missing else "all columns"
         _refuse(smaller, larger, f"the second model does not contain {what} of the first")
     parameters, variances = _random(smaller, larger)
-    found = Step(fixed, parameters, variances)
+    of_residuals, on_bound = _structure(smaller, larger)
+    found = Step(fixed, parameters + of_residuals, variances + on_bound)
     if found.df == 0:
         _refuse(smaller, larger, "both have the same number of parameters, so they are one model")
     return found
@@ -106,6 +118,32 @@ def _random(smaller: Design, larger: Design) -> tuple[int, int]:
                 "special case of the second's",
             )
     return parameters, columns
+
+
+def _structure(smaller: Design, larger: Design) -> tuple[int, int]:
+    """Parameters of the residuals that the larger model has more, and how many begin at a bound.
+
+    An autocorrelation of continuous time is never negative, and a nugget is a share: both begin at
+    the smaller model.
+    """
+    one, other = smaller.spec.residual, larger.spec.residual
+    a, b = one.correlation, other.correlation
+    if one.spread and one.spread != other.spread:
+        _refuse(smaller, larger, f"the second has no residual sds by {one.spread}")
+    bound = 0
+    if a is not None:
+        is_same = b is not None and (a.time, a.factor) == (b.time, b.factor)
+        holds = b is not None and (a.word == b.word or b.word in _INSIDE.get(a.word, ()))
+        by = b is not None and a.by in ("", b.by) and (b.nugget or not a.nugget)
+        if not (is_same and holds and by):
+            _refuse(smaller, larger, f"{a} is not a special case of {b or 'independent residuals'}")
+    if b is not None:
+        bound += b.nugget and not (a is not None and a.nugget)
+        bound += b.word == "car1" and a is None
+    sizes = [
+        0 if s is None else s.size for s in (smaller.residual.structure, larger.residual.structure)
+    ]
+    return sizes[1] - sizes[0], bound
 
 
 def _count(group: GroupDesign) -> int:
@@ -178,7 +216,7 @@ def _check_rows(smaller: Design, larger: Design) -> None:
     if smaller.family != larger.family:
         _refuse(smaller, larger, "their families or links differ")
     if smaller.residual.has_sigma != larger.residual.has_sigma or not np.all(
-        smaller.residual.relative_sd == larger.residual.relative_sd
+        smaller.residual.known_sd == larger.residual.known_sd
     ):
         _refuse(smaller, larger, "their weights or known residual sds differ")
     if not np.allclose(smaller.offset, larger.offset, rtol=1e-12, atol=0):

@@ -24,15 +24,13 @@ from hierpool.studies.result import StudyResult
 from hierpool.studies.simplify import WHOLE, simplified
 
 DRAWS = 500  # of each chain of the models that are tried
-_VARIANCES = (
-    "hierpool estimates a single residual variance. nlme (varIdent, varPower), glmmTMB "
-    "(dispformula) and brms (sigma ~ ...) can estimate several."
-)
 ELSEWHERE = {
-    "unequal-variance": _VARIANCES,
-    "unequal-variance-of-levels": _VARIANCES,
-    "autocorrelation": "hierpool assumes independent residuals. nlme (corAR1), glmmTMB (ar1) and "
-    "brms (ar) can estimate serial correlation.",
+    "unequal-variance": "A model with sigma='~ column' has a residual sd for each class of a column, or "
+    "one that changes with a number.",
+    "unequal-variance-of-levels": "hierpool has no residual sd that varies between groups; brms "
+    "(sigma ~ (1 | group)) has.",
+    "autocorrelation": "A model with residual='ar1(time | group)' has serial correlation; "
+    "hp.residual_ladder compares structures.",
 }
 
 
@@ -55,8 +53,8 @@ def advise(
 
     Then additions are tried: a square of a predictor, a varying slope, the group means of a
     predictor. With k additions, one is shown if its p is below 0.01 / k or if ``hp.check`` suggests
-    it. If the residuals suggest unequal variances or autocorrelation, which hierpool does not
-    fit, the notes name packages that do. Your model is not changed; the fits of all models that
+    it. If the residuals suggest unequal variances or autocorrelation, the notes name the
+    residual structure to try. Your model is not changed; the fits of all models that
     were tried are in the result.
 
     Parameters

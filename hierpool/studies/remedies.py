@@ -30,6 +30,7 @@ from hierpool.formula.neighbours import (
     with_response,
     with_slope,
 )
+from hierpool.formula.residual_terms import with_structure
 from hierpool.model import optimum
 
 FEW, MOST_ROWS_OUT = 3, 0.01  # rows, and part of them, that may be outliers and not heavy tails
@@ -38,10 +39,7 @@ ROUNDS = 3  # of leaving outliers out
 BETTER = 3.0  # log-likelihood by which a log of the response has to fit better
 LARGEST_CORRELATION = 0.75  # of neighbours, by which a test of a curve is corrected
 MOST_ROWS = 20_000  # of more a second fit takes longer than it is worth
-ONE_SD = (
-    "hierpool estimates one residual sd; nlme (varIdent, varPower) and glmmTMB (dispformula) estimate "
-    "several."
-)
+GAIN = 2.0  # REML log-likelihood by which a residual structure has to fit better
 _OF_VARIANCE = frozenset({"unequal-variance", "skewed-residuals"})
 _OF_SCALE = _OF_VARIANCE | {
     "curvature",
@@ -206,8 +204,48 @@ def _slope(blup: LikelihoodFit, finding: Finding) -> str:
     return f"{bars} fits better (REML log-likelihood higher by {short(made.loglik - blup.loglik)})."
 
 
+def _serial(blup: LikelihoodFit, finding: Finding) -> str:
+    """Residuals correlated over time within the groups, typed."""
+    if finding.evidence is None or blup.design.residual_factor:
+        return ""
+    time, factor = (str(finding.evidence.attrs[name]) for name in ("time", "factor"))
+    over = f"{in_backticks(time)} | {factor if ':' in factor else in_backticks(factor)}"
+    tried = [(f"residual='{word}({over})'", f"{word}({over})", None) for word in ("ar1", "car1")]
+    return _best_structure(blup, tried[:1]) or _best_structure(blup, tried[1:])
+
+
+def _sds(blup: LikelihoodFit, finding: Finding) -> str:
+    """Residual sds of classes, or one that changes with a number, typed."""
+    if finding.evidence is None or blup.design.spec.residual.spread:
+        return ""
+    column = str(finding.evidence.attrs.get("column", ""))
+    if column not in blup.design.frame:  # fitted values
+        return ""
+    name = in_backticks(column)
+    spreads = [f"~ {name}", f"~ log({name})"]
+    return _best_structure(blup, [(f"sigma='{sigma}'", None, sigma) for sigma in spreads])
+
+
+def _best_structure(blup: LikelihoodFit, tried: list[tuple[str, str | None, str | None]]) -> str:
+    """What fits best of residual structures, and how much better; empty where none does."""
+    design, found = blup.design, {}
+    for text, residual, sigma in tried:
+        try:
+            spec = with_structure(design.spec, residual, sigma)
+        except HierpoolError:  # several factors
+            continue
+        made = _refitted(spec, design.frame)
+        if made is not None and made.loglik - blup.loglik > GAIN:
+            found[text] = made.loglik - blup.loglik
+    if not found:
+        return ""
+    best = max(found, key=lambda text: found[text])
+    return f"{best} fits better (REML log-likelihood higher by {short(found[best])})."
+
+
 _REMEDIES: dict[str, Callable[[LikelihoodFit, Finding], str]] = {
-    "unequal-variance": lambda *_: ONE_SD,
+    "autocorrelation": _serial,
+    "unequal-variance": _sds,
     "curvature": _curve,
     "coefficient-varies": _slope,
 }

@@ -303,7 +303,7 @@ def _reason(table: pd.DataFrame, chosen: str, best: str, groups: str) -> str:
         beside = " and has the fewest parameters" if fewer else ""
         return f"We recommend {chosen}. It predicts new {groups} best{beside}."
     off, error = (number(float(table.loc[chosen, c])) for c in ("elpd_group_diff", "dse"))
-    few, many = (f"{table.loc[name, 'parameters']:.0f}" for name in (chosen, best))
+    few, many = (int(table["parameters"][name]) for name in (chosen, best))
     return (
         f"We recommend {chosen}. It predicts new {groups} about as well as {best} (difference {off}, "
         f"standard error {error}) with fewer parameters ({few} and {many})."

@@ -205,3 +205,25 @@ def test_what_cannot_be_tested_is_refused():
         hp.lrt(line, reml("Days + (1 | Subject)"), null="chi2")
     with pytest.raises(ArgumentError, match="bad-count"):
         hp.lrt(line, reml("Days + (1 | Subject)"), null="simulated", simulations=0)
+
+
+@pytest.mark.parametrize(
+    ("smaller", "larger", "statistic", "df"),
+    [
+        ({}, {"residual": "cs(age | Subject)"}, 2 * (241.7796 - 216.8786), 1),
+        ({"residual": "cs(age | Subject)"}, {"residual": "csh(age | Subject)"}, None, 3),
+        ({"residual": "ar1(age | Subject)"}, {"residual": "cs(age | Subject)"}, None, 0),
+        ({"residual": "csh(age | Subject)"}, {"residual": "csh(age | Subject, by=Sex)"}, None, 5),
+    ],
+)
+def test_residual_structures_are_nested_by_name(smaller, larger, statistic, df):
+    data = hp.datasets.load("Orthodont")
+    one, other = (hp.Model("distance ~ age * Sex", data, **how) for how in (smaller, larger))
+    if not df:
+        with pytest.raises(ComparisonError, match="not a special case of cs"):
+            step(one.design, other.design)
+        return
+    more = step(one.design, other.design)
+    assert (more.parameters, more.variances) == (df, 0)
+    if statistic:
+        assert hp.lrt(one.reml(), other.reml()).statistic == pytest.approx(statistic, abs=1e-3)

@@ -53,6 +53,8 @@ def over_time(replicates: Replicates) -> Iterator[Finding]:
         if abs(rho) < NOTEWORTHY:
             continue
         word = "more" if rho > 0 else "less"
+        by_lag = _by_lag(replicates, grouping, name)
+        by_lag.attrs |= {"time": name, "factor": factor}
         yield Finding(
             "autocorrelation",
             "warning",
@@ -60,7 +62,7 @@ def over_time(replicates: Replicates) -> Iterator[Finding]:
             f"model implies: a lag-1 correlation of about {rho:.2g}, corrected for the fitted lines (p = "
             f"{judged.p:.2g}).",
             _meaning(design, grouping, rho),
-            evidence=_by_lag(replicates, grouping, name),
+            evidence=by_lag,
         )
         return
 
@@ -85,7 +87,7 @@ def _meaning(design: Design, grouping: Grouping, rho: float) -> str:
             "Standard errors of the coefficients hardly depend on it here, but predictions of the "
             f"next observation of a {noun(factor)} do."
         )
-    return f"{means} hierpool does not fit serial correlation; nlme, glmmTMB and brms do."
+    return means
 
 
 def time_of(design: Design, grouping: Grouping) -> str | None:

@@ -66,6 +66,7 @@ def by_rows(replicates: Replicates) -> Iterator[Finding]:
     if not isinstance(x, pd.Series):
         where = ["in their lowest third", "in their highest third"]
         where = where if name == FITTED else [w.replace("their", "its") for w in where]
+    parts.attrs["column"] = name
     yield Finding(
         "unequal-variance",
         "warning",
