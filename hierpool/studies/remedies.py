@@ -7,7 +7,7 @@ better.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -226,7 +226,9 @@ def _sds(blup: LikelihoodFit, finding: Finding) -> str:
     return _best_structure(blup, [(f"sigma='{sigma}'", None, sigma) for sigma in spreads])
 
 
-def _best_structure(blup: LikelihoodFit, tried: list[tuple[str, str | None, str | None]]) -> str:
+def _best_structure(
+    blup: LikelihoodFit, tried: Sequence[tuple[str, str | None, str | None]]
+) -> str:
     """What fits best of residual structures, and how much better; empty where none does."""
     design, found = blup.design, {}
     for text, residual, sigma in tried:

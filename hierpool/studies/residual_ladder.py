@@ -302,7 +302,7 @@ def _reason(table: pd.DataFrame, chosen: str, best: str, groups: str) -> str:
             return f"We recommend {chosen}: it is the only structure that could be compared."
         beside = " and has the fewest parameters" if fewer else ""
         return f"We recommend {chosen}. It predicts new {groups} best{beside}."
-    off, error = (number(float(table.loc[chosen, c])) for c in ("elpd_group_diff", "dse"))
+    off, error = (number(float(table[c][chosen])) for c in ("elpd_group_diff", "dse"))
     few, many = (int(table["parameters"][name]) for name in (chosen, best))
     return (
         f"We recommend {chosen}. It predicts new {groups} about as well as {best} (difference {off}, "
