@@ -43,13 +43,14 @@ from hierpool.core.spec import Spec
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.formula import pooling
-from hierpool.formula.build import build_design, encode
+from hierpool.formula.build import CellRows, CompleteRows, build_design, encode
 from hierpool.formula.parse import parse, with_family, with_residuals
 from hierpool.formula.residual_terms import split_formula, with_structure, with_term
 from hierpool.reml import estimate, pooling_limits
 from hierpool.reml.variance_left import variance_left
 from hierpool.sas.proc_mixed import ProcMixed
 from hierpool.sas.read import read
+from hierpool.tables.moments import Moments, summed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +85,10 @@ class Model:
         In lme4's notation, e.g. ``"Reaction ~ Days + (Days | Subject)"``. ``offset(x)`` is added
         to the expected value with coefficient 1.
     data
-        A pandas DataFrame, or any table that narwhals can read (polars, pyarrow, ...).
+        A pandas DataFrame, or any table that narwhals can read (polars, pyarrow, ...). A table that
+        is not in memory is not read: of a path (``"data/*.parquet"``), a lazy frame of polars, a
+        relation of DuckDB, a table of ibis or Spark the sums are taken where it is, as by
+        ``hp.collect``. Or the moments that it gives.
     priors
         Name -> prior, in place of the default: ``{"sigma": hp.Prior("HalfNormal", sigma=10)}``.
         A name is a parameter of the printed table, a term (``"Days"``), a factor, or one of
@@ -146,8 +150,8 @@ class Model:
 
     def __init__(
         self,
-        formula: str | Spec,
-        data: Any,
+        formula: str | Spec | Moments,
+        data: Any = None,
         priors: Mapping[str, Any] | None = None,
         *,
         family: str | Family | None = None,
@@ -158,16 +162,19 @@ class Model:
         residual: str | None = None,
         sigma: str | None = None,
     ) -> None:
-        own = None
-        if not isinstance(formula, Spec):
-            formula, own = split_formula(formula)
-        spec = formula if isinstance(formula, Spec) else parse(formula, data)
+        asked, own = formula, None
+        if isinstance(asked, Moments):
+            asked, data = asked.spec, asked
+        if not isinstance(asked, Spec):
+            asked, own = split_formula(asked)
+        spec = asked if isinstance(asked, Spec) else parse(asked, data)
         spec = with_residuals(spec, weights, known_se)
-        if not isinstance(formula, Spec):
+        if not isinstance(asked, Spec):
             spec = with_family(spec, resolve(family, link), trials)
         if own is not None:
             spec = with_term(spec, replace(spec.residual, correlation=own))
         spec = with_structure(spec, residual, sigma)
+        spec, data = summed(spec, data)
         design = build_design(spec, data)
         object.__setattr__(self, "design", design)
         object.__setattr__(self, "priors", _chosen_priors(design, priors))
@@ -344,7 +351,8 @@ class Model:
 
     @cached_property
     def _sizes(self) -> str:
-        lines = [f"rows    {self.design.n} of {self.design.label or 'the data'}"]
+        source = self.design.label or ("a table, as sums" if self.design.is_summed else "the data")
+        lines = [f"rows    {self.design.n} of {source}"]
         for factor, grouping in self.design.groupings.items():
             rows = grouping.n_rows
             lines.append(
@@ -611,7 +619,7 @@ def varying_slope(
         As in ``Model``.
     """
     spec = pooling.question(formula, data, weights, known_se, resolve(family, link), trials)
-    rows = pooling.read_rows(spec, data, group)
+    spec, rows = _rows(spec, data, group)
     spec = pooling.varying_slope_spec(spec, rows, group, slopes, correlated, intercept)
     design = encode(spec, rows)
     return Model.from_design(design, _chosen_priors(design, priors))
@@ -640,7 +648,8 @@ def pooling_ladder(
     ``known_se`` are as in ``Model``.
     """
     spec = pooling.question(formula, data, weights, known_se, resolve(family, link), trials)
-    designs = pooling.ladder(spec, pooling.read_rows(spec, data, group), group, slopes)
+    spec, rows = _rows(spec, data, group)
+    designs = pooling.ladder(spec, rows, group, slopes)
     ladder = {name: Model.from_design(design) for name, design in designs.items()}
     if priors is None:
         return ladder
@@ -694,6 +703,12 @@ def from_sas(
     if echo:
         print(model.sas)  # noqa: T201
     return model
+
+
+def _rows(spec: Spec, data: Any, group: str) -> tuple[Spec, CellRows | CompleteRows]:
+    """The rows of the models of a question: read, or stand-ins where the table is not in memory."""
+    grouped, data = summed(pooling.varying_intercept_spec(spec, group), data)
+    return replace(spec, residual=grouped.residual), pooling.read_rows(spec, data, group)
 
 
 def _known(priors: Mapping[str, Any], model: Model) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def at_estimate(
         coordinates = Coordinates.from_design(design)
     if design.groups and not design.groups[0].is_pooled:
         return Unpooled.from_design(design, coordinates)
-    model = marginal_model(design, coordinates, BetaPrior.flat(design.X.shape[1]))
+    model = marginal_model(design, coordinates, BetaPrior.flat(len(design.terms)))
     return model.at(estimate.relative_covariance_factor, estimate.residual_parameters)
 
 
@@ -103,5 +103,5 @@ def at_working_rows(design: Design, estimate: Estimate) -> Factorisation:
     """The working rows of a family's optimum, at its covariance."""
     working = working_design(design, estimate)
     shifted = Coordinates.from_design(working)
-    model = marginal_model(working, shifted, BetaPrior.flat(design.X.shape[1]))
+    model = marginal_model(working, shifted, BetaPrior.flat(len(design.terms)))
     return model.at(estimate.relative_covariance_factor)

@@ -36,6 +36,7 @@ def of_level(marginal: Marginal, theta: WorkingTheta, level: Rows) -> np.ndarray
     """
     sigma, Lambda = theta.sigma, theta.Lambda
     K, n, p = len(sigma), len(level.y), level.X.shape[1]
+    n_summed = level.n_summed
     residual = level.y - marginal.beta @ level.X.T
     out = np.empty(K)
     for part in runs(K, n * (p + level.Z.shape[1]) + 1):
@@ -49,7 +50,7 @@ def of_level(marginal: Marginal, theta: WorkingTheta, level: Rows) -> np.ndarray
         # Woodbury for the quadratic form; det(I + W W') = det(I + W'W) for the determinant.
         left = (residual[part] ** 2).sum(axis=1) - (half**2).sum(axis=1)
         scale = sigma[part] ** 2
-        out[part] = -0.5 * (n * (LOG_2PI + np.log(scale)) + log_det(L) + left / scale)
+        out[part] = -0.5 * (n_summed * (LOG_2PI + np.log(scale)) + log_det(L) + left / scale)
     return out - level.log_sd.sum()
 
 

@@ -22,7 +22,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg
 
-from hierpool.core.coding import Coding
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.text import joined
 
@@ -110,24 +109,28 @@ class Variances:
 class _Rows:
     """Columns of each factor, in coordinates without units, and what X takes up of them.
 
-    ``X`` (n, r) is orthonormal; ``Z`` and ``codes`` have an entry a factor.
+    ``X`` (n, r) is orthonormal; ``Z`` and ``codes`` have an entry a factor. ``n_summed`` is the number
+    of rows that they are, or stand in for.
     """
 
     X: np.ndarray
     Z: tuple[np.ndarray, ...]
     codes: tuple[np.ndarray, ...]
     n_levels: tuple[int, ...]
+    n_summed: int
 
     @classmethod
     def of(cls, design: Design) -> _Rows:
-        residual = design.residual
-        unit = float(np.sqrt(np.mean(np.square(1 / residual.relative_sds(design.n)))))
-        X = residual.whiten(Coding.from_columns(design.X).work(design.X)) / unit
+        residual, rows = design.residual, design.observations
+        precision = np.square(1 / residual.relative_sds(len(rows.y)))
+        unit = float(np.sqrt(precision.sum() / design.n))
+        X = residual.whiten(rows.working_X(design.schema.coding)) / unit
         U, values, _ = linalg.svd(X, full_matrices=False)
         X = U[:, values > _LEAST_RANK * values.max(initial=0.0)]
         Z = tuple(residual.whiten(_columns(group)) / unit for group in design.groups)
         codes = tuple(group.grouping.codes for group in design.groups)
-        return cls(X, Z, codes, tuple(group.grouping.n_levels for group in design.groups))
+        n_levels = tuple(group.grouping.n_levels for group in design.groups)
+        return cls(X, Z, codes, n_levels, design.n)
 
     def products(self, components: tuple[Component, ...], has_sigma: bool, off: int) -> np.ndarray:
         """Inner products of all parameters; ``off`` = 1 with the columns of X projected off."""
@@ -145,7 +148,7 @@ class _Rows:
                 own = self._diagonal(r.factor, off)
                 out[m, i] = out[i, m] = sum(own[a, b] for a, b in r.entries)
         if has_sigma:
-            out[m, m] = len(self.X) - off * self.X.shape[1]
+            out[m, m] = self.n_summed - off * self.X.shape[1]
         return out
 
     def _taken(self, f: int) -> np.ndarray:

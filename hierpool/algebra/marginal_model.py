@@ -215,6 +215,7 @@ class MarginalModel(ABC):
         self, theta: WorkingTheta, rows: np.ndarray | None = None
     ) -> np.ndarray:
         """Shape (K, rows): log p(y_i | y_-i, theta), every coefficient integrated out."""
+        self.design.check_rows("the density of each row")
         which = np.arange(self.design.n) if rows is None else np.asarray(rows)
         marginal = self.marginal(theta)
         return self.densities_by_row(theta, which, marginal).T

@@ -30,6 +30,7 @@ from hierpool.core.coding import Coding
 from hierpool.core.design import Design, GroupDesign
 from hierpool.core.errors import UnsupportedModelError, listed
 from hierpool.core.schema import Schema
+from hierpool.core.summed_rows import Shares
 
 _KEY_DIGITS = 11  # designs equal to this many digits of their largest entry are one design
 
@@ -132,11 +133,32 @@ class RowsOverSd:
 
     y: np.ndarray
     sd: np.ndarray | float
+    shares: Shares | None
 
     @property
     def log_sd(self) -> np.ndarray:
         """Shape (n,): what log densities of the response are less than those of these rows."""
+        if self.shares is not None:
+            return self.shares.log_sd
         return np.broadcast_to(np.log(self.sd), self.y.shape)
+
+    @property
+    def n_summed(self) -> int:
+        """Number of rows of the table that they are, or stand in for."""
+        return len(self.y) if self.shares is None else self.shares.n
+
+    @property
+    def mean_precision(self) -> float:
+        """Mean of 1 / sd^2 over the rows of the table."""
+        precision = np.square(1 / np.asarray(self.sd))
+        total = precision.mean() if self.shares is None else precision.sum() / self.shares.n
+        return float(total)
+
+    def n_by_level(self, codes: np.ndarray, n_levels: int) -> np.ndarray:
+        """Shape (levels,): rows of the table of each level."""
+        if self.shares is None:
+            return np.bincount(codes, minlength=n_levels)
+        return self.shares.by_level(codes, n_levels)
 
     def to_response_density(self, log_density: np.ndarray, which: Any = slice(None)) -> np.ndarray:
         """Log densities (..., rows) of these rows as those of the response; changed in place."""
@@ -158,6 +180,8 @@ class Rows(RowsOverSd):
         Level of each row; all zero without a factor.
     sd
         Shape (n,): what each row was divided by; the number 1 where nothing was.
+    shares
+        What each row stands for; None where it is a row of a table.
     """
 
     y: np.ndarray
@@ -165,22 +189,32 @@ class Rows(RowsOverSd):
     Z: np.ndarray
     codes: np.ndarray
     sd: np.ndarray | float = 1.0
+    shares: Shares | None = None
 
     @classmethod
     def from_design(cls, design: Design, coordinates: Coordinates) -> Rows:
         """Rows of a design."""
-        group, residual = single_group(design), design.residual
+        group, residual, rows = single_group(design), design.residual, design.observations
         sd, whiten = residual.relative_sd, residual.whiten
-        y = whiten(design.y_less_offset - coordinates.y_shift)
-        X = whiten(coordinates.x.work(design.X))
+        y = whiten(rows.shifted_response(coordinates.y_shift))
+        X = whiten(rows.working_X(coordinates.x))
         if group is None or coordinates.z is None:
-            return cls(y, X, np.zeros((design.n, 0)), np.zeros(design.n, dtype=np.intp), sd)
-        return cls(y, X, whiten(coordinates.z.work(group.Z)), group.grouping.codes, sd)
+            none = np.zeros((len(y), 0)), np.zeros(len(y), dtype=np.intp)
+            return cls(y, X, *none, sd, rows.shares)
+        Z = whiten(rows.working_Z(group.factor, coordinates.z))
+        return cls(y, X, Z, group.grouping.codes, sd, rows.shares)
 
     def take(self, which: np.ndarray) -> Rows:
         """Some of the rows, by position."""
         sd = np.broadcast_to(self.sd, self.y.shape)[which]
-        return Rows(self.y[which], self.X[which], self.Z[which], self.codes[which], sd)
+        shares = None if self.shares is None else self.shares.take(which)
+        return Rows(self.y[which], self.X[which], self.Z[which], self.codes[which], sd, shares)
+
+    @property
+    def without_levels(self) -> Rows:
+        """The same rows without columns that vary."""
+        none = np.zeros((len(self.y), 0)), np.zeros(len(self.y), dtype=np.intp)
+        return Rows(self.y, self.X, *none, self.sd, self.shares)
 
     def residuals(self, beta: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Shape (n,): residuals of the response at coefficients (p,) and (J, q)."""
@@ -260,12 +294,12 @@ class Moments:
         n_levels = int(codes.max()) + 1 if q and len(codes) else 0
         products = by_level(Z, np.hstack([Z, X, y[:, None]]), codes, n_levels)
         A, C, b = products[..., :q], products[..., q : q + p], products[..., -1]
-        n_rows = np.bincount(codes, minlength=n_levels) if q else np.zeros(0, dtype=np.intp)
+        n_rows = rows.n_by_level(codes, n_levels) if q else np.zeros(0, dtype=np.intp)
         precision = np.broadcast_to(rows.sd, y.shape) ** -2.0
         total = np.bincount(codes, precision, n_levels) if q else np.zeros(0)
         unique, design_of, counts = _unique_designs(A, C, total / np.maximum(n_rows, 1))
         return cls(
-            n=len(y),
+            n=rows.n_summed,
             XX=X.T @ X,
             Xy=X.T @ y,
             yy=float(y @ y),

@@ -328,6 +328,7 @@ class OneFactor(IndependentLevels):
         """Mean and sd of y_i given y_-i and theta, shapes (K, rows), in the user's units."""
         from hierpool.algebra import one_factor_row_kernels
 
+        self.design.check_rows("the prediction of each row from all others")
         data = self.rows
         which = np.arange(len(data.y)) if rows is None else np.asarray(rows)
         arrays = self._planned(theta, which, self.marginal(theta))

@@ -66,7 +66,7 @@ class ResidualMaker:
     def from_fit(cls, blup: Optimum) -> ResidualMaker:
         """That of a ``LikelihoodFit`` whose groups are pooled."""
         design, coordinates = blup.design, Coordinates.from_design(blup.design)
-        model = marginal_model(design, coordinates, BetaPrior.flat(design.X.shape[1]))
+        model = marginal_model(design, coordinates, BetaPrior.flat(len(design.terms)))
         phi = blup.estimate.residual_parameters
         at = model.at(blup.estimate.relative_covariance_factor, phi)
         if not isinstance(at, CorrelatedFactorisation):
@@ -131,8 +131,8 @@ class ResidualMaker:
 
     @property
     def df(self) -> int:
-        """Rows less columns of the population."""
-        return self.n - self.basis.shape[1]
+        """Rows of the table less columns of the population."""
+        return self.rows.n_summed - self.basis.shape[1]
 
     def residuals(self, responses: np.ndarray) -> np.ndarray:
         """K times responses (n, m)."""

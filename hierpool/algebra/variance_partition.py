@@ -64,12 +64,15 @@ class Partition:
         draws times rows.
         """
         # Centred before it is squared: at an offset of 1e8 the squares have no digits left for the spread.
-        centred = design.X - design.X.mean(axis=0)
-        spread = centred.T @ centred / (design.n - 1)
+        X, shares = design.observations.X, design.observations.shares
+        counts = np.ones(len(X)) if shares is None else shares.counts
+        centred = X - np.average(X, axis=0, weights=counts)
+        spread = (counts[:, None] * centred).T @ centred / (design.n - 1)
         levels, average = [], []
         for Z, Sigma in zip(Zs, Sigmas, strict=True):
-            mean = Z.mean(axis=0)
-            levels.append(np.einsum("kab,ab->k", Sigma, Z.T @ Z / design.n))
+            mean = np.average(Z, axis=0, weights=counts)
+            squares = (counts[:, None] * Z).T @ Z
+            levels.append(np.einsum("kab,ab->k", Sigma, squares / design.n))
             average.append(np.einsum("kab,a,b->k", Sigma, mean, mean))
         return cls(
             tuple(g.factor for g in design.groups),
@@ -86,7 +89,8 @@ class Partition:
         scaled = sigma[:, None, None] * theta.Lambda
         blocks = [scaled[:, at, at] for at in design.group_columns]
         Sigmas = [block @ np.swapaxes(block, 1, 2) for block in blocks]
-        Zs = [z.work(group.Z) for z, group in zip(codings, design.groups, strict=True)]
+        rows, factors = design.observations, [group.factor for group in design.groups]
+        Zs = [rows.working_Z(f, z) for f, z in zip(factors, codings, strict=True)]
         phi = theta.phi if isinstance(theta, ResidualTheta) else None
         left = mean_variance(design, sigma, phi)
         return cls.from_covariances(design, beta, left, Sigmas, Zs)

@@ -65,11 +65,11 @@ def run(
         return _fallen_back(design, priors, settings, parameterization(), reason)
     if fitted.status.is_trustworthy or _is_short(settings):
         return fitted
-    if engine == "exact":
+    if engine == "exact" or design.is_summed:  # NUTS needs the rows
         raise FitError(
             f"the exact engine's draws of {design.spec.formula} are unreliable after a retry: "
-            f"{fitted.status.sentence} They are in error.fit. Use engine='nuts', or leave "
-            "engine='auto'.",
+            f"{fitted.status.sentence} They are in error.fit. "
+            + ("Ask for more draws." if design.is_summed else _OTHERWISE),
             "exact-not-trusted",
             fitted,
         )
@@ -80,6 +80,9 @@ def run(
         parameterization(),
         f"the exact engine's draws were not good enough ({fitted.status.sentence.rstrip('.')})",
     )
+
+
+_OTHERWISE = "Use engine='nuts', or leave engine='auto'."
 
 
 def _too_many(priors: ModelPriors) -> str:
@@ -169,6 +172,7 @@ def _fallen_back(
     parameterization: Seen,
     reason: str,
 ) -> JudgedRun:
+    design.check_rows("sampling by NUTS")
     warnings.warn(
         f"{design.spec.formula} is sampled by NUTS: {reason}.", HierpoolWarning, stacklevel=4
     )

@@ -130,4 +130,4 @@ def make_tree(
 
 def keeps_log_likelihood(design: Design, n_draws: int) -> bool:
     """Whether the densities of all rows are few enough to keep."""
-    return n_draws * design.n <= LARGEST_DENSITIES
+    return n_draws * design.n <= LARGEST_DENSITIES and not design.is_summed

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hierpool.core.summed_rows import SummedColumns
+
 SPAN_TOLERANCE = 1e-10  # largest |Z a - 1| at which the constant counts as in the span
 
 
@@ -33,18 +35,20 @@ class Coding:
     scales: np.ndarray
 
     @classmethod
-    def from_columns(cls, columns: np.ndarray) -> Coding:
+    def from_columns(cls, columns: np.ndarray, summed: SummedColumns | None = None) -> Coding:
         """Coding that centres these columns, shape (n, k), where a constant is in their span."""
         columns = np.asfortranarray(columns)  # a column at a time: sums over rows are then fast
         constant = _constant(columns)
         is_constant = constant != 0
-        average = stable_mean(columns)
+        average = stable_mean(columns) if summed is None else summed.means
         means = np.where(is_constant, 0.0, average)
         if not is_constant.any():
             means = np.zeros(columns.shape[1])
-        centred = columns - average
-        n = max(len(columns) - 1, 1)
-        scales = np.sqrt((centred**2).sum(axis=0) / n)
+        if summed is not None:
+            scales = summed.sds
+        else:
+            n = max(len(columns) - 1, 1)
+            scales = np.sqrt(((columns - average) ** 2).sum(axis=0) / n)
         return cls(constant, means, np.where(is_constant | (scales == 0), 1.0, scales))
 
     def uncentred(self) -> Coding:
@@ -81,16 +85,18 @@ class Coding:
         """Shape (k, k): coefficients of the centred and scaled columns from the user's."""
         return self.scales[:, None] * self.to_centred
 
-    def work(self, columns: np.ndarray) -> np.ndarray:
+    def work(self, columns: np.ndarray, rest: np.ndarray | None = None) -> np.ndarray:
         """The columns centred and scaled, shape (n, k)."""
-        return self.centre(columns) / self.scales
+        return self.centre(columns, rest) / self.scales
 
-    def centre(self, columns: np.ndarray) -> np.ndarray:
+    def centre(self, columns: np.ndarray, rest: np.ndarray | None = None) -> np.ndarray:
         """The columns after centring, shape (n, k).
 
         Every row of (columns) a is 1, so subtracting the means is the map B without its rounding.
+        ``rest`` is what the floats leave out of the numbers that they stand for.
         """
-        return columns - self.means
+        centred = columns - self.means
+        return centred if rest is None else centred + rest
 
 
 def stable_mean(values: np.ndarray) -> np.ndarray:

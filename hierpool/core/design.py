@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hierpool.core.coding import Coding
 from hierpool.core.errors import DataError, UnsupportedModelError
 from hierpool.core.families.family import Family
 from hierpool.core.findings import Finding
 from hierpool.core.residual import Residual, RowStructure
 from hierpool.core.schema import Block, FactorLevels, GroupSchema, ResponseScale, Schema
 from hierpool.core.spec import Spec
+from hierpool.core.summed_rows import Shares, SummedRows
 
 EXACT_FIT = 1e-6  # residual sd, in sds of the response, below which there is nothing to estimate
 
@@ -148,6 +150,9 @@ class Observations:
         Shape (n,): numbers of trials of a binomial response; None for any other.
     structure
         How residuals are correlated, and which sds they have; None for independent ones alike.
+    summed
+        What rows that stand in for many carry beside their numbers; None for rows of a table. Their
+        index and frame are empty.
     """
 
     y: np.ndarray
@@ -160,6 +165,26 @@ class Observations:
     offset: np.ndarray | float = 0.0
     trials: np.ndarray | None = None
     structure: RowStructure | None = None
+    summed: SummedRows | None = None
+
+    @property
+    def shares(self) -> Shares | None:
+        """What each row stands for; None where it is a row of a table."""
+        return None if self.summed is None else self.summed.shares
+
+    def shifted_response(self, shift: float) -> np.ndarray:
+        """Shape (n,): y less its offset and a shift, with all its digits."""
+        left = self.y_less_offset - shift
+        return left if self.summed is None else left + self.summed.y_rest
+
+    def working_X(self, coding: Coding) -> np.ndarray:
+        """Shape (n, p): X centred and scaled."""
+        return coding.work(self.X, None if self.summed is None else self.summed.X_rest)
+
+    def working_Z(self, factor: str, coding: Coding) -> np.ndarray:
+        """Shape (n, q): a factor's Z centred and scaled."""
+        rest = None if self.summed is None else self.summed.Z_rest[factor]
+        return coding.work(self.Z[factor], rest)
 
     @property
     def y_less_offset(self) -> np.ndarray:
@@ -169,6 +194,8 @@ class Observations:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of rows and response: equal exactly for fits of the same rows and response."""
+        if self.summed is not None:
+            return self.summed.digest
         digest = hashlib.blake2b(np.ascontiguousarray(self.y, dtype=float).tobytes())
         digest.update(pd.util.hash_pandas_object(self.index).to_numpy().tobytes())
         return digest.hexdigest()[:32]
@@ -202,6 +229,22 @@ class Design:
         """Factor -> Grouping, also for a factor that only names the levels."""
         codes = self.observations.codes
         return {f: Grouping(known, codes[f]) for f, known in self.schema.groupings.items()}
+
+    @property
+    def is_summed(self) -> bool:
+        """Whether there are only sums of the rows (``hp.Moments``)."""
+        return self.observations.summed is not None
+
+    def check_rows(self, question: str = "this question") -> Observations:
+        """The rows; an error where there are only sums of them."""
+        if self.is_summed:
+            raise UnsupportedModelError(
+                f"{question} needs the rows, and this model was made from sums of {self.n:,} rows "
+                "(hp.Moments). Fit the model to rows in memory for it, such as a sample of whole "
+                "groups: hp.Model(formula, sample)",
+                "needs-rows",
+            )
+        return self.observations
 
     def group(self, factor: str) -> GroupDesign:
         """The group design of one factor; StopIteration where the model has none for it."""
@@ -255,27 +298,27 @@ class Design:
     @property
     def y(self) -> np.ndarray:
         """Shape (n,): the response, transformed as the formula says."""
-        return self.observations.y
+        return self.check_rows().y
 
     @property
     def y_less_offset(self) -> np.ndarray:
         """Shape (n,): y less its offset, which is what the coefficients explain."""
-        return self.observations.y_less_offset
+        return self.check_rows().y_less_offset
 
     @property
     def X(self) -> np.ndarray:
         """Shape (n, p): population columns in the user's coding."""
-        return self.observations.X
+        return self.check_rows().X
 
     @property
     def rows(self) -> pd.Index[Any]:
         """The user's index of the n rows that are used."""
-        return self.observations.index
+        return self.check_rows().index
 
     @property
     def frame(self) -> pd.DataFrame:
         """The user's own columns that the model needs."""
-        return self.observations.frame
+        return self.check_rows().frame
 
     @property
     def residual_factor(self) -> str:
@@ -287,7 +330,8 @@ class Design:
     def residual(self) -> Residual:
         """How the rows vary about their means."""
         rows = self.observations
-        return Residual(self.spec.residual, rows.residual_values, rows.structure)
+        square = None if rows.summed is None else rows.summed.mean_square
+        return Residual(self.spec.residual, rows.residual_values, rows.structure, square)
 
     @property
     def offset(self) -> np.ndarray | float:
@@ -319,11 +363,13 @@ class Design:
     def with_response(self, y: np.ndarray) -> Design:
         """The same rows with another response."""
         rows = replace(self.observations, y=y)
+        if rows.summed is not None:
+            rows = replace(rows, summed=replace(rows.summed, y_rest=np.zeros_like(y)))
         if self.family is not None and not self.family.is_on_response_scale:
             centre = self.family.centre(y, rows.trials, rows.offset)
             scale = replace(self.schema.response_scale, mean=centre)
             return Design(replace(self.schema, response_scale=scale), rows)
-        scale = ResponseScale.from_response(rows.y_less_offset, self.residual)
+        scale = ResponseScale.from_response(rows.y_less_offset, self.residual, rows.shares)
         return Design(replace(self.schema, response_scale=scale), rows)
 
     def with_schema(self, **changes: Any) -> Design:

@@ -178,14 +178,17 @@ class Residual:
         What was asked.
     values
         Shape (n,): the user's column, weights or known residual sds; None where the rows are
-        alike.
+        alike. Of rows that stand in for many, the weights or sds of these.
     structure
         How rows are correlated, and their sds are estimated; None for independent rows of one sd.
+    summed_square
+        ``mean_square`` of the rows that others stand in for; None where there are none.
     """
 
     term: ResidualTerm = INDEPENDENT
     values: np.ndarray | None = None
     structure: RowStructure | None = None
+    summed_square: float | None = None
 
     @property
     def has_sigma(self) -> bool:
@@ -253,6 +256,8 @@ class Residual:
     @cached_property
     def mean_square(self) -> float:
         """Mean of r_i^2: the residual variance of a typical row, in units of sigma^2."""
+        if self.summed_square is not None:
+            return self.summed_square
         return float(np.mean(np.square(self.relative_sd)))
 
     def sd_of_constant(self, values: np.ndarray) -> float:

@@ -273,6 +273,8 @@ def index_labels(index: pd.Index[Any]) -> np.ndarray:
 def posterior_tree(design: Design, draws: Draws, attrs: Mapping[str, Any]) -> xr.DataTree:
     """DataTree with the ArviZ groups posterior, sample_stats, observed_data, constant_data.
 
+    The last two are left out where there are only sums of the rows.
+
     ``theta`` is a further group: the parameters in the coordinates of their priors.
     """
     dims, labels = variable_dims(design.schema), coords(design.schema)
@@ -292,9 +294,9 @@ def posterior_tree(design: Design, draws: Draws, attrs: Mapping[str, Any]) -> xr
             {k: (("chain", "draw"), v) for k, v in draws.sample_stats.items()}, sampled
         ),
         "theta": xr.Dataset({k: _theta_array(k, v) for k, v in draws.theta.items()}, sampled),
-        "observed_data": observed_data(design),
-        "constant_data": constant_data(design),
     }
+    if not design.is_summed:
+        groups |= {"observed_data": observed_data(design), "constant_data": constant_data(design)}
     tree = xr.DataTree.from_dict(groups)
     tree.attrs.update(attrs)
     tree["posterior"].attrs.update(attrs)

@@ -16,6 +16,7 @@ from hierpool.core.families.family import Family
 from hierpool.core.findings import Finding
 from hierpool.core.residual import Residual
 from hierpool.core.spec import Spec
+from hierpool.core.summed_rows import Shares, SummedColumns
 
 
 @dataclass(frozen=True)
@@ -149,12 +150,14 @@ class GroupSchema:
         population: np.ndarray,
         Z: np.ndarray,
         dropped: tuple[str, ...] = (),
+        summed: SummedColumns | None = None,
     ) -> GroupSchema:
-        """Of columns, shape (n, q)."""
-        whole = Coding.from_columns(Z)
-        each = (
-            [whole] if len(blocks) == 1 else [Coding.from_columns(Z[:, b.columns]) for b in blocks]
-        )
+        """Of columns, shape (n, q); ``summed`` where their rows stand in for many."""
+        whole, each = Coding.from_columns(Z, summed), []
+        for block in blocks if len(blocks) > 1 else ():
+            known = None if summed is None else summed.take(list(range(block.start, block.stop)))
+            each.append(Coding.from_columns(Z[:, block.columns], known))
+        each = each or [whole]
         own = tuple(b.covariance.coding(coding) for b, coding in zip(blocks, each, strict=True))
         return cls(grouping, terms, blocks, population, whole, own, dropped)
 
@@ -216,8 +219,15 @@ class ResponseScale:
     largest_sigma: float
 
     @classmethod
-    def from_response(cls, y_less_offset: np.ndarray, residual: Residual) -> ResponseScale:
-        """Of the responses of rows, shape (n,)."""
+    def from_response(
+        cls, y_less_offset: np.ndarray, residual: Residual, shares: Shares | None = None
+    ) -> ResponseScale:
+        """Of the responses of rows, shape (n,); ``shares`` where they stand in for many."""
+        if shares is not None:
+            mean = float(np.average(y_less_offset, weights=shares.counts))
+            squares = (shares.counts * (y_less_offset - mean) ** 2).sum()
+            sd = float(np.sqrt(squares / max(shares.n - 1, 1)))
+            return cls(mean, sd, sd)
         sd = float(np.std(y_less_offset, ddof=1))
         mean = float(stable_mean(y_less_offset))
         return cls(mean, sd, residual.sd_of_constant(y_less_offset))

@@ -39,6 +39,7 @@ from hierpool.fits.shared import (
     any_groups,
     as_html,
     check_has_parts,
+    laplace_told,
     pooled_groups,
     printed_tables,
     size_in_words,
@@ -775,6 +776,7 @@ class PosteriorFit(FitRecord):
             f"PosteriorFit {self.status}",
             f"{schema.spec.formula}   {engine}, {size}, {chains} x {draws} draws",
         ]
+        lines += filter(None, [laplace_told(self.info)])
         absent = [k for k in ("log_likelihood", "levels") if self.info.get(k) == "on request"]
         if absent:
             lines.append(f"too large to store, computed on request: {', '.join(absent)}")

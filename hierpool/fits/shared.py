@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hierpool.core.errors import UnsupportedModelError
@@ -12,10 +13,6 @@ from hierpool.core.group_nouns import counted
 from hierpool.core.printable import printable
 from hierpool.core.schema import GroupSchema, Schema
 from hierpool.formula.missing import rows_used
-
-if TYPE_CHECKING:
-    pass
-
 
 R2_INDEX = pd.Index(["marginal", "conditional"], name="r2")
 
@@ -89,3 +86,20 @@ def as_html(head: str, tables: Mapping[str, pd.DataFrame]) -> str:
         f"<h4>{escape(t)}</h4>{df.to_html(float_format=short_number)}" for t, df in tables.items()
     ]
     return printable("<p>" + "<br>".join(lines) + "</p>" + "".join(parts))
+
+
+def laplace_told(info: Mapping[str, Any]) -> str:
+    """By how much a Laplace approximation would have been wrong, of a fit by quadrature; else empty."""
+    names = "log_marginal_likelihood", "laplace_log_marginal_likelihood"
+    if not all(name in info for name in names):
+        return ""
+    exact, laplace = (float(info[name]) for name in names)
+    exact_error, laplace_error = (float(info[f"{name}_error"]) for name in names)
+    error = float(np.hypot(exact_error, laplace_error))
+    if not np.isfinite([exact, laplace, error]).all():
+        return ""
+    gap, said = laplace - exact, f"(Monte Carlo error {error:.1g})"
+    if abs(gap) < 2 * error:
+        return f"a Laplace approximation of log p(y) would be right {said}"
+    side = "too high" if gap > 0 else "too low"
+    return f"a Laplace approximation of log p(y) would be {side} by {abs(gap):.2g} {said}"

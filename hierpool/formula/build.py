@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hierpool.core.cells import Cells
 from hierpool.core.coding import Coding, stable_mean
 from hierpool.core.design import EXACT_FIT, Design, GroupDesign, Grouping, Observations
 from hierpool.core.errors import DataError, listed
@@ -17,9 +18,11 @@ from hierpool.core.findings import Finding
 from hierpool.core.residual import Residual
 from hierpool.core.schema import ResponseScale, Schema
 from hierpool.core.spec import Spec
+from hierpool.core.summed_rows import SummedColumns
 from hierpool.formula import tables
 from hierpool.formula.aliasing import Span
 from hierpool.formula.categories import ordered_notices
+from hierpool.formula.cell_rows import CellFactors, CellRows
 from hierpool.formula.complete_rows import CompleteRows, EncodedFactors, EncodedText, ModelTexts
 from hierpool.formula.dropped_columns import dropped_notices
 from hierpool.formula.encoder import EncodedRows, Encoder, Encoding, Piece
@@ -29,7 +32,15 @@ from hierpool.formula.tables import read_frame
 from hierpool.formula.terms import MOST_COLUMNS, count_columns, terms_of
 from hierpool.formula.varying_columns import TermColumns, group_design, group_notices, term_columns
 
-__all__ = ["CompleteRows", "EncodedRows", "Encoder", "build_design", "encode", "read_frame"]
+__all__ = [
+    "CellRows",
+    "CompleteRows",
+    "EncodedRows",
+    "Encoder",
+    "build_design",
+    "encode",
+    "read_frame",
+]
 
 
 @dataclass(frozen=True)
@@ -48,13 +59,16 @@ class ModelColumns:
         Text -> its encoding with what the rows can tell, and its columns.
     terms
         Columns of each group term.
+    summed
+        Text -> what is known of its columns beside, where the rows stand in for many.
     """
 
     texts: ModelTexts
     groupings: Mapping[str, Grouping]
-    factors: EncodedFactors
+    factors: EncodedFactors | CellFactors
     learned: Mapping[str, tuple[Encoding, np.ndarray]]
     terms: tuple[TermColumns, ...]
+    summed: Mapping[str, SummedColumns]
 
     @property
     def population(self) -> tuple[Piece, ...]:
@@ -73,7 +87,18 @@ class ModelColumns:
         """The columns of the population, shape (n, p)."""
         made = {id(encoding): columns for encoding, columns in self.learned.values()}
         parts = [made[id(piece.encoding)][:, list(piece.columns)] for piece in self.population]
-        return np.concatenate([np.zeros((len(self.factors.own), 0)), *parts], axis=1)
+        n = len(next(iter(made.values())))
+        return np.concatenate([np.zeros((n, 0)), *parts], axis=1)
+
+    @property
+    def summed_X(self) -> SummedColumns | None:
+        """What is known of the columns of X beside; None where the rows stand for themselves."""
+        if not self.summed:
+            return None
+        text_of = {id(encoding): text for text, (encoding, _) in self.learned.items()}
+        pieces = self.population
+        parts = [self.summed[text_of[id(p.encoding)]].take(list(p.columns)) for p in pieces]
+        return SummedColumns.beside(parts, len(self.X))
 
 
 def build_design(spec: Spec, data: Any) -> Design:
@@ -84,16 +109,21 @@ def build_design(spec: Spec, data: Any) -> Design:
     ``"Days"``, ``"Sex[T.Female]"``. Text and categories are coded against their first category
     (category order, else sorted); booleans are 0 and 1.
     """
-    return encode(spec, CompleteRows.from_table(spec, data))
+    return encode(spec, complete_rows(spec, data))
 
 
-def encode(spec: Spec, rows: CompleteRows) -> Design:
+def complete_rows(spec: Spec, data: Any) -> CompleteRows | CellRows:
+    """Rows of a table, or stand-ins for those that cells are the sums of."""
+    return CellRows(data) if isinstance(data, Cells) else CompleteRows.from_table(spec, data)
+
+
+def encode(spec: Spec, rows: CompleteRows | CellRows) -> Design:
     """The design of a spec that needs no other columns than those of the rows."""
     with with_notices(rows.dropped):
         return _design(model_columns(spec, rows), rows)
 
 
-def model_columns(spec: Spec, rows: CompleteRows) -> ModelColumns:
+def model_columns(spec: Spec, rows: CompleteRows | CellRows) -> ModelColumns:
     """What the rows make of the texts of a spec, checked."""
     texts = ModelTexts.from_spec(spec, rows.columns)
     tables.check_factor_names(spec.factors)
@@ -103,25 +133,29 @@ def model_columns(spec: Spec, rows: CompleteRows) -> ModelColumns:
     factors = rows.encoded((*texts.factors, *texts.offsets))
     _check_group_predictors(texts, factors)
     _check_size(texts, factors)
-    learned = {}
+    learned, summed = {}, {}
     for text, side in texts.sides.items():
         is_population = text == spec.population or spec.pooling == "none"
         where = "" if is_population else " among the varying columns"
         made = factors.encoded(side)
-        learned[text] = _estimable(made, where, spec), made.X
-    terms = tuple(term_columns(t, *learned[t.columns], groupings) for t in spec.groups)
-    return ModelColumns(texts, groupings, factors, learned, terms)
+        learned[text] = _estimable(made, where, spec, rows.n), made.X
+        if made.summed is not None:
+            summed[text] = made.summed
+    terms = tuple(
+        term_columns(t, *learned[t.columns], groupings, summed.get(t.columns)) for t in spec.groups
+    )
+    return ModelColumns(texts, groupings, factors, learned, terms, summed)
 
 
-def _design(made: ModelColumns, rows: CompleteRows) -> Design:
+def _design(made: ModelColumns, rows: CompleteRows | CellRows) -> Design:
     texts, spec, terms = made.texts, made.texts.spec, made.terms
-    encoder, X = _encoder(made), made.X
+    encoder, X, summed = _encoder(made), made.X, made.summed_X
     names = tuple(n for piece in encoder.population for n in piece.names)
     groups = tuple(group_design(made.groupings[f], terms, X, names) for f in _pooled(spec))
     _check_distinct(groups)
     frame = rows.part(texts.columns)
     structure = row_structure(spec, rows.columns, made.groupings, groups)
-    residual = replace(tables.residual(frame, spec.residual), structure=structure)
+    residual = replace(rows.residual(spec.residual), structure=structure)
     response = rows.response(texts)
     observations = Observations(
         y=response.y,
@@ -135,15 +169,22 @@ def _design(made: ModelColumns, rows: CompleteRows) -> Design:
         trials=response.trials,
         structure=structure,
     )
-    scale = _response_scale(observations, residual, response.family, spec)
+    if isinstance(rows, CellRows):
+        rests: dict[str, list[SummedColumns | None]] = {t.term.factor: [] for t in terms}
+        for t in terms:
+            rests[t.term.factor] += [t.summed]
+        observations = replace(
+            observations, offset=0.0, summed=rows.summed(response, summed, rests)
+        )
+    scale = response.scale or _response_scale(observations, residual, response.family, spec)
     schema = Schema(
         spec=spec,
-        n=len(frame),
+        n=rows.n,
         terms=names,
         groups=tuple(g.schema for g in groups),
         groupings=encoder.groupings,
-        coding=_coding(X, response.family),
-        column_means=stable_mean(X),
+        coding=_coding(X, response.family, summed),
+        column_means=stable_mean(X) if summed is None else summed.means,
         response_scale=scale,
         predictors=texts.predictors,
         notices=(
@@ -162,9 +203,9 @@ def _design(made: ModelColumns, rows: CompleteRows) -> Design:
     return Design(schema, observations)
 
 
-def _coding(X: np.ndarray, family: Family | None) -> Coding:
+def _coding(X: np.ndarray, family: Family | None, summed: SummedColumns | None) -> Coding:
     """How the population's columns are centred; beside thresholds as if there were a constant."""
-    coding = Coding.from_columns(X)
+    coding = Coding.from_columns(X, summed)
     if family is None or not family.has_thresholds:
         return coding
     centred = Coding.from_columns(np.column_stack([np.ones(len(X)), X]))
@@ -183,7 +224,7 @@ def _response_scale(
     return ResponseScale(family.centre(rows.y, rows.trials, rows.offset), 1.0, 1.0)
 
 
-def _notices(made: ModelColumns, rows: CompleteRows) -> Iterator[Finding]:
+def _notices(made: ModelColumns, rows: CompleteRows | CellRows) -> Iterator[Finding]:
     """What happened to the rows and the columns on the way."""
     texts = made.texts
     yield from rows.notices(texts.columns)
@@ -193,7 +234,7 @@ def _notices(made: ModelColumns, rows: CompleteRows) -> Iterator[Finding]:
         yield from term.notices
 
 
-def _check_size(texts: ModelTexts, factors: EncodedFactors) -> None:
+def _check_size(texts: ModelTexts, factors: EncodedFactors | CellFactors) -> None:
     """Raise where a side of the formula makes far too many columns; nothing is made yet."""
     categories = {
         factor: len(source.labels)
@@ -257,7 +298,7 @@ def _check_left_to_chance(scale: ResponseScale, spec: Spec) -> None:
 
 def _check_groups(spec: Spec, groupings: Mapping[str, Grouping]) -> None:
     for factor in _pooled(spec):
-        n = len(groupings[factor].codes)
+        n = int(groupings[factor].n_rows.sum())
         if groupings[factor].n_levels >= n and spec.residual.has_sigma:
             raise DataError(
                 f"each group of {factor!r} has one row only ({n} rows), so group effects and "
@@ -285,7 +326,7 @@ def _check_distinct(groups: Sequence[GroupDesign]) -> None:
             )
 
 
-def _check_group_predictors(texts: ModelTexts, factors: EncodedFactors) -> None:
+def _check_group_predictors(texts: ModelTexts, factors: EncodedFactors | CellFactors) -> None:
     """Raise where a group is a categorical predictor too."""
     groups = {texts.made_of[f] for f in _pooled(texts.spec)}
     for sources in factors.found.values():
@@ -298,13 +339,13 @@ def _check_group_predictors(texts: ModelTexts, factors: EncodedFactors) -> None:
                 )
 
 
-def _estimable(made: EncodedText, where: str, spec: Spec) -> Encoding:
+def _estimable(made: EncodedText, where: str, spec: Spec, n_rows: int) -> Encoding:
     """The encoding with what its rows can tell; an error where nothing is left to estimate.
 
     More columns than rows all stay where residual sds are known: their posterior is proper.
     """
-    encoding, X, names = made.encoding, made.X, made.encoding.names
-    is_wide = spec.residual.structure == "known_se" and len(X) < len(names)
+    encoding, names = made.encoding, made.encoding.names
+    is_wide = spec.residual.structure == "known_se" and n_rows < len(names)
     span = Span(tuple(range(len(names)))) if is_wide else made.span
     twice = [n for i, n in enumerate(names) if n in names[:i]]
     if twice:
@@ -319,9 +360,9 @@ def _estimable(made: EncodedText, where: str, spec: Spec) -> Encoding:
             "constant-predictor",
         )
     n = len(span.kept)
-    if spec.residual.has_sigma and len(X) < n + 1:
+    if spec.residual.has_sigma and n_rows < n + 1:
         raise DataError(
-            f"there are {len(X)} rows and {n} coefficients{where} "
+            f"there are {n_rows} rows and {n} coefficients{where} "
             f"({listed(names[k] for k in span.kept)}), so the residual variance cannot be "
             "estimated. Use fewer predictors or more rows",
             "too-few-rows",

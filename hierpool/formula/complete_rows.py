@@ -14,7 +14,10 @@ from hierpool.core.design import Grouping
 from hierpool.core.errors import DataError
 from hierpool.core.families.family import Family
 from hierpool.core.findings import Finding
-from hierpool.core.spec import Spec
+from hierpool.core.residual import Residual
+from hierpool.core.schema import ResponseScale
+from hierpool.core.spec import ResidualTerm, Spec
+from hierpool.core.summed_rows import SummedColumns
 from hierpool.formula import tables
 from hierpool.formula.aliasing import Span
 from hierpool.formula.alike_labels import alike_labels
@@ -107,11 +110,16 @@ class Response:
         Its family, with what the rows tell of it, such as the number of ratings; None: Gaussian.
     trials
         Shape (n,): number of trials of each row; None unless the family has them.
+    summed, scale
+        Where the rows stand in for many: what is known of y beside, less the offset, which is off
+        it, and where it lies.
     """
 
     y: np.ndarray
     family: Family | None = None
     trials: np.ndarray | None = None
+    summed: SummedColumns | None = None
+    scale: ResponseScale | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,10 +132,13 @@ class EncodedText:
         What makes them again.
     X
         Shape (n, k).
+    summed
+        Where the rows stand in for many: what is known of the columns beside.
     """
 
     encoding: Encoding
     X: np.ndarray
+    summed: SummedColumns | None = None
 
     @cached_property
     def span(self) -> Span:
@@ -223,6 +234,15 @@ class CompleteRows:
     def columns(self) -> dict[str, TableColumn]:
         """The user's name -> column."""
         return {str(name): TableColumn(str(name), self.frame[name]) for name in self.frame.columns}
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.frame)
+
+    def residual(self, term: ResidualTerm) -> Residual:
+        """How the rows vary about their means."""
+        return tables.residual(self.frame, term)
 
     @cached_property
     def _unused(self) -> dict[str, tuple[Finding, ...]]:

@@ -6,6 +6,7 @@ and columns that are there, clean and complete.
 
 from __future__ import annotations
 
+import copy
 import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -517,16 +518,24 @@ def learn(
     found: Mapping[Factor, Sequence[Source]],
     own: pd.DataFrame,
     labels: pd.Index[Any],
+    state: Mapping[str, Any] | None = None,
 ) -> tuple[Encoding, np.ndarray]:
-    """The encoding of one text, with what it must remember from these rows; and their columns."""
+    """The encoding of one text, with what it must remember from these rows; and their columns.
+
+    ``state``: what functions remember, by their text, where these rows cannot tell; the columns may
+    then be no finite numbers.
+    """
     written = _Written.of({f: found[f] for f in columns.factors})
     context = _CONTEXT | written.context
     matrix: list[Any] = []
 
     def make() -> Any:
         formula = Formula(columns.written(written.expressions))
+        known = {} if state is None else {"transform_state": copy.deepcopy(dict(state))}
         matrix.append(
-            formula.get_model_matrix(own, context=context, na_action="ignore", output="numpy")
+            formula.get_model_matrix(
+                own, context=context, na_action="ignore", output="numpy", **known
+            )
         )
         return matrix[0]
 
@@ -543,5 +552,6 @@ def learn(
     encoding = Encoding(names, terms, memory, context)
     if not encoding.names:
         return encoding, np.zeros((len(own), 0))
-    _check_finite(X, encoding.names, labels)
+    if state is None:
+        _check_finite(X, encoding.names, labels)
     return encoding, X

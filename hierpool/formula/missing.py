@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -94,3 +94,12 @@ def with_notices(notices: Iterable[Finding]) -> Iterator[None]:
             if notice.code == "rows-dropped":
                 error.add(f"Note: {notice.text}")
         raise
+
+
+def missing_notice(n_read: int, n: int, missing: Mapping[str, int]) -> tuple[Finding, ...]:
+    """The Finding of ``drop_missing`` where rows are only counted."""
+    if n_read == n:
+        return ()
+    counts = ", ".join(f"{count:,} in {name!r}" for name, count in missing.items() if count)
+    text = f"{n_read - n:,} of {n_read:,} rows left out because of missing values: {counts}"
+    return (Finding("rows-dropped", "warning", text, _MISSING),)

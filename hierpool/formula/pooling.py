@@ -11,8 +11,7 @@ from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, FormulaError, nearest
 from hierpool.core.families.family import Family
 from hierpool.core.spec import GroupTerm, Spec
-from hierpool.formula.build import encode, model_columns
-from hierpool.formula.complete_rows import CompleteRows
+from hierpool.formula.build import CellRows, CompleteRows, complete_rows, encode, model_columns
 from hierpool.formula.parse import (
     factor_text,
     make_like,
@@ -36,13 +35,16 @@ def question(
     return spec if isinstance(formula, Spec) else with_family(spec, family, trials)
 
 
-def read_rows(formula: str | Spec, data: Any, group: str) -> CompleteRows:
+def read_rows(formula: str | Spec, data: Any, group: str) -> CompleteRows | CellRows:
     """The rows of all models that the builders make of one question."""
-    return CompleteRows.from_table(varying_intercept_spec(formula, group), data)
+    return complete_rows(varying_intercept_spec(formula, group), data)
 
 
 def ladder(
-    formula: str | Spec, rows: CompleteRows, group: str, slopes: Sequence[str] | None = None
+    formula: str | Spec,
+    rows: CompleteRows | CellRows,
+    group: str,
+    slopes: Sequence[str] | None = None,
 ) -> dict[str, Design]:
     """The designs from one line for all to a line each, by name, in this order.
 
@@ -92,7 +94,7 @@ def varying_intercept_spec(formula: str | Spec, group: str) -> Spec:
 
 def varying_slope_spec(
     formula: str | Spec,
-    rows: CompleteRows,
+    rows: CompleteRows | CellRows,
     group: str,
     slopes: str | Sequence[str] | None = None,
     correlated: bool = True,
@@ -130,7 +132,9 @@ def varying_slope_spec(
     )
 
 
-def slopes_that_vary(formula: str | Spec, rows: CompleteRows, group: str) -> tuple[str, ...]:
+def slopes_that_vary(
+    formula: str | Spec, rows: CompleteRows | CellRows, group: str
+) -> tuple[str, ...]:
     """Terms of a formula that vary within at least one level, the constant left out."""
     return _terms(_without_bars(formula), rows, _group_name(group))[1]
 
@@ -161,7 +165,9 @@ def _with_term(spec: Spec, term: GroupTerm) -> Spec:
     return make_like(spec, read_columns(spec.without_bars), (term,))
 
 
-def _terms(spec: Spec, rows: CompleteRows, group: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _terms(
+    spec: Spec, rows: CompleteRows | CellRows, group: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Every term of the formula but the constant, and those that vary within levels."""
     (found,) = model_columns(no_pooling_spec(spec, group), rows).terms
     terms = [(text, columns) for text, columns in found.piece.encoding.terms if text != "1"]

@@ -31,8 +31,9 @@ LEAST, LARGEST = 1e-50, 1e50  # between which the largest value of a column has 
 def read_frame(data: Any) -> pd.DataFrame:
     """The table as a pandas DataFrame; the user's own object is never changed.
 
-    Takes pandas, polars, pyarrow and whatever else narwhals reads (lazy tables are collected),
-    and a dict of columns. An Enum of polars keeps its order; its Categorical does not.
+    Takes pandas, polars, pyarrow and whatever else narwhals reads in memory, and a dict of columns.
+    A lazy table is not read: it may be larger than the memory. An Enum of polars keeps its order; its
+    Categorical does not.
     """
     if isinstance(data, pd.DataFrame):
         return data
@@ -64,8 +65,14 @@ def read_frame(data: Any) -> pd.DataFrame:
             f"a {type(data).__name__} cannot be read as a table here. Write data.to_pandas()",
             "not-a-table",
         )
-    eager = table.collect() if isinstance(table, nw.LazyFrame) else table
-    return pd.DataFrame({name: _to_pandas(eager[name]) for name in eager.columns})
+    if isinstance(table, nw.LazyFrame):
+        raise DataError(
+            f"this is a lazy table ({type(data).__name__}), and rows are needed here. Read them "
+            "yourself if they fit in memory, for example with table.collect() or .df(); hp.Model and "
+            "hp.collect take lazy tables",
+            "lazy-table",
+        )
+    return pd.DataFrame({name: _to_pandas(table[name]) for name in table.columns})
 
 
 def _to_pandas(column: nw.Series[Any]) -> pd.Series[Any]:

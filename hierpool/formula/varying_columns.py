@@ -15,9 +15,12 @@ from hierpool.core.errors import DataError, listed
 from hierpool.core.findings import Finding
 from hierpool.core.schema import Block, GroupSchema
 from hierpool.core.spec import GroupTerm, Spec
+from hierpool.core.summed_rows import SummedColumns
 from hierpool.formula.aliasing import Span, own_columns
 from hierpool.formula.encoder import Encoding, Piece
 from hierpool.formula.parse import group_text
+
+_ROUNDED = 1e-9  # of its sd, within which means of a column are one value
 
 
 @dataclass(frozen=True)
@@ -29,31 +32,43 @@ class TermColumns:
     Z: np.ndarray
     common: Piece
     notices: tuple[Finding, ...]
+    summed: SummedColumns | None = None
 
 
 def term_columns(
-    term: GroupTerm, encoding: Encoding, Z: np.ndarray, groupings: Mapping[str, Grouping]
+    term: GroupTerm,
+    encoding: Encoding,
+    Z: np.ndarray,
+    groupings: Mapping[str, Grouping],
+    summed: SummedColumns | None = None,
 ) -> TermColumns:
-    """Columns of one group term."""
+    """Columns of one group term; ``summed`` where their rows stand in for many."""
     grouping = groupings[term.factor]
     if term.covariance == "none":
-        return _unpooled_columns(term, encoding, Z, grouping)
+        return _unpooled_columns(term, encoding, Z, grouping, summed)
     whole = encoding
     if term.covariance == "uncorrelated":
         encoding = replace(encoding, span=Span.of_multiples(Z))
     notices = [
         _constant_within(encoding.names[k], term)
         for k in encoding.kept
-        if encoding.names[k] != "Intercept" and _is_constant_within(Z[:, k], grouping)
+        if encoding.names[k] != "Intercept"
+        and _is_constant_within(Z[:, k], grouping, 0.0 if summed is None else summed.sds[k])
     ]
     if term.covariance == "uncorrelated":
         notices += _diagonal_factors(encoding, term)
     piece = Piece(encoding, encoding.kept)
-    return TermColumns(term, piece, Z[:, list(piece.columns)], Piece(whole, ()), tuple(notices))
+    own = list(piece.columns)
+    known = None if summed is None else summed.take(own)
+    return TermColumns(term, piece, Z[:, own], Piece(whole, ()), tuple(notices), known)
 
 
 def _unpooled_columns(
-    term: GroupTerm, encoding: Encoding, Z: np.ndarray, grouping: Grouping
+    term: GroupTerm,
+    encoding: Encoding,
+    Z: np.ndarray,
+    grouping: Grouping,
+    summed: SummedColumns | None,
 ) -> TermColumns:
     """Columns of no pooling; those that no level can have as its own stay common."""
     every = encoding.kept
@@ -67,7 +82,8 @@ def _unpooled_columns(
         for k, estimable in zip(own, within.estimable.T, strict=True)
         if (~estimable & several).any()
     ]
-    return TermColumns(term, Piece(encoding, own), Z[:, list(own)], common, tuple(notices))
+    known = None if summed is None else summed.take(list(own))
+    return TermColumns(term, Piece(encoding, own), Z[:, list(own)], common, tuple(notices), known)
 
 
 def _diagonal_factors(encoding: Encoding, term: GroupTerm) -> list[Finding]:
@@ -83,11 +99,16 @@ def _diagonal_factors(encoding: Encoding, term: GroupTerm) -> list[Finding]:
     return [Finding("diagonal-categories", "note", text)]
 
 
-def _is_constant_within(column: np.ndarray, grouping: Grouping) -> bool:
-    """Whether a column that is no constant has one value in each level."""
+def _is_constant_within(column: np.ndarray, grouping: Grouping, sd: float) -> bool:
+    """Whether a column that is no constant has one value in each level.
+
+    ``sd``: its sd where the rows stand in for many, whose numbers are means; else 0.
+    """
     first = np.zeros(grouping.n_levels)
     first[grouping.codes] = column
-    return bool((column == first[grouping.codes]).all() and (column != column[0]).any())
+    near = _ROUNDED * sd
+    within = np.abs(column - first[grouping.codes]) <= near
+    return bool(within.all() and (np.abs(column - column[0]) > near).any())
 
 
 def _stay_common(common: Piece, term: GroupTerm) -> Finding:
@@ -140,8 +161,10 @@ def group_design(
     Z = np.concatenate([t.Z for t in own], axis=1)
     places = np.array([_place(n, Z[:, k], X, population) for k, n in enumerate(names)], dtype=int)
     dropped = tuple(dict.fromkeys(n for t in own for n in t.piece.encoding.dropped))
+    parts = [t.summed for t in own if t.summed is not None]
+    summed = SummedColumns.beside(parts, len(Z)) if parts else None
     schema = GroupSchema.from_columns(
-        grouping.known, tuple(names), tuple(blocks), places, Z, dropped
+        grouping.known, tuple(names), tuple(blocks), places, Z, dropped, summed
     )
     return GroupDesign(schema, grouping.codes, Z)
 
@@ -162,11 +185,11 @@ def group_notices(spec: Spec, groups: Iterable[GroupDesign]) -> tuple[Finding, .
             have = "has" if len(single) == 1 else "have"
             text = f"{len(single)} of {n_levels} groups of {factor!r} {have} one row: "
             found.append(Finding("levels-with-one-row", "note", text + listed(single)))
-        n_effects = n_levels * len(group.terms)
-        if n_effects >= len(group.codes) and spec.residual.has_sigma:
+        n_effects, n = n_levels * len(group.terms), group.grouping.n_rows.sum()
+        if n_effects >= n and spec.residual.has_sigma:
             text = (
                 f"{factor!r} has {n_effects} coefficients ({n_levels} groups, {len(group.terms)} "
-                f"each) for {len(group.codes)} rows, so their variances are hard to separate from "
+                f"each) for {n} rows, so their variances are hard to separate from "
                 "the residual variance"
             )
             found.append(Finding("many-coefficients", "warning", text))

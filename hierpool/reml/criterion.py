@@ -124,10 +124,10 @@ class Criterion:
     def from_design(cls, design: Design, method: Method) -> Criterion:
         """Criterion of a partially pooled design."""
         coordinates = Coordinates.from_design(design)
-        model = marginal_model(design, coordinates, BetaPrior.flat(design.X.shape[1]))
+        model = marginal_model(design, coordinates, BetaPrior.flat(len(design.terms)))
         codings, free = free_entries(design)
         # theta 1 is an sd of the typical residual's size, whatever the unit of weights or known sds
-        unit = 1 / np.sqrt(np.mean(np.square(1 / np.asarray(model.scaled_rows.sd))))
+        unit = 1 / np.sqrt(model.scaled_rows.mean_precision)
         basis = coordinates.u_to_working @ codings * unit
         residual = design.residual
         own = free, method, residual.has_sigma, residual.structure

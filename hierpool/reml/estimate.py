@@ -102,7 +102,7 @@ def estimate(design: Design, method: Method) -> Estimate:
         sigma=sigma,
         sigma_se=spread[-1] if design.residual.has_sigma else np.nan,
         factors=_factors(criterion, optimum, point, design, beta, sigma, spread),
-        fitted=design.y - point.residuals(),
+        fitted=design.observations.y - point.residuals(),
         loglik=-optimum.deviance / 2,
         n_parameters=criterion.moments.p + len(optimum.theta) + design.residual.has_sigma,
         relative_covariance_factor=point.Lambda,

@@ -95,7 +95,9 @@ def likelihood_ratio(smaller: Fit, larger: Fit, how: Simulating) -> LikelihoodRa
     more = step(smaller[0], larger[0])
     method, notes = _method(smaller, larger)
     fits = [_by(fit, method) for fit in (smaller, larger)]
-    recoded = _recoding(smaller[0].X, larger[0].X) if method == "REML" else 0.0
+    recoded = (
+        _recoding(smaller[0].observations.X, larger[0].observations.X) if method == "REML" else 0.0
+    )
     logliks = (_loglik(fits[0], method) - recoded, _loglik(fits[1], method))
     statistic = 2 * (logliks[1] - logliks[0])
     if statistic < _BELOW:
@@ -135,7 +137,7 @@ def _by_simulation(test: LikelihoodRatio, fits: list[Fit], how: Simulating) -> L
 def _method(smaller: Fit, larger: Fit) -> tuple[Method, tuple[str, ...]]:
     """REML where it compares, and what to say where fits were REML and ML is needed."""
     methods = {fit[1].method for fit in (smaller, larger)}
-    same_X = np.isfinite(_recoding(smaller[0].X, larger[0].X))
+    same_X = np.isfinite(_recoding(smaller[0].observations.X, larger[0].observations.X))
     if "REML" not in methods:
         return "ML", ()
     if same_X and "ML" not in methods:
@@ -202,7 +204,7 @@ def _simulated(fits: list[Fit], method: Method, how: Simulating) -> tuple[int, n
     own, each_seed = seeds(how.number, how.seed)
     models = [refits(*fit, method) for fit in fits]
     (design, e), (other, _) = fits
-    recoded = _recoding(design.X, other.X) if method == "REML" else 0.0
+    recoded = _recoding(design.observations.X, other.observations.X) if method == "REML" else 0.0
 
     def work(seed: np.random.SeedSequence) -> float:
         y = simulate(design, e, seed)

@@ -89,8 +89,8 @@ def step(smaller: Design, larger: Design) -> Step:
                 "hp.compare(fits).",
                 "no-pooling-in-test",
             )
-    fixed = larger.X.shape[1] - smaller.X.shape[1]
-    if not _spans(larger.X, smaller.X):
+    fixed = len(larger.terms) - len(smaller.terms)
+    if not _spans(larger.observations.X, smaller.observations.X):
         missing = [t for t in smaller.terms if t not in larger.terms]
         what = f"the columns of {', '.join(missing)}" if missing else "all columns"
         _refuse(smaller, larger, f"the second model does not contain {what} of the first")

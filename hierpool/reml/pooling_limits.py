@@ -25,7 +25,7 @@ def complete_pooling(design: Design) -> Estimate:
     """Ordinary least squares on all rows; log-likelihood by ML."""
     coordinates = Coordinates.from_design(design)
     rows = Rows.from_design(design, coordinates)
-    no_levels = replace(rows, Z=np.zeros((design.n, 0)), codes=np.zeros(design.n, np.intp))
+    no_levels = rows.without_levels
     moments = Moments.from_rows(no_levels)
     df = design.n - moments.p
     first = condition(moments, np.ones(1), np.zeros((1, 0, 0)), BetaPrior.flat(moments.p))
@@ -43,7 +43,7 @@ def complete_pooling(design: Design) -> Estimate:
         sigma=sigma,
         sigma_is_known=not design.residual.has_sigma,
         df=df,
-        fitted=design.y - residual,
+        fitted=design.observations.y - residual,
         loglik=_ml_loglik(design, ss, moments.log_sd),
         n_parameters=moments.p + design.residual.has_sigma,
         sentence="least squares on all rows, one line for all groups.",
@@ -183,7 +183,7 @@ def no_pooling(design: Design) -> Estimate:
         sigma=sigma,
         sigma_is_known=not design.residual.has_sigma,
         df=df,
-        fitted=design.y - residual,
+        fitted=design.observations.y - residual,
         loglik=_ml_loglik(design, ss, solved.moments.log_sd),
         n_parameters=rank + design.residual.has_sigma,
         sentence=f"least squares, {rank - int(estimable.sum())} separate coefficients for "

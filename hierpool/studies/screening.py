@@ -13,8 +13,7 @@ from hierpool.core.group_nouns import nouns
 from hierpool.core.spec import Spec
 from hierpool.core.text import joined
 from hierpool.formula import pooling
-from hierpool.formula.build import encode
-from hierpool.formula.complete_rows import CompleteRows
+from hierpool.formula.build import CellRows, CompleteRows, encode
 from hierpool.formula.function_calls import quote
 from hierpool.model import best_optimum
 
@@ -30,7 +29,9 @@ def most_columns(design: Design, factor: str) -> int:
     return int(np.clip(rows // 2 - 1, 1, MOST_SLOPES))
 
 
-def screened(spec: Spec, rows: CompleteRows, factor: str, slopes: tuple[str, ...]) -> Screened:
+def screened(
+    spec: Spec, rows: CompleteRows | CellRows, factor: str, slopes: tuple[str, ...]
+) -> Screened:
     """The slopes to start from, and those left out; all where they are few.
 
     Each slope is fitted alone beside the intercept, uncorrelated, by REML. Those with the largest

@@ -82,3 +82,33 @@ def test_a_link_given_for_a_family_leads_to_both(visits):
     with pytest.raises(ArgumentError, match="write family='bernoulli', link='logit'"):
         hp.Model("cured ~ dose", visits, family="logit")
     assert hp.Model("cured ~ dose", visits, family="bernoulli", link="logit").design.n == 48
+
+
+def test_the_fit_says_how_far_off_the_laplace_approximation_is(counts, visits):
+    info = counts.info
+    gap = info["laplace_log_marginal_likelihood"] - info["log_marginal_likelihood"]
+    line = next(line for line in str(counts).splitlines() if "Laplace" in line)
+    assert f"{abs(gap):.2g}" in line or "would be right" in line
+    from hierpool.fits.shared import laplace_told
+
+    far = info | {"laplace_log_marginal_likelihood": info["log_marginal_likelihood"] - 2.5}
+    assert "too low by 2.5" in laplace_told(far)
+    assert laplace_told({"engine": "nuts"}) == ""
+
+
+def test_posterior_means_are_compared_with_conditional_modes(counts, visits):
+    ml = hp.Model("visits ~ dose + (1 | clinic)", visits, family="negbinomial").ml()
+    table = hp.compare_blups(counts, ml)
+    assert (table["difference"].abs() < table["posterior_sd"]).all()
+    figure = hp.plots.posterior_against_blup(table)
+    words = " ".join(text.get_text() for ax in figure.axes for text in [ax.xaxis.label, ax.title])
+    assert "conditional mode" in words
+    assert "BLUP" not in words
+
+
+def test_a_model_of_two_labels_says_which_is_the_event(visits):
+    printed = str(hp.Model("cured ~ dose + (1 | clinic)", visits, family="bernoulli"))
+    assert "the probability of 'yes'; hp.families.Bernoulli(event=...) turns it round" in printed
+    one = visits.assign(cured="yes")
+    with pytest.raises(DataError, match="is 'yes' in each of the 48 rows"):
+        hp.Model("cured ~ dose + (1 | clinic)", one, family="bernoulli")

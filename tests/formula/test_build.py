@@ -241,7 +241,6 @@ def _polars():
 
 FRAMES = {
     "polars": _polars,
-    "polars lazy": lambda: _polars().lazy(),
     "arrow": lambda: pa.Table.from_pandas(small()),
     "dict": lambda: small().to_dict("list"),
 }

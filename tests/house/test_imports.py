@@ -28,7 +28,7 @@ FLOORS = {
     **dict.fromkeys(("draws", "report", "datasets"), 2),
     "algebra": 3,
     **dict.fromkeys(("formula", "bayes", "reml", "checks", "answers"), 4),
-    **dict.fromkeys(("fits", "plots", "sas"), 5),
+    **dict.fromkeys(("fits", "plots", "sas", "tables"), 5),
     "model": 6,
     **dict.fromkeys(("studies", "simulation"), 7),
     "cli": 8,
@@ -43,7 +43,8 @@ ANNOUNCED = {"jax", "numpyro"}
 HEAVY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(SAMPLERS, ("bayes/nuts/", "bayes/priors/from_pymc_preliz.py")),
     "formulaic": ("formula/",),
-    "narwhals": ("formula/",),
+    "narwhals": ("formula/", "tables/"),
+    "duckdb": ("tables/",),
     **dict.fromkeys(
         ("arviz", "arviz_stats", "arviz_base", "arviz_plots"),
         ("draws/", "checks/", "simulation/", "plots/"),

@@ -98,6 +98,25 @@ def test_the_fit_says_how_far_off_the_laplace_approximation_is(simulated: pd.Dat
     assert f"too low by {fit.loglik - own.laplace:.2g}" in fit.status.sentence
 
 
+def test_of_several_factors_it_says_how_far_off_it_is_for_the_largest(
+    simulated: pd.DataFrame,
+) -> None:
+    """With the other factor's sd at zero that is what the fit without it says."""
+    table = simulated.assign(k=np.arange(len(simulated)) % 2)
+    both = hp.Model("b ~ x + (1 | g) + (1 | k)", table, family="bernoulli")
+    c = FamilyCriterion.from_design(both.design)
+    alone = FamilyCriterion.from_design(
+        hp.Model("b ~ x + (1 | g)", table, family="bernoulli").design
+    )
+    x, single = np.array([0.1, 0.4, 0.8, 0.0]), np.array([0.1, 0.4, 0.8])
+    expected = alone.laplace(single).log_density[0] - alone.values(single[None])[0]
+    assert c.gap_of_largest(x, c.laplace(x)) == pytest.approx(expected, abs=1e-6)
+    assert expected < -0.2
+    sentence = both.ml().status.sentence
+    assert "For 'g' alone, with the effects of 'k' held" in sentence
+    assert "too low by 0.3" in sentence
+
+
 def test_modes_and_errors_hold_together(simulated: pd.DataFrame) -> None:
     fit = hp.Model("c ~ x + (x | g)", simulated, family="poisson").ml()
     e = fit.estimate.only

@@ -284,3 +284,51 @@ def test_residual_structures_in_every_program(formula, how, r, in_brms, repeated
     assert nlme.code == f'{r}, data = data, method = "REML")'
     assert in_brms in brms_.code
     assert f"  {repeated}" in sas.code.split("\n")
+
+
+# families: formula, family, code of lme4 (or glmmTMB, ordinal), of brms, and lines of PROC GLIMMIX
+IN_FAMILIES = {
+    "bernoulli": (
+        "b ~ x + (1 | g)",
+        'glmer(b ~ x + (1 | g), data = data, family = binomial("logit"), nAGQ = 25)',
+        'brm(b ~ x + (1 | g), data = data, family = bernoulli("logit"))',
+        ["method=quad", "model b(event=last) = x / dist=binary link=logit solution;"],
+    ),
+    "binomial": (
+        "k / n ~ x + (1 | g) + (1 | h)",
+        'glmer(cbind(k, n - k) ~ x + (1 | g) + (1 | h), data = data, family = binomial("logit"))',
+        'brm(k | trials(n) ~ x + (1 | g) + (1 | h), data = data, family = binomial("logit"))',
+        ["method=laplace", "model k/n = x / dist=binomial link=logit solution;"],
+    ),
+    "negbinomial": (
+        "k ~ x + (1 | g)",
+        "glmmTMB(k ~ x + (1 | g), data = data, family = nbinom2)",
+        'brm(k ~ x + (1 | g), data = data, family = negbinomial("log"))',
+        ["model k = x / dist=negbinomial link=log solution;"],
+    ),
+    "ordinal": (
+        "k ~ x + (1 | g)",
+        'clmm(factor(k) ~ x + (1 | g), data = data, link = "logit")',
+        'brm(k ~ x + (1 | g), data = data, family = cumulative("logit"))',
+        ["model k = x / dist=multinomial link=cumlogit solution;"],
+    ),
+    "hurdle_poisson": (
+        "k ~ x + (1 | g)",
+        "glmmTMB(k ~ x + (1 | g), data = data, family = truncated_poisson, ziformula = ~ 1)",
+        'brm(k ~ x + (1 | g), data = data, family = hurdle_poisson("log"))',
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("family", list(IN_FAMILIES))
+def test_families_are_written_as_their_users_would(table, family):
+    formula, lme4_code, brms_code, lines = IN_FAMILIES[family]
+    data = table.assign(b=np.tile([0, 1, 1], 10), k=np.tile([0, 1, 2, 1, 0, 3], 5), n=5)
+    wording = wording_of(hp.Model(formula, data, family=family).design.schema)
+    found = translate(wording)
+    assert found[0].code == lme4_code
+    assert found[1].code == brms_code
+    assert bool(lines) == (len(found) == 3)
+    for line in lines:
+        assert line in found[2].code, found[2].code

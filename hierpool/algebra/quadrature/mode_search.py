@@ -1,8 +1,10 @@
 """Compiled search for the mode of a level's deviations, by Newton steps; and small Cholesky factors.
 
 v, not u, is searched and integrated: its precision is never below 1, and an sd of zero is no special
-case. Steps are capped on the scale of eta as well as in posterior sds: where a count is far to the
-right a posterior sd is tiny, and steps of a few of them would never arrive.
+case. Steps are capped on the scale of eta: where a count is far to the right a posterior sd is tiny, and
+steps of a few of them would never arrive; where the rows say nothing it is wide, and steps of a few of
+them leap over the mode and back for ever. Along a line the slope's sign also says on which side the
+mode is.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from hierpool.core.families.compiled import terms
 from hierpool.core.families.special import LARGEST
 
 ENOUGH = 0.1  # posterior sds: a smaller step ends the search, the quadrature needs no exact mode
-CAP = 2.5  # largest step on the scale of eta, unless it is below three posterior sds
+MOST_STEPS = 200
+CAP = 2.5  # largest step on the scale of eta
 
 
 @njit(error_model="numpy")
@@ -83,9 +86,9 @@ def climbing(code, y, trials, eta, par, log_shape):
 @njit(error_model="numpy")
 def mode_along(code, y, trials, weight, eta, par, fisher, lo, hi, F, sums, t, v):
     """Mode of g where T is t for every row, and the precision there."""
-    H, log_shape = 1.0, log_shape_of(code, par)
+    H, log_shape, low, high = 1.0, log_shape_of(code, par), -math.inf, math.inf
     shape = min(par[0], codes.LARGEST_SHAPE) if code == codes.NEGBINOMIAL else 0.0
-    for _ in range(100):
+    for _ in range(MOST_STEPS):
         gradient, H = 0.0, 0.0
         if code == codes.LOGIT and sums[3] < LARGEST:
             e0 = fast_exp(t * v)
@@ -122,6 +125,14 @@ def mode_along(code, y, trials, weight, eta, par, fisher, lo, hi, F, sums, t, v)
         cap = max(CAP / max(abs(t), 1e-8), 3.0 / sd)
         if abs(step) > cap:
             step = math.copysign(cap, step)
+        if step > 0.0:
+            low = v
+            if v + step >= high:
+                step = 0.5 * (high - v)
+        elif step < 0.0:
+            high = v
+            if v + step <= low:
+                step = 0.5 * (low - v)
         v += step
         if abs(step) * sd < ENOUGH:
             break
@@ -132,7 +143,7 @@ def mode_along(code, y, trials, weight, eta, par, fisher, lo, hi, F, sums, t, v)
 def mode_at(code, y, trials, weight, eta, par, fisher, lo, hi, T, v, g, H, L):
     """v becomes the mode of g where T differs between rows, L the factor of the precision there."""
     q, log_shape = len(v), log_shape_of(code, par)
-    for _ in range(100):
+    for _ in range(MOST_STEPS):
         for c in range(q):
             g[c] = -v[c]
             for d in range(q):
@@ -162,7 +173,7 @@ def mode_at(code, y, trials, weight, eta, par, fisher, lo, hi, T, v, g, H, L):
             for c in range(q):
                 e += T[i, c] * g[c]
             change = max(change, abs(e))
-        factor = min(1.0, max(CAP / max(change, 1e-8), 3.0 / max(size, 1e-8)))
+        factor = min(1.0, CAP / max(change, 1e-8))
         for c in range(q):
             v[c] += factor * g[c]
         if size < ENOUGH:

@@ -200,7 +200,7 @@ class _Held:
             rows.n_levels,
         )
         starts = np.searchsorted(of_row[:, 0], np.arange(n_levels + 1))
-        return cls(compressed, starts, np.bincount(codes, minlength=n_levels), left_out)
+        return cls(compressed, starts, rows.n_by_level(codes, n_levels), left_out)
 
     @property
     def sizes(self) -> np.ndarray:

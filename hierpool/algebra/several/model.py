@@ -166,6 +166,7 @@ class SeveralFactors(MarginalModel):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean and sd of y_i given y_-i and theta, shapes (K, rows), in the user's units."""
         sigma, Lambda = theta.sigma, theta.Lambda
+        self.design.check_rows("the prediction of each row from all others")
         which = np.arange(self.design.n) if rows is None else np.asarray(rows)
         marginal, data = self.marginal(theta), self.scaled_rows
         mean, sd = leave_out.leave_one_out(self.fronts, sigma, Lambda, marginal, which)

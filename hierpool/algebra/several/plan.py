@@ -25,6 +25,7 @@ import numpy as np
 
 from hierpool.algebra.moments import Coordinates, Moments, Rows, RowsOverSd, by_level
 from hierpool.core.design import Design
+from hierpool.core.summed_rows import Shares
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class ManyRows(RowsOverSd):
         Number of levels of each factor; levels without rows are allowed.
     sd
         Shape (n,): what each row was divided by; the number 1 where nothing was.
+    shares
+        What each row stands for; None where it is a row of a table.
     """
 
     y: np.ndarray
@@ -53,18 +56,21 @@ class ManyRows(RowsOverSd):
     codes: tuple[np.ndarray, ...]
     n_levels: tuple[int, ...]
     sd: np.ndarray | float = 1.0
+    shares: Shares | None = None
 
     @classmethod
     def from_design(cls, design: Design, coordinates: Coordinates) -> ManyRows:
         """Rows of a design."""
-        groups, whiten = design.groups, design.residual.whiten
+        groups, whiten, rows = design.groups, design.residual.whiten, design.observations
+        codings = zip(coordinates.zs, groups, strict=True)
         return cls(
-            whiten(design.y_less_offset - coordinates.y_shift),
-            whiten(coordinates.x.work(design.X)),
-            tuple(whiten(z.work(g.Z)) for z, g in zip(coordinates.zs, groups, strict=True)),
+            whiten(rows.shifted_response(coordinates.y_shift)),
+            whiten(rows.working_X(coordinates.x)),
+            tuple(whiten(rows.working_Z(g.factor, z)) for z, g in codings),
             tuple(g.grouping.codes for g in groups),
             tuple(g.grouping.n_levels for g in groups),
             design.residual.relative_sd,
+            rows.shares,
         )
 
     @property
@@ -85,8 +91,8 @@ class ManyRows(RowsOverSd):
     @cached_property
     def moments(self) -> Moments:
         """Totals of the population columns and the response; nothing of the factors."""
-        none = np.zeros(self.n, dtype=np.intp)
-        return Moments.from_rows(Rows(self.y, self.X, np.zeros((self.n, 0)), none, self.sd))
+        none = np.zeros((self.n, 0)), np.zeros(self.n, dtype=np.intp)
+        return Moments.from_rows(Rows(self.y, self.X, *none, self.sd, self.shares))
 
     def residuals(self, beta: np.ndarray, u: Sequence[np.ndarray]) -> np.ndarray:
         """Shape (n,): residuals of the response at coefficients (p,) and (J_f, q_f)."""
@@ -104,6 +110,7 @@ class ManyRows(RowsOverSd):
             tuple(c[which] for c in self.codes),
             self.n_levels,
             np.broadcast_to(self.sd, self.y.shape)[which],
+            None if self.shares is None else self.shares.take(which),
         )
 
 

@@ -127,7 +127,7 @@ def with_user_priors(priors: ModelPriors, design: Design, given: Mapping[str, An
     if chosen.terms["beta"]:
         population = _coefficients(out.population, chosen.terms["beta"])
         _check_flat(population, design)
-        _warn_of_zero("beta", population, chosen.terms["beta"], design.X)
+        _warn_of_zero("beta", population, chosen.terms["beta"], design.observations.X)
         out = replace(out, population=population)
     return replace(out, parts=_parts(out, chosen, design))
 
@@ -384,7 +384,7 @@ def _check_flat(block: CoefficientPriors, design: Design) -> None:
     flat = [k for k, prior in enumerate(block.priors) if prior.family == "Flat"]
     if not flat:
         return
-    X = design.X[:, flat]
+    X = design.observations.X[:, flat]
     scale = np.abs(X).max(axis=0)
     if (scale == 0).any() or np.linalg.matrix_rank(X / scale) < len(flat):
         names = listed(block.terms[k] for k in flat)

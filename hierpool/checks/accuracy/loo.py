@@ -99,6 +99,7 @@ def leave_one_row_out(fit: IntegratedPosterior, refit: Refit | None) -> ScoredLO
     """
     from hierpool.draws import psis
 
+    fit.design.check_rows("the score of each row left out")
     used = _Used.from_fit(fit)
     integrated = fit.integrated
     n, r_eff = fit.design.n, used.efficiency
@@ -204,7 +205,8 @@ def leave_one_group_out(
     density = fit.integrated.log_density_of_levels(used.theta, grouping)
     scores = np.stack(psis.leave_one_out(density, used.efficiency), axis=1)
     by_level = np.argsort(grouping.codes, kind="stable")
-    points = np.split(by_level, np.cumsum(grouping.n_rows)[:-1])
+    sizes = np.bincount(grouping.codes, minlength=grouping.n_levels)
+    points = np.split(by_level, np.cumsum(sizes)[:-1])
     labels = {grouping.factor: [str(v) for v in grouping.levels]}
     predicts = f"all observations of a new {noun(grouping.factor)}"
     errors = used.errors(density, fit.design)
@@ -332,9 +334,9 @@ def relative_efficiency(fit: IntegratedPosterior) -> float:
 
 def check_rows(design: Design, grouping: Grouping) -> None:
     """Raise where a factor of another model is one of other rows."""
-    if len(grouping.codes) != design.n:
+    if len(grouping.codes) != len(design.observations.y):
         raise ComparisonError(
-            f"{grouping.factor!r} has {len(grouping.codes)} rows, but {design.spec.formula} was "
+            f"{grouping.factor!r} has {grouping.n_rows.sum()} rows, but {design.spec.formula} was "
             f"fitted to {design.n}. Fit both models to the same rows.",
             "different-rows",
         )

@@ -135,15 +135,17 @@ def own_estimates(
     """
     fixed = np.setdiff1d(np.arange(len(design.terms)), group.population)
     others = [g for g in design.groups if g is not group]
-    y = design.y - design.X[:, fixed] @ means["beta"][fixed]
+    rows = design.observations
+    y = rows.y_less_offset - rows.X[:, fixed] @ means["beta"][fixed]
     for other in others:
         u = means[f"u_{other.factor}"][other.grouping.codes]
         y = y - np.einsum("nq,nq->n", other.Z, u)
     unpooled = replace(group.schema, blocks=(Block(0, len(group.terms), Fixed()),))
-    none = np.zeros((design.n, 0))
+    none = np.zeros((len(y), 0))
     columns = {"terms": (), "coding": Coding.from_columns(none), "column_means": none[0]}
+    summed = None if rows.summed is None else replace(rows.summed, X_rest=none)
     schema = replace(design.schema, groups=(unpooled,), **columns)
-    alone = Design(schema, replace(design.observations, X=none)).with_response(y)
+    alone = Design(schema, replace(rows, X=none, offset=0.0, summed=summed)).with_response(y)
     coordinates = Coordinates.from_design(alone)
     moments = Moments.from_rows(Rows.from_design(alone, coordinates))
     own = own_least_squares(moments.A[moments.design_of], moments.b)

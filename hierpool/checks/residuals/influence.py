@@ -202,7 +202,8 @@ def _by_rows(maker: ResidualMaker, grouping: Grouping) -> _Deleted:
     S = X.T @ whitened
     own, score = np.empty((J, p, p)), np.empty((J, p))
     order = np.argsort(grouping.codes, kind="stable")
-    for j, rows in enumerate(np.split(order, np.cumsum(grouping.n_rows)[:-1])):
+    sizes = np.bincount(grouping.codes, minlength=J)
+    for j, rows in enumerate(np.split(order, np.cumsum(sizes)[:-1])):
         chosen = np.zeros((maker.n, len(rows)))
         chosen[rows, np.arange(len(rows))] = 1.0
         inner = maker.whiten(chosen)[rows]

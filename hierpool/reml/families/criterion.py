@@ -9,7 +9,7 @@ factors, or more effects, by the Laplace approximation, as glmer and glmmTMB do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from hierpool.algebra.choose import quadrature_model
 from hierpool.algebra.gaussian import BetaPrior
 from hierpool.algebra.moments import Coordinates
-from hierpool.algebra.quadrature.laplace import Laplace, Start, laplace_given_beta
+from hierpool.algebra.quadrature.laplace import Laplace, Start, laplace, laplace_given_beta
 from hierpool.algebra.quadrature.model import QuadratureModel
 from hierpool.algebra.quadrature.slopes import Slopes, slopes
 from hierpool.core.design import Design
@@ -128,6 +128,39 @@ class FamilyCriterion:
         first = self.model.start
         begin = Start(first.gamma[self.p :], first.v) if start is None else start
         return laplace_given_beta(self.model, point, begin)
+
+    def gap_of_largest(self, x: np.ndarray, modes: Laplace) -> float:
+        """Of several factors: what the Laplace approximation adds, for the largest factor alone.
+
+        Its log p(y | effects of the other factors at their modes) less that by quadrature; NaN where
+        quadrature does not take the largest factor.
+        """
+        if self.model.q > MOST_EFFECTS:
+            return np.nan
+        theta = self.family_theta(x[None])
+        gamma = np.concatenate([x[: self.p], modes.gamma[0]])[None]
+        point = self.model.point(gamma, theta)
+        rows, others = self.model.rows, self.model.rows.others
+        alone = np.setdiff1d(np.arange(len(self.basis)), others.blocks)
+        none = replace(
+            others,
+            columns=np.zeros((len(rows.y), 0)),
+            places=np.zeros((len(rows.y), 0), dtype=np.intp),
+            blocks=np.zeros(0, dtype=np.intp),
+            n_effects=0,
+            mean=np.zeros(0),
+        )
+        offset, X = self.model.predictor(point)[0], np.zeros((len(rows.y), 0))
+        given = replace(
+            self.model,
+            rows=replace(rows, offset=offset, X=X, others=none),
+            prior=BetaPrior.flat(0),
+        )
+        own = FamilyTheta(theta.sigma, theta.Lambda[:, alone[:, None], alone], theta.par)
+        begin = Start(np.zeros(0), modes.start.v)
+        approximate = laplace(given, own, laplace(given, own, begin).start).log_density[0]
+        exact = self.model.log_density_of_points(point, finer=True)[0]
+        return float(approximate - exact)
 
     def gradients(self, x: np.ndarray) -> np.ndarray:
         """Shape (K, D): at points (K, D)."""

@@ -273,7 +273,8 @@ def _estimate(c: FamilyCriterion, best: Maximum) -> Estimate:
         laplace,
         _root_by(c),
     )
-    status = _status(c, best, singular, limits, laplace)
+    of_largest = np.nan if c.by_quadrature else c.gap_of_largest(x, modes)
+    status = _status(c, best, singular, limits, laplace, of_largest)
     Lambda = c.basis @ T
     estimate = Estimate(
         method="ML",
@@ -300,6 +301,7 @@ def _status(
     singular: list[str],
     limits: list[tuple[int, str]],
     laplace: float,
+    of_largest: float,
 ) -> Status:
     """Whether to trust it, and what the Laplace approximation would have done."""
     far = np.abs(best.x[c.spread]).max(initial=0.0) > search.FAR
@@ -324,8 +326,7 @@ def _status(
         )
     else:
         how = (
-            "maximum of the Laplace approximation of the likelihood, whose error is not known here: "
-            "quadrature takes one factor with up to three effects a group; model.fit() does without"
+            f"maximum of the Laplace approximation of the likelihood. {_partly_off(c, of_largest)}"
         )
     said = singular + ([_limit_text(c.parameters, limits)] if limits else [])
     if said:
@@ -345,6 +346,20 @@ def _status(
 
 def _on_scale(c: FamilyCriterion) -> bool:
     return c.parameters.family.is_on_response_scale
+
+
+def _partly_off(c: FamilyCriterion, gap: float) -> str:
+    """What is known of the error where quadrature does not take all factors."""
+    largest = c.design.groups[c.model.integrated].factor
+    if not np.isfinite(gap):
+        return "Its error is not known here; model.fit() does without"
+    rest = listed(
+        [g.factor for k, g in enumerate(c.design.groups) if k != c.model.integrated], most=3
+    )
+    return (
+        f"For {listed([largest])} alone, with the effects of {rest} held, it is {_off(gap)}; the error "
+        f"for {rest} is not known here, and model.fit() does without"
+    )
 
 
 def _off(gap: float) -> str:

@@ -9,6 +9,7 @@ import pytest
 import hierpool as hp
 from hierpool.bayes.quadrature.target import FamilyPosterior
 from hierpool.bayes.theta import integrate_family
+from hierpool.core.theta import Theta
 
 SIZES = {"hundreds": 5.5, "ten thousands": 9.5}
 FAMILIES = {
@@ -42,8 +43,6 @@ def test_a_row_given_the_others_is_the_level_less_the_level_without_it(family, s
 
 
 def _theta(model, par):
-    from hierpool.core.theta import Theta
-
     names = model.design.family.parameters
     values = {name: np.full(2, v) for name, v in zip(names, par, strict=True)}
     return Theta(2, {"sd_g": np.array([[0.3], [0.6]]), **values})
@@ -62,3 +61,19 @@ def test_a_laplace_mode_does_not_depend_on_where_its_search_begins():
     found, expected = posterior.laplace(z, elsewhere), posterior.laplace(z)
     np.testing.assert_allclose(found.gamma, expected.gamma, atol=1e-3)
     np.testing.assert_allclose(found.log_density, expected.log_density, atol=2e-2)
+
+
+def test_the_mode_of_a_level_is_found_from_anywhere():
+    """Far from the mode the counts bend g less than the prior does: steps leapt over it for ever."""
+    y = [0] * 9 + [2260, 2178, 1064] + [0] * 6
+    data = pd.DataFrame({"y": y, "g": np.repeat(list("abcdef"), 3)})
+    model = hp.Model("y ~ 1 + (1 | g)", data, family="negbinomial")
+    quadrature, theta_map = integrate_family(model.design, model.priors)
+    sd, shape = np.array([[13.2], [13.6], [19.2], [18.0]]), np.array([21.3, 16.2, 41.5, 3.0])
+    theta = theta_map.of_family(Theta(4, {"sd_g": sd, "shape": shape}))
+    gamma = np.array([[0.9], [4.0], [4.8], [2.0]])
+    expected = quadrature.log_density(gamma, theta, finer=True)
+    for v in (-3.0, 0.9, 1.25, 3.0):
+        start = quadrature.start._replace(v=np.full_like(quadrature.start.v, v))
+        found = quadrature.started_at(start).log_density(gamma, theta, finer=True)
+        np.testing.assert_allclose(found, expected, atol=0.03)

@@ -1,6 +1,8 @@
 """Overdispersion, zeros and separation are found where they are, and the remedy works when typed.
 
-Measured on 50 tables of 15 groups of 12 rows each (``benchmarks/README.md``).
+Measured once, on Poisson models of 50 fresh tables of 15 groups of 12 rows with a predictor (seeds
+1000 to 1049): negative binomial counts of shape 3 were called overdispersed in 48 tables and zero
+inflated in 1; Poisson counts of which 30 % are zero anyway, zero inflated in 49 and overdispersed in 1.
 """
 
 import re

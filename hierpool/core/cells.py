@@ -1,0 +1,100 @@
+"""Cells: a table as sums over the rows of each combination of its keys."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpool.core.spec import Spec
+
+_DIGITS = 9  # of the sums per row, by which tables are told apart
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """What a table amounts to for a formula: one entry a combination of keys that has rows.
+
+    Attributes
+    ----------
+    spec
+        What it was collected for; simpler formulas can be made of it too.
+    keys
+        One row a cell, sorted: groups, categories, and numbers whose values are told apart. A column
+        of categories has all of them, in order.
+    counts
+        Shape (cells,): rows of each.
+    S
+        Shape (cells, m + 2, m + 2): cross-products of (1, atoms, response), each row counted by 1 /
+        its squared residual sd in units of sigma.
+    plain
+        Shape (cells, 2, m + 1): sums, and sums of squares, of atoms and response; rows counted alike.
+    log_sd, squared_sd
+        Shape (cells,): sums over the rows of the logs, and of the squares, of those sds.
+    shift, scale
+        Shape (m + 1,): taken off atoms and response, and divided by, before they were summed.
+    atoms
+        Products of factors of the formula, by their texts.
+    learned
+        What ``center(x)`` and the like remember, by their text: mean and sd.
+    numbers
+        Columns that the atoms are made of.
+    missing
+        Column -> rows that were left out because it has no value there.
+    n_read
+        Rows of the table, those with missing values included.
+    label
+        Name to show for the table; empty where there is none.
+    sources
+        Digests of the tables that were added up; empty for a single one.
+    """
+
+    spec: Spec
+    keys: pd.DataFrame
+    counts: np.ndarray
+    S: np.ndarray
+    plain: np.ndarray
+    log_sd: np.ndarray
+    squared_sd: np.ndarray
+    shift: np.ndarray
+    scale: np.ndarray
+    atoms: tuple[tuple[str, ...], ...]
+    learned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    numbers: tuple[str, ...] = ()
+    missing: Mapping[str, int] = field(default_factory=dict)
+    n_read: int = 0
+    label: str = ""
+    sources: tuple[str, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return int(self.counts.sum())
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        """Digests of all tables in it."""
+        return self.sources or (self.digest,)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the sums."""
+        parts = (self.counts, self.S, self.plain, self.log_sd, self.squared_sd)
+        return sum(part.nbytes for part in parts) + int(self.keys.memory_usage(deep=True).sum())
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of keys, counts and sums, less their last digits, in which engines differ."""
+        made = hashlib.blake2b(pd.util.hash_pandas_object(self.keys).to_numpy().tobytes())
+        per_row = np.round(self.S / self.S[:, :1, :1], _DIGITS) + 0.0
+        for part in (self.counts.astype(np.int64), per_row, self.shift, self.scale):
+            made.update(np.ascontiguousarray(part).tobytes())
+        return made.hexdigest()[:32]

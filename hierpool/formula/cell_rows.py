@@ -1,0 +1,320 @@
+"""The cells of a table as rows of a model: in the place of ``CompleteRows`` where there are only sums.
+
+A column of a design is kappa (m + s a): kappa from the keys of the cell, by the encoder that rows
+have too, and an atom a with its shift m and scale s, or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpool.core.cells import Cells
+from hierpool.core.design import Grouping
+from hierpool.core.errors import UnsupportedModelError
+from hierpool.core.findings import Finding
+from hierpool.core.residual import Residual
+from hierpool.core.schema import ResponseScale
+from hierpool.core.spec import ResidualTerm
+from hierpool.core.summed_rows import Shares, SummedColumns, SummedRows, stand_ins
+from hierpool.formula import tables
+from hierpool.formula.alike_labels import alike_labels
+from hierpool.formula.cell_functions import remembered
+from hierpool.formula.complete_rows import EncodedText, ModelTexts, Response
+from hierpool.formula.encoder import Encoding, Piece, Source, find_sources, learn
+from hierpool.formula.function_calls import Factor, column_factor
+from hierpool.formula.grammar import Columns
+from hierpool.formula.levels import make_grouping
+from hierpool.formula.missing import missing_notice
+from hierpool.formula.table_column import TableColumn
+
+
+@dataclass(frozen=True, eq=False)
+class CellRows:
+    """Stand-ins for the rows of cells, as the columns of a model.
+
+    Attributes
+    ----------
+    cells
+        The sums.
+    """
+
+    cells: Cells
+    _groupings: dict[tuple[str, ...], Grouping] = field(default_factory=dict)
+    _encoded: dict[tuple[Factor, ...], CellFactors] = field(default_factory=dict)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The keys, a row a cell; of numbers that are in sums only, ones."""
+        ones = {name: np.ones(len(self.cells)) for name in self.cells.numbers}
+        return self.cells.keys.assign(**ones)
+
+    @property
+    def n(self) -> int:
+        """Number of rows of the table."""
+        return self.cells.n
+
+    @property
+    def label(self) -> str:
+        """Name to show for the table."""
+        return self.cells.label
+
+    @cached_property
+    def columns(self) -> dict[str, TableColumn]:
+        """The user's name -> column of the cells."""
+        return {str(name): TableColumn(str(name), self.frame[name]) for name in self.frame.columns}
+
+    @cached_property
+    def values(self) -> tuple[np.ndarray, np.ndarray]:
+        """Atoms and response of the stand-ins, shape (n, m + 1), and the cell of each."""
+        return stand_ins(self.cells.S, self.cells.counts)
+
+    @property
+    def cell(self) -> np.ndarray:
+        """Shape (n,): cell of each stand-in."""
+        return self.values[1]
+
+    @cached_property
+    def _parts(self) -> np.ndarray:
+        """Shape (n,): 1 / number of stand-ins of the cell."""
+        return np.asarray(1 / np.bincount(self.cell)[self.cell])
+
+    @property
+    def dropped(self) -> tuple[Finding, ...]:
+        """A notice of the rows that were left out."""
+        return missing_notice(self.cells.n_read, self.cells.n, self.cells.missing)
+
+    def notices(self, names: Iterable[str]) -> tuple[Finding, ...]:
+        """What there is to say of these columns before a model is made of them."""
+        keys = [self.columns[name] for name in names if name in self.cells.keys]
+        every = [*map(tables.unused_categories, keys), *map(alike_labels, keys)]
+        return (*self.dropped, *(notice for found in every for notice in found))
+
+    def part(self, names: Sequence[str]) -> pd.DataFrame:
+        """No rows: there are only sums."""
+        return pd.DataFrame(columns=list(names))
+
+    def grouping(self, factor: str, made_of: Sequence[str]) -> Grouping:
+        """Stand-ins to levels of a factor."""
+        key = (factor, *made_of)
+        if key not in self._groupings:
+            of_cells = make_grouping(factor, [self.columns[c] for c in made_of])
+            n_rows = np.zeros(of_cells.n_levels, dtype=np.int64)
+            np.add.at(n_rows, of_cells.codes, self.cells.counts)
+            known = replace(of_cells.known, n_rows=n_rows)
+            self._groupings[key] = Grouping(known, of_cells.codes[self.cell])
+        return self._groupings[key]
+
+    def encoded(self, factors: tuple[Factor, ...]) -> CellFactors:
+        """Factors of a right-hand side as columns."""
+        if factors not in self._encoded:
+            self._encoded[factors] = CellFactors.from_rows(factors, self)
+        return self._encoded[factors]
+
+    def residual(self, term: ResidualTerm) -> Residual:
+        """How the stand-ins vary about their means."""
+        asked = self.cells.spec.residual
+        if term != asked:
+            self._refuse(f"{term.arguments or 'rows that count alike'}", str(asked.arguments))
+        weight = self.cells.S[self.cell, 0, 0] * self._parts
+        values = weight if term.has_sigma else 1 / np.sqrt(weight)
+        return Residual(term, values, summed_square=float(self.cells.squared_sd.sum() / self.n))
+
+    def response(self, texts: ModelTexts) -> Response:
+        """The response of the stand-ins, less the offset."""
+        spec, own = texts.spec, self.cells.spec
+        for asked, known in ((spec.left, own.left), (spec.offsets, own.offsets)):
+            if asked != known:
+                self._refuse(str(asked), str(known))
+        kappa, which = np.ones((len(self.cells), 1)), np.array([len(self.cells.atoms)])
+        y, summed = self._columns(kappa, which)
+        weight = self.cells.S[:, 0, 0]
+        of_cells = self.cells.S[:, 0, -1] / weight
+        center = float(np.average(of_cells, weights=weight))
+        squares = self.cells.S[:, -1, -1] - weight * of_cells**2
+        with np.errstate(over="ignore"):
+            total = (np.maximum(squares, 0) + weight * (of_cells - center) ** 2).sum()
+            sigma = float(np.sqrt(total / (self.n - 1))) * float(self.cells.scale[-1])
+        scale = ResponseScale(float(summed.means[0]), float(summed.sds[0]), sigma)
+        return Response(y[:, 0], summed=summed, scale=scale)
+
+    def _refuse(self, asked: str, known: str) -> None:
+        raise UnsupportedModelError(
+            f"the sums were collected for {self.cells.spec.formula}, with {known}, and the model "
+            f"asks for {asked}. Collect them for it: hp.collect(formula, table)",
+            "not-collected",
+        )
+
+    def summed(
+        self,
+        response: Response,
+        X: SummedColumns | None,
+        Z: Mapping[str, Sequence[SummedColumns | None]],
+    ) -> SummedRows:
+        """What the stand-ins carry beside their numbers."""
+        n, cells = len(self.cell), self.cells
+        shares = Shares(
+            cells.counts[self.cell] * self._parts, cells.log_sd[self.cell] * self._parts
+        )
+        assert response.summed is not None
+        assert X is not None
+        of_factors = {
+            f: SummedColumns.beside([p for p in parts if p is not None], n).rest
+            for f, parts in Z.items()
+        }
+        square = float(cells.squared_sd.sum() / cells.n)
+        y_rest = response.summed.rest[:, 0]
+        return SummedRows(shares, square, y_rest, X.rest, of_factors, cells.digest)
+
+    def _columns(self, kappa: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, SummedColumns]:
+        """Columns kappa (m + s a) of the stand-ins.
+
+        Parameters
+        ----------
+        kappa
+            Shape (cells, k): what the keys say.
+        which
+            Shape (k,): the atom of each column; -1 for none.
+        """
+        cells, atoms = self.cells, np.maximum(which, 0)
+        m = np.where(which < 0, 1.0, cells.shift[atoms])
+        s = np.where(which < 0, 0.0, cells.scale[atoms])
+        level = (kappa * m)[self.cell]
+        spread = (kappa * s)[self.cell] * self.values[0][:, atoms]
+        columns = level + spread
+        # What the sum lost to rounding, exactly (Knuth's two-sum).
+        back = columns - level
+        rest = (level - (columns - back)) + (spread - back)
+        mean, sd = self._plain(kappa * m, kappa * s, atoms)
+        return columns, SummedColumns(rest, mean, sd)
+
+    def _plain(
+        self, level: np.ndarray, slope: np.ndarray, atoms: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Means and sds over the rows of the table of columns level + slope a, shape (cells, k)."""
+        counts, n = self.cells.counts[:, None].astype(float), self.n
+        sums, squares = self.cells.plain[:, 0, atoms], self.cells.plain[:, 1, atoms]
+        of_cells = sums / counts
+        scatter = np.maximum(squares - sums * of_cells, 0.0)
+        first = level[0] + slope[0] * of_cells[0]
+        apart = (level - first) + slope * of_cells
+        mean = first + (counts * apart).sum(axis=0) / n
+        around = (level - mean) + slope * of_cells
+        total = (counts * around**2 + slope**2 * scatter).sum(axis=0)
+        return mean, np.sqrt(total / max(n - 1, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class CellFactors:
+    """Factors of a right-hand side as columns of the stand-ins, each text encoded once.
+
+    Attributes
+    ----------
+    rows
+        The stand-ins.
+    found
+        How the columns of each factor are made.
+    own
+        The frame that formulaic sees: the combinations of the keys that are predictors.
+    combination
+        Shape (cells,): which row of it each cell has.
+    counts
+        Shape (rows of ``own``,): rows of the table with each combination.
+    """
+
+    rows: CellRows
+    found: Mapping[Factor, Sequence[Source]]
+    own: pd.DataFrame
+    combination: np.ndarray
+    counts: np.ndarray
+    _made: dict[str, EncodedText] = field(default_factory=dict)
+
+    @classmethod
+    def from_rows(cls, factors: Iterable[Factor], rows: CellRows) -> CellFactors:
+        """Of the cells of a table."""
+        factors = tuple(factors)
+        names = list(dict.fromkeys(c for f in factors for c in f.columns))
+        keys = [c for c in names if c in rows.cells.keys]
+        combination: np.ndarray = np.zeros(len(rows.frame), dtype=np.intp)
+        if keys:
+            combination = rows.frame.groupby(keys, sort=False, observed=True).ngroup().to_numpy()
+        first = np.unique(combination, return_index=True)[1]
+        columns = {c: TableColumn(c, rows.columns[c].cells.iloc[first]) for c in names}
+        found = find_sources(factors, columns)
+        own = {
+            s.key: s.own_values(columns[s.column]) for several in found.values() for s in several
+        }
+        counts = np.bincount(combination, rows.cells.counts)
+        frame = pd.DataFrame(own, index=pd.RangeIndex(len(first)))
+        return cls(rows, found, frame, combination, counts)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """How its columns are made, each once."""
+        return tuple({s.key: s for several in self.found.values() for s in several}.values())
+
+    def is_summed(self, factor: Factor) -> bool:
+        """Whether a factor is in sums only, and not told by the keys."""
+        return any(c in self.rows.cells.numbers for c in factor.columns)
+
+    def encoded(self, side: Columns) -> EncodedText:
+        """The columns of one text."""
+        if side.text not in self._made:
+            self._made[side.text] = self._learned(side)
+        return self._made[side.text]
+
+    def offset(self, factor: Factor) -> Piece:
+        """What makes the one column of an offset, for new rows: that of these is off the response."""
+        return Piece(self._encoding(Columns(False, (" + ", factor)))[0], (0,))
+
+    def joined(self, pieces: Iterable[Piece]) -> np.ndarray:
+        """Nothing: offsets are off the response already."""
+        return np.zeros((0, 0))
+
+    def _encoding(self, side: Columns) -> tuple[Encoding, dict[str, Any]]:
+        """The encoding of one text, with what its functions remember of the rows of the table."""
+        index = pd.RangeIndex(len(self.own))
+        first, _ = learn(side, self.found, self.own, index, {})
+        known = self.rows.cells.learned
+        state = remembered(first, self.own, self.counts, self.sources, known)
+        return (learn(side, self.found, self.own, index, state)[0] if state else first), state
+
+    def _learned(self, side: Columns) -> EncodedText:
+        encoding, state = self._encoding(side)
+        summed = [f for f in side.factors if self.is_summed(f)]
+        stem = "hpatom"
+        while any(stem in s.key for s in self.sources):
+            stem += "x"
+        place = {f: f"{stem}{k}_" for k, f in enumerate(summed)}
+        ones = {name: np.ones(len(self.own)) for name in place.values()}
+        own = self.own.assign(**ones)
+        stand_in = {f: column_factor(name) for f, name in place.items()}
+        pieces = tuple(stand_in.get(p, p) if isinstance(p, Factor) else p for p in side.pieces)
+        found = dict(self.found)
+        found |= {f: [Source(f.columns[0], f.columns[0], f.text)] for f in stand_in.values()}
+        index = pd.RangeIndex(len(own))
+        of_keys, kappa = learn(replace(side, pieces=pieces), found, own, index, state)
+        which = self._atoms(of_keys, {name: f.text for f, name in place.items()})
+        columns, known = self.rows._columns(kappa[self.combination], which)
+        return EncodedText(encoding, columns, known)
+
+    def _atoms(self, of_keys: Encoding, text_of: Mapping[str, str]) -> np.ndarray:
+        """Shape (k,): which atom each column has; -1 for none."""
+        atoms = {frozenset(atom): k for k, atom in enumerate(self.rows.cells.atoms)}
+        which = np.full(len(of_keys.names), -1)
+        for term, where in of_keys.memory.term_slices.items():
+            product = frozenset(text_of[f.expr] for f in term.factors if f.expr in text_of)
+            if product and product not in atoms:
+                raise UnsupportedModelError(
+                    f"{':'.join(sorted(product))} is not among what was summed for "
+                    f"{self.rows.cells.spec.formula}. Collect the sums for this formula: "
+                    "hp.collect(formula, table)",
+                    "not-collected",
+                )
+            which[where] = atoms[product] if product else -1
+        return which

@@ -1,0 +1,146 @@
+"""Where a table is: a file, a database or a lazy frame, opened and asked without reading its rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import narwhals.stable.v2 as nw
+import pandas as pd
+
+from hierpool.core.errors import ArgumentError, DataError, MissingPackageError, listed
+from hierpool.formula.tables import read_frame
+
+_READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".tsv": "read_csv", ".gz": "read_csv"}
+_INSTALL = "pip install 'hierpool[duckdb]'"
+
+
+def is_path(data: Any) -> TypeGuard[str | os.PathLike[str]]:
+    """Whether a table is given as a path, a pattern of paths or a folder."""
+    return isinstance(data, (str, os.PathLike))
+
+
+def is_lazy(data: Any) -> bool:
+    """Whether a table is not in memory: a path, a lazy frame, a relation or table of a database."""
+    if is_path(data) or _is_dataset(data):
+        return True
+    if isinstance(data, (pd.DataFrame, Mapping)):
+        return False
+    found = nw.from_native(data, pass_through=True)
+    return isinstance(found, nw.LazyFrame)
+
+
+def open_table(data: Any) -> nw.LazyFrame[Any]:
+    """A table as something that can be asked for sums.
+
+    Raises
+    ------
+    DataError
+        Nothing is there, or it is no table.
+    MissingPackageError
+        DuckDB, which opens files, is not installed.
+    """
+    if is_path(data):
+        return nw.from_native(_opened(os.fspath(data)))
+    if _is_dataset(data) or isinstance(data, (pd.DataFrame, Mapping)):
+        return nw.from_native(_from_memory(data))
+    try:
+        found = nw.from_native(data)
+    except TypeError as error:
+        raise DataError(
+            f"the table must be a path, or a table of DuckDB, polars, ibis, Spark, pyarrow or "
+            f"pandas; this is a {type(data).__name__}",
+            "not-a-table",
+        ) from error
+    return found if isinstance(found, nw.LazyFrame) else found.lazy()
+
+
+def fetch(table: nw.LazyFrame[Any]) -> pd.DataFrame:
+    """What a question to a table gives, in memory.
+
+    Raises
+    ------
+    DataError
+        The engine failed; its own first line is told.
+    """
+    try:
+        return read_frame(table.collect().to_native())
+    except Exception as error:  # each engine raises its own
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise DataError(
+            f"the table could not be read: {said[0].rstrip('.')}. Check that it is complete and can "
+            "be opened where it is, and ask again",
+            "table-unreadable",
+        ) from error
+
+
+def _is_dataset(data: Any) -> bool:
+    kind = type(data)
+    return kind.__module__.startswith("pyarrow") and kind.__name__.endswith("Dataset")
+
+
+def _duckdb() -> Any:
+    try:
+        import duckdb
+    except ImportError as error:
+        raise MissingPackageError(
+            f"files and datasets are opened with DuckDB, which is not installed: {_INSTALL}. Or "
+            "pass a lazy table of your own, such as polars.scan_parquet(path)",
+            "duckdb-missing",
+        ) from error
+    return duckdb.connect()
+
+
+def _from_memory(data: Any) -> Any:
+    """Rows in memory, asked where they are."""
+    own = (
+        data
+        if _is_dataset(data)
+        else pd.DataFrame(dict(data))
+        if isinstance(data, Mapping)
+        else data
+    )
+    return _duckdb().from_arrow(own) if _is_dataset(own) else _duckdb().from_df(own)
+
+
+def _opened(path: str) -> Any:
+    """A relation of DuckDB over the files of a path, a pattern or a folder."""
+    files, kind = _files(path)
+    connection = _duckdb()
+    try:
+        return getattr(connection, _READERS[kind])(files)
+    except Exception as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise DataError(
+            f"{path} cannot be opened: {said[0].rstrip('.')}. Check the file: it may be cut short, "
+            "or not be what its name says",
+            "table-unreadable",
+        ) from error
+
+
+def _files(path: str) -> tuple[str, str]:
+    """The pattern to open, and the kind of its files by their ending."""
+    place = Path(path)
+    if place.is_dir():
+        kinds = [k for k in (".parquet", ".csv", ".tsv") if next(place.rglob(f"*{k}"), None)]
+        if len(kinds) != 1:
+            raise DataError(
+                f"the folder {path} holds {'files of several kinds' if kinds else 'no tables'} "
+                f"({listed(kinds) if kinds else 'no .parquet, .csv or .tsv'}). Name the files: "
+                f"{path.rstrip('/')}/*.parquet",
+                "no-such-table",
+            )
+        return str(place / "**" / f"*{kinds[0]}"), kinds[0]
+    kind = place.suffix.lower()
+    if kind not in _READERS:
+        raise ArgumentError(
+            f"{path!r} is no .parquet, .csv or .tsv file. Other tables: open them yourself, and pass "
+            "the lazy table or the DataFrame",
+            "unknown-kind-of-table",
+        )
+    is_pattern = any(mark in path for mark in "*?[")
+    if not is_pattern and not place.exists():
+        raise DataError(f"there is no file {path}. Check the path", "no-such-table")
+    return path, kind

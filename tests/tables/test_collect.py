@@ -1,0 +1,291 @@
+"""Sums of a table give the numbers that its rows give."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+import hierpool as hp
+from hierpool.bayes.exact.target import LogPosterior
+from hierpool.core.errors import DataError, FormulaError, HierpoolError
+from hierpool.formula.build import build_design
+from hierpool.reml.criterion import Criterion
+
+N, GROUPS = 3000, 25
+
+
+def table(offset=0.0, n=N, seed=1):
+    rng = np.random.default_rng(seed)
+    g, h = rng.integers(0, GROUPS, n), rng.integers(0, 4, n)
+    x, t = rng.normal(50, 10, n), np.array(["a", "b", "c"])[rng.integers(0, 3, n)]
+    u = rng.normal(size=(GROUPS, 2)) * [1.0, 0.1]
+    y = 3 + 0.2 * x + (t == "b") + u[g, 0] + u[g, 1] * (x - 50) + 0.5 * h + rng.normal(0, 2, n)
+    columns = {
+        "g": g,
+        "h": h,
+        "t": t,
+        "x": x + offset,
+        "y": y + offset,
+        "z": rng.normal(size=n),
+        "wave": rng.integers(0, 6, n),
+        "flag": rng.random(n) < 0.4,
+        "w": rng.gamma(2.0, size=n) + 0.1,
+        "se": rng.gamma(2.0, size=n) + 0.5,
+    }
+    return pd.DataFrame(columns)
+
+
+ROWS = table()
+
+
+def lazy(frame=ROWS):
+    return pl.from_pandas(frame).lazy()
+
+
+def deviances(design):
+    """At some random thetas, by REML and by ML."""
+    found = []
+    for method in ("REML", "ML"):
+        criterion = Criterion.from_design(design, method)
+        size = len(np.unique(criterion.free.whose))
+        found.append(criterion.deviance(np.random.default_rng(0).normal(size=(3, size)) * 0.3))
+    return np.concatenate(found)
+
+
+FORMULAS = [
+    "y ~ x + t + (x | g)",
+    "y ~ x * t + (1 | g) + (1 | h)",
+    "y ~ x + I(x ** 2) + log(x + 100) + wave + (x || g)",
+    "log(y + 1000) ~ x:t + (0 + x | g)",
+    "y ~ center(x) + scale(z) + (center(x) | g)",
+    "y ~ C(t, Sum) * x + flag + (t | g)",
+    "y ~ x + offset(z) + (1 | g / h)",
+    "y ~ C(wave) + center(wave) + standardize(log(x + 100)) + (1 | g)",
+    "y ~ 0 + t + I(x > 50) + (1 | g)",
+]
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [pytest.param(f, marks=[pytest.mark.slow] * (k not in (0, 4))) for k, f in enumerate(FORMULAS)],
+)
+def test_sums_give_the_numbers_of_rows(formula):
+    found, expected = hp.Model(formula, lazy()), hp.Model(formula, ROWS)
+    one, other = found.design, expected.design
+    assert one.terms == other.terms
+    assert one.n == other.n == N
+    assert repr(found.priors) == repr(expected.priors)
+    np.testing.assert_allclose(deviances(one), deviances(other), rtol=1e-13)
+    for name, grouping in other.groupings.items():
+        assert list(one.groupings[name].levels) == list(grouping.levels)
+        np.testing.assert_array_equal(one.groupings[name].n_rows, grouping.n_rows)
+    assert list(map(str, found.notices)) == list(map(str, expected.notices))
+
+
+@pytest.mark.parametrize("given", [{"weights": "w"}, {"known_se": "se"}])
+def test_weights_are_summed(given):
+    found, expected = (hp.Model(FORMULAS[0], data, **given).design for data in (lazy(), ROWS))
+    np.testing.assert_allclose(deviances(found), deviances(expected), rtol=1e-13)
+    one, other = found.schema.response_scale, expected.schema.response_scale
+    np.testing.assert_allclose(
+        [one.sd, one.largest_sigma], [other.sd, other.largest_sigma], rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        found.residual.mean_square, expected.residual.mean_square, rtol=1e-12
+    )
+
+
+def test_an_offset_of_1e9_keeps_its_digits():
+    rows = table(1e9)
+    found, expected = hp.Model(FORMULAS[0], lazy(rows)), hp.Model(FORMULAS[0], rows)
+    np.testing.assert_allclose(deviances(found.design), deviances(expected.design), rtol=1e-12)
+
+
+def test_missing_values_are_left_out_and_counted():
+    rows = ROWS.astype({"t": object})
+    rows.loc[:9, "x"], rows.loc[5:19, "t"] = np.nan, None
+    found = hp.Model(FORMULAS[0], lazy(rows))
+    assert found.design.n == N - 20
+    (notice,) = (n for n in found.notices if n.code == "rows-dropped")
+    assert (
+        notice.text == "20 of 3,000 rows left out because of missing values: 10 in 'x', 15 in 't'"
+    )
+    expected = build_design(found.design.spec, rows)
+    np.testing.assert_allclose(deviances(found.design), deviances(expected), rtol=1e-13)
+
+
+@pytest.mark.slow
+def test_tables_of_duckdb_and_files_are_summed_where_they_are(tmp_path):
+    duckdb = pytest.importorskip("duckdb")
+    connection = duckdb.connect()
+    connection.register("t", ROWS)
+    half = N // 2
+    ROWS[:half].to_parquet(tmp_path / "one.parquet")
+    ROWS[half:].to_parquet(tmp_path / "two.parquet")
+    expected = deviances(hp.Model(FORMULAS[0], ROWS).design)
+    for place in (connection.table("t"), str(tmp_path), tmp_path / "*.parquet"):
+        found = hp.Model(FORMULAS[0], place).design
+        np.testing.assert_allclose(deviances(found), expected, rtol=1e-13)
+
+
+def test_moments_are_added_saved_and_read(tmp_path):
+    formula = FORMULAS[0]
+    first = hp.collect(formula, lazy(ROWS[:1000]))
+    second = hp.collect(formula, lazy(ROWS[1000:]), like=first)
+    both = first + second
+    assert "added   from 2 tables" in repr(both)
+    both.save(tmp_path / "m.npz")
+    again = hp.load_moments(tmp_path / "m.npz")
+    expected = deviances(hp.Model(formula, ROWS).design)
+    for moments in (both, again):
+        np.testing.assert_allclose(deviances(hp.Model(moments).design), expected, rtol=1e-13)
+    assert hp.Model(both).design.fingerprint == hp.Model(again).design.fingerprint
+    with pytest.raises(DataError, match="added-twice"):
+        both + second
+    with pytest.raises(DataError, match="other-shifts"):
+        first + hp.collect(formula, lazy(ROWS[1000:]))
+    with pytest.raises(DataError, match="small-cells"):
+        both.save(tmp_path / "n.npz", least=10**6)
+    assert not (tmp_path / "n.npz").exists()
+
+
+@pytest.mark.slow
+def test_simpler_formulas_are_made_of_the_same_sums():
+    moments = hp.collect(FORMULAS[0], lazy())
+    large, small = hp.Model(moments).reml(), hp.Model("y ~ x + t + (1 | g)", moments).reml()
+    expected = hp.lrt(
+        hp.Model("y ~ x + t + (1 | g)", ROWS).reml(), hp.Model(FORMULAS[0], ROWS).reml()
+    )
+    assert repr(hp.lrt(small, large)) == repr(expected)
+    with pytest.raises(HierpoolError, match="not-collected"):
+        hp.Model("y ~ x * t + I(x ** 3) + (1 | g)", moments)
+
+
+@pytest.fixture(scope="module")
+def fits():
+    return hp.Model(FORMULAS[0], lazy()), hp.Model(FORMULAS[0], ROWS)
+
+
+ANSWERS = {
+    "fixed effects": lambda fit: fit.fixed_effects(),
+    "random effects": lambda fit: fit.random_effects(),
+    "variance components": lambda fit: fit.variance_components(),
+    "R2": lambda fit: fit.r2(),
+    "shrinkage": lambda fit: hp.shrinkage(fit),
+    "influence of groups": lambda fit: hp.influence(fit),
+    "predictions": lambda fit: fit.predict(ROWS.head()),
+    "profile": lambda fit: fit.confint(),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "profile")) for n in ANSWERS]
+)
+def test_reml_answers_from_sums(fits, name):
+    one, other = (ANSWERS[name](model.reml()).select_dtypes("number") for model in fits)
+    scale = np.abs(other.to_numpy(float)).max(axis=0)
+    np.testing.assert_allclose(
+        one.to_numpy(float) / scale, other.to_numpy(float) / scale, atol=1e-6
+    )
+
+
+def test_the_posterior_is_that_of_rows(fits):
+    """Density and draws given theta; the draws of theta rest on curvatures by differences."""
+    z = np.random.default_rng(0).normal(size=(20, 4))
+    one, other = (LogPosterior.from_design(m.design, m.priors) for m in fits)
+    np.testing.assert_allclose(one(z), other(z), rtol=1e-12)
+    theta = [target.at(z).working for target in (one, other)]
+    drawn = [t.integrated.draw(w, 1) for t, w in zip((one, other), theta, strict=True)]
+    for name, values in drawn[1].items():
+        np.testing.assert_allclose(drawn[0][name], values, rtol=1e-7, atol=1e-9)
+    grouping = fits[1].design.groupings["g"]
+    left_out = [
+        target.integrated.log_density_of_levels(w, model.design.groupings["g"])
+        for target, w, model in zip((one, other), theta, fits, strict=True)
+    ]
+    np.testing.assert_allclose(*left_out, rtol=1e-9)
+    assert left_out[0].shape == (grouping.n_levels, 20)
+
+
+@pytest.mark.slow
+def test_a_posterior_of_sums_is_drawn_and_scored(fits):
+    fit = fits[0].fit(seed=2, progress=False, cores=1)
+    assert fit.status.is_trustworthy
+    assert fit.loo(by="g").n_data_points == GROUPS
+    assert "observed_data" not in fit.datatree.children
+    with pytest.raises(HierpoolError, match="needs-rows"):
+        fit.loo()
+
+
+NEEDS_ROWS = {
+    "fitted": lambda m: m.reml().fitted(),
+    "residuals": lambda m: m.reml().residuals(),
+    "rows of the fit": lambda m: m.reml().predict(),
+    "check": lambda m: hp.check(m.reml()),
+    "prior predictive": lambda m: m.prior_predictive(),
+    "structured residuals": lambda m: hp.Model(FORMULAS[0], lazy(), residual="cs(1 | g)"),
+}
+
+
+@pytest.mark.parametrize("name", NEEDS_ROWS)
+def test_what_needs_rows_says_so(fits, name):
+    with pytest.raises(HierpoolError) as caught:
+        NEEDS_ROWS[name](fits[0])
+    assert caught.value.code == "needs-rows"
+
+
+BAD = {
+    "unknown-column": lambda: hp.collect("y ~ nope + (1 | g)", lazy()),
+    "text-not-number": lambda: hp.collect("t ~ x + (1 | g)", lazy()),
+    "infinite-values": lambda: hp.collect("y ~ log(x - 50) + (1 | g)", lazy()),
+    "not-in-sql": lambda: hp.collect("y ~ bs(x, df=4) + (1 | g)", lazy()),
+    "too-many-cells": lambda: hp.collect("y ~ x + (1 | g)", lazy(), max_cells=10),
+    "not-positive": lambda: hp.collect("y ~ x + (1 | g)", lazy(), weights="z"),
+    "no-such-table": lambda: hp.collect("y ~ x + (1 | g)", "nowhere.parquet"),
+    "unknown-kind-of-table": lambda: hp.collect("y ~ x + (1 | g)", "table.doc"),
+    "lazy-table": lambda: hp.study("y ~ x", lazy(), "g"),
+}
+
+
+@pytest.mark.parametrize("code", BAD)
+def test_bad_input_is_told(code):
+    with pytest.raises(HierpoolError) as caught:
+        BAD[code]()
+    assert caught.value.code == code
+
+
+def test_a_table_that_changes_is_noticed():
+    pytest.importorskip("duckdb")
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.register("t", ROWS)
+    changing = connection.sql("select * from t where random() < 0.5")
+    with pytest.raises(DataError, match="the table changed while it was read"):
+        hp.collect(FORMULAS[0], changing)
+
+
+@pytest.mark.slow
+def test_a_file_cut_short_is_told(tmp_path):
+    pytest.importorskip("duckdb")
+    ROWS.to_parquet(tmp_path / "t.parquet")
+    whole = (tmp_path / "t.parquet").read_bytes()
+    (tmp_path / "t.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="table-unreadable"):
+        hp.collect(FORMULAS[0], tmp_path / "t.parquet")
+
+
+def test_a_caret_stands_under_what_cannot_be_summed():
+    with pytest.raises(FormulaError) as caught:
+        hp.collect("y ~ poly(x, 2) + (1 | g)", lazy())
+    assert "\n    y ~ poly(x, 2) + (1 | g)\n        ^^^^^^^^^^" in str(caught.value)
+
+
+def test_the_builders_take_lazy_tables():
+    found = hp.pooling_ladder("y ~ x + t", lazy(), "g")
+    expected = hp.pooling_ladder("y ~ x + t", ROWS, "g")
+    assert list(found) == list(expected)
+    for name in ("complete_pooling", "varying_slope", "no_pooling"):
+        one, other = found[name].reml(), expected[name].reml()
+        np.testing.assert_allclose(one.loglik, other.loglik, rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(one.estimate.beta, other.estimate.beta, rtol=1e-8)
