@@ -2,8 +2,8 @@
 
     python -m tests.reference.trim ../shared/reference
 
-writes ``lme4``, ``lmerTest``, ``confint`` and ``rstanarm`` in ``tests/reference`` anew. The README
-of this folder says where the full ones come from.
+writes ``lme4``, ``nlme``, ``lmerTest``, ``confint`` and ``rstanarm`` in ``tests/reference`` anew. The
+README of this folder says where the full ones come from.
 """
 
 from __future__ import annotations
@@ -184,6 +184,25 @@ def trimmed_intervals(full: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def trimmed_nlme(full: dict[str, Any]) -> dict[str, Any]:
+    """The compared numbers of nlme's ``gls`` or ``lme`` with a residual structure."""
+    fits = full["fits"]
+    return {
+        "nlme": full["nlme"],
+        "call": fits["REML"]["call"],
+        **{
+            method: {
+                "logLik": _short(fits[method]["logLik"], "loglik"),
+                "fixef": _short(list(fits[method]["fixef"].values())),
+                "vcov": _short(fits[method]["vcov_fixef"]["matrix"]),
+                "cov": _short(fits[method]["marginal_cov"]),
+                "cov_of": fits[method]["marginal_cov_of"],
+            }
+            for method in ("REML", "ML")
+        },
+    }
+
+
 def _unique(values: list[Any]) -> dict[str, Any]:
     """Values of levels, equal ones written once: ``unique`` and the position ``of`` each level."""
     short = [_short(v, "variance") for v in values]
@@ -213,6 +232,8 @@ def main(source: Path) -> None:
         full = json.loads(path.read_text())
         if path.name.startswith("stanlong__"):
             _write(HERE / "rstanarm" / path.name.removeprefix("stanlong__"), trimmed_stan(full))
+        elif path.name.startswith("nlme__"):
+            _write(HERE / "nlme" / path.name.removeprefix("nlme__"), trimmed_nlme(full))
         elif path.name.startswith("ddf__"):
             _write(HERE / "lmerTest" / path.name.removeprefix("ddf__"), trimmed_tests(full))
         elif path.name.startswith("ci__"):

@@ -1,0 +1,78 @@
+"""Residual structures as nlme has them: log-likelihood, coefficients, errors, marginal covariance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hierpool as hp
+from hierpool.fits.optimum import LikelihoodFit
+from tests.laws.test_residual_structures import correlation
+
+FOLDER = Path(__file__).parents[1] / "reference" / "nlme"
+STRUCTURES = {
+    "independent": {},
+    "ar1": {"residual": "ar1(time | Subject)"},
+    "cs": {"residual": "cs(time | Subject)"},
+    "het_ar1": {"residual": "ar1h(time | Subject)"},
+    "het_cs": {"residual": "csh(time | Subject)"},
+    "unstructured": {"residual": "us(time | Subject)"},
+    "het_independent": {"sigma": "~ visit"},
+    "het_age": {"sigma": "~ visit"},
+    "het_sex": {"sigma": "~ Sex"},
+}
+RANDOM = {"gls": "", "lme_ri": " + (1 | Subject)", "lme_rs": " + (time | Subject)"}
+# us has an sd for each occasion here: there is no equivalent of corSymm with one variance
+NAMES = sorted(p.stem for p in FOLDER.glob("*.json") if "symm_homog" not in p.stem)
+QUICK = ("sleepstudy_lme_ri_ar1",)
+
+
+def fitted(name: str, method: str) -> LikelihoodFit:
+    table, _, rest = name.partition("_")
+    fixed = {"Orthodont_age": "distance ~ time", "Orthodont_sex": "distance ~ time * Sex"}
+    right = fixed.get("_".join(name.split("_")[:2]), "Reaction ~ time")
+    kind = next(k for k in ("lme_ri", "lme_rs", "gls") if k in rest)
+    structure = rest.split(kind)[1].strip("_") or "independent"
+    data = hp.datasets.load(table)
+    data["time"] = data["Days" if table == "sleepstudy" else "age"]
+    data["visit"] = data["time"].astype(str)
+    model = hp.Model(right + RANDOM[kind], data, **STRUCTURES[structure])
+    return model.reml() if method == "REML" else model.ml()
+
+
+def marginal(fit: LikelihoodFit, label: str, table: str) -> np.ndarray:
+    """Covariance of the rows of one subject, in order of time."""
+    design, e = fit.design, fit.estimate
+    subjects = hp.datasets.load(table)["Subject"].astype(str)
+    rows = np.flatnonzero(subjects == label)
+    rows = rows[np.argsort(design.frame["time"].to_numpy()[rows])]
+    s, V = design.residual.structure, np.eye(len(rows)) * e.sigma**2
+    if s is not None:
+        phi = e.residual_parameters
+        sd = e.sigma * np.exp(s.log_sds(phi[None])[0])[s.classes[rows]]
+        V = np.outer(sd, sd) * correlation(s.take(rows), phi)
+    if design.groups:
+        own, Z = e.factors[0], design.groups[0].Z[rows]
+        V = V + Z @ (np.nan_to_num(own.corr) * np.outer(own.sd, own.sd)) @ Z.T
+    return V
+
+
+@pytest.mark.parametrize("method", ["REML", "ML"])
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+)
+def test_estimates_are_those_of_nlme(name: str, method: str) -> None:
+    ref = json.loads((FOLDER / f"{name}.json").read_text())[method]
+    fit = fitted(name, method)
+    assert fit.loglik == pytest.approx(ref["logLik"], abs=1e-5)
+    se = np.sqrt(np.diag(ref["vcov"]))
+    off = np.abs(fit.estimate.beta - ref["fixef"]) / se
+    assert off.max() < 1e-3
+    if method == "REML":  # those of gls by ML are larger by sqrt(n / (n - p))
+        np.testing.assert_allclose(fit.estimate.beta_covariance, ref["vcov"], rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(
+        marginal(fit, str(ref["cov_of"]), name.partition("_")[0]), ref["cov"], rtol=1e-3
+    )
