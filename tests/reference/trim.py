@@ -232,6 +232,10 @@ def main(source: Path) -> None:
         full = json.loads(path.read_text())
         if path.name.startswith("stanlong__"):
             _write(HERE / "rstanarm" / path.name.removeprefix("stanlong__"), trimmed_stan(full))
+        elif path.stem.startswith("nlme__") and path.stem.endswith(
+            ("symm_homog", "gls_independent")
+        ):
+            continue  # no such models here
         elif path.name.startswith("nlme__"):
             _write(HERE / "nlme" / path.name.removeprefix("nlme__"), trimmed_nlme(full))
         elif path.name.startswith("ddf__"):
