@@ -114,7 +114,7 @@ def zero(name: str, sets: int) -> None:
         log_factors.append(evidences[0] - evidences[1])
         posterior = runs[0].tree["posterior"]
         above += np.quantile(posterior["sd_g"], 0.05) > 0.3
-        named = truth.named(plain.design.schema)
+        named = truth.named(plain.design)
         for key, value in named.items():
             low, high = np.quantile(posterior[key], [0.05, 0.95], axis=(0, 1))
             covered += list(np.atleast_1d((low <= value) & (value <= high)))

@@ -91,8 +91,8 @@ class HurdlePoisson(PoissonInside, Family):
         return self
 
     def centre(self, y: np.ndarray, trials: np.ndarray | None, offset: np.ndarray | float) -> float:
-        """Log of all counts over the exposure of the rows that have some."""
-        some = y > 0
+        """Log of all counts over the exposure of the rows that have some; of all where none has."""
+        some = y > 0 if y.any() else y == 0
         return log_rate(y[some], np.broadcast_to(offset, y.shape)[some])
 
 
