@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from hierpool.checks.accuracy.loo import ScoredLOO
 from hierpool.core.arguments import check_choice, check_seed
@@ -31,10 +32,13 @@ from hierpool.formula.build import build_design
 from hierpool.formula.parse import make_like, read_columns
 from hierpool.formula.residual_terms import with_structure
 from hierpool.model import Model
+from hierpool.reml import likelihood_ratio as ratio
+from hierpool.reml import nesting
 
 INDEPENDENT = "independent"
 STRUCTURES = (INDEPENDENT, "cs", "ar1", "toep", "us")
 CLEARLY_WORSE, ERRORS = 4.0, 2.0  # elpd, and standard errors of a difference
+REJECTED = 0.01  # p of a likelihood ratio test against a larger structure
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class ResidualLadder:
     table
         One row a structure: ``parameters`` of the covariance, ``neg2_loglik``, ``aic`` and ``bic``,
         ``log_evidence``, ``elpd`` of rows and of groups (``elpd_group``) with the difference from the
-        best of these and its standard error, and a note where one could not be fitted.
+        best of these and its standard error, ``rejected_p`` of a likelihood ratio test against a
+        larger structure that predicts no worse, and a note where one could not be fitted.
     recommended
         The structure that is recommended, as in the table.
     reason
@@ -106,7 +111,8 @@ def residual_ladder(
     The fixed and random effects are those of the model; a structure that data cannot tell from its
     random effects is noted and left out. Among the structures that do not predict new groups clearly
     worse than the best (by more than 4 and two standard errors), that with the fewest parameters of
-    the covariance is recommended.
+    the covariance is recommended, unless a likelihood ratio test rejects it (p below 0.01) for a
+    larger one that predicts no worse.
 
     Parameters
     ----------
@@ -240,6 +246,7 @@ def _compared(
         index=pd.Index(names, name="structure"),
     )
     table["note"] = [notes.get(name, _doubt(optima.get(name))) for name in names]
+    table["rejected_p"] = [_rejected(name, optima, table, method) for name in names]
     chosen = _recommended(table)
     reason = _reason(table, chosen, best, nouns(grouping.factor))
     return ResidualLadder(table, chosen, reason, grouping.factor, n, method, fits, optima)
@@ -263,9 +270,9 @@ def _row(
         e, p = optimum.estimate, len(optimum.estimate.beta)
         numbers["parameters"] = e.n_parameters - p
         d = e.n_parameters if method == "ML" else e.n_parameters - p
-        numbers["neg2_loglik"] = -2 * e.loglik
-        numbers["aic"] = -2 * e.loglik + 2 * d
-        numbers["bic"] = -2 * e.loglik + np.log(n_groups) * d
+        off = -2 * _loglik(optimum, method)
+        numbers["neg2_loglik"] = off
+        numbers |= {"aic": off + 2 * d, "bic": off + np.log(n_groups) * d}
     if fit is not None and "log_marginal_likelihood" in fit.info:
         numbers["log_evidence"] = float(fit.info["log_marginal_likelihood"])
     if row is not None:
@@ -276,6 +283,28 @@ def _row(
         numbers["elpd_group_diff"] = float(each.sum())
         numbers["dse"] = float(np.sqrt(len(each)) * each.std(ddof=1))
     return numbers
+
+
+def _loglik(optimum: LikelihoodFit, method: str) -> float:
+    return ratio.loglik_by((optimum.design, optimum.estimate), "ML" if method == "ML" else "REML")
+
+
+def _rejected(
+    name: str, optima: Mapping[str, LikelihoodFit], table: pd.DataFrame, method: str
+) -> float:
+    """Smallest p of a test against a larger structure that predicts new groups no worse; NaN: none."""
+    found = []
+    for other in optima:
+        better = table["elpd_group"][other] >= table["elpd_group"][name]
+        if other == name or name not in optima or not better:
+            continue
+        try:
+            more = nesting.step(optima[name].design, optima[other].design)
+        except HierpoolError:  # not nested
+            continue
+        gain = 2 * (_loglik(optima[other], method) - _loglik(optima[name], method))
+        found.append(float(special.chdtrc(more.df, max(gain, 0.0))))
+    return min(found, default=np.nan)
 
 
 def _doubt(optimum: LikelihoodFit | None) -> str:
@@ -289,7 +318,7 @@ def _recommended(table: pd.DataFrame) -> str:
     scored = table.dropna(subset=["elpd_group"])
     worse = scored["elpd_group_diff"]
     clearly = (-worse > CLEARLY_WORSE) & (-worse > ERRORS * scored["dse"])
-    left = scored[~clearly]
+    left = scored[~clearly & ~(scored["rejected_p"] < REJECTED)]
     fewest = left[left["parameters"] == left["parameters"].min()]
     return str(fewest["elpd_group"].idxmax())
 

@@ -42,7 +42,7 @@ def test_potthoff_and_roy() -> None:
 def scores(*rows: tuple[str, float, float, float]) -> pd.DataFrame:
     columns = ["structure", "parameters", "elpd_group_diff", "dse"]
     table = pd.DataFrame(rows, columns=columns).set_index("structure")
-    return table.assign(elpd_group=table["elpd_group_diff"] - 100)
+    return table.assign(elpd_group=table["elpd_group_diff"] - 100, rejected_p=float("nan"))
 
 
 def test_the_fewest_parameters_among_those_not_clearly_worse() -> None:
@@ -52,3 +52,5 @@ def test_the_fewest_parameters_among_those_not_clearly_worse() -> None:
     assert _recommended(table) == "c"
     assert "fewer parameters (2 and 10)" in _reason(table, "c", "d", "pigs")
     assert _recommended(table.drop("c")) == "b"
+    table.loc[["b", "c"], "rejected_p"] = 1e-6
+    assert _recommended(table) == "d"
