@@ -297,7 +297,10 @@ def _check_left_to_chance(scale: ResponseScale, spec: Spec) -> None:
 
 
 def _check_groups(spec: Spec, groupings: Mapping[str, Grouping]) -> None:
+    related = {t.factor for t in spec.groups if t.relationship is not None}
     for factor in _pooled(spec):
+        if factor in related:
+            continue
         n = int(groupings[factor].n_rows.sum())
         if groupings[factor].n_levels >= n and spec.residual.has_sigma:
             raise DataError(
@@ -314,6 +317,8 @@ def _check_distinct(groups: Sequence[GroupDesign]) -> None:
     for one, other in itertools.combinations(groups, 2):
         both = [t for t in one.terms if t in other.terms]
         J = one.grouping.n_levels
+        if (one.schema.related is None) != (other.schema.related is None):
+            continue  # what is inherited, and what is not
         if not both or other.grouping.n_levels != J:
             continue
         pairs = np.unique(one.grouping.codes * J + other.grouping.codes)
