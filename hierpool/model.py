@@ -710,7 +710,8 @@ def from_sas(
     1743.6
     """
     asked = read(program, data)
-    model = Model(asked.formula, asked.table.frame, priors, **asked.arguments)
+    arguments: dict[str, Any] = dict(asked.arguments)
+    model = Model(asked.formula, asked.table.frame, priors, **arguments)
     object.__setattr__(model, "sas", ProcMixed.of(asked, model.design))
     if echo:
         print(model.sas)  # noqa: T201

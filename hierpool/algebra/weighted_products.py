@@ -212,5 +212,7 @@ class DenseProducts:
         """As in ``WeightedProducts``."""
         left = r.E @ self.C[r.factor]
         right = s.E @ self.C[s.factor]
-        found = np.einsum("iap,iajb,jbs->ps", left, self.B[r.factor][s.factor], right, optimize=True)
+        found = np.einsum(
+            "iap,iajb,jbs->ps", left, self.B[r.factor][s.factor], right, optimize=True
+        )
         return np.asarray(found)

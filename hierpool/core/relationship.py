@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -38,18 +38,21 @@ class Relationship:
         What the user's matrix was divided by: the geometric mean of its diagonal; 1 for a pedigree.
     inbreeding
         Shape (N,): of a pedigree; None otherwise.
+    sires_and_dams
+        Animals that are a sire in some rows of a pedigree and a dam in others.
     """
 
-    labels: pd.Index[object]
+    labels: pd.Index[Any]
     kind: Kind
-    root: np.ndarray | sparse.csr_array
+    root: Any
     scale: float = 1.0
     inbreeding: np.ndarray | None = None
+    sires_and_dams: tuple[Any, ...] = ()
 
     def between(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Shape (some, others): covariances, by positions."""
         found = self.root[some] @ self.root[others].T
-        return np.asarray(found.toarray() if sparse.issparse(found) else found)
+        return np.asarray(found.toarray() if hasattr(found, "toarray") else found)
 
     @cached_property
     def diagonal(self) -> np.ndarray:
@@ -102,7 +105,7 @@ class LevelRelationship:
 
 
 def pedigree_relationship(
-    labels: pd.Index[object], sire: np.ndarray, dam: np.ndarray, depth: np.ndarray
+    labels: pd.Index[Any], sire: np.ndarray, dam: np.ndarray, depth: np.ndarray
 ) -> Relationship:
     """The additive relationship of a pedigree.
 
@@ -135,7 +138,8 @@ def pedigree_relationship(
         parts.append(sparse.csr_array(inherited + itself))
         T = sparse.csr_array(sparse.vstack([T, parts[-1]]))
     root = sparse.csr_array(T[back] @ sparse.diags_array(np.sqrt(D)))
-    return Relationship(labels, "pedigree", root, 1.0, inbreeding[:n])
+    both = np.intersect1d(sire[sire >= 0], dam[dam >= 0])
+    return Relationship(labels, "pedigree", root, 1.0, inbreeding[:n], tuple(labels[both]))
 
 
 def _halves(parents: np.ndarray, back: np.ndarray, n_before: int) -> sparse.csr_array:

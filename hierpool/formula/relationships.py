@@ -16,6 +16,7 @@ from hierpool.core.errors import (
     listed,
     nearest,
 )
+from hierpool.core.findings import Finding
 from hierpool.core.relationship import LevelRelationship, Relationship, pedigree_relationship
 from hierpool.core.spec import GroupTerm, Spec
 from hierpool.formula.tables import read_frame
@@ -125,7 +126,7 @@ def _of_matrix(matrix: Any, factor: str, kind: str) -> Relationship:
         )
     size = float(np.abs(values).max(initial=0.0))
     if np.abs(values - values.T).max(initial=0.0) > _ASYMMETRY * size:
-        i, j = np.unravel_index(int(np.abs(values - values.T).argmax()), values.shape)
+        i, j = divmod(int(np.abs(values - values.T).argmax()), len(values))
         a, b = matrix.index[i], matrix.index[j]
         raise DataError(
             f"{where}: the matrix is not symmetric: {values[i, j]:g} at ({a}, {b}) and "
@@ -258,3 +259,13 @@ def related_levels(term: GroupTerm, levels: pd.Index[Any]) -> LevelRelationship 
     return LevelRelationship(own, places)
 
 
+def sires_and_dams(own: Relationship, factor: str) -> list[Finding]:
+    """A warning where an animal has both sexes, which is right for plants only."""
+    if not own.sires_and_dams:
+        return []
+    one = len(own.sires_and_dams) == 1
+    text = (
+        f"pedigree of {factor!r}: {listed(own.sires_and_dams)} {'is' if one else 'are'} a sire in some "
+        "rows and a dam in others. That is right for plants; in animals one of the two is a mistake"
+    )
+    return [Finding("sire-and-dam", "warning", text)]

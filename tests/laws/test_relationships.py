@@ -10,7 +10,9 @@ from scipy import linalg
 import hierpool as hp
 from hierpool.algebra.combinations import Combinations, LevelPart
 from hierpool.bayes.exact.target import LogPosterior
+from hierpool.core.errors import HierpoolError
 from hierpool.core.theta import WorkingTheta
+from hierpool.core.threads import one_blas_thread
 from hierpool.reml.criterion import Criterion
 from tests.laws.dense import normal_log_density, restricted_log_density, wide
 
@@ -20,6 +22,11 @@ FORMULAS = {
     "y ~ x + (1 | animal) + (x || litter)": ("animal",),
     "y ~ x + (1 | animal) + (1 | region)": ("animal", "region"),
 }
+
+QUICK = "y ~ x + (1 | animal) + (1 | id)"
+EACH = pytest.mark.parametrize(
+    "formula", [pytest.param(f, marks=[pytest.mark.slow] * (f != QUICK)) for f in FORMULAS]
+)
 
 
 def pedigree(rng: np.random.Generator, founders: int = 8, young: int = 22) -> pd.DataFrame:
@@ -72,7 +79,7 @@ def animals() -> tuple[pd.DataFrame, dict[str, object], dict[str, np.ndarray]]:
 def made(animals, formula: str) -> tuple[hp.Model, list[np.ndarray]]:
     """The model, and for each factor the relationship between its levels."""
     data, given, known = animals
-    related = {name: given[name] for name in FORMULAS[formula]}
+    related = {name: given[name] for name in FORMULAS.get(formula, ("animal",))}
     model = hp.Model(formula, data, weights="w", relationship=related)
     matrices = []
     for g in model.design.groups:
@@ -95,7 +102,7 @@ def covariance(design, matrices, sigma: float, Lambda: np.ndarray) -> np.ndarray
 
 
 def test_pedigree_is_what_the_tabular_method_says(animals):
-    _, given, known = animals
+    known = animals[2]
     model, _ = made(animals, "y ~ x + (1 | animal)")
     related = model.design.groups[0].schema.related.relationship
     A = known["animal"].loc[list(related.labels), list(related.labels)].to_numpy()
@@ -105,7 +112,7 @@ def test_pedigree_is_what_the_tabular_method_says(animals):
     assert related.inbreeding.max() > 0.1
 
 
-@pytest.mark.parametrize("formula", FORMULAS)
+@EACH
 def test_density_gradient_and_rows_left_out_are_those_of_a_dense_gaussian(animals, formula):
     model, matrices = made(animals, formula)
     design = model.design
@@ -125,8 +132,9 @@ def test_density_gradient_and_rows_left_out_are_those_of_a_dense_gaussian(animal
     dense = [normal_log_density(y, mean, V) for V in whole]
     np.testing.assert_allclose(algebra.log_density(theta), dense, atol=1e-9)
     grouping = design.groups[0].grouping
-    by_row, by_level = algebra.log_density_of_rows(theta), algebra.log_density_of_levels(
-        theta, grouping
+    by_row, by_level = (
+        algebra.log_density_of_rows(theta),
+        algebra.log_density_of_levels(theta, grouping),
     )
     for k, V in enumerate(whole):
         inverse, level = np.linalg.inv(V), np.flatnonzero(grouping.codes == 2)
@@ -142,7 +150,7 @@ def test_density_gradient_and_rows_left_out_are_those_of_a_dense_gaussian(animal
 
 
 @pytest.mark.parametrize("method", ["REML", "ML"])
-@pytest.mark.parametrize("formula", FORMULAS)
+@EACH
 def test_gradient_is_that_of_differences(animals, formula, method):
     model, _ = made(animals, formula)
     criterion = Criterion.from_design(model.design, method)
@@ -154,7 +162,7 @@ def test_gradient_is_that_of_differences(animals, formula, method):
     np.testing.assert_allclose(gradient, differences, atol=1e-6)
 
 
-@pytest.mark.parametrize("formula", FORMULAS)
+@EACH
 def test_reml_and_its_breeding_values_are_henderson_s(animals, formula):
     model, matrices = made(animals, formula)
     design, fit = model.design, model.reml()
@@ -177,13 +185,15 @@ def test_reml_and_its_breeding_values_are_henderson_s(animals, formula):
         np.testing.assert_allclose(np.einsum("jaa->ja", own.u_pev), error, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_draws_have_the_moments_of_the_conditional_normal(animals):
     model, matrices = made(animals, "y ~ x + (1 | animal) + (1 | id)")
     design = model.design
     target = LogPosterior.from_design(design, model.priors)
     Lambda = np.broadcast_to(np.diag([0.9, 0.5]), (4000, 2, 2))
     theta = WorkingTheta(np.full(4000, 1.2), Lambda)
-    drawn = target.integrated.draw(theta, seed=1)["u_animal"][..., 0]
+    with one_blas_thread():
+        drawn = target.integrated.draw(theta, seed=1)["u_animal"][..., 0]
     one = theta[:1]
     mean = target.integrated.mean_coefficients(one)["u_animal"][0, :, 0]
     V = covariance(design, matrices, 1.2, Lambda[0])
@@ -197,11 +207,38 @@ def test_draws_have_the_moments_of_the_conditional_normal(animals):
     cov = 1.2**2 * 0.81 * matrices[0] - ZG.T @ np.linalg.solve(whole, ZG)
     z = (drawn.mean(axis=0) - mean) / np.sqrt(np.diag(cov) / 4000)
     assert np.abs(z).max() < 4.5
-    assert np.abs(np.cov(drawn.T) / np.sqrt(np.outer(np.diag(cov), np.diag(cov))) - (
-        cov / np.sqrt(np.outer(np.diag(cov), np.diag(cov)))
-    )).max() < 0.1
+    assert (
+        np.abs(
+            np.cov(drawn.T) / np.sqrt(np.outer(np.diag(cov), np.diag(cov)))
+            - (cov / np.sqrt(np.outer(np.diag(cov), np.diag(cov))))
+        ).max()
+        < 0.1
+    )
 
 
+@pytest.mark.slow
+def test_pymc_model_has_the_same_prior_of_the_levels_and_the_same_rows(animals):
+    model, matrices = made(animals, "y ~ x + (1 | animal) + (1 | litter)")
+    pymc = model.to_pymc()
+    names = ["u_animal", "u_litter", "sd_animal", "sd_litter", "sigma", "beta"]
+    own = pymc.logp(vars=[pymc["y"], pymc["z_animal"]], jacobian=False)
+    outputs = pymc.replace_rvs_by_values([pymc[name] for name in names])
+    compiled = pymc.compile_fn([own, *outputs], inputs=pymc.value_vars, on_unused_input="ignore")
+    rng = np.random.default_rng(2)
+    start = pymc.initial_point()
+    point = {k: np.asarray(v + rng.normal(0, 0.5, np.shape(v))) for k, v in start.items()}
+    found, animal, litter, sd, _, sigma, beta = compiled(point)
+    d = model.design
+    mean = d.X @ beta + animal[d.groups[0].codes, 0] + litter[d.groups[1].codes, 0]
+    residual = np.diag((sigma * d.residual.relative_sd) ** 2)
+    J = len(animal)
+    expected = normal_log_density(d.y, mean, residual)
+    expected += normal_log_density(animal[:, 0], np.zeros(J), sd[0] ** 2 * matrices[0])
+    expected += J * np.log(sd[0]) + np.linalg.slogdet(matrices[0])[1] / 2  # from u to z
+    assert float(found) == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.slow
 def test_identity_as_relationship_is_the_ordinary_model(animals):
     data, _, _ = animals
     names = sorted(set(data.animal))
@@ -250,12 +287,90 @@ def test_icar_is_a_precision(animals):
     names = list("pqrst")
     near = np.diag(np.ones(4), 1) + np.diag(np.ones(4), -1)
     Q = pd.DataFrame(np.diag(near.sum(axis=1)) - near, names, names)
-    model = hp.Model(
-        "y ~ x + (1 | region)", animals[0], relationship={"region": {"precision": Q}}
-    )
+    model = hp.Model("y ~ x + (1 | region)", animals[0], relationship={"region": {"precision": Q}})
     related = model.design.groups[0].schema.related
     K = linalg.pinvh(Q.to_numpy())
     K /= np.exp(np.log(np.diag(K)).mean())
     np.testing.assert_allclose(related.covariance, K, atol=1e-12)
     assert "precision matrix of 5, divided by" in repr(model)
     assert np.isfinite(model.reml().loglik)
+
+
+def test_breeding_values_of_all_animals_are_those_of_henderson(animals):
+    """Also of those without rows; from the whole relationship matrix."""
+    model, matrices = made(animals, QUICK)
+    fit = model.reml()
+    e, design = fit.estimate, model.design
+    table = hp.breeding_values(fit)
+    A = animals[2]["animal"].loc[table.index, table.index].to_numpy()
+    Z = (np.array(animals[0].animal)[:, None] == np.array(table.index)).astype(float)
+    variance = e.of("animal").sd[0] ** 2
+    V = covariance(design, matrices, e.sigma, e.relative_covariance_factor)
+    XV = np.linalg.solve(V, design.X)
+    P = np.linalg.inv(V) - XV @ np.linalg.solve(design.X.T @ XV, XV.T)
+    GZ = variance * A @ Z.T
+    np.testing.assert_allclose(table.estimate, GZ @ P @ design.y, atol=1e-6)
+    error = np.diag(variance * A - GZ @ P @ GZ.T)
+    np.testing.assert_allclose(table.se, np.sqrt(error), atol=1e-6)
+    np.testing.assert_allclose(table.reliability, 1 - error / (variance * np.diag(A)), atol=1e-6)
+    assert (table.n_rows == 0).sum() > 5
+    share = hp.heritability(fit).estimate.iloc[0]
+    residual = e.sigma**2 * design.residual.mean_square
+    assert share == pytest.approx(variance / (variance + e.of("id").sd[0] ** 2 + residual))
+
+
+@pytest.mark.slow
+def test_posterior_breeding_values_ranks_and_heritability(animals):
+    data, given, _ = animals
+    model = hp.Model("y ~ x + (1 | animal)", data, relationship={"animal": given["animal"]})
+    fit = model.fit(seed=1, draws=500)
+    assert fit.info["engine"] == "exact"
+    table = hp.breeding_values(fit, top=0.2)
+    assert table.p_top.sum() == pytest.approx(round(0.2 * len(table)))
+    assert table.mean_rank.sum() == pytest.approx(len(table) * (len(table) + 1) / 2)
+    own = fit.random_effects(diagnostics=False)["mean"].to_numpy()
+    levels = model.design.groups[0].grouping.levels
+    np.testing.assert_allclose(table.loc[levels, "mean"], own, atol=0.15 * table["sd"].mean())
+    without = table[table.n_rows == 0]
+    assert (without["sd"] > 0).all()
+    drawn = fit.draws["posterior"]
+    h2 = drawn.sd_animal**2 / (drawn.sd_animal**2 + drawn.sigma**2)
+    assert hp.heritability(fit)["mean"].iloc[0] == pytest.approx(float(h2.mean()))
+    scores = fit.loo()
+    assert scores.n_data_points == len(data)
+
+
+WRONG = {
+    "not-in-relationship": (lambda t: t[t.animal != "a10"].replace("a10", None), "a10"),
+    "pedigree-loop": (lambda t: t.assign(sire=np.where(t.animal == "a0", "a29", t.sire)), "a0"),
+    "bad-pedigree": (lambda t: pd.concat([t, t[t.animal == "a4"]]), "a4"),
+    "relationship-not-positive": (lambda t: _matrix(t, 3.0), "eigenvalue"),
+    "bad-relationship": (lambda t: _matrix(t, 0.1).iloc[:-1], "same labels"),
+}
+
+
+def _matrix(table: pd.DataFrame, off: float) -> pd.DataFrame:
+    n = len(table)
+    A = np.eye(n)
+    A[0, 1] = A[1, 0] = off
+    return pd.DataFrame(A, table.animal.to_numpy(), table.animal.to_numpy())
+
+
+@pytest.mark.parametrize("code", WRONG)
+def test_a_relationship_that_cannot_be_one_is_an_error(animals, code):
+    data, given, _ = animals
+    wrong, name = WRONG[code]
+    rows = data.assign(animal=data.animal.where(data.index != 0, "a10"))
+    with pytest.raises(HierpoolError, match=name) as caught:
+        hp.Model("y ~ x + (1 | animal)", rows, relationship={"animal": wrong(given["animal"])})
+    assert caught.value.code == code
+
+
+def test_a_sire_that_is_a_dam_too_is_told(animals):
+    data, given, _ = animals
+    table = given["animal"].assign(
+        dam=lambda t: np.where(t.animal == "a29", t.sire[t.animal == "a28"], t.dam)
+    )
+    model = hp.Model("y ~ x + (1 | animal)", data, relationship={"animal": table})
+    (told,) = [f for f in model.notices if f.code == "sire-and-dam"]
+    assert told.severity == "warning"

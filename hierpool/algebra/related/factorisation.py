@@ -86,8 +86,9 @@ class RelatedFactorisation(Factorisation):
     def _lower(self, right: np.ndarray, transposed: bool = False) -> np.ndarray:
         if not len(self.F):
             return right
-        trans = "T" if transposed else "N"
-        return np.asarray(linalg.solve_triangular(self.F, right, lower=True, trans=trans))
+        if transposed:
+            return np.asarray(linalg.solve_triangular(self.F.T, right))
+        return np.asarray(linalg.solve_triangular(self.F, right, lower=True))
 
     @cached_property
     def marginal(self) -> Marginal:
@@ -130,9 +131,7 @@ class RelatedFactorisation(Factorisation):
     def _apply(self, others: np.ndarray) -> np.ndarray:
         return self._others(others[:, None])[:, 0]
 
-    def deviations(
-        self, main: np.ndarray, others: np.ndarray
-    ) -> tuple[np.ndarray, ...]:
+    def deviations(self, main: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, ...]:
         """Deviations (J, q) of the levels of each factor."""
         scaled = self._apply(others)
         out = []
@@ -232,7 +231,7 @@ class RelatedFactorisation(Factorisation):
 
     def variance(self, t: Combinations) -> np.ndarray:
         """Shape (m,): error variances of combinations, in units of sigma^2."""
-        own, p = self.columns_of, self.columns_of.p
+        own = self.columns_of
         main, others = np.zeros((len(t), len(self.d))), np.zeros((len(t), own.n_others))
         for k, (factor, part) in enumerate(zip(own.factors, t.parts, strict=True)):
             if not len(part.which):
@@ -243,9 +242,25 @@ class RelatedFactorisation(Factorisation):
             else:
                 own_places = self._places(k)[part.levels]
                 np.add.at(others, part.which, np.einsum("eq,eqn->en", part.weights, own_places))
-        main *= self.sd
+        return self._variance(t.X, main, others)
+
+    def variance_of_levels(self, k: int, weights: np.ndarray) -> np.ndarray:
+        """Shape (m,): error variances of combinations (m, J) of the levels of a factor with one column."""
+        own = self.columns_of
+        none = np.zeros((len(weights), own.p))
+        if k == own.main:
+            turned = own.factors[k].into
+            assert turned is not None
+            return self._variance(none, weights @ turned, np.zeros((len(weights), own.n_others)))
+        main = np.zeros((len(weights), len(self.d)))
+        return self._variance(none, main, weights @ self._places(k)[:, 0])
+
+    def _variance(self, X: np.ndarray, main: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Of weights of beta, and of the columns of the main factor and of the others."""
+        own, p = self.columns_of, self.columns_of.p
+        main = main * self.sd
         right = self._others(others.T, transposed=True)
-        left = t.X - (main * (self.sd / self.d)) @ own.C[:, own.n_others : -1]
+        left = X - (main * (self.sd / self.d)) @ own.C[:, own.n_others : -1]
         right = self._lower(right) - self.cross @ (main * (self.sd / self.d)).T
         left = left - right.T @ self.G[:, :p]
         found = (np.square(main) / self.d).sum(axis=1) + np.square(right).sum(axis=0)

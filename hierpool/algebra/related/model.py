@@ -39,7 +39,9 @@ class RelatedLevels(MarginalModel):
     own: RelatedColumns
 
     @classmethod
-    def from_design(cls, design: Design, coordinates: Coordinates, prior: BetaPrior) -> RelatedLevels:
+    def from_design(
+        cls, design: Design, coordinates: Coordinates, prior: BetaPrior
+    ) -> RelatedLevels:
         """Integrate the coefficients of a design out under this prior of beta."""
         rows = ManyRows.from_design(design, coordinates)
         return cls(design, coordinates, prior, RelatedColumns.from_design(design, rows))
@@ -82,9 +84,7 @@ class RelatedLevels(MarginalModel):
         columns = tuple(self.design.group_columns)
         sizes = [f.size for f in self.own.factors]
         blocks = [
-            self.own.T * basis[c, c][0, 0]
-            if k == self.own.main
-            else self._scaled(k, basis[c, c])
+            self.own.T * basis[c, c][0, 0] if k == self.own.main else self._scaled(k, basis[c, c])
             for k, c in enumerate(columns)
         ]
         return DenseProducts.of(at, self.own.rows.X, blocks, sizes)
@@ -156,8 +156,9 @@ class RelatedLevels(MarginalModel):
             if rng is not None:
                 noise = sigma * rng.standard_normal(r), sigma * rng.standard_normal(N)
             at = self.at(Lambda)
-            for own, u in zip(found, at.deviations(*at.coefficients(beta[k], noise)), strict=True):
-                own.append(u)
+            levels = at.deviations(*at.coefficients(beta[k], noise))
+            for own, each in zip(found, levels, strict=True):
+                own.append(each)
         u = tuple(
             np.stack(own) @ z.from_working.T
             for own, z in zip(found, self.coordinates.zs, strict=True)
