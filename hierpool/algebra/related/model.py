@@ -8,7 +8,6 @@ from functools import cached_property
 
 import numpy as np
 
-from hierpool.algebra.factorisation import runs
 from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, Marginal
 from hierpool.algebra.marginal_model import LevelSums, MarginalModel
 from hierpool.algebra.moments import Coordinates, Moments, Rows
@@ -19,6 +18,7 @@ from hierpool.algebra.triangular import log_det, solve_lower
 from hierpool.algebra.weighted_products import DenseProducts
 from hierpool.core.design import Design, Grouping
 from hierpool.core.theta import WorkingTheta
+from hierpool.core.threads import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ class RelatedLevels(MarginalModel):
         """What the levels contribute at K values of theta."""
         own, p = self.own, self.own.p
         if own.n_others:
-            each = [self.at(Lambda).marginal for Lambda in theta.Lambda]
+            with one_blas_thread():
+                each = [self.at(Lambda).marginal for Lambda in theta.Lambda]
             return self._put_together(each)
         sd = own.main_sd(theta.Lambda, tuple(self.design.group_columns))
         some = own.D > 0
@@ -149,32 +150,51 @@ class RelatedLevels(MarginalModel):
         rng: np.random.Generator | None,
         with_sums: bool,
     ) -> dict[str, np.ndarray]:
+        if not self.own.n_others:
+            u = (self._main_levels(theta, beta, rng),)
+            return self._with_population(self.coordinates.beta_to_user(beta), u, with_sums)
         r, N = len(self.own.D), self.own.n_others
         found: list[list[np.ndarray]] = [[] for _ in self.design.groups]
-        for k, (sigma, Lambda) in enumerate(zip(theta.sigma, theta.Lambda, strict=True)):
-            noise = None
-            if rng is not None:
-                noise = sigma * rng.standard_normal(r), sigma * rng.standard_normal(N)
-            at = self.at(Lambda)
-            levels = at.deviations(*at.coefficients(beta[k], noise))
-            for own, each in zip(found, levels, strict=True):
-                own.append(each)
+        with one_blas_thread():
+            for k, (sigma, Lambda) in enumerate(zip(theta.sigma, theta.Lambda, strict=True)):
+                noise = None
+                if rng is not None:
+                    noise = sigma * rng.standard_normal(r), sigma * rng.standard_normal(N)
+                at = self.at(Lambda)
+                levels = at.deviations(*at.coefficients(beta[k], noise))
+                for own, each in zip(found, levels, strict=True):
+                    own.append(each)
         u = tuple(
             np.stack(own) @ z.from_working.T
             for own, z in zip(found, self.coordinates.zs, strict=True)
         )
         return self._with_population(self.coordinates.beta_to_user(beta), u, with_sums)
 
+    def _main_levels(
+        self, theta: WorkingTheta, beta: np.ndarray, rng: np.random.Generator | None
+    ) -> np.ndarray:
+        """Shape (K, J, 1): where there is the main factor alone, all values of theta at once."""
+        own = self.own
+        sd = own.main_sd(theta.Lambda, tuple(self.design.group_columns))[:, None]
+        d = 1 + np.square(sd) * own.D
+        v = sd * (own.C[:, -1] - beta @ own.C[:, :-1].T) / d
+        if rng is not None:
+            v += theta.sigma[:, None] * rng.standard_normal(v.shape) / np.sqrt(d)
+        turned, z = own.factors[own.main].into, self.coordinates.zs[own.main]
+        assert turned is not None
+        return np.asarray((sd * v) @ turned.T)[..., None] * z.from_working[0, 0]
+
     def conditional_variances(
         self, theta: WorkingTheta
     ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Var(u | y, beta, theta) of the levels, in the user's coding."""
         found: list[list[np.ndarray]] = [[] for _ in self.design.groups]
-        for sigma, Lambda in zip(theta.sigma, theta.Lambda, strict=True):
-            levels = self.at(Lambda).levels()
-            for own, level, z in zip(found, levels, self.coordinates.zs, strict=True):
-                user = z.from_working @ level.conditional @ z.from_working.T
-                own.append(sigma**2 * np.einsum("jaa->ja", user))
+        with one_blas_thread():
+            for sigma, Lambda in zip(theta.sigma, theta.Lambda, strict=True):
+                levels = self.at(Lambda).levels()
+                for own, level, z in zip(found, levels, self.coordinates.zs, strict=True):
+                    user = z.from_working @ level.conditional @ z.from_working.T
+                    own.append(sigma**2 * np.einsum("jaa->ja", user))
         return tuple((np.stack(own), np.arange(own[0].shape[0])) for own in found)
 
     def _inverse_rows(
@@ -204,9 +224,10 @@ class RelatedLevels(MarginalModel):
     def _left_out(self, theta: WorkingTheta, marginal: Marginal) -> tuple[np.ndarray, np.ndarray]:
         """y_i less its mean given y_-i, and the variance of that in units of sigma^2, (K, n) each."""
         off, variance = np.empty((2, len(theta), self.own.rows.n))
-        for k, score, Q in self._inverse_rows(theta, marginal):
-            variance[k] = 1 / (1 - np.square(Q).sum(axis=1))
-            off[k] = score * variance[k]
+        with one_blas_thread():
+            for k, score, Q in self._inverse_rows(theta, marginal):
+                variance[k] = 1 / (1 - np.square(Q).sum(axis=1))
+                off[k] = score * variance[k]
         return off, variance
 
     def densities_by_row(
@@ -235,18 +256,13 @@ class RelatedLevels(MarginalModel):
         by_size: dict[int, list[int]] = {}
         for level, rows in enumerate(of_level):
             by_size.setdefault(len(rows), []).append(level)
+        sets = [np.array([of_level[j] for j in levels]) for levels in by_size.values()]
         out = np.empty((J, len(theta)))
-        for k, score, Q in self._inverse_rows(theta, self.marginal(theta)):
-            for size, levels in by_size.items():
-                rows = np.array([of_level[j] for j in levels])
-                own = Q[rows]
-                inverse = np.eye(size) - own @ np.swapaxes(own, 1, 2)
-                L = np.linalg.cholesky(inverse)
-                # the precision of the rows given all others is their block of K^-1
-                half = np.linalg.solve(L, score[rows][..., None])[..., 0]
-                squares = np.square(half).sum(axis=1) / theta.sigma[k] ** 2
-                constant = size * (LOG_2PI + 2 * np.log(theta.sigma[k]))
-                out[levels, k] = -0.5 * (constant - log_det(L) + squares)
+        with one_blas_thread():
+            for k, score, Q in self._inverse_rows(theta, self.marginal(theta)):
+                for rows, levels in zip(sets, by_size.values(), strict=True):
+                    own = _log_density_of_sets(score[rows], Q[rows], theta.sigma[k])
+                    out[levels, k] = own
         return out - np.bincount(grouping.codes, self.scaled_rows.log_sd, J)[:, None]
 
     def without(self, left_out: np.ndarray) -> RelatedLevels:
@@ -254,6 +270,12 @@ class RelatedLevels(MarginalModel):
         kept = np.setdiff1d(np.arange(self.own.rows.n), left_out)
         return replace(self, own=self.own.take(kept))
 
-    def blocks(self, n_draws: int, per_draw: int) -> Iterator[slice]:
-        """Slices of the draws that keep one block of ``per_draw`` numbers a draw in bounds."""
-        return runs(n_draws, per_draw)
+
+def _log_density_of_sets(score: np.ndarray, Q: np.ndarray, sigma: float) -> np.ndarray:
+    """Shape (m,): of sets of rows (m, size) given all others, whose precision is a block of K^-1."""
+    size = score.shape[1]
+    L = np.linalg.cholesky(np.eye(size) - Q @ np.swapaxes(Q, 1, 2))
+    half = np.linalg.solve(L, score[..., None])[..., 0]
+    squares = np.square(half).sum(axis=1) / sigma**2
+    constant = size * (LOG_2PI + 2 * np.log(sigma))
+    return np.asarray(-0.5 * (constant - log_det(L) + squares))
