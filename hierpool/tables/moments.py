@@ -181,6 +181,12 @@ def summed(spec: Spec, data: Any) -> tuple[Spec, Any]:
 
 
 def _check_independent(spec: Spec) -> None:
+    if any(term.relationship is not None for term in spec.groups):
+        raise UnsupportedModelError(
+            "related groups (relationship=) need the rows, and this model has sums of them. Read the "
+            "columns of the model into memory, or leave relationship= out",
+            "needs-rows",
+        )
     if spec.residual.is_structured:
         raise UnsupportedModelError(
             f"residuals with a structure ({spec.residual.words}) need the rows, and sums of them do "
