@@ -127,7 +127,7 @@ class SeveralFactorsProducts:
         inverse = linalg.lapack.dtrtri(L, lower=1)[0]
         right -= half[:, : len(A)].T @ half
         # tr M^-1 is the sum of squares of L^-1.
-        trace = rows.n - len(A) + float((inverse**2).sum())
+        trace = rows.n_summed - len(A) + float((inverse**2).sum())
         return cls(right[:, : len(A)], right[:, len(A) :], shapes, trace)
 
     def _at(self, f: int) -> slice:

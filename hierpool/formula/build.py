@@ -130,7 +130,11 @@ def model_columns(spec: Spec, rows: CompleteRows | CellRows) -> ModelColumns:
     rows.response(texts)
     groupings = {f: rows.grouping(f, columns) for f, columns in texts.made_of.items()}
     _check_groups(spec, groupings)
-    factors = rows.encoded((*texts.factors, *texts.offsets))
+    needed = (*texts.factors, *texts.offsets)
+    population = texts.sides[spec.population]
+    factors = (
+        rows.encoded(needed, population) if isinstance(rows, CellRows) else rows.encoded(needed)
+    )
     _check_group_predictors(texts, factors)
     _check_size(texts, factors)
     learned, summed = {}, {}
@@ -173,9 +177,9 @@ def _design(made: ModelColumns, rows: CompleteRows | CellRows) -> Design:
         rests: dict[str, list[SummedColumns | None]] = {t.term.factor: [] for t in terms}
         for t in terms:
             rests[t.term.factor] += [t.summed]
-        observations = replace(
-            observations, offset=0.0, summed=rows.summed(response, summed, rests)
-        )
+        assert isinstance(made.factors, CellFactors)
+        carried = rows.summed(response, summed, rests, made.factors)
+        observations = replace(observations, offset=0.0, summed=carried)
     scale = response.scale or _response_scale(observations, residual, response.family, spec)
     schema = Schema(
         spec=spec,
