@@ -45,6 +45,7 @@ from hierpool.fits.posterior import PosteriorFit
 from hierpool.formula import pooling
 from hierpool.formula.build import CellRows, CompleteRows, build_design, encode
 from hierpool.formula.parse import parse, with_family, with_residuals
+from hierpool.formula.relationships import with_relationships
 from hierpool.formula.residual_terms import split_formula, with_structure, with_term
 from hierpool.reml import estimate, pooling_limits
 from hierpool.reml.variance_left import variance_left
@@ -124,6 +125,12 @@ class Model:
     sigma
         What the residual sd depends on: ``"~ diet"`` for a residual sd of each class,
         ``"~ time"`` or ``"~ log(time)"`` for one that changes with a number.
+    relationship
+        How groups are related, factor -> pedigree or matrix: ``{"animal": pedigree}``. A pedigree has
+        columns animal, sire and dam, empty where a parent is unknown; parents need no row of their
+        own, and inbreeding is taken into account. A matrix is a DataFrame with the same labels on both
+        axes: a covariance (kinship, phylogeny, space), or ``{"precision": matrix}``; it is divided by
+        the geometric mean of its diagonal. For terms ``(1 | animal)``, beside any others.
 
     Attributes
     ----------
@@ -161,6 +168,7 @@ class Model:
         known_se: str | None = None,
         residual: str | None = None,
         sigma: str | None = None,
+        relationship: Mapping[str, Any] | None = None,
     ) -> None:
         asked, own = formula, None
         if isinstance(asked, Moments):
@@ -174,6 +182,7 @@ class Model:
         if own is not None:
             spec = with_term(spec, replace(spec.residual, correlation=own))
         spec = with_structure(spec, residual, sigma)
+        spec = with_relationships(spec, relationship)
         spec, data = summed(spec, data)
         design = build_design(spec, data)
         object.__setattr__(self, "design", design)
@@ -359,6 +368,9 @@ class Model:
                 f"groups  {counted(grouping.n_levels, factor)}, rows per group min {rows.min()}, "
                 f"median {np.median(rows):g}, max {rows.max()}"
             )
+        for group in self.design.groups:
+            if group.schema.related is not None:
+                lines.append(f"related {group.factor}: {group.schema.related.relationship}")
         spec = self.design.spec
         column = spec.residual.column
         if spec.family is not None:
@@ -698,7 +710,8 @@ def from_sas(
     1743.6
     """
     asked = read(program, data)
-    model = Model(asked.formula, asked.table.frame, priors, **asked.arguments)
+    arguments: dict[str, Any] = dict(asked.arguments)
+    model = Model(asked.formula, asked.table.frame, priors, **arguments)
     object.__setattr__(model, "sas", ProcMixed.of(asked, model.design))
     if echo:
         print(model.sas)  # noqa: T201

@@ -43,6 +43,10 @@ def marginal_model(
         )
 
         return CorrelatedResiduals.from_design(design, coordinates, prior)
+    if any(g.schema.related is not None for g in design.groups):
+        from hierpool.algebra.related.model import RelatedLevels
+
+        return RelatedLevels.from_design(design, coordinates, prior)
     if len(design.groups) > 1:
         from hierpool.algebra.several.model import SeveralFactors  # compiled loops of their own
 

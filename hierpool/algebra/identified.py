@@ -199,7 +199,9 @@ def _sums(codes: np.ndarray, J: int, left: np.ndarray, right: np.ndarray) -> np.
 
 def not_identified_text(design: Design) -> str:
     """Which variances are not identified, and which results are valid anyway; empty if all are."""
-    is_plain = design.residual.structure is None  # structures: the curvature at the optimum tells
+    # structures and relationships: the curvature at the optimum tells
+    is_plain = design.residual.structure is None
+    is_plain = is_plain and all(group.schema.related is None for group in design.groups)
     if not is_plain or not any(group.is_pooled for group in design.groups):
         return ""
     variances = Variances.of(design)

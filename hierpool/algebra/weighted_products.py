@@ -6,13 +6,14 @@ coordinates in which T is free (Lambda = basis T).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from scipy import linalg, sparse
 
-from hierpool.algebra.factorisation import in_places_of_levels
+from hierpool.algebra.factorisation import Factorisation, in_places_of_levels
 from hierpool.algebra.moments import Moments
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class SeveralFactorsProducts:
         inverse = linalg.lapack.dtrtri(L, lower=1)[0]
         right -= half[:, : len(A)].T @ half
         # tr M^-1 is the sum of squares of L^-1.
-        trace = rows.n - len(A) + float((inverse**2).sum())
+        trace = rows.n_summed - len(A) + float((inverse**2).sum())
         return cls(right[:, : len(A)], right[:, len(A) :], shapes, trace)
 
     def _at(self, f: int) -> slice:
@@ -160,3 +161,58 @@ class SeveralFactorsProducts:
         """As in ``WeightedProducts``."""
         B = self.B[self._at(r.factor), self._at(s.factor)]
         return np.asarray(self._turned(r).T @ (B @ self._turned(s)))
+
+
+@dataclass(frozen=True)
+class DenseProducts:
+    """Any factors, all pairs of coefficients at once: related levels share rows through relatives."""
+
+    B: tuple[tuple[np.ndarray, ...], ...]
+    C: tuple[np.ndarray, ...]
+    trace: float
+
+    @classmethod
+    def of(
+        cls,
+        at: Factorisation,
+        X: np.ndarray,
+        blocks: Sequence[np.ndarray],
+        sizes: Sequence[int],
+    ) -> DenseProducts:
+        """Of columns (n, J_f q_f) of each factor, levels of q_f, whose coefficients are independent."""
+        n = len(X)
+        weighted = [at.whiten(block) for block in blocks]
+        B = tuple(
+            tuple(
+                (a.T @ w).reshape(-1, q, w.shape[1] // r, r)
+                for w, r in zip(weighted, sizes, strict=True)
+            )
+            for a, q in zip(blocks, sizes, strict=True)
+        )
+        C = tuple(
+            (w.T @ X).reshape(-1, q, X.shape[1]) for w, q in zip(weighted, sizes, strict=True)
+        )
+        return cls(B, C, n - float(at.leverage_of_levels().sum()))
+
+    def diagonal(self, f: int) -> np.ndarray:
+        """As in ``WeightedProducts``."""
+        return np.asarray(np.einsum("jajb->ab", self.B[f][f]))
+
+    def squares(self, f: int, g: int) -> np.ndarray:
+        """As in ``WeightedProducts``."""
+        own = self.B[f][g]
+        return np.asarray(np.einsum("iajd,ibjc->abcd", own, own, optimize=True))
+
+    def first(self, r: CovarianceParameter) -> np.ndarray:
+        """As in ``WeightedProducts``."""
+        own = self.C[r.factor]
+        return np.asarray(np.einsum("jap,ab,jbs->ps", own, r.E, own, optimize=True))
+
+    def second(self, r: CovarianceParameter, s: CovarianceParameter) -> np.ndarray:
+        """As in ``WeightedProducts``."""
+        left = r.E @ self.C[r.factor]
+        right = s.E @ self.C[s.factor]
+        found = np.einsum(
+            "iap,iajb,jbs->ps", left, self.B[r.factor][s.factor], right, optimize=True
+        )
+        return np.asarray(found)

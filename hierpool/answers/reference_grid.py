@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -24,6 +24,7 @@ import pandas as pd
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError, listed, nearest
 from hierpool.core.label_matching import find_label
+from hierpool.core.summed_rows import Range
 from hierpool.core.text import short
 
 Weights = Literal["equal", "observed"]
@@ -51,15 +52,37 @@ class Predictors:
     @cached_property
     def categories(self) -> Mapping[str, Sequence[Any]]:
         """Column -> its values, for categories and for numbers with two values at most."""
-        frame, found = self.design.frame, {}
+        frame, found = self.frame, {}
         for source in self.design.encoder.sources:
             if source.categories is not None:
                 found[source.column] = list(source.categories)
         for name in self.names:
             values = frame[name].drop_duplicates()
-            if name not in found and len(values) < _CONTINUOUS:
+            if name not in self._ranges and name not in found and len(values) < _CONTINUOUS:
                 found[name] = sorted(values)
         return {name: found[name] for name in self.names if name in found}
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows of the fit; of sums, their combinations of values, and means of other numbers."""
+        summed = self.design.observations.summed
+        return self.design.frame if summed is None else summed.profile.frame
+
+    @property
+    def counts(self) -> np.ndarray | None:
+        """Shape (rows of ``frame``,): rows of the table in each; None where each is one."""
+        summed = self.design.observations.summed
+        return None if summed is None else summed.profile.counts
+
+    @property
+    def _ranges(self) -> Mapping[str, Range]:
+        """Numbers of which only the range is known."""
+        summed = self.design.observations.summed
+        return {} if summed is None else summed.profile.ranges
+
+    def loses(self, names: Collection[str]) -> bool:
+        """Whether the values of some of these predictors in the rows are not known."""
+        return bool(set(self._ranges) & set(names))
 
     def is_text(self, name: str) -> bool:
         """Whether a predictor is made of categories, not of a number."""
@@ -67,8 +90,11 @@ class Predictors:
         return any(s.column == name and s.categories is not None for s in sources)
 
     def numbers(self, name: str) -> np.ndarray:
-        """Shape (n,): values of a number in the rows of the fit."""
-        return self.coded(self.design.frame, name)
+        """Shape (n,): values of a number in the rows of the fit; where only sums are known, its ends."""
+        if name in self._ranges:
+            own = self._ranges[name]
+            return np.array([own.low, own.mean, own.high])
+        return self.coded(self.frame, name)
 
     def coded(self, frame: pd.DataFrame, name: str) -> np.ndarray:
         """Shape (rows,): a column as numbers that are equal where its values are."""
@@ -85,7 +111,19 @@ class Predictors:
 
     def mean(self, name: str) -> float:
         """Mean of a number over the rows of the fit."""
-        return float(self.numbers(name).mean())
+        if name in self._ranges:
+            return self._ranges[name].mean
+        return float(np.average(self.numbers(name), weights=self.counts))
+
+    def sd(self, name: str) -> float:
+        """Sd of a number over the rows of the fit."""
+        if name in self._ranges:
+            return self._ranges[name].sd
+        values, counts = self.numbers(name), self.counts
+        if counts is None:
+            return float(np.std(values, ddof=1))
+        squares = (counts * (values - self.mean(name)) ** 2).sum()
+        return float(np.sqrt(squares / (counts.sum() - 1)))
 
     def find(self, name: str, value: Any) -> Any:
         """A value that the user typed, as the model has it."""
@@ -93,7 +131,7 @@ class Predictors:
             return find_label(value, pd.Index(self.categories[name]), name)
         is_number = isinstance(value, (int, float, np.number, np.bool_))
         if not is_number or not math.isfinite(value):
-            is_boolean = pd.api.types.is_bool_dtype(self.design.frame[name])
+            is_boolean = pd.api.types.is_bool_dtype(self.frame[name])
             raise ArgumentError(
                 f"{name!r} is {'true or false' if is_boolean else 'a number'} in this model, and "
                 f"cannot be {value!r}. Give "
@@ -272,7 +310,7 @@ def _occurring(predictors: Predictors, rows: pd.DataFrame, names: list[str]) -> 
     def together(frame: pd.DataFrame) -> list[tuple[float, ...]]:
         return list(zip(*(predictors.coded(frame, n).tolist() for n in names), strict=True))
 
-    known = set(together(predictors.design.frame))
+    known = set(together(predictors.frame))
     return rows[[values in known for values in together(rows)]].reset_index(drop=True)
 
 
@@ -300,13 +338,17 @@ def _observed(
 ) -> Grid:
     """The rows of the fit, once for each cell; the cells of a category of ``by`` have its own rows."""
     names = list(predictors.names)
-    frame = predictors.design.frame[names]
+    if predictors.loses(set(names) - set(values)):
+        predictors.design.check_rows(
+            "weights='observed' beside numbers of which only sums are known"
+        )
+    frame, known = predictors.frame[names], predictors.counts
     for name in (n for n in values if n not in shown):
         frame = frame.assign(**{name: values[name][0]})
-    counts = pd.Series(np.ones(len(frame)))
+    counts = pd.Series(np.ones(len(frame)) if known is None else known)
     if names:  # rows that agree in every predictor count as one, with their number as weight
         code = frame.groupby(names, sort=False, observed=True).ngroup().to_numpy()
-        counts = pd.Series(np.bincount(code, minlength=1).astype(float))
+        counts = pd.Series(np.bincount(code, counts, minlength=1).astype(float))
         frame = frame.drop_duplicates()
     frame = frame.reset_index(drop=True)
     own = [n for n in by if _are_known(predictors, n, values[n])]

@@ -139,7 +139,7 @@ def check_number(design: Design, name: Any) -> None:
     """Raise unless it is a predictor that has a slope."""
     predictors = Predictors(design)
     predictors.check(name, "slopes()")
-    is_boolean = pd.api.types.is_bool_dtype(design.frame[name])
+    is_boolean = pd.api.types.is_bool_dtype(predictors.frame[name])
     if predictors.is_text(name) or is_boolean:
         raise ArgumentError(
             f"{name!r} is {'true or false' if is_boolean else 'a category'} in this model and has "

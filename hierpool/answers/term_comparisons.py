@@ -254,7 +254,7 @@ class _Terms:
         self, term: PopulationTerm, x: str, *, is_first: bool, is_only: bool
     ) -> Side:
         values = self.predictors.numbers(x)
-        mean, sd = self.predictors.mean(x), float(np.std(values, ddof=1))
+        mean, sd = self.predictors.mean(x), self.predictors.sd(x)
         low, high = max(mean - sd, float(values.min())), min(mean + sd, float(values.max()))
         ends, rise = (low, high), np.array([[-1.0, 1.0]])
         if not is_first:

@@ -185,7 +185,7 @@ def _is_share(design: Design, scale: ResponseScale) -> bool:
     """Whether numbers are shares: of a binary response, its mean."""
     if design.family is not None:
         return scale.mean is not None and design.family.name in ("bernoulli", "binomial")
-    return scale.back is None and bool(np.isin(design.y, (0, 1)).all())
+    return scale.back is None and bool(np.isin(design.observations.y, (0, 1)).all())
 
 
 def _apart(

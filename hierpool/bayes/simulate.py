@@ -175,10 +175,12 @@ def _draw_levels(
     design: Design, roots: Sequence[np.ndarray], rng: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
     """Deviations of the levels of each factor, given roots of their covariances."""
-    return tuple(
-        rng.standard_normal((group.grouping.n_levels, len(root))) @ root.T
-        for group, root in zip(design.groups, roots, strict=True)
-    )
+    out = []
+    for group, root in zip(design.groups, roots, strict=True):
+        u = rng.standard_normal((group.grouping.n_levels, len(root))) @ root.T
+        related = group.schema.related
+        out.append(u if related is None else related.root @ u)
+    return tuple(out)
 
 
 def _draw(block: CoefficientPriors, n: int, rng: np.random.Generator) -> np.ndarray:

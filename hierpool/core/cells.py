@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hierpool.core.spec import Spec
+from hierpool.core.summed_rows import Range
 
 _DIGITS = 9  # of the sums per row, by which tables are told apart
 
@@ -50,6 +51,8 @@ class Cells:
         Rows of the table, those with missing values included.
     label
         Name to show for the table; empty where there is none.
+    ranges
+        Mean, sd, least and largest value of each of ``numbers``.
     sources
         Digests of the tables that were added up; empty for a single one.
     """
@@ -69,6 +72,7 @@ class Cells:
     missing: Mapping[str, int] = field(default_factory=dict)
     n_read: int = 0
     label: str = ""
+    ranges: Mapping[str, Range] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
 
     @property

@@ -14,6 +14,7 @@ from hierpool.core.coding import Coding, stable_mean
 from hierpool.core.covariance import Covariance
 from hierpool.core.families.family import Family
 from hierpool.core.findings import Finding
+from hierpool.core.relationship import LevelRelationship
 from hierpool.core.residual import Residual
 from hierpool.core.spec import Spec
 from hierpool.core.summed_rows import Shares, SummedColumns
@@ -131,6 +132,8 @@ class GroupSchema:
         The same of each block for itself, as far as its covariance structure allows.
     dropped
         Names of columns that the rows cannot tell from those before them, or that are 0.
+    related
+        How the levels are related; None for independent ones.
     """
 
     grouping: FactorLevels
@@ -140,6 +143,7 @@ class GroupSchema:
     coding: Coding
     block_codings: tuple[Coding, ...]
     dropped: tuple[str, ...] = ()
+    related: LevelRelationship | None = None
 
     @classmethod
     def from_columns(
@@ -151,6 +155,7 @@ class GroupSchema:
         Z: np.ndarray,
         dropped: tuple[str, ...] = (),
         summed: SummedColumns | None = None,
+        related: LevelRelationship | None = None,
     ) -> GroupSchema:
         """Of columns, shape (n, q); ``summed`` where their rows stand in for many."""
         whole, each = Coding.from_columns(Z, summed), []
@@ -159,7 +164,7 @@ class GroupSchema:
             each.append(Coding.from_columns(Z[:, block.columns], known))
         each = each or [whole]
         own = tuple(b.covariance.coding(coding) for b, coding in zip(blocks, each, strict=True))
-        return cls(grouping, terms, blocks, population, whole, own, dropped)
+        return cls(grouping, terms, blocks, population, whole, own, dropped, related)
 
     @property
     def factor(self) -> str:

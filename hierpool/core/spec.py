@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from hierpool.core.families.family import Family
+    from hierpool.core.relationship import Relationship
 
 ResidualStructure = Literal["independent", "weights", "known_se", "family"]
 
@@ -26,11 +27,14 @@ class GroupTerm:
         ``||`` (diagonal, also for a categorical left side); ``"none"`` for no pooling: the
         coefficients of each level have wide independent priors, and there is no distribution of
         levels to estimate.
+    relationship
+        A known covariance between the levels; None for independent ones.
     """
 
     columns: str
     factor: str
     covariance: str = "correlated"
+    relationship: Relationship | None = None
 
     def __str__(self) -> str:
         bars = {"correlated": "|", "uncorrelated": "||", "none": "no pooling |"}

@@ -7,10 +7,12 @@ that a Gaussian likelihood needs is then that of the n rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import pandas as pd
 
 _SCATTER = 4e-13  # of what a cell's squares are, below which its scatter is rounding
 _RANK = 1e-14  # eigenvalue of a correlation matrix from which a direction counts
@@ -45,6 +47,37 @@ class Shares:
         return np.rint(np.bincount(codes, self.counts, n_levels)).astype(np.intp)
 
 
+class Range(NamedTuple):
+    """Where a number lies in the rows of the table."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
+class Profile(Protocol):
+    """What is known of the predictors of a table without its rows."""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Combinations of the values that are told apart; of other numbers their means."""
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Shape (combinations,): rows of the table with each."""
+
+    @property
+    def ranges(self) -> Mapping[str, Range]:
+        """Those other numbers."""
+
+    def sum_coded(self) -> np.ndarray:
+        """Shape (n, k): columns of the stand-ins with categories that sum to zero."""
+
+    def keys_of_rows(self, names: Sequence[str]) -> pd.DataFrame:
+        """Values of the stand-ins in columns whose values are told apart."""
+
+
 @dataclass(frozen=True)
 class SummedRows:
     """What stand-ins carry beside their numbers.
@@ -60,6 +93,8 @@ class SummedRows:
         a float has 7 digits left for what varies.
     digest
         Hash of the sums.
+    profile
+        What is known of the predictors.
     """
 
     shares: Shares
@@ -68,6 +103,7 @@ class SummedRows:
     X_rest: np.ndarray
     Z_rest: Mapping[str, np.ndarray]
     digest: str
+    profile: Profile
 
 
 @dataclass(frozen=True)

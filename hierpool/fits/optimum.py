@@ -417,7 +417,8 @@ class LikelihoodFit:
         Of a family the expected response at the conditional modes, for a binomial response the
         probability: what ``lme4`` gives.
         """
-        return pd.Series(self.estimate.fitted, index=self.design.rows, name="fitted")
+        rows = self.design.check_rows("fit.fitted()").index
+        return pd.Series(self.estimate.fitted, index=rows, name="fitted")
 
     @property
     def residual_parameters(self) -> np.ndarray | None:
@@ -432,6 +433,7 @@ class LikelihoodFit:
         """
         family = self.design.family
         first = 1.0 if family is not None and family.has_thresholds else 0.0
+        self.design.check_rows("fit.residuals()")
         values = self.design.y + first - self.design.trials * self.estimate.fitted
         return pd.Series(values, index=self.design.rows, name="residual")
 

@@ -368,6 +368,7 @@ class PosteriorFit(FitRecord):
 
     def fitted(self) -> pd.Series:
         """Posterior means of the rows' expected values, with the user's index."""
+        self.design.check_rows("fit.fitted()")
         if self.design.family is None:
             values = linear_predictor(self.design, self.posterior_means)
         else:
@@ -381,6 +382,7 @@ class PosteriorFit(FitRecord):
         """
         family = self.design.family
         first = 1.0 if family is not None and family.has_thresholds else 0.0
+        self.design.check_rows("fit.residuals()")
         values = self.design.y + first - self.design.trials * self.fitted().to_numpy()
         return pd.Series(values, index=self.design.rows, name="residual")
 

@@ -31,6 +31,7 @@ from hierpool.core.errors import (
     HierpoolError,
     MissingPackageError,
     StorageError,
+    UnsupportedModelError,
     listed,
 )
 from hierpool.core.results import OBS_DIM, RESPONSE
@@ -86,6 +87,11 @@ def save_record(fit: FitRecord, path: str | PathLike[str]) -> None:
     """
     target = Path(path)
     _check_target(target)
+    if any(group.related is not None for group in fit.design.schema.groups):
+        raise UnsupportedModelError(
+            "fits with relationship= cannot be saved yet: keep the table and the pedigree, and fit again",
+            "relationship-unsupported",
+        )
     tree = _as_tree(fit)
     # In memory: HDF5 itself writing to a disk that is full ends the process.
     if target.suffix == ZARR:

@@ -54,6 +54,7 @@ class _GroupTerm(_Strict, tag="GroupTerm"):
     columns: str
     factor: str
     covariance: str
+    relationship: None = None
 
 
 class _CorrelationTerm(_Strict, tag="CorrelationTerm"):

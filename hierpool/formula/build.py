@@ -130,7 +130,11 @@ def model_columns(spec: Spec, rows: CompleteRows | CellRows) -> ModelColumns:
     rows.response(texts)
     groupings = {f: rows.grouping(f, columns) for f, columns in texts.made_of.items()}
     _check_groups(spec, groupings)
-    factors = rows.encoded((*texts.factors, *texts.offsets))
+    needed = (*texts.factors, *texts.offsets)
+    population = texts.sides[spec.population]
+    factors = (
+        rows.encoded(needed, population) if isinstance(rows, CellRows) else rows.encoded(needed)
+    )
     _check_group_predictors(texts, factors)
     _check_size(texts, factors)
     learned, summed = {}, {}
@@ -173,9 +177,9 @@ def _design(made: ModelColumns, rows: CompleteRows | CellRows) -> Design:
         rests: dict[str, list[SummedColumns | None]] = {t.term.factor: [] for t in terms}
         for t in terms:
             rests[t.term.factor] += [t.summed]
-        observations = replace(
-            observations, offset=0.0, summed=rows.summed(response, summed, rests)
-        )
+        assert isinstance(made.factors, CellFactors)
+        carried = rows.summed(response, summed, rests, made.factors)
+        observations = replace(observations, offset=0.0, summed=carried)
     scale = response.scale or _response_scale(observations, residual, response.family, spec)
     schema = Schema(
         spec=spec,
@@ -297,7 +301,10 @@ def _check_left_to_chance(scale: ResponseScale, spec: Spec) -> None:
 
 
 def _check_groups(spec: Spec, groupings: Mapping[str, Grouping]) -> None:
+    related = {t.factor for t in spec.groups if t.relationship is not None}
     for factor in _pooled(spec):
+        if factor in related:
+            continue
         n = int(groupings[factor].n_rows.sum())
         if groupings[factor].n_levels >= n and spec.residual.has_sigma:
             raise DataError(
@@ -314,6 +321,8 @@ def _check_distinct(groups: Sequence[GroupDesign]) -> None:
     for one, other in itertools.combinations(groups, 2):
         both = [t for t in one.terms if t in other.terms]
         J = one.grouping.n_levels
+        if (one.schema.related is None) != (other.schema.related is None):
+            continue  # what is inherited, and what is not
         if not both or other.grouping.n_levels != J:
             continue
         pairs = np.unique(one.grouping.codes * J + other.grouping.codes)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from formulaic import Formula
+from formulaic.transforms.cubic_spline import _get_free_cubic_spline_matrix
 
 from hierpool.formula.encoder import Encoding, Source
 
@@ -51,7 +52,8 @@ def remembered(
         )
         values = np.asarray(matrix, dtype=float)[:, 0]
         first = encoding.memory.transform_state[text]
-        state[text] = _STATES[_name(call)](values, counts, first)
+        arguments = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
+        state[text] = _STATES[_name(call)](values, counts, first, arguments)
     return state
 
 
@@ -69,20 +71,82 @@ def _name(call: ast.Call) -> str:
     return function.attr if isinstance(function, ast.Attribute) else ast.unparse(function)
 
 
-def _scaled(values: np.ndarray, counts: np.ndarray, first: Mapping[str, Any]) -> dict[str, Any]:
+State = Mapping[str, Any]
+
+
+def _scaled(
+    values: np.ndarray, counts: np.ndarray, first: State, arguments: State
+) -> dict[str, Any]:
     """State of center, scale and standardize."""
     out = dict(first)
-    if _is_learned(first.get("center")):
+    if first.get("center") is not None:
         out["center"] = np.average(values, weights=counts)
     moved = values if out.get("center") is None else values - out["center"]
-    if _is_learned(first.get("scale")):
+    if first.get("scale") is not None:
         squares = (counts * moved**2).sum()
         out["scale"] = np.sqrt(squares / (counts.sum() - out.get("ddof", 1)))
     return out
 
 
-def _is_learned(value: Any) -> bool:
-    return value is not None
+def _orthogonal(
+    values: np.ndarray, counts: np.ndarray, first: State, arguments: State
+) -> dict[str, Any]:
+    """State of poly: the recurrence of monic orthogonal polynomials, rows counted."""
+    degree = len(first.get("alpha", ()))
+    alpha: dict[int, float] = {}
+    norms: dict[int, float] = {}
+    before, here = np.zeros_like(values), np.ones_like(values)
+    for k in range(degree + 1):
+        norms[k] = float((counts * here**2).sum())
+        if k == degree:
+            break
+        alpha[k] = float((counts * values * here**2).sum() / norms[k])
+        beta = norms[k] / norms[k - 1] if k else 0.0
+        before, here = here, (values - alpha[k]) * here - beta * before
+    return {"alpha": alpha, "norms2": norms} if degree else dict(first)
 
 
-_STATES = {"center": _scaled, "scale": _scaled, "standardize": _scaled}
+def _b_spline(
+    values: np.ndarray, counts: np.ndarray, first: State, arguments: State
+) -> dict[str, Any]:
+    """State of bs: knots at quantiles of the rows."""
+    degree, knots = int(arguments.get("degree", 3)), list(first["knots"])
+    inner = knots[degree + 1 : len(knots) - degree - 1]
+    if arguments.get("knots") is None and inner:
+        low, high = first["lower_bound"], first["upper_bound"]
+        inside = (values >= low) & (values <= high)
+        if arguments.get("extrapolation") not in ("clip", "na", "zero"):
+            inside[:] = True
+        inner = _quantiles(values[inside], counts[inside], len(inner)).tolist()
+        knots = [*knots[: degree + 1], *inner, *knots[len(knots) - degree - 1 :]]
+    return {**first, "knots": knots}
+
+
+def _quantiles(values: np.ndarray, counts: np.ndarray, m: int) -> np.ndarray:
+    """Shape (m,): quantiles at equal distances of rows with these values, linear between two rows."""
+    order = np.argsort(values, kind="stable")
+    values, upto = values[order], np.cumsum(counts[order])
+    at = np.linspace(0, 1, m + 2)[1:-1] * (upto[-1] - 1)
+    below = np.floor(at)
+    lower = values[np.searchsorted(upto, below, side="right")]
+    upper = values[np.searchsorted(upto, np.minimum(below + 1, upto[-1] - 1), side="right")]
+    return np.asarray(lower + (at - below) * (upper - lower))
+
+
+def _cubic_spline(
+    values: np.ndarray, counts: np.ndarray, first: State, arguments: State
+) -> dict[str, Any]:
+    """State of cr, cc and cs: knots are at quantiles of the different values, the mean is that of rows."""
+    if first.get("constraints") is None:
+        return dict(first)
+    knots = np.array(first["knots"])
+    free = _get_free_cubic_spline_matrix(values, knots, cyclic=bool(first.get("cyclic")))
+    return {**first, "constraints": np.average(free, axis=0, weights=counts)[None]}
+
+
+_STATES = {
+    **dict.fromkeys(("center", "scale", "standardize"), _scaled),
+    "poly": _orthogonal,
+    "bs": _b_spline,
+    **dict.fromkeys(("cr", "cc", "cs"), _cubic_spline),
+}

@@ -21,7 +21,7 @@ from hierpool.core.findings import Finding
 from hierpool.core.residual import Residual
 from hierpool.core.schema import ResponseScale
 from hierpool.core.spec import ResidualTerm
-from hierpool.core.summed_rows import Shares, SummedColumns, SummedRows, stand_ins
+from hierpool.core.summed_rows import Profile, Range, Shares, SummedColumns, SummedRows, stand_ins
 from hierpool.formula import tables
 from hierpool.formula.alike_labels import alike_labels
 from hierpool.formula.cell_functions import remembered
@@ -46,7 +46,7 @@ class CellRows:
 
     cells: Cells
     _groupings: dict[tuple[str, ...], Grouping] = field(default_factory=dict)
-    _encoded: dict[tuple[Factor, ...], CellFactors] = field(default_factory=dict)
+    _encoded: dict[tuple[Factor | str, ...], CellFactors] = field(default_factory=dict)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -110,11 +110,12 @@ class CellRows:
             self._groupings[key] = Grouping(known, of_cells.codes[self.cell])
         return self._groupings[key]
 
-    def encoded(self, factors: tuple[Factor, ...]) -> CellFactors:
+    def encoded(self, factors: tuple[Factor, ...], population: Columns) -> CellFactors:
         """Factors of a right-hand side as columns."""
-        if factors not in self._encoded:
-            self._encoded[factors] = CellFactors.from_rows(factors, self)
-        return self._encoded[factors]
+        key: tuple[Factor | str, ...] = (*factors, population.text)
+        if key not in self._encoded:
+            self._encoded[key] = CellFactors.from_rows(factors, population, self)
+        return self._encoded[key]
 
     def residual(self, term: ResidualTerm) -> Residual:
         """How the stand-ins vary about their means."""
@@ -155,6 +156,7 @@ class CellRows:
         response: Response,
         X: SummedColumns | None,
         Z: Mapping[str, Sequence[SummedColumns | None]],
+        profile: Profile,
     ) -> SummedRows:
         """What the stand-ins carry beside their numbers."""
         n, cells = len(self.cell), self.cells
@@ -169,7 +171,7 @@ class CellRows:
         }
         square = float(cells.squared_sd.sum() / cells.n)
         y_rest = response.summed.rest[:, 0]
-        return SummedRows(shares, square, y_rest, X.rest, of_factors, cells.digest)
+        return SummedRows(shares, square, y_rest, X.rest, of_factors, cells.digest, profile)
 
     def _columns(self, kappa: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, SummedColumns]:
         """Columns kappa (m + s a) of the stand-ins.
@@ -225,6 +227,8 @@ class CellFactors:
         Shape (cells,): which row of it each cell has.
     counts
         Shape (rows of ``own``,): rows of the table with each combination.
+    population
+        The columns of the fixed effects.
     """
 
     rows: CellRows
@@ -232,10 +236,13 @@ class CellFactors:
     own: pd.DataFrame
     combination: np.ndarray
     counts: np.ndarray
+    population: Columns
     _made: dict[str, EncodedText] = field(default_factory=dict)
 
     @classmethod
-    def from_rows(cls, factors: Iterable[Factor], rows: CellRows) -> CellFactors:
+    def from_rows(
+        cls, factors: Iterable[Factor], population: Columns, rows: CellRows
+    ) -> CellFactors:
         """Of the cells of a table."""
         factors = tuple(factors)
         names = list(dict.fromkeys(c for f in factors for c in f.columns))
@@ -251,12 +258,36 @@ class CellFactors:
         }
         counts = np.bincount(combination, rows.cells.counts)
         frame = pd.DataFrame(own, index=pd.RangeIndex(len(first)))
-        return cls(rows, found, frame, combination, counts)
+        return cls(rows, found, frame, combination, counts, population)
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """How its columns are made, each once."""
         return tuple({s.key: s for several in self.found.values() for s in several}.values())
+
+    @property
+    def ranges(self) -> Mapping[str, Range]:
+        """Where numbers lie that are in sums only."""
+        return self.rows.cells.ranges
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The combinations of the keys that are predictors, with the means of other numbers."""
+        names = list(dict.fromkeys(s.column for s in self.sources))
+        first = np.unique(self.combination, return_index=True)[1]
+        frame = self.rows.frame[names].iloc[first].reset_index(drop=True)
+        means = {name: r.mean for name, r in self.ranges.items() if name in names}
+        return frame.assign(**means)
+
+    def keys_of_rows(self, names: Sequence[str]) -> pd.DataFrame:
+        """Values of the stand-ins in columns whose values are told apart."""
+        return self.rows.cells.keys[list(names)].iloc[self.rows.cell].reset_index(drop=True)
+
+    def sum_coded(self) -> np.ndarray:
+        """Shape (n, k): the population's columns with categories that sum to zero."""
+        of_keys, own, names = self._of_keys(self.population)
+        kappa = of_keys.sum_coded(own)
+        return self.rows._columns(kappa[self.combination], self._atoms(of_keys, names))[0]
 
     def is_summed(self, factor: Factor) -> bool:
         """Whether a factor is in sums only, and not told by the keys."""
@@ -285,7 +316,16 @@ class CellFactors:
         return (learn(side, self.found, self.own, index, state)[0] if state else first), state
 
     def _learned(self, side: Columns) -> EncodedText:
-        encoding, state = self._encoding(side)
+        encoding, _ = self._encoding(side)
+        of_keys, own, names = self._of_keys(side)
+        kappa = of_keys.encode(own, own.index)
+        which = self._atoms(of_keys, names)
+        columns, known = self.rows._columns(kappa[self.combination], which)
+        return EncodedText(encoding, columns, known)
+
+    def _of_keys(self, side: Columns) -> tuple[Encoding, pd.DataFrame, dict[str, str]]:
+        """The encoding with ones in the place of summed factors, its frame, and which these are."""
+        _, state = self._encoding(side)
         summed = [f for f in side.factors if self.is_summed(f)]
         stem = "hpatom"
         while any(stem in s.key for s in self.sources):
@@ -298,10 +338,8 @@ class CellFactors:
         found = dict(self.found)
         found |= {f: [Source(f.columns[0], f.columns[0], f.text)] for f in stand_in.values()}
         index = pd.RangeIndex(len(own))
-        of_keys, kappa = learn(replace(side, pieces=pieces), found, own, index, state)
-        which = self._atoms(of_keys, {name: f.text for f, name in place.items()})
-        columns, known = self.rows._columns(kappa[self.combination], which)
-        return EncodedText(encoding, columns, known)
+        of_keys, _ = learn(replace(side, pieces=pieces), found, own, index, state)
+        return of_keys, own, {name: f.text for f, name in place.items()}
 
     def _atoms(self, of_keys: Encoding, text_of: Mapping[str, str]) -> np.ndarray:
         """Shape (k,): which atom each column has; -1 for none."""

@@ -47,7 +47,8 @@ def type_three(design: Design) -> tuple[tuple[str, np.ndarray], ...]:
     if design.spec.pooling == "none" or not design.terms:
         return ()
     (piece, *_) = design.encoder.population
-    other = design.encoder.sum_coded(design.frame)
+    summed = design.observations.summed
+    other = design.encoder.sum_coded(design.frame) if summed is None else summed.profile.sum_coded()
     into = _coefficients_in(design, other)
     inestimable = _inestimable(other) if design.dropped else np.zeros((other.shape[1], 0))
     found = []
@@ -87,7 +88,9 @@ def _over_cells(design: Design, other: np.ndarray, name: str) -> np.ndarray | No
     for text, where in terms.items():
         if parts.get(text, frozenset()) <= own | inner:
             rows[:, where] = other[:, where]
-    table = pd.DataFrame(rows, index=pd.MultiIndex.from_frame(design.frame[order].astype(str)))
+    summed = design.observations.summed
+    labels = design.frame[order] if summed is None else summed.profile.keys_of_rows(order)
+    table = pd.DataFrame(rows, index=pd.MultiIndex.from_frame(labels.astype(str)))
     for depth in range(len(order), len(own) - 1, -1):
         table = table.groupby(level=list(range(depth)), sort=False).mean()
     cells = table.index.to_frame(index=False).set_axis(sorted(own), axis=1)
@@ -127,7 +130,7 @@ def _estimable(inestimable: np.ndarray) -> np.ndarray:
 
 def _coefficients_in(design: Design, other: np.ndarray) -> np.ndarray:
     """Shape (k, p): coefficients of the columns ``other`` from those of X, which span the same."""
-    X, family = design.X, design.family
+    X, family = design.observations.X, design.family
     beside = 1 if family is not None and family.has_thresholds else 0  # thresholds are the constant
     if other.shape[1] != X.shape[1] + len(design.dropped) + beside:
         raise AssertionError("two codings of one formula have different numbers of columns")

@@ -141,15 +141,18 @@ class Encoding:
     def sum_coded(self, frame: pd.DataFrame) -> np.ndarray:
         """The same terms with categories coded to sum to zero, shape (n, k).
 
-        For the rows of the model alone: means and knots are learned again.
+        For the rows of the model alone.
         """
         if not self.names:
             return np.zeros((len(frame), 0))
         text = " + ".join(
             ["0", *(":".join(map(self._summing, term.factors)) for term in self.memory.formula)]
         )
+        state = copy.deepcopy(dict(self.memory.transform_state))
         return _evaluated(
-            lambda: Formula(text).get_model_matrix(frame, context=_CONTEXT, output="numpy")
+            lambda: Formula(text).get_model_matrix(
+                frame, context=_CONTEXT, output="numpy", transform_state=state
+            )
         )
 
     def _summing(self, factor: Any) -> str:

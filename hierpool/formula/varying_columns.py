@@ -19,6 +19,7 @@ from hierpool.core.summed_rows import SummedColumns
 from hierpool.formula.aliasing import Span, own_columns
 from hierpool.formula.encoder import Encoding, Piece
 from hierpool.formula.parse import group_text
+from hierpool.formula.relationships import related_levels, sires_and_dams
 
 _ROUNDED = 1e-9  # of its sd, within which means of a column are one value
 
@@ -163,8 +164,9 @@ def group_design(
     dropped = tuple(dict.fromkeys(n for t in own for n in t.piece.encoding.dropped))
     parts = [t.summed for t in own if t.summed is not None]
     summed = SummedColumns.beside(parts, len(Z)) if parts else None
+    related = related_levels(own[0].term, grouping.levels)
     schema = GroupSchema.from_columns(
-        grouping.known, tuple(names), tuple(blocks), places, Z, dropped, summed
+        grouping.known, tuple(names), tuple(blocks), places, Z, dropped, summed, related
     )
     return GroupDesign(schema, grouping.codes, Z)
 
@@ -179,6 +181,9 @@ def group_notices(spec: Spec, groups: Iterable[GroupDesign]) -> tuple[Finding, .
     """What there is to say of groups with few rows, or with too many coefficients."""
     found = []
     for group in groups:
+        if group.schema.related is not None:  # relatives' rows tell the two variances apart
+            found += sires_and_dams(group.schema.related.relationship, group.factor)
+            continue
         single = group.grouping.levels[group.grouping.n_rows == 1]
         n_levels, factor = group.grouping.n_levels, group.factor
         if len(single) and spec.residual.has_sigma:

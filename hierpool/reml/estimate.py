@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from hierpool.core.design import EXACT_FIT, Design, GroupDesign, exact_fit
 from hierpool.core.group_nouns import nouns
 from hierpool.core.residual import RowStructure
 from hierpool.core.results import Estimate, FactorEstimate, Status
+from hierpool.core.threads import one_blas_thread
 from hierpool.reml.criterion import Criterion, Free, Method
 
 SINGULAR = 1e-4  # relative sd, per sd of its column, below which a direction has no variance
@@ -78,7 +80,9 @@ def estimate(design: Design, method: Method) -> Estimate:
         The response is fitted exactly, so that no residual sd can be estimated.
     """
     criterion = Criterion.from_design(design, method)
-    with np.errstate(all="ignore"):  # a response that is fitted exactly is refused below
+    related = any(group.schema.related is not None for group in design.groups)
+    threads = one_blas_thread() if related else nullcontext()
+    with np.errstate(all="ignore"), threads:  # a response that is fitted exactly is refused below
         optimum = minimise(criterion)
         point = criterion.at(optimum.theta)
     sigma = 1.0

@@ -131,6 +131,10 @@ def lme4(wording: Wording) -> Written:
         return _written("lme4", f"{text}{weights})", notes)
     bars = " + ".join(_r_bar(term) for term, _ in wording.bars)
     notes += _double_bar_notes(wording)
+    notes += _related_notes(
+        spec,
+        "lmer takes the groups of {factor} as independent; pedigreemm takes a pedigree of them.",
+    )
     code = f"lmer({_r(spec.response)} ~ {right} + {bars}, data = data{weights}, REML = TRUE)"
     return _written("lme4", code, notes)
 
@@ -163,7 +167,7 @@ def brms(wording: Wording) -> Written:
             "brms has flat priors for these coefficients by default. Use a wide normal prior, e.g. "
             "prior(normal(0, 100), class = b), in the units of your response."
         )
-    bars = [_r_bar(term) for term, _ in wording.bars if spec.pooling == "partial"]
+    bars = [_brms_bar(term) for term, _ in wording.bars if spec.pooling == "partial"]
     beside, sigma, more = in_brms(spec.residual)
     notes += more
     formula = f"{left} ~ {' + '.join([right, *bars, *beside])}"
@@ -181,6 +185,9 @@ def brms(wording: Wording) -> Written:
             "here. Their draws come from their prior alone, and the default prior is flat: give them "
             "a proper one, or make the other columns by hand."
         )
+    notes += _related_notes(
+        spec, "A_{factor} is the relationship matrix: data2 = list(A_{factor} = ...)."
+    )
     notes.append("The default priors of brms differ from those used here; set prior = to compare.")
     return _written("brms", f"brm({formula}, data = data, family = gaussian())", notes)
 
@@ -209,6 +216,9 @@ def proc_mixed(wording: Wording) -> Written:
         lines.append(f"  class {' '.join(dict.fromkeys(classes))};")
     options = "solution" if constant else "noint solution"
     lines.append(f"  model {response} = {' '.join(fixed)} / {options};".replace("=  /", "= /"))
+    sheet.notes += _related_notes(
+        spec, "PROC MIXED takes the groups of {factor} as independent here; ASReml relates them."
+    )
     lines += [*random, *repeated, *residual, "run;"]
     return _written("SAS PROC MIXED", "\n".join([*sheet.data_step(), *lines]), sheet.notes)
 
@@ -399,6 +409,18 @@ def _closing(text: str, start: int) -> int:
 def _r_bar(term: GroupTerm) -> str:
     bar = "||" if term.covariance == "uncorrelated" else "|"
     return f"({_r(term.columns)} {bar} {term.factor})"
+
+
+def _brms_bar(term: GroupTerm) -> str:
+    if term.relationship is None:
+        return _r_bar(term)
+    return f"({_r(term.columns)} | gr({term.factor}, cov = A_{term.factor}))"
+
+
+def _related_notes(spec: Spec, advice: str) -> Iterator[str]:
+    for term in spec.groups:
+        if term.relationship is not None:
+            yield advice.format(factor=term.factor)
 
 
 def _functions(text: str) -> list[str]:

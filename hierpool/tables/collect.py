@@ -14,10 +14,11 @@ from hierpool.core.cells import Cells
 from hierpool.core.errors import DataError, listed
 from hierpool.core.progress import named_steps
 from hierpool.core.spec import Spec
+from hierpool.core.summed_rows import Range
 from hierpool.formula.function_calls import Factor
 from hierpool.formula.tables import check_factor_names, select
 from hierpool.tables.engines import fetch
-from hierpool.tables.expressions import Learned, Translator, product
+from hierpool.tables.expressions import Learned, Translator, number, product
 from hierpool.tables.plan import Plan, as_texts, has_basis
 
 MOST_VALUES = 64  # of a number whose values are told apart
@@ -36,6 +37,8 @@ class Totals:
         Column -> rows without a value there.
     shift, scale
         Mean and sd of each atom and of the response.
+    ranges
+        Of the columns that the atoms are made of.
     """
 
     n_read: int
@@ -43,6 +46,7 @@ class Totals:
     missing: Mapping[str, int]
     shift: np.ndarray
     scale: np.ndarray
+    ranges: Mapping[str, Range]
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,11 @@ class Question:
             outer[f"odd{k}_"] = _count(there & (a.is_null() | ~a.is_finite()))
             kept = nw.when(there & a.is_finite()).then(a)
             outer |= {f"mean{k}_": kept.mean(), f"sd{k}_": kept.std(ddof=1), f"min{k}_": kept.min()}
+        for k, name in enumerate(self.plan.numbers):
+            inner[f"v{k}_"] = number(name)
+            v = nw.when(nw.col("complete_")).then(nw.col(f"v{k}_"))
+            outer |= {f"v_mean{k}_": v.mean(), f"v_sd{k}_": v.std(ddof=1)}
+            outer |= {f"v_low{k}_": v.min(), f"v_high{k}_": v.max()}
         row = fetch(self.table.select(**inner).select(**outer)).iloc[0]
         n, n_read = int(row["n_"]), int(row["n_read_"])
         missing = {c: int(row[f"gone{k}_"]) for k, c in enumerate(used)}
@@ -127,7 +136,11 @@ class Question:
         shift = np.array([float(row[f"mean{k}_"]) for k in range(m)])
         scale = np.array([float(row[f"sd{k}_"] or 0.0) for k in range(m)])
         scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
-        return Totals(n_read, n, missing, shift, scale)
+        ranges = {
+            name: Range(*(float(row[f"v_{w}{k}_"] or 0.0) for w in ("mean", "sd", "low", "high")))
+            for k, name in enumerate(self.plan.numbers)
+        }
+        return Totals(n_read, n, missing, shift, scale, ranges)
 
     def _check_weight(self, row: pd.Series[Any], k: int) -> None:
         term = self.plan.spec.residual
@@ -186,6 +199,7 @@ class Question:
             numbers=self.plan.numbers,
             missing=totals.missing,
             n_read=totals.n_read,
+            ranges=totals.ranges,
         )
 
     def _check_same(self, n: int, before: int) -> None:

@@ -14,6 +14,7 @@ from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError
 from hierpool.core.group_nouns import counted
 from hierpool.core.printable import one_line
 from hierpool.core.spec import Spec
+from hierpool.core.summed_rows import Range
 from hierpool.formula.parse import parse, with_residuals
 from hierpool.tables.collect import MOST_CELLS, collected
 from hierpool.tables.engines import is_lazy, open_table
@@ -181,6 +182,12 @@ def summed(spec: Spec, data: Any) -> tuple[Spec, Any]:
 
 
 def _check_independent(spec: Spec) -> None:
+    if any(term.relationship is not None for term in spec.groups):
+        raise UnsupportedModelError(
+            "related groups (relationship=) need the rows, and this model has sums of them. Read the "
+            "columns of the model into memory, or leave relationship= out",
+            "needs-rows",
+        )
     if spec.residual.is_structured:
         raise UnsupportedModelError(
             f"residuals with a structure ({spec.residual.words}) need the rows, and sums of them do "
@@ -238,6 +245,7 @@ def _added(one: Cells, other: Cells) -> Cells:
         np.add.at(out, place, both)
         return out
 
+    ranges = {c: _range(one, other, c) for c in one.ranges}
     missing = {c: one.missing.get(c, 0) + other.missing.get(c, 0) for c in one.missing}
     return replace(
         one,
@@ -248,8 +256,19 @@ def _added(one: Cells, other: Cells) -> Cells:
         log_sd=total(one.log_sd, other.log_sd),
         squared_sd=total(one.squared_sd, other.squared_sd),
         missing=missing,
+        ranges=ranges,
         n_read=one.n_read + other.n_read,
         sources=(*one.added, *other.added),
+    )
+
+
+def _range(one: Cells, other: Cells, name: str) -> Range:
+    """Where a number lies in the rows of both."""
+    a, b, n, m = one.ranges[name], other.ranges[name], one.n, other.n
+    mean = a.mean + (b.mean - a.mean) * m / (n + m)
+    squares = (n - 1) * a.sd**2 + (m - 1) * b.sd**2 + (b.mean - a.mean) ** 2 * n * m / (n + m)
+    return Range(
+        mean, float(np.sqrt(squares / (n + m - 1))), min(a.low, b.low), max(a.high, b.high)
     )
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from hierpool.core.cells import Cells
 from hierpool.core.errors import HierpoolError, StorageError
 from hierpool.core.labels import plain_labels
+from hierpool.core.summed_rows import Range
 from hierpool.core.writing import write_file
 from hierpool.formula.parse import parse, with_residuals
 
@@ -37,6 +38,7 @@ def written(cells: Cells, path: str | PathLike[str]) -> None:
         "learned": cells.learned,
         "numbers": cells.numbers,
         "missing": dict(cells.missing),
+        "ranges": cells.ranges,
         "n_read": cells.n_read,
         "label": cells.label,
         "sources": cells.added,
@@ -80,6 +82,7 @@ def read(path: str | PathLike[str]) -> Cells:
                 learned=about["learned"],
                 numbers=tuple(about["numbers"]),
                 missing=about["missing"],
+                ranges={name: Range(*values) for name, values in about["ranges"].items()},
                 n_read=int(about["n_read"]),
                 label=str(about["label"]),
                 sources=tuple(about["sources"]),

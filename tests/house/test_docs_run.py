@@ -23,6 +23,7 @@ RUN = (
     "docs/guides/from_lme4.md",
     "docs/guides/from_proc_mixed.md",
     "docs/guides/reference_category.md",
+    "docs/guides/related_groups.md",
     "docs/guides/repeated_measures.md",
     "docs/inference.md",
     "docs/predicting.md",

@@ -62,6 +62,7 @@ FORMULAS = [
     "y ~ x + offset(z) + (1 | g / h)",
     "y ~ C(wave) + center(wave) + standardize(log(x + 100)) + (1 | g)",
     "y ~ 0 + t + I(x > 50) + (1 | g)",
+    "y ~ bs(wave, df=5) + poly(wave, 2):t + cr(flag + wave, df=3, constraints='center') + (1 | g)",
 ]
 
 
@@ -173,13 +174,21 @@ ANSWERS = {
     "R2": lambda fit: fit.r2(),
     "shrinkage": lambda fit: hp.shrinkage(fit),
     "influence of groups": lambda fit: hp.influence(fit),
+    "tests of terms": lambda fit: fit.anova(),
+    "marginal means": lambda fit: hp.marginal_means(fit, "t"),
+    "contrasts": lambda fit: hp.contrast(fit, "t"),
+    "slopes": lambda fit: hp.slopes(fit, "x"),
+    "effects of terms": lambda fit: hp.term_effects(fit),
     "predictions": lambda fit: fit.predict(ROWS.head()),
     "profile": lambda fit: fit.confint(),
 }
 
 
+QUICK = ("random effects", "shrinkage", "influence of groups", "predictions")
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "profile")) for n in ANSWERS]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in ANSWERS]
 )
 def test_reml_answers_from_sums(fits, name):
     one, other = (ANSWERS[name](model.reml()).select_dtypes("number") for model in fits)
@@ -217,9 +226,28 @@ def test_a_posterior_of_sums_is_drawn_and_scored(fits):
         fit.loo()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("formula", [*FORMULAS[-1:], "y ~ t * C(wave) + flag + (1 | g) + (1 | h)"])
+def test_answers_of_keys_are_those_of_rows(formula):
+    """Means over the rows too, where all predictors are told apart; df of several factors."""
+    rows = ROWS[(ROWS["t"] != "b") | (ROWS["wave"] != 3)]
+    one, other = (hp.Model(formula, data).reml() for data in (lazy(rows), rows))
+    for ask in (
+        lambda fit: hp.marginal_means(fit, "t", weights="observed"),
+        lambda fit: hp.marginal_means(fit, "wave", at={"wave": [1, 2]}),
+        lambda fit: hp.term_effects(fit),
+        lambda fit: fit.anova(),
+    ):
+        expected = ask(other).select_dtypes("number").to_numpy(float)
+        np.testing.assert_allclose(
+            ask(one).select_dtypes("number").to_numpy(float), expected, rtol=1e-5, atol=1e-7
+        )
+
+
 NEEDS_ROWS = {
     "fitted": lambda m: m.reml().fitted(),
     "residuals": lambda m: m.reml().residuals(),
+    "means over rows": lambda m: hp.marginal_means(m.reml(), "t", weights="observed"),
     "rows of the fit": lambda m: m.reml().predict(),
     "check": lambda m: hp.check(m.reml()),
     "prior predictive": lambda m: m.prior_predictive(),
@@ -281,6 +309,7 @@ def test_a_caret_stands_under_what_cannot_be_summed():
     assert "\n    y ~ poly(x, 2) + (1 | g)\n        ^^^^^^^^^^" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_builders_take_lazy_tables():
     found = hp.pooling_ladder("y ~ x + t", lazy(), "g")
     expected = hp.pooling_ladder("y ~ x + t", ROWS, "g")

@@ -131,6 +131,11 @@ def coefficients(
     """
     codes = group.grouping.codes
     Z = np.hstack([b.coding.centre(group.Z[:, b.columns]) for b in parts])
+    if group.schema.related is not None:  # standard normals, whatever the words
+        z = pm.Normal(f"z_{group.factor}", 0.0, 1.0, dims=(group.factor, f"{group.factor}_term"))
+        deviations = pt.dot(group.schema.related.root, pt.dot(z, root.T))
+        mean.terms += [(codes, Z[:, k], deviations[:, k]) for k in range(Z.shape[1])]
+        return deviations
     if "centered" not in words:
         if "partial" in words:
             S, h = mean.seen(Z, codes, group.grouping.n_levels, sigma)

@@ -173,7 +173,7 @@ class _Used:
             ratios = np.exp(density.min(axis=1, keepdims=True) - density)
             left = ratios.sum(axis=1) ** 2 / np.square(ratios).sum(axis=1)
             errors = np.sqrt(np.maximum(1 / left - 1 / self.n, 0) / self.efficiency)
-        return np.nan_to_num(errors, nan=np.inf)
+        return np.asarray(np.nan_to_num(errors, nan=np.inf))
 
     def said(self, score: ScoredLOO, influence: np.ndarray) -> ScoredLOO:
         """The score, with the Monte Carlo error that leaving draws out has brought."""

@@ -1,0 +1,1 @@
+"""Designs with a factor whose levels are related by a known covariance."""

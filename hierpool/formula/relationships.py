@@ -1,0 +1,271 @@
+"""``relationship=``: a pedigree, or a matrix with labels, for a factor of a formula."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpool.core.errors import (
+    ArgumentError,
+    DataError,
+    UnsupportedModelError,
+    listed,
+    nearest,
+)
+from hierpool.core.findings import Finding
+from hierpool.core.relationship import LevelRelationship, Relationship, pedigree_relationship
+from hierpool.core.spec import GroupTerm, Spec
+from hierpool.formula.tables import read_frame
+
+MOST_RELATED = 3000  # levels with rows: their covariance is a dense matrix
+_ANIMAL = ("animal", "id", "ind", "individual", "offspring", "calf")
+_SIRE, _DAM = ("sire", "father"), ("dam", "mother")
+_NOBODY = ("", "0", ".", "NA")  # unknown parents, unless an animal has that name
+_ASYMMETRY = 1e-8
+_NEGATIVE = 1e-8  # smallest eigenvalue of a matrix, relative to the largest, that is rounding
+
+
+def with_relationships(spec: Spec, given: Mapping[str, Any] | None) -> Spec:
+    """The spec with relationships between the levels of its factors.
+
+    Raises
+    ------
+    ArgumentError
+        It is no dict, or names no factor of the formula.
+    DataError
+        A pedigree or a matrix that cannot be one.
+    UnsupportedModelError
+        A model in which levels cannot be related yet.
+    """
+    if given is None:
+        return spec
+    if not isinstance(given, Mapping):
+        raise ArgumentError(
+            "relationship= takes a dict, factor -> pedigree or matrix: relationship={'animal': "
+            f"pedigree}}; this is a {type(given).__name__}",
+            "bad-relationship",
+        )
+    factors = [t.factor for t in spec.groups]
+    for name in given:
+        if name not in factors:
+            raise ArgumentError(
+                f"relationship= names {name!r}, which is no grouping factor of {spec.formula}: "
+                f"{nearest(name, factors)}. Write (1 | {name}) in the formula",
+                "bad-relationship",
+            )
+    _check_supported(spec, given)
+    read = {str(name): read_relationship(value, str(name)) for name, value in given.items()}
+    groups = tuple(replace(t, relationship=read.get(t.factor)) for t in spec.groups)
+    return replace(spec, groups=groups)
+
+
+def _check_supported(spec: Spec, given: Mapping[str, Any]) -> None:
+    if spec.family is not None or spec.residual.is_structured or spec.pooling == "none":
+        what = "a family" if spec.family is not None else spec.residual.words or "no pooling"
+        raise UnsupportedModelError(
+            f"relationship= beside {what} is not supported yet: leave one of the two out",
+            "relationship-unsupported",
+        )
+    for term in spec.groups:
+        if term.factor in given and term.columns != "1":
+            raise UnsupportedModelError(
+                f"{term}: slopes of related groups are not supported yet. Write (1 | {term.factor})",
+                "relationship-unsupported",
+            )
+
+
+def read_relationship(given: Any, factor: str) -> Relationship:
+    """A pedigree, a labelled covariance matrix, or ``{"precision": matrix}``."""
+    if isinstance(given, Relationship):
+        return given
+    if isinstance(given, Mapping) and len(given) == 1 and next(iter(given)) in _KINDS:
+        kind, matrix = next(iter(given.items()))
+        return _of_matrix(matrix, factor, kind)
+    table = given if isinstance(given, pd.DataFrame) else read_frame(given)
+    if _named(table, _SIRE) is not None or _named(table, _DAM) is not None:
+        return read_pedigree(table, factor)
+    return _of_matrix(table, factor, "covariance")
+
+
+_KINDS = ("covariance", "precision")
+
+
+def _named(table: pd.DataFrame, names: Sequence[str]) -> Any:
+    """The column with one of these names, whatever its capitals."""
+    return next((c for n in names for c in table.columns if str(c).casefold() == n), None)
+
+
+def _of_matrix(matrix: Any, factor: str, kind: str) -> Relationship:
+    """From a square table with the same labels on both axes."""
+    where = f"relationship of {factor!r}"
+    if not isinstance(matrix, pd.DataFrame):
+        raise DataError(
+            f"{where}: a matrix must be a pandas DataFrame with labels on both axes, "
+            "pandas.DataFrame(A, index=names, columns=names)",
+            "bad-relationship",
+        )
+    if matrix.index.has_duplicates or set(matrix.index) != set(matrix.columns):
+        raise DataError(
+            f"{where}: its rows ({listed(matrix.index, 3)}) and columns ({listed(matrix.columns, 3)}) "
+            "must have the same labels, each once. A pedigree has columns animal, sire, dam",
+            "bad-relationship",
+        )
+    try:
+        values = matrix[list(matrix.index)].to_numpy(dtype=float)
+    except (TypeError, ValueError):
+        values = np.full((1, 1), np.nan)
+    if not np.isfinite(values).all():
+        raise DataError(
+            f"{where}: the matrix has missing or infinite cells, or cells that are no numbers. Fill "
+            "them, or leave their labels out of both axes",
+            "bad-relationship",
+        )
+    size = float(np.abs(values).max(initial=0.0))
+    if np.abs(values - values.T).max(initial=0.0) > _ASYMMETRY * size:
+        i, j = divmod(int(np.abs(values - values.T).argmax()), len(values))
+        a, b = matrix.index[i], matrix.index[j]
+        raise DataError(
+            f"{where}: the matrix is not symmetric: {values[i, j]:g} at ({a}, {b}) and "
+            f"{values[j, i]:g} at ({b}, {a})",
+            "bad-relationship",
+        )
+    eigenvalues, vectors = np.linalg.eigh(values)
+    if eigenvalues.min(initial=np.inf) < -_NEGATIVE * size or not size:
+        raise DataError(
+            f"{where}: the matrix is not positive semidefinite; its smallest eigenvalue is "
+            f"{eigenvalues.min(initial=0.0):.3g}. A table of distances is no covariance: "
+            "numpy.exp(-distance / range) is one",
+            "relationship-not-positive",
+        )
+    kept = eigenvalues > _NEGATIVE * size
+    if kind == "precision":  # of a singular one the pseudo-inverse: ICAR, centred
+        eigenvalues = np.where(kept, 1 / np.where(kept, eigenvalues, 1.0), 0.0)
+    root = vectors * np.sqrt(np.where(kept, eigenvalues, 0.0))
+    variances = np.square(root).sum(axis=1)
+    if (variances <= 0).any():
+        who = matrix.index[int((variances <= 0).argmax())]
+        raise DataError(f"{where}: the variance of {who!r} is zero", "relationship-not-positive")
+    scale = float(np.exp(np.log(variances).mean()))
+    name = "precision" if kind == "precision" else "covariance"
+    return Relationship(pd.Index(matrix.index), name, root / np.sqrt(scale), scale)  # type: ignore[arg-type]
+
+
+def read_pedigree(table: pd.DataFrame, factor: str) -> Relationship:
+    """From columns animal, sire and dam; parents without a row of their own are founders."""
+    where = f"relationship of {factor!r}"
+    animal = factor if factor in table.columns else _named(table, _ANIMAL)
+    sire, dam = _named(table, _SIRE), _named(table, _DAM)
+    if animal is None or sire is None or dam is None:
+        raise DataError(
+            f"{where}: a pedigree has columns animal (or {factor}), sire and dam; this table has "
+            f"{listed(table.columns)}. Rename them: pedigree.rename(columns={{'id': 'animal'}})",
+            "bad-pedigree",
+        )
+    own = list(table[animal])
+    if table[animal].isna().any():
+        raise DataError(
+            f"{where}: {int(table[animal].isna().sum())} rows have no animal. Remove them: "
+            f"pedigree.dropna(subset=[{animal!r}])",
+            "bad-pedigree",
+        )
+    if twice := list(table[animal][table[animal].duplicated()]):
+        raise DataError(
+            f"{where}: {listed(twice)} {'has' if len(twice) == 1 else 'have'} several rows. Keep one "
+            f"for each animal: pedigree.drop_duplicates({animal!r})",
+            "bad-pedigree",
+        )
+    known = set(own)
+    parents = [[_parent(p, known) for p in table[c]] for c in (sire, dam)]
+    extra = [p for p in dict.fromkeys([*parents[0], *parents[1]]) if p is not None]
+    every = [*own, *(p for p in extra if p not in known)]
+    place = {name: k for k, name in enumerate(every)}
+    n = len(every)
+    codes = np.full((2, n), -1)
+    for k, names in enumerate(parents):
+        codes[k, : len(own)] = [-1 if p is None else place[p] for p in names]
+    depth = _generations(codes, every, where)
+    return pedigree_relationship(pd.Index(every, dtype=object), codes[0], codes[1], depth)
+
+
+def _parent(cell: Any, known: set[Any]) -> Any:
+    """A parent's name; None for an unknown one."""
+    if cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell)):
+        return None
+    if isinstance(cell, float | np.floating) and float(cell).is_integer():
+        cell = int(cell)  # whole numbers become floats beside missing ones
+    if cell not in known and str(cell).strip() in _NOBODY:
+        return None
+    return cell
+
+
+def _generations(codes: np.ndarray, names: Sequence[Any], where: str) -> np.ndarray:
+    """Shape (N,): generations above each animal; an error where one is its own ancestor."""
+    depth = np.zeros(len(names), dtype=int)
+    for _ in range(len(names) + 1):
+        above = np.where(codes >= 0, depth[codes] + 1, 0).max(axis=0)
+        if (above <= depth).all():
+            return depth
+        depth = np.maximum(depth, above)
+        if depth.max() > len(names):
+            break
+    at = int(depth.argmax())
+    path = [at]
+    while path.count(at) < 2:  # along the deepest parents the way leads into the loop
+        sire, dam = codes[:, at]
+        at = int(sire if dam < 0 or (sire >= 0 and depth[sire] >= depth[dam]) else dam)
+        path.append(at)
+    loop = path[path.index(at) :]
+    raise DataError(
+        f"{where}: {names[at]!r} is its own ancestor: "
+        f"{', child of '.join(str(names[k]) for k in loop)}. One of these parents is wrong",
+        "pedigree-loop",
+    )
+
+
+def related_levels(term: GroupTerm, levels: pd.Index[Any]) -> LevelRelationship | None:
+    """The relationship between the levels of a term's factor.
+
+    Raises
+    ------
+    DataError
+        A level that it does not have, or too many levels.
+    """
+    own = term.relationship
+    if own is None:
+        return None
+    places = own.labels.get_indexer(levels)
+    if (places < 0).any():  # a number here, its plain decimal spelling there
+        as_text = pd.Index([str(label) for label in own.labels])
+        text = pd.Index([str(label) for label in levels])
+        if not as_text.has_duplicates:
+            places = np.where(places < 0, as_text.get_indexer(text), places)
+    missing = levels[places < 0]
+    if len(missing):
+        raise DataError(
+            f"the relationship of {term.factor!r} does not have {listed(missing)}, which the data have. "
+            "Add them to it (with unknown parents, in a pedigree), or leave their rows out",
+            "not-in-relationship",
+        )
+    if len(levels) > MOST_RELATED:
+        raise UnsupportedModelError(
+            f"{term.factor!r} has {len(levels):,} related groups with rows; the limit is "
+            f"{MOST_RELATED:,}",
+            "relationship-unsupported",
+        )
+    return LevelRelationship(own, places)
+
+
+def sires_and_dams(own: Relationship, factor: str) -> list[Finding]:
+    """A warning where an animal has both sexes, which is right for plants only."""
+    if not own.sires_and_dams:
+        return []
+    one = len(own.sires_and_dams) == 1
+    text = (
+        f"pedigree of {factor!r}: {listed(own.sires_and_dams)} {'is' if one else 'are'} a sire in some "
+        "rows and a dam in others. That is right for plants; in animals one of the two is a mistake"
+    )
+    return [Finding("sire-and-dam", "warning", text)]
