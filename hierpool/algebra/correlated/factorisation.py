@@ -94,28 +94,40 @@ class CorrelatedFactorisation(OneFactorFactorisation):
         of_squares = -score @ np.swapaxes(score, -1, -2)
         return self._chain(of_log_det), self._chain(of_squares)
 
+    @cached_property
+    def _blocks(self) -> list[np.ndarray]:
+        """Correlations of the rows of each pattern."""
+        return self.correlated.every.whitening.blocks(self.phi[None])
+
+    @cached_property
+    def _slopes(self) -> list[np.ndarray]:
+        """Their derivatives by the free parameters of their class."""
+        way = self.correlated.every.whitening
+        own = way.structure.correlation
+        assert own is not None
+        free = way.structure.correlations(way.structure.to_free(self.phi))
+        return [own.slopes(free[by], places) for by, places in way.patterns]
+
     def _chain(self, bar: np.ndarray) -> np.ndarray:
         """Derivatives by the free parameters from those by R, shape (blocks, size, size)."""
         every = self.correlated.every
         way, m = every.whitening, every.size
         s = way.structure
         sd = np.exp(s.log_sds(self.phi[None])[0])[s.classes]
-        blocks = way.blocks(self.phi[None])
-        totals = [np.zeros(C.shape[1:]) for C in blocks]
-        by_class = np.zeros(len(s.basis))
-        for g, (a, b) in enumerate(zip(way.starts[:-1], way.starts[1:], strict=True)):
-            block, at = every.where[a] // m, every.where[a:b] % m
-            own = bar[block][np.ix_(at, at)] * np.outer(sd[a:b], sd[a:b])
-            k = way.pattern[g]
-            totals[k] += own
-            np.add.at(by_class, s.classes[a:b], 2 * (own * blocks[k][0]).sum(axis=1))
+        blocks = self._blocks
+        totals, by_class = [], np.zeros(len(s.basis))
+        for k, C in enumerate(blocks):  # the groups of a pattern together
+            rows = way.starts[:-1][way.pattern == k][:, None] + np.arange(C.shape[-1])
+            block, at = every.where[rows[:, :1, None]] // m, every.where[rows] % m
+            own = bar[block, at[:, :, None], at[:, None]] * sd[rows][:, :, None] * sd[rows][:, None]
+            totals.append(own.sum(axis=0))
+            weights = 2 * (own * C[0]).sum(axis=-1)
+            by_class += np.bincount(s.classes[rows].ravel(), weights.ravel(), len(by_class))
         out = np.zeros(s.size)
         out[s.n_correlations :] = s.basis.T @ by_class
         if s.correlation is not None:
-            free = s.correlations(s.to_free(self.phi))
             size = s.correlation.size
-            for (by, places), total in zip(way.patterns, totals, strict=True):
-                slopes = s.correlation.slopes(free[by], places)
+            for (by, _), slopes, total in zip(way.patterns, self._slopes, totals, strict=True):
                 out[by * size : (by + 1) * size] += np.einsum("kij,ij->k", slopes, total)
         return out
 
