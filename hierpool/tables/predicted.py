@@ -101,7 +101,7 @@ class _Coefficients:
     def __init__(self, fit: Any) -> None:
         self.design: Design = fit.design
         if isinstance(fit, Posterior):
-            means = fit.posterior_means  # type: ignore[attr-defined]
+            means = fit.posterior_means
             self.beta = means.get("beta", np.zeros(0))
             self.u = {g.factor: means[g.level_variable] for g in self.design.groups}
             return
