@@ -27,7 +27,8 @@ FLOORS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("fits", "PosteriorFit, LikelihoodFit, files"),
             ("plots", "one file for each picture"),
-            ("sas", "programs of PROC MIXED, read"),
+            ("sas", "PROC MIXED, read"),
+            ("tables", "sums of large tables"),
         ),
     ),
     (

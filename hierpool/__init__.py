@@ -20,6 +20,7 @@ _HOME = {
     "Moments": "hierpool.tables.moments",
     "collect": "hierpool.tables.moments",
     "load_moments": "hierpool.tables.moments",
+    "write_predictions": "hierpool.tables.predicted",
     "Prior": "hierpool.bayes.priors.prior",
     "PosteriorFit": "hierpool.fits.posterior",
     "LikelihoodFit": "hierpool.fits.optimum",
@@ -90,6 +91,7 @@ __all__ = [
     "term_effects",
     "varying_intercept",
     "varying_slope",
+    "write_predictions",
 ]
 
 __version__ = "0.1.0"

@@ -58,10 +58,7 @@ def run(
     except NoProposalError:
         reason = "the exact engine has found nowhere to propose from under these priors"
         if engine == "exact":
-            raise FitError(
-                f"{design.spec.formula}: {reason}. Use engine='nuts', or leave engine='auto'.",
-                "exact-not-trusted",
-            ) from None
+            raise
         return _fallen_back(design, priors, settings, parameterization(), reason)
     if fitted.status.is_trustworthy or _is_short(settings):
         return fitted

@@ -11,6 +11,7 @@ import xarray as xr
 
 from hierpool.bayes.theta import ThetaMap
 from hierpool.core.design import Design
+from hierpool.core.errors import FitError
 from hierpool.core.results import Draws, Status, posterior_tree
 from hierpool.core.theta import Theta
 
@@ -34,8 +35,15 @@ class SamplerSettings:
     options: Mapping[str, Any]
 
 
-class NoProposalError(Exception):
+class NoProposalError(FitError):
     """The exact engine has found nowhere to propose from: another engine has to draw."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the exact engine has found nowhere to propose from under these priors. Use"
+            " engine='nuts', or leave engine='auto'.",
+            "exact-not-trusted",
+        )
 
 
 @dataclass(frozen=True, slots=True)

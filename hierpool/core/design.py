@@ -20,6 +20,10 @@ from hierpool.core.schema import Block, FactorLevels, GroupSchema, ResponseScale
 from hierpool.core.spec import Spec
 from hierpool.core.summed_rows import Shares, SummedRows
 
+_A_SAMPLE = (
+    "Fit the model to rows in memory for it, such as a sample of whole groups: "
+    "hp.Model(formula, sample)"
+)
 EXACT_FIT = 1e-6  # residual sd, in sds of the response, below which there is nothing to estimate
 
 
@@ -235,13 +239,12 @@ class Design:
         """Whether there are only sums of the rows (``hp.Moments``)."""
         return self.observations.summed is not None
 
-    def check_rows(self, question: str = "this question") -> Observations:
-        """The rows; an error where there are only sums of them."""
+    def check_rows(self, question: str = "this question", instead: str = _A_SAMPLE) -> Observations:
+        """The rows; an error where there are only sums of them, which says what to type instead."""
         if self.is_summed:
             raise UnsupportedModelError(
                 f"{question} needs the rows, and this model was made from sums of {self.n:,} rows "
-                "(hp.Moments). Fit the model to rows in memory for it, such as a sample of whole "
-                "groups: hp.Model(formula, sample)",
+                f"(hp.Moments). {instead}",
                 "needs-rows",
             )
         return self.observations

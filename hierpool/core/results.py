@@ -393,14 +393,13 @@ def residual_entries(
     """Key, variable and place of every number that is reported of a structure of the residuals."""
     out: list[tuple[tuple[str, str, str, str], str, tuple[int, ...]]] = []
     words = {"corr_residual": "corr", "sd_residual": "sd"}
-    for name, dims in schema.residual_dims.items():
+    sds_first = sorted(schema.residual_dims.items(), key=lambda item: item[0] != "sd_residual")
+    for name, dims in sds_first:
         labels = [schema.residual_coords[dim] for dim in dims]
         for at in np.ndindex(*(len(own) for own in labels)):
             shown = [own[k] for own, k in zip(labels, at, strict=True)]
-            if name == "corr_residual":
-                if at[-1] >= at[-2]:
-                    continue
-                shown = [*shown[:-2], shown[-1], shown[-2]]
+            if name == "corr_residual" and at[-1] <= at[-2]:
+                continue
             by = shown.pop(0) if dims[:1] == ("by",) else ""
             where = f"residual ({by})" if by else "residual"
             term, term2 = (*shown, "", "")[:2]

@@ -57,7 +57,9 @@ def _below_diagonal(values: xr.DataArray) -> xr.DataArray:
     q = array.shape[-1]
     low = [(i, j) for i in range(q) for j in range(i) if np.ptp(array[..., i, j]) > 0]
     stacked = np.stack([array[..., i, j] for i, j in low], axis=-1) if low else array[..., :0, 0]
-    return xr.DataArray(stacked, dims=("chain", "draw", "pair"))
+    # a residual structure with by= has a matrix for each class: their pairs follow one another
+    pairs = stacked.reshape(*stacked.shape[:2], -1)
+    return xr.DataArray(pairs, dims=("chain", "draw", "pair"))
 
 
 def verdict(tree: xr.DataTree, names: Iterable[str]) -> Status:

@@ -31,6 +31,7 @@ from hierpool.core.threads import in_threads
 from hierpool.fits.response_draws import latent_sd
 from hierpool.fits.shared import (
     R2_INDEX,
+    WRITTEN,
     any_groups,
     as_html,
     check_has_parts,
@@ -417,7 +418,7 @@ class LikelihoodFit:
         Of a family the expected response at the conditional modes, for a binomial response the
         probability: what ``lme4`` gives.
         """
-        rows = self.design.check_rows("fit.fitted()").index
+        rows = self.design.check_rows("fit.fitted()", WRITTEN).index
         return pd.Series(self.estimate.fitted, index=rows, name="fitted")
 
     @property
@@ -433,7 +434,7 @@ class LikelihoodFit:
         """
         family = self.design.family
         first = 1.0 if family is not None and family.has_thresholds else 0.0
-        self.design.check_rows("fit.residuals()")
+        self.design.check_rows("fit.residuals()", WRITTEN)
         values = self.design.y + first - self.design.trials * self.estimate.fitted
         return pd.Series(values, index=self.design.rows, name="residual")
 

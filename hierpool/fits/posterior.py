@@ -36,6 +36,7 @@ from hierpool.fits.record import FitRecord
 from hierpool.fits.response_draws import ResponseDraws, latent_sd, linear_predictor
 from hierpool.fits.shared import (
     R2_INDEX,
+    WRITTEN,
     any_groups,
     as_html,
     check_has_parts,
@@ -368,7 +369,7 @@ class PosteriorFit(FitRecord):
 
     def fitted(self) -> pd.Series:
         """Posterior means of the rows' expected values, with the user's index."""
-        self.design.check_rows("fit.fitted()")
+        self.design.check_rows("fit.fitted()", WRITTEN)
         if self.design.family is None:
             values = linear_predictor(self.design, self.posterior_means)
         else:
@@ -382,7 +383,7 @@ class PosteriorFit(FitRecord):
         """
         family = self.design.family
         first = 1.0 if family is not None and family.has_thresholds else 0.0
-        self.design.check_rows("fit.residuals()")
+        self.design.check_rows("fit.residuals()", WRITTEN)
         values = self.design.y + first - self.design.trials * self.fitted().to_numpy()
         return pd.Series(values, index=self.design.rows, name="residual")
 

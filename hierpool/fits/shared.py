@@ -14,6 +14,10 @@ from hierpool.core.printable import printable
 from hierpool.core.schema import GroupSchema, Schema
 from hierpool.formula.missing import rows_used
 
+WRITTEN = (
+    "hp.write_predictions(fit, table, 'predicted.parquet') writes fitted values and residuals of the "
+    "table's rows to a file"
+)
 R2_INDEX = pd.Index(["marginal", "conditional"], name="r2")
 
 

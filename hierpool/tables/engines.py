@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import narwhals.stable.v2 as nw
 import pandas as pd
 
-from hierpool.core.errors import ArgumentError, DataError, MissingPackageError, listed
+from hierpool.core.errors import (
+    ArgumentError,
+    DataError,
+    HierpoolError,
+    MissingPackageError,
+    listed,
+)
 from hierpool.formula.tables import read_frame
 
 _READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".tsv": "read_csv", ".gz": "read_csv"}
@@ -144,3 +151,42 @@ def _files(path: str) -> tuple[str, str]:
     if not is_pattern and not place.exists():
         raise DataError(f"there is no file {path}. Check the path", "no-such-table")
     return path, kind
+
+
+def batches(table: nw.LazyFrame[Any], size: int) -> Iterator[pd.DataFrame]:
+    """The rows of a table, about so many at a time.
+
+    Raises
+    ------
+    DataError
+        The engine failed on the way.
+    """
+    native, engine = table.to_native(), table.implementation
+    try:
+        if engine is nw.Implementation.DUCKDB:
+            yield from map(_from_arrow, native.to_arrow_reader(size))
+        elif engine is nw.Implementation.POLARS:
+            yield from map(read_frame, native.collect_batches(chunk_size=size))
+        elif engine is nw.Implementation.IBIS:
+            yield from map(_from_arrow, native.to_pyarrow_batches(chunk_size=size))
+        elif engine.is_spark_like():
+            columns, rows = table.collect_schema().names(), native.toLocalIterator()
+            while part := list(itertools.islice(rows, size)):
+                yield pd.DataFrame.from_records([tuple(row) for row in part], columns=columns)
+        else:
+            yield read_frame(table.collect().to_native())
+    except HierpoolError:
+        raise
+    except Exception as error:  # each engine raises its own
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise DataError(
+            f"the table could not be read to its end: {said[0].rstrip('.')}. Check that it is "
+            "complete and can be opened where it is, and ask again",
+            "table-unreadable",
+        ) from error
+
+
+def _from_arrow(batch: Any) -> pd.DataFrame:
+    import pyarrow as pa
+
+    return read_frame(pa.Table.from_batches([batch]))

@@ -99,7 +99,7 @@ class Moments:
             f"rows    {cells.n:,} of {cells.n_read:,}",
             *(f"groups  {counted(_n_levels(cells, f), f)}" for f in spec.factors),
             f"cells   {len(cells):,}, by {keys}; the smallest has {self.smallest:,} rows",
-            f"sums    of {sums} and {spec.response}; {cells.nbytes / 1e6:,.1f} MB",
+            f"sums    of {sums} and {spec.response}; {_size(cells.nbytes)}",
         ]
         if len(cells.added) > 1:
             lines.append(f"added   from {len(cells.added)} tables")
@@ -149,7 +149,7 @@ def collect(
     """
     spec = formula if isinstance(formula, Spec) else parse(formula)
     spec = with_residuals(spec, weights, known_se)
-    _check_independent(spec)
+    _check_summable(spec)
     known = None
     if like is not None:
         if not isinstance(like, Moments):
@@ -176,12 +176,20 @@ def summed(spec: Spec, data: Any) -> tuple[Spec, Any]:
         if not is_lazy(data):
             return spec, data
         data = collect(spec, data)
-    _check_independent(spec)
+    _check_summable(spec)
     residual = data.spec.residual
     return (spec if spec.residual.column else replace(spec, residual=residual)), data.cells
 
 
-def _check_independent(spec: Spec) -> None:
+def _check_summable(spec: Spec) -> None:
+    if spec.family is not None:
+        raise UnsupportedModelError(
+            f"family={spec.family.name!r} needs the rows: sums tell a Gaussian response only. Where "
+            "many rows are alike, count them where the table is, and give the counts as weights: one "
+            "row for each combination of response, predictors and groups, with their number in 'n', "
+            f"and hp.Model(formula, counted, family={spec.family.name!r}, weights='n')",
+            "needs-rows",
+        )
     if any(term.relationship is not None for term in spec.groups):
         raise UnsupportedModelError(
             "related groups (relationship=) need the rows, and this model has sums of them. Read the "
@@ -206,6 +214,10 @@ def load_moments(path: str | PathLike[str]) -> Moments:
         The file cannot be read, or holds something else.
     """
     return Moments(read(path))
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:,.0f} kB"
 
 
 def _n_levels(cells: Cells, factor: str) -> int:

@@ -190,3 +190,11 @@ def test_posterior_predictive_plots_read_a_fit_unchanged(fitted):
     drawn = az.plot_ppc_dist(fit.datatree, backend="matplotlib", num_samples=20)
     assert set(drawn.viz["predictive_dist"].data_vars) == {"y"}
     plt.close("all")
+
+
+def test_correlations_of_each_class_are_judged():
+    draws = np.random.default_rng(1).uniform(size=(4, 200, 2, 3, 3))
+    posterior = xr.Dataset({"corr_residual": (("chain", "draw", "sex", "visit", "visit2"), draws)})
+    table = convergence(xr.DataTree.from_dict({"posterior": posterior}), ["corr_residual"])
+    assert len(table) == 2 * 3
+    assert table["ess_bulk"].min() > 300

@@ -251,6 +251,7 @@ NEEDS_ROWS = {
     "rows of the fit": lambda m: m.reml().predict(),
     "check": lambda m: hp.check(m.reml()),
     "prior predictive": lambda m: m.prior_predictive(),
+    "counts": lambda m: hp.Model("h ~ x + (1 | g)", lazy(), family="poisson"),
     "structured residuals": lambda m: hp.Model(FORMULAS[0], lazy(), residual="cs(1 | g)"),
 }
 
@@ -318,3 +319,31 @@ def test_the_builders_take_lazy_tables():
         one, other = found[name].reml(), expected[name].reml()
         np.testing.assert_allclose(one.loglik, other.loglik, rtol=1e-12, err_msg=name)
         np.testing.assert_allclose(one.estimate.beta, other.estimate.beta, rtol=1e-8)
+
+
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+def test_predictions_are_written_in_batches(fits, engine, tmp_path, monkeypatch):
+    monkeypatch.setattr("hierpool.tables.predicted.BATCH", 700)
+    table = lazy()
+    if engine == "duckdb":
+        table = pytest.importorskip("duckdb").from_df(ROWS)
+    path = tmp_path / "p.parquet"
+    assert hp.write_predictions(fits[0].reml(), table, path, keep=["g", "x", "y"]) == N
+    found, fit = pd.read_parquet(path), fits[1].reml()
+    assert list(found.columns) == ["g", "x", "y", "predicted", "residual"]
+    merged = found.sort_values("y", ignore_index=True)
+    expected = ROWS.assign(f=fit.fitted(), r=fit.residuals()).sort_values("y", ignore_index=True)
+    np.testing.assert_allclose(merged["predicted"], expected["f"], rtol=1e-8)
+    np.testing.assert_allclose(merged["residual"], expected["r"], rtol=1e-6, atol=1e-8)
+
+
+def test_predictions_of_new_groups_are_those_of_an_average_one(fits, tmp_path):
+    new = ROWS.head(8).assign(g=10**6).drop(columns="y")
+    new.loc[3, "x"] = np.nan
+    path = tmp_path / "p.parquet"
+    assert hp.write_predictions(fits[0].reml(), lazy(new), path) == 7
+    expected = fits[1].reml().predict(new.drop(index=3), groups="average")
+    np.testing.assert_allclose(pd.read_parquet(path)["predicted"], expected.iloc[:, 0], rtol=1e-8)
+    with pytest.raises(HierpoolError, match="unknown-column"):
+        hp.write_predictions(fits[0].reml(), lazy(new.drop(columns="x")), tmp_path / "q.parquet")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.parquet"]

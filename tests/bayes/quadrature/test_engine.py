@@ -11,10 +11,10 @@ import pytest
 from scipy import special, stats
 
 import hierpool as hp
-from hierpool.bayes.quadrature import limits, verdict
+from hierpool.bayes.quadrature import laplace_map, limits, verdict
 from hierpool.bayes.quadrature.sampling import sample_points
 from hierpool.bayes.quadrature.target import FamilyPosterior
-from hierpool.core.errors import HierpoolWarning, UnsupportedModelError
+from hierpool.core.errors import FitError, HierpoolWarning, UnsupportedModelError
 from hierpool.fits.response_draws import linear_predictor
 
 LIMIT = 4.0  # z-score above which two Monte Carlo numbers disagree
@@ -297,3 +297,13 @@ def test_an_outlying_row_is_left_out_exactly():
     assert np.isnan(found.pareto_k[7])  # no weights: it was fitted again
     right = dense(model, data)[0] - dense(model, data.drop(index=7))[0]
     assert float(found.elpd_i[7]) == pytest.approx(right, abs=0.06)  # errors of two evidences
+
+
+def test_nowhere_to_propose_from_is_an_error_that_says_what_to_type(monkeypatch):
+    model = hp.Model("c ~ 1 + (1 | g)", table(), family="poisson")
+    monkeypatch.setattr(
+        laplace_map, "_is_usable", lambda found: np.zeros(len(found.gamma), dtype=bool)
+    )
+    for ask in (lambda: model.fit("exact", seed=1), lambda: hp.calibrate(model, 100, seed=1)):
+        with pytest.raises(FitError, match=r"nowhere to propose.*Use engine='nuts'"):
+            ask()
