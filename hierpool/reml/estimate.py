@@ -18,6 +18,7 @@ from hierpool.core.residual import RowStructure
 from hierpool.core.results import Estimate, FactorEstimate, Status
 from hierpool.core.threads import one_blas_thread
 from hierpool.reml.criterion import Criterion, Free, Method
+from hierpool.reml.residual_status import limits_text, told_apart_text
 
 SINGULAR = 1e-4  # relative sd, per sd of its column, below which a direction has no variance
 SNAP_TO_BOUNDARY = 1e-2  # directions below this are tried at exactly zero
@@ -94,6 +95,12 @@ def estimate(design: Design, method: Method) -> Estimate:
     spread = _spread_standard_errors(criterion, optimum, point, sigma)
     if status.word == "converged" and design.residual.has_sigma and not spread[-1] <= LOOSE * sigma:
         status = _hardly_identified(criterion, optimum, point, sigma, design)
+    phi = criterion.phi(optimum.theta)
+    if phi is not None and status.word in ("converged", "singular"):
+        root = root_in_user_coding(criterion, optimum.theta) * sigma
+        sds = np.sqrt(np.square(root).sum(axis=1))
+        if alike := told_apart_text(design, phi, sds, spread[: len(sds)]):
+            status = Status("not identified", f"{alike}. {usable(True)}")
     if status.word != "converged":
         spread = np.full_like(spread, np.nan)
     x, Q = criterion.coordinates.x, criterion.size
@@ -111,7 +118,7 @@ def estimate(design: Design, method: Method) -> Estimate:
         n_parameters=criterion.moments.p + len(optimum.theta) + design.residual.has_sigma,
         relative_covariance_factor=point.Lambda,
         status=status,
-        residual_parameters=criterion.phi(optimum.theta),
+        residual_parameters=phi,
         residual_se=(None if criterion.structure is None else spread[Q + Q * (Q - 1) // 2 : -1]),
     )
 
@@ -361,7 +368,14 @@ def _hardly_identified(
     owner = np.searchsorted(
         [at.stop for at in design.group_columns], criterion.free.first_rows, "right"
     )
-    factors = np.unique(owner[flattest > _TAKES_PART * flattest.max()]).tolist()
+    takes_part = (flattest > _TAKES_PART * flattest.max())[: len(owner)]
+    factors = np.unique(owner[takes_part]).tolist()
+    if criterion.structure is not None and not factors:
+        return Status(
+            "not identified",
+            "the parameters of the residuals can hardly be estimated separately: the residual sd has "
+            f"a standard error larger than the residual sd itself. {usable(True)}",
+        )
     return Status(
         "not identified",
         f"{named(design, True, factors)} can hardly be estimated separately: the residual sd has "
@@ -382,6 +396,9 @@ def _status(criterion: Criterion, optimum: Optimum, design: Design) -> Status:
         )
     own = zip(design.groups, design.group_columns, strict=True)
     said = [text for group, at in own if (text := singular_text(T[at, at], group))]
+    phi = criterion.phi(optimum.theta)
+    if criterion.structure is not None and phi is not None:
+        said += filter(None, [limits_text(criterion.structure, phi)])
     if not said:
         return Status("converged", f"the {criterion.method} optimum is not on the boundary.")
     return Status(

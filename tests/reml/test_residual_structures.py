@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import hierpool as hp
@@ -77,3 +78,12 @@ def test_estimates_are_those_of_nlme(name: str, method: str) -> None:
     np.testing.assert_allclose(
         marginal(fit, str(ref["cov_of"]), name.partition("_")[0]), ref["cov"], rtol=1e-3
     )
+
+
+def test_a_slow_process_and_an_intercept_are_not_told_apart() -> None:
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"pig": np.repeat(np.arange(30), 5), "time": np.tile(np.arange(5.0), 30)})
+    walk = rng.normal(0, 2, 30)[data["pig"]] + rng.normal(0, 0.3, (30, 5)).cumsum(axis=1).ravel()
+    fit = hp.Model("y ~ time + (1 | pig)", data.assign(y=walk), residual="ar1(time | pig)").reml()
+    assert fit.status.word == "not identified"
+    assert "ar1 process and the intercept of pigs cannot be told apart" in fit.status.sentence
