@@ -22,6 +22,7 @@ from hierpool.plots.posterior_against_blup import posterior_against_blup
 from hierpool.plots.posterior_predictive import posterior_predictive
 from hierpool.plots.prior_predictive import prior_predictive
 from hierpool.plots.reliability import reliability
+from hierpool.plots.residual_structure import residual_structure
 from hierpool.plots.residuals import residuals
 from hierpool.plots.rootogram import rootogram
 from hierpool.plots.shrinkage import shrinkage
@@ -46,6 +47,7 @@ __all__ = [
     "posterior_predictive",
     "prior_predictive",
     "reliability",
+    "residual_structure",
     "residuals",
     "rootogram",
     "shrinkage",

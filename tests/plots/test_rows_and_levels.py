@@ -350,3 +350,25 @@ def test_wrong_input_is_answered(fitted):
         plots.prior_predictive(intercepts.reml)
     with pytest.raises(DataError, match=r"Pass hp\.influence"):
         plots.influence(hp.shrinkage(intercepts.reml))
+
+
+# residual structure
+
+
+def test_correlations_by_lag_and_sds_by_time(assert_legible):
+    data = hp.datasets.load("Orthodont")
+    fit = hp.Model("distance ~ age", data, residual="us(age | Subject)").ml()
+    figure = plots.residual_structure(fit)
+    assert_legible(figure)
+    left, right = figure.axes
+    fitted, observed = (row.get_ydata() for row in right.lines[:2])
+    np.testing.assert_allclose(observed, fitted, rtol=0.03)  # us takes any sds
+    fitted, observed = (row.get_ydata() for row in left.lines[:2])
+    np.testing.assert_allclose(observed, fitted, atol=0.05)
+    np.testing.assert_array_equal(left.lines[0].get_xdata(), [2, 4, 6])
+
+
+def test_no_time_no_residual_structure():
+    fit = hp.Model("distance ~ age", hp.datasets.load("Orthodont")).reml()
+    with pytest.raises(UnsupportedModelError, match="no residual structure"):
+        plots.residual_structure(fit)
