@@ -359,6 +359,12 @@ class Design:
         return self.observations.residual_values if is_family else None
 
     @property
+    def row_counts(self) -> np.ndarray | None:
+        """Shape (n,): rows of the table that each row stands for; None where each is one."""
+        shares = self.observations.shares
+        return None if shares is None else shares.counts
+
+    @property
     def fingerprint(self) -> str:
         """Hash of rows and response: equal exactly for fits of the same rows and response."""
         return self.observations.fingerprint

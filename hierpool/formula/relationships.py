@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hierpool.core.design import GroupDesign
 from hierpool.core.errors import (
     ArgumentError,
     DataError,
@@ -17,6 +18,7 @@ from hierpool.core.errors import (
     nearest,
 )
 from hierpool.core.findings import Finding
+from hierpool.core.group_nouns import counted
 from hierpool.core.relationship import LevelRelationship, Relationship, pedigree_relationship
 from hierpool.core.spec import GroupTerm, Spec
 from hierpool.formula.tables import read_frame
@@ -259,13 +261,32 @@ def related_levels(term: GroupTerm, levels: pd.Index[Any]) -> LevelRelationship 
     return LevelRelationship(own, places)
 
 
-def sires_and_dams(own: Relationship, factor: str) -> list[Finding]:
-    """A warning where an animal has both sexes, which is right for plants only."""
-    if not own.sires_and_dams:
-        return []
-    one = len(own.sires_and_dams) == 1
-    text = (
-        f"pedigree of {factor!r}: {listed(own.sires_and_dams)} {'is' if one else 'are'} a sire in some "
-        "rows and a dam in others. That is right for plants; in animals one of the two is a mistake"
-    )
-    return [Finding("sire-and-dam", "warning", text)]
+def related_notices(group: GroupDesign, groups: Sequence[GroupDesign]) -> list[Finding]:
+    """What there is to say of a pedigree, and of several rows of a related group."""
+    assert group.schema.related is not None
+    own, factor, found = group.schema.related.relationship, group.factor, []
+    if own.sires_and_dams:
+        one = len(own.sires_and_dams) == 1
+        text = (
+            f"pedigree of {factor!r}: {listed(own.sires_and_dams)} {'is' if one else 'are'} a sire in "
+            "some rows and a dam in others. That is right for plants; in animals one of the two is a "
+            "mistake"
+        )
+        found.append(Finding("sire-and-dam", "warning", text))
+    n_rows = group.grouping.n_rows
+    has_own = any(_divides_alike(group, g) for g in groups if g.schema.related is None)
+    if n_rows.max() > 1 and not has_own:
+        text = (
+            f"{int((n_rows > 1).sum())} of {counted(len(n_rows), factor)} have several rows, up to "
+            f"{n_rows.max()}, which also share what relatives do not: add (1 | own_{factor}), with "
+            f"data['own_{factor}'] = data[{factor!r}]"
+        )
+        found.append(Finding("repeated-related", "note", text))
+    return found
+
+
+def _divides_alike(one: GroupDesign, other: GroupDesign) -> bool:
+    """Whether two factors put the rows into the same groups."""
+    J = one.grouping.n_levels
+    pairs = np.unique(one.codes * other.grouping.n_levels + other.codes)
+    return other.grouping.n_levels == J == len(pairs)

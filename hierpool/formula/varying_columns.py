@@ -19,7 +19,7 @@ from hierpool.core.summed_rows import SummedColumns
 from hierpool.formula.aliasing import Span, own_columns
 from hierpool.formula.encoder import Encoding, Piece
 from hierpool.formula.parse import group_text
-from hierpool.formula.relationships import related_levels, sires_and_dams
+from hierpool.formula.relationships import related_levels, related_notices
 
 _ROUNDED = 1e-9  # of its sd, within which means of a column are one value
 
@@ -179,10 +179,10 @@ def _place(name: str, column: np.ndarray, X: np.ndarray, population: tuple[str, 
 
 def group_notices(spec: Spec, groups: Iterable[GroupDesign]) -> tuple[Finding, ...]:
     """What there is to say of groups with few rows, or with too many coefficients."""
-    found = []
-    for group in groups:
+    found, every = [], list(groups)
+    for group in every:
         if group.schema.related is not None:  # relatives' rows tell the two variances apart
-            found += sires_and_dams(group.schema.related.relationship, group.factor)
+            found += related_notices(group, every)
             continue
         single = group.grouping.levels[group.grouping.n_rows == 1]
         n_levels, factor = group.grouping.n_levels, group.factor

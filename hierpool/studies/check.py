@@ -18,7 +18,7 @@ from hierpool.checks.accuracy import (
 )
 from hierpool.checks.findings import boundary, comparisons, convergence, response, rows, separation
 from hierpool.checks.findings.causes import root_causes
-from hierpool.checks.residuals import family_dispersion
+from hierpool.checks.residuals import every, family_dispersion
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, DataError, HierpoolWarning
 from hierpool.core.findings import Finding, Findings
@@ -75,6 +75,27 @@ OF_FAMILY: tuple[OfPosterior, ...] = (
     family_dispersion.judged,
 )
 """Those of a response that is not Gaussian."""
+
+
+BEFORE_OF_SUMS: tuple[OfDesign, ...] = (rows.few_levels, rows.thin_levels, rows.imbalance)
+"""Those before a fit that need no rows."""
+OPTIMUM_OF_SUMS: tuple[OfOptimum, ...] = (convergence.optimum, every.influential)
+"""Those of an optimum that need no rows."""
+POSTERIOR_OF_SUMS: tuple[OfPosterior, ...] = (
+    convergence.draws,
+    boundary.unidentified_posterior,
+    boundary.boundary,
+    boundary.correlations,
+    boundary.priors,
+)
+"""Those of a posterior that need no rows."""
+_UNCHECKED = Finding(
+    "rows-not-checked",
+    "note",
+    "The model was made from sums, so residuals and predictions of single rows were not checked.",
+    "Fit the model to a sample of whole groups, and check that fit: hp.check(hp.Model(formula, "
+    "sample).reml()).",
+)
 
 
 def check(
@@ -134,22 +155,25 @@ def of_design(design: Design) -> Iterator[Finding]:
         if notice.code in FOR_INFORMATION:
             continue
         yield replace(notice, text=f"{notice.text.rstrip('.')}.")
-    for judge in BEFORE:
+    for judge in BEFORE_OF_SUMS if design.is_summed else BEFORE:
         yield from judge(design)
+    if design.is_summed:
+        yield _UNCHECKED
 
 
 def of_fit(fit: PosteriorFit, blup: LikelihoodFit | None = None) -> Iterator[Finding]:
     """What the draws, and the optimum of the same model, say; ``blup`` where it is at hand."""
     blup = optimum_of(fit.design) if blup is None else blup
-    for judge in OF_POSTERIOR if fit.design.family is None else OF_FAMILY:
+    judges = OF_POSTERIOR if fit.design.family is None else OF_FAMILY
+    for judge in POSTERIOR_OF_SUMS if fit.design.is_summed else judges:
         yield from judge(fit, blup)
     if blup is not None:
         yield from _of_optimum(blup)
 
 
 def _of_optimum(blup: LikelihoodFit, more: tuple[OfOptimum, ...] = ()) -> Iterator[Finding]:
-    every = OF_OPTIMUM if blup.design.family is None else (convergence.optimum,)
-    for judge in (*every, *more):
+    judges = OF_OPTIMUM if blup.design.family is None else (convergence.optimum,)
+    for judge in (*(OPTIMUM_OF_SUMS if blup.design.is_summed else judges), *more):
         yield from judge(blup)
 
 

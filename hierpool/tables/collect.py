@@ -17,7 +17,7 @@ from hierpool.core.spec import Spec
 from hierpool.core.summed_rows import Range
 from hierpool.formula.function_calls import Factor
 from hierpool.formula.tables import check_factor_names, select
-from hierpool.tables.engines import fetch
+from hierpool.tables.engines import fetch, n_combinations
 from hierpool.tables.expressions import Learned, Translator, number, product
 from hierpool.tables.plan import Plan, as_texts, has_basis
 
@@ -170,7 +170,7 @@ class Question:
         found = fetch(asked)
         self._check_same(int(found["n_"].sum()), totals.n)
         frame = found[list(named)].set_axis(keys, axis=1) if keys else found[[]]
-        frame = select(frame, keys) if keys else frame
+        frame = self._in_own_order(select(frame, keys)) if keys else frame
         if keys:
             order = frame.sort_values(keys, kind="stable").index
             found, frame = found.loc[order], frame.loc[order]
@@ -202,6 +202,15 @@ class Question:
             ranges=totals.ranges,
         )
 
+    def _in_own_order(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Keys whose type has categories, with all of these in their order."""
+        made = {
+            name: pd.Categorical(frame[name], categories=list(dtype.categories))
+            for name, dtype in self.plan.schema.items()
+            if name in frame and isinstance(dtype, nw.Enum)
+        }
+        return frame.assign(**made)
+
     def _check_same(self, n: int, before: int) -> None:
         if n != before:
             raise DataError(
@@ -215,12 +224,12 @@ class Question:
         keys = list(self.plan.keys)
         if n <= most_cells or not keys:
             return
-        different = self.table.filter(self.is_complete).select(*keys).unique()
-        cells = int(fetch(different.select(n_=nw.len())).iloc[0]["n_"])
+        named = {f"key{k}_": nw.col(c) for k, c in enumerate(keys)}
+        cells = n_combinations(self.table.filter(self.is_complete).select(**named))
         if cells > most_cells:
             raise DataError(
-                f"there are {cells:,} combinations of {listed(keys)} in {n:,} rows, and sums are kept "
-                f"for at most {most_cells:,}: they would take as much memory as the table. "
+                f"there are about {cells:,} combinations of {listed(keys)} in {n:,} rows, and sums are "
+                f"kept for at most {most_cells:,}: they would take as much memory as the table. "
                 "Leave a factor or a category out, fit a sample of whole groups, or allow more: "
                 f"hp.collect(formula, table, max_cells={cells})",
                 "too-many-cells",

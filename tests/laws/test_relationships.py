@@ -374,3 +374,11 @@ def test_a_sire_that_is_a_dam_too_is_told(animals):
     model = hp.Model("y ~ x + (1 | animal)", data, relationship={"animal": table})
     (told,) = [f for f in model.notices if f.code == "sire-and-dam"]
     assert told.severity == "warning"
+
+
+def test_several_rows_of_an_animal_need_a_term_of_their_own(animals):
+    model, _ = made(animals, "y ~ x + (1 | animal)")
+    (told,) = [f for f in model.notices if f.code == "repeated-related"]
+    assert "add (1 | own_animal)" in told.text
+    beside, _ = made(animals, QUICK)
+    assert not [f for f in beside.notices if f.code == "repeated-related"]

@@ -249,7 +249,6 @@ NEEDS_ROWS = {
     "residuals": lambda m: m.reml().residuals(),
     "means over rows": lambda m: hp.marginal_means(m.reml(), "t", weights="observed"),
     "rows of the fit": lambda m: m.reml().predict(),
-    "check": lambda m: hp.check(m.reml()),
     "prior predictive": lambda m: m.prior_predictive(),
     "counts": lambda m: hp.Model("h ~ x + (1 | g)", lazy(), family="poisson"),
     "structured residuals": lambda m: hp.Model(FORMULAS[0], lazy(), residual="cs(1 | g)"),
@@ -261,6 +260,15 @@ def test_what_needs_rows_says_so(fits, name):
     with pytest.raises(HierpoolError) as caught:
         NEEDS_ROWS[name](fits[0])
     assert caught.value.code == "needs-rows"
+
+
+@pytest.mark.slow
+def test_what_sums_tell_is_checked(fits):
+    found = [hp.check(model.reml()).codes for model in fits]
+    assert found[0] == [*found[1], "rows-not-checked"]
+    rows = ROWS.assign(y=ROWS["y"] + 5 * ((ROWS["g"] == 3) & (ROWS["t"] == "b")))
+    found = hp.check(hp.Model("y ~ x + t + (1 | g)", lazy(rows)).reml())
+    assert found.codes == ["influential-level", "rows-not-checked"]
 
 
 BAD = {
@@ -347,3 +355,25 @@ def test_predictions_of_new_groups_are_those_of_an_average_one(fits, tmp_path):
     with pytest.raises(HierpoolError, match="unknown-column"):
         hp.write_predictions(fits[0].reml(), lazy(new.drop(columns="x")), tmp_path / "q.parquet")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["p.parquet"]
+
+
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+def test_categories_keep_their_order(engine):
+    labels = ["c", "a", "b", "never"]
+    rows = ROWS.assign(t=pd.Categorical(ROWS["t"], categories=labels))
+    if engine == "duckdb":
+        table = pytest.importorskip("duckdb").from_df(rows)
+    else:
+        table = lazy(ROWS).with_columns(pl.col("t").cast(pl.Enum(labels)))
+    found, expected = hp.Model(FORMULAS[0], table), hp.Model(FORMULAS[0], rows)
+    assert found.design.terms == expected.design.terms == ("Intercept", "x", "t[T.a]", "t[T.b]")
+    assert list(map(str, found.notices)) == list(map(str, expected.notices))
+    np.testing.assert_allclose(deviances(found.design), deviances(expected.design), rtol=1e-13)
+
+
+def test_whole_numbers_are_multiplied_as_doubles():
+    rows = ROWS.assign(x=(ROWS["x"] * 1e8).astype("int64"), g=ROWS["g"].astype(str))
+    formula = "y ~ x + I(x ** 2) + (1 | g)"
+    found, expected = hp.Model(formula, lazy(rows)).design, hp.Model(formula, rows).design
+    np.testing.assert_allclose(deviances(found), deviances(expected), rtol=1e-13)
+    assert list(found.groupings["g"].levels) == list(expected.groupings["g"].levels)

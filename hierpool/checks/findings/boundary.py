@@ -151,7 +151,8 @@ def spreads(fit: WithPriors) -> list[Spread]:
         Z, sds = fit.design.group(part.factor).Z[:, part.columns], part.sds(fit.theta)
         for k, (term, at) in enumerate(zip(part.terms, part.sd_index, strict=True)):
             centred = part.coding.has_constant
-            size = part.coding.scales[k] if centred else np.sqrt((Z[:, k] ** 2).mean())
+            square = np.average(Z[:, k] ** 2, weights=fit.design.row_counts)
+            size = part.coding.scales[k] if centred else np.sqrt(square)
             sd = sds[:, k]
             found.append(Spread(part.factor, term, part.sd[at], sd, sd * size / noise))
     return found
@@ -268,7 +269,8 @@ def correlations(fit: Posterior, _: object) -> Iterator[Finding]:
             continue
         draws = fit.variable(f"corr_{group.factor}").to_numpy()
         sds = fit.variable(f"sd_{group.factor}").to_numpy()
-        middle = fit.design.group(group.factor).Z.mean(axis=0)
+        Z = fit.design.group(group.factor).Z
+        middle = np.average(Z, axis=0, weights=fit.design.row_counts)
         for i, j in pair_positions(group):
             first, second = (i, j) if group.terms[i] == CONSTANT else (j, i)
             at = middle[second] if group.terms[first] == CONSTANT else 0.0

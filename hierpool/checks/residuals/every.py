@@ -54,6 +54,12 @@ def judged(blup: Optimum) -> Iterator[Finding]:
     yield from found
 
 
+def influential(blup: Optimum) -> Iterator[Finding]:
+    """Of these what needs no rows: groups that change a coefficient."""
+    if can_judge(blup):
+        yield from influence.influential_levels(ResidualMaker.from_fit(blup))
+
+
 def can_judge(blup: Optimum) -> bool:
     """Whether residuals of a fit have a distribution to be held against, and it is cheap to know."""
     design, rows = blup.design, blup.design.n - len(blup.design.terms)
