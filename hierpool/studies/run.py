@@ -39,6 +39,7 @@ from hierpool.studies.sentences import answer
 from hierpool.studies.simplify import simplified
 from hierpool.studies.study import Study
 from hierpool.studies.unfinished import UnfinishedStudy
+from hierpool.tables.moments import Moments
 
 
 def study(
@@ -105,6 +106,13 @@ def study(
     >>> boars = hp.datasets.load("boars")
     >>> answer = hp.study("volume ~ time", boars, group="boar", seed=1)  # doctest: +SKIP
     """
+    if isinstance(data, Moments):
+        raise UnsupportedModelError(
+            "hp.study() needs the rows, and these are sums. The models of a study can be fitted to "
+            "them: models = hp.pooling_ladder(formula, moments, group), and their fits compared by "
+            "leave-one-group-out: hp.compare(fits, by=group)",
+            "needs-rows",
+        )
     frame = read_frame(data)
     known = {"weights": weights, "known_se": known_se, "trials": trials}
     asked = ladder(formula, frame, group, vary, {**known, "family": resolve(family, link)})

@@ -15,12 +15,13 @@ from hierpool.formula.cell_functions import in_users_names
 from hierpool.formula.function_calls import Factor
 from hierpool.formula.functions import BASES, LEARNED
 
+# Null where there is no value: some engines give NaN there, some infinity, and some fail.
 _FUNCTIONS: dict[str, Callable[[nw.Expr], nw.Expr]] = {
-    "log": lambda e: e.log(),
-    "log2": lambda e: e.log(2),
-    "log10": lambda e: e.log(10),
+    "log": lambda e: nw.when(e > 0).then(e.log()),
+    "log2": lambda e: nw.when(e > 0).then(e.log(2)),
+    "log10": lambda e: nw.when(e > 0).then(e.log(10)),
     "exp": lambda e: e.exp(),
-    "sqrt": lambda e: e.sqrt(),
+    "sqrt": lambda e: nw.when(e >= 0).then(e.sqrt()),
     "abs": lambda e: e.abs(),
     "I": lambda e: e,
     "offset": lambda e: e,

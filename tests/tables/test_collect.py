@@ -1,5 +1,8 @@
 """Sums of a table give the numbers that its rows give."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -247,6 +250,7 @@ def test_answers_of_keys_are_those_of_rows(formula):
 NEEDS_ROWS = {
     "fitted": lambda m: m.reml().fitted(),
     "residuals": lambda m: m.reml().residuals(),
+    "study": lambda m: hp.study("y ~ x", hp.collect(FORMULAS[0], lazy()), "g"),
     "means over rows": lambda m: hp.marginal_means(m.reml(), "t", weights="observed"),
     "rows of the fit": lambda m: m.reml().predict(),
     "prior predictive": lambda m: m.prior_predictive(),
@@ -289,6 +293,34 @@ def test_bad_input_is_told(code):
     with pytest.raises(HierpoolError) as caught:
         BAD[code]()
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "call", ["log(x - 50)", "sqrt(x - 50)", "I(1 / (wave - 2))", "log10(wave)"]
+)
+def test_what_has_no_value_is_counted(call):
+    table = pytest.importorskip("duckdb").from_df(ROWS)
+    for source in (table, lazy()):
+        with pytest.raises(
+            DataError, match=r"is not a finite number in [\d,]+ rows.*infinite-values"
+        ):
+            hp.collect(f"y ~ {call} + (1 | g)", source)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_rows():
+    """Two million rows from a query, in a process of its own."""
+    pytest.importorskip("duckdb")
+    code = """
+import resource, duckdb, hierpool as hp
+rows = duckdb.sql("SELECT i % 20000 AS g, sin(i) AS x, cos(i * 3.7) AS y FROM range(2000000) t(i)")
+moments = hp.collect("y ~ x + (x | g)", rows, progress=False)
+assert moments.n_rows == 2_000_000 and len(moments.cells) == 20_000
+assert hp.Model(moments).design.n == 2_000_000
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(ran.stdout) < 600
 
 
 def test_a_table_that_changes_is_noticed():
