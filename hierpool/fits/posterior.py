@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from hierpool.algebra.integrated_posterior import IntegratedPosterior
     from hierpool.answers.new_data import Kind, RowGroups
     from hierpool.answers.response_scale import Scale
-    from hierpool.bayes.exact.leave_out import LeftOut
+    from hierpool.bayes.quadrature.leave_out import Whole
     from hierpool.checks.accuracy.loo import Refit
     from hierpool.checks.findings.boundary import WithPriors
 
@@ -573,9 +573,9 @@ class PosteriorFit(FitRecord):
         scored = ("row" if grouping is None else grouping.factor, exact)
         if scored not in self._scores:
             self._scores[scored] = (
-                loo.leave_one_row_out(self, refit)
+                loo.leave_one_row_out(self, refit, self._more_draws)
                 if grouping is None
-                else loo.leave_one_group_out(self, grouping, refit)
+                else loo.leave_one_group_out(self, grouping, refit, self._more_draws)
             )
         return copy.copy(self._scores[scored])
 
@@ -599,18 +599,24 @@ class PosteriorFit(FitRecord):
         if self.design.family is not None:
             from hierpool.bayes.quadrature import leave_out
 
-            own = (self.design, self.priors, rows, self.seed, self._whole_evidence)
+            own = (self.design, self.priors, rows, self.seed, self._whole.evidence)
             return leave_out.joint_log_density(*own).log_density
         from hierpool.bayes.exact.leave_out import joint_log_density
 
         return joint_log_density(self.design, self.priors, rows, self.seed).log_density
 
     @cached_property
-    def _whole_evidence(self) -> LeftOut:
-        """log p(y) as scores of rows that are left out need it, of a family."""
-        from hierpool.bayes.quadrature.leave_out import log_evidence
+    def _whole(self) -> Whole:
+        """log p(y), and more draws than the posterior has, of a family."""
+        from hierpool.bayes.quadrature.leave_out import whole
 
-        return log_evidence(self.design, self.priors, self.seed)
+        return whole(self.design, self.priors, self.seed)
+
+    def _more_draws(self) -> tuple[WorkingTheta, float] | None:
+        """More draws of theta and beta than the posterior has, and their efficiency, of a family."""
+        if self.design.family is None or not self._whole.is_trusted:
+            return None
+        return self._whole.points, self._whole.efficiency
 
     def kfold(
         self,

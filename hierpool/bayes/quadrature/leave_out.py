@@ -6,18 +6,55 @@ Coordinates, centring and priors stay those of the full data.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hierpool.bayes.exact.leave_out import LeftOut
 from hierpool.bayes.priors.model_priors import ModelPriors
-from hierpool.bayes.quadrature.sampling import sample_points
+from hierpool.bayes.quadrature.sampling import PointDraws, sample_points
 from hierpool.bayes.quadrature.target import FamilyPosterior
+from hierpool.bayes.quadrature.verdict import doubts
 from hierpool.core.design import Design
+from hierpool.core.theta import FamilyPoint
 from hierpool.core.threads import one_blas_thread
 
 CHAINS, DRAWS = 4, 2000  # proposals of each: the error of the log density is then about .01
+DRAWS_OF_ALL = 4000  # of all rows, which every set of rows shares
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What scores of rows that are left out share.
+
+    Attributes
+    ----------
+    evidence
+        log p(y) of all rows.
+    points
+        Draws of theta and the coefficients beside it.
+    efficiency
+        Of these draws, from how many the chains accepted.
+    is_trusted
+        Whether they are good enough to compute scores from.
+    """
+
+    evidence: LeftOut
+    points: FamilyPoint
+    efficiency: float
+    is_trusted: bool
+
+
+def whole(design: Design, priors: ModelPriors, seed: int) -> Whole:
+    """Evidence and draws of all rows."""
+    found = _sampled(FamilyPosterior.from_design(design, priors), DRAWS_OF_ALL, seed)
+    accepted = float(found.accepted.mean())
+    return Whole(
+        LeftOut(found.log_evidence, found.log_evidence_error),
+        found.at.point,
+        max(accepted / (2 - accepted), 1e-3),
+        not doubts(found),
+    )
 
 
 def log_evidence(
@@ -27,9 +64,13 @@ def log_evidence(
     posterior = FamilyPosterior.from_design(design, priors)
     if without is not None:
         posterior = replace(posterior, model=posterior.model.without(np.asarray(without)))
-    with one_blas_thread(), np.errstate(all="ignore"):
-        found = sample_points(posterior, CHAINS, DRAWS, np.random.default_rng(seed))
+    found = _sampled(posterior, DRAWS, seed)
     return LeftOut(found.log_evidence, found.log_evidence_error)
+
+
+def _sampled(posterior: FamilyPosterior, draws: int, seed: int) -> PointDraws:
+    with one_blas_thread(), np.errstate(all="ignore"):
+        return sample_points(posterior, CHAINS, draws, np.random.default_rng(seed))
 
 
 def joint_log_density(

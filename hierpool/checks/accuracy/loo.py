@@ -40,7 +40,10 @@ from hierpool.core.printable import printable
 from hierpool.core.results import OBS_DIM, row_labels
 from hierpool.core.theta import WorkingTheta
 
-MOST_ERROR = 0.02  # Monte Carlo error of a family's score from which it is computed exactly
+MOST_ERROR = 0.02  # Monte Carlo error of a family's score from which it is made from more draws
+WORST_ERROR = (
+    0.025  # from which it is then computed exactly; that has an error of .015 to .02 itself
+)
 MAX_SCORE_DROP = 0.5  # fall of a score from its plain log mean that needs a Pareto k to be believed
 _BLOCK_NUMBERS = 4_000_000  # densities held at once
 _DRAWS_OF_PROBABILITIES = 1000  # whose Monte Carlo error is a few thousandths
@@ -48,6 +51,8 @@ Refit = Callable[[np.ndarray], float]
 """Positions of rows -> their exact joint log density given all other rows."""
 PointsWithout = Callable[[np.ndarray], WorkingTheta]
 """Positions of rows -> draws of theta, and of a family's beta, given all other rows."""
+MoreDraws = Callable[[], "tuple[WorkingTheta, float] | None"]
+"""More draws of a family's theta and beta, and their efficiency; None where there are no good ones."""
 
 
 class ScoredLOO(ELPDDataLOO):
@@ -87,7 +92,9 @@ class ScoredLOO(ELPDDataLOO):
     __repr__ = __str__
 
 
-def leave_one_row_out(fit: IntegratedPosterior, refit: Refit | None) -> ScoredLOO:
+def leave_one_row_out(
+    fit: IntegratedPosterior, refit: Refit | None, more: MoreDraws | None = None
+) -> ScoredLOO:
     """Score of each row given all others, every coefficient integrated out.
 
     Parameters
@@ -96,6 +103,8 @@ def leave_one_row_out(fit: IntegratedPosterior, refit: Refit | None) -> ScoredLO
         A ``PosteriorFit`` that can be integrated.
     refit
         Exact score of a set of rows, for points with a high Pareto k; None leaves them.
+    more
+        Draws by which scores are improved before that is done.
     """
     from hierpool.draws import psis
 
@@ -119,6 +128,12 @@ def leave_one_row_out(fit: IntegratedPosterior, refit: Refit | None) -> ScoredLO
         errors[rows] = used.errors(density, fit.design)
         if used.n_left:
             influence += _influence(density)
+    if used.may(refit) is not None:
+
+        def of_rows(theta: WorkingTheta, rows: np.ndarray) -> np.ndarray:
+            return integrated.densities_by_row(theta, rows, integrated.marginal(theta))
+
+        _improved(scores, errors, used, fit.design, more, of_rows)
     points = [np.array([i]) for i in range(n)]
     labels = {OBS_DIM: row_labels(fit.design)}
     predicts = "a new observation of a known group"
@@ -198,7 +213,10 @@ def _kept_densities(fit: IntegratedPosterior) -> np.ndarray | None:
 
 
 def leave_one_group_out(
-    fit: IntegratedPosterior, grouping: Grouping, refit: Refit | None
+    fit: IntegratedPosterior,
+    grouping: Grouping,
+    refit: Refit | None,
+    more: MoreDraws | None = None,
 ) -> ScoredLOO:
     """Joint score of all rows of each level given all other levels."""
     from hierpool.draws import psis
@@ -212,6 +230,12 @@ def leave_one_group_out(
     labels = {grouping.factor: [str(v) for v in grouping.levels]}
     predicts = f"all observations of a new {noun(grouping.factor)}"
     errors = used.errors(density, fit.design)
+
+    def of_levels(theta: WorkingTheta, levels: np.ndarray) -> np.ndarray:
+        return fit.integrated.log_density_of_levels(theta, grouping)[levels]
+
+    if used.may(refit) is not None:
+        _improved(scores, errors, used, fit.design, more, of_levels)
     scored = _scored(scores, points, labels, predicts, used.n, used.may(refit), errors)
     return used.said(scored, _influence(density) if used.n_left else np.zeros(0))
 
@@ -281,6 +305,39 @@ def leave_one_row_out_conditional(fit: IntegratedPosterior) -> ScoredLOO:
     return _scored(scores, points, labels, predicts, density.shape[1], None)
 
 
+def _improved(
+    scores: np.ndarray,
+    errors: np.ndarray,
+    used: _Used,
+    design: Design,
+    more: MoreDraws | None,
+    density_of: Callable[[WorkingTheta, np.ndarray], np.ndarray],
+) -> None:
+    """Scores and errors that are not good enough, from more draws, which cost less than a refit each."""
+    from hierpool.draws import psis
+
+    bad = np.flatnonzero(_is_bad(scores, used.n) | (errors > MOST_ERROR))
+    found = more() if more is not None and len(bad) else None
+    if found is None:
+        return
+    others = _Used(found[0], 0, found[1])
+    density = density_of(others.theta, bad)
+    scores[bad] = np.stack(psis.leave_one_out(density, others.efficiency), axis=1)
+    errors[bad] = others.errors(density, design)
+
+
+def _is_bad(scores: np.ndarray, n_draws: int) -> np.ndarray:
+    """Shape (points,): whether importance sampling cannot be believed, by its Pareto k."""
+    elpd, k, lppd = scores.T
+    # No k: the tail is too uniform to fit, which is harmless, or one weight leaves the others at zero.
+    lost = np.isnan(k) & (lppd - elpd > MAX_SCORE_DROP)
+    return np.asarray((k > _good_k(n_draws)) | lost)
+
+
+def _good_k(n_draws: int) -> float:
+    return min(1 - 1 / np.log10(n_draws), 0.7) if n_draws > 1 else 0.7
+
+
 def _scored(
     scores: np.ndarray,
     points: list[np.ndarray],
@@ -291,12 +348,9 @@ def _scored(
     errors: np.ndarray | float = 0.0,
 ) -> ScoredLOO:
     elpd, k, lppd = scores.T.copy()
-    good_k = min(1 - 1 / np.log10(n_draws), 0.7) if n_draws > 1 else 0.7
-    # No k: the tail is too uniform to fit, which is harmless, or one weight leaves the others at zero.
-    lost = np.isnan(k) & (lppd - elpd > MAX_SCORE_DROP)
-    is_bad = (k > good_k) | lost
+    is_bad = _is_bad(scores, n_draws)
     has_warning = bool(is_bad.any()) and refit is None
-    bad = np.flatnonzero(is_bad | (errors > MOST_ERROR))
+    bad = np.flatnonzero(is_bad | (errors > WORST_ERROR))
     if refit is not None:
         for i in bad:
             elpd[i], k[i] = refit(points[i]), np.nan
@@ -309,7 +363,7 @@ def _scored(
         n_data_points=n,
         scale="log",
         warning=has_warning,
-        good_k=good_k,
+        good_k=_good_k(n_draws),
         elpd_i=xr.DataArray(elpd, coords=labels, dims=list(labels), name="y"),
         pareto_k=xr.DataArray(k, coords=labels, dims=list(labels), name="y"),
     )
