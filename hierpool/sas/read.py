@@ -204,7 +204,8 @@ def _class(statement: Statement, made: Read, order: Literal["", "data"]) -> None
         if fault := made.table.add_class(column, name, chosen, is_reversed):
             option.fail(fault, "sas-option")
         levels = made.table.classes[column].labels
-        shown = listed(levels) if len(levels) <= MOST_SHOWN else f"{levels[0]!r} to {levels[-1]!r}"
+        ends = " to ".join(listed([level]) for level in (levels[0], levels[-1]))
+        shown = listed(levels) if len(levels) <= MOST_SHOWN else ends
         text = f"{len(levels)} levels in this order: {shown}; the last one is the reference"
         made.understood.append((f"class {column}", text))
 

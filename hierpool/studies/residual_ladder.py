@@ -90,6 +90,11 @@ class ResidualLadder:
             f"earlier and later ones of its group too; elpd_group: all rows of a new one of the "
             f"{nouns(self.factor)}. log_evidence depends on the priors."
         )
+        if shown["rejected_p"].notna().any():
+            foot += (
+                " rejected_p: a likelihood ratio test against a larger structure that predicts new "
+                f"{nouns(self.factor)} no worse."
+            )
         table = shown.to_string(float_format=number, na_rep="")
         return printable("\n".join([self.reason, "", table, "", foot, *notes]))
 
