@@ -133,9 +133,23 @@ class RelatedColumns:
         return np.asarray(self.T.T @ self.W)
 
     @cached_property
-    def WW(self) -> np.ndarray:
-        """Shape (N + p + 1, N + p + 1): W'W."""
-        return np.asarray(self.W.T @ self.W)
+    def along(self) -> np.ndarray:
+        """Shape (k, N + p + 1): W along the k directions of T in which there are rows."""
+        some = self.D > 0
+        return np.asarray(self.C[some] / np.sqrt(self.D[some])[:, None])
+
+    @cached_property
+    def across(self) -> np.ndarray:
+        """Shape (N + p + 1, N + p + 1): W'W of what is left of W beside T."""
+        # Taken off the rows, not off W'W: where T spans nearly all rows no digit of that would be left.
+        some = self.D > 0
+        left = self.W - (self.T[:, some] / np.sqrt(self.D[some])) @ self.along
+        return np.asarray(left.T @ left)
+
+    def weighted(self, d: np.ndarray) -> np.ndarray:
+        """Shape (N + p + 1, N + p + 1): W'V_a^-1 W, a sum of squares, at d = 1 + lambda^2 D."""
+        scaled = self.along / d[self.D > 0][:, None]
+        return np.asarray(self.across + self.along.T @ scaled)
 
     def main_sd(self, Lambda: np.ndarray, group_columns: tuple[slice, ...]) -> np.ndarray:
         """Shape (...): the relative sd of the main factor, from Lambda (..., Q, Q)."""

@@ -2,8 +2,9 @@
 
 The main factor's columns T have a diagonal block of M, d = 1 + lambda^2 D; with w = lambda^2 / d
 
-    V_a^-1 = I - T diag(w) T'        H = W'V_a^-1 W = W'W - C'diag(w) C        C = T'W
+    V_a^-1 = I - T diag(w) T'        H = W'V_a^-1 W = across + sum_k w_k w_k' / d_k        C = T'W
 
+(w_k is W along the k-th direction of T, ``across`` what is left beside them: no difference is taken),
 and the other factors are eliminated from H: F F' = Lambda'H_BB Lambda + I, G = F^-1 Lambda'H_B[X y].
 """
 
@@ -37,7 +38,7 @@ class RelatedFactorisation(Factorisation):
     columns_of
         The columns.
     totals
-        Cross-products of population and response.
+        Counts of the rows; their cross-products are zero, and stand in H.
     group_columns
         Columns of each factor in Lambda.
     Lambda
@@ -62,10 +63,7 @@ class RelatedFactorisation(Factorisation):
     @cached_property
     def H(self) -> np.ndarray:
         """Shape (N + p + 1, N + p + 1)."""
-        own = self.columns_of
-        if not self.sd:
-            return own.WW
-        return np.asarray(own.WW - own.C.T @ (own.C * (self.sd**2 / self.d)[:, None]))
+        return self.columns_of.weighted(self.d)
 
     def _others(self, M: np.ndarray, transposed: bool = False) -> np.ndarray:
         return self.columns_of.others(M, self.Lambda, self.group_columns, transposed)
@@ -95,7 +93,7 @@ class RelatedFactorisation(Factorisation):
         """The population's part."""
         own, p = self.columns_of, self.columns_of.p
         N = own.n_others
-        left = own.WW[N:, N:] - self.H[N:, N:] + self.G.T @ self.G
+        left = self.G.T @ self.G - self.H[N:, N:]  # totals are zero
         log_det = np.log(self.d).sum() + 2 * np.log(np.diag(self.F)).sum()
         return Marginal.from_sums(
             self.totals,

@@ -53,10 +53,15 @@ class RelatedLevels(MarginalModel):
 
     @cached_property
     def totals(self) -> Moments:
-        """Cross-products of the population columns and the response."""
+        """Counts of the rows; their cross-products are zero here, and stand in ``level_sums``.
+
+        There they are sums of squares at each theta: where related levels span nearly all rows, a
+        difference of cross-products would have no digits left.
+        """
         rows = self.own.rows
-        none = np.zeros(rows.n, dtype=np.intp)
-        return Moments.from_rows(Rows(rows.y, rows.X, np.zeros((rows.n, 0)), none, rows.sd))
+        none, p = np.zeros(rows.n, dtype=np.intp), self.own.p
+        made = Moments.from_rows(Rows(rows.y, rows.X, np.zeros((rows.n, 0)), none, rows.sd))
+        return replace(made, XX=np.zeros((p, p)), Xy=np.zeros(p), yy=0.0)
 
     @property
     def flops_per_theta(self) -> int:
@@ -103,11 +108,9 @@ class RelatedLevels(MarginalModel):
                 each = [self.at(Lambda).marginal for Lambda in theta.Lambda]
             return self._put_together(each)
         sd = own.main_sd(theta.Lambda, tuple(self.design.group_columns))
-        some = own.D > 0
-        C, scaled = own.C[some], np.square(sd)[:, None] * own.D[some]
-        weights = np.square(sd)[:, None] / (1 + scaled)
-        products = (C[:, :, None] * C[:, None, :]).reshape(len(C), -1)
-        left = (weights @ products).reshape(-1, p + 1, p + 1)
+        along, scaled = own.along, np.square(sd)[:, None] * own.D[own.D > 0]
+        products = (along[:, :, None] * along[:, None, :]).reshape(len(along), -1)
+        left = -own.across - ((1 / (1 + scaled)) @ products).reshape(-1, p + 1, p + 1)
         return LevelSums(
             np.log1p(scaled).sum(axis=1),
             np.ascontiguousarray(np.moveaxis(left[:, :p, :p], 0, -1)),
