@@ -11,10 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hierpool.core.labels import plain_labels
 from hierpool.core.spec import Spec
 from hierpool.core.summed_rows import Range
 
 _DIGITS = 9  # of the sums per row, by which tables are told apart
+
+
+def _as_text(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Labels as text, whatever type an engine or a file carried them in."""
+    return pd.Series(plain_labels(pd.Index(column)).astype(str), dtype=object)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +103,8 @@ class Cells:
     @cached_property
     def digest(self) -> str:
         """Hash of keys, counts and sums, less their last digits, in which engines differ."""
-        made = hashlib.blake2b(pd.util.hash_pandas_object(self.keys).to_numpy().tobytes())
+        keys = pd.DataFrame({c: _as_text(self.keys[c]) for c in self.keys})
+        made = hashlib.blake2b(pd.util.hash_pandas_object(keys).to_numpy().tobytes())
         per_row = np.round(self.S / self.S[:, :1, :1], _DIGITS) + 0.0
         for part in (self.counts.astype(np.int64), per_row, self.shift, self.scale):
             made.update(np.ascontiguousarray(part).tobytes())

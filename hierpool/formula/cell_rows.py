@@ -16,7 +16,7 @@ import pandas as pd
 
 from hierpool.core.cells import Cells
 from hierpool.core.design import Grouping
-from hierpool.core.errors import UnsupportedModelError
+from hierpool.core.errors import DataError, UnsupportedModelError
 from hierpool.core.findings import Finding
 from hierpool.core.residual import Residual
 from hierpool.core.schema import ResponseScale
@@ -32,6 +32,8 @@ from hierpool.formula.grammar import Columns
 from hierpool.formula.levels import make_grouping
 from hierpool.formula.missing import missing_notice
 from hierpool.formula.table_column import TableColumn
+
+_ROUNDING = 1e-15  # of its mean, within which a response is constant
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +136,13 @@ class CellRows:
                 self._refuse(str(asked), str(known))
         kappa, which = np.ones((len(self.cells), 1)), np.array([len(self.cells.atoms)])
         y, summed = self._columns(kappa, which)
+        if not summed.sds[0] > _ROUNDING * abs(summed.means[0]):
+            raise DataError(
+                f"the response {spec.response!r} is {summed.means[0]:.15g} in each of the {self.n:,} "
+                "rows, so there is nothing to explain. Check the column and the rows with missing "
+                "values",
+                "constant-response",
+            )
         weight = self.cells.S[:, 0, 0]
         of_cells = self.cells.S[:, 0, -1] / weight
         center = float(np.average(of_cells, weights=weight))

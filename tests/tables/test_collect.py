@@ -153,6 +153,15 @@ def test_moments_are_added_saved_and_read(tmp_path):
     assert not (tmp_path / "n.npz").exists()
 
 
+def test_dates_are_groups_that_can_be_saved(tmp_path):
+    days = pd.to_datetime("2024-01-01") + pd.to_timedelta(ROWS["g"], unit="D")
+    moments = hp.collect("y ~ x + (1 | day)", lazy(ROWS.assign(day=days)))
+    moments.save(tmp_path / "m.npz")
+    one, other = hp.Model(moments).design, hp.Model(hp.load_moments(tmp_path / "m.npz")).design
+    assert one.fingerprint == other.fingerprint
+    assert one.groupings["day"].levels.equals(other.groupings["day"].levels)
+
+
 @pytest.mark.slow
 def test_simpler_formulas_are_made_of_the_same_sums():
     moments = hp.collect(FORMULAS[0], lazy())
@@ -284,6 +293,8 @@ BAD = {
     "not-positive": lambda: hp.collect("y ~ x + (1 | g)", lazy(), weights="z"),
     "no-such-table": lambda: hp.collect("y ~ x + (1 | g)", "nowhere.parquet"),
     "unknown-kind-of-table": lambda: hp.collect("y ~ x + (1 | g)", "table.doc"),
+    "constant-response": lambda: hp.Model("y ~ x + (1 | g)", lazy(ROWS.assign(y=1.5))),
+    "one-level": lambda: hp.Model("y ~ x + (1 | g)", lazy(ROWS[ROWS["g"] == 1])),
     "lazy-table": lambda: hp.study("y ~ x", lazy(), "g"),
 }
 
