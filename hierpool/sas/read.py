@@ -149,8 +149,8 @@ def read(text: object, data: Any) -> Read:
     made.questions = [s for s in program.statements if s.keyword.word in _QUESTIONS]
     if not made.df:
         made.notes.append(
-            "Degrees of freedom are Kenward and Roger's or Satterthwaite's; SAS takes others without "
-            "DDFM=, and for containment and between-within"
+            "Degrees of freedom are Kenward and Roger's or Satterthwaite's. Those of containment and "
+            "between-within, SAS's defaults, are not available"
         )
     return made
 

@@ -148,6 +148,13 @@ def test_split_plot_of_the_manual(split_plot):
     assert pytest.approx(fit.anova().F.iloc[0]) == joint.F
 
 
+def test_differences_are_in_the_order_of_sas(table):
+    by_size = table.assign(sex=pd.Categorical(table.sex, ["m", "f"]))
+    model = read("proc mixed; class sex; model y = sex; lsmeans sex / diff; run;", by_size)
+    answers = model.sas.answers(model.reml())
+    assert list(answers["differences of sex"].index) == ["f - m"]
+
+
 def test_estimate_of_a_nested_design_with_empty_cells():
     """Coefficients in SAS's order: levels of what stands in parentheses change slowest."""
     rng = np.random.default_rng(0)
