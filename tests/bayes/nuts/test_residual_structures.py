@@ -23,21 +23,21 @@ from tests.bayes.nuts.test_pymc_model import (
 )
 from tests.laws.test_residual_structures import STRUCTURES, correlation, made, table
 
-QUICK = ("us(time | pig)",)
+QUICK = ("us(time | pig)", False)
 
 
 def cases() -> list[Any]:
-    out = [
+    """Each structure alone or beside random effects, in turn."""
+    every = [(s, k % 2 == 0) for k, s in enumerate(STRUCTURES)] + [("us(time | pig)", False)]
+    every += [(sigma, True) for sigma in ("~ diet", "~ w", "~ log(w)")]
+    return [
         pytest.param(
             (s, group),
             id=f"{s}{'+u' * group}",
-            marks=() if f"{s}{'+u' * group}" in QUICK else pytest.mark.slow,
+            marks=() if (s, group) == QUICK else pytest.mark.slow,
         )
-        for s in STRUCTURES
-        for group in (False, True)
+        for s, group in dict.fromkeys(every)
     ]
-    sds = ("~ diet", "~ w", "~ log(w)")
-    return out + [pytest.param((s, True), id=f"sigma {s}", marks=pytest.mark.slow) for s in sds]
 
 
 def model_of(case: tuple[str, bool]) -> hp.Model:
