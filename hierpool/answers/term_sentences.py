@@ -84,6 +84,11 @@ class Said:
             return _interval(100 * values).replace(" [", f"{POINTS} [", 1)
         return _interval(values)
 
+    def ratio(self, is_turned: bool = False) -> str:
+        """The largest comparison, a ratio, with its interval; turned, its inverse."""
+        values = self.values[self.largest]
+        return _interval(1 / values[[0, 2, 1]] if is_turned else values)
+
     def decrease(self) -> str:
         """The largest comparison, a ratio below one, as percent that are lost."""
         return _interval(100 * (1 - self.values[self.largest][[0, 2, 1]]), " %")
@@ -197,16 +202,16 @@ def _between(said: Said, side: Side, what: str, verb: str, where: str) -> str:
     one, other = said.pair(side, turn)
     if len(side.values) > 2:
         verbs = f"{verb}s" if said.is_clear else f"does not clearly {verb}"
-        return (
-            f"{what} {verbs} {where}; the largest difference is {one} against {other}, "
-            f"{said.amount(turn)}"
-        )
+        largest = f"difference is {one} against {other}, {said.amount(turn)}"
+        if said.has_ratios:
+            largest = f"ratio is {one} to {other}, {said.ratio(turn)}"
+        return f"{what} {verbs} {where}; the largest {largest}"
     if said.is_clear:
         return f"{what} is higher for {one} than for {other}: by {said.amount(turn)}"
-    return (
-        f"{what} does not clearly differ between {one} and {other}: the difference is "
-        f"{said.amount(turn)}"
-    )
+    size = f"the difference is {said.amount(turn)}"
+    if said.has_ratios:
+        size = f"the ratio of {one} to {other} is {said.ratio(turn)}"
+    return f"{what} does not clearly differ between {one} and {other}: {size}"
 
 
 def _slope(said: Said) -> str:
@@ -271,8 +276,7 @@ def _told_apart(said: Said, is_turned: bool) -> str:
     """The difference of two effects that have been told."""
     if not said.has_ratios:
         return f"The two differ by {said.amount(is_turned)}"
-    values = said.values[said.largest]
-    return f"Their ratio is {_interval(1 / values[[0, 2, 1]] if is_turned else values)}"
+    return f"Their ratio is {said.ratio(is_turned)}"
 
 
 def _curves(said: Said) -> str:
