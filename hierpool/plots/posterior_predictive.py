@@ -113,11 +113,13 @@ def replicated_rows(fit: Posterior, seed: int, most: int | None = None) -> np.nd
 def _summaries(values: np.ndarray, design: Design, grouping: Grouping) -> list[Replicated]:
     order = np.argsort(grouping.codes, kind="stable")
     starts = np.cumsum(grouping.n_rows) - grouping.n_rows
+    first = 1.0 if design.family is not None and design.family.has_thresholds else 0.0  # ratings
+    values, y = values + first, design.y + first
     made = []
     for name, reduce in ((_MEAN, np.add), (_SMALLEST, np.minimum), (_LARGEST, np.maximum)):
         divisor = grouping.n_rows if name == _MEAN else 1
         replicated = reduce.reduceat(values[..., order], starts, axis=-1) / divisor
-        observed = reduce.reduceat(design.y[order], starts) / divisor
+        observed = reduce.reduceat(y[order], starts) / divisor
         drawn = xr.DataArray(replicated, dims=("chain", "draw", "level"))
         table = summary(drawn, diagnostics=False)
         interval = find_interval(table.columns)

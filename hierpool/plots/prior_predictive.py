@@ -24,6 +24,7 @@ from hierpool.plots.sheet.tables import rounded
 from hierpool.plots.sheet.texts import elided
 
 _DRAWS = 500
+_MOST_BARS = 60  # of whole numbers, above which a density is drawn
 _HEIGHT = 1.5
 _TAIL = 0.95  # of the priors' draws that a panel shows; the rest of a heavy tail would hide it
 _FAR = 0.01  # share of the draws beyond the data from which it is said
@@ -43,12 +44,15 @@ class Expected:
         Of the data: one number, or all rows.
     is_positive
         Whether it is a standard deviation.
+    is_whole
+        Whether the values are whole numbers: counts, ratings, 0 and 1.
     """
 
     name: str
     prior: np.ndarray
     observed: np.ndarray
     is_positive: bool
+    is_whole: bool = False
 
     @property
     def place(self) -> float:
@@ -129,8 +133,13 @@ def prior_predictive(
 
 
 def _parts(design: Design, grouping: Grouping | None, simulated: np.ndarray) -> list[Expected]:
-    y = design.y[None]
-    rows = Expected("rows", simulated, design.y, False)
+    family = design.family
+    if family is not None and family.has_thresholds:
+        simulated, y = simulated + 1, design.y[None] + 1  # ratings count from 1
+    else:
+        y = design.y[None]
+    is_whole = family is not None and family.is_discrete
+    rows = Expected("rows", simulated, y[0], False, is_whole)
     mean = Expected("mean of all rows", simulated.mean(axis=1), y.mean(axis=1), False)
     if grouping is None or grouping.n_levels == design.n:
         sd = Expected("sd of all rows", simulated.std(axis=1), y.std(axis=1), True)
@@ -157,12 +166,19 @@ def _draw_panel(ax: Axes, part: Expected, response: str) -> None:
     dress(ax)
     low, high = part.window
     bounds = (0.0 if part.is_positive else -np.inf, np.inf)
-    x, height = density_in(part.prior, low, high, bounds)
-    ax.fill_between(x, height, color=PRIOR.color, alpha=0.15, linewidth=0, zorder=2)
-    ax.plot(x, height, zorder=3, **PRIOR.line)
+    bins: int | np.ndarray = int(np.clip(part.observed.size // 15, 8, 30))
+    if part.is_whole and high - low <= _MOST_BARS:
+        low, high = np.round(low) - 0.5, np.round(high) + 0.5
+        bins = np.arange(low, high + 0.5)
+        height = np.histogram(part.prior, bins)[0] / part.prior.size
+        ax.stairs(height, bins, fill=True, color=PRIOR.color, alpha=0.15, zorder=2)
+        ax.stairs(height, bins, zorder=3, **PRIOR.line)
+    else:
+        x, height = density_in(part.prior, low, high, bounds)
+        ax.fill_between(x, height, color=PRIOR.color, alpha=0.15, linewidth=0, zorder=2)
+        ax.plot(x, height, zorder=3, **PRIOR.line)
     top = float(height.max()) or 1.0
     if part.observed.size > 1:
-        bins = int(np.clip(part.observed.size // 15, 8, 30))
         counts, edges = np.histogram(part.observed, bins)
         scaled = 0.95 * top * counts / counts.max()
         ax.stairs(scaled, edges, color=OBSERVED.color, linewidth=1.0, zorder=3.5)

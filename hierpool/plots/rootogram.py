@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -90,6 +90,8 @@ def rootogram(fit: Posterior, *, seed: int = 0) -> Figure:
         )
     drawn = replicated_rows(fit, seed, _DRAWS)
     found = frequencies(design.y, drawn.reshape(-1, design.n))
+    if family.has_thresholds:
+        found = replace(found, first=found.first + 1)  # ratings count from 1
     with styled():
         return _draw(found, fit)
 

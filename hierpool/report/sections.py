@@ -102,7 +102,9 @@ def _columns(design: Design, group: str) -> pd.DataFrame:
 def _levels(design: Design, group: str) -> pd.DataFrame:
     """One row per group."""
     grouping = design.groupings[group]
-    y = pd.Series(design.y).groupby(grouping.codes)
+    family = design.family
+    first = 1.0 if family is not None and family.has_thresholds else 0.0  # ratings count from 1
+    y = pd.Series(design.y + first).groupby(grouping.codes)
     table = pd.DataFrame({"n": grouping.n_rows, "response_mean": y.mean(), "response_sd": y.std()})
     return table.set_axis(grouping.levels.rename("level"))
 
