@@ -64,6 +64,10 @@ class Partition:
         draws times rows.
         """
         # Centred before it is squared: at an offset of 1e8 the squares have no digits left for the spread.
+        if (
+            design.residual.term.column
+        ):  # stand-ins have the weighted sums, and here rows count alike
+            design.check_rows("the partition of the variance of rows with weights or known sds")
         X, shares = design.observations.X, design.observations.shares
         counts = np.ones(len(X)) if shares is None else shares.counts
         centred = X - np.average(X, axis=0, weights=counts)

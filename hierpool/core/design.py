@@ -59,8 +59,14 @@ class Grouping:
 
     @property
     def n_rows(self) -> np.ndarray:
-        """Shape (levels,): rows of each level."""
+        """Shape (levels,): rows of each level in the table."""
         return self.known.n_rows
+
+    @property
+    def by_level(self) -> list[np.ndarray]:
+        """Positions of the rows of each level among those at hand, which may stand in for others."""
+        sizes = np.bincount(self.codes, minlength=self.n_levels)
+        return np.split(np.argsort(self.codes, kind="stable"), np.cumsum(sizes)[:-1])
 
 
 @dataclass(frozen=True)

@@ -210,6 +210,7 @@ def test_reml_answers_from_sums(fits, name):
     )
 
 
+@pytest.mark.slow
 def test_the_posterior_is_that_of_rows(fits):
     """Density and draws given theta; the draws of theta rest on curvatures by differences."""
     z = np.random.default_rng(0).normal(size=(20, 4))
@@ -226,6 +227,21 @@ def test_the_posterior_is_that_of_rows(fits):
     ]
     np.testing.assert_allclose(*left_out, rtol=1e-9)
     assert left_out[0].shape == (grouping.n_levels, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("formula", [FORMULAS[0], "y ~ x + (1 | g) + (1 | h)"])
+def test_folds_of_groups_are_scored_as_from_rows(formula):
+    """K-fold: two groups left out together, at given theta."""
+    found = []
+    for data in (lazy(), ROWS):
+        model = hp.Model(formula, data)
+        target = LogPosterior.from_design(model.design, model.priors)
+        z = np.random.default_rng(0).normal(size=(4, target.coordinates.size))
+        theta, sets = target.at(z).working, model.design.groupings["g"].by_level[:2]
+        rest = target.integrated.without(np.concatenate(sets))
+        found.append(target.integrated.density_of_sets(rest, theta, sets))
+    np.testing.assert_allclose(*found, rtol=1e-10)
 
 
 @pytest.mark.slow
@@ -260,6 +276,7 @@ NEEDS_ROWS = {
     "fitted": lambda m: m.reml().fitted(),
     "residuals": lambda m: m.reml().residuals(),
     "study": lambda m: hp.study("y ~ x", hp.collect(FORMULAS[0], lazy()), "g"),
+    "R2 of weighted rows": lambda m: hp.Model(FORMULAS[0], lazy(), weights="w").reml().r2(),
     "means over rows": lambda m: hp.marginal_means(m.reml(), "t", weights="observed"),
     "rows of the fit": lambda m: m.reml().predict(),
     "prior predictive": lambda m: m.prior_predictive(),

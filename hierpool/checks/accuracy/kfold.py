@@ -114,6 +114,7 @@ def kfold(
 def _plan(design: Design, k: int, by: str | None, seed: int) -> _Plan:
     rng = np.random.default_rng(seed)
     if by is None:
+        design.check_rows("the score of rows left out")
         fold_of = _folds(design.n, k, "rows", rng)
         points = [np.array([i]) for i in range(design.n)]
         return _Plan(
@@ -121,8 +122,7 @@ def _plan(design: Design, k: int, by: str | None, seed: int) -> _Plan:
         )
     grouping = grouping_for(design, by)
     fold_of = _folds(grouping.n_levels, k, nouns(grouping.factor), rng)
-    order = np.argsort(grouping.codes, kind="stable")
-    points = np.split(order, np.cumsum(grouping.n_rows)[:-1])
+    points = grouping.by_level
     labels = [str(v) for v in grouping.levels]
     predicts = f"all observations of a new {noun(grouping.factor)}"
     return _Plan(fold_of, points, grouping.factor, labels, predicts, grouping)

@@ -224,9 +224,7 @@ def leave_one_group_out(
     used = _Used.from_fit(fit)
     density = fit.integrated.log_density_of_levels(used.theta, grouping)
     scores = np.stack(psis.leave_one_out(density, used.efficiency), axis=1)
-    by_level = np.argsort(grouping.codes, kind="stable")
-    sizes = np.bincount(grouping.codes, minlength=grouping.n_levels)
-    points = np.split(by_level, np.cumsum(sizes)[:-1])
+    points = grouping.by_level
     labels = {grouping.factor: [str(v) for v in grouping.levels]}
     predicts = f"all observations of a new {noun(grouping.factor)}"
     errors = used.errors(density, fit.design)

@@ -201,9 +201,7 @@ def _by_rows(maker: ResidualMaker, grouping: Grouping) -> _Deleted:
     whitened, e = maker.whiten(X), maker.observed
     S = X.T @ whitened
     own, score = np.empty((J, p, p)), np.empty((J, p))
-    order = np.argsort(grouping.codes, kind="stable")
-    sizes = np.bincount(grouping.codes, minlength=J)
-    for j, rows in enumerate(np.split(order, np.cumsum(sizes)[:-1])):
+    for j, rows in enumerate(grouping.by_level):
         chosen = np.zeros((maker.n, len(rows)))
         chosen[rows, np.arange(len(rows))] = 1.0
         inner = maker.whiten(chosen)[rows]
