@@ -79,3 +79,15 @@ def test_figures_of_families_are_legible(assert_legible):
         hp.plots.rootogram(yes)
     with pytest.raises(UnsupportedModelError, match=r"hp\.plots\.rootogram"):
         hp.plots.reliability(counts)
+
+
+def test_ratings_count_from_one_in_the_prior_predictive_figure():
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame({"g": np.repeat(range(5), 6), "y": np.arange(30) % 3 + 1})
+    table["y"] = rng.permutation(table.y)
+    model = hp.Model("y ~ 1 + (1 | g)", table, family="ordinal")
+    rows = hp.plots.prior_predictive(model, draws=20).axes[0]
+    prior, _, observed = (bars.get_data() for bars in rows.patches)
+    np.testing.assert_allclose(observed.edges, [0.5, 1.5, 2.5, 3.5])
+    np.testing.assert_allclose(prior.values.sum(), 1)
+    np.testing.assert_allclose(observed.values, observed.values[0])  # ten rows each
