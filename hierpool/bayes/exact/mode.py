@@ -14,8 +14,6 @@ from typing import Any, cast
 import numpy as np
 from scipy import optimize
 
-from hierpool.bayes.exact.target import LogDensity
-
 LARGEST_COORDINATE = 8.0  # largest absolute value of a standardised coordinate
 LEAST_CURVATURE = 0.5  # half of the prior's own: no posterior variance is taken for more than 2
 DIFFERENCE = 1e-3  # of coordinates, for derivatives
@@ -125,7 +123,7 @@ def _spectrum(hessian: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def climb_dear(
-    target: LogDensity, start: np.ndarray, sds: np.ndarray
+    target: Callable[[np.ndarray], np.ndarray], start: np.ndarray, sds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Local maximum from one start, shape (d,), and the scale matrix there; in few evaluations.
 

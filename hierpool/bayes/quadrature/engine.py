@@ -53,7 +53,7 @@ def run(
         "lp": draws.log_posterior.reshape(-1),
         "log_weight": draws.log_weight.reshape(-1),
         "accepted": draws.accepted.reshape(-1),
-        "quadrature_error": draws.at.error,
+        **({} if draws.evaluations else {"quadrature_error": draws.at.error}),
     }
     tree = make_tree(design, variables, theta, stats, settings.chains)
     info = {
@@ -87,6 +87,8 @@ def _measured(draws: PointDraws) -> dict[str, object]:
         "acceptance": float(draws.accepted.mean()),
         "effective_share": draws.effective_share,
         "adaptation_rounds": draws.rounds,
+        **({"exact_evaluations": draws.evaluations} if draws.evaluations else {}),
+        **({"discrepancy": draws.discrepancy} if draws.evaluations else {}),
         "log_marginal_likelihood": draws.log_evidence,
         "log_marginal_likelihood_error": draws.log_evidence_error,
         "laplace_log_marginal_likelihood": draws.laplace_evidence[0],

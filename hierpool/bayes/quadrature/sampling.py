@@ -16,10 +16,12 @@ from hierpool.bayes.exact.proposal import Student
 from hierpool.bayes.exact.theta_proposal import ADAPTED_NU, ThetaProposal
 from hierpool.bayes.quadrature.polish import Polished, polished
 from hierpool.bayes.quadrature.proposal import REACH, Line, ProductProposal
+from hierpool.bayes.quadrature.stand_in import stands_in
 from hierpool.bayes.quadrature.target import EvaluatedPoints, FamilyPosterior, JointTarget
 
 POINTS, POINTS_A_DIMENSION = 500, 60  # of a round; dimensions of theta alone count
 THINNED = ((0.5, 1), (0.3, 2), (0.2, 5), (0.12, 10), (0.0, 20))  # from which share, and by how much
+THIN_CHEAP = 5  # where a polynomial stands in for the target, at least
 CHECKED = 64  # draws at which the quadrature is done again on a finer grid
 VANISHED, VANISHED_VARIANCE = -1.5, 1.2  # of z of an sd that is close to zero
 
@@ -48,6 +50,9 @@ class PointDraws:
         How far, in posterior sds, the mode was from where the Laplace approximation had it.
     laplace_evidence
         log p(y) as that approximation has it, and the standard error of that.
+    evaluations, discrepancy
+        Where a polynomial stood in for the log posterior: exact evaluations that it took, and the
+        sd of exact less approximate log posterior at draws. 0 where it was exact.
     """
 
     at: EvaluatedPoints
@@ -62,6 +67,8 @@ class PointDraws:
     quadrature_sd: float
     polish_shift: float
     laplace_evidence: tuple[float, float]
+    evaluations: int = 0
+    discrepancy: float = 0.0
 
 
 def sample_points(
@@ -79,18 +86,28 @@ def sample_points(
     target = start.target
     if target.size == 0:
         return _nothing_to_sample(target, chains, draws, start)
+    stand_in = stands_in(start, rng)
     adaptation = Adaptation.start(
-        target.evaluate,
+        target.evaluate if stand_in is None else stand_in.evaluate,
         _proposal(start, widen),
         target.size,
         POINTS + POINTS_A_DIMENSION * target.posterior.dimension,
     )
     adaptation.run(rng, keeps_best=True)
     thin = next(by for share, by in THINNED if max(adaptation.shares) >= share)
-    _, at, log_target, log_weight = adaptation.last(chains * draws * thin, rng)
+    thin = thin if stand_in is None else max(thin, THIN_CHEAP)
+    points, at, log_target, log_weight = adaptation.last(chains * draws * thin, rng)
     kept = independence_chains(log_weight.reshape(chains, -1), thin, rng)
     log_evidence, error = evidence(log_weight)
-    off, quadrature_sd = _quadrature_error(target.posterior, at[_spread(kept)])
+    checked, evaluations, discrepancy = _spread(kept), 0, 0.0
+    exact = at[checked]
+    if stand_in is not None:
+        exact, differences = stand_in.differences(points[checked])
+        moved, inexact = stand_in.log_correction
+        log_evidence, error = log_evidence + moved, float(np.hypot(error, inexact))
+        evaluations = stand_in.n_evaluations + len(checked)
+        discrepancy = float(differences.std())
+    off, quadrature_sd = _quadrature_error(target.posterior, exact)
     log_evidence += off
     previous = np.concatenate([np.full((chains, 1), -1), kept[:, :-1]], axis=1)
     return PointDraws(
@@ -106,6 +123,8 @@ def sample_points(
         quadrature_sd=quadrature_sd,
         polish_shift=start.shift,
         laplace_evidence=start.laplace_evidence,
+        evaluations=evaluations,
+        discrepancy=discrepancy,
     )
 
 

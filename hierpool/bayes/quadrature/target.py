@@ -162,16 +162,24 @@ class JointTarget:
         """Shape (K,): log p(y | x) + log p(x); -inf out of range."""
         return self._at(x)[1]
 
-    def _at(self, x: np.ndarray) -> tuple[EvaluatedPoints, np.ndarray]:
-        """What is at x, and the log target."""
+    def placed(self, x: np.ndarray) -> tuple[Theta, FamilyPoint, np.ndarray]:
+        """Theta and the point at x, and the log target less the log likelihood (K,)."""
         z, e = self.split(x)
         theta, working = self.posterior.theta(z)
-        model = self.posterior.model
         with np.errstate(all="ignore"):
             gamma, log_jacobian = self.map.gamma(z, e)
-            point = model.point(gamma, working)
-            likelihood, error = model.density_and_error(point, self.posterior.is_finer)
+            point = self.posterior.model.point(gamma, working)
             rest = self.posterior.log_prior(gamma) + log_jacobian + log_normal(z)
+        return theta, point, rest
+
+    def _at(self, x: np.ndarray) -> tuple[EvaluatedPoints, np.ndarray]:
+        """What is at x, and the log target."""
+        z, _ = self.split(x)
+        theta, point, rest = self.placed(x)
+        with np.errstate(all="ignore"):
+            likelihood, error = self.posterior.model.density_and_error(
+                point, self.posterior.is_finer
+            )
             likelihood = np.where((z == x[:, : z.shape[1]]).all(axis=1), likelihood, -np.inf)
             target = likelihood + rest
         target[~np.isfinite(target)] = -np.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hierpool.bayes.exact.polynomial import CLOSE as CLOSE_POLYNOMIAL
 from hierpool.bayes.quadrature.sampling import PointDraws
 
 LEAST_SHARE = 0.10  # effective share of the final batch
@@ -20,5 +21,10 @@ def doubts(draws: PointDraws) -> tuple[str, ...]:
         out.append(
             "the quadrature over the groups' effects is not accurate enough: on a finer grid the "
             f"log likelihood differs with an sd of {draws.quadrature_sd:.2g}, more than {CLOSE:g}"
+        )
+    if not draws.discrepancy <= CLOSE_POLYNOMIAL:
+        out.append(
+            "the polynomial approximation of the log posterior was not accurate enough: it is off "
+            f"with an sd of {draws.discrepancy:.2g}, more than {CLOSE_POLYNOMIAL:g}"
         )
     return tuple(out)
