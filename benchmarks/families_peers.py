@@ -301,14 +301,17 @@ def many_rows(n: int, groups: int = 10_000) -> None:
     data["y"] = rng.uniform(size=n) < 1 / (1 + np.exp(-eta))
     data["y"] = data["y"].astype(int)
     hp.Model("y ~ dose + arm + (1 | g)", data[:2000], family="bernoulli").fit(progress=False)
-    start = time.perf_counter()
+    wall, start = time.perf_counter(), time.process_time()
     model = hp.Model("y ~ dose + arm + (1 | g)", data, family="bernoulli")
-    built = time.perf_counter()
+    built = time.process_time()
     fit = model.fit("exact", seed=1, progress=False)
-    end = time.perf_counter()
-    print(f"{n:,} rows, {groups:,} groups: model {built - start:.1f} s, ", end="")
-    print(f"draws {end - built:.1f} s, {fit.status.word}")
-    print(fit.summary())
+    end, elapsed = time.process_time(), time.perf_counter() - wall
+    summary = fit.summary()
+    print(f"{n:,} rows, {groups:,} groups, processor seconds: model {built - start:.1f}, ", end="")
+    print(f"draws {end - built:.1f}, summary {time.process_time() - end:.1f}; ", end="")
+    print(f"table to fit {elapsed:.1f} s of wall time, {fit.status.word}")
+    print(fit.info)
+    print(summary)
 
 
 def main() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from hierpool.algebra.combinations import Combinations
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
-from hierpool.algebra.marginal_model import IndependentLevels
 from hierpool.core.schema import GroupSchema
+
+if TYPE_CHECKING:
+    from hierpool.algebra.marginal_model import IndependentLevels
 
 
 def flat(fit: IntegratedPosterior, name: str) -> np.ndarray:
@@ -58,8 +61,8 @@ def levels_on_request(
 
     With ``wanted`` (positions) only the runs of levels in which one of them is.
     """
-    algebra, theta = fit.integrated, fit.working_theta
-    assert isinstance(algebra, IndependentLevels)  # of several factors all levels are kept
+    # Of several factors all levels are kept; families draw the levels of one factor alike.
+    algebra, theta = cast("IndependentLevels", fit.integrated), fit.working_theta
     beta = algebra.coordinates.beta_from_user(beta_draws(fit))
     for run in algebra.level_runs():
         if wanted is None or ((wanted >= run.start) & (wanted < run.stop)).any():

@@ -95,6 +95,10 @@ class Posterior(Fit, Protocol):
         """``beta`` (p,), ``u_<factor>`` and ``coef_<factor>`` (J, q)."""
 
     @property
+    def population_means(self) -> np.ndarray:
+        """Shape (p,): ``beta`` of those."""
+
+    @property
     def family_parameters(self) -> np.ndarray:
         """Shape (K, P): draws of the parameters of the response's family."""
 

@@ -210,15 +210,11 @@ class PosteriorFit(FitRecord):
         or with several factors working at every draw is too expensive, averages of the
         coefficients' own draws; with one factor every so-many-th draw of theta has to do there.
         """
-        K = int(np.prod(self.n_draws))
-        step = 1
-        if self.is_integrable:
-            step = max(
-                1,
-                int(np.ceil(self.integrated.flops_per_theta * float(K) / ALWAYS_THIN_BELOW_FLOPS)),
-            )
+        K, step = int(np.prod(self.n_draws)), self._means_step
         if self.is_integrable and (step == 1 or len(self.design.groups) < 2):
             means = self._averages(np.arange(0, K, step))
+            if step > 1 and self.design.family is not None:
+                means["beta"] = self.population_means
         else:
             means = {k: v.mean(axis=0) for k, v in self._coefficient_draws().items()}
         padded = np.append(means.get("beta", np.zeros(0)), 0.0)
@@ -227,6 +223,25 @@ class PosteriorFit(FitRecord):
                 u = means[f"u_{group.factor}"]
                 means[f"coef_{group.factor}"] = u + padded[group.population]
         return means
+
+    @cached_property
+    def population_means(self) -> np.ndarray:
+        """Shape (p,): ``beta`` of ``posterior_means``, without a look at the levels if it needs none.
+
+        The coefficients of a family are among what is sampled: all of their draws are averaged where
+        not every draw can be asked about the levels.
+        """
+        if self._means_step > 1 and self.design.family is not None:
+            return np.asarray(coefficient_draws.beta_draws(self).mean(axis=0))
+        return self.posterior_means["beta"]
+
+    @property
+    def _means_step(self) -> int:
+        """Every so-many-th draw of theta has to do for means given theta."""
+        if not self.is_integrable:
+            return 1
+        work = self.integrated.flops_per_theta * float(np.prod(self.n_draws))
+        return max(1, int(np.ceil(work / ALWAYS_THIN_BELOW_FLOPS)))
 
     def _averages(self, used: np.ndarray) -> dict[str, np.ndarray]:
         """Averages of the conditional means at some draws of theta, a block of draws at a time."""

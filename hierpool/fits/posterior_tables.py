@@ -27,7 +27,7 @@ def fixed_effects(fit: IntegratedPosterior) -> pd.DataFrame:
     if not len(index):
         return pd.DataFrame(index=index)
     table = _summed_up(fit.variable("beta"))
-    return table.assign(mean=fit.posterior_means["beta"]).set_index(index)
+    return table.assign(mean=fit.population_means).set_index(index)
 
 
 def of_levels(

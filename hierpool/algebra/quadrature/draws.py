@@ -27,7 +27,7 @@ def moments(model: QuadratureModel, point: FamilyPoint) -> tuple[np.ndarray, np.
     return mean, covariance
 
 
-def draw_deviations(model: QuadratureModel, point: FamilyPoint, seed: int) -> np.ndarray:
+def draw_deviations(model: QuadratureModel, point: FamilyPoint, *seed: int) -> np.ndarray:
     """Shape (K, J, q): a draw of v of each level at each point; the same on any number of threads."""
     from hierpool.algebra.quadrature.draw_kernels import METROPOLIS_STEPS as STEPS
 
@@ -35,7 +35,7 @@ def draw_deviations(model: QuadratureModel, point: FamilyPoint, seed: int) -> np
     drawn = np.empty((K, J, q))
     width = len(model.rows.y) + J * (1 + 2 * q + STEPS * (q + 1)) + U * q * (q + 1)
     for block, some in enumerate(runs(K, width)):
-        rng, part = np.random.default_rng([seed, block]), point[some]
+        rng, part = np.random.default_rng([*seed, block]), point[some]
         size = len(part)
         uniform = rng.uniform(size=(size, J, 1 + q + STEPS))
         normal = rng.standard_normal((size, J, STEPS * q))

@@ -37,6 +37,7 @@ from hierpool.core.threads import one_blas_thread, over_threads
 STEP = 1.0  # between the nodes of one effect, in posterior sds of the level
 DROP = 11.0  # g at the outermost nodes is that far below its top; at 9 a thousand levels add up to bias
 FINER_STEP, FINER_DROP = 0.5, 8.0  # of a check: times the step, and beyond the drop
+LEVELS_PER_PASS = 500  # levels drawn at a time where they are too many to draw all
 FINER_LATTICE, FINER_REACH = 1 / 1.5, 1.5
 
 
@@ -339,6 +340,29 @@ class QuadratureModel:
         """
         v = draw_deviations(self, point, seed) if self.q else np.zeros((len(point), 0, 0))
         return self._named(point, v, with_sums)
+
+    def draw_levels(
+        self, point: FamilyPoint, beta: np.ndarray, levels: slice, seed: int
+    ) -> dict[str, np.ndarray]:
+        """Coefficients of some levels of the one factor, keys as for ``draw``; the point has beta.
+
+        As ``IndependentLevels.draw_levels``: ``levels`` is one of ``level_runs``.
+        """
+        codes = self.design.groups[self.integrated].codes
+        rows = np.flatnonzero((codes >= levels.start) & (codes < levels.stop))
+        own = self.rows.regrouped(rows, codes[rows] - levels.start, levels.stop - levels.start)
+        v = draw_deviations(self.of_rows(own), point, seed, levels.start)
+        return self._named(point, v, True)
+
+    def level_runs(self) -> Iterator[slice]:
+        """The levels in runs of ``LEVELS_PER_PASS``."""
+        n = len(self.rows.level_of)
+        for start in range(0, n, LEVELS_PER_PASS):
+            yield slice(start, min(start + LEVELS_PER_PASS, n))
+
+    def draw_population(self, point: FamilyPoint) -> dict[str, np.ndarray]:
+        """The ``beta`` of ``draw`` alone, no level drawn."""
+        return {"beta": self.coordinates.beta_to_user(point.beta)}
 
     def mean_coefficients(self, point: FamilyPoint) -> dict[str, np.ndarray]:
         """Conditional means of the integrated levels, the point's other coefficients; keys as draws."""

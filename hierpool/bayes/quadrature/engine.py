@@ -19,6 +19,7 @@ from hierpool.bayes.quadrature.sampling import PointDraws, sample_points
 from hierpool.bayes.quadrature.target import FamilyPosterior
 from hierpool.bayes.quadrature.verdict import doubts
 from hierpool.bayes.run import (
+    LARGEST_STORED,
     EngineRun,
     SamplerSettings,
     keeps_log_likelihood,
@@ -29,6 +30,10 @@ from hierpool.bayes.run import (
 from hierpool.bayes.theta import ThetaMap, integrate_family
 from hierpool.core.design import Design
 from hierpool.core.threads import one_blas_thread
+
+LARGEST_WORK = (
+    10**10
+)  # draws x operations of an evaluation above which levels are drawn when asked for
 
 
 def run(
@@ -47,7 +52,8 @@ def run(
     with one_blas_thread(), np.errstate(all="ignore"):
         draws = sample_points(posterior, settings.chains, settings.draws, rng, widen)
     theta = draws.at.theta
-    found = in_user_coding(model, theta_map, draws, settings.seed)
+    stores_levels = not draws_levels_on_request(model, len(theta))
+    found = in_user_coding(model, theta_map, draws, settings.seed, stores_levels)
     variables = {name: values for name, values in found.items() if values.size}
     stats = {
         "lp": draws.log_posterior.reshape(-1),
@@ -62,18 +68,33 @@ def run(
         "seconds": time.perf_counter() - start,
         **_measured(draws),
         "log_likelihood": "stored" if keeps_log_likelihood(design, len(theta)) else "on request",
-        "levels": "stored",
+        "levels": "stored" if stores_levels else "on request",
     }
     checked = [k for k in variables if not k.startswith(("u_", "coef_"))]
     return EngineRun(tree, info, tuple(checked or variables), doubts(draws))
 
 
+def draws_levels_on_request(model: QuadratureModel, n_draws: int) -> bool:
+    """Whether levels are so many, or have so many rows, that they are drawn when they are asked for.
+
+    With several factors the effects of the smaller ones are part of what is sampled.
+    """
+    if len(model.design.groups) != 1:
+        return False
+    size, work = n_draws * model.n_random_effects, n_draws * model.flops_per_theta
+    return size > LARGEST_STORED or work > LARGEST_WORK
+
+
 def in_user_coding(
-    model: QuadratureModel, theta_map: ThetaMap, draws: PointDraws, seed: int
+    model: QuadratureModel,
+    theta_map: ThetaMap,
+    draws: PointDraws,
+    seed: int,
+    with_levels: bool = True,
 ) -> dict[str, np.ndarray]:
     """Every variable of a posterior by name, shapes (K, ...): the levels' coefficients drawn too."""
-    design, theta = model.design, draws.at.theta
-    coefficients = model.draw(draws.at.point, seed)
+    design, theta, point = model.design, draws.at.theta, draws.at.point
+    coefficients = model.draw(point, seed) if with_levels else model.draw_population(point)
     return {
         **coefficients,
         **thresholds_for_user(design, theta, coefficients["beta"]),

@@ -61,6 +61,10 @@ class Toy:
     def gamma_precision(self) -> np.ndarray:
         return np.eye(self.n_gamma) / WIDTH**2
 
+    @property
+    def flops_per_theta(self) -> int:
+        return len(self.y)
+
     def started_at(self, start: None) -> Toy:
         return self
 
