@@ -52,7 +52,7 @@ class Relationship:
     def between(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Shape (some, others): covariances, by positions."""
         found = self.root[some] @ self.root[others].T
-        return np.asarray(found.toarray() if hasattr(found, "toarray") else found)
+        return np.asarray(found if isinstance(found, np.ndarray) else found.toarray())
 
     @cached_property
     def diagonal(self) -> np.ndarray:

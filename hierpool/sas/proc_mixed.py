@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 import pandas as pd
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.core.design import Design
+from hierpool.core.fitted import Optimum
 from hierpool.core.printable import printable
 from hierpool.sas.questions import Questions
 from hierpool.sas.read import Read
@@ -75,7 +76,7 @@ class ProcMixed:
             tuple(dict.fromkeys(notes)),
         )
 
-    def answers(self, fit: Any) -> dict[str, pd.DataFrame]:
+    def answers(self, fit: IntegratedPosterior | Optimum) -> dict[str, pd.DataFrame]:
         """A table for each LSMEANS, ESTIMATE and CONTRAST.
 
         Parameters

@@ -294,7 +294,7 @@ def _comparison(options: dict[str, Option]) -> dict[str, Any]:
 def _control(option: Option | None, table: SasTable, column: str) -> list[Any]:
     """The levels with the control first; all in SAS's order, where that is another one than here."""
     own = table.classes[column]
-    labels = [x.item() if hasattr(x, "item") else x for x in own.labels]
+    labels = [x.item() if isinstance(x, np.generic) else x for x in own.labels]
     if option is None or not option.text.startswith("control"):
         return labels if own.coding.levels else []
     given = [t.text for t in option.value if t.kind in ("string", "number")]

@@ -252,7 +252,7 @@ def _occasions(column: str, structure: str, table: SasTable) -> tuple[str, list[
             return column, []
     elif isinstance(cells.dtype, pd.CategoricalDtype) and cells.cat.ordered:
         return column, []
-    order = [label.item() if hasattr(label, "item") else label for label in labels]
+    order = [label.item() if isinstance(label, np.generic) else label for label in labels]
     made = pd.Series(pd.Categorical(cells, categories=order, ordered=True), index=cells.index)
     code = f"pandas.Categorical(data[{column!r}], {order!r}, ordered=True)"
     name = table.add_column(f"{column}_order", made, code)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.answers.contrasts import contrast
 from hierpool.answers.marginal_means import marginal_means
 from hierpool.core.fitted import Optimum
@@ -43,7 +44,7 @@ class Request:
         more = "".join(f", {k}={v!r}" for k, v in self.arguments.items())
         return f"hp.{self.call}(fit, {self.what!r}{more})"
 
-    def answer(self, fit: Any) -> pd.DataFrame:
+    def answer(self, fit: IntegratedPosterior | Optimum) -> pd.DataFrame:
         """The table."""
         if self.call == "marginal_means":
             return marginal_means(fit, self.what, **self.arguments)
@@ -51,7 +52,7 @@ class Request:
             return contrast(fit, self.what, **self.arguments)
         return self._f_test(fit)
 
-    def _f_test(self, fit: Any) -> pd.DataFrame:
+    def _f_test(self, fit: IntegratedPosterior | Optimum) -> pd.DataFrame:
         """All combinations at once; of a posterior each alone."""
         if not isinstance(fit, Optimum):
             return contrast(fit, self.what)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from hierpool.core.errors import nearest
@@ -161,7 +162,7 @@ def _as_sas_sorts(labels: pd.Index[Any], cells: pd.Series[Any]) -> pd.Index[Any]
 
 
 def _plain(label: Any) -> Label:
-    plain = label.item() if hasattr(label, "item") else label
+    plain = label.item() if isinstance(label, np.generic) else label
     return plain if isinstance(plain, str | int | float | bool) else str(plain)
 
 

@@ -26,7 +26,11 @@ _RESPONSE = "response_of_the_formula_"
 
 
 def write_predictions(
-    fit: Any, table: Any, path: str | PathLike[str], *, keep: Sequence[str] | None = None
+    fit: Posterior | Optimum,
+    table: Any,
+    path: str | PathLike[str],
+    *,
+    keep: Sequence[str] | None = None,
 ) -> int:
     """Write predicted values and residuals of a table's rows to a Parquet file; gives their number.
 
@@ -98,7 +102,7 @@ def _varies(design: Design, factor: str) -> bool:
 class _Coefficients:
     """Estimates, or posterior means, of all coefficients of a fit."""
 
-    def __init__(self, fit: Any) -> None:
+    def __init__(self, fit: Posterior | Optimum) -> None:
         self.design: Design = fit.design
         if isinstance(fit, Posterior):
             means = fit.posterior_means
