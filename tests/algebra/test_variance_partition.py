@@ -94,7 +94,7 @@ def test_posterior_tables_are_the_average_over_draws(fitted, name):
     corr = draws(f"corr_{group.factor}") if has else np.eye(len(group.terms))
     Sigma = corr * sd[:, :, None] * sd[:, None, :]
     by_hand = Partition.from_covariances(
-        fit.design, draws("beta"), draws("sigma"), [Sigma], [group.Z]
+        fit.design, draws("beta"), draws("sigma") ** 2, [Sigma], [group.Z]
     )
     table = fit.r2()
     np.testing.assert_allclose(table["mean"], by_hand.r2.mean(axis=0))

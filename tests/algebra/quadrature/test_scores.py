@@ -115,11 +115,11 @@ def test_draws_of_deviations_have_the_moments_of_the_nodes(formula: str) -> None
     many = np.zeros(20_000, dtype=int)
     point = case.point[many]
     mean, covariance = case.model.conditional_moments(case.point[:1])
-    drawn = draw_deviations(case.model, point, seed=4)
+    drawn = draw_deviations(case.model, point, 4)
     sd = np.sqrt(np.einsum("jqq->jq", covariance[0]))
     assert np.abs(drawn.mean(axis=0) - mean[0] < 4.5 * sd / np.sqrt(len(many))).all()
     np.testing.assert_allclose(drawn.std(axis=0) / sd, 1.0, atol=0.03)
-    np.testing.assert_array_equal(drawn, draw_deviations(case.model, point, seed=4))
+    np.testing.assert_array_equal(drawn, draw_deviations(case.model, point, 4))
 
 
 def test_draws_are_in_the_users_coding() -> None:
