@@ -20,7 +20,8 @@ from hierpool.algebra.correlated.factorisation import CorrelatedFactorisation, u
 from hierpool.algebra.correlated.rows import Blocks, CorrelatedRows
 from hierpool.algebra.factorisation import runs
 from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, Marginal
-from hierpool.algebra.marginal_model import LevelSums, MarginalModel
+from hierpool.algebra.left_out_rows import LeftOutRows
+from hierpool.algebra.marginal_model import LevelSums
 from hierpool.algebra.moments import Coordinates, Moments, Rows, single_group
 from hierpool.algebra.triangular import cholesky, log_det, solve_lower, solve_lower_transposed
 from hierpool.algebra.weighted_products import WeightedProducts
@@ -56,7 +57,7 @@ class Eliminated(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CorrelatedResiduals(MarginalModel):
+class CorrelatedResiduals(LeftOutRows):
     """One factor or none, and residuals with a structure.
 
     Attributes
@@ -269,25 +270,6 @@ class CorrelatedResiduals(MarginalModel):
             variance[at] = 1 / inverse.reshape(size)[:, own]
             off[at] = score.reshape(size)[:, own] * variance[at]
         return off, variance
-
-    def densities_by_row(
-        self, theta: WorkingTheta, rows: np.ndarray, marginal: Marginal
-    ) -> np.ndarray:
-        """Shape (rows, K): log p(y_i | y_-i, theta), every coefficient integrated out."""
-        off, variance = self._left_out(theta, marginal)
-        scale = theta.sigma[:, None] ** 2 * variance[:, rows]
-        out = -0.5 * (LOG_2PI + np.log(scale) + off[:, rows] ** 2 / scale)
-        return self.scaled_rows.to_response_density(out, rows).T
-
-    def prediction_of_rows(
-        self, theta: WorkingTheta, rows: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and sd of y_i given y_-i and theta, shapes (K, rows), in the user's units."""
-        which = np.arange(self.design.n) if rows is None else np.asarray(rows)
-        off, variance = self._left_out(theta, self.marginal(theta))
-        scale = np.broadcast_to(self.scaled_rows.sd, self.scaled_rows.y.shape)[which]
-        sd = theta.sigma[:, None] * np.sqrt(variance[:, which])
-        return self.design.y[which] - scale * off[:, which], scale * sd
 
     def log_density_of_levels(self, theta: WorkingTheta, grouping: Grouping) -> np.ndarray:
         """Shape (J, K): log p(rows of a level, jointly, given all other rows and theta)."""

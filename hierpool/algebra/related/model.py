@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, Marginal
-from hierpool.algebra.marginal_model import LevelSums, MarginalModel
+from hierpool.algebra.left_out_rows import LeftOutRows
+from hierpool.algebra.marginal_model import LevelSums
 from hierpool.algebra.moments import Coordinates, Moments, Rows
 from hierpool.algebra.related.columns import RelatedColumns
 from hierpool.algebra.related.factorisation import RelatedFactorisation
@@ -22,7 +23,7 @@ from hierpool.core.threads import one_blas_thread
 
 
 @dataclass(frozen=True)
-class RelatedLevels(MarginalModel):
+class RelatedLevels(LeftOutRows):
     """A design some of whose factors have related levels.
 
     Attributes
@@ -232,25 +233,6 @@ class RelatedLevels(MarginalModel):
                 variance[k] = 1 / (1 - np.square(Q).sum(axis=1))
                 off[k] = score * variance[k]
         return off, variance
-
-    def densities_by_row(
-        self, theta: WorkingTheta, rows: np.ndarray, marginal: Marginal
-    ) -> np.ndarray:
-        """Shape (rows, K): log p(y_i | y_-i, theta), every coefficient integrated out."""
-        off, variance = self._left_out(theta, marginal)
-        scale = theta.sigma[:, None] ** 2 * variance[:, rows]
-        out = -0.5 * (LOG_2PI + np.log(scale) + off[:, rows] ** 2 / scale)
-        return self.scaled_rows.to_response_density(out, rows).T
-
-    def prediction_of_rows(
-        self, theta: WorkingTheta, rows: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and sd of y_i given y_-i and theta, shapes (K, rows), in the user's units."""
-        which = np.arange(self.design.n) if rows is None else np.asarray(rows)
-        off, variance = self._left_out(theta, self.marginal(theta))
-        scale = np.broadcast_to(self.scaled_rows.sd, self.scaled_rows.y.shape)[which]
-        sd = theta.sigma[:, None] * np.sqrt(variance[:, which])
-        return self.design.y[which] - scale * off[:, which], scale * sd
 
     def log_density_of_levels(self, theta: WorkingTheta, grouping: Grouping) -> np.ndarray:
         """Shape (J, K): log p(rows of a level, jointly, given all other rows and theta)."""
