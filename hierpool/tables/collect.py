@@ -17,7 +17,7 @@ from hierpool.core.spec import Spec
 from hierpool.core.summed_rows import Range
 from hierpool.formula.function_calls import Factor
 from hierpool.formula.tables import check_factor_names, select
-from hierpool.tables.engines import fetch, n_combinations
+from hierpool.tables.engines import fetch, n_combinations, unreadable
 from hierpool.tables.expressions import Learned, Translator, number, product
 from hierpool.tables.plan import Plan, as_texts, has_basis
 
@@ -278,12 +278,7 @@ def _schema(table: nw.LazyFrame[Any]) -> Mapping[str, Any]:
     try:
         return table.collect_schema()
     except Exception as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(
-            f"the table could not be read: {said[0].rstrip('.')}. Check that it is complete and can "
-            "be opened where it is, and ask again",
-            "table-unreadable",
-        ) from error
+        raise unreadable(error) from error
 
 
 def _check_values(plan: Plan, table: nw.LazyFrame[Any]) -> None:

@@ -75,12 +75,21 @@ def fetch(table: nw.LazyFrame[Any]) -> pd.DataFrame:
     try:
         return read_frame(table.collect().to_native())
     except Exception as error:  # each engine raises its own
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise DataError(
-            f"the table could not be read: {said[0].rstrip('.')}. Check that it is complete and can "
-            "be opened where it is, and ask again",
-            "table-unreadable",
-        ) from error
+        raise unreadable(error) from error
+
+
+def unreadable(error: Exception) -> DataError:
+    """The error for a table that its engine could not read, with the engine's own first line."""
+    return DataError(
+        f"the table could not be read: {_first_line(error)}. Check that it is complete and can be "
+        "opened where it is, and ask again",
+        "table-unreadable",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return said[0].rstrip(".")
 
 
 def n_combinations(table: nw.LazyFrame[Any]) -> int:
@@ -129,9 +138,8 @@ def _opened(path: str) -> Any:
     try:
         return getattr(connection, _READERS[kind])(files)
     except Exception as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
         raise DataError(
-            f"{path} cannot be opened: {said[0].rstrip('.')}. Check the file: it may be cut short, "
+            f"{path} cannot be opened: {_first_line(error)}. Check the file: it may be cut short, "
             "or not be what its name says",
             "table-unreadable",
         ) from error
@@ -188,9 +196,8 @@ def batches(table: nw.LazyFrame[Any], size: int) -> Iterator[pd.DataFrame]:
     except HierpoolError:
         raise
     except Exception as error:  # each engine raises its own
-        said = str(error).strip().splitlines() or [type(error).__name__]
         raise DataError(
-            f"the table could not be read to its end: {said[0].rstrip('.')}. Check that it is "
+            f"the table could not be read to its end: {_first_line(error)}. Check that it is "
             "complete and can be opened where it is, and ask again",
             "table-unreadable",
         ) from error
