@@ -91,8 +91,9 @@ def read_spread(text: Any) -> str:
     """``"~ diet"`` or ``"~ log(time)"`` as ``"diet"`` and ``"log(time)"``."""
     match = _SPREAD.match(text) if isinstance(text, str) else None
     if match is None or bool(match["log"]) != bool(match["end"]):
+        column = text.strip() if isinstance(text, str) and text.strip().isidentifier() else "diet"
         raise ArgumentError(
-            f"sigma={text!r} cannot be read: write a ~ and one column, sigma='~ diet', or the "
+            f"sigma={text!r} cannot be read: write a ~ and one column, sigma='~ {column}', or the "
             "logarithm of one, sigma='~ log(time)'",
             "bad-sigma",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 from collections.abc import Iterator, Mapping
@@ -168,6 +169,10 @@ def _files(path: str) -> tuple[str, str]:
     is_pattern = any(mark in path for mark in "*?[")
     if not is_pattern and not place.exists():
         raise DataError(f"there is no file {path}. Check the path", "no-such-table")
+    if is_pattern and "://" not in path and not glob.glob(path, recursive=True):
+        raise DataError(
+            f"no file matches {path}, seen from {Path.cwd()}. Check the pattern", "no-such-table"
+        )
     return path, kind
 
 

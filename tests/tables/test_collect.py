@@ -439,3 +439,9 @@ def test_whole_numbers_are_multiplied_as_doubles():
     found, expected = hp.Model(formula, lazy(rows)).design, hp.Model(formula, rows).design
     np.testing.assert_allclose(deviances(found), deviances(expected), rtol=1e-13)
     assert list(found.groupings["g"].levels) == list(expected.groupings["g"].levels)
+
+
+def test_a_pattern_that_no_file_matches_is_no_damaged_file(tmp_path):
+    with pytest.raises(DataError, match=r"no file matches .*\.parquet") as caught:
+        hp.collect("y ~ x + (1 | g)", str(tmp_path / "*.parquet"))
+    assert caught.value.code == "no-such-table"
