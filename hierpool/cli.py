@@ -294,7 +294,7 @@ def _welcome(rows: int, levels: int) -> str:
     return (
         "A tour with bundled, simulated data.\n"
         f"How does volume change with time? The data are {rows} measurements of {levels} boars.\n"
-        "Six models are fitted, from one line for all boars (complete pooling) to a separate line "
+        "Several models are fitted, from one line for all boars (complete pooling) to a separate line "
         "for each\n(no pooling), with partial pooling in between, and compared by how well they "
         "predict new data."
     )
