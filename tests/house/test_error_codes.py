@@ -171,19 +171,17 @@ def typed(entry: Entry, names: dict[str, Any]) -> None:
     plt.close("all")
 
 
-@each("entry", [e for e in of_errors() if e.run], ids=lambda e: e.code)
+@each("entry", [e for e in of_errors() if e.run and not e.slow], ids=lambda e: e.code)
 @pytest.mark.filterwarnings("ignore::hierpool.core.errors.HierpoolWarning")
 def test_every_example_raises_its_code_and_its_remedy_works(entry, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = names_after(entry)
-    if not entry.slow:
-        typed(entry, names)
+    typed(entry, names_after(entry))
 
 
 @pytest.mark.slow
 @each("entry", [e for e in of_errors() if e.slow], ids=lambda e: e.code)
 @pytest.mark.filterwarnings("ignore::hierpool.core.errors.HierpoolWarning")
-def test_every_slow_remedy_works(entry, tmp_path, monkeypatch):
+def test_every_slow_example_raises_its_code_and_its_remedy_works(entry, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     typed(entry, names_after(entry))
 
