@@ -31,10 +31,12 @@ class Student:
     @classmethod
     def with_scale(cls, location: np.ndarray, scale: np.ndarray, nu: float) -> Student:
         """Component with scale matrix (d, d), made positive definite where rounding is not kind."""
-        # Any root will do: draws and distances need factor factor' = scale, not a triangle.
+        # The symmetric root: eigenvectors alone have the signs that rounding gives them, and one seed
+        # would give other draws on another processor or beside another process.
         values, vectors = np.linalg.eigh((scale + scale.T) / 2)
         floor = 1e-10 * max(values.max(), 1e-300)
-        return cls(location, (vectors * np.sqrt(np.maximum(values, floor))), nu)
+        root = (vectors * np.sqrt(np.maximum(values, floor))) @ vectors.T
+        return cls(location, root, nu)
 
     @cached_property
     def whitening(self) -> np.ndarray:
@@ -104,7 +106,10 @@ class Mixture:
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Points (n, d) in random order."""
-        counts = rng.multinomial(n, self.weights)
+        # Not rng.multinomial: its binomials turn over where a share is 0.5 more or less a rounding error.
+        ends = np.cumsum(self.weights)[:-1]
+        chosen = np.searchsorted(ends, rng.random(n), side="right")
+        counts = np.bincount(chosen, minlength=len(self.components))
         points = [c.draw(k, rng) for c, k in zip(self.components, counts, strict=True)]
         return rng.permutation(np.concatenate(points))
 

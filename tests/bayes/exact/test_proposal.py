@@ -125,3 +125,17 @@ def test_components_that_explain_nothing_are_dropped():
     found, _ = refit(both, fixed, 0.05, z, np.full(2000, 1 / 2000))
     assert len(found.components) == 1
     np.testing.assert_allclose(found.components[0].location, 0.0, atol=0.2)
+
+
+def test_rounding_changes_no_draw():
+    """Another processor adds in another order; one seed must not give other draws there."""
+    scale = np.diag([4e-6, 0.25, 0.0016])
+    scale[0, 2] = scale[2, 0] = 1e-9
+    rounded = scale + 1e-18 * np.array([[0, 1, 0], [1, 0, -1], [0, -1, 0]])
+    shares = np.array([0.3, 0.3, 0.2, 0.2])
+    made = [
+        Mixture(tuple(Student.with_scale(np.arange(3.0) + k, s, 6.0) for k in range(4)), w)
+        for s, w in ((scale, shares), (rounded, shares + [1e-16, -1e-16, 5e-17, -5e-17]))
+    ]
+    points = [mixture.draw(500, np.random.default_rng(1)) for mixture in made]
+    np.testing.assert_allclose(*points, rtol=0, atol=1e-12)
