@@ -135,7 +135,7 @@ def test_rounding_changes_no_draw():
     shares = np.array([0.3, 0.3, 0.2, 0.2])
     made = [
         Mixture(tuple(Student.with_scale(np.arange(3.0) + k, s, 6.0) for k in range(4)), w)
-        for s, w in ((scale, shares), (rounded, shares + [1e-16, -1e-16, 5e-17, -5e-17]))
+        for s, w in ((scale, shares), (rounded, shares + np.array([1, -1, 0.5, -0.5]) * 1e-16))
     ]
     points = [mixture.draw(500, np.random.default_rng(1)) for mixture in made]
     np.testing.assert_allclose(*points, rtol=0, atol=1e-12)
