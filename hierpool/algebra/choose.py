@@ -95,6 +95,7 @@ def working_design(design: Design, estimate: Estimate) -> Design:
         y=own.eta + own.slope / curvature,
         residual_values=1 / np.sqrt(curvature),
         trials=None,
+        summed=None,  # the curvature counts the rows that each stands for
     )
     spec = replace(design.spec, family=None, residual=ResidualTerm("known_se", "curvature"))
     scale = ResponseScale.from_response(

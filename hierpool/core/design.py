@@ -356,13 +356,23 @@ class Design:
     def trials(self) -> np.ndarray:
         """Shape (n,): number of trials of each row; ones where the family has none."""
         given = self.observations.trials
-        return np.ones(self.n) if given is None else given
+        return np.ones(len(self.observations.y)) if given is None else given
 
     @property
     def row_weights(self) -> np.ndarray | None:
-        """Shape (n,): what the log density of each row is multiplied by; None for ones."""
+        """Shape (n,): what the log density of each row is multiplied by; None for ones.
+
+        Of rows that stand in for many: what that of each of these is multiplied by.
+        """
         is_family = self.spec.residual.structure == "family"
         return self.observations.residual_values if is_family else None
+
+    @property
+    def likelihood_weights(self) -> np.ndarray:
+        """Shape (n,): how often the log density of each row counts in the log-likelihood."""
+        own, counts = self.row_weights, self.row_counts
+        weights = np.ones(len(self.observations.y)) if own is None else np.asarray(own, dtype=float)
+        return weights if counts is None else weights * counts
 
     @property
     def row_counts(self) -> np.ndarray | None:
@@ -381,7 +391,7 @@ class Design:
         if rows.summed is not None:
             rows = replace(rows, summed=replace(rows.summed, y_rest=np.zeros_like(y)))
         if self.family is not None and not self.family.is_on_response_scale:
-            centre = self.family.centre(y, rows.trials, rows.offset)
+            centre = self.family.centre(y, rows.trials, rows.offset, self.row_counts)
             scale = replace(self.schema.response_scale, mean=centre)
             return Design(replace(self.schema, response_scale=scale), rows)
         scale = ResponseScale.from_response(rows.y_less_offset, self.residual, rows.shares)

@@ -179,7 +179,8 @@ def _design(made: ModelColumns, rows: CompleteRows | CellRows) -> Design:
             rests[t.term.factor] += [t.summed]
         assert isinstance(made.factors, CellFactors)
         carried = rows.summed(response, summed, rests, made.factors)
-        observations = replace(observations, offset=0.0, summed=carried)
+        off = observations.offset if spec.family is not None else 0.0  # else off the response
+        observations = replace(observations, offset=off, summed=carried)
     scale = response.scale or _response_scale(observations, residual, response.family, spec)
     schema = Schema(
         spec=spec,
@@ -212,7 +213,11 @@ def _coding(X: np.ndarray, family: Family | None, summed: SummedColumns | None) 
     coding = Coding.from_columns(X, summed)
     if family is None or not family.has_thresholds:
         return coding
-    centred = Coding.from_columns(np.column_stack([np.ones(len(X)), X]))
+    beside = None
+    if summed is not None:
+        ones = SummedColumns(np.zeros((len(X), 1)), np.ones(1), np.zeros(1))
+        beside = SummedColumns.beside([ones, summed], len(X))
+    centred = Coding.from_columns(np.column_stack([np.ones(len(X)), X]), beside)
     return Coding(np.zeros(X.shape[1]), centred.means[1:], centred.scales[1:])
 
 
@@ -222,10 +227,11 @@ def _response_scale(
     """Where the response lies: on the scale of the linear predictor where a family has another."""
     if family is None or family.is_on_response_scale:
         _check_varies(rows.y_less_offset, spec)
-        scale = ResponseScale.from_response(rows.y_less_offset, residual)
+        scale = ResponseScale.from_response(rows.y_less_offset, residual, rows.shares)
         _check_left_to_chance(scale, spec)
         return scale
-    return ResponseScale(family.centre(rows.y, rows.trials, rows.offset), 1.0, 1.0)
+    counts = None if rows.shares is None else rows.shares.counts
+    return ResponseScale(family.centre(rows.y, rows.trials, rows.offset, counts), 1.0, 1.0)
 
 
 def _notices(made: ModelColumns, rows: CompleteRows | CellRows) -> Iterator[Finding]:

@@ -25,8 +25,8 @@ from hierpool.core.summed_rows import Profile, Range, Shares, SummedColumns, Sum
 from hierpool.formula import tables
 from hierpool.formula.alike_labels import alike_labels
 from hierpool.formula.cell_functions import remembered
-from hierpool.formula.complete_rows import EncodedText, ModelTexts, Response
-from hierpool.formula.encoder import Encoding, Piece, Source, find_sources, learn
+from hierpool.formula.complete_rows import CompleteRows, EncodedText, ModelTexts, Response
+from hierpool.formula.encoder import Encoding, Piece, Source, find_sources, join, learn
 from hierpool.formula.function_calls import Factor, column_factor
 from hierpool.formula.grammar import Columns
 from hierpool.formula.levels import make_grouping
@@ -70,6 +70,11 @@ class CellRows:
     def columns(self) -> dict[str, TableColumn]:
         """The user's name -> column of the cells."""
         return {str(name): TableColumn(str(name), self.frame[name]) for name in self.frame.columns}
+
+    @cached_property
+    def _alike(self) -> CompleteRows:
+        """The cells as rows: what they are where rows that are alike were counted."""
+        return CompleteRows(self.frame, (), self.label)
 
     @cached_property
     def values(self) -> tuple[np.ndarray, np.ndarray]:
@@ -122,6 +127,8 @@ class CellRows:
     def residual(self, term: ResidualTerm) -> Residual:
         """How the stand-ins vary about their means."""
         asked = self.cells.spec.residual
+        if term.structure == "family":
+            return tables.residual(self.frame, term)
         if term != asked:
             self._refuse(f"{term.arguments or 'rows that count alike'}", str(asked.arguments))
         weight = self.cells.S[self.cell, 0, 0] * self._parts
@@ -131,6 +138,8 @@ class CellRows:
     def response(self, texts: ModelTexts) -> Response:
         """The response of the stand-ins, less the offset."""
         spec, own = texts.spec, self.cells.spec
+        if spec.family is not None:
+            return self._alike.response(texts)
         for asked, known in ((spec.left, own.left), (spec.offsets, own.offsets)):
             if asked != known:
                 self._refuse(str(asked), str(known))
@@ -172,14 +181,13 @@ class CellRows:
         shares = Shares(
             cells.counts[self.cell] * self._parts, cells.log_sd[self.cell] * self._parts
         )
-        assert response.summed is not None
         assert X is not None
         of_factors = {
             f: SummedColumns.beside([p for p in parts if p is not None], n).rest
             for f, parts in Z.items()
         }
         square = float(cells.squared_sd.sum() / cells.n)
-        y_rest = response.summed.rest[:, 0]
+        y_rest = np.zeros(n) if response.summed is None else response.summed.rest[:, 0]
         return SummedRows(shares, square, y_rest, X.rest, of_factors, cells.digest, profile)
 
     def _columns(self, kappa: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, SummedColumns]:
@@ -313,8 +321,10 @@ class CellFactors:
         return Piece(self._encoding(Columns(False, (" + ", factor)))[0], (0,))
 
     def joined(self, pieces: Iterable[Piece]) -> np.ndarray:
-        """Nothing: offsets are off the response already."""
-        return np.zeros((0, 0))
+        """Columns of offsets, shape (n, k), where these are not off the response already."""
+        if self.rows.cells.spec.family is None:
+            return np.zeros((0, 0))
+        return join(pieces, self.own, self.own.index)[self.combination]
 
     def _encoding(self, side: Columns) -> tuple[Encoding, dict[str, Any]]:
         """The encoding of one text, with what its functions remember of the rows of the table."""

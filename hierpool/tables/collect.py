@@ -23,6 +23,8 @@ from hierpool.tables.plan import Plan, as_texts, has_basis
 
 MOST_VALUES = 64  # of a number whose values are told apart
 MOST_CELLS = 2_000_000  # about 2 GB of sums and what is made of them
+FEW_ROWS = 100_000  # that fit into memory whether or not they are alike
+MOST_OF_ROWS = 0.5  # that may differ where rows alike are counted
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Question:
     def weight(self) -> nw.Expr | None:
         """1 / squared residual sd in units of sigma; None where the rows are alike."""
         term = self.plan.spec.residual
-        if not term.column:
+        if not term.column or term.structure == "family":
             return None
         value = nw.col(term.column).cast(nw.Float64)
         return value if term.has_sigma else nw.lit(1.0) / (value * value)
@@ -91,7 +93,9 @@ class Question:
 
     @property
     def expressions(self) -> tuple[nw.Expr, ...]:
-        """The atoms, and the response less its offsets."""
+        """The atoms, and the response less its offsets; a zero in its place where it is a key."""
+        if not self.plan.responses:
+            return (nw.lit(0.0),)
         translator = Translator(self.plan.spec.formula, self.known, [])
         atoms = [product([translator.expression(f) for f in atom]) for atom in self.plan.atoms]
         response, *offsets = (translator.expression(f) for f in self.plan.responses)
@@ -221,11 +225,18 @@ class Question:
 
     def check_size(self, most_cells: int, n: int) -> None:
         """Raise where the sums would be as large as a table; nothing is summed yet."""
-        keys = list(self.plan.keys)
-        if n <= most_cells or not keys:
+        keys, family = list(self.plan.keys), self.plan.spec.family
+        if n <= (most_cells if family is None else min(most_cells, FEW_ROWS)) or not keys:
             return
         named = {f"key{k}_": nw.col(c) for k, c in enumerate(keys)}
         cells = n_combinations(self.table.filter(self.is_complete).select(**named))
+        if family is not None and cells > MOST_OF_ROWS * n:
+            raise DataError(
+                f"{cells:,} of {n:,} rows differ in {listed(keys)}, so that counting rows that are "
+                f"alike gains nothing, and family={family.name!r} needs every row that differs. Round "
+                "or bin the numbers in the table, leave a column out, or fit a sample of whole groups",
+                "too-many-cells",
+            )
         if cells > most_cells:
             raise DataError(
                 f"there are about {cells:,} combinations of {listed(keys)} in {n:,} rows, and sums are "

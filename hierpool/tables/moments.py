@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 
 from hierpool.core.cells import Cells
+from hierpool.core.families.family import Family
+from hierpool.core.families.table import resolve
 from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError
 from hierpool.core.group_nouns import counted
 from hierpool.core.printable import one_line
 from hierpool.core.spec import Spec
 from hierpool.core.summed_rows import Range
-from hierpool.formula.parse import parse, with_residuals
+from hierpool.formula.parse import parse, with_family, with_residuals
 from hierpool.tables.collect import MOST_CELLS, collected
 from hierpool.tables.engines import is_lazy, open_table
 from hierpool.tables.stored import read, written
@@ -94,12 +96,13 @@ class Moments:
         cells, spec = self.cells, self.spec
         keys = ", ".join(map(str, cells.keys.columns)) or "none"
         sums = ", ".join(":".join(atom) for atom in cells.atoms) or "none"
+        kept = f"{sums} and {spec.response}" if spec.family is None else "counts of rows alike"
         lines = [
             f"Moments of {spec.formula}",
             f"rows    {cells.n:,} of {cells.n_read:,}",
             *(f"groups  {counted(_n_levels(cells, f), f)}" for f in spec.factors),
             f"cells   {len(cells):,}, by {keys}; the smallest has {self.smallest:,} rows",
-            f"sums    of {sums} and {spec.response}; {_size(cells.nbytes)}",
+            f"sums    of {kept}; {_size(cells.nbytes)}",
         ]
         if len(cells.added) > 1:
             lines.append(f"added   from {len(cells.added)} tables")
@@ -111,6 +114,9 @@ def collect(
     table: Any,
     *,
     like: Moments | None = None,
+    family: str | Family | None = None,
+    link: str | None = None,
+    trials: str | None = None,
     weights: str | None = None,
     known_se: str | None = None,
     max_cells: int = MOST_CELLS,
@@ -133,8 +139,9 @@ def collect(
         are taken too.
     like
         Moments that these are to be added to: the same shifts and scales are used.
-    weights, known_se
-        As for ``hp.Model``.
+    family, link, trials, weights, known_se
+        As for ``hp.Model``. With a family, rows that are alike in all columns of the model are
+        counted, and the counts are kept.
     max_cells
         Combinations of groups and categories, at most.
     progress
@@ -149,6 +156,8 @@ def collect(
     """
     spec = formula if isinstance(formula, Spec) else parse(formula)
     spec = with_residuals(spec, weights, known_se)
+    if not isinstance(formula, Spec):
+        spec = with_family(spec, resolve(family, link), trials)
     _check_summable(spec)
     known = None
     if like is not None:
@@ -176,20 +185,16 @@ def summed(spec: Spec, data: Any) -> tuple[Spec, Any]:
         if not is_lazy(data):
             return spec, data
         data = collect(spec, data)
+    own = data.spec
+    if spec.family is None and own.family is not None:
+        spec = with_family(spec, own.family, own.trials if own.trials != spec.trials else None)
     _check_summable(spec)
-    residual = data.spec.residual
-    return (spec if spec.residual.column else replace(spec, residual=residual)), data.cells
+    if not spec.residual.column:
+        spec = replace(spec, residual=own.residual)
+    return spec, data.cells
 
 
 def _check_summable(spec: Spec) -> None:
-    if spec.family is not None:
-        raise UnsupportedModelError(
-            f"family={spec.family.name!r} needs the rows: sums tell a Gaussian response only. Where "
-            "many rows are alike, count them where the table is, and give the counts as weights: one "
-            "row for each combination of response, predictors and groups, with their number in 'n', "
-            f"and hp.Model(formula, counted, family={spec.family.name!r}, weights='n')",
-            "needs-rows",
-        )
     if any(term.relationship is not None for term in spec.groups):
         raise UnsupportedModelError(
             "related groups (relationship=) need the rows, and this model has sums of them. Read the "

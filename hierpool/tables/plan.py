@@ -55,8 +55,8 @@ class Plan:
 
     @property
     def responses(self) -> tuple[Factor, ...]:
-        """The response, and the offsets that are taken off it."""
-        return (self.texts.response, *self.texts.offsets)
+        """The response, and the offsets that are taken off it; none where the response is a key."""
+        return () if self.spec.family is not None else (self.texts.response, *self.texts.offsets)
 
     @classmethod
     def of(cls, spec: Spec, schema: Mapping[str, nw.dtypes.DType]) -> Plan:
@@ -75,6 +75,8 @@ class Plan:
                     "unknown-column",
                 )
         own = {name: schema[name] for name in texts.columns}
+        if spec.family is not None:  # rows that are alike in all columns are counted
+            return cls(texts, own, tuple(dict.fromkeys([*texts.group_columns, *texts.columns])), ())
         keys = _keys(texts, own)
         _check_numbers(texts, own, keys)
         return cls(texts, own, keys, _atoms(texts, keys))

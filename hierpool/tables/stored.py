@@ -13,10 +13,13 @@ import pandas as pd
 
 from hierpool.core.cells import Cells
 from hierpool.core.errors import HierpoolError, StorageError
+from hierpool.core.families.bernoulli import Bernoulli
+from hierpool.core.families.family import Family
+from hierpool.core.families.table import resolve
 from hierpool.core.labels import plain_labels
 from hierpool.core.summed_rows import Range
 from hierpool.core.writing import write_file
-from hierpool.formula.parse import parse, with_residuals
+from hierpool.formula.parse import parse, with_family, with_residuals
 
 _FORMAT = 1
 _ARRAYS = ("counts", "S", "plain", "log_sd", "squared_sd", "shift", "scale")
@@ -34,6 +37,7 @@ def written(cells: Cells, path: str | PathLike[str]) -> None:
         "hierpool_moments": _FORMAT,
         "formula": cells.spec.formula,
         "residual": cells.spec.residual.arguments,
+        "family": _family(cells.spec.family),
         "atoms": cells.atoms,
         "learned": cells.learned,
         "numbers": cells.numbers,
@@ -75,6 +79,11 @@ def read(path: str | PathLike[str]) -> Cells:
                 about["residual"].get("weights"),
                 about["residual"].get("known_se"),
             )
+            if about.get("family"):
+                name, link, event = about["family"]
+                family = resolve(name, link)
+                known = family if event is None else Bernoulli(link, event=event)
+                spec = with_family(spec, known, None)
             return Cells(
                 spec=spec,
                 keys=pd.DataFrame(keys, index=pd.RangeIndex(len(arrays["counts"]))),
@@ -97,6 +106,10 @@ def read(path: str | PathLike[str]) -> Cells:
             f"{str(path)!r} {what}. Write it with moments.save(path)",
             "not-moments",
         ) from error
+
+
+def _family(family: Family | None) -> list[Any] | None:
+    return None if family is None else [family.name, family.link, getattr(family, "event", None)]
 
 
 def _packed(column: pd.Series[Any], name: str) -> tuple[np.ndarray, dict[str, Any]]:

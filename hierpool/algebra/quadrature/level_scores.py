@@ -63,7 +63,7 @@ def _sums_of_rows(
     out = np.empty((n_levels, len(point)))
     for some in runs(len(point), len(codes)):
         for k, values in enumerate(model.log_density_of_rows(point[some])):
-            out[:, some.start + k] = np.bincount(codes, values, n_levels)
+            out[:, some.start + k] = np.bincount(codes, values * model.rows.times, n_levels)
     return out
 
 

@@ -106,14 +106,14 @@ class QuadratureModel:
         u_mean: np.ndarray | None = None,
     ) -> QuadratureModel:
         """A design under these priors of its coefficients, in working coordinates."""
-        family, trials, weights = design.family, design.trials, design.row_weights
+        family = design.family
         assert family is not None
         coordinates = replace(coordinates, y_shift=0.0)
         n_columns = sum(len(g.terms) for g in design.groups)
         mean = np.zeros(n_columns) if u_mean is None else u_mean
         sizes = [g.grouping.n_levels for g in design.groups]
         integrated = int(np.argmax(sizes)) if sizes else -1
-        rows = LevelRows.from_design(design, coordinates, integrated, mean, trials, weights)
+        rows = LevelRows.from_design(design, coordinates, integrated, mean)
         gamma = np.concatenate([prior.mean, np.zeros(rows.others.n_effects)])
         constants, start = Constants.from_rows(family, rows), Start.of_rows(gamma, rows)
         return cls(design, coordinates, prior, mean, family, integrated, rows, constants, start)

@@ -73,6 +73,8 @@ class LevelRows:
         Shape (J,): which of the U each of the design's levels is; one level without a factor.
     place
         Shape (n,): where each of the design's rows, or one alike, is.
+    times
+        Shape (n,): how many rows of the table each of the design's rows stands for.
     """
 
     y: np.ndarray
@@ -87,6 +89,7 @@ class LevelRows:
     counts: np.ndarray
     level_of: np.ndarray
     place: np.ndarray
+    times: np.ndarray
 
     @property
     def n_levels(self) -> int:
@@ -105,11 +108,10 @@ class LevelRows:
         coordinates: Coordinates,
         integrated: int,
         u_mean: np.ndarray,
-        trials: np.ndarray,
-        weights: np.ndarray | None,
     ) -> LevelRows:
         """Rows of a design; ``integrated`` is the position of the integrated factor, -1 for none."""
-        n, X = design.n, coordinates.x.work(design.X)
+        rows, unit, times = design.observations, design.row_weights, design.row_counts
+        n, X = len(rows.y), coordinates.x.work(rows.X)
         Z, codes, offset = np.zeros((n, 0)), np.zeros(n, dtype=np.intp), np.zeros(n) + design.offset
         n_levels = 1
         if integrated >= 0:
@@ -118,10 +120,10 @@ class LevelRows:
             offset = offset + Z @ u_mean[design.group_columns[integrated]]
             n_levels = group.grouping.n_levels
         whole = cls(
-            y=np.asarray(design.y, dtype=float),
-            trials=np.asarray(trials, dtype=float),
-            weight=np.ones(n) if weights is None else np.asarray(weights, dtype=float),
-            unit=np.ones(n) if weights is None else np.asarray(weights, dtype=float),
+            y=np.asarray(rows.y, dtype=float),
+            trials=np.asarray(design.trials, dtype=float),
+            weight=np.ones(n),
+            unit=np.ones(n) if unit is None else np.asarray(unit, dtype=float),
             offset=offset,
             X=X,
             Z=Z,
@@ -130,8 +132,9 @@ class LevelRows:
             counts=np.ones(1),
             level_of=np.zeros(1, dtype=np.intp),
             place=np.arange(n),
+            times=np.ones(n) if times is None else np.asarray(times, dtype=float),
         )
-        return whole._merged(codes, n_levels)
+        return whole._merged(codes, n_levels, whole.times)
 
     def take(self, rows: np.ndarray) -> LevelRows:
         """The N rows at these positions; start, counts and places are left as they are."""
@@ -141,11 +144,10 @@ class LevelRows:
 
     def regrouped(self, rows: np.ndarray, codes: np.ndarray, n_levels: int) -> LevelRows:
         """Some of the design's rows, by position and each as often as it stands there, in new levels."""
-        single = self.take(self.place[rows])
-        return replace(single, weight=single.unit)._merged(codes, n_levels)
+        return self.take(self.place[rows])._merged(codes, n_levels, self.times[rows])
 
-    def _merged(self, codes: np.ndarray, n_levels: int) -> LevelRows:
-        """Rows alike counted once within their level, levels alike once."""
+    def _merged(self, codes: np.ndarray, n_levels: int, times: np.ndarray) -> LevelRows:
+        """Rows alike counted once within their level, levels alike once; ``times`` as the rows."""
         content = _labels(self._columns())
         # Successes first: the compiled loops then run over rows whose products have one sign.
         order = np.lexsort((content, 2 * self.y <= self.trials, codes))
@@ -154,7 +156,7 @@ class LevelRows:
         is_new[1:] = (level[1:] != level[:-1]) | (kind[1:] != kind[:-1])
         merged = np.cumsum(is_new) - 1
         first = order[is_new]
-        alike = np.bincount(merged, minlength=len(first))
+        alike = np.bincount(merged, times[order], minlength=len(first))
         edges = np.searchsorted(codes[first], np.arange(n_levels + 1))
         signature = np.column_stack([content[first], alike])
         level_of, chosen, counts = _alike(signature, edges)
@@ -167,11 +169,12 @@ class LevelRows:
         rows = self.take(first[kept])
         return replace(
             rows,
-            weight=rows.weight * alike[kept],
+            weight=rows.unit * alike[kept],
             start=start,
             counts=counts.astype(float),
             level_of=level_of,
             place=place,
+            times=times,
         )
 
     def _columns(self) -> list[np.ndarray]:
@@ -195,7 +198,7 @@ def _others(
         blocks.append(np.arange(own.start, own.stop))
         mean.append(np.tile(u_mean[own], group.grouping.n_levels))
         first += group.grouping.n_levels * q
-    n = design.n
+    n = len(design.observations.y)
     return OtherFactors(
         np.hstack([np.zeros((n, 0)), *columns]),
         np.hstack([np.zeros((n, 0), dtype=np.intp), *places]),

@@ -31,10 +31,13 @@ def check_counts(y: np.ndarray, name: str, family: str) -> None:
         )
 
 
-def log_rate(y: np.ndarray, offset: np.ndarray | float) -> float:
+def log_rate(
+    y: np.ndarray, offset: np.ndarray | float, counts: np.ndarray | None = None
+) -> float:
     """Log of all counts over all exposure; half a count where there is none."""
     exposure = np.broadcast_to(np.exp(offset), y.shape)
-    return float(np.log(max(y.sum(), 0.5)) - np.log(exposure.sum()))
+    times = np.ones(len(y)) if counts is None else counts
+    return float(np.log(max(times @ y, 0.5)) - np.log(times @ exposure))
 
 
 def negbinomial_constant(y: np.ndarray, shape: np.ndarray) -> np.ndarray:

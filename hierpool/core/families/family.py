@@ -135,8 +135,17 @@ class Family(ABC):
         """Derivative of the mean by the predictor."""
         return LINKS[self.link].slope(eta)
 
-    def centre(self, y: np.ndarray, trials: np.ndarray | None, offset: np.ndarray | float) -> float:
-        """Where the prior of an intercept is centred, on the scale of the predictor."""
+    def centre(
+        self,
+        y: np.ndarray,
+        trials: np.ndarray | None,
+        offset: np.ndarray | float,
+        counts: np.ndarray | None = None,
+    ) -> float:
+        """Where the prior of an intercept is centred, on the scale of the predictor.
+
+        Row i counts ``counts[i]`` times; None: each once.
+        """
         return 0.0
 
     def latent_variance(self, par: np.ndarray, mean: float) -> np.ndarray | None:

@@ -76,10 +76,17 @@ class Gamma(Family):
         check_varies(y, name)
         return self
 
-    def centre(self, y: np.ndarray, trials: np.ndarray | None, offset: np.ndarray | float) -> float:
+    def centre(
+        self,
+        y: np.ndarray,
+        trials: np.ndarray | None,
+        offset: np.ndarray | float,
+        counts: np.ndarray | None = None,
+    ) -> float:
         """Log of the mean response, per unit of exposure."""
         exposure = np.broadcast_to(np.exp(offset), y.shape)
-        return float(np.log(y.sum()) - np.log(exposure.sum()))
+        times = np.ones(len(y)) if counts is None else counts
+        return float(np.log(times @ y) - np.log(times @ exposure))
 
     def latent_variance(self, par: np.ndarray, mean: float) -> np.ndarray | None:
         """Of a lognormal with the same coefficient of variation."""

@@ -90,10 +90,17 @@ class HurdlePoisson(PoissonInside, Family):
         check_counts(y, name, self.name)
         return self
 
-    def centre(self, y: np.ndarray, trials: np.ndarray | None, offset: np.ndarray | float) -> float:
+    def centre(
+        self,
+        y: np.ndarray,
+        trials: np.ndarray | None,
+        offset: np.ndarray | float,
+        counts: np.ndarray | None = None,
+    ) -> float:
         """Log of all counts over the exposure of the rows that have some; of all where none has."""
         some = y > 0 if y.any() else y == 0
-        return log_rate(y[some], np.broadcast_to(offset, y.shape)[some])
+        counted = None if counts is None else counts[some]
+        return log_rate(y[some], np.broadcast_to(offset, y.shape)[some], counted)
 
 
 @dataclass(frozen=True)

@@ -57,9 +57,15 @@ class NegativeBinomial(Family):
         check_counts(y, name, self.name)
         return self
 
-    def centre(self, y: np.ndarray, trials: np.ndarray | None, offset: np.ndarray | float) -> float:
+    def centre(
+        self,
+        y: np.ndarray,
+        trials: np.ndarray | None,
+        offset: np.ndarray | float,
+        counts: np.ndarray | None = None,
+    ) -> float:
         """Log of all counts over all exposure."""
-        return log_rate(y, offset)
+        return log_rate(y, offset, counts)
 
     def latent_variance(self, par: np.ndarray, mean: float) -> np.ndarray | None:
         """Of a lognormal with the same coefficient of variation."""

@@ -63,9 +63,15 @@ class ZeroInflatedPoisson(PoissonInside, Family):
         check_counts(y, name, self.name)
         return self
 
-    def centre(self, y: np.ndarray, trials: np.ndarray | None, offset: np.ndarray | float) -> float:
+    def centre(
+        self,
+        y: np.ndarray,
+        trials: np.ndarray | None,
+        offset: np.ndarray | float,
+        counts: np.ndarray | None = None,
+    ) -> float:
         """Log of all counts over all exposure."""
-        return log_rate(y, offset)
+        return log_rate(y, offset, counts)
 
 
 @dataclass(frozen=True)

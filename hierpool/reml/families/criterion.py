@@ -60,7 +60,7 @@ class FamilyCriterion:
         coordinates = Coordinates.from_design(design)
         codings, free = free_entries(design)
         zero = np.zeros(len(codings))
-        model = quadrature_model(design, coordinates, BetaPrior.flat(design.X.shape[1]), zero)
+        model = quadrature_model(design, coordinates, BetaPrior.flat(design.observations.X.shape[1]), zero)
         by_quadrature = len(design.groups) == 1 and model.q <= MOST_EFFECTS
         basis = coordinates.u_to_working @ codings
         return cls(design, model, basis, free, FamilyParameters(design.family), by_quadrature)
@@ -68,7 +68,7 @@ class FamilyCriterion:
     @property
     def p(self) -> int:
         """Population coefficients."""
-        return self.design.X.shape[1]
+        return self.design.observations.X.shape[1]
 
     @cached_property
     def k(self) -> int:

@@ -61,7 +61,7 @@ def complete(design: Design) -> tuple[GlmRows, Glm]:
     """The model without groups, in working coordinates."""
     assert design.family is not None
     x = design.schema.coding
-    A = sparse.csr_array(x.work(design.X))
+    A = sparse.csr_array(x.work(design.observations.X))
     rows = rows_of(design, A)
     parameters = FamilyParameters(design.family)
     centre = 0.0 if design.family.has_thresholds else design.schema.response_scale.mean
@@ -72,11 +72,10 @@ def complete(design: Design) -> tuple[GlmRows, Glm]:
 def rows_of(design: Design, columns: sparse.csr_array) -> GlmRows:
     """Rows of a design with these columns."""
     assert design.family is not None
-    n, weights = design.n, design.row_weights
-    weight = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
-    offset = np.zeros(n) + design.offset
+    y = np.asarray(design.observations.y, dtype=float)
+    offset = np.zeros(len(y)) + design.offset
     return GlmRows(
-        design.family, np.asarray(design.y, dtype=float), design.trials, weight, offset, columns
+        design.family, y, design.trials, design.likelihood_weights, offset, columns
     )
 
 
@@ -132,7 +131,8 @@ def _without_groups(design: Design, found: Glm) -> Estimate:
     se = np.sqrt(np.maximum(np.einsum("pd,de,pe->p", par_by, covariance, par_by), 0.0))
     se[[k for k, _ in limits]] = np.nan
     beta = x.from_working @ found.coefficients
-    slope = rows_of(design, sparse.csr_array((design.n, 0))).derivatives(found.eta, found.free)[0]
+    none = sparse.csr_array((len(found.eta), 0))
+    slope = rows_of(design, none).derivatives(found.eta, found.free)[0]
     own = FamilyEstimate(
         tuple(parameters.names),
         se,
@@ -428,13 +428,14 @@ def _at_modes(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Linear predictors (n,) at the conditional modes, slopes and curvatures of the rows there."""
     design, coordinates = c.design, c.model.coordinates
-    eta = np.zeros(design.n) + design.offset + coordinates.x.work(design.X) @ x[: c.p]
+    X = coordinates.x.work(design.observations.X)
+    eta = design.offset + X @ x[: c.p]
     for group, z, u in zip(
         design.groups, coordinates.zs, _u(c, c.basis @ c.matrix(x[c.spread]), modes), strict=True
     ):
         working = u @ z.to_working.T
         eta = eta + np.einsum("nq,nq->n", z.work(group.Z), working[group.codes])
-    rows = rows_of(design, sparse.csr_array((design.n, 0)))
+    rows = rows_of(design, sparse.csr_array((len(eta), 0)))
     slope, curvature, safe = rows.derivatives(eta, x[c.spread.stop :])
     if c.parameters.family.name == "student":
         nu = c.parameters.par(x[c.spread.stop :])[1]

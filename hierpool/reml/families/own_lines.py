@@ -42,10 +42,10 @@ def no_pooling(design: Design) -> Estimate:
     columns, places = _columns(design, group, coordinates, known)
     rows = GlmRows(
         design.family,
-        np.asarray(design.y, dtype=float),
+        np.asarray(design.observations.y, dtype=float),
         design.trials,
-        np.ones(design.n) if design.row_weights is None else np.asarray(design.row_weights, float),
-        np.zeros(design.n) + design.offset,
+        design.likelihood_weights,
+        np.zeros(len(design.observations.y)) + design.offset,
         columns,
     )
     parameters = FamilyParameters(design.family)
@@ -56,8 +56,9 @@ def no_pooling(design: Design) -> Estimate:
 
 def _known(design: Design, group: GroupDesign) -> tuple[np.ndarray, np.ndarray]:
     """Shapes (p,), (J, q): which coefficients the rows can tell."""
+    n = len(design.observations.y)
     ones = FamilyEstimate(
-        (), *(np.zeros(0),) * 2, np.zeros(design.n), np.zeros(design.n), np.ones(design.n),
+        (), *(np.zeros(0),) * 2, np.zeros(n), np.zeros(n), np.ones(n),
         *(np.zeros((0, 0)),) * 3, (), np.nan,
     )  # fmt: skip
     plain = Estimate(
@@ -75,7 +76,7 @@ def _columns(
     known: tuple[np.ndarray, np.ndarray],
 ) -> tuple[sparse.csr_array, np.ndarray]:
     """Columns (n, m) of what the rows can tell, and their places among beta and then the levels' own."""
-    X, Z = coordinates.x.work(design.X), coordinates.zs[0].work(group.Z)
+    X, Z = coordinates.x.work(design.observations.X), coordinates.zs[0].work(group.Z)
     n, q = Z.shape
     at = np.repeat(np.arange(n), q)
     own = (group.codes[:, None] * q + np.arange(q)).reshape(-1)

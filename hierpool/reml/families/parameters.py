@@ -85,12 +85,13 @@ class FamilyParameters:
 
     def start(self, design: Design) -> np.ndarray:
         """Shape (P,): free numbers to begin with."""
+        y = design.observations.y
         if self.family.has_thresholds:
-            counts = np.bincount(design.y.astype(int), minlength=self.size + 1)
+            counts = np.bincount(y.astype(int), design.row_counts, minlength=self.size + 1)
             below = counts.cumsum()[:-1] / counts.sum()
             F = special.logit if self.family.link == "logit" else special.ndtri
             return self.free(np.asarray(F(below)))
-        zeros = float(np.clip(np.mean(design.y == 0), 0.02, 0.98))
+        zeros = float(np.clip(np.average(y == 0, weights=design.row_counts), 0.02, 0.98))
         first = {
             "shape": 2.0,
             "precision": 10.0,
