@@ -104,7 +104,8 @@ def latent_sd(design: Design, family: Family, par: np.ndarray) -> np.ndarray:
     UnsupportedModelError
         A family whose response has no variance on that scale.
     """
-    found = family.latent_variance(par, float(design.y.mean()))
+    mean = float(np.average(design.observations.y, weights=design.row_counts))
+    found = family.latent_variance(par, mean)
     if found is None:
         raise UnsupportedModelError(
             f"a {family.name} response has no variance on the scale of its linear predictor, so there "

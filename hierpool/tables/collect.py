@@ -232,9 +232,10 @@ class Question:
         cells = n_combinations(self.table.filter(self.is_complete).select(**named))
         if family is not None and cells > MOST_OF_ROWS * n:
             raise DataError(
-                f"{cells:,} of {n:,} rows differ in {listed(keys)}, so that counting rows that are "
-                f"alike gains nothing, and family={family.name!r} needs every row that differs. Round "
-                "or bin the numbers in the table, leave a column out, or fit a sample of whole groups",
+                f"about {min(cells, n):,} of {n:,} rows differ in {listed(keys)}, and "
+                f"family={family.name!r} keeps every row that differs: counting rows that are alike "
+                "gains too little. Round or bin the numbers in the table, leave a column out, or fit "
+                "a sample of whole groups",
                 "too-many-cells",
             )
         if cells > most_cells:

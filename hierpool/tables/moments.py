@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from hierpool.core.cells import Cells
+from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError
 from hierpool.core.families.family import Family
 from hierpool.core.families.table import resolve
-from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError
 from hierpool.core.group_nouns import counted
 from hierpool.core.printable import one_line
 from hierpool.core.spec import Spec
@@ -96,13 +96,15 @@ class Moments:
         cells, spec = self.cells, self.spec
         keys = ", ".join(map(str, cells.keys.columns)) or "none"
         sums = ", ".join(":".join(atom) for atom in cells.atoms) or "none"
-        kept = f"{sums} and {spec.response}" if spec.family is None else "counts of rows alike"
+        kept = f"sums    of {sums} and {spec.response}"
+        if spec.family is not None:
+            kept = f"family  {spec.family}; counts of rows that are alike"
         lines = [
             f"Moments of {spec.formula}",
             f"rows    {cells.n:,} of {cells.n_read:,}",
             *(f"groups  {counted(_n_levels(cells, f), f)}" for f in spec.factors),
             f"cells   {len(cells):,}, by {keys}; the smallest has {self.smallest:,} rows",
-            f"sums    of {kept}; {_size(cells.nbytes)}",
+            f"{kept}; {_size(cells.nbytes)}",
         ]
         if len(cells.added) > 1:
             lines.append(f"added   from {len(cells.added)} tables")

@@ -280,7 +280,6 @@ NEEDS_ROWS = {
     "means over rows": lambda m: hp.marginal_means(m.reml(), "t", weights="observed"),
     "rows of the fit": lambda m: m.reml().predict(),
     "prior predictive": lambda m: m.prior_predictive(),
-    "counts": lambda m: hp.Model("h ~ x + (1 | g)", lazy(), family="poisson"),
     "structured residuals": lambda m: hp.Model(FORMULAS[0], lazy(), residual="cs(1 | g)"),
 }
 

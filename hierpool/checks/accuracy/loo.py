@@ -46,6 +46,7 @@ WORST_ERROR = (
 )
 MAX_SCORE_DROP = 0.5  # fall of a score from its plain log mean that needs a Pareto k to be believed
 _BLOCK_NUMBERS = 4_000_000  # densities held at once
+MOST_ROWS = 20_000_000  # of a table of which only counts are kept, whose scores are held
 _DRAWS_OF_PROBABILITIES = 1000  # whose Monte Carlo error is a few thousandths
 Refit = Callable[[np.ndarray], float]
 """Positions of rows -> their exact joint log density given all other rows."""
@@ -108,10 +109,11 @@ def leave_one_row_out(
     """
     from hierpool.draws import psis
 
-    fit.design.check_rows("the score of each row left out")
+    design = fit.design
+    counts = _rows_alike(design)
     used = _Used.from_fit(fit)
     integrated = fit.integrated
-    n, r_eff = fit.design.n, used.efficiency
+    n, r_eff = len(design.observations.y), used.efficiency
     scores, kept = np.empty((n, 3)), _kept_densities(fit) if not used.n_left else None
     influence, errors = np.zeros(used.n), np.zeros(n)
     marginal = integrated.marginal(used.theta)
@@ -127,22 +129,37 @@ def leave_one_row_out(
         scores[rows] = np.stack(psis.leave_one_out(density, r_eff), axis=1)
         errors[rows] = used.errors(density, fit.design)
         if used.n_left:
-            influence += _influence(density)
-    if used.may(refit) is not None:
+            influence += _influence(density, 1.0 if counts is None else counts[rows, None])
+    if used.may(refit) is not None and counts is None:
 
         def of_rows(theta: WorkingTheta, rows: np.ndarray) -> np.ndarray:
             return integrated.densities_by_row(theta, rows, integrated.marginal(theta))
 
         _improved(scores, errors, used, fit.design, more, of_rows)
-    points = [np.array([i]) for i in range(n)]
-    labels = {OBS_DIM: row_labels(fit.design)}
+    if counts is not None:
+        scores, refit, labels = np.repeat(scores, counts, axis=0), None, np.arange(design.n)
+        points, errors = [], np.zeros(design.n)
+    else:
+        points, labels = [np.array([i]) for i in range(n)], row_labels(design)
     predicts = "a new observation of a known group"
     if fit.design.residual_factor:
         predicts += (
             f", given the others of its {noun(fit.design.residual_factor)}, earlier and later"
         )
-    scored = _scored(scores, points, labels, predicts, used.n, used.may(refit), errors)
+    named = {OBS_DIM: labels}
+    scored = _scored(scores, points, named, predicts, used.n, used.may(refit), errors)
     return used.said(scored, influence)
+
+
+def _rows_alike(design: Design) -> np.ndarray | None:
+    """Shape (n,): how many rows of the table each row stands for; None where each is one.
+
+    Their scores are equal: of rows that are alike it is all one which is left out.
+    """
+    if design.is_summed and (design.family is None or design.n > MOST_ROWS):
+        design.check_rows("the score of each row left out")
+    counts = design.row_counts
+    return None if counts is None else np.rint(counts).astype(np.intp)
 
 
 @dataclass(frozen=True)
@@ -198,10 +215,10 @@ class _Used:
         return score
 
 
-def _influence(density: np.ndarray) -> np.ndarray:
+def _influence(density: np.ndarray, counts: np.ndarray | float = 1.0) -> np.ndarray:
     """Shape (K,): what each draw does to the sum of the points' scores; density (points, K)."""
     ratios = np.exp(density.min(axis=1, keepdims=True) - density)
-    return np.asarray((ratios / ratios.mean(axis=1, keepdims=True) - 1).sum(axis=0))
+    return np.asarray((counts * (ratios / ratios.mean(axis=1, keepdims=True) - 1)).sum(axis=0))
 
 
 def _kept_densities(fit: IntegratedPosterior) -> np.ndarray | None:

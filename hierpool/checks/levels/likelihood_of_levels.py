@@ -28,7 +28,7 @@ def own_estimates(
     NaN where a coefficient is not estimable, as where all rows of a level are alike and it runs away.
     """
     fixed = np.setdiff1d(np.arange(len(design.terms)), group.population)
-    offset = design.offset + design.X[:, fixed] @ means["beta"][fixed]
+    offset = design.offset + design.observations.X[:, fixed] @ means["beta"][fixed]
     for other in design.groups:
         if other is not group:
             u = means[other.level_variable][other.grouping.codes]
@@ -39,9 +39,10 @@ def own_estimates(
 
 def one_line(design: Design, family: Family, par: np.ndarray) -> np.ndarray:
     """Shape (p,): maximum likelihood of all rows on the population columns, user's coding."""
-    none = np.zeros(design.n, dtype=np.int64)
-    offset = np.broadcast_to(design.offset, (design.n,))
-    return _climbed(design, family, (design.X, none, 1), offset, par)[0]
+    X = design.observations.X
+    none = np.zeros(len(X), dtype=np.int64)
+    offset = np.broadcast_to(design.offset, (len(X),))
+    return _climbed(design, family, (X, none, 1), offset, par)[0]
 
 
 def _climbed(
@@ -55,7 +56,7 @@ def _climbed(
     Z, codes, J = columns
     scale = np.sqrt(np.maximum(np.square(Z).mean(axis=0), np.finfo(float).tiny))
     Z = Z / scale
-    weights = np.ones(design.n) if design.row_weights is None else design.row_weights
+    weights = design.likelihood_weights
     b = np.zeros((J, Z.shape[1]))
     moved, lost = np.full(J, np.inf), _rank_deficient(Z, codes, J)
     for _ in range(ROUNDS):
@@ -86,7 +87,9 @@ def _derivatives(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Slope and curvature (positive) of every row's log density by its predictor, shapes (n,)."""
     around = eta + STEP * np.array([[-1.0], [0.0], [1.0]])
-    below, here, above = family.log_density(design.y, around, np.tile(par, (3, 1)), design.trials)
+    below, here, above = family.log_density(
+        design.observations.y, around, np.tile(par, (3, 1)), design.trials
+    )
     curvature = -(above - 2 * here + below) / STEP**2
     return (above - below) / (2 * STEP), np.maximum(curvature, 1e-6)
 

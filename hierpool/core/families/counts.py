@@ -31,9 +31,7 @@ def check_counts(y: np.ndarray, name: str, family: str) -> None:
         )
 
 
-def log_rate(
-    y: np.ndarray, offset: np.ndarray | float, counts: np.ndarray | None = None
-) -> float:
+def log_rate(y: np.ndarray, offset: np.ndarray | float, counts: np.ndarray | None = None) -> float:
     """Log of all counts over all exposure; half a count where there is none."""
     exposure = np.broadcast_to(np.exp(offset), y.shape)
     times = np.ones(len(y)) if counts is None else counts

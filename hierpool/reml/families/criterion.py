@@ -60,7 +60,9 @@ class FamilyCriterion:
         coordinates = Coordinates.from_design(design)
         codings, free = free_entries(design)
         zero = np.zeros(len(codings))
-        model = quadrature_model(design, coordinates, BetaPrior.flat(design.observations.X.shape[1]), zero)
+        model = quadrature_model(
+            design, coordinates, BetaPrior.flat(design.observations.X.shape[1]), zero
+        )
         by_quadrature = len(design.groups) == 1 and model.q <= MOST_EFFECTS
         basis = coordinates.u_to_working @ codings
         return cls(design, model, basis, free, FamilyParameters(design.family), by_quadrature)

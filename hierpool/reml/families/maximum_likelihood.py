@@ -74,9 +74,7 @@ def rows_of(design: Design, columns: sparse.csr_array) -> GlmRows:
     assert design.family is not None
     y = np.asarray(design.observations.y, dtype=float)
     offset = np.zeros(len(y)) + design.offset
-    return GlmRows(
-        design.family, y, design.trials, design.likelihood_weights, offset, columns
-    )
+    return GlmRows(design.family, y, design.trials, design.likelihood_weights, offset, columns)
 
 
 def _separated(design: Design, rows: GlmRows, found: Glm, runs: np.ndarray) -> Estimate:
