@@ -117,7 +117,8 @@ def contrast(
     DataFrame
         Index ``contrast``, after the predictors of ``by``; for a group (factor, contrast, term).
         Of a posterior: ``mean``, ``median``, ``sd``, interval, and ``p_direction``, the
-        probability of the sign that is more probable (of a ratio: of its logarithm). Of a
+        probability of the sign that is more probable (of a ratio: of its logarithm). The mean of
+        a ratio is geometric, so that its logarithm is the mean on the linear scale. Of a
         LikelihoodFit: ``estimate``, ``se``, ``df``, interval, ``t``, ``p``, as in
         ``marginal_means``. For groups ``estimate``, ``se`` and a normal interval, where ``se`` is
         the root of the joint prediction error variance (Henderson's equations), with the standard

@@ -12,9 +12,11 @@ from hierpool.algebra.combinations import Combinations, LevelPart
 from hierpool.answers.new_data import check_has_groups
 from hierpool.answers.reference_grid import Grid, Predictors
 from hierpool.core.design import Design, GroupDesign
-from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError, listed, nearest
+from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError, nearest
 from hierpool.core.estimable import Beyond
+from hierpool.core.group_nouns import nouns
 from hierpool.core.label_matching import find_level
+from hierpool.core.text import joined
 
 Groups = Literal["average", "new"] | Mapping[str, Any]
 _STEP = 1e-4  # of a numerical derivative, in units of the predictor's range
@@ -92,7 +94,7 @@ class Held:
         if not groups:
             return ""
         if self.is_new:
-            return f"averaged over new groups ({listed(g.factor for g in groups)})"
+            return f"averaged over new {joined(dict.fromkeys(nouns(g.factor) for g in groups))}"
         at = [
             f"{g.factor} {g.grouping.levels[k]}"
             for g, k in zip(groups, self.levels, strict=True)

@@ -103,7 +103,10 @@ def of_fit(
 def of_posterior(
     fit: IntegratedPosterior, asked: Asked, scale: ResponseScale, adjust: Adjust, prob: float | None
 ) -> pd.DataFrame:
-    """Mean, median, sd and interval of every row; of differences the probability of their sign."""
+    """Mean, median, sd and interval of every row; of differences the probability of their sign.
+
+    The mean of a ratio is geometric: its logarithm is the mean on the linear scale.
+    """
     if asked.expected is not None:
         values = asked.expected.draws(fit)
         linear = np.log(values) if asked.expected.is_ratio else values
@@ -117,6 +120,8 @@ def of_posterior(
     if scale.back is None and asked.expected is None:
         means = coefficient_draws.means(fit, asked.linear.combinations)
         table["mean"] = means + asked.linear.offset
+    if asked.is_difference and asked.means is None and scale.has_ratios:
+        table["mean"] = np.exp(linear.mean(axis=0))
     if adjust == "simultaneous":
         table = _with_simultaneous(table, values, asked.family, probability_of(prob))
     if asked.is_difference:
