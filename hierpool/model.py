@@ -442,14 +442,14 @@ def optimum(design: Design, method: Literal["REML", "ML"]) -> LikelihoodFit:
 
 
 def best_optimum(design: Design) -> LikelihoodFit | None:
-    """REML of a Gaussian response, maximum likelihood of another; None of a family that has none.
+    """REML, or maximum likelihood where there is no REML; None where there is neither.
 
     Raises
     ------
     DataError
         As ``optimum``, of a Gaussian response.
     """
-    if design.family is None:
+    if design.family is None and not design.scale_factor:
         return optimum(design, "REML")
     try:
         return optimum(design, "ML")

@@ -42,6 +42,10 @@ def marginal_model(
             CorrelatedResiduals,  # compiled loops of its own
         )
 
+        if design.residual.structure.scale is not None:
+            from hierpool.algebra.correlated.random_scale import RandomScaleResiduals
+
+            return RandomScaleResiduals.from_design(design, coordinates, prior)
         return CorrelatedResiduals.from_design(design, coordinates, prior)
     if any(g.schema.related is not None for g in design.groups):
         from hierpool.algebra.related.model import RelatedLevels

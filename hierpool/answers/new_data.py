@@ -99,12 +99,13 @@ def read_rows(design: Design, data: Any, groups: RowGroups, kind: Kind) -> NewRo
     check_choice("kind", kind, get_args(Kind))
     held = _held(design, groups)
     if data is None:
-        return _rows_of_fit(design, held)
+        return _rows_of_fit(design, held, kind)
     read = tuple(f for f, word in held.items() if word in ("own", "allow new", "new"))
     of_residuals = _residual_word(design, held, groups) if kind == "response" else ""
     if of_residuals in ("own", "allow new", "new"):
-        read = tuple(dict.fromkeys((*read, design.residual_factor)))
-        held = {**held, design.residual_factor: held.get(design.residual_factor, of_residuals)}
+        factor = design.factor_of_residuals
+        read = tuple(dict.fromkeys((*read, factor)))
+        held = {**held, factor: held.get(factor, of_residuals)}
     anew = tuple(f for f in read if held[f] == "new")
     found = _encoded(design, data, read, anew, kind)
     _check_estimable(design, found, held)
@@ -117,41 +118,59 @@ def read_rows(design: Design, data: Any, groups: RowGroups, kind: Kind) -> NewRo
     own = (found.X, found.offset, tuple(factors), found.residual, found.index, trials)
     if kind != "response" or design.residual.structure is None:
         return NewRows(*own)
-    codes = _residual_codes(design, found, held.get(design.residual_factor, "average"))
-    return NewRows(*own, new_residuals(design, found.frame, codes, found.residual.known_sd))
+    word = held.get(design.factor_of_residuals, "average")
+    labels, codes = (each.get(design.factor_of_residuals) for each in (found.labels, found.codes))
+    groups_of_rows = _residual_codes(design, len(found.X), word, labels, codes)
+    return NewRows(
+        *own, new_residuals(design, found.frame, *groups_of_rows, found.residual.known_sd)
+    )
 
 
 def _residual_word(
     design: Design, held: Mapping[str, Word | int], groups: RowGroups
 ) -> Word | Literal[""]:
     """Which groups of the residuals new observations are of; empty without a correlation."""
-    factor = design.residual_factor
+    factor = design.factor_of_residuals
     if not factor or isinstance(held.get(factor), int):
         return ""
     word = held.get(factor, groups if isinstance(groups, str) else "own")
     return "" if isinstance(word, int) else word
 
 
-def _residual_codes(design: Design, found: Any, word: Word | int) -> np.ndarray:
-    """Group of each new row; those that are new are counted on from those of the fit."""
-    n = len(found.X)
-    if not design.residual_factor:
-        return np.arange(n) + design.n
-    J = design.groupings[design.residual_factor].n_levels
+def _residual_codes(
+    design: Design,
+    n: int,
+    word: Word | int,
+    labels: pd.Index[Any] | None,
+    codes: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Group of each of n new rows, twice: whose residuals it is among, and whose scale it has.
+
+    Those that are new are counted on from those of the fit. Where the residuals of a group are
+    independent each row is by itself; the first scale beyond those of the fit is the average one.
+    """
+    alone = np.arange(n) + design.n
+    factor = design.factor_of_residuals
+    if not factor:
+        return alone, alone
+    J, is_scale = design.groupings[factor].n_levels, not design.residual_factor
     if isinstance(word, int):
-        return np.full(n, word)
-    labels = found.labels.get(design.residual_factor)
-    if word == "average" or labels is None:
-        return J + np.arange(n)
-    codes, new = found.codes[design.residual_factor], pd.factorize(labels)[0]
+        own = np.full(n, word)
+        return alone if is_scale else own, own
+    if word == "average" or labels is None or codes is None:
+        anew = np.arange(n) + 1 if word == "new" else np.zeros(n, dtype=np.intp)
+        return (alone, J + anew) if is_scale else (J + np.arange(n), alone)
+    new = pd.factorize(labels)[0]
     if word == "own" and (codes < 0).any():
         names = list(dict.fromkeys(labels[codes < 0]))
+        what = "residual sd" if is_scale else "residuals to borrow from"
         raise DataError(
-            f"groups {listed(names)} of {design.residual_factor!r} are not in the fit, so they have no "
-            "residuals to borrow from. Write groups='allow new' for new groups",
+            f"groups {listed(names)} of {factor!r} are not in the fit, so they have no {what}. Write "
+            "groups='allow new' for new groups",
             "unseen-level",
         )
-    return np.where((codes >= 0) & (word != "new"), codes, J + new)
+    own = np.where((codes >= 0) & (word != "new"), codes, J + is_scale + new)
+    return alone if is_scale else own, own
 
 
 def _encoded(
@@ -196,15 +215,20 @@ def _check_estimable(design: Design, found: Any, held: Mapping[str, Word | int])
             found.varying_beyond[factor].check(labels, what, hint)
 
 
-def _rows_of_fit(design: Design, held: Mapping[str, Word | int]) -> NewRows:
-    factors = []
+def _rows_of_fit(design: Design, held: Mapping[str, Word | int], kind: Kind) -> NewRows:
+    factors, structured = [], None
     for group in design.groups:
         codes = group.grouping.codes
         labels = group.grouping.levels[codes]
         factors.append(_factor_rows(group, held[group.factor], group.Z, codes, labels, design.rows))
     offset = np.broadcast_to(design.offset, design.n)
-    trials = design.trials
-    return NewRows(design.X, offset, tuple(factors), design.residual, design.rows, trials)
+    if design.scale_factor and kind == "response":
+        own = design.groupings[design.scale_factor]
+        word, labels = held.get(design.scale_factor, "own"), own.levels[own.codes]
+        groups = _residual_codes(design, design.n, word, labels, own.codes)
+        structured = new_residuals(design, design.frame, *groups, design.residual.known_sd)
+    own_rows = (design.X, offset, tuple(factors), design.residual, design.rows, design.trials)
+    return NewRows(*own_rows, structured)
 
 
 def _factor_rows(

@@ -24,6 +24,7 @@ from hierpool.core.spec import CorrelationTerm
 
 _NUMBERS = 4_000_000  # of matrices at once
 _SAME = 1e-9
+NONE: tuple[int, ...] = ()
 
 
 class Conditional(NamedTuple):
@@ -57,11 +58,22 @@ class NewResiduals:
         Shape (n + m,): what is known of their sds.
     n
         Rows of the fit.
+    new_scales
+        Which groups of theirs are new and have a residual sd of their own.
     """
 
     joint: RowStructure
     known_sd: np.ndarray
     n: int
+    new_scales: tuple[int, ...] = ()
+
+    def with_scales(self, phi: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Parameters (K, m) with the scale of an average group, and of new ones by z (K, new)."""
+        own = self.joint.scale
+        if own is None:
+            return phi
+        omega = phi[:, [self.joint.n_correlations + self.joint.n_spread]]
+        return np.hstack([phi, np.zeros_like(omega), omega * z])
 
     def groups(self, which: np.ndarray) -> np.ndarray:
         """Groups of some of the new rows, each once."""
@@ -110,7 +122,11 @@ def _neighbours(observed: np.ndarray, new: np.ndarray, places: np.ndarray) -> np
 
 
 def new_residuals(
-    design: Design, frame: pd.DataFrame, codes: np.ndarray, known_sd: np.ndarray | float
+    design: Design,
+    frame: pd.DataFrame,
+    codes: np.ndarray,
+    scales: np.ndarray,
+    known_sd: np.ndarray | float,
 ) -> NewResiduals:
     """The structure of new rows beside those of a fit.
 
@@ -122,6 +138,9 @@ def new_residuals(
         New rows, with the columns of the structure.
     codes
         Shape (m,): group of each row; from the number of groups on those that are new.
+    scales
+        Shape (m,): group of each row whose residual sd it has, where groups have one; the number of
+        groups is the average one, further ones are new.
     known_sd
         What is known of their sds.
 
@@ -143,18 +162,33 @@ def new_residuals(
         if own.word in BY_OCCASION:
             parts.append(np.array(s.occasions, dtype=object)[places.astype(int)])
     basis, classes = _basis(design, s, frame, parts)
+    of_fit, of_new, scale, new = s.classes, len(s.basis) + classes, s.scale, NONE
+    if scale is not None:
+        J, first = len(scale.labels), len(scale.level_of)
+        kept = scales > J
+        numbers, place = np.unique(scales[kept], return_inverse=True)
+        levels = scales.copy()
+        levels[kept] = J + 1 + place
+        new = tuple(int(k) for k in numbers)
+        scale = replace(
+            scale,
+            spread_of=np.append(scale.spread_of, of_new),
+            level_of=np.append(scale.level_of, levels),
+        )
+        of_new = first + np.arange(m)
     joint = replace(
         s,
         groups=np.concatenate([s.groups, codes]),
         places=np.concatenate([s.places, places]),
         by=np.concatenate([s.by, by]),
         basis=np.concatenate([s.basis, basis]),
-        classes=np.concatenate([s.classes, len(s.basis) + classes]),
+        classes=np.concatenate([of_fit, of_new]),
+        scale=scale,
     )
     if own is not None:
         _check_not_observed(own, design, frame, joint)
     sds = [np.broadcast_to(design.residual.known_sd, (design.n,)), np.broadcast_to(known_sd, (m,))]
-    return NewResiduals(joint, np.concatenate(sds), design.n)
+    return NewResiduals(joint, np.concatenate(sds), design.n, new)
 
 
 def _basis(

@@ -195,6 +195,7 @@ class _Asked:
         assert phi is not None
         if own is None:  # new observations of the rows of the fit, all groups anew
             return self._replicated[:, which], np.zeros(len(which))
+        phi = own.with_scales(phi, self._scales(own.new_scales))
         out, mean = np.zeros((K, len(self.rows))), np.zeros(len(self.rows))
         for group in own.groups(which):
             for run, found in own.conditionals(phi, group):
@@ -207,6 +208,12 @@ class _Asked:
                     drawn_here += borrowed
                 out[run, found.new] = drawn_here
         return out[:, which], mean[which]
+
+    def _scales(self, new: tuple[int, ...]) -> np.ndarray:
+        """Shape (K, new): standard normals of the residual sds of new groups."""
+        K = len(self._beta)
+        each = [coefficient_draws.own_generator(self.seed, "scale", k) for k in new]
+        return np.array([own.standard_normal(K) for own in each]).reshape(len(new), K).T
 
     @property
     def borrowed(self) -> np.ndarray:

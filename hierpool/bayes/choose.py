@@ -84,10 +84,17 @@ _OTHERWISE = "Use engine='nuts', or leave engine='auto'."
 
 def _too_many(priors: ModelPriors) -> str:
     """Why weights would fail for want of draws, so that trying takes longer than NUTS; else empty."""
-    size = sum(part.size for part in priors.parts)
-    if priors.residual_structure is None or size <= MOST_OF_STRUCTURE:
+    own = priors.residual_structure
+    if own is None:
         return ""
-    return f"it has {size} standard deviations and correlations, too many for the exact engine"
+    size = sum(part.size for part in priors.parts) - own.n_levels
+    counted = "standard deviations and correlations"
+    if own.scale is not None:  # beta is sampled too
+        size += len(priors.population.terms)
+        counted = "coefficients, standard deviations and correlations"
+    if size <= MOST_OF_STRUCTURE:
+        return ""
+    return f"it has {size} {counted}, too many for the exact engine"
 
 
 def _not_for_exact(design: Design, priors: ModelPriors) -> str:

@@ -197,6 +197,10 @@ def _draw(block: CoefficientPriors, n: int, rng: np.random.Generator) -> np.ndar
 
 def at_parameters(design: Design, parameters: Parameters, rng: np.random.Generator) -> Parameters:
     """The same population with its levels drawn anew (own coefficients of no pooling stay)."""
+    phi, structure = parameters.phi, design.residual.structure
+    if phi is not None and structure is not None and structure.scale is not None:
+        z = rng.standard_normal((1, len(structure.scale.labels)))
+        parameters = replace(parameters, phi=structure.with_new_groups(phi[None], z)[0], theta=None)
     if not parameters.spread_roots:
         return parameters
     levels = _draw_levels(design, parameters.spread_roots, rng)

@@ -19,7 +19,7 @@ from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.algebra.moments import Coordinates
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.core.design import Design, check_gaussian
-from hierpool.core.theta import FamilyTheta, ResidualTheta, Theta, WorkingTheta
+from hierpool.core.theta import BETA, FamilyTheta, ResidualTheta, ScaleTheta, Theta, WorkingTheta
 
 if TYPE_CHECKING:
     from hierpool.algebra.quadrature.model import QuadratureModel
@@ -66,9 +66,10 @@ class ThetaMap:
         sigma = theta.sigma
         Lambda = self.into_working @ root_of(self.priors, theta) / sigma[:, None, None]
         own = self.priors.residual_structure
-        if own is not None:
-            return ResidualTheta(sigma, Lambda, own.phi(theta))
-        return WorkingTheta(sigma, Lambda)
+        if own is None:
+            return WorkingTheta(sigma, Lambda)
+        found = ResidualTheta(sigma, Lambda, own.phi(theta))
+        return ScaleTheta.at(found, theta.values[BETA]) if BETA in theta.values else found
 
     def of_family(self, theta: Theta) -> FamilyTheta:
         """The same values for a response that is not Gaussian: Lambda is no multiple of sigma."""

@@ -335,6 +335,16 @@ class Design:
         own = self.spec.residual.correlation
         return own.factor if own is not None else ""
 
+    @property
+    def scale_factor(self) -> str:
+        """The factor whose groups differ in their residual sd at random; empty where none has."""
+        return self.spec.residual.scale
+
+    @property
+    def factor_of_residuals(self) -> str:
+        """Either of the two."""
+        return self.residual_factor or self.scale_factor
+
     @cached_property
     def residual(self) -> Residual:
         """How the rows vary about their means."""

@@ -13,12 +13,38 @@ from hierpool.core.spec import INDEPENDENT, ResidualTerm
 
 
 @dataclass(frozen=True)
+class RandomScale:
+    """Groups that differ in their residual sd: sd_j = sigma exp(omega s_j), s_j ~ N(0, 1).
+
+    Attributes
+    ----------
+    factor
+        Whose levels they are.
+    labels
+        Of the levels, as text.
+    spread_of, level_of
+        Shapes (classes,): which row of the basis, and which level, each class of rows has.
+    """
+
+    factor: str
+    labels: tuple[str, ...]
+    spread_of: np.ndarray
+    level_of: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Parameters: omega, and omega s_j of each level."""
+        return 1 + len(self.labels)
+
+
+@dataclass(frozen=True)
 class RowStructure:
     """Rows whose residuals are correlated within groups, or differ in an sd that is estimated.
 
-    Its parameters phi are, in order, those of the correlation (of each class of ``by=`` in turn)
-    and the weights of the log sds. sigma is the geometric mean of the sds of the classes, or the sd
-    at the means of covariates.
+    Its parameters phi are, in order, those of the correlation (of each class of ``by=`` in turn),
+    the weights of the log sds, and of a random scale its sd and each level's deviation. sigma is the
+    geometric mean of the sds of the classes, or the sd at the means of covariates; of the average
+    group.
 
     Attributes
     ----------
@@ -29,7 +55,7 @@ class RowStructure:
     by_labels, occasions
         Labels of the classes of ``by=``, and of the occasions; empty where there are none.
     classes
-        Shape (n,): which row of ``basis`` each row has.
+        Shape (n,): which row of ``basis`` each row has; of ``scale``, which class.
     basis
         Shape (classes, k): log sd of a class, less log sigma, from its weights.
     spread_sd
@@ -40,6 +66,8 @@ class RowStructure:
         Whether the sds are those of classes, and not a function of covariates.
     unit
         Sd of the covariate, over which its weight is reported.
+    scale
+        How the sds of groups differ at random; None where they do not.
     """
 
     correlation: Correlation | None
@@ -54,6 +82,7 @@ class RowStructure:
     labels: tuple[str, ...]
     is_by_class: bool = True
     unit: float = 1.0
+    scale: RandomScale | None = None
 
     @property
     def n_by(self) -> int:
@@ -73,7 +102,13 @@ class RowStructure:
     @property
     def size(self) -> int:
         """Number of parameters."""
-        return self.n_correlations + self.n_spread
+        own = self.n_correlations + self.n_spread
+        return own if self.scale is None else own + self.scale.size
+
+    @property
+    def n_classes(self) -> int:
+        """Classes of rows that are alike in their sd."""
+        return len(self.basis) if self.scale is None else len(self.scale.level_of)
 
     def correlations(self, phi: np.ndarray) -> np.ndarray:
         """Shape (K, n_by, m): parameters of the correlation of each class."""
@@ -81,7 +116,12 @@ class RowStructure:
 
     def log_sds(self, phi: np.ndarray) -> np.ndarray:
         """Shape (K, classes): log residual sds, in units of sigma."""
-        return np.asarray(phi[..., self.n_correlations :] @ self.basis.T)
+        first = self.n_correlations + self.n_spread
+        fixed = np.asarray(phi[..., self.n_correlations : first] @ self.basis.T)
+        if self.scale is None:
+            return fixed
+        deviations = phi[..., first + 1 :]
+        return np.asarray(fixed[..., self.scale.spread_of] + deviations[..., self.scale.level_of])
 
     def to_free(self, phi: np.ndarray) -> np.ndarray:
         """Coordinates that are free on the whole line, shape (K, size)."""
@@ -106,6 +146,13 @@ class RowStructure:
         lower, shapes = (none, none) if own is None else (own.lower, own.shapes)
         return np.tile(lower, self.n_by), np.tile(shapes, self.n_by), self.spread_sd
 
+    def with_new_groups(self, phi: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Parameters (K, m) with scales of new groups, from standard normals z (K, J)."""
+        if self.scale is None:
+            return phi
+        first = phi.shape[1] - len(self.scale.labels)
+        return np.hstack([phi[:, :first], phi[:, [first - 1]] * z])
+
     @property
     def has_matrix(self) -> bool:
         """Whether each pair of occasions has a correlation that is reported."""
@@ -114,9 +161,9 @@ class RowStructure:
     def reported(self, phi: np.ndarray, sigma: np.ndarray) -> dict[str, np.ndarray]:
         """What is said of the structure at parameters (K, m) and sigma (K,), by name.
 
-        ``rho``, ``ar`` and ``ma``, ``nugget``, ``corr_residual``, ``sd_residual`` of classes, and
-        ``log_sd_slope`` of a covariate. A dim of the classes of ``by=`` comes first where there are
-        any.
+        ``rho``, ``ar`` and ``ma``, ``nugget``, ``corr_residual``, ``sd_residual`` of classes,
+        ``log_sd_slope`` of a covariate, ``sd_log_sigma`` and ``log_sigma_deviation`` of a random scale. A
+        dim of the classes of ``by=`` comes first where there are any.
         """
         out: dict[str, np.ndarray] = {}
         if self.correlation is not None:
@@ -130,19 +177,24 @@ class RowStructure:
                 out["corr_residual"] = np.stack(C, axis=1)
             if not self.by_labels:
                 out = {name: values[:, 0] for name, values in out.items()}
+        weights, random = np.split(phi[:, self.n_correlations :], [self.n_spread], axis=1)
         if self.n_spread and self.is_by_class:
-            out["sd_residual"] = sigma[:, None] * np.exp(self.log_sds(phi))
+            out["sd_residual"] = sigma[:, None] * np.exp(weights @ self.basis.T)
         elif self.n_spread:
-            out["log_sd_slope"] = phi[:, -1] / self.unit
+            out["log_sd_slope"] = weights[:, -1] / self.unit
+        if self.scale is not None:
+            out |= {"sd_log_sigma": random[:, 0], "log_sigma_deviation": random[:, 1:]}
         return out
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
         """Dims of what is reported, by name."""
         one = {"corr_residual": ("occasion", "occasion2"), "sd_residual": ("class",)}
+        if self.scale is not None:
+            one["log_sigma_deviation"] = (self.scale.factor,)
         by = ("by",) if self.by_labels else ()
         zero = self.reported(np.full((1, self.size), 0.5), np.ones(1))
-        apart = ("sd_residual", "log_sd_slope")
+        apart = ("sd_residual", "log_sd_slope", "sd_log_sigma", "log_sigma_deviation")
         return {k: (() if k in apart else by) + one.get(k, ()) for k in zero}
 
     @property
@@ -154,6 +206,8 @@ class RowStructure:
             "occasion2": self.occasions,
             "class": self.labels if self.is_by_class else (),
         }
+        if self.scale is not None:
+            found[self.scale.factor] = self.scale.labels
         used = {d for dims in self.dims.values() for d in dims}
         return {k: v for k, v in found.items() if k in used}
 

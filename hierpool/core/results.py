@@ -395,6 +395,8 @@ def residual_entries(
     words = {"corr_residual": "corr", "sd_residual": "sd"}
     sds_first = sorted(schema.residual_dims.items(), key=lambda item: item[0] != "sd_residual")
     for name, dims in sds_first:
+        if name == "log_sigma_deviation":  # of each group, as are random effects
+            continue
         labels = [schema.residual_coords[dim] for dim in dims]
         for at in np.ndindex(*(len(own) for own in labels)):
             shown = [own[k] for own, k in zip(labels, at, strict=True)]

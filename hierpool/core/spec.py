@@ -89,23 +89,33 @@ class ResidualTerm:
     spread
         The user's column on which the residual sd depends, as in ``sigma="~ treatment"``; a
         category has an sd for each class. Empty for one sd.
+    scale
+        The factor whose groups differ in their residual sd by random effects, as in
+        ``sigma="~ (1 | pig)"``. Empty where they do not.
     """
 
     structure: ResidualStructure = "independent"
     column: str = ""
     correlation: CorrelationTerm | None = None
     spread: str = ""
+    scale: str = ""
 
     @property
     def is_structured(self) -> bool:
         """Whether rows are correlated, or differ in an sd that is estimated."""
-        return self.correlation is not None or bool(self.spread)
+        return self.correlation is not None or bool(self.spread or self.scale)
 
     @property
     def words(self) -> str:
         """Its structure as typed: ``ar1(time | pig), sigma ~ diet``; empty where there is none."""
-        spread = f"sigma ~ {self.spread}" if self.spread else ""
-        return ", ".join(filter(None, [str(self.correlation or ""), spread]))
+        return ", ".join(filter(None, [str(self.correlation or ""), self.of_sds]))
+
+    @property
+    def of_sds(self) -> str:
+        """What sds depend on, as typed: ``sigma ~ diet + (1 | pig)``; empty for one sd."""
+        random = f"(1 | {self.scale})" if self.scale else ""
+        right = " + ".join(filter(None, [self.spread, random]))
+        return f"sigma ~ {right}" if right else ""
 
     @property
     def spread_column(self) -> str:
@@ -183,8 +193,7 @@ class Spec:
     @property
     def shown(self) -> str:
         """The formula, and what the residual sd depends on, which no formula says."""
-        spread = self.residual.spread
-        return f"{self.formula}, sigma ~ {spread}" if spread else self.formula
+        return ", ".join(filter(None, [self.formula, self.residual.of_sds]))
 
     @property
     def factors(self) -> tuple[str, ...]:
@@ -192,6 +201,7 @@ class Spec:
         own = self.residual.correlation
         named = [t.factor for t in self.groups] + ([self.grouping] if self.grouping else [])
         named += [own.factor] if own is not None else []
+        named += [self.residual.scale] if self.residual.scale else []
         return tuple(dict.fromkeys(named))
 
     @property

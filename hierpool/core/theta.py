@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+BETA = "working beta"  # among the values of a theta that is sampled with the coefficients
+
 
 @dataclass(frozen=True)
 class Theta:
@@ -90,6 +92,33 @@ class ResidualTheta(WorkingTheta):
         assert isinstance(other, ResidualTheta)
         first = super().followed_by(other)
         return ResidualTheta(first.sigma, first.Lambda, np.concatenate([self.phi, other.phi]))
+
+
+@dataclass(frozen=True)
+class ScaleTheta(ResidualTheta):
+    """The same of groups whose residual sds differ at random, with the coefficients beside it.
+
+    Attributes
+    ----------
+    beta
+        Shape (K, p): population coefficients in working coordinates. The scales of the groups are
+        integrated given these; phi need not have them.
+    """
+
+    beta: np.ndarray
+
+    @classmethod
+    def at(cls, theta: ResidualTheta, beta: np.ndarray) -> ScaleTheta:
+        """Theta with coefficients."""
+        return cls(theta.sigma, theta.Lambda, theta.phi, beta)
+
+    def __getitem__(self, which: slice | np.ndarray) -> ScaleTheta:
+        return ScaleTheta.at(super().__getitem__(which), self.beta[which])
+
+    def followed_by(self, other: WorkingTheta) -> ScaleTheta:
+        """The values of both, these first."""
+        assert isinstance(other, ScaleTheta)
+        return ScaleTheta.at(super().followed_by(other), np.concatenate([self.beta, other.beta]))
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from hierpool.core.results import (
     OBS_DIM,
     row_labels,
 )
-from hierpool.core.theta import Theta, WorkingTheta
+from hierpool.core.theta import ResidualTheta, ScaleTheta, Theta, WorkingTheta
 from hierpool.fits import posterior_tables
 from hierpool.fits.record import FitRecord
 from hierpool.fits.response_draws import ResponseDraws, latent_sd, linear_predictor
@@ -146,7 +146,11 @@ class PosteriorFit(FitRecord):
         """
         model, theta_map = self._algebra
         if self.design.family is None:
-            return theta_map.working(self.theta)
+            theta = theta_map.working(self.theta)
+            if not self.design.scale_factor:
+                return theta
+            beta = model.coordinates.beta_from_user(coefficient_draws.beta_draws(self))
+            return ScaleTheta.at(cast("ResidualTheta", theta), beta)
         u = {
             g.factor: coefficient_draws.flat(self, g.level_variable)
             for k, g in enumerate(self.design.groups)

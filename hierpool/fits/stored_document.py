@@ -70,6 +70,7 @@ class _ResidualTerm(_Strict, tag="ResidualTerm"):
     column: str
     correlation: _CorrelationTerm | None = None
     spread: str = ""
+    scale: str = ""
 
 
 class _Family(_Strict, tag="family"):
@@ -150,6 +151,8 @@ class _ResidualStructurePart(_Strict, tag="ResidualStructurePart"):
     lower: _Array
     shapes_of_beta: _Array
     spread_sd: _Array
+    scale: _Prior | None = None
+    n_levels: int = 0
 
 
 class _ScalarPart(_Strict, tag="ScalarPart"):

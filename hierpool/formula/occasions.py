@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from hierpool.core.design import GroupDesign, Grouping
 from hierpool.core.errors import DataError, UnsupportedModelError, listed
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import counted, nouns
-from hierpool.core.residual import RowStructure
+from hierpool.core.residual import RandomScale, RowStructure
 from hierpool.core.spec import CorrelationTerm, ResidualTerm, Spec
 from hierpool.formula.table_column import TableColumn
 
@@ -44,7 +45,8 @@ def row_structure(
     zeros, own = np.zeros(n, dtype=np.intp), term.correlation
     if own is None:
         spread = _spread(term, columns, [])
-        return RowStructure(None, zeros, np.zeros(n), zeros, (), (), *spread)
+        made = RowStructure(None, zeros, np.zeros(n), zeros, (), (), *spread)
+        return _with_scale(made, groupings[term.scale]) if term.scale else made
     group = groupings[own.factor]
     _check_nested(own, group, spec, groupings)
     at = _occasions(own, columns[own.time], group)
@@ -60,6 +62,22 @@ def row_structure(
         classed.append((codes, tuple(labels[k] for k in used)))
     spread = _spread(term, columns, classed)
     return RowStructure(correlation, group.codes, at.places, by, by_labels, labels, *spread)
+
+
+def _with_scale(made: RowStructure, group: Grouping) -> RowStructure:
+    """The same sds, times one of each group."""
+    rows_a_group = np.bincount(group.codes, minlength=group.n_levels)
+    if rows_a_group.max() < 2:
+        raise DataError(
+            f"sigma='~ (1 | {group.factor})': every one of the {nouns(group.factor)} has one row, so "
+            f"their residual sds cannot be told apart. Leave (1 | {group.factor}) out of sigma=",
+            "sigma-class-of-one",
+        )
+    pairs = np.column_stack([made.classes, group.codes])
+    different, classes = np.unique(pairs, axis=0, return_inverse=True)
+    labels = tuple(map(str, group.levels))
+    scale = RandomScale(group.factor, labels, different[:, 0], different[:, 1])
+    return replace(made, classes=classes.reshape(-1), scale=scale)
 
 
 def structure_notices(structure: RowStructure | None, term: ResidualTerm) -> Iterable[Finding]:

@@ -26,9 +26,9 @@ _TERM = re.compile(
 _INSIDE = re.compile(
     rf"\+\s*(?P<term>(?:{'|'.join(sorted(WORDS, key=len)[::-1])})\s*\([^()]*\|[^()]*\))"
 )
-_SPREAD = re.compile(
-    rf"^\s*~\s*(?:1\s*\+\s*)?(?P<log>log\(\s*)?(?P<column>{_NAME})\s*(?P<end>\))?\s*$"
-)
+_SPREAD = re.compile(rf"^(?P<log>log\(\s*)?(?P<column>{_NAME})\s*(?P<end>\))?$")
+_AT_PLUS = re.compile(r"\+(?![^()]*\))")  # outside of parentheses
+_BAR = re.compile(rf"^\(\s*(?P<left>.*?)\s*\|{{1,2}}\s*(?P<factor>{_FACTOR})\s*\)$")
 
 
 def read_correlation(text: Any) -> CorrelationTerm:
@@ -87,18 +87,55 @@ def split_formula(text: Any) -> tuple[Any, CorrelationTerm | None]:
     return text[: match.start()].rstrip() + text[match.end() :], read_correlation(match["term"])
 
 
-def read_spread(text: Any) -> str:
-    """``"~ diet"`` or ``"~ log(time)"`` as ``"diet"`` and ``"log(time)"``."""
-    match = _SPREAD.match(text) if isinstance(text, str) else None
-    if match is None or bool(match["log"]) != bool(match["end"]):
-        column = text.strip() if isinstance(text, str) and text.strip().isidentifier() else "diet"
+def read_spread(text: Any) -> tuple[str, str]:
+    """``"~ log(time) + (1 | pig)"`` as ``"log(time)"`` and ``"pig"``; empty where there is no such part.
+
+    Raises
+    ------
+    ArgumentError
+        It cannot be read.
+    UnsupportedModelError
+        A random slope, or a second random term.
+    """
+    is_read = isinstance(text, str) and text.strip().startswith("~")
+    pieces = [p.strip() for p in _AT_PLUS.split(text.strip()[1:])] if is_read else []
+    bars = [p for p in pieces if "|" in p]
+    fixed = [p for p in pieces if "|" not in p and p != "1"]
+    column = _SPREAD.match(fixed[0]) if len(fixed) == 1 else None
+    is_column = column is not None and bool(column["log"]) == bool(column["end"])
+    if not (bars or fixed) or (fixed and not is_column):
+        name = text.strip() if isinstance(text, str) and text.strip().isidentifier() else "diet"
         raise ArgumentError(
-            f"sigma={text!r} cannot be read: write a ~ and one column, sigma='~ {column}', or the "
-            "logarithm of one, sigma='~ log(time)'",
+            f"sigma={text!r} cannot be read: write a ~ and one column, sigma='~ {name}', or the "
+            "logarithm of one, sigma='~ log(time)'; + (1 | pig) after it gives each of the groups in "
+            "the column pig a residual sd of its own",
             "bad-sigma",
         )
-    name = match["column"].strip("`")
-    return f"log({name})" if match["log"] else name
+    spread = ""
+    if column is not None:
+        name = column["column"].strip("`")
+        spread = f"log({name})" if column["log"] else name
+    return spread, _read_scale(text, bars, fixed) if bars else ""
+
+
+def _read_scale(text: str, bars: list[str], fixed: list[str]) -> str:
+    """The factor of ``(1 | pig)``."""
+    match = _BAR.match(bars[0])
+    if match is None:
+        raise ArgumentError(
+            f"sigma={text!r} cannot be read at {bars[0]!r}: write (1 | pig), with your own column of "
+            "groups",
+            "bad-sigma",
+        )
+    factor = re.sub(r"\s*:\s*", ":", match["factor"])
+    if len(bars) > 1 or match["left"] != "1":
+        kept = " + ".join([*fixed, f"(1 | {factor})"])
+        raise UnsupportedModelError(
+            f"sigma={text!r}: residual sds may differ between the groups of one factor by a random "
+            f"intercept, and slopes or a second factor are not offered. Write sigma='~ {kept}'",
+            "sigma-random-terms",
+        )
+    return factor if ":" in factor else factor.strip("`")
 
 
 def with_structure(spec: Spec, residual: Any, sigma: Any) -> Spec:
@@ -122,7 +159,8 @@ def with_structure(spec: Spec, residual: Any, sigma: Any) -> Spec:
             )
         term = replace(term, correlation=read_correlation(residual))
     if sigma is not None:
-        term = replace(term, spread=read_spread(sigma))
+        spread, scale = read_spread(sigma)
+        term = replace(term, spread=spread, scale=scale)
     return with_term(spec, term)
 
 
@@ -148,7 +186,28 @@ def with_term(spec: Spec, term: ResidualTerm) -> Spec:
             "factor",
             "residual-several-factors",
         )
+    if term.scale:
+        _check_scale(spec, term)
     formula, own = spec.formula, term.correlation
     if own is not None and correlation_text(own) not in formula:
         formula = f"{formula} + {correlation_text(own)}"
     return replace(spec, formula=formula, residual=term)
+
+
+def _check_scale(spec: Spec, term: ResidualTerm) -> None:
+    """Raise where groups cannot have residual sds of their own."""
+    if term.correlation is not None:
+        raise UnsupportedModelError(
+            f"{term.correlation} beside sigma='~ (1 | {term.scale})' is not supported: keep one of the "
+            "two",
+            "scale-and-correlation",
+        )
+    other = next((t.factor for t in spec.groups if t.factor != term.scale), "")
+    if other:
+        fixed = f"{term.spread} + " if term.spread else ""
+        raise UnsupportedModelError(
+            f"sigma='~ (1 | {term.scale})' beside a random effect of {other!r}: residual sds may differ "
+            "between the groups that the formula's random effects are of. Write "
+            f"sigma='~ {fixed}(1 | {other})', or leave the term of {other!r} out of the formula",
+            "scale-of-another-factor",
+        )

@@ -13,6 +13,7 @@ from hierpool.algebra.covariance_root import sd_and_corr
 from hierpool.algebra.factorisation import Factorisation
 from hierpool.algebra.identified import named, not_identified_text, usable
 from hierpool.core.design import EXACT_FIT, Design, GroupDesign, exact_fit
+from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.group_nouns import nouns
 from hierpool.core.residual import RowStructure
 from hierpool.core.results import Estimate, FactorEstimate, Status
@@ -79,7 +80,15 @@ def estimate(design: Design, method: Method) -> Estimate:
     ------
     DataError
         The response is fitted exactly, so that no residual sd can be estimated.
+    UnsupportedModelError
+        Residual sds of groups that differ at random.
     """
+    if design.scale_factor:
+        raise UnsupportedModelError(
+            f"{design.spec.shown} has residual sds that differ between {nouns(design.scale_factor)} at "
+            "random, over which there is no REML: use model.fit()",
+            "no-reml",
+        )
     criterion = Criterion.from_design(design, method)
     related = any(group.schema.related is not None for group in design.groups)
     threads = one_blas_thread() if related else nullcontext()

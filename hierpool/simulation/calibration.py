@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -28,14 +28,16 @@ from arviz_stats.base import array_stats
 from hierpool.bayes import choose
 from hierpool.bayes import simulate as prior_draws
 from hierpool.bayes.choose import is_trusted
+from hierpool.bayes.exact.log_posterior import log_posterior
+from hierpool.bayes.exact.random_scale import ScalePosterior
 from hierpool.bayes.exact.refit_with_priors import sample_judged
-from hierpool.bayes.exact.target import LogPosterior
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.run import SamplerSettings, variance_components
 from hierpool.bayes.theta import integrate_family
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.printable import one_line, printable
+from hierpool.core.theta import ResidualTheta, ScaleTheta
 from hierpool.core.threads import in_threads
 from hierpool.draws.scalars import scalars, telling_levels
 from hierpool.draws.uniformity import BAND, uniform_ranks
@@ -349,8 +351,12 @@ def _log_likelihood_at(
     """log p(y | theta), or that given theta and the coefficients that are not integrated."""
     assert drawn.theta is not None
     if response.family is None:
-        target = LogPosterior.from_design(response, priors)
-        return float(target.integrated.log_density(target.theta_map.working(drawn.theta))[0])
+        target = log_posterior(response, priors)
+        working = target.theta_map.working(drawn.theta)
+        if isinstance(target, ScalePosterior):
+            beta = target.integrated.coordinates.beta_from_user(drawn.beta[None])
+            working = ScaleTheta.at(cast("ResidualTheta", working), beta)
+        return float(target.integrated.log_density(working)[0])
     model, theta_map = integrate_family(response, priors)
     named = drawn.named(response)
     u = {g.factor: named[g.level_variable][None] for g in response.groups}
@@ -378,19 +384,18 @@ def _redraw_family(
 def _redraw_exact(
     design: Design, priors: ModelPriors, levels: np.ndarray, rng: np.random.Generator
 ) -> Redrawn:
-    target = LogPosterior.from_design(design, priors)
+    target = log_posterior(design, priors)
     trusted, kept = False, np.zeros(0, dtype=np.intp)
     for draws in (DRAWS, MORE_DRAWS * DRAWS):
         found, trusted = sample_judged(target, CHAINS, draws, rng, is_trusted)
         enough, kept = independent(found.log_posterior, *np.moveaxis(found.z, -1, 0)[:1])
         if enough:
             break
-    theta = target.coordinates.theta(found.flat[kept])
-    working = target.theta_map.working(theta)
+    theta, working = target.drawn(found.flat[kept], rng)
     variables = target.integrated.draw_coefficients(working, rng)
     variables |= variance_components(design, target.theta_map, theta)
     drawn = scalars(design.schema, variables, levels)
-    drawn[LOG_LIKELIHOOD] = target.integrated.log_density(working)
+    drawn[LOG_LIKELIHOOD] = target.log_likelihood(found.flat[kept])
     return Redrawn(drawn, trusted and enough)
 
 

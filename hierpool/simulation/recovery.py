@@ -17,8 +17,8 @@ from hierpool.algebra.moments import single_group
 from hierpool.bayes import choose
 from hierpool.bayes import simulate as prior_draws
 from hierpool.bayes.choose import is_trusted
+from hierpool.bayes.exact.log_posterior import log_posterior
 from hierpool.bayes.exact.refit_with_priors import sample_judged
-from hierpool.bayes.exact.target import LogPosterior
 from hierpool.bayes.parts.residual import ResidualPart
 from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.core.design import Design, check_gaussian
@@ -347,11 +347,10 @@ def _drawn(
     design: Design, priors: ModelPriors, y: np.ndarray, seed: int, terms: tuple[str, ...]
 ) -> Estimated:
     """Posterior means and intervals of the levels' coefficients on these terms."""
-    target = LogPosterior.from_design(design.with_response(y), priors)
+    target = log_posterior(design.with_response(y), priors)
     rng = np.random.default_rng(seed)
     found, _ = sample_judged(target, CHAINS, MORE_DRAWS * DRAWS, rng, is_trusted)
-    theta = target.coordinates.theta(found.flat)
-    working = target.theta_map.working(theta)
+    theta, working = target.drawn(found.flat, rng)
     drawn = target.integrated.draw_coefficients(working, rng)
     n_levels = next(iter(design.groupings.values())).n_levels
     K = len(theta)

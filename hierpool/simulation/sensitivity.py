@@ -10,8 +10,8 @@ from hierpool.algebra.gaussian import LOG_2PI
 from hierpool.algebra.moments import Coordinates
 from hierpool.algebra.triangular import log_det
 from hierpool.bayes.choose import is_trusted
+from hierpool.bayes.exact.log_posterior import log_posterior
 from hierpool.bayes.exact.refit_with_priors import sample_judged
-from hierpool.bayes.exact.target import LogPosterior
 from hierpool.bayes.priors import power_scaling
 from hierpool.bayes.run import variance_components
 from hierpool.checks import sensitivity as scaling
@@ -68,12 +68,11 @@ def sensitivity(fit: PosteriorFit) -> Sensitivity:
             again = redrawn(fit.design, priors, *fit.n_draws, rng, is_trusted)
             made = scalars(fit.design.schema, again.variables, levels)
             return made if again.is_trusted else None
-        target = LogPosterior.from_design(fit.design, priors)
+        target = log_posterior(fit.design, priors)
         found, trusted = sample_judged(target, *fit.n_draws, rng, is_trusted)
         if not trusted:
             return None
-        theta = target.coordinates.theta(found.flat)
-        working = target.theta_map.working(theta)
+        theta, working = target.drawn(found.flat, rng)
         drawn = target.integrated.draw_coefficients(working, rng)
         spread = variance_components(fit.design, target.theta_map, theta)
         return scalars(fit.design.schema, {**drawn, **spread}, levels)
@@ -110,6 +109,8 @@ def _given_beta(fit: PosteriorFit, beta: np.ndarray) -> np.ndarray:
         return tree["log_likelihood"]["y"].sum("obs").to_numpy().reshape(-1)
     if fit.design.family is not None:
         return fit.point_log_density
+    if fit.design.scale_factor:
+        return integrated.log_density(fit.working_theta)
     marginal = integrated.marginal(fit.working_theta)
     out = marginal.log_density
     p = beta.shape[1]

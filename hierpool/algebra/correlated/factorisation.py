@@ -115,7 +115,7 @@ class CorrelatedFactorisation(OneFactorFactorisation):
         s = way.structure
         sd = np.exp(s.log_sds(self.phi[None])[0])[s.classes]
         blocks = self._blocks
-        totals, by_class = [], np.zeros(len(s.basis))
+        totals, by_class = [], np.zeros(s.n_classes)
         for k, C in enumerate(blocks):  # the groups of a pattern together
             rows = way.starts[:-1][way.pattern == k][:, None] + np.arange(C.shape[-1])
             block, at = every.where[rows[:, :1, None]] // m, every.where[rows] % m
@@ -124,7 +124,7 @@ class CorrelatedFactorisation(OneFactorFactorisation):
             weights = 2 * (own * C[0]).sum(axis=-1)
             by_class += np.bincount(s.classes[rows].ravel(), weights.ravel(), len(by_class))
         out = np.zeros(s.size)
-        out[s.n_correlations :] = s.basis.T @ by_class
+        out[s.n_correlations : s.n_correlations + s.n_spread] = s.basis.T @ by_class
         if s.correlation is not None:
             size = s.correlation.size
             for (by, _), slopes, total in zip(way.patterns, self._slopes, totals, strict=True):

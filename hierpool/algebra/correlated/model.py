@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -74,9 +74,7 @@ class CorrelatedResiduals(LeftOutRows):
     prior: BetaPrior
 
     @classmethod
-    def from_design(
-        cls, design: Design, coordinates: Coordinates, prior: BetaPrior
-    ) -> CorrelatedResiduals:
+    def from_design(cls, design: Design, coordinates: Coordinates, prior: BetaPrior) -> Self:
         """Integrate the coefficients of a design out under this prior."""
         group, residual = single_group(design), design.residual
         assert residual.structure is not None

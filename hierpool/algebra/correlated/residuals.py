@@ -35,7 +35,7 @@ def mean_variance(design: Design, sigma: np.ndarray, phi: np.ndarray | None) -> 
         return np.asarray(sigma**2 * residual.mean_square)
     s = residual.structure
     weights = np.broadcast_to(np.square(residual.known_sd), (design.n,))
-    of_class = np.bincount(s.classes, weights, len(s.basis)) / design.n
+    of_class = np.bincount(s.classes, weights, s.n_classes) / design.n
     return np.asarray(sigma**2 * (np.exp(2 * s.log_sds(phi)) @ of_class))
 
 

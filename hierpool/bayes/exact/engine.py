@@ -15,7 +15,9 @@ import numpy as np
 
 from hierpool.algebra.marginal_model import IndependentLevels, MarginalModel
 from hierpool.bayes.exact.adaptation import Adaptation, evidence, independence_chains
+from hierpool.bayes.exact.log_posterior import log_posterior
 from hierpool.bayes.exact.proposal import Mixture, Student
+from hierpool.bayes.exact.random_scale import ScalePosterior
 from hierpool.bayes.exact.surrogate import Surrogate
 from hierpool.bayes.exact.target import Evaluated, LogDensity, LogPosterior, log_normal
 from hierpool.bayes.exact.theta_proposal import ThetaProposal
@@ -188,13 +190,16 @@ def run(
     ``widen`` above one starts from wider proposals: the retry after a bad verdict.
     """
     start = time.perf_counter()
-    target = LogPosterior.from_design(design, priors)
+    target = log_posterior(design, priors)
     rng = np.random.default_rng(settings.seed)
     with one_blas_thread():
         draws = sample_theta(target, settings.chains, settings.draws, rng, widen)
-    theta = draws.evaluated.theta
+    at = draws.evaluated
+    if isinstance(target, ScalePosterior):
+        at = target.with_scales(at, rng)
+    theta = at.theta
     _check_residual(design, theta.sigma)
-    coefficients, stored_levels = _coefficients(target.integrated, draws.evaluated, settings.seed)
+    coefficients, stored_levels = _coefficients(target.integrated, at, settings.seed)
     found = {**coefficients, **variance_components(design, target.theta_map, theta)}
     variables = {name: values for name, values in found.items() if values.size}
     stats = {

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import special
 
 from hierpool.bayes.exact.engine import adapted_proposal
-from hierpool.bayes.exact.target import LogPosterior
+from hierpool.bayes.exact.log_posterior import log_posterior
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.core.design import Design
 
@@ -49,7 +49,7 @@ def joint_log_density(
     n_points
         Number of proposals.
     """
-    full = LogPosterior.from_design(design, priors)
+    full = log_posterior(design, priors)
     rest = replace(full, integrated=full.integrated.without(np.asarray(rows)))
     rng = np.random.default_rng(seed)
     proposals = [adapted_proposal(target, rng) for target in (full, rest)]

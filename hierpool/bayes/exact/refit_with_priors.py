@@ -9,6 +9,7 @@ import numpy as np
 
 from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.bayes.exact.engine import ThetaDraws, sample_theta
+from hierpool.bayes.exact.log_posterior import log_posterior
 from hierpool.bayes.exact.target import LogPosterior
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.core.design import Design
@@ -50,7 +51,7 @@ def theta_without(
     tuple
         The integrated model of the other rows; the draws of theta; whether they can be trusted.
     """
-    full = LogPosterior.from_design(design, priors)
+    full = log_posterior(design, priors)
     rest = replace(full, integrated=full.integrated.without(rows))
     found, trusted = sample_judged(rest, chains, draws, np.random.default_rng(seed), judge)
     theta = full.coordinates.theta(found.flat)

@@ -16,7 +16,7 @@ from hierpool.bayes.exact.coordinates import PriorCoordinates
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.theta import ThetaMap, integrate
 from hierpool.core.design import EXACT_FIT, Design
-from hierpool.core.theta import Theta, WorkingTheta
+from hierpool.core.theta import ScaleTheta, Theta, WorkingTheta
 
 
 class LogDensity(Protocol):
@@ -63,7 +63,7 @@ class LogPosterior:
         """Everything at K points, shape (K, d); minus infinity where theta is out of range."""
         theta = self.coordinates.theta(z)
         working = self.theta_map.working(theta)
-        sums = self.integrated.level_sums(working)
+        sums = None if isinstance(working, ScaleTheta) else self.integrated.level_sums(working)
         with np.errstate(all="ignore"):
             out = self.integrated.log_density(working, sums)
         # below this the cross-products have no digits left, and their density is noise
@@ -73,6 +73,11 @@ class LogPosterior:
     def log_likelihood(self, z: np.ndarray) -> np.ndarray:
         """Shape (K,): log p(y | theta(z))."""
         return self.at(z).log_likelihood
+
+    def drawn(self, z: np.ndarray, rng: np.random.Generator) -> tuple[Theta, WorkingTheta]:
+        """Theta at draws z (K, d), with whatever of it was integrated out drawn given the rest."""
+        theta = self.coordinates.theta(z)
+        return theta, self.theta_map.working(theta)
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
         """Shape (K,): log p(y | theta) + log p(z)."""

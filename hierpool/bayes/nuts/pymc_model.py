@@ -117,7 +117,11 @@ def build(
             return model
         structure = priors.residual_structure
         if structure is not None:
-            residual_structure.observed(design, structure, mu, sigma)
+
+            def one_prior(name: str, prior: Prior) -> Any:
+                return _each(name, [prior], (), ())
+
+            residual_structure.observed(design, structure, mu, sigma, one_prior)
             return model
         sd = sigma * design.residual.relative_sd
         pm.Normal(RESPONSE, mu=mu, sigma=sd, observed=design.y, dims=OBS_DIM)

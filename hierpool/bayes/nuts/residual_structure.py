@@ -17,7 +17,14 @@ import pytensor.tensor as pt
 from pymc.distributions.transforms import Interval
 
 from hierpool.algebra.correlated.whitening import Whitening, order_of
-from hierpool.bayes.parts.residual_structure import CORRELATION, SPREAD, ResidualStructurePart
+from hierpool.bayes.parts.residual_structure import (
+    CORRELATION,
+    DEVIATION,
+    SCALE,
+    SPREAD,
+    ResidualStructurePart,
+)
+from hierpool.bayes.priors.prior import Prior
 from hierpool.core.correlation import (
     AnteDependence,
     Ar1,
@@ -36,11 +43,18 @@ from hierpool.core.results import OBS_DIM, RESPONSE
 LOG_2PI = np.log(2 * np.pi)
 
 
-def observed(design: Design, part: ResidualStructurePart, mu: Any, sigma: Any) -> None:
+OnePrior = Callable[[str, Prior], Any]
+"""A free variable of this name under this prior."""
+
+
+def observed(
+    design: Design, part: ResidualStructurePart, mu: Any, sigma: Any, one_prior: OnePrior
+) -> None:
     """The response, with free variables of its structure and what is reported of it.
 
     ``residual_correlation`` are the parameters of the correlations, as ``RowStructure`` orders
-    them, ``residual_spread`` the weights of the log sds.
+    them, ``residual_spread`` the weights of the log sds, ``sd_log_sigma`` omega and
+    ``residual_deviation`` the standard normal s of each group.
     """
     structure = design.residual.structure
     assert structure is not None
@@ -56,9 +70,14 @@ def observed(design: Design, part: ResidualStructurePart, mu: Any, sigma: Any) -
     if len(part.spread_sd):
         pm.modelcontext(None).add_coord("residual_weight", np.arange(len(part.spread_sd)) + 1)
         free.append(pm.Normal(SPREAD, 0.0, part.spread_sd, dims="residual_weight"))
+    if part.scale is not None:
+        assert structure.scale is not None
+        omega = one_prior(SCALE, part.scale)
+        s = pm.Normal(DEVIATION, 0.0, 1.0, dims=structure.scale.factor)
+        free += [omega[None], omega * s]
     phi = pt.concatenate(free)
     _report(structure, phi, sigma)
-    log_sd = pt.dot(structure.basis, phi[structure.n_correlations :])[structure.classes]
+    log_sd = _log_sds(structure, phi)[structure.classes]
     sd = sigma * pt.exp(log_sd) * design.residual.known_sd
     rows = _Rows(structure)
     pm.CustomDist(
@@ -103,13 +122,26 @@ def _report(structure: RowStructure, phi: Any, sigma: Any) -> None:
             found["corr_residual"] = pt.stack([_block(own, one, places) for one in each])
         if not structure.by_labels:
             found = {name: values[0] for name, values in found.items()}
-    weights = phi[structure.n_correlations :]
+    first = structure.n_correlations
+    weights = phi[first : first + structure.n_spread]
     if "sd_residual" in dims:
         found["sd_residual"] = sigma * pt.exp(pt.dot(structure.basis, weights))
     if "log_sd_slope" in dims:
         found["log_sd_slope"] = weights[-1] / structure.unit
+    if "log_sigma_deviation" in dims:
+        found["log_sigma_deviation"] = phi[first + structure.n_spread + 1 :]
     for name, values in found.items():
         pm.Deterministic(name, values, dims=dims[name] or None)
+
+
+def _log_sds(structure: RowStructure, phi: Any) -> Any:
+    """Log sds of the classes of rows, in units of sigma."""
+    first = structure.n_correlations
+    last = first + structure.n_spread
+    fixed = pt.dot(structure.basis, phi[first:last])
+    if structure.scale is None:
+        return fixed
+    return fixed[structure.scale.spread_of] + phi[last + 1 :][structure.scale.level_of]
 
 
 def _each(structure: RowStructure, phi: Any) -> list[Any]:

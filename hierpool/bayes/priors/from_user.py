@@ -17,6 +17,7 @@ import numpy as np
 from hierpool.bayes.parts.group_term import GroupTermPart
 from hierpool.bayes.parts.part import Part
 from hierpool.bayes.parts.residual import ResidualPart
+from hierpool.bayes.parts.residual_structure import SCALE, ResidualStructurePart
 from hierpool.bayes.parts.scalar import ScalarPart
 from hierpool.bayes.parts.thresholds import ThresholdsPart
 from hierpool.bayes.parts.unpooled import UnpooledPart
@@ -75,6 +76,9 @@ def names_of(priors: ModelPriors) -> dict[str, Target]:
         first += len(terms)
     if priors.sigma is not None:
         named.append(("sigma", Target("sigma")))
+    own = priors.residual_structure
+    if own is not None and own.scale is not None:
+        named.append((SCALE, Target("sigma", factor=SCALE)))
     named += [(name, Target("family", factor=name)) for name in _of_family(priors)]
     named += factors
     return dict(reversed(named))
@@ -190,6 +194,7 @@ class _Chosen:
                 kind = _checked(prior, name, target)
                 if kind in {"corr", "sigma", "family"}:
                     named = {"corr": f"corr_{target.factor}", "family": target.factor}
+                    named["sigma"] = target.factor or "sigma"
                     scalars[named.get(kind, kind)] = prior
                     continue
                 _check_joint(prior, name, target, terms[kind])
@@ -327,6 +332,8 @@ def _parts(priors: ModelPriors, chosen: _Chosen, design: Design) -> tuple[Part, 
     for part in priors.parts:
         if isinstance(part, ResidualPart) and "sigma" in chosen.scalars:
             part = replace(part, prior=chosen.scalars["sigma"])
+        elif isinstance(part, ResidualStructurePart) and SCALE in chosen.scalars:
+            part = replace(part, scale=chosen.scalars[SCALE])
         elif isinstance(part, (ScalarPart, ThresholdsPart)):
             (name,) = part.components
             part = replace(part, prior=chosen.scalars.get(name, part.prior))

@@ -32,6 +32,7 @@ from hierpool.core.schema import GroupSchema, ResponseScale, Schema
 COEFFICIENT_SDS = 2.5  # prior sd of a coefficient, in sds of the response per sd of its column
 SD_NU = 4.0  # degrees of freedom of the half-Student-t priors of standard deviations
 LKJ_ETA = 1.0  # shape of the prior of correlation matrices; 1 is uniform
+SCALE_SD = Prior("HalfNormal", sigma=0.5)  # sd between groups of the log of their residual sds
 LINK_SCALES = {  # sds of an intercept, of a slope per sd of its column, and scale of the groups' sds
     "logit": (1.5, 1.0, 1.0),
     "probit": (0.9, 0.6, 0.6),
@@ -194,7 +195,10 @@ def default_priors(schema: Schema) -> ModelPriors:
     population = _coefficients(coordinates.x, schema.terms, scales)
     own: list[Part] = [residual]
     if schema.residual_priors is not None:
-        own.append(ResidualStructurePart(schema.spec.residual.words, *schema.residual_priors))
+        term, known = schema.spec.residual, schema.residual_priors
+        n_levels = schema.groupings[term.scale].n_levels if term.scale else 0
+        prior = SCALE_SD if term.scale else None
+        own.append(ResidualStructurePart(term.words, *known, prior, n_levels))
     return ModelPriors(schema.spec.response, population, (*parts, *own))
 
 

@@ -73,6 +73,11 @@ def replicate(fit: Posterior, is_new: bool, seed: int) -> np.ndarray:
         return np.asarray(design.family.draw(y.T, par, design.trials, rng).T)
     sigma = draws("sigma") if design.residual.has_sigma else np.ones(m)
     phi = None if fit.residual_parameters is None else fit.residual_parameters[picks]
+    if phi is not None and is_new and design.scale_factor:
+        structure = design.residual.structure
+        assert structure is not None
+        J = design.groupings[design.scale_factor].n_levels
+        phi = structure.with_new_groups(phi, rng.standard_normal((m, J)))
     z = rng.standard_normal(y.shape)
     return np.asarray(y + drawn_residuals(design, sigma, phi, z.T).T)
 

@@ -1,0 +1,138 @@
+"""Groups that differ in their residual sd: the scale integrated is what brute force says it is."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import pytest
+from pytensor.compile.mode import Mode
+from scipy import special, stats
+
+import hierpool as hp
+from hierpool.algebra.correlated.random_scale import RandomScaleResiduals
+from hierpool.algebra.correlated.residuals import rows_sd
+from hierpool.bayes.exact.random_scale import ScalePosterior, scale_posterior
+from hierpool.bayes.nuts import pymc_model
+from hierpool.core.theta import ScaleTheta
+
+CASES = [
+    ("y ~ x + (x | g)", "~ (1 | g)"),
+    ("y ~ x + (1 | g)", "~ x + (1 | g)"),
+    ("y ~ 1", "~ (1 | g)"),
+    ("y ~ x + (x + z | g)", "~ c + (1 | g)"),
+]
+K = 3
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    g = np.array(list("aaaaaaabbbbbbccccddddddeeef"))
+    n = len(g)
+    made = pd.DataFrame({"g": g, "x": rng.normal(size=n), "z": rng.normal(size=n)})
+    made["c"] = rng.choice(["u", "v"], n)
+    return made.assign(y=3 + made.x + rng.normal(size=n) * np.where(g == "a", 1.6, 1.0))
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda c: f"{c[0]}, {c[1]}")
+def target(request: Any, table: pd.DataFrame) -> ScalePosterior:
+    formula, sigma = request.param
+    model = hp.Model(formula, table, sigma=sigma)
+    return scale_posterior(model.design, model.priors)
+
+
+def points(target: ScalePosterior) -> Any:
+    z = 0.5 * np.random.default_rng(1).normal(size=(K, target.coordinates.size))
+    return target.at(z)
+
+
+def by_grid(model: RandomScaleResiduals, theta: ScaleTheta) -> np.ndarray:
+    """Log density of the levels, (K, J): dense normals at many values of s."""
+    s, rows, codes = model.correlated.structure, model.scaled_rows, model._codes
+    assert s.scale is not None
+    grid = np.linspace(-14, 14, 1001)
+    out = np.empty((len(theta), len(s.scale.labels)))
+    for k, j in np.ndindex(out.shape):
+        own = codes == j
+        fixed = (theta.phi[k, : s.n_spread] @ s.basis.T)[s.scale.spread_of[s.classes[own]]]
+        G = rows.Z[own] @ theta.Lambda[k]
+        t = np.exp(2 * theta.phi[k, s.n_spread] * grid)[:, None, None]
+        L = np.linalg.cholesky(theta.sigma[k] ** 2 * (t * np.diag(np.exp(2 * fixed)) + G @ G.T))
+        e = rows.y[own] - rows.X[own] @ theta.beta[k]
+        white = np.linalg.solve(L, np.broadcast_to(e[:, None], (len(grid), len(e), 1)))
+        density = stats.norm.logpdf(white).sum(axis=(1, 2)) + stats.norm.logpdf(grid)
+        density -= np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
+        out[k, j] = special.logsumexp(density) + np.log(grid[1] - grid[0])
+    return out
+
+
+def test_density_of_levels_is_that_of_dense_integration(target: ScalePosterior) -> None:
+    at = points(target)
+    expected = by_grid(target.model, cast(ScaleTheta, at.working))
+    assert at.log_likelihood == pytest.approx(expected.sum(axis=1), abs=1e-7)
+
+
+def test_rows_and_levels_left_out_are_differences(target: ScalePosterior) -> None:
+    model, at = target.model, points(target)
+    grouping, n = model.design.groupings["g"], model.design.n
+    each = model.densities_by_row(at.working, np.arange(n)[::-1], cast(Any, None))[::-1]
+    rest = [model.without(np.array([i])).log_density(at.working) for i in range(n)]
+    assert each == pytest.approx(at.log_likelihood - np.stack(rest), abs=1e-9)
+    levels = model.log_density_of_levels(at.working, grouping)
+    rest = [
+        model.without(np.flatnonzero(grouping.codes == j)).log_density(at.working)
+        for j in range(grouping.n_levels)
+    ]
+    assert levels == pytest.approx(at.log_likelihood - np.stack(rest), abs=1e-9)
+
+
+def test_drawn_scales_have_the_posterior_that_a_grid_has(table: pd.DataFrame) -> None:
+    made = hp.Model("y ~ x + (x | g)", table, sigma="~ (1 | g)")
+    target = scale_posterior(made.design, made.priors)
+    one = points(target)[np.zeros(6000, dtype=int)]
+    model, theta = target.model, cast(ScaleTheta, one.working)
+    s = model.draw_scales(theta, np.random.default_rng(2))[:, 0]
+    own, grid = model._codes == 0, np.linspace(-6, 6, 241)
+    G = model.scaled_rows.Z[own] @ theta.Lambda[0]
+    e = model.scaled_rows.y[own] - model.scaled_rows.X[own] @ theta.beta[0]
+    t = np.exp(2 * theta.phi[0, 0] * grid)
+    covariances = [theta.sigma[0] ** 2 * (u * np.eye(len(e)) + G @ G.T) for u in t]
+    log_p = [stats.multivariate_normal.logpdf(e, cov=V) for V in covariances]
+    p = np.exp(log_p + stats.norm.logpdf(grid))
+    p /= p.sum()
+    mean = p @ grid
+    assert s.mean() == pytest.approx(mean, abs=0.04)
+    assert s.std() == pytest.approx(np.sqrt(p @ (grid - mean) ** 2), abs=0.04)
+    assert np.mean(s < mean) == pytest.approx(p[grid < mean].sum(), abs=0.03)
+
+
+def test_pymc_model_is_the_definition(table: pd.DataFrame) -> None:
+    """Its joint density is that of independent rows with the sds of their groups, times the priors."""
+    made = hp.Model("y ~ 1", table, sigma="~ x + (1 | g)")
+    design, priors = made.design, made.priors
+    model = pymc_model.build(design, priors)
+    names = ["sigma", "beta", "residual_spread", "sd_log_sigma", "residual_deviation"]
+    outputs = [model.logp(jacobian=False), *model.replace_rvs_by_values([model[n] for n in names])]
+    compiled = model.compile_fn(
+        outputs, inputs=model.value_vars, mode=Mode(linker="py", optimizer=None)
+    )
+    rng = np.random.default_rng(3)
+    start = model.initial_point()
+    log_p, *found = compiled({k: v + rng.normal(0, 0.5, np.shape(v)) for k, v in start.items()})
+    value = dict(zip(names, map(np.asarray, found), strict=True))
+    omega, s = value["sd_log_sigma"], value["residual_deviation"]
+    phi = np.concatenate([value["residual_spread"], [omega], omega * s])
+    sd = rows_sd(design.residual, value["sigma"][None], phi[None])[0]
+    part = priors.residual_structure
+    assert part is not None
+    assert part.scale is not None
+    assert priors.sigma is not None
+    expected = stats.norm.logpdf(design.y, design.X @ value["beta"], sd).sum()
+    (of_beta,) = priors.population.priors
+    expected += of_beta.distribution.logpdf(value["beta"]).sum()
+    expected += priors.sigma.distribution.logpdf(value["sigma"])
+    expected += part.scale.distribution.logpdf(omega) + stats.norm.logpdf(s).sum()
+    expected += stats.norm.logpdf(value["residual_spread"], 0, part.spread_sd).sum()
+    assert log_p == pytest.approx(expected, abs=1e-8)
