@@ -135,7 +135,17 @@ def in_brms(term: ResidualTerm) -> tuple[list[str], list[str], list[str]]:
     if term.spread:
         name = r_name(term.spread_column)
         sigma.append(f"log({name})" if term.is_log else name)
+    if term.scale:
+        sigma.append(f"(1 | {term.scale})")
     return terms, sigma, notes
+
+
+def in_glmmtmb(term: ResidualTerm) -> tuple[str, list[str]]:
+    """The argument ``dispformula`` for residual sds that differ between groups, and notes."""
+    _, sigma, _ = in_brms(term)
+    notes = ["Random effects in dispformula need glmmTMB 1.1.10 or newer."]
+    notes.append("Both kinds of random effects are integrated by Laplace's approximation there.")
+    return f"dispformula = ~ {' + '.join(sigma)}", notes
 
 
 def in_sas(
@@ -167,7 +177,12 @@ def in_sas(
         options.append(f"local=exp({spread})")
     elif term.spread:
         notes.append(f"PROC MIXED has no sd by {spread} beside a correlation: left out.")
-    return f"  repeated{effect} / {' '.join(options)};", notes
+    if term.scale:
+        notes.append(
+            f"PROC MIXED has no residual sds that differ between groups at random: (1 | {term.scale}) "
+            "is left out. PROC NLMIXED takes such models."
+        )
+    return (f"  repeated{effect} / {' '.join(options)};" if options else ""), notes
 
 
 def _correlation_options(own: CorrelationTerm, occasion: str, options: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hierpool.core.correlation import BY_OCCASION
-from hierpool.core.group_nouns import GROUP, noun
+from hierpool.core.group_nouns import GROUP, noun, nouns
 from hierpool.core.spec import CorrelationTerm, ResidualTerm
 from hierpool.core.text import joined
 
@@ -38,11 +38,13 @@ def sds_in_words(term: ResidualTerm) -> str:
         said.append(own.time)
     if own is not None and own.by:
         said.append(own.by)
-    if term.is_log:
-        return f"proportional to a power of {term.spread_column}"
-    if term.spread:
+    if term.spread and not term.is_log:
         said.append(term.spread)
-    return f"depending on {joined(said)}" if said else ""
+    fixed = f"depending on {joined(said)}" if said else ""
+    if term.is_log:
+        fixed = f"proportional to a power of {term.spread_column}"
+    random = f"varying between {nouns(term.scale)}, its log normally distributed"
+    return joined([fixed] * bool(fixed) + [random] * bool(term.scale))
 
 
 def residual_in_words(term: ResidualTerm) -> str:
@@ -54,6 +56,8 @@ def residual_in_words(term: ResidualTerm) -> str:
     'Residuals of one pig have correlation ρ to the power of their distance in time, in steps.'
     >>> residual_in_words(ResidualTerm(spread="diet"))
     'The residual standard deviation is one depending on diet.'
+    >>> residual_in_words(ResidualTerm(scale="pig"))
+    'The residual standard deviation is one varying between pigs, its log normally distributed.'
     """
     own, sds = term.correlation, sds_in_words(term)
     if own is None:
@@ -71,7 +75,11 @@ def parameter_in_words(term: ResidualTerm, key: tuple[str, str, str, str]) -> st
     if parameter == "corr":
         return f"Correlation of residuals, {first} and {second}{of}"
     if parameter == "sd":
-        return f"Residual, {first}{of}" if first else "Residual (geometric mean)"
+        if first:
+            return f"Residual, {first}{of}"
+        return f"Residual, average {noun(term.scale)}" if term.scale else "Residual (geometric mean)"
+    if parameter == "sd_log_sigma":
+        return f"Log of the residual, between {nouns(term.scale)}"
     if parameter == "log_sd_slope":
         what = "power" if term.is_log else "change of the log sd per unit"
         return f"Residual: {what} of {term.spread_column}"

@@ -12,7 +12,7 @@ from hierpool.core.errors import listed
 from hierpool.core.families.family import Family
 from hierpool.core.schema import Schema
 from hierpool.core.spec import GroupTerm, Spec
-from hierpool.report.residual_syntax import in_brms, in_nlme, in_sas
+from hierpool.report.residual_syntax import in_brms, in_glmmtmb, in_nlme, in_sas
 
 _RENAMED = {"np.log": "log", "np.exp": "exp", "np.sqrt": "sqrt", "np.abs": "abs"}
 _RENAMED |= {"np.log2": "log2", "np.log10": "log10", "np.log1p": "log1p", "C": "factor"}
@@ -102,6 +102,8 @@ def translate(wording: Wording) -> tuple[Written, ...]:
     """The model for lme4, for brms and for SAS PROC MIXED; of a family glmmTMB and PROC GLIMMIX."""
     if wording.spec.family is not None:
         return of_family(wording, wording.spec.family)
+    if wording.spec.residual.scale:
+        return location_scale(wording), brms(wording), proc_mixed(wording)
     if wording.spec.residual.is_structured:
         return nlme(wording), brms(wording), proc_mixed(wording)
     return lme4(wording), brms(wording), proc_mixed(wording)
@@ -149,6 +151,16 @@ def nlme(wording: Wording) -> Written:
     left = f"{_r(spec.response)} ~ {_r(spec.without_bars)}"
     code = ", ".join([left, *said, "data = data", 'method = "REML"'])
     return _written("nlme", f"{function}({code})", [*_r_notes(wording), *notes])
+
+
+def location_scale(wording: Wording) -> Written:
+    """R code for glmmTMB, whose residual sds may differ between groups at random."""
+    spec = wording.spec
+    bars = [_r_bar(term) for term, _ in wording.bars]
+    argument, notes = in_glmmtmb(spec.residual)
+    formula = f"{_r(spec.response)} ~ {' + '.join([_r(spec.without_bars), *bars])}"
+    code = f"glmmTMB({formula}, {argument}, data = data)"
+    return _written("glmmTMB", code, [*_r_notes(wording), *_double_bar_notes(wording), *notes])
 
 
 def brms(wording: Wording) -> Written:
@@ -577,7 +589,7 @@ class _SasSheet:
                 self.made["log_of_column"], spread = f"log({spread})", "log_of_column"
         written, notes = in_sas(term, occasion, subject, spread, is_class=is_class)
         self.notes += notes
-        return [written]
+        return [written] if written else []
 
     def _type_of_category(self, term: GroupTerm, own: Sequence[str]) -> str:
         """TYPE= of one category, for whose levels SAS has all columns; empty where it is not alone."""
