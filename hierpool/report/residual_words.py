@@ -43,8 +43,10 @@ def sds_in_words(term: ResidualTerm) -> str:
     fixed = f"depending on {joined(said)}" if said else ""
     if term.is_log:
         fixed = f"proportional to a power of {term.spread_column}"
+    if not term.scale:
+        return fixed
     random = f"varying between {nouns(term.scale)}, its log normally distributed"
-    return joined([fixed] * bool(fixed) + [random] * bool(term.scale))
+    return f"{fixed} and {random}" if fixed else random
 
 
 def residual_in_words(term: ResidualTerm) -> str:
@@ -77,7 +79,9 @@ def parameter_in_words(term: ResidualTerm, key: tuple[str, str, str, str]) -> st
     if parameter == "sd":
         if first:
             return f"Residual, {first}{of}"
-        return f"Residual, average {noun(term.scale)}" if term.scale else "Residual (geometric mean)"
+        return (
+            f"Residual, average {noun(term.scale)}" if term.scale else "Residual (geometric mean)"
+        )
     if parameter == "sd_log_sigma":
         return f"Log of the residual, between {nouns(term.scale)}"
     if parameter == "log_sd_slope":
