@@ -22,6 +22,8 @@ from hierpool.core.spec import ResidualTerm
 if TYPE_CHECKING:
     from hierpool.algebra.quadrature.model import QuadratureModel
 
+MOST_TURNED = 1000  # coefficients of related levels, and those beside them, that are turned
+
 
 def marginal_model(
     design: Design, coordinates: Coordinates, prior: BetaPrior, mean: np.ndarray | None = None
@@ -48,6 +50,10 @@ def marginal_model(
             return RandomScaleResiduals.from_design(design, coordinates, prior)
         return CorrelatedResiduals.from_design(design, coordinates, prior)
     if any(g.schema.related is not None for g in design.groups):
+        if has_sparse_equations(design):
+            from hierpool.algebra.related.sparse_model import SparseLevels
+
+            return SparseLevels.from_design(design, coordinates, prior)
         from hierpool.algebra.related.model import RelatedLevels
 
         return RelatedLevels.from_design(design, coordinates, prior)
@@ -57,6 +63,22 @@ def marginal_model(
         return SeveralFactors.from_design(design, coordinates, prior)
     zero = np.zeros(sum(len(g.terms) for g in design.groups))
     return OneFactor.from_design(design, coordinates, prior, zero if mean is None else mean)
+
+
+def has_sparse_equations(design: Design) -> bool:
+    """Whether a design has related levels, and is better off with sparse mixed model equations.
+
+    Turning the levels to a diagonal takes dense matrices of all levels, and one factor with one
+    column to turn.
+    """
+    related = [g for g in design.groups if g.schema.related is not None]
+    for group in related:
+        assert group.schema.related is not None
+        if group.schema.related.relationship.precision is None:
+            return False
+    n_columns = sum(g.grouping.n_levels * len(g.terms) for g in design.groups)
+    can_turn = any(len(g.terms) == 1 for g in related)
+    return bool(related) and (n_columns > MOST_TURNED or not can_turn)
 
 
 def quadrature_model(

@@ -98,6 +98,10 @@ class Factorisation(ABC):
     def solve(self, right: np.ndarray) -> np.ndarray:
         """(Lambda'Z'Z Lambda + I)^-1 times (coefficients of all levels, m), ordered as ``columns``."""
 
+    def from_new_levels(self, rng: np.random.Generator, m: int) -> np.ndarray:
+        """Shape (n, m): what new levels add to the rows, sigma 1."""
+        return np.asarray(self.columns @ rng.standard_normal((self.columns.shape[1], m)))
+
     @abstractmethod
     def leverage_of_levels(self) -> np.ndarray:
         """Shape (n,): t'(Lambda'Z'Z Lambda + I)^-1 t of each row t of ``columns``."""

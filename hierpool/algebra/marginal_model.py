@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -85,6 +85,11 @@ class MarginalModel(ABC):
     @abstractmethod
     def n_random_effects(self) -> int:
         """Coefficients of levels, all factors together."""
+
+    @property
+    def flops_per_density(self) -> int:
+        """The same of the log density alone."""
+        return self.flops_per_theta
 
     @abstractmethod
     def at(self, Lambda: np.ndarray, phi: np.ndarray | None = None) -> Factorisation:
@@ -240,8 +245,16 @@ class MarginalModel(ABC):
         return out
 
 
-class IndependentLevels(MarginalModel):
-    """A model whose levels are independent given theta and beta, so that some can be drawn alone."""
+class LevelsOnRequest(MarginalModel):
+    """A model whose levels can be drawn later, given theta and beta: when they are asked for.
+
+    Attributes
+    ----------
+    draws_are_dear
+        Whether they are left until then even if they are few enough to keep.
+    """
+
+    draws_are_dear: ClassVar[bool] = False
 
     @abstractmethod
     def draw_beta(

@@ -13,7 +13,7 @@ import numpy as np
 
 from hierpool.algebra import held_out
 from hierpool.algebra.gaussian import BetaPrior, Conditional, Marginal, condition
-from hierpool.algebra.marginal_model import IndependentLevels, LevelSums, MarginalModel
+from hierpool.algebra.marginal_model import LevelsOnRequest, LevelSums, MarginalModel
 from hierpool.algebra.moments import Coordinates, Moments, Rows, by_level, single_group
 from hierpool.algebra.one_factor_factorisation import OneFactorFactorisation
 from hierpool.algebra.triangular import solve_lower
@@ -30,7 +30,7 @@ LEVELS_PER_PASS = 4 * LEVELS_AT_ONCE  # levels drawn for a table when they are n
 
 
 @dataclass(frozen=True)
-class OneFactor(IndependentLevels):
+class OneFactor(LevelsOnRequest):
     """Cross-products, rows and coefficient priors of a design with one factor or none.
 
     Attributes

@@ -170,8 +170,7 @@ class ResidualMaker:
 
     def simulate(self, rng: np.random.Generator, m: int) -> np.ndarray:
         """Shape (n, m): responses with new levels, sigma 1 and no fixed effects (K takes them off)."""
-        v = rng.standard_normal((self.levels.shape[1], m))
-        return np.asarray(self.levels @ v + rng.standard_normal((self.n, m)))
+        return self.at.from_new_levels(rng, m) + rng.standard_normal((self.n, m))
 
     def of_levels(self, columns: np.ndarray, grouping: Grouping) -> np.ndarray:
         """Shape (J, q, q): Z_j'K Z_j for columns Z (n, q) of the rows of each level of a factor."""

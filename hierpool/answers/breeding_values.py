@@ -22,6 +22,8 @@ from hierpool.algebra.choose import at_estimate
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.moments import Coordinates
 from hierpool.algebra.related.factorisation import RelatedFactorisation
+from hierpool.algebra.related.sparse_factorisation import SparseFactorisation
+from hierpool.algebra.related.sparse_model import SparseLevels
 from hierpool.answers import coefficient_draws
 from hierpool.core.errors import ArgumentError, UnsupportedModelError, listed
 from hierpool.core.fitted import Optimum, Posterior, check_fit
@@ -30,6 +32,7 @@ from hierpool.core.relationship import LevelRelationship
 from hierpool.core.schema import GroupSchema
 from hierpool.draws.summary import normal_interval, summary
 
+_DRAWS = 1000  # that sparse equations with one variance are solved for
 _NUMBERS = 20_000_000  # draws times animals that are held at once
 
 
@@ -79,11 +82,13 @@ def breeding_values(
         )
     group = _related(fit.design.schema.groups, factor)
     assert group.related is not None
-    others = _Others.of(group.related)
     if isinstance(fit, Posterior):
-        table = _of_draws(fit, group, others, top, highest, prob)
+        values = _drawn(fit, group)
+        spread = np.square(fit.variable(f"sd_{group.factor}").to_numpy()[..., 0]).mean()
+        table = _summed_up(values, spread * group.related.relationship.diagonal, prob)
+        table = _with_ranks(table, values, top, highest)
     else:
-        table = _of_optimum(fit, group, others, prob)
+        table = _of_optimum(fit, group, prob)
     table.index = pd.Index(group.related.relationship.labels, name=group.factor)
     rows = np.zeros(len(table), dtype=int)
     rows[group.related.places] = group.grouping.n_rows
@@ -153,20 +158,25 @@ class _Others:
         return out, rng.standard_normal((n, len(out))) @ root.T
 
 
-def _of_optimum(
-    fit: Optimum, group: GroupSchema, others: _Others, prob: float | None
-) -> pd.DataFrame:
+def _of_optimum(fit: Optimum, group: GroupSchema, prob: float | None) -> pd.DataFrame:
     design, e = fit.design, fit.estimate
-    at = at_estimate(design, Coordinates.from_design(design), e)
-    assert isinstance(at, RelatedFactorisation)
-    own = e.of(group.factor)
+    assert group.related is not None
+    coordinates = Coordinates.from_design(design)
+    at = at_estimate(design, coordinates, e)
     k = [g.factor for g in design.groups].index(group.factor)
-    variance = own.sd[0] ** 2
-    error = e.sigma**2 * at.variance_of_levels(k, others.B) + variance * others.left
+    variance = e.of(group.factor).sd[0] ** 2
+    if isinstance(at, SparseFactorisation):
+        into = coordinates.zs[k].from_working
+        estimate = (at.values(k).u @ into.T)[:, 0]
+        error = e.sigma**2 * at.error_variances(k, into)[:, 0]
+    else:
+        assert isinstance(at, RelatedFactorisation)
+        others = _Others.of(group.related)
+        estimate = others.B @ e.of(group.factor).u[:, 0]
+        error = e.sigma**2 * at.variance_of_levels(k, others.B) + variance * others.left
     se = np.sqrt(np.maximum(error, 0.0))
-    estimate = others.B @ own.u[:, 0]
     table = pd.DataFrame({"estimate": estimate, "se": se, **normal_interval(estimate, se, prob)})
-    return _with_accuracy(table, error, variance * others.diagonal)
+    return _with_accuracy(table, error, variance * group.related.relationship.diagonal)
 
 
 def _with_accuracy(table: pd.DataFrame, error: np.ndarray, variance: np.ndarray) -> pd.DataFrame:
@@ -177,30 +187,49 @@ def _with_accuracy(table: pd.DataFrame, error: np.ndarray, variance: np.ndarray)
     return table
 
 
-def _of_draws(
-    fit: IntegratedPosterior,
-    group: GroupSchema,
-    others: _Others,
-    top: float,
-    highest: bool,
-    prob: float | None,
-) -> pd.DataFrame:
+def _drawn(fit: IntegratedPosterior, group: GroupSchema) -> np.ndarray:
+    """Shape (chains, draws used, M): what all labels inherit, those without rows too."""
+    assert group.related is not None
     n_chains, n_draws = fit.n_draws
-    M, J = others.B.shape
+    M, J = len(group.related.relationship.labels), group.grouping.n_levels
     step = -(-n_chains * n_draws * M // _NUMBERS)
-    own = coefficient_draws.level_draws(fit, group, np.arange(J))[..., 0].reshape(n_chains, -1, J)
-    sd = fit.variable(f"sd_{group.factor}").to_numpy()[..., 0]
-    own, sd = own[:, ::step], sd[:, ::step]
-    flat = own.reshape(-1, J) @ others.B.T
-    out, noise = others.noise(np.random.default_rng(fit.seed), len(flat))
-    flat[:, out] += sd.reshape(-1, 1) * noise
-    values = flat.reshape(n_chains, -1, M)
+    used = np.arange(n_chains * n_draws).reshape(n_chains, n_draws)[:, ::step]
+    k = [g.factor for g in fit.design.schema.groups].index(group.factor)
+    if isinstance(fit.integrated, SparseLevels):
+        # each used draw of theta has a draw of all labels: worked out anew, as nothing else has them
+        affordable = _DRAWS if fit.integrated.is_single else fit.thinned_draws.size
+        step = max(step, -(-len(fit.theta) // affordable))
+        used = np.arange(n_chains * n_draws).reshape(n_chains, n_draws)[:, ::step]
+        flat = used.ravel()
+        beta = fit.integrated.coordinates.beta_from_user(coefficient_draws.beta_draws(fit)[flat])
+        values = np.empty((len(flat), M))
+        rng = np.random.default_rng([fit.seed, 1])
+        for which, drawn in fit.integrated.coefficients(fit.working_theta[flat], beta, rng):
+            values[which] = drawn[k][..., 0]
+        return values.reshape(n_chains, -1, M)
+    others = _Others.of(group.related)
+    own = coefficient_draws.level_draws(fit, group, np.arange(J))[..., 0][used.ravel()]
+    sd = coefficient_draws.flat(fit, f"sd_{group.factor}")[used.ravel(), :1]
+    values = own @ others.B.T
+    out, noise = others.noise(np.random.default_rng(fit.seed), len(values))
+    values[:, out] += sd * noise
+    return np.asarray(values.reshape(n_chains, -1, M))
+
+
+def _summed_up(values: np.ndarray, variance: np.ndarray, prob: float | None) -> pd.DataFrame:
     table = summary(xr.DataArray(values, dims=("chain", "draw", "level")), False, prob)
-    error = flat.var(axis=0)
-    table = _with_accuracy(table, error, np.square(sd).mean() * others.diagonal)
-    order = np.argsort(-flat if highest else flat, axis=1, kind="stable")
-    rank = np.empty(flat.shape)
-    np.put_along_axis(rank, order, np.broadcast_to(np.arange(1.0, M + 1), flat.shape), axis=1)
-    table["mean_rank"] = rank.mean(axis=0)
-    table["p_top"] = (rank <= max(1.0, round(top * M))).mean(axis=0)
+    return _with_accuracy(table, values.var(axis=(0, 1)), variance)
+
+
+def _with_ranks(table: pd.DataFrame, values: np.ndarray, top: float, highest: bool) -> pd.DataFrame:
+    """Mean rank, and the probability of being among the best; a draw at a time."""
+    M = values.shape[-1]
+    total, best = np.zeros(M), np.zeros(M)
+    n_best, ranks = max(1, round(top * M)), np.arange(1.0, M + 1)
+    flat = values.reshape(-1, M)
+    for drawn in flat:
+        order = np.argsort(-drawn if highest else drawn, kind="stable")
+        total[order] += ranks
+        best[order[:n_best]] += 1
+    table["mean_rank"], table["p_top"] = total / len(flat), best / len(flat)
     return table

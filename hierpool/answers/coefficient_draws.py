@@ -13,7 +13,7 @@ from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.core.schema import GroupSchema
 
 if TYPE_CHECKING:
-    from hierpool.algebra.marginal_model import IndependentLevels
+    from hierpool.algebra.marginal_model import LevelsOnRequest
 
 
 def flat(fit: IntegratedPosterior, name: str) -> np.ndarray:
@@ -62,7 +62,7 @@ def levels_on_request(
     With ``wanted`` (positions) only the runs of levels in which one of them is.
     """
     # Of several factors all levels are kept; families draw the levels of one factor alike.
-    algebra, theta = cast("IndependentLevels", fit.integrated), fit.working_theta
+    algebra, theta = cast("LevelsOnRequest", fit.integrated), fit.working_theta
     beta = algebra.coordinates.beta_from_user(beta_draws(fit))
     for run in algebra.level_runs():
         if wanted is None or ((wanted >= run.start) & (wanted < run.stop)).any():

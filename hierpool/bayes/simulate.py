@@ -177,9 +177,12 @@ def _draw_levels(
     """Deviations of the levels of each factor, given roots of their covariances."""
     out = []
     for group, root in zip(design.groups, roots, strict=True):
-        u = rng.standard_normal((group.grouping.n_levels, len(root))) @ root.T
         related = group.schema.related
-        out.append(u if related is None else related.root @ u)
+        if related is None:
+            z = rng.standard_normal((group.grouping.n_levels, len(root)))
+        else:
+            z = related.draw(rng, len(root))
+        out.append(z @ root.T)
     return tuple(out)
 
 

@@ -215,7 +215,9 @@ class PosteriorFit(FitRecord):
         coefficients' own draws; with one factor every so-many-th draw of theta has to do there.
         """
         K, step = int(np.prod(self.n_draws)), self._means_step
-        if self.is_integrable and (step == 1 or len(self.design.groups) < 2):
+        if self.is_integrable and (
+            step == 1 or len(self.design.groups) < 2 or not self.keeps_levels
+        ):
             means = self._averages(np.arange(0, K, step))
             if step > 1 and self.design.family is not None:
                 means["beta"] = self.population_means

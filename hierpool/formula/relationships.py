@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
+from hierpool.algebra.related.sparse_factor import SparsePattern
 from hierpool.core.design import GroupDesign
 from hierpool.core.errors import (
     ArgumentError,
@@ -19,15 +21,22 @@ from hierpool.core.errors import (
 )
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import counted
-from hierpool.core.relationship import LevelRelationship, Relationship, pedigree_relationship
+from hierpool.core.relationship import (
+    MOST_DENSE,
+    Kind,
+    LevelRelationship,
+    Relationship,
+    pedigree_relationship,
+)
 from hierpool.core.spec import GroupTerm, Spec
 from hierpool.formula.tables import read_frame
 
-MOST_RELATED = 3000  # levels with rows: their covariance is a dense matrix
+MOST_INVERTED = 500  # labels of a dense matrix whose inverse is made too
 _ANIMAL = ("animal", "id", "ind", "individual", "offspring", "calf")
 _SIRE, _DAM = ("sire", "father"), ("dam", "mother")
 _NOBODY = ("", "0", ".", "NA")  # unknown parents, unless an animal has that name
 _ASYMMETRY = 1e-8
+_SINGULAR = 1e-13  # smallest pivot of a sparse precision, relative to the largest
 _NEGATIVE = 1e-8  # smallest eigenvalue of a matrix, relative to the largest, that is rounding
 
 
@@ -61,36 +70,53 @@ def with_relationships(spec: Spec, given: Mapping[str, Any] | None) -> Spec:
             )
     _check_supported(spec, given)
     read = {str(name): read_relationship(value, str(name)) for name, value in given.items()}
+    for term in spec.groups:
+        own = read.get(term.factor)
+        if own is not None and own.precision is None and term.columns != "1":
+            raise UnsupportedModelError(
+                f"{term}: slopes of related groups need a pedigree, or a matrix with an inverse of at "
+                f"most {MOST_INVERTED} labels. Write (1 | {term.factor}), or add 0.01 to the diagonal "
+                "of a singular matrix",
+                "relationship-unsupported",
+            )
     groups = tuple(replace(t, relationship=read.get(t.factor)) for t in spec.groups)
     return replace(spec, groups=groups)
 
 
 def _check_supported(spec: Spec, given: Mapping[str, Any]) -> None:
     if spec.family is not None or spec.residual.is_structured or spec.pooling == "none":
-        what = "a family" if spec.family is not None else spec.residual.words or "no pooling"
+        what, instead = "no pooling", "Leave relationship= out"
+        if spec.family is not None:
+            what = f"a family ({spec.family})"
+            instead = (
+                "Leave family= out for a Gaussian model, or relationship= for independent groups"
+            )
+        elif spec.residual.is_structured:
+            what = spec.residual.words
+            instead = "Leave out residual= and sigma=, or relationship= for independent groups"
         raise UnsupportedModelError(
-            f"relationship= beside {what} is not supported yet: leave one of the two out",
+            f"relationship= beside {what} is not supported yet. {instead}",
             "relationship-unsupported",
         )
-    for term in spec.groups:
-        if term.factor in given and term.columns != "1":
-            raise UnsupportedModelError(
-                f"{term}: slopes of related groups are not supported yet. Write (1 | {term.factor})",
-                "relationship-unsupported",
-            )
 
 
 def read_relationship(given: Any, factor: str) -> Relationship:
-    """A pedigree, a labelled covariance matrix, or ``{"precision": matrix}``."""
+    """A pedigree, a labelled covariance matrix, or a dict with ``precision`` or ``covariance``.
+
+    ``{"precision": matrix}`` with a DataFrame, or ``{"precision": matrix, "labels": names}`` with a
+    sparse matrix of scipy.
+    """
     if isinstance(given, Relationship):
         return given
-    if isinstance(given, Mapping) and len(given) == 1 and next(iter(given)) in _KINDS:
-        kind, matrix = next(iter(given.items()))
-        return _of_matrix(matrix, factor, kind)
+    if isinstance(given, Mapping) and len(set(given) & set(_KINDS)) == 1:
+        kind = next(name for name in _KINDS if name in given)
+        labels = given.get("labels")
+        if set(given) <= {kind, "labels"}:
+            return _of_matrix(_labelled(given[kind], labels, factor), factor, kind)
     table = given if isinstance(given, pd.DataFrame) else read_frame(given)
     if _named(table, _SIRE) is not None or _named(table, _DAM) is not None:
         return read_pedigree(table, factor)
-    return _of_matrix(table, factor, "covariance")
+    return _of_matrix(_labelled(table, None, factor), factor, "covariance")
 
 
 _KINDS = ("covariance", "precision")
@@ -101,13 +127,31 @@ def _named(table: pd.DataFrame, names: Sequence[str]) -> Any:
     return next((c for n in names for c in table.columns if str(c).casefold() == n), None)
 
 
-def _of_matrix(matrix: Any, factor: str, kind: str) -> Relationship:
-    """From a square table with the same labels on both axes."""
+class _Labelled(NamedTuple):
+    """A square matrix, dense or sparse, and the labels of both its axes."""
+
+    values: np.ndarray | sparse.csc_array
+    labels: pd.Index[Any]
+
+
+def _labelled(matrix: Any, labels: Any, factor: str) -> _Labelled:
     where = f"relationship of {factor!r}"
-    if not isinstance(matrix, pd.DataFrame):
+    if sparse.issparse(matrix) and labels is not None:
+        own: Any = matrix
+        matrix = sparse.csc_array(own).astype(float)
+        names = pd.Index(list(labels))
+        if matrix.shape != (len(names), len(names)) or names.has_duplicates:
+            raise DataError(
+                f"{where}: the sparse matrix is {matrix.shape[0]:,} by {matrix.shape[1]:,}, and has "
+                f"{len(names):,} labels ({listed(names, 3)}). Give each row its label, each once",
+                "bad-relationship",
+            )
+        return _Labelled(matrix, names)
+    if not isinstance(matrix, pd.DataFrame) or labels is not None:
         raise DataError(
             f"{where}: a matrix must be a pandas DataFrame with labels on both axes, "
-            "pandas.DataFrame(A, index=names, columns=names)",
+            "pandas.DataFrame(A, index=names, columns=names), or a sparse matrix of scipy with its "
+            "labels, {'precision': Q, 'labels': names}",
             "bad-relationship",
         )
     if matrix.index.has_duplicates or set(matrix.index) != set(matrix.columns):
@@ -120,21 +164,19 @@ def _of_matrix(matrix: Any, factor: str, kind: str) -> Relationship:
         values = matrix[list(matrix.index)].to_numpy(dtype=float)
     except (TypeError, ValueError):
         values = np.full((1, 1), np.nan)
-    if not np.isfinite(values).all():
-        raise DataError(
-            f"{where}: the matrix has missing or infinite cells, or cells that are no numbers. Fill "
-            "them, or leave their labels out of both axes",
-            "bad-relationship",
-        )
+    return _Labelled(values, pd.Index(matrix.index))
+
+
+def _of_matrix(given: _Labelled, factor: str, kind: str) -> Relationship:
+    """From a square matrix with the same labels on both axes."""
+    where, (values, labels) = f"relationship of {factor!r}", given
+    _check_symmetric(given, where)
+    if sparse.issparse(values):
+        if kind == "precision":
+            return _of_sparse_precision(sparse.csc_array(values), labels, where)
+        values = values.toarray()
+    assert isinstance(values, np.ndarray)
     size = float(np.abs(values).max(initial=0.0))
-    if np.abs(values - values.T).max(initial=0.0) > _ASYMMETRY * size:
-        i, j = divmod(int(np.abs(values - values.T).argmax()), len(values))
-        a, b = matrix.index[i], matrix.index[j]
-        raise DataError(
-            f"{where}: the matrix is not symmetric: {values[i, j]:g} at ({a}, {b}) and "
-            f"{values[j, i]:g} at ({b}, {a})",
-            "bad-relationship",
-        )
     eigenvalues, vectors = np.linalg.eigh(values)
     if eigenvalues.min(initial=np.inf) < -_NEGATIVE * size or not size:
         raise DataError(
@@ -149,11 +191,59 @@ def _of_matrix(matrix: Any, factor: str, kind: str) -> Relationship:
     root = vectors * np.sqrt(np.where(kept, eigenvalues, 0.0))
     variances = np.square(root).sum(axis=1)
     if (variances <= 0).any():
-        who = matrix.index[int((variances <= 0).argmax())]
+        who = labels[int((variances <= 0).argmax())]
         raise DataError(f"{where}: the variance of {who!r} is zero", "relationship-not-positive")
     scale = float(np.exp(np.log(variances).mean()))
-    name = "precision" if kind == "precision" else "covariance"
-    return Relationship(pd.Index(matrix.index), name, root / np.sqrt(scale), scale)  # type: ignore[arg-type]
+    precision = None
+    if kept.all() and len(labels) <= MOST_INVERTED:
+        precision = sparse.csc_array((vectors * (scale / eigenvalues)) @ vectors.T)
+    name: Kind = "precision" if kind == "precision" else "covariance"
+    return Relationship(labels, name, root / np.sqrt(scale), precision, scale)
+
+
+def _check_symmetric(given: _Labelled, where: str) -> None:
+    """Raise where cells are missing, or differ from those across the diagonal."""
+    values, labels = given
+    cells = values.data if sparse.issparse(values) else values
+    if not np.isfinite(cells).all():
+        raise DataError(
+            f"{where}: the matrix has missing or infinite cells, or cells that are no numbers. Fill "
+            "them, or leave their labels out of both axes",
+            "bad-relationship",
+        )
+    off = sparse.coo_array(values - values.T)
+    size = float(np.abs(cells).max(initial=0.0))
+    if np.abs(off.data).max(initial=0.0) > _ASYMMETRY * size:
+        at = int(np.abs(off.data).argmax())
+        i, j = int(off.row[at]), int(off.col[at])
+        raise DataError(
+            f"{where}: the matrix is not symmetric: {values[i, j]:g} at ({labels[i]}, {labels[j]}) "
+            f"and {values[j, i]:g} at ({labels[j]}, {labels[i]})",
+            "bad-relationship",
+        )
+
+
+def _of_sparse_precision(
+    values: sparse.csc_array, labels: pd.Index[Any], where: str
+) -> Relationship:
+    upper = sparse.csc_array(sparse.triu(values + 0 * sparse.eye_array(len(labels)), format="csc"))
+    upper.sort_indices()
+    try:
+        factor = SparsePattern(upper).factor(upper.data)
+        smallest = float(factor.D.min() / factor.D.max())
+    except (ValueError, RuntimeError):  # a pivot of exactly zero
+        smallest = 0.0
+    if smallest <= _SINGULAR:
+        raise DataError(
+            f"{where}: the sparse precision matrix is singular or not positive definite. Add a small "
+            "number to its diagonal, or give a matrix of up to 3,000 labels as a DataFrame, which may "
+            "be singular",
+            "relationship-not-positive",
+        )
+    scale = float(np.exp(np.log(factor.inverse_diagonal).mean()))
+    values = sparse.csc_array((values + values.T) * (scale / 2))
+    values.sort_indices()
+    return Relationship(labels, "precision", None, values, scale)
 
 
 def read_pedigree(table: pd.DataFrame, factor: str) -> Relationship:
@@ -252,10 +342,11 @@ def related_levels(term: GroupTerm, levels: pd.Index[Any]) -> LevelRelationship 
             "Add them to it (with unknown parents, in a pedigree), or leave their rows out",
             "not-in-relationship",
         )
-    if len(levels) > MOST_RELATED:
+    if len(levels) > MOST_DENSE and own.precision is None:
         raise UnsupportedModelError(
-            f"{term.factor!r} has {len(levels):,} related groups with rows; the limit is "
-            f"{MOST_RELATED:,}",
+            f"{term.factor!r} has {len(levels):,} related groups with rows; the limit of a covariance "
+            f"matrix is {MOST_DENSE:,}. A pedigree, or a sparse precision matrix, {{'precision': Q, "
+            "'labels': names}, has none",
             "relationship-unsupported",
         )
     return LevelRelationship(own, places)

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hierpool.algebra.choose import MOST_TURNED, has_sparse_equations
 from hierpool.algebra.weighted_products import CovarianceParameter, WeightedProducts
 from hierpool.core.design import Design
 from hierpool.core.errors import UnsupportedModelError
@@ -131,15 +132,17 @@ def _check(design: Design, estimate: Estimate) -> None:
         columns = _n_random_effects(design)
         raise UnsupportedModelError(
             f"{design.spec.formula} has {columns} coefficients of groups; with several factors "
-            f"Kenward and Roger's method takes at most {LARGEST}, because it needs a dense table "
-            "of all pairs. Use df='satterthwaite'; with so many groups the two agree.",
+            f"Kenward and Roger's method takes at most {LARGEST}, with related groups "
+            f"{MOST_TURNED} and no slopes, because it needs a dense table of all pairs. Use "
+            "df='satterthwaite'; with so many groups the two agree.",
             "kenward-roger-too-large",
         )
 
 
 def is_too_large(design: Design) -> bool:
     """Whether the table of all pairs of random effects of several factors would be too large."""
-    return len(design.groups) > 1 and _n_random_effects(design) > LARGEST
+    too_many = len(design.groups) > 1 and _n_random_effects(design) > LARGEST
+    return too_many or has_sparse_equations(design)
 
 
 def _n_random_effects(design: Design) -> int:

@@ -58,6 +58,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "algebra/",
         "draws/psis.py",
     ),
+    "qdldl": ("algebra/related/sparse_factor.py",),
 }
 # What importing the face must not load.
 NEVER_AT_IMPORT = ("pymc", "arviz", "matplotlib", "numba", "formulaic", "scipy", "pandas")

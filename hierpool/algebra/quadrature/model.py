@@ -346,7 +346,7 @@ class QuadratureModel:
     ) -> dict[str, np.ndarray]:
         """Coefficients of some levels of the one factor, keys as for ``draw``; the point has beta.
 
-        As ``IndependentLevels.draw_levels``: ``levels`` is one of ``level_runs``.
+        As ``LevelsOnRequest.draw_levels``: ``levels`` is one of ``level_runs``.
         """
         codes = self.design.groups[self.integrated].codes
         rows = np.flatnonzero((codes >= levels.start) & (codes < levels.stop))

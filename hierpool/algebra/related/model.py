@@ -246,7 +246,9 @@ class RelatedLevels(LeftOutRows):
         with one_blas_thread():
             for k, score, Q in self._inverse_rows(theta, self.marginal(theta)):
                 for rows, levels in zip(sets, by_size.values(), strict=True):
-                    own = _log_density_of_sets(score[rows], Q[rows], theta.sigma[k])
+                    own = Q[rows]
+                    blocks = np.eye(own.shape[1]) - own @ np.swapaxes(own, 1, 2)
+                    own = log_density_of_sets(score[rows], blocks, theta.sigma[k])
                     out[levels, k] = own
         return out - np.bincount(grouping.codes, self.scaled_rows.log_sd, J)[:, None]
 
@@ -256,10 +258,13 @@ class RelatedLevels(LeftOutRows):
         return replace(self, own=self.own.take(kept))
 
 
-def _log_density_of_sets(score: np.ndarray, Q: np.ndarray, sigma: float) -> np.ndarray:
-    """Shape (m,): of sets of rows (m, size) given all others, whose precision is a block of K^-1."""
+def log_density_of_sets(score: np.ndarray, precision: np.ndarray, sigma: float) -> np.ndarray:
+    """Shape (m,): of sets of rows given all others, from the blocks (m, size, size) of their precision.
+
+    ``score`` (m, size) is the precision of all rows times their deviations.
+    """
     size = score.shape[1]
-    L = np.linalg.cholesky(np.eye(size) - Q @ np.swapaxes(Q, 1, 2))
+    L = np.linalg.cholesky(precision)
     half = np.linalg.solve(L, score[..., None])[..., 0]
     squares = np.square(half).sum(axis=1) / sigma**2
     constant = size * (LOG_2PI + 2 * np.log(sigma))

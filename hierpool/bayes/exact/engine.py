@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hierpool.algebra.marginal_model import IndependentLevels, MarginalModel
+from hierpool.algebra.marginal_model import LevelsOnRequest, MarginalModel
 from hierpool.bayes.exact.adaptation import Adaptation, evidence, independence_chains
 from hierpool.bayes.exact.log_posterior import log_posterior
 from hierpool.bayes.exact.proposal import Mixture, Student
@@ -108,7 +108,7 @@ def _sample_theta(
     if target.coordinates.size == 0:
         return _nothing_to_sample(target, chains, draws)
     density: LogDensity = target
-    if target.integrated.flops_per_theta > SURROGATE_ABOVE_FLOPS:
+    if target.integrated.flops_per_density > SURROGATE_ABOVE_FLOPS:
         density = Surrogate.from_log_posterior(target, rng)
     adaptation = _adapted(density, rng, widen)
     thin = _thinning(density)
@@ -155,7 +155,7 @@ def _thinning(target: LogDensity) -> int:
         return THIN
     if target.coordinates.size >= THIN_FROM:
         return THIN
-    return THIN_CHEAP if target.integrated.flops_per_theta <= ALWAYS_THIN_BELOW_FLOPS else 1
+    return THIN_CHEAP if target.integrated.flops_per_density <= ALWAYS_THIN_BELOW_FLOPS else 1
 
 
 def adapted_proposal(target: LogPosterior, rng: np.random.Generator) -> Mixture:
@@ -239,7 +239,9 @@ def _coefficients(
 ) -> tuple[dict[str, np.ndarray], bool]:
     """Draws of beta, and of the levels' coefficients unless they are too many to store."""
     size = len(at.theta) * integrated.n_random_effects
-    if size > LARGEST_STORED and isinstance(integrated, IndependentLevels):
+    if isinstance(integrated, LevelsOnRequest) and (
+        size > LARGEST_STORED or integrated.draws_are_dear
+    ):
         beta = integrated.draw_beta(at.working, seed, at.sums)
         return {"beta": integrated.coordinates.beta_to_user(beta)}, False
     return integrated.draw(at.working, seed, at.sums, size <= LARGEST_SUMS), True
