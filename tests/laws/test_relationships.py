@@ -379,7 +379,9 @@ def test_both_ways_agree_on_a_larger_pedigree(monkeypatch):
         (one, values, h2, density), (other, same, also, sparse_density) = found
         assert other == pytest.approx(one, abs=1e-8)
         rooted = "accuracy"  # of a reliability of 1e-16
-        np.testing.assert_allclose(same.drop(columns=rooted), values.drop(columns=rooted), atol=1e-8)
+        np.testing.assert_allclose(
+            same.drop(columns=rooted), values.drop(columns=rooted), atol=1e-8
+        )
         np.testing.assert_allclose(also, h2, atol=1e-7)
         np.testing.assert_allclose(sparse_density, density, atol=1e-6)
 
