@@ -141,6 +141,20 @@ def study(
     known_se: Annotated[
         str | None, typer.Option("--known-se", help="Column of known standard errors of the rows.")
     ] = None,
+    residual: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How residuals of a group are correlated, e.g. ar1(day | pig); or words to compare: "
+            "cs,ar1,us. Again for another one."
+        ),
+    ] = None,
+    over: Annotated[
+        str | None,
+        typer.Option(
+            help="Times and groups that words of --residual are over, e.g. 'day | pig'.",
+            show_default="recognised",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results.", show_default="<file>-hierpool")
     ] = None,
@@ -204,6 +218,8 @@ def study(
             trials=trials,
             weights=weights,
             known_se=known_se,
+            residual=_structures(residual),
+            over=over,
         )
         done.save(folder, progress=not quiet)
         if report is not None:
@@ -277,6 +293,15 @@ def _grouping_columns(formula: str) -> list[str]:
     from hierpool.formula.parse import parse, split_factor
 
     return [column for factor in parse(formula).factors for column in split_factor(factor)]
+
+
+def _structures(typed: Sequence[str] | None) -> str | list[str] | None:
+    """Residual structures: ``cs,ar1`` are two, ``cs, sigma ~ sex`` is one."""
+    found: list[str] = []
+    for text in typed or ():
+        words = [word.strip() for word in text.split(",")]
+        found += words if all(map(str.isidentifier, words)) else [text]
+    return found[0] if len(found) == 1 else found or None
 
 
 def _stem(file: Path) -> str:

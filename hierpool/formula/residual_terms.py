@@ -167,8 +167,13 @@ def with_structure(spec: Spec, residual: Any, sigma: Any) -> Spec:
 def correlation_text(own: CorrelationTerm) -> str:
     """A structure as it is typed, names quoted where they must be."""
     by = f", by={quote(own.by)}" if own.by else ""
+    return f"{own.word}({over_text(own)}{by}{', nugget=True' * own.nugget})"
+
+
+def over_text(own: CorrelationTerm) -> str:
+    """Times and groups of a structure as they are typed: ``"time | pig"``."""
     factor = own.factor if ":" in own.factor else quote(own.factor)
-    return f"{own.word}({quote(own.time)} | {factor}{by}{', nugget=True' * own.nugget})"
+    return f"{quote(own.time)} | {factor}"
 
 
 def with_term(spec: Spec, term: ResidualTerm) -> Spec:

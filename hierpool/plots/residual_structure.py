@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,6 +15,8 @@ from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.fitted import Optimum
 from hierpool.core.group_nouns import noun
 from hierpool.core.results import Estimate
+from hierpool.core.spec import CorrelationTerm
+from hierpool.formula.residual_terms import read_correlation
 from hierpool.plots.sheet import lines as line
 from hierpool.plots.sheet.layout import WIDTH, dress, settle, sheet, titled, write_axis_labels
 from hierpool.plots.sheet.style import BLUP, OBSERVED, RULE, styled
@@ -30,7 +33,7 @@ class _Curve(NamedTuple):
     fitted: np.ndarray
 
 
-def residual_structure(fit: Optimum) -> Figure:
+def residual_structure(fit: Optimum, *, over: str | None = None) -> Figure:
     """Covariance within groups, observed and fitted.
 
     Left: correlations of two observations of a group by their distance in time, fixed effects taken
@@ -40,26 +43,30 @@ def residual_structure(fit: Optimum) -> Figure:
     Parameters
     ----------
     fit
-        A REML or ML fit with a residual structure over time.
+        A REML or ML fit.
+    over
+        Times and groups, ``"time | pig"``; None: those of the fit's residual structure.
 
     Raises
     ------
     UnsupportedModelError
-        A fit whose residuals are independent, which has no time.
+        A fit whose residuals are independent, which has no time, without ``over``; or the time is
+        not a column of the model.
     """
     line.check_drawable(fit, Optimum, "residual_structure(model.reml())")
     design = fit.design
-    own = design.spec.residual.correlation
-    if own is None:
+    named = design.spec.residual.correlation
+    own = named if over is None else read_correlation(f"us({over})")
+    if own is None or own.time not in design.frame or own.factor not in design.groupings:
         raise UnsupportedModelError(
-            f"{design.spec.formula} has no residual structure over time: give it one, "
-            "residual='ar1(time | group)'",
+            f"{design.spec.formula} has no residual structure over time, or not these columns: give it "
+            "one, residual='ar1(time | group)', or name columns of the model, over='time | group'",
             "no-time",
         )
-    by_lag, by_time = _curves(design, fit.estimate)
+    by_lag, by_time = _curves(design, fit.estimate, own)
     with styled():
         figure = sheet(
-            titled(f"Residual structure of {design.spec.response}: {own.word}", design.label),
+            titled(f"Residual structure of {design.spec.response}: {_word(design)}", design.label),
             _HEIGHT,
             caption=f"Of observations of one {noun(own.factor)}, fixed effects taken off. The model's "
             "random effects are part of what is fitted.",
@@ -84,24 +91,41 @@ def _draw(axes: Axes, curve: _Curve, x: str, y: str) -> None:
     write_axis_labels(axes, x, y, WIDTH / 2, 0.8 * _HEIGHT)
 
 
-def _curves(design: Design, e: Estimate) -> tuple[_Curve, _Curve]:
-    """Correlations by lag and sds by time."""
-    s, own = design.residual.structure, design.spec.residual.correlation
-    assert s is not None
-    assert s.correlation is not None
-    assert own is not None
-    assert e.residual_parameters is not None
+def _word(design: Design) -> str:
+    own = design.spec.residual.correlation
+    return "independent" if own is None else own.word
+
+
+def _times(column: pd.Series[Any]) -> np.ndarray:
+    """Shape (n,): times, or positions among the categories."""
+    if column.dtype.kind in "iuf":
+        return column.to_numpy(dtype=float)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.codes.to_numpy(dtype=float)
+    return np.unique(column.astype(str), return_inverse=True)[1].reshape(-1).astype(float)
+
+
+def _residual_covariance(design: Design, e: Estimate, rows: np.ndarray) -> np.ndarray:
+    """Covariance of the residuals of some rows, all of one group."""
+    s, known = design.residual.structure, np.broadcast_to(design.residual.known_sd, (design.n,))
+    if s is None or e.residual_parameters is None:
+        return np.diag(np.square(e.sigma * known[rows]))
     phi = e.residual_parameters[None]
-    column = design.frame[own.time]
-    is_number = column.dtype.kind in "iuf"
-    time = column.to_numpy(dtype=float) if is_number else s.places
+    sd = e.sigma * np.exp(s.log_sds(phi)[0])[s.classes[rows]] * known[rows]
+    if s.correlation is None:
+        return np.diag(sd**2)
+    C = s.correlation.blocks(s.correlations(phi)[:, s.by[rows[0]]], [s.places[rows]])[0][0]
+    return np.asarray(C * np.outer(sd, sd))
+
+
+def _curves(design: Design, e: Estimate, own: CorrelationTerm) -> tuple[_Curve, _Curve]:
+    """Correlations by lag and sds by time."""
+    time, groups = _times(design.frame[own.time]), design.groupings[own.factor].codes
     left = design.y_less_offset - design.X @ e.beta
-    sd = e.sigma * np.exp(s.log_sds(phi)[0])[s.classes] * design.residual.known_sd
     spread, pairs = np.empty(design.n), []
-    order = np.argsort(s.groups, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(s.groups[order])) + 1):
-        C = s.correlation.blocks(s.correlations(phi)[:, s.by[rows[0]]], [s.places[rows]])[0][0]
-        V = C * np.outer(sd[rows], sd[rows])
+    order = np.argsort(groups, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
+        V = _residual_covariance(design, e, rows)
         for group, found in zip(design.groups, e.factors, strict=True):
             cov = np.nan_to_num(found.corr) * np.outer(found.sd, found.sd)
             V = V + group.Z[rows] @ cov @ group.Z[rows].T

@@ -107,6 +107,9 @@ def _random(smaller: Design, larger: Design) -> tuple[int, int]:
     parameters = sum(_count(g) for g in larger.groups) - sum(_count(g) for g in smaller.groups)
     columns = sum(len(g.terms) for g in larger.groups) - sum(len(g.terms) for g in smaller.groups)
     for group in smaller.groups:
+        if _in_residuals(group, smaller, larger):
+            columns += 1
+            continue
         same = next((g for g in larger.groups if _same_levels(group, g)), None)
         if same is None:
             _refuse(smaller, larger, f"the second has no random effects of {group.factor}")
@@ -118,6 +121,19 @@ def _random(smaller: Design, larger: Design) -> tuple[int, int]:
                 "special case of the second's",
             )
     return parameters, columns
+
+
+def _in_residuals(group: GroupDesign, smaller: Design, larger: Design) -> bool:
+    """Whether residuals of the larger model have what an intercept says: one covariance of all rows."""
+    own = larger.spec.residual.correlation
+    return (
+        own is not None
+        and own.word in ("cs", *_INSIDE["cs"])
+        and not (larger.groups or smaller.spec.residual.correlation)
+        and len(smaller.groups) == len(group.terms) == 1
+        and bool(np.ptp(group.Z) == 0)
+        and own.factor == group.factor
+    )
 
 
 def _structure(smaller: Design, larger: Design) -> tuple[int, int]:

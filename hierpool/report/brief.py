@@ -140,7 +140,7 @@ def model(
 ) -> Section:
     """The recommended model in words, whom it moves most, its fixed effects and what varies."""
     words = f"{sentence(model_in_words(design, groups))} {_weighed(design)}"
-    words += " ".join([_partial_pooling(groups), *shrunk])
+    words += " ".join([*([_partial_pooling(groups)] if design.groups else []), *shrunk])
     if not is_decided:
         words += (
             " The data do not tell it from a simpler model; the larger one is kept, as what is "

@@ -86,6 +86,8 @@ class Facts:
         Package -> version.
     has_tests
         Whether likelihood ratio tests were to be had.
+    structures
+        Residual structures that were compared, by name.
     """
 
     design: Design
@@ -101,6 +103,7 @@ class Facts:
     interval: str
     versions: Mapping[str, str]
     has_tests: bool = True
+    structures: Sequence[str] = ()
 
 
 def methods(facts: Facts) -> tuple[str, str]:
@@ -128,7 +131,7 @@ def _models(facts: Facts, cited: list[str]) -> list[str]:
         f"{joined(counted(design.groupings[f].n_levels, f) for f in facts.groups)} with "
         f"{len(facts.models)} {_kind(design)}{on}, from complete to no pooling "
         f"{_cite('gelman-hill', cited)}.",
-        f"Results are from the model {spec.formula}.",
+        f"Results are from the model {spec.shown}.",
     ]
     if spec.residual.structure == "family" and spec.residual.column:
         out.append(f"{spec.residual.column} weighted the log likelihood of the observations.")
@@ -137,7 +140,16 @@ def _models(facts: Facts, cited: list[str]) -> list[str]:
     if spec.residual.structure == "known_se":
         out.append(f"Residual standard deviations were taken as known ({spec.residual.column}).")
     structure = residual_in_words(spec.residual)
-    return [*out, structure] if structure else out
+    out += [structure] if structure else []
+    if facts.structures:
+        out.append(
+            f"Residual structures ({'; '.join(facts.structures)}) were compared at the largest random "
+            "effects, and in their place where data cannot tell the two apart, by -2 log "
+            "likelihood, AIC, AICC, BIC and leave-one-out cross-validation. Of those that did not "
+            f"predict left-out {nouns(facts.groups[0])} clearly worse than the best, and that no "
+            "likelihood ratio test rejected (p < 0.01), the one with the fewest parameters was kept."
+        )
+    return out
 
 
 def _kind(design: Design) -> str:

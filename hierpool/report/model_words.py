@@ -10,6 +10,7 @@ from hierpool.core.families.family import Family
 from hierpool.core.group_nouns import GROUP, counted, noun, nouns
 from hierpool.core.schema import Schema
 from hierpool.core.text import capital, joined
+from hierpool.report.residual_words import structure_name
 
 CONSTANT = "Intercept"
 _CATEGORY = re.compile(r"(.+)\[(?:T\.)?(.*)\]", re.DOTALL)
@@ -93,6 +94,9 @@ def counted_in_words(n: int, factor: str) -> str:
 
 def model_in_words(design: Design, groups: Sequence[str]) -> str:
     """What a model assumes about the groups of the factors of a question, beginning with a capital."""
+    if design.spec.pooling == "complete" and design.residual_factor:
+        who = noun(design.residual_factor)
+        return f"No random effects; residuals of one {who}: {structure_name(design.spec.residual)}"
     if design.spec.pooling == "complete":
         return f"All {joined(groups_in_words(factor) for factor in groups)} alike"
     if design.spec.pooling == "none":

@@ -18,6 +18,36 @@ _OF = {
 }
 
 
+_NAMES = {
+    "ar1": "AR(1)",
+    "car1": "AR(1) in continuous time",
+    "cs": "compound symmetry",
+    "us": "unstructured",
+    "toep": "Toeplitz",
+    "ad1": "ante-dependence",
+    "arma11": "ARMA(1, 1)",
+}
+
+
+def structure_name(term: ResidualTerm) -> str:
+    """A structure by the name that the field gives it, short enough for a table.
+
+    Examples
+    --------
+    >>> structure_name(
+    ...     ResidualTerm(correlation=CorrelationTerm("csh", "visit", "pig"), spread="sex")
+    ... )
+    'compound symmetry, sd by visit and sex'
+    """
+    own, sds = term.correlation, []
+    name = "independent" if own is None else _NAMES[BY_OCCASION.get(own.word, own.word)]
+    if own is not None:
+        sds = [own.time] * (own.word in BY_OCCASION and own.word != "us")
+        name += f" by {own.by}" * bool(own.by) + " with a nugget" * own.nugget
+    sds += [term.spread] * bool(term.spread)
+    return f"{name}, sd by {joined(sds)}" if sds else name
+
+
 def correlation_in_words(own: CorrelationTerm) -> str:
     """How residuals of a group are correlated.
 

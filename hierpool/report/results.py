@@ -127,7 +127,9 @@ def _fitted(design: Design, how: Mapping[str, str]) -> str:
     fixed = list(dict.fromkeys(" × ".join(columns_of(t)) for t in design.terms if t != CONSTANT))
     random = [_random(group) for group in design.groups]
     effects = f"fixed effects of {joined(fixed)} and " if fixed else ""
-    sizes = joined(counted_in_words(g.grouping.n_levels, g.factor) for g in design.groups)
+    of = [g.factor for g in design.groups] or list(design.groupings)
+    sizes = joined(counted_in_words(design.groupings[f].n_levels, f) for f in of)
+    random = random or ["a residual structure in place of random effects"]
     df = f", with degrees of freedom by the {how['df']} method" if how.get("df") else ""
     structure = residual_in_words(spec.residual)
     return (

@@ -22,6 +22,7 @@ from hierpool.report.methods import Facts, methods
 from hierpool.report.model_words import CONSTANT, centred_columns
 from hierpool.report.parts import Section
 from hierpool.report.results import Spread, TermResult, results_paragraph
+from hierpool.report.structures import StructureRow, structures
 from hierpool.studies.result import StudyResult
 from hierpool.studies.sentences import where
 
@@ -55,6 +56,7 @@ def beginning(
             shrunk,
             is_decided=study.decided,
         ),
+        _structures(study, figures),
         brief.prediction(
             list(_scored(study)), study.groups, is_rough="few-rows" in study.findings.codes
         ),
@@ -75,6 +77,27 @@ def end(
     results = _results(study)
     note = {} if study.design.family is None else {"note": brief.NOTE_OF_FAMILY}
     return [brief.paper(results, *methods(facts), **note), brief.how(lines, code)]
+
+
+def _structures(study: StudyResult, figures: Mapping[str, Figure]) -> Section | None:
+    """The comparison of residual structures; nothing where none was asked for."""
+    ladder = study.residual_ladder
+    if ladder is None:
+        return None
+    rows = [
+        StructureRow(ladder.fits[str(name)].design, name == ladder.recommended, dict(row))
+        for name, row in ladder.shown.iterrows()
+    ]
+    names = dict(zip(map(str, ladder.shown.index), (row.name for row in rows), strict=True))
+    return structures(
+        rows,
+        f"We recommend {names[ladder.recommended]}. {ladder.because(names)}",
+        [note for note in ladder.notes if "in place of" not in note],  # the table shows it
+        figures.get("residual_structure"),
+        factor=ladder.factor,
+        n_groups=ladder.n_groups,
+        method=ladder.method,
+    )
 
 
 def _drawn(figures: Mapping[str, Figure]) -> dict[str, Figure]:

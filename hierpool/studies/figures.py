@@ -12,6 +12,7 @@ from hierpool import plots
 from hierpool.answers.reference_grid import Predictors
 from hierpool.core.design import Design
 from hierpool.core.writing import file_names
+from hierpool.formula.residual_terms import over_text
 from hierpool.plots.sheet.terms import terms_in_words
 from hierpool.studies.result import StudyResult
 
@@ -59,6 +60,9 @@ def figures_of(study: StudyResult) -> StudyFigures:
         drawings["standard_deviations"] = lambda: plots.standard_deviations(posterior, blup)
     if study.design.family is None:
         drawings["variance_partition"] = lambda: plots.variance_partition(posterior, study.reml)
+    over = _over(study)
+    if over:
+        drawings["residual_structure"] = lambda: plots.residual_structure(study.reml, over=over)
     drawings["residuals"] = lambda: plots.residuals(posterior)
     family = study.design.family
     if family is not None and family.is_discrete and family.name != "bernoulli":
@@ -70,6 +74,16 @@ def figures_of(study: StudyResult) -> StudyFigures:
         else:
             drawings["loo_pit"] = lambda: plots.loo_pit(posterior)
     return StudyFigures(drawings)
+
+
+def _over(study: StudyResult) -> str:
+    """Times and groups of the residual structures that were asked for; empty where there are none."""
+    if study.structure is None or study.optimum is None:
+        return ""
+    own = study.design.spec.residual.correlation
+    over = study.structure.asked.over if own is None else over_text(own)
+    time = over.split("|")[0].strip("` ")
+    return over if time in study.design.frame else ""
 
 
 def _of_factor(
@@ -87,7 +101,19 @@ def _of_factor(
         made["trajectories"] = lambda: plots.trajectories(
             {name: study.fits[name] for name in shown}, factor=factor
         )
-    made |= {
+    if study.design.groups:
+        made |= _of_shrinkage(study, named)
+    if factor in study.comparison_by_group:
+        by_group = study.comparison_by_group[factor]
+        by_row = study.comparison.loc[study.comparison.index.isin(by_group.index)]
+        order = [name for name in study.models if name in by_group.index]
+        made["ladder"] = lambda: plots.ladder(by_row, by_group, order=order, group=factor, **of)
+    return made
+
+
+def _of_shrinkage(study: StudyResult, named: Mapping[str, Any]) -> dict[str, Callable[[], Figure]]:
+    """The pictures of the random effects of one factor."""
+    made: dict[str, Callable[[], Figure]] = {
         "shrinkage": lambda: plots.shrinkage(study.shrinkage, **named),
         "caterpillar": lambda: plots.caterpillar(
             study.fit.random_effects(diagnostics=False),
@@ -99,11 +125,6 @@ def _of_factor(
         made["posterior_against_blup"] = lambda: plots.posterior_against_blup(
             study.compare_blups, **named
         )
-    if factor in study.comparison_by_group:
-        by_group = study.comparison_by_group[factor]
-        by_row = study.comparison.loc[study.comparison.index.isin(by_group.index)]
-        order = [name for name in study.models if name in by_group.index]
-        made["ladder"] = lambda: plots.ladder(by_row, by_group, order=order, group=factor, **of)
     return made
 
 

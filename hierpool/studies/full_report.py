@@ -55,7 +55,11 @@ def _middle(
             if study.compare_blups.empty
             else [sections.blups(study.compare_blups, figures, study.selected)]
         ),
-        sections.shrinkage(study.shrinkage, figures, study.selected),
+        *(
+            []
+            if study.shrinkage.empty
+            else [sections.shrinkage(study.shrinkage, figures, study.selected)]
+        ),
         sections.comparison(
             study.comparison, study.comparison_by_group.get(study.group), study.group, figures
         ),

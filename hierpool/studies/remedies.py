@@ -95,7 +95,7 @@ def _log(blup: LikelihoodFit) -> tuple[float, LikelihoodFit | None]:
     if not is_column or y.min() <= 0 or stats.skew(y) <= 0 or np.any(design.offset):
         return 0.0, None
     fitted = blup.fitted().to_numpy()
-    if stats.spearmanr(fitted, np.abs(y - fitted)).statistic <= 0:
+    if np.ptp(fitted) == 0 or stats.spearmanr(fitted, np.abs(y - fitted)).statistic <= 0:
         return 0.0, None
     spec = with_response(design.spec, f"log({in_backticks(design.spec.response)})")
     made, logged = _refitted(spec, design.frame, "ML"), _refitted(spec, design.frame)

@@ -15,6 +15,7 @@ from hierpool import datasets
 from hierpool.core.options import DEFAULT_PROB, bounds_among
 from hierpool.report.columns import interval_of
 from hierpool.report.methods import Facts
+from hierpool.report.residual_words import structure_name
 from hierpool.studies.result import StudyResult
 
 PACKAGES = ("hierpool", "numpy", "scipy", "pandas", "arviz", "xarray", "formulaic", "matplotlib")
@@ -43,7 +44,17 @@ def facts_of(study: StudyResult, tables: Mapping[str, pd.DataFrame]) -> Facts:
         interval=_interval(tables["fixed_effects"].columns),
         versions=versions,
         has_tests=bool(study.blups),
+        structures=_structures(study),
     )
+
+
+def _structures(study: StudyResult) -> list[str]:
+    """Names of the residual structures that were compared."""
+    ladder = study.residual_ladder
+    if ladder is None:
+        return []
+    fits = [ladder.fits[name] for name in ladder.shown.index]
+    return list(dict.fromkeys(structure_name(fit.design.spec.residual) for fit in fits))
 
 
 def _interval(columns: Iterable[object]) -> str:
@@ -56,6 +67,7 @@ def code_of(study: StudyResult, style: str) -> tuple[str, str]:
     given = {k: v for k, v in study.arguments.items() if v != _DEFAULTS.get(k)}
     spec = study.design.spec
     given |= spec.residual.arguments
+    given |= {} if study.structure is None else study.structure.asked.arguments
     if spec.family is not None:
         given["family"] = spec.family.name
         if spec.family.link != spec.family.links[0]:
@@ -96,6 +108,7 @@ def _quoted(text: str | list[str]) -> str:
 def _shell(study: StudyResult, file: str, given: Mapping[str, Any], style: str) -> str:
     """The command that does the same; empty where it has no options for what was given."""
     options = {"engine", "draws", "chains", "weights", "known_se", "vary", "family", "link"}
+    options |= {"residual", "over"}
     if set(given) - options - {"progress"}:
         return ""
     words = ["hierpool", "study", file, study.formula]
@@ -103,7 +116,7 @@ def _shell(study: StudyResult, file: str, given: Mapping[str, Any], style: str) 
     words += ["--seed", str(study.seed), "--report", "report.html"]
     for name, value in given.items():
         if name in options:
-            values = value if isinstance(value, list) else [value]
+            values = value if isinstance(value, list) else [value]  # each with its own option
             words += [w for v in values for w in (f"--{name.replace('_', '-')}", str(v))]
     if study.prob != DEFAULT_PROB:
         words += ["--prob", repr(study.prob)]

@@ -16,6 +16,8 @@ from hierpool.core.options import options
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.model import Model
+from hierpool.studies.residual_ladder import ResidualLadder
+from hierpool.studies.structures import StudyStructure
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,6 +47,12 @@ class StudyResult:
     answer: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     prob: float = field(default_factory=lambda: options.prob)
+    structure: StudyStructure | None = None
+
+    @property
+    def residual_ladder(self) -> ResidualLadder | None:
+        """The residual structures that were compared; None where none were asked for."""
+        return None if self.structure is None else self.structure.ladder
 
     @property
     def group(self) -> str:
@@ -64,7 +72,26 @@ class StudyResult:
     @property
     def why(self) -> str:
         """Why this model is recommended, in sentences."""
-        return self.choice.sentence
+        said = self.choice.sentence
+        if not self.design.groups:
+            said = (
+                f"We recommend {self.recommended}. It has no random effects; the residual structure "
+                "takes their place."
+            )
+        if self.residual_ladder is None:
+            return said
+        return f"{said} {self.structure_sentence}"
+
+    @property
+    def structure_sentence(self) -> str:
+        """The residual structure of the recommended model and why; empty where none was compared."""
+        if self.structure is None or self.structure.ladder is None:
+            return ""
+        made = self.structure.ladder
+        name = (
+            made.recommended if made.recommended in self.structure.instead else self.structure.name
+        )
+        return f"Residual structure: {name}. {made.because()}"
 
     @property
     def model(self) -> Model:

@@ -37,6 +37,12 @@ from hierpool.studies.ladder import Ladder, in_order, ladder, random_effects
 from hierpool.studies.screening import not_tried
 from hierpool.studies.sentences import answer
 from hierpool.studies.simplify import simplified
+from hierpool.studies.structures import (
+    StudyStructure,
+    asked_structures,
+    tried_structures,
+    with_structure,
+)
 from hierpool.studies.study import Study
 from hierpool.studies.unfinished import UnfinishedStudy
 from hierpool.tables.moments import Moments
@@ -58,6 +64,8 @@ def study(
     trials: str | None = None,
     weights: str | None = None,
     known_se: str | None = None,
+    residual: str | Sequence[str] | None = None,
+    over: str | None = None,
     **fit_arguments: Any,
 ) -> Study:
     """Fit a model from complete to no pooling, compare the fits, and state the results.
@@ -85,6 +93,15 @@ def study(
         Show a progress bar on stderr if it takes over a second.
     family, link, trials, weights, known_se
         As in ``Model``, e.g. ``family="poisson"``.
+    residual
+        How the residuals of a group are correlated, ``"ar1(time | pig)"``: all models have it but
+        separate fits of the groups. Or a list to choose from, as for ``hp.residual_ladder``:
+        ``["cs", "ar1", "us"]``, or an sd for each class, ``"~ diet"``. They are compared with
+        independent residuals at the largest random effects, or in the place of these where data
+        cannot tell the two apart; the models then have the structure that is recommended.
+    over
+        What the words of ``residual`` are over, ``"time | pig"``. None: as in one that is written
+        in full; else the predictor that has another value in each row of a group, if there is one.
     **fit_arguments
         ``tune``, ``cores``, ``sampler``, ``target_accept``, ``options``, as in ``Model.fit``.
 
@@ -120,7 +137,16 @@ def study(
     arguments = {"engine": engine, "draws": draws, "chains": chains, "seed": seed, **fit_arguments}
     fits: dict[str, PosteriorFit] = {}
     try:
-        return _study(asked, arguments, progress, fits)
+        structure = None
+        if residual is not None:
+            structures = asked_structures(residual, over, asked, frame)
+            with _heard() as said:
+                structure = tried_structures(
+                    structures, asked, frame, lambda model: _fitted(model, arguments), progress
+                )
+            structure = replace(structure, said=tuple(said))
+            asked = with_structure(asked, structure, frame)
+        return _study(asked, arguments, progress, fits, structure)
     except KeyboardInterrupt as stop:
         if not fits:
             raise
@@ -134,10 +160,12 @@ def _study(
     arguments: Mapping[str, Any],
     progress: bool,
     fits: dict[str, PosteriorFit],
+    structure: StudyStructure | None,
 ) -> Study:
     """The study of a ladder; ``fits`` is filled as it goes, so that an interrupt loses none."""
     with named_steps(len(asked.models) + 4, progress) as begin:
-        return _in_steps(asked, arguments, fits, begin)
+        found = _in_steps(asked, arguments, fits, begin, structure)
+    return replace(found, answer=answer(found))
 
 
 def _in_steps(
@@ -145,20 +173,24 @@ def _in_steps(
     arguments: Mapping[str, Any],
     fits: dict[str, PosteriorFit],
     begin: Callable[[str], None],
+    structure: StudyStructure | None,
 ) -> Study:
     """The same, with what names each step as it begins."""
     models = asked.models
     with _heard() as said:
         for rung, model in models.items():
             begin(rung)
-            fits[rung] = _fitted(model, arguments)
+            fits[rung] = (structure and structure.fit_of(model)) or _fitted(model, arguments)
         blups, impossible = _optima(models)
         begin("recommendation")
         chosen = _recommended(asked, fits, blups, arguments)
+        if structure is not None:
+            chosen, structure = _with_instead(chosen, structure)
         begin("comparison")
         comparison, by_group = compare(chosen.fits), _compared_by_group(chosen.fits, asked.groups)
     begin("shrinkage")
     fit, blup = chosen.fits[chosen.selected], chosen.blups.get(chosen.selected)
+    pools = fit.design.spec.pooling == "partial"
     found = Study(
         formula=asked.formula,
         groups=asked.groups,
@@ -174,18 +206,19 @@ def _in_steps(
         selected=chosen.selected,
         choice=chosen.choice,
         skipped=chosen.skipped,
-        shrinkage=shrinkage(fit),
-        compare_blups=pd.DataFrame() if blup is None else compare_blups(fit, blup),
+        shrinkage=shrinkage(fit) if pools else pd.DataFrame(),
+        compare_blups=compare_blups(fit, blup) if pools and blup else pd.DataFrame(),
         arguments={k: v for k, v in arguments.items() if k != "seed"},
+        structure=structure,
     )
     begin("checks")
     findings = [
         *check.of_models(found),
         *impossible,
         *not_tried(asked.formula, asked.screened),
-        *check.of_scores(found.fits, said),
+        *check.of_scores(found.fits, [*(structure.said if structure else ()), *said]),
     ]
-    return replace(found, findings=Findings(findings), answer=answer(found))
+    return replace(found, findings=Findings(findings))
 
 
 @dataclass(frozen=True)
@@ -238,6 +271,19 @@ def _recommended(
         down.choice,
         {**asked.skipped, **bench.skipped},
     )
+
+
+def _with_instead(
+    found: _Recommendation, structure: StudyStructure
+) -> tuple[_Recommendation, StudyStructure]:
+    """A residual structure in the place of the random effects, where that is recommended."""
+    own = found.fits[found.selected], found.blups[found.selected]
+    structure, instead = structure.compared(*own)
+    if not instead:
+        return found, structure
+    name = structure.instead[instead].residual.words
+    choice = Choice(found.models[name].formula)
+    return replace(found, largest=name, selected=name, choice=choice), structure
 
 
 def _fitted(model: Model, arguments: Mapping[str, Any]) -> PosteriorFit:

@@ -54,7 +54,7 @@ def says_effects(study: StudyResult) -> str:
         )
     if not said:
         return "The model has no fixed effects; the groups are the answer."
-    if not study.design.predictors and len(study.groups) == 1:
+    if not study.design.predictors and len(study.groups) == len(study.design.groups) == 1:
         said.append(_says_spread(study))
     where = f"Brackets show {percent()} % intervals"
     more = len(said) - MOST_TERMS
@@ -168,6 +168,8 @@ def says_prediction(
 
 def says_shrinkage(table: pd.DataFrame, design: Design, factor: str) -> str:
     """Who was moved most, from where to where."""
+    if table.empty:
+        return f"The model has no random effects, so no {noun(factor)} has an estimate of its own."
     group, term = design.group(factor), shrunk_term(design.schema, factor)
     moved = most_shrunk(table, term, factor)
     what = "intercept" if term == INTERCEPT else f"coefficient of {term}"

@@ -72,6 +72,9 @@ class Study(StudyResult):
         Points to check, the most serious first.
     answer
         The results in plain sentences.
+    structure
+        The residual structure of ``hp.study(..., residual=...)``; ``residual_ladder`` is the
+        comparison of several.
     arguments
         What else ``hp.study`` was given: ``engine``, ``draws``, ``chains`` and others of ``fit``.
     prob
@@ -250,11 +253,6 @@ class Study(StudyResult):
         fixed, spread = self._tables["fixed_effects"], self._tables["variance_components"]
         columns = ["sd", *bounds_among(fixed.columns), "method", "estimate", "se"]
         rungs = [n for n in ("complete_pooling", self.selected) if n in fixed.index.unique("model")]
-        term, most = (
-            shrunk_term(self.design.schema, self.group),
-            f"{capital(nouns(self.group))} with the most shrinkage",
-        )
-        shrunk = self.shrinkage.loc[most_shrunk(self.shrinkage, term, self.group).index[:MOST_ROWS]]
         family = self.design.family
         by = "" if self.optimum is None else "REML" if family is None else "maximum likelihood"
         plain = f" and {by}" if by else ""
@@ -270,11 +268,23 @@ class Study(StudyResult):
             f"Standard deviations and correlations of {self.selected}: posterior{plain}": (
                 spread.xs(self.selected, level="model").filter(["mean", "median", *columns])
             ),
-            f"{most} ({self.selected})": shrunk[_SHRUNK],
+            **self._shown_structures(),
         }
-        if self.is_well_behaved:  # the answer names those with the most
-            del shown[f"{most} ({self.selected})"]
+        if not (self.is_well_behaved or self.shrinkage.empty):  # else the answer names the first
+            term = shrunk_term(self.design.schema, self.group)
+            most = most_shrunk(self.shrinkage, term, self.group).index[:MOST_ROWS]
+            title = f"{capital(nouns(self.group))} with the most shrinkage ({self.selected})"
+            shown[title] = self.shrinkage.loc[most][_SHRUNK]
         return {self._titled(title): pd.DataFrame(table) for title, table in shown.items()}
+
+    def _shown_structures(self) -> dict[str, pd.DataFrame]:
+        ladder = self.residual_ladder
+        if ladder is None:
+            return {}
+        title = (
+            f"Residual structures ({ladder.method}, and prediction of new {nouns(ladder.factor)})"
+        )
+        return {title: ladder.shown}
 
     def _shown_by_group(self) -> dict[str, pd.DataFrame]:
         return {

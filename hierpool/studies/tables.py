@@ -17,7 +17,7 @@ from hierpool.studies.result import StudyResult
 
 def tables_of(study: StudyResult) -> dict[str, pd.DataFrame]:
     """The answer term by term, comparisons, estimates beside those of REML, shrinkage and findings."""
-    by_group = study.comparison_by_group
+    by_group, ladder = study.comparison_by_group, study.residual_ladder
     new_groups = pd.concat(by_group, names=["factor", "model"]) if by_group else None
     return {
         **answer_table(study),
@@ -25,8 +25,9 @@ def tables_of(study: StudyResult) -> dict[str, pd.DataFrame]:
         **({} if new_groups is None else {"comparison_by_group": new_groups}),
         "fixed_effects": _with_reml(study.fits, study.blups, "fixed_effects"),
         "variance_components": _with_reml(study.fits, study.blups, "variance_components"),
-        "shrinkage": study.shrinkage,
-        "compare_blups": study.compare_blups,
+        **({} if ladder is None else {"residual_structures": ladder.table}),
+        **({} if study.shrinkage.empty else {"shrinkage": study.shrinkage}),
+        **({} if study.compare_blups.empty else {"compare_blups": study.compare_blups}),
         "findings": study.findings.table,
     }
 

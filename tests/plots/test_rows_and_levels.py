@@ -368,6 +368,15 @@ def test_correlations_by_lag_and_sds_by_time(assert_legible):
     np.testing.assert_array_equal(left.lines[0].get_xdata(), [2, 4, 6])
 
 
+def test_independent_residuals_beside_an_intercept_are_drawn_over_named_columns():
+    fit = hp.Model("distance ~ age + (1 | Subject)", hp.datasets.load("Orthodont")).reml()
+    left, _ = plots.residual_structure(fit, over="age | Subject").axes
+    e = fit.estimate
+    np.testing.assert_allclose(
+        left.lines[0].get_ydata(), e.only.sd[0] ** 2 / (e.only.sd[0] ** 2 + e.sigma**2)
+    )
+
+
 def test_no_time_no_residual_structure():
     fit = hp.Model("distance ~ age", hp.datasets.load("Orthodont")).reml()
     with pytest.raises(UnsupportedModelError, match="no residual structure"):

@@ -212,13 +212,23 @@ def test_what_cannot_be_tested_is_refused():
     [
         ({}, {"residual": "cs(age | Subject)"}, 2 * (241.7796 - 216.8786), 1),
         ({"residual": "cs(age | Subject)"}, {"residual": "csh(age | Subject)"}, None, 3),
+        (
+            {"bar": "(1 | Subject)"},
+            {"residual": "csh(age | Subject)"},
+            2 * (216.8786 - 215.9862),
+            3,
+        ),
         ({"residual": "ar1(age | Subject)"}, {"residual": "cs(age | Subject)"}, None, 0),
         ({"residual": "csh(age | Subject)"}, {"residual": "csh(age | Subject, by=Sex)"}, None, 5),
     ],
 )
 def test_residual_structures_are_nested_by_name(smaller, larger, statistic, df):
     data = hp.datasets.load("Orthodont")
-    one, other = (hp.Model("distance ~ age * Sex", data, **how) for how in (smaller, larger))
+    formula = " + ".join(["distance ~ age * Sex", *filter(None, [smaller.pop("bar", "")])])
+    one, other = (
+        hp.Model(formula, data, **smaller),
+        hp.Model("distance ~ age * Sex", data, **larger),
+    )
     if not df:
         with pytest.raises(ComparisonError, match="not a special case of cs"):
             step(one.design, other.design)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import hierpool as hp
-from hierpool.studies.residual_ladder import _reason, _recommended
+from hierpool.studies.residual_ladder import _because, _recommended
 
 # SAS/STAT 14.3, PROC MIXED, example 79.2: UN and CS by ML, to all digits that are printed.
 PRINTED = {"us": 419.47704812, "cs": 428.63905802}
@@ -50,7 +50,7 @@ def test_the_fewest_parameters_among_those_not_clearly_worse() -> None:
         ("a", 1, -9.0, 3.0), ("b", 2, -9.0, 5.0), ("c", 2, -3.0, 0.1), ("d", 10, 0.0, 0.0)
     )
     assert _recommended(table) == "c"
-    assert "fewer parameters (2 and 10)" in _reason(table, "c", "d", "pigs")
+    assert "fewer parameters (2 and 10)" in _because(table, "c", "pigs")
     assert _recommended(table.drop("c")) == "b"
     table.loc[["b", "c"], "rejected_p"] = 1e-6
     assert _recommended(table) == "d"

@@ -40,10 +40,10 @@ def mean_variance(design: Design, sigma: np.ndarray, phi: np.ndarray | None) -> 
 
 
 def normalised(design: Design, residuals: np.ndarray, phi: np.ndarray | None) -> np.ndarray:
-    """Shape (n,): residuals in units of sigma; with a structure independent and alike if it is right.
+    """Shape (n,) or (n, w): residuals in units of sigma.
 
-    R^-1/2 times the residuals, as ``residuals(type = "normalized")`` of nlme, before they are
-    divided by sigma. ``phi`` (m,).
+    With a structure they are independent and alike if it is right: R^-1/2 times the residuals, as
+    ``residuals(type = "normalized")`` of nlme, before they are divided by sigma. ``phi`` (m,).
     """
     residual = design.residual
     known = residual.over_known_sd(residuals)
@@ -52,7 +52,8 @@ def normalised(design: Design, residuals: np.ndarray, phi: np.ndarray | None) ->
     order = order_of(residual.structure)
     way = Whitening.from_structure(residual.structure.take(order))
     at = np.arange(design.n)
-    white, _ = way.apply(way.tables(phi[None]), known[order][:, None], at, design.n)
-    out = np.empty(design.n)
-    out[order] = white[0, :, 0]
-    return out
+    columns = known.reshape(design.n, -1)[order]
+    white, _ = way.apply(way.tables(phi[None]), columns, at, design.n)
+    out = np.empty(columns.shape)
+    out[order] = white[0]
+    return out.reshape(known.shape)

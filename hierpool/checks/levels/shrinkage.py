@@ -13,8 +13,9 @@ import pandas as pd
 import xarray as xr
 from arviz_base import rcParams
 
+from hierpool.algebra.correlated.residuals import normalised
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
-from hierpool.algebra.moments import Coordinates, Moments, Rows
+from hierpool.algebra.moments import Coordinates, Moments, Rows, by_level
 from hierpool.algebra.sweep import own_least_squares
 from hierpool.checks.levels import likelihood_of_levels
 from hierpool.core.coding import Coding
@@ -43,7 +44,8 @@ def shrinkage(fit: IntegratedPosterior | Optimum) -> pd.DataFrame:
     -------
     DataFrame
         Index (factor, level, term). ``n``: number of rows. ``own_estimate``: least squares on the
-        group's own rows, with the terms that do not vary subtracted; NaN if not estimable. With a
+        group's own rows, with the terms that do not vary subtracted; NaN if not estimable; generalised
+        least squares where residuals have a structure, at the estimates of its parameters. With a
         family it is maximum likelihood, and all are on the scale of the linear predictor.
         ``partial_pooling``: the coefficient of the group in the fit. ``population``: the fixed
         effect that it is shrunk towards (0 for a term without one). ``complete_pooling``: least
@@ -80,6 +82,8 @@ def shrinkage(fit: IntegratedPosterior | Optimum) -> pd.DataFrame:
 def _estimates(fit: IntegratedPosterior | Optimum) -> tuple[np.ndarray, OwnEstimate]:
     """Estimates from all rows, and what gives those of each level's rows."""
     design, family = fit.design, fit.design.family
+    if family is None and design.residual.structure is not None:
+        return _generalised(design, fit)
     if family is None:
         return one_line_fit(design), partial(own_estimates, design)
     if isinstance(fit, Posterior):
@@ -91,6 +95,25 @@ def _estimates(fit: IntegratedPosterior | Optimum) -> tuple[np.ndarray, OwnEstim
         likelihood_of_levels.one_line(design, family, par),
         lambda group, means: likelihood_of_levels.own_estimates(design, family, group, means, par),
     )
+
+
+def _generalised(
+    design: Design, fit: IntegratedPosterior | Optimum
+) -> tuple[np.ndarray, OwnEstimate]:
+    """The same by generalised least squares, the parameters of the residuals at their estimates."""
+    phi: Any = fit.residual_parameters
+    phi = phi.mean(axis=0) if phi.ndim > 1 else phi  # draws
+
+    def own(group: GroupDesign, means: Mapping[str, np.ndarray]) -> np.ndarray:
+        Z = normalised(design, group.Z, phi)
+        y = normalised(design, _left_to(design, group, means), phi)
+        products = by_level(
+            Z, np.column_stack([Z, y]), group.grouping.codes, len(group.grouping.levels)
+        )
+        return own_least_squares(products[..., :-1], products[..., -1])
+
+    X, y = (normalised(design, v, phi) for v in (design.X, design.y_less_offset))
+    return np.linalg.lstsq(X, y)[0], own
 
 
 @dataclass(frozen=True)
@@ -133,13 +156,7 @@ def own_estimates(
     The terms that do not vary, and other factors, are taken off at ``means`` ("beta" and
     "u_<factor>") first; NaN where a coefficient is not estimable.
     """
-    fixed = np.setdiff1d(np.arange(len(design.terms)), group.population)
-    others = [g for g in design.groups if g is not group]
-    rows = design.observations
-    y = rows.y_less_offset - rows.X[:, fixed] @ means["beta"][fixed]
-    for other in others:
-        u = means[f"u_{other.factor}"][other.grouping.codes]
-        y = y - np.einsum("nq,nq->n", other.Z, u)
+    rows, y = design.observations, _left_to(design, group, means)
     unpooled = replace(group.schema, blocks=(Block(0, len(group.terms), Fixed()),))
     none = np.zeros((len(y), 0))
     columns = {"terms": (), "coding": Coding.from_columns(none), "column_means": none[0]}
@@ -151,6 +168,18 @@ def own_estimates(
     own = own_least_squares(moments.A[moments.design_of], moments.b)
     user = coordinates.u_to_user(np.nan_to_num(own)[None], np.zeros((1, 0)))[0]
     return np.where(np.isnan(own), np.nan, user)
+
+
+def _left_to(design: Design, group: GroupDesign, means: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Shape (n,): the response less the terms that do not vary over a factor, and other factors."""
+    fixed = np.setdiff1d(np.arange(len(design.terms)), group.population)
+    rows = design.observations
+    y = rows.y_less_offset - rows.X[:, fixed] @ means["beta"][fixed]
+    for other in design.groups:
+        if other is not group:
+            u = means[f"u_{other.factor}"][other.grouping.codes]
+            y = y - np.einsum("nq,nq->n", other.Z, u)
+    return np.asarray(y)
 
 
 def one_line_fit(design: Design) -> np.ndarray:

@@ -28,6 +28,18 @@ POOLED = [
 ]
 
 
+def test_own_estimates_beside_a_residual_structure_are_generalised_least_squares():
+    teeth = hp.datasets.load("Orthodont")
+    model = hp.Model("distance ~ age + (age | Subject)", teeth, residual="ar1(age | Subject)")
+    table = hp.shrinkage(model.reml()).loc["Subject"]
+    rho = float(model.reml().residual_parameters[0, 0])
+    R = np.linalg.inv(rho ** np.abs(np.subtract.outer(np.arange(4), np.arange(4))))
+    X = np.column_stack([np.ones(4), [8, 10, 12, 14]])
+    for subject, rows in teeth.groupby("Subject"):
+        own = np.linalg.solve(X.T @ R @ X, X.T @ R @ rows.sort_values("age")["distance"])
+        np.testing.assert_allclose(table.loc[subject, "own_estimate"], own)
+
+
 def weights(fit: hp.LikelihoodFit) -> np.ndarray:
     """Shape (J, q, q): W = Sigma A (Sigma A + sigma^2 I)^-1 of each level, user's coding."""
     (group,) = fit.design.groups

@@ -1,0 +1,129 @@
+"""Residual structures in a study: which are tried where, which one is kept, and what the page says."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+import pytest
+
+import hierpool as hp
+from hierpool import cli
+from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from hierpool.studies.ladder import ladder
+from hierpool.studies.structures import asked_structures
+from tests.support.cases import each
+from tests.test_cli import run
+
+TEETH = hp.datasets.load("Orthodont")
+HASTY = {"engine": "exact", "draws": 300, "chains": 2, "seed": 1, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def asked():
+    return ladder("distance ~ age * Sex", TEETH, "Subject", None, {})
+
+
+@each(
+    ("residual", "over", "names"),
+    [
+        (["cs", "ar1"], "age | Subject", ("independent", "cs", "ar1")),
+        ("us", "age | Subject", ("us",)),
+        (["cs", "ar1(age | Subject, by=Sex)"], "age | Subject", None),
+        (["~ Sex", "independent"], "", ("~ Sex", "independent")),
+        (["cs, sigma ~ Sex", "us"], "age | Subject", ("independent", "cs, sigma ~ Sex", "us")),
+    ],
+)
+def test_words_are_over_the_one_column_that_tells_rows_of_a_group_apart(
+    asked, residual, over, names
+):
+    found = asked_structures(residual, None, asked, TEETH)
+    assert found.over == over
+    assert names is None or found.names == names
+    assert found.arguments == {"residual": residual}
+
+
+def test_what_a_study_cannot_take_is_refused_before_any_fit(asked):
+    none = ladder("distance ~ Sex", TEETH, "Subject", None, {})
+    with pytest.raises(ArgumentError, match=r"over='time \| Subject'") as error:
+        asked_structures(["cs"], None, none, TEETH)
+    assert error.value.code == "no-over"
+    with pytest.raises(ArgumentError, match="a list of those to compare"):
+        asked_structures([], None, asked, TEETH)
+    counts = pd.DataFrame({"y": [0, 1, 2, 3] * 3, "t": [1, 2, 3, 4] * 3, "g": list("aaaabbbbcccc")})
+    with pytest.raises(UnsupportedModelError, match="residual-and-known-se"):
+        hp.study("y ~ t", counts, "g", family="poisson", residual="ar1")
+
+
+@each(
+    ("typed", "given"),
+    [
+        (["cs,ar1, us"], ["cs", "ar1", "us"]),
+        (["ar1(age | Subject, by=Sex)"], "ar1(age | Subject, by=Sex)"),
+        (["cs, sigma ~ Sex", "us"], ["cs, sigma ~ Sex", "us"]),
+        ([], None),
+    ],
+)
+def test_structures_on_the_command_line(typed, given):
+    assert cli._structures(typed) == given
+
+
+@pytest.mark.slow
+def test_structure_in_place_of_the_random_effects(tmp_path):
+    """Potthoff and Roy: the sds of boys and girls differ, and no structure but that is called for."""
+    study = hp.study(
+        "distance ~ age * Sex",
+        TEETH,
+        "Subject",
+        residual=["independent", "cs, sigma ~ Sex"],
+        **HASTY,
+    )
+    compared = study.residual_ladder
+    assert list(compared.table.index) == [
+        "independent",
+        "cs, sigma ~ Sex",
+        "independent, (1 | Subject)",
+    ]
+    assert compared.recommended == "cs, sigma ~ Sex"
+    assert (
+        study.recommended == study.advice.recommended == "distance ~ age * Sex + cs(age | Subject)"
+    )
+    assert study.selected == "cs(age | Subject), sigma ~ Sex"
+    assert "fewer parameters, and is rejected by a likelihood ratio test" in study.why
+    assert "no subject has an estimate of its own" in study.answer
+    assert {"shrinkage", "compare_blups"}.isdisjoint(study.tables())
+    assert {"shrinkage", "caterpillar"}.isdisjoint(study.figures())
+    assert compared.table.loc["cs, sigma ~ Sex", "bic"] == pytest.approx(432.1, abs=0.05)
+    for style in ("brief", "full"):
+        page = study.report(tmp_path / "page.html", style=style, progress=False).read_text()
+        text = re.sub(r"<[^>]+>", " ", page)
+        assert "We recommend compound symmetry, sd by Sex." in text
+        assert "AICC" in text
+        assert "a residual structure in place of random effects" in text
+        assert "residual=[" in text
+
+
+@pytest.mark.slow
+def test_one_structure_is_that_of_all_models(tmp_path):
+    TEETH.to_csv(tmp_path / "teeth.csv", index=False)
+    study = hp.study(
+        "distance ~ 1", TEETH, "Subject", residual="ar1", over="age | Subject", **HASTY
+    )
+    words = {name: model.design.spec.residual.words for name, model in study.models.items()}
+    assert set(words.values()) == {"ar1(age | Subject)", ""}
+    assert words["no_pooling"] == ""
+    assert study.residual_ladder is None
+    assert "residual_structure" in study.figures()
+    pd.testing.assert_frame_equal(study.shrinkage, hp.shrinkage(study.fit))
+    folder = tmp_path / "out"
+    ran = run(
+        "study", tmp_path / "teeth.csv", "distance ~ 1", "-g", "Subject", "--residual", "ar1,cs",
+        "--over", "age | Subject", "--out", folder, "--draws", 300, "--chains", 2, "--seed", 1,
+    )  # fmt: skip
+    assert ran.exit_code == 0, ran.stderr
+    assert "Residual structures (REML" in ran.stdout
+    assert list(pd.read_csv(folder / "tables" / "residual_structures.csv")["structure"])[:3] == [
+        "independent",
+        "ar1",
+        "cs",
+    ]
