@@ -31,7 +31,6 @@ from hierpool.core.errors import (
     HierpoolError,
     MissingPackageError,
     StorageError,
-    UnsupportedModelError,
     listed,
 )
 from hierpool.core.results import OBS_DIM, RESPONSE
@@ -50,6 +49,12 @@ from hierpool.fits.stored_files import (
     sealed_zarr,
 )
 from hierpool.fits.stored_groups import attributes, odd_texts, restored, writable
+from hierpool.fits.stored_relationships import (
+    pack_relationships,
+    unpack_relationships,
+    with_stored,
+    without_relationships,
+)
 from hierpool.fits.stored_values import decode, encode
 from hierpool.formula.build import build_design
 
@@ -87,11 +92,6 @@ def save_record(fit: FitRecord, path: str | PathLike[str]) -> None:
     """
     target = Path(path)
     _check_target(target)
-    if any(group.related is not None for group in fit.design.schema.groups):
-        raise UnsupportedModelError(
-            "fits with relationship= cannot be saved yet: keep the table and the pedigree, and fit again",
-            "relationship-unsupported",
-        )
     tree = _as_tree(fit)
     # In memory: HDF5 itself writing to a disk that is full ends the process.
     if target.suffix == ZARR:
@@ -288,8 +288,10 @@ def _as_tree(fit: FitRecord) -> xr.DataTree:
         pack_checked(pd.Series(rows.get_level_values(k)), "the index") for k in range(rows.nlevels)
     ]
     nodes = sorted(fit.draws.subtree, key=lambda node: node.path)
+    related, arrays = pack_relationships(design.spec)
     document = {
-        "spec": design.spec,
+        "spec": without_relationships(design.spec),
+        "relationships": related,
         "label": design.label,
         "notices": design.notices,
         "priors": fit.priors,
@@ -311,6 +313,7 @@ def _as_tree(fit: FitRecord) -> xr.DataTree:
     about = {"format": FORMAT, "version": __version__}
     groups[f"/{OWN_GROUP}"] = xr.Dataset({"document": ((), text)}, attrs=about)
     groups[f"/{OWN_GROUP}/frame"] = xr.Dataset({k: ("row", v) for k, v in packed.items()})
+    groups |= {f"/{OWN_GROUP}/{name}": held for name, held in arrays.items()}
     return xr.DataTree.from_dict(groups)
 
 
@@ -326,6 +329,8 @@ def _as_record(tree: xr.DataTree, source: Path) -> FitRecord:
     try:
         _check_format(own, source)
         document = _read_document(own["document"].item())
+        kept = unpack_relationships(document.get("relationships", []), own)
+        document["spec"] = with_stored(document["spec"], kept)
         design = _design(document, own["frame"].to_dataset(), source)
         datatree = restored(tree, OWN_GROUP, document["attrs"], document.get("texts", {}))
         _check_design(design, datatree, source)

@@ -216,6 +216,13 @@ class _Range(_Strict, tag="tuple"):
     value: tuple[int, int, int]
 
 
+class _Relationship(Struct, forbid_unknown_fields=True):
+    factor: str
+    kind: Literal["pedigree", "covariance", "precision"]
+    scale: float
+    labels: _Column
+
+
 class _Document(Struct, forbid_unknown_fields=True):
     spec: _Spec
     label: str
@@ -228,6 +235,7 @@ class _Document(Struct, forbid_unknown_fields=True):
     index: _Index
     range: _Range | None
     texts: dict[str, dict[str, list[str]]] = {}
+    relationships: list[_Relationship] = []
 
 
 def check_column(about: object) -> None:

@@ -173,7 +173,7 @@ def _of_matrix(given: _Labelled, factor: str, kind: str) -> Relationship:
     _check_symmetric(given, where)
     if sparse.issparse(values):
         if kind == "precision":
-            return _of_sparse_precision(sparse.csc_array(values), labels, where)
+            return sparse_precision_of(sparse.csc_array(values), labels, where)
         values = values.toarray()
     assert isinstance(values, np.ndarray)
     size = float(np.abs(values).max(initial=0.0))
@@ -194,11 +194,16 @@ def _of_matrix(given: _Labelled, factor: str, kind: str) -> Relationship:
         who = labels[int((variances <= 0).argmax())]
         raise DataError(f"{where}: the variance of {who!r} is zero", "relationship-not-positive")
     scale = float(np.exp(np.log(variances).mean()))
-    precision = None
-    if kept.all() and len(labels) <= MOST_INVERTED:
-        precision = sparse.csc_array((vectors * (scale / eigenvalues)) @ vectors.T)
     name: Kind = "precision" if kind == "precision" else "covariance"
-    return Relationship(labels, name, root / np.sqrt(scale), precision, scale)
+    return dense_of(labels, name, root / np.sqrt(scale), scale)
+
+
+def dense_of(labels: pd.Index[Any], kind: Kind, root: np.ndarray, scale: float) -> Relationship:
+    """From a root (N, N) with orthogonal columns; a small matrix gets its inverse too."""
+    size, precision = np.square(root).sum(axis=0), None
+    if len(labels) <= MOST_INVERTED and root.shape == (len(labels),) * 2 and size.min() > 0:
+        precision = sparse.csc_array((root / size**2) @ root.T)
+    return Relationship(labels, kind, root, precision, scale)
 
 
 def _check_symmetric(given: _Labelled, where: str) -> None:
@@ -223,9 +228,10 @@ def _check_symmetric(given: _Labelled, where: str) -> None:
         )
 
 
-def _of_sparse_precision(
+def sparse_precision_of(
     values: sparse.csc_array, labels: pd.Index[Any], where: str
 ) -> Relationship:
+    """From a sparse matrix, scaled; an error where it has no inverse."""
     upper = sparse.csc_array(sparse.triu(values + 0 * sparse.eye_array(len(labels)), format="csc"))
     upper.sort_indices()
     try:
@@ -279,8 +285,13 @@ def read_pedigree(table: pd.DataFrame, factor: str) -> Relationship:
     codes = np.full((2, n), -1)
     for k, names in enumerate(parents):
         codes[k, : len(own)] = [-1 if p is None else place[p] for p in names]
-    depth = _generations(codes, every, where)
-    return pedigree_relationship(pd.Index(every, dtype=object), codes[0], codes[1], depth)
+    return pedigree_of(pd.Index(every, dtype=object), codes, factor)
+
+
+def pedigree_of(labels: pd.Index[Any], parents: np.ndarray, factor: str) -> Relationship:
+    """From positions (2, N) of sire and dam, -1 for an unknown one."""
+    depth = _generations(parents, list(labels), f"relationship of {factor!r}")
+    return pedigree_relationship(labels, parents[0], parents[1], depth)
 
 
 def _parent(cell: Any, known: set[Any]) -> Any:

@@ -459,3 +459,30 @@ def test_several_rows_of_an_animal_need_a_term_of_their_own(animals):
     assert "add (1 | own_animal)" in told.text
     beside, _ = made(animals, QUICK)
     assert not [f for f in beside.notices if f.code == "repeated-related"]
+
+
+SAVED = {
+    "pedigree": ("animal", lambda given: given["animal"]),
+    "matrix": ("region", lambda given: given["region"]),
+    "sparse": ("region", lambda given: {"precision": _line(), "labels": list("pqrst")}),
+}
+
+
+def _line() -> sparse.csc_array:
+    return sparse.csc_array(sparse.diags_array([-1.0, 2.5, -1.0], offsets=[-1, 0, 1], shape=(5, 5)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SAVED)
+def test_a_saved_fit_has_its_relationship(animals, kind, tmp_path):
+    data, given, _ = animals
+    factor, of = SAVED[kind]
+    model = hp.Model(f"y ~ x + (1 | {factor})", data, relationship={factor: of(given)})
+    fit = model.fit(seed=1, draws=400)
+    fit.save(tmp_path / "fit.nc")
+    again = hp.load_fit(tmp_path / "fit.nc")
+    one, other = hp.breeding_values(fit), hp.breeding_values(again)
+    np.testing.assert_allclose(other.to_numpy(float), one.to_numpy(float), rtol=1e-9)
+    assert list(other.index) == list(one.index)
+    pd.testing.assert_frame_equal(hp.heritability(again), hp.heritability(fit))
+    assert again.loo().elpd == pytest.approx(fit.loo().elpd)
