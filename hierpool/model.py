@@ -427,6 +427,10 @@ def optimum(design: Design, method: Literal["REML", "ML"]) -> LikelihoodFit:
     pooled = design.spec.pooling
     if design.family is not None:
         return _family_optimum(design, design.family, method)
+    if design.scale_factor and method == "ML":
+        from hierpool.reml.random_scale import maximum_likelihood
+
+        return LikelihoodFit(design, maximum_likelihood(design))
     if len(design.terms) > design.n:
         raise DataError(
             f"{design.spec.formula} has {len(design.terms)} coefficients for {design.n} rows, too "

@@ -76,11 +76,12 @@ def _observation(
         sds = rows_sd(rows.residual, np.array([sigma]), fit.residual_parameters)[0]
         return combinations, np.zeros(n), np.broadcast_to(np.square(sds), (n,))
     assert fit.residual_parameters is not None
+    phi = rows.structured.with_mean_scales(fit.residual_parameters)
     X = rows.X.copy()
     parts = [part._replace(weights=part.weights.copy()) for part in combinations.parts]
     borrowed, variance = np.zeros(n), np.zeros(n)
     for group in rows.structured.groups(np.arange(n)):
-        for _, found in rows.structured.conditionals(fit.residual_parameters, group):
+        for _, found in rows.structured.conditionals(phi, group):
             w, o = found.weights[0], found.observed
             variance[found.new] = sigma**2 * np.square(found.root[0]).sum(axis=-1)
             borrowed[found.new] = w @ design.y_less_offset[o]

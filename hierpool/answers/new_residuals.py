@@ -75,6 +75,14 @@ class NewResiduals:
         omega = phi[:, [self.joint.n_correlations + self.joint.n_spread]]
         return np.hstack([phi, np.zeros_like(omega), omega * z])
 
+    def with_mean_scales(self, phi: np.ndarray) -> np.ndarray:
+        """The same with new groups whose residual variance is the mean of all groups'."""
+        if self.joint.scale is None:
+            return phi
+        omega = phi[:, [self.joint.n_correlations + self.joint.n_spread]]
+        # E exp(2 omega s) = exp(2 omega^2)
+        return self.with_scales(phi, np.repeat(omega, len(self.new_scales), axis=1))
+
     def groups(self, which: np.ndarray) -> np.ndarray:
         """Groups of some of the new rows, each once."""
         return np.unique(self.joint.groups[self.n + which])

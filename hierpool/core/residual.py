@@ -106,6 +106,11 @@ class RowStructure:
         return own if self.scale is None else own + self.scale.size
 
     @property
+    def n_estimated(self) -> int:
+        """Parameters that are estimated: of a random scale its sd, and no level's deviation."""
+        return self.n_correlations + self.n_spread + (self.scale is not None)
+
+    @property
     def n_classes(self) -> int:
         """Classes of rows that are alike in their sd."""
         return len(self.basis) if self.scale is None else len(self.scale.level_of)

@@ -86,7 +86,7 @@ def estimate(design: Design, method: Method) -> Estimate:
     if design.scale_factor:
         raise UnsupportedModelError(
             f"{design.spec.shown} has residual sds that differ between {nouns(design.scale_factor)} at "
-            "random, over which there is no REML: use model.fit()",
+            "random, over which there is no REML: use model.ml() or model.fit()",
             "no-reml",
         )
     criterion = Criterion.from_design(design, method)

@@ -14,6 +14,7 @@ import pandas as pd
 from hierpool.core.arguments import check_choice
 from hierpool.core.design import Design
 from hierpool.core.errors import UnsupportedModelError
+from hierpool.core.group_nouns import nouns
 from hierpool.core.options import bound_names, probability_of
 from hierpool.core.results import Estimate, root_of_diagonal
 from hierpool.reml.f_tests import FTest, Plain, Uncertainty, quantile, two_sided
@@ -79,6 +80,12 @@ def chosen(design: Design, estimate: Estimate, df: Df) -> tuple[str, Uncertainty
             f"family={design.family.name!r}: its tests are normal, fixed_effects()",
             "normal-tests-only",
         )
+    if design.scale_factor and df != "normal":
+        raise UnsupportedModelError(
+            f"df={df!r} is not available where residual sds differ between "
+            f"{nouns(design.scale_factor)}: tests are normal, fixed_effects()",
+            "normal-tests-only",
+        )
     if df == "normal" or not len(plain):
         return "normal", Plain(plain, np.inf)
     if df == "residual" or estimate.method == "least squares":
@@ -95,7 +102,7 @@ def usual(design: Design, estimate: Estimate) -> tuple[str, Uncertainty]:
     Roger's for REML where it applies, else Satterthwaite's: for ML, where the variances are not
     identified, and where several factors have too many groups. Residual df for least squares.
     """
-    if design.family is not None:
+    if design.family is not None or design.scale_factor:
         return "normal", Plain(estimate.beta_covariance, np.inf)
     if estimate.method == "least squares":
         df = residual_df(design, estimate)

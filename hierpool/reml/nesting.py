@@ -139,8 +139,8 @@ def _in_residuals(group: GroupDesign, smaller: Design, larger: Design) -> bool:
 def _structure(smaller: Design, larger: Design) -> tuple[int, int]:
     """Parameters of the residuals that the larger model has more, and how many begin at a bound.
 
-    An autocorrelation of continuous time is never negative, and a nugget is a share: both begin at
-    the smaller model.
+    An autocorrelation of continuous time and the sd of a random scale are never negative, and a
+    nugget is a share: they begin at the smaller model.
     """
     one, other = smaller.spec.residual, larger.spec.residual
     a, b = one.correlation, other.correlation
@@ -156,8 +156,12 @@ def _structure(smaller: Design, larger: Design) -> tuple[int, int]:
     if b is not None:
         bound += b.nugget and not (a is not None and a.nugget)
         bound += b.word == "car1" and a is None
+    if one.scale and one.scale != other.scale:
+        _refuse(smaller, larger, f"the second has no residual sds that differ by {one.scale}")
+    bound += bool(other.scale and not one.scale)
     sizes = [
-        0 if s is None else s.size for s in (smaller.residual.structure, larger.residual.structure)
+        0 if s is None else s.n_estimated
+        for s in (smaller.residual.structure, larger.residual.structure)
     ]
     return sizes[1] - sizes[0], bound
 

@@ -31,7 +31,7 @@ from hierpool.formula.neighbours import (
     with_slope,
 )
 from hierpool.formula.residual_terms import with_structure
-from hierpool.model import optimum
+from hierpool.model import best_optimum, optimum
 
 FEW, MOST_ROWS_OUT = 3, 0.01  # rows, and part of them, that may be outliers and not heavy tails
 MOST_OF_LEVELS = 0.1  # part of the rows that outlying groups may have
@@ -154,7 +154,7 @@ def _not_of_neighbours(blup: LikelihoodFit, found: list[Finding]) -> list[Findin
     if serial is None or curve is None or serial.evidence is None or curve.evidence is None:
         return found
     bent = _curved(blup.design, str(curve.evidence["p"].idxmin()))
-    after = None if bent is None else optimum(bent, "REML")
+    after = None if bent is None else best_optimum(bent)
     if after is not None and "autocorrelation" not in {f.code for f in residuals.judged(after)}:
         return found
     row = serial.evidence.iloc[0]
@@ -221,9 +221,27 @@ def _sds(blup: LikelihoodFit, finding: Finding) -> str:
     column = str(finding.evidence.attrs.get("column", ""))
     if column not in blup.design.frame:  # fitted values
         return ""
-    name = in_backticks(column)
-    spreads = [f"~ {name}", f"~ log({name})"]
+    name, factor = in_backticks(column), blup.design.scale_factor
+    beside = f" + (1 | {factor if ':' in factor else in_backticks(factor)})" if factor else ""
+    spreads = [f"~ {name}{beside}", f"~ log({name}){beside}"]
     return _best_structure(blup, [(f"sigma='{sigma}'", None, sigma) for sigma in spreads])
+
+
+def _sds_of_levels(blup: LikelihoodFit, finding: Finding) -> str:
+    """A residual sd of each group, typed."""
+    design = blup.design
+    if finding.evidence is None or design.scale_factor:
+        return ""
+    factor, spread = str(finding.evidence.attrs["factor"]), design.spec.residual.spread
+    bar = f"(1 | {factor if ':' in factor else in_backticks(factor)})"
+    sigma = f"~ {spread} + {bar}" if spread else f"~ {bar}"
+    try:
+        spec = with_structure(design.spec, None, sigma)
+    except HierpoolError:  # another factor, or correlated residuals
+        return ""
+    made = _refitted(spec, design.frame)
+    gain = 0.0 if made is None else made.loglik - optimum(design, "ML").loglik
+    return f"sigma='{sigma}' fits better (log-likelihood higher by {short(gain)})." * (gain > GAIN)
 
 
 def _best_structure(
@@ -248,6 +266,7 @@ def _best_structure(
 _REMEDIES: dict[str, Callable[[LikelihoodFit, Finding], str]] = {
     "autocorrelation": _serial,
     "unequal-variance": _sds,
+    "unequal-variance-of-levels": _sds_of_levels,
     "curvature": _curve,
     "coefficient-varies": _slope,
 }
@@ -265,7 +284,8 @@ def _curved(design: Design, name: str) -> Design | None:
 def _refitted(spec: Spec, frame: pd.DataFrame, method: str = "REML") -> LikelihoodFit | None:
     """Another model of these rows, or this one of others; None where it cannot be fitted."""
     try:
-        made = optimum(build_design(spec, frame), "ML" if method == "ML" else "REML")
+        is_ml = method == "ML" or bool(spec.residual.scale)
+        made = optimum(build_design(spec, frame), "ML" if is_ml else "REML")
     except HierpoolError:
         return None
     return made if made.status.is_trustworthy else None

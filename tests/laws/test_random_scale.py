@@ -15,6 +15,7 @@ from hierpool.algebra.correlated.random_scale import RandomScaleResiduals
 from hierpool.algebra.correlated.residuals import rows_sd
 from hierpool.bayes.exact.random_scale import ScalePosterior, scale_posterior
 from hierpool.bayes.nuts import pymc_model
+from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.theta import ScaleTheta
 
 CASES = [
@@ -88,6 +89,7 @@ def test_rows_and_levels_left_out_are_differences(target: ScalePosterior) -> Non
     assert levels == pytest.approx(at.log_likelihood - np.stack(rest), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_drawn_scales_have_the_posterior_that_a_grid_has(table: pd.DataFrame) -> None:
     made = hp.Model("y ~ x + (x | g)", table, sigma="~ (1 | g)")
     target = scale_posterior(made.design, made.priors)
@@ -108,6 +110,7 @@ def test_drawn_scales_have_the_posterior_that_a_grid_has(table: pd.DataFrame) ->
     assert np.mean(s < mean) == pytest.approx(p[grid < mean].sum(), abs=0.03)
 
 
+@pytest.mark.slow
 def test_pymc_model_is_the_definition(table: pd.DataFrame) -> None:
     """Its joint density is that of independent rows with the sds of their groups, times the priors."""
     made = hp.Model("y ~ 1", table, sigma="~ x + (1 | g)")
@@ -136,3 +139,43 @@ def test_pymc_model_is_the_definition(table: pd.DataFrame) -> None:
     expected += part.scale.distribution.logpdf(omega) + stats.norm.logpdf(s).sum()
     expected += stats.norm.logpdf(value["residual_spread"], 0, part.spread_sd).sum()
     assert log_p == pytest.approx(expected, abs=1e-8)
+
+
+def test_maximum_likelihood_is_where_brute_force_is_highest(table: pd.DataFrame) -> None:
+    made = hp.Model("y ~ x + (1 | g)", table, sigma="~ x + (1 | g)")
+    fit = made.ml()
+    e, target = fit.estimate, scale_posterior(made.design, made.priors)
+    phi = np.asarray(e.residual_parameters)[:2]
+    beta = target.model.coordinates.beta_from_user(e.beta[None])[0]
+    numbers = np.concatenate([beta, phi, [np.log(e.sigma), e.relative_covariance_factor[0, 0]]])
+    moved = numbers + 0.05 * np.random.default_rng(4).normal(size=(12, len(numbers)))
+    x = np.concatenate([numbers[None], moved])
+    of_sds = np.column_stack([x[:, 2], np.abs(x[:, 3])])
+    theta = ScaleTheta(np.exp(x[:, 4]), x[:, 5, None, None], of_sds, x[:, :2])
+    log_p = by_grid(target.model, theta).sum(axis=1)
+    assert e.loglik == pytest.approx(log_p[0], abs=1e-6)
+    assert (log_p[1:] < log_p[0] + 1e-6).all()
+
+
+def test_likelihood_ratio_and_predictions(table: pd.DataFrame) -> None:
+    noisy = table.assign(y=table.y + np.where(table.g == "b", 8.0 * table.z, 0.0))
+    plain = hp.Model("y ~ x", noisy).ml()
+    made = hp.Model("y ~ x", noisy, sigma="~ (1 | g)")
+    uneven = made.ml()
+    test = hp.lrt(plain, uneven)
+    assert "1 more parameter" in str(test)
+    with pytest.raises(UnsupportedModelError, match="REML"):
+        made.reml()
+    sds = uneven.predict(noisy[noisy.x == noisy.x], kind="response")["se"]
+    by_group = sds.groupby(noisy.g).mean()
+    assert by_group["b"] == by_group.max()
+    new = uneven.predict(noisy.assign(g="zz").head(2), kind="response", groups="average")["se"]
+    assert new.max() < by_group["b"]
+
+
+@pytest.mark.calibration
+def test_posterior_is_calibrated(table: pd.DataFrame) -> None:
+    made = hp.Model("y ~ x + (1 | g)", table, sigma="~ (1 | g)")
+    found = hp.calibrate(made, 200, seed=5, progress=False)
+    assert found.n_distrusted <= 10
+    assert found.table["p"].min() > 0.001 / len(found.table)

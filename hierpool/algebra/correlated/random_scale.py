@@ -15,8 +15,9 @@ import numpy as np
 from hierpool.algebra.correlated.model import CorrelatedResiduals
 from hierpool.algebra.gaussian import Marginal
 from hierpool.algebra.marginal_model import LevelSums
+from hierpool.algebra.triangular import solve_lower
 from hierpool.core.design import Grouping
-from hierpool.core.theta import ScaleTheta, WorkingTheta
+from hierpool.core.theta import ResidualTheta, ScaleTheta, WorkingTheta
 from hierpool.core.threads import over_threads
 
 _NODES = 30  # of a level, roughly
@@ -85,11 +86,30 @@ class RandomScaleResiduals(CorrelatedResiduals):
 
     def draw_scales(self, theta: ScaleTheta, rng: np.random.Generator) -> np.ndarray:
         """Shape (K, J): one draw of s of each level given the rows, beta and theta."""
+        return self.scales_at(theta, rng.uniform(size=(len(theta), self._n_scales)))
+
+    def scales_at(self, theta: ScaleTheta, shares: np.ndarray) -> np.ndarray:
+        """Shape (K, J): quantiles of s of each level given the rows, beta and theta."""
         from hierpool.algebra.correlated import scale_kernels
 
-        s = rng.uniform(size=(len(theta), self._n_scales))
+        s = np.array(np.broadcast_to(shares, (len(theta), self._n_scales)))
         over_threads(scale_kernels.draws, len(theta), *self._for_kernels(theta), s)
         return s
+
+    def level_moments(
+        self, theta: ResidualTheta, beta: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """E(u | y, beta, theta) and Var of the levels, scales given: (K, J, q), (K, J, q, q)."""
+        z = self.coordinates.z
+        assert z is not None
+        u = self._coefficients(theta, beta, None, False)[self.design.groups[0].level_variable]
+        variance = np.empty((*u.shape, self.q))
+        for at, e in self._runs(theta):
+            into = np.swapaxes(z.from_working @ theta.Lambda[at], -1, -2)
+            half = solve_lower(e.L, np.broadcast_to(into[:, None], e.L.shape))
+            found = np.swapaxes(half, -1, -2) @ half * theta.sigma[at, None, None, None] ** 2
+            variance[np.arange(len(u))[at][:, None], self.correlated.levels] = found
+        return u, variance
 
     def densities_by_row(
         self, theta: WorkingTheta, rows: np.ndarray, marginal: Marginal

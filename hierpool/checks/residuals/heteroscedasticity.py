@@ -119,6 +119,8 @@ def by_levels(replicates: Replicates) -> Iterator[Finding]:
         by_chance = _between(codes, counts, shuffled) >= between[0]
         if (1 + by_chance.sum()) / (1 + PERMUTATIONS) >= WARN_BELOW_P:
             continue
+        parts = _by_level(replicates, grouping, codes, counts)
+        parts.attrs["factor"] = grouping.factor
         middle = replicates.maker.sigma * np.exp(-(spread**2))  # sigma^2 is a mean of squares
         yield Finding(
             "unequal-variance-of-levels",
@@ -128,7 +130,7 @@ def by_levels(replicates: Replicates) -> Iterator[Finding]:
             "tenth, chance allowed for.",
             f"Noisy {nouns(grouping.factor)} are shrunk too little, and the others too much; do not rely "
             "on the intervals of single ones.",
-            evidence=_by_level(replicates, grouping, codes, counts),
+            evidence=parts,
         )
 
 
