@@ -110,7 +110,7 @@ class Mixture:
         ends = np.cumsum(self.weights)[:-1]
         chosen = np.searchsorted(ends, rng.random(n), side="right")
         counts = np.bincount(chosen, minlength=len(self.components))
-        points = [c.draw(k, rng) for c, k in zip(self.components, counts, strict=True)]
+        points = [c.draw(int(k), rng) for c, k in zip(self.components, counts, strict=True)]
         return rng.permutation(np.concatenate(points))
 
 
