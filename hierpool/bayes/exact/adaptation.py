@@ -119,12 +119,17 @@ class Adaptation[P: Proposal, E: Evaluated]:
         if keeps_best:
             self.proposal = tried[int(np.argmax(self.shares))]
 
-    def last(self, n: int, rng: np.random.Generator) -> Batch[E]:
-        """The final batch: its first part shows whether the proposal is too thin somewhere."""
+    def last(
+        self, n: int, rng: np.random.Generator, limit: float = MAX_WEIGHT_RATIO_TRIAL
+    ) -> Batch[E]:
+        """The final batch: its first part shows whether the proposal is too thin somewhere.
+
+        ``limit``: weight over the mean from which it is.
+        """
         for _ in range(PILOTS):
             pilot = self.propose(n // PART, rng)
             points, _, log_target, log_weight = pilot
-            if log_weight.max() - evidence(log_weight)[0] < np.log(MAX_WEIGHT_RATIO_TRIAL):
+            if log_weight.max() - evidence(log_weight)[0] < np.log(limit):
                 break
             self.remember(points, log_target)
             self.patch(points, log_weight)

@@ -55,6 +55,13 @@ class ThetaProposal:
         # likelihood over PRIOR_SHARE, wherever the adapted components are too thin.
         wide = Student.with_scale(mode, 4 * scale + 0.05 * np.eye(d), WIDE_NU)
         prior = Student(np.zeros(d), np.eye(d), np.inf)
+        return cls.starting(first, wide, prior, vanishing)
+
+    @classmethod
+    def starting(
+        cls, first: Student, wide: Student, prior: Student, vanishing: Sequence[Student]
+    ) -> ThetaProposal:
+        """One component that moves, and those that stay."""
         fixed = Mixture((wide, prior, *vanishing), np.ones(2 + len(vanishing)))
         collapse = _bounded(np.full(len(vanishing), COLLAPSE_LEAST))
         return cls(Mixture((first,), np.ones(1)), fixed, collapse)

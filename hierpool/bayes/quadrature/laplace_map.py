@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FITS, FITS_A_DIMENSION = 30, 15
 SPREAD = 1.5  # posterior sds over which the fits are spread
+ABROAD_A_DIMENSION, ABROAD = 10, 1.5  # further fits, and over how many prior sds
 NEAR_ZERO = (-1.5, -2.5, -3.5, -5.0)  # z of each sd at which there are further fits
 FAR_UP = (2.0, 3.0, 4.0)
 FLOOR = 0.02  # added to a squared sd, in units of its prior median, before the log
@@ -173,7 +174,9 @@ def _places(
     positions = np.repeat(coordinates.scale_positions, len(far))
     further = z[np.arange(len(positions)) % len(z)]
     further[np.arange(len(positions)), positions] = np.tile(far, len(coordinates.scale_positions))
-    return np.concatenate([z, further])
+    # Where a posterior has an arm far from its mode, the regressions must not be extrapolated to it.
+    abroad = ABROAD * rng.standard_normal((ABROAD_A_DIMENSION * d, d))
+    return np.concatenate([z, further, abroad])
 
 
 def _evidence(

@@ -12,10 +12,8 @@ from hierpool.bayes.exact.adaptation import (
     evidence,
     independence_chains,
 )
-from hierpool.bayes.exact.proposal import Student
-from hierpool.bayes.exact.theta_proposal import ADAPTED_NU, ThetaProposal
+from hierpool.bayes.quadrature.first_proposal import first_proposal
 from hierpool.bayes.quadrature.polish import Polished, polished
-from hierpool.bayes.quadrature.proposal import REACH, Line, ProductProposal
 from hierpool.bayes.quadrature.stand_in import stands_in
 from hierpool.bayes.quadrature.target import EvaluatedPoints, FamilyPosterior, JointTarget
 
@@ -23,7 +21,7 @@ POINTS, POINTS_A_DIMENSION = 500, 60  # of a round; dimensions of theta alone co
 THINNED = ((0.5, 1), (0.3, 2), (0.2, 5), (0.12, 10), (0.0, 20))  # from which share, and by how much
 THIN_CHEAP = 5  # where a polynomial stands in for the target, at least
 CHECKED = 64  # draws at which the quadrature is done again on a finer grid
-VANISHED, VANISHED_VARIANCE = -1.5, 1.2  # of z of an sd that is close to zero
+MAX_WEIGHT_RATIO = 6.0  # weight over the mean from which the proposal counts as too thin
 
 
 @dataclass(frozen=True)
@@ -89,14 +87,16 @@ def sample_points(
     stand_in = stands_in(start, rng)
     adaptation = Adaptation.start(
         target.evaluate if stand_in is None else stand_in.evaluate,
-        _proposal(start, widen),
+        first_proposal(start, widen, stand_in is None),
         target.size,
         POINTS + POINTS_A_DIMENSION * target.posterior.dimension,
     )
     adaptation.run(rng, keeps_best=True)
     thin = next(by for share, by in THINNED if max(adaptation.shares) >= share)
     thin = thin if stand_in is None else max(thin, THIN_CHEAP)
-    points, at, log_target, log_weight = adaptation.last(chains * draws * thin, rng)
+    points, at, log_target, log_weight = adaptation.last(
+        chains * draws * thin, rng, MAX_WEIGHT_RATIO
+    )
     kept = independence_chains(log_weight.reshape(chains, -1), thin, rng)
     log_evidence, error = evidence(log_weight)
     checked, evaluations, discrepancy = _spread(kept), 0, 0.0
@@ -126,30 +126,6 @@ def sample_points(
         evaluations=evaluations,
         discrepancy=discrepancy,
     )
-
-
-def _proposal(start: Polished, widen: float) -> ProductProposal:
-    """The first proposal: around the mode, the coefficients by their covariance given theta."""
-    coordinates = start.target.posterior.coordinates
-    d, scale, mode = coordinates.size, start.scale, start.mode
-    of_theta, across, of_e = scale[:d, :d], scale[d:, :d], scale[d:, d:]
-    theta, slope = None, np.zeros((d, len(of_e)))
-    if d:
-        vanishing = [_vanished(mode[:d], of_theta, at.position) for at in coordinates.vanishing]
-        theta = ThetaProposal.around(mode[:d], widen**2 * of_theta, vanishing)
-        slope = np.linalg.solve(of_theta, across.T)
-    reach = REACH * np.sqrt(np.diag(of_theta))
-    line = Line(mode[:d], reach, mode[d:], slope)
-    return ProductProposal(theta, line, widen * (of_e - across @ slope))
-
-
-def _vanished(mode: np.ndarray, scale: np.ndarray, sd: int) -> Student:
-    """Component where one sd is close to zero."""
-    location, own = mode.copy(), scale.copy()
-    location[sd] = VANISHED
-    own[sd, :] = own[:, sd] = 0.0
-    own[sd, sd] = VANISHED_VARIANCE
-    return Student.with_scale(location, own, ADAPTED_NU)
 
 
 def _spread(kept: np.ndarray) -> np.ndarray:
