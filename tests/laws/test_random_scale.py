@@ -179,3 +179,12 @@ def test_posterior_is_calibrated(table: pd.DataFrame) -> None:
     found = hp.calibrate(made, 200, seed=5, progress=False)
     assert found.n_distrusted <= 10
     assert found.table["p"].min() > 0.001 / len(found.table)
+
+
+def test_scales_far_apart_have_no_spurious_density(table: pd.DataFrame) -> None:
+    """Of a level with one row nothing is left beside its random effect: no digits of rounding are."""
+    made = hp.Model("y ~ x + (1 | g)", table, sigma="~ (1 | g)")
+    target = scale_posterior(made.design, made.priors)
+    z = np.zeros((40, target.coordinates.size))
+    z[:, 2] = np.linspace(3, 7, 40)  # omega
+    assert target.log_likelihood(z).max() < target.log_likelihood(0 * z[:1])[0]
