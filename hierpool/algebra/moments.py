@@ -287,8 +287,12 @@ class Moments:
         return np.ascontiguousarray(np.concatenate(parts, axis=2))
 
     @classmethod
-    def from_rows(cls, rows: Rows) -> Moments:
-        """Cross-products of rows in working coordinates."""
+    def from_rows(cls, rows: Rows, *, shared: bool = True) -> Moments:
+        """Cross-products of rows in working coordinates.
+
+        ``shared``: levels with equal columns are one design; else each is its own, which is found
+        sooner where the sums are used once.
+        """
         X, Z, y, codes = rows.X, rows.Z, rows.y, rows.codes
         p, q = X.shape[1], Z.shape[1]
         n_levels = int(codes.max()) + 1 if q and len(codes) else 0
@@ -297,7 +301,11 @@ class Moments:
         n_rows = rows.n_by_level(codes, n_levels) if q else np.zeros(0, dtype=np.intp)
         precision = np.broadcast_to(rows.sd, y.shape) ** -2.0
         total = np.bincount(codes, precision, n_levels) if q else np.zeros(0)
-        unique, design_of, counts = _unique_designs(A, C, total / np.maximum(n_rows, 1))
+        unique = design_of = np.arange(n_levels)
+        counts, sums, roots = np.ones(n_levels, dtype=np.intp), b, b[..., None]
+        if shared or not n_levels:
+            unique, design_of, counts = _unique_designs(A, C, total / np.maximum(n_rows, 1))
+            sums, roots = _sum_by(b, design_of, len(unique)), _roots(b, design_of, counts)
         return cls(
             n=rows.n_summed,
             XX=X.T @ X,
@@ -309,8 +317,8 @@ class Moments:
             n_rows=n_rows,
             design_of=design_of,
             counts=counts,
-            b_sum=_sum_by(b, design_of, len(unique)),
-            b_root=_roots(b, design_of, counts),
+            b_sum=sums,
+            b_root=roots,
             log_sd=float(rows.log_sd.sum()),
         )
 

@@ -20,6 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 _STEP = 1e-30  # of complex differentiation
+_MOST_PLACES = 60  # of a matrix of which several sets of places are parts
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,10 @@ class Correlation(ABC):
         """The inverse of ``from_free``."""
         return np.asarray(np.log(phi - self.lower) - np.log(1 - phi))
 
-    def slopes(self, x: np.ndarray, place: np.ndarray) -> np.ndarray:
-        """Shape (size, n, n): derivatives by the free coordinates x (size,)."""
+    def slopes(self, x: np.ndarray, places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Derivatives (size, n, n) of ``blocks`` by the free coordinates x (size,)."""
         moved = x + 1j * _STEP * np.eye(self.size)
-        return np.asarray(self.blocks(self.from_free(moved), [place])[0].imag / _STEP)
+        return [made.imag / _STEP for made in self.blocks(self.from_free(moved), places)]
 
 
 class OfLag(Correlation):
@@ -100,8 +101,13 @@ class OfLag(Correlation):
         """Shape (K, *lag): at distances that are not negative, 1 at 0."""
 
     def blocks(self, phi: np.ndarray, places: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """By the distances of the places."""
-        return [self.at_lag(phi, np.abs(at[:, None] - at) / self.unit) for at in places]
+        """By the distances of the places; of few places in all, parts of one matrix."""
+        every = np.unique(np.concatenate(places)) if len(places) > 1 else np.zeros(0)
+        if not 0 < len(every) <= _MOST_PLACES:
+            return [self.at_lag(phi, np.abs(at[:, None] - at) / self.unit) for at in places]
+        whole = self.at_lag(phi, np.abs(every[:, None] - every) / self.unit)
+        which = [np.searchsorted(every, at) for at in places]
+        return [whole[:, k[:, None], k] for k in which]
 
     def neighbours(self, phi: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """By their distances."""

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from hierpool.algebra.integrated_posterior import IntegratedPosterior
     from hierpool.answers.new_data import Kind, RowGroups
     from hierpool.answers.response_scale import Scale
+    from hierpool.bayes.exact.theta_proposal import ThetaProposal
     from hierpool.bayes.quadrature.leave_out import Whole
     from hierpool.checks.accuracy.loo import Refit
     from hierpool.checks.findings.boundary import WithPriors
@@ -624,7 +625,15 @@ class PosteriorFit(FitRecord):
             return leave_out.joint_log_density(*own).log_density
         from hierpool.bayes.exact.leave_out import joint_log_density
 
-        return joint_log_density(self.design, self.priors, rows, self.seed).log_density
+        known = self._proposal
+        return joint_log_density(self.design, self.priors, rows, self.seed, known=known).log_density
+
+    @cached_property
+    def _proposal(self) -> ThetaProposal | None:
+        """The proposal for theta given all rows, for all that are left out exactly."""
+        from hierpool.bayes.exact.leave_out import whole_proposal
+
+        return whole_proposal(self.design, self.priors, self.seed)
 
     @cached_property
     def _whole(self) -> Whole:

@@ -44,7 +44,7 @@ class CorrelatedFactorisation(OneFactorFactorisation):
         flat = white.reshape(-1, white.shape[-1])[correlated.place]
         q = raw.Z.shape[1]
         rows = Rows(flat[:, -1], flat[:, q:-1], flat[:, :q], raw.codes)
-        moments = Moments.from_rows(rows)
+        moments = Moments.from_rows(rows, shared=False)
         at = condition(moments, np.ones(1), Lambda[None], BetaPrior.flat(moments.p))
         log_det = 2 * float(log_sd.sum())
         return cls(rows, moments, factor, Lambda, at, correlated, phi, log_det)
@@ -64,8 +64,8 @@ class CorrelatedFactorisation(OneFactorFactorisation):
         u = self.conditional.deviations()[0]
         return self.correlated.rows.residuals(self.conditional.beta[0], u)
 
-    def residual_gradient(self, is_reml: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Derivatives by the free parameters of the residuals, shapes (m,).
+    def residual_gradient(self, is_reml: bool) -> np.ndarray:
+        """Derivatives by the free parameters of the residuals, shape (2, m).
 
         Of the log determinants and of the penalised sum of squares. With H = I - a'a - t't in
         whitened rows (ML: I - a'a) and e the whitened residuals, tr(W'HW dR) and -e'W dR W'e.
@@ -92,43 +92,53 @@ class CorrelatedFactorisation(OneFactorFactorisation):
         rows = np.concatenate(taken, axis=-2) @ W
         of_log_det = np.swapaxes(W, -1, -2) @ W - np.swapaxes(rows, -1, -2) @ rows
         of_squares = -score @ np.swapaxes(score, -1, -2)
-        return self._chain(of_log_det), self._chain(of_squares)
+        return self._chain(np.stack([of_log_det, of_squares]))
 
-    @cached_property
-    def _blocks(self) -> list[np.ndarray]:
-        """Correlations of the rows of each pattern."""
-        return self.correlated.every.whitening.blocks(self.phi[None])
+    def _chain(self, bars: np.ndarray) -> np.ndarray:
+        """Derivatives by the free parameters (c, m) from those by R, shape (c, blocks, size, size)."""
+        every = self.correlated.every
+        way, m = every.whitening, every.size
+        s, padded = way.structure, way.by_pattern
+        at = every.where[padded.rows] % m
+        block = every.where[padded.rows[:, :1]] // m
+        begins = m == at.shape[1] and not at[:, 0].any()  # each group is a block, padded with zeros
+        own = (
+            bars[:, block[:, 0]]
+            if begins
+            else bars[:, block[..., None], at[:, :, None], at[:, None]]
+        )
+        if s.n_spread or not begins:
+            sd = np.exp(s.log_sds(self.phi[None])[0])[s.classes[padded.rows]] * padded.is_row
+            own = own * sd[:, :, None] * sd[:, None]
+        out = np.zeros((len(bars), s.size))
+        if s.n_spread:
+            C = padded.spread(way.blocks(self.phi[None]))
+            weights = 2 * (own * C[padded.whose, 0]).sum(axis=-1)
+            classes = s.classes[padded.rows].ravel()
+            by_class = [np.bincount(classes, w.ravel(), s.n_classes) for w in weights]
+            out[:, s.n_correlations : s.n_correlations + s.n_spread] = by_class @ s.basis
+        if s.correlation is not None:
+            totals = np.add.reduceat(own, padded.first, axis=1)
+            each = np.einsum("pkij,cpij->cpk", padded.spread(self._slopes), totals)
+            classes = np.eye(s.n_by)[[by for by, _ in way.patterns]]
+            out[:, : s.n_correlations] = np.einsum("cpk,pb->cbk", each, classes).reshape(
+                len(bars), -1
+            )
+        return out
 
     @cached_property
     def _slopes(self) -> list[np.ndarray]:
-        """Their derivatives by the free parameters of their class."""
+        """Derivatives of the patterns' correlations by the free parameters of their class."""
         way = self.correlated.every.whitening
         own = way.structure.correlation
         assert own is not None
         free = way.structure.correlations(way.structure.to_free(self.phi))
-        return [own.slopes(free[by], places) for by, places in way.patterns]
-
-    def _chain(self, bar: np.ndarray) -> np.ndarray:
-        """Derivatives by the free parameters from those by R, shape (blocks, size, size)."""
-        every = self.correlated.every
-        way, m = every.whitening, every.size
-        s = way.structure
-        sd = np.exp(s.log_sds(self.phi[None])[0])[s.classes]
-        blocks = self._blocks
-        totals, by_class = [], np.zeros(s.n_classes)
-        for k, C in enumerate(blocks):  # the groups of a pattern together
-            rows = way.starts[:-1][way.pattern == k][:, None] + np.arange(C.shape[-1])
-            block, at = every.where[rows[:, :1, None]] // m, every.where[rows] % m
-            own = bar[block, at[:, :, None], at[:, None]] * sd[rows][:, :, None] * sd[rows][:, None]
-            totals.append(own.sum(axis=0))
-            weights = 2 * (own * C[0]).sum(axis=-1)
-            by_class += np.bincount(s.classes[rows].ravel(), weights.ravel(), len(by_class))
-        out = np.zeros(s.size)
-        out[s.n_correlations : s.n_correlations + s.n_spread] = s.basis.T @ by_class
-        if s.correlation is not None:
-            size = s.correlation.size
-            for (by, _), slopes, total in zip(way.patterns, self._slopes, totals, strict=True):
-                out[by * size : (by + 1) * size] += np.einsum("kij,ij->k", slopes, total)
+        out = [np.zeros(0)] * len(way.patterns)
+        for g in range(way.structure.n_by):
+            which = [k for k, (by, _) in enumerate(way.patterns) if by == g]
+            found = own.slopes(free[g], [way.patterns[k][1] for k in which])
+            for k, slopes in zip(which, found, strict=True):
+                out[k] = slopes
         return out
 
 

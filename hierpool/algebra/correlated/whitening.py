@@ -11,10 +11,13 @@ Of others, each pattern of occasions has one Cholesky factor, however many group
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from hierpool.algebra.triangular import cholesky, solve_lower
 from hierpool.core.residual import RowStructure
 
 
@@ -35,6 +38,35 @@ class Tables:
     log_sd: np.ndarray
     r: np.ndarray
     inverse: np.ndarray
+
+
+@dataclass(frozen=True)
+class PaddedGroups:
+    """The groups by pattern, each padded to the size of the largest.
+
+    Attributes
+    ----------
+    rows, is_row
+        Shape (groups, size): the rows of each group, its first one in the place of none.
+    whose
+        Shape (groups,): pattern of each group.
+    first
+        Shape (patterns,): first group of each pattern.
+    """
+
+    rows: np.ndarray
+    is_row: np.ndarray
+    whose: np.ndarray
+    first: np.ndarray
+
+    def spread(self, matrices: Sequence[np.ndarray]) -> np.ndarray:
+        """Shape (patterns, k, size, size): matrices (k, n, n) of the patterns, padded with zeros."""
+        size = self.rows.shape[1]
+        out = np.zeros((len(matrices), len(matrices[0]), size, size))
+        for to, made in zip(out, matrices, strict=True):
+            n = made.shape[-1]
+            to[:, :n, :n] = made
+        return out
 
 
 def order_of(structure: RowStructure) -> np.ndarray:
@@ -132,9 +164,23 @@ class Whitening:
             return Tables(log_sd, r, inverse)
         inverse = np.empty((K, self.offsets[-1]))
         for k, C in enumerate(self.blocks(phi)):
-            root = np.linalg.inv(_cholesky(C))
+            root = solve_lower(_cholesky(C), np.eye(C.shape[-1]))
             inverse[:, self.offsets[k] : self.offsets[k + 1]] = root.reshape(K, -1)
         return Tables(log_sd, r, inverse)
+
+    @cached_property
+    def by_pattern(self) -> PaddedGroups:
+        """The groups in the order of their patterns."""
+        order = np.argsort(self.pattern, kind="stable")
+        n_rows = np.diff(self.starts)[order]
+        within = np.arange(int(n_rows.max(initial=1)))
+        is_row = within < n_rows[:, None]
+        rows = np.where(
+            is_row, self.starts[:-1][order][:, None] + within, self.starts[:-1][order, None]
+        )
+        whose = self.pattern[order]
+        first = np.flatnonzero(np.diff(whose, prepend=-1))
+        return PaddedGroups(rows, is_row, whose, first)
 
     def correlated(self, phi: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Shape (K, n): standard normals (K, n) made as correlated as the rows; the way back."""
@@ -192,11 +238,7 @@ def _cholesky(C: np.ndarray) -> np.ndarray:
     """Cholesky factors; NaN where there is none."""
     try:
         return np.linalg.cholesky(C)
-    except np.linalg.LinAlgError:
-        out = np.full_like(C, np.nan)
-        for k, one in enumerate(C):
-            try:
-                out[k] = np.linalg.cholesky(one)
-            except np.linalg.LinAlgError:
-                out[k] = np.nan * np.eye(len(one)) + np.eye(len(one))
+    except np.linalg.LinAlgError:  # of one of many
+        out = cholesky(C)
+        out[np.isnan(out).any(axis=(-1, -2))] = np.nan
         return out

@@ -16,7 +16,6 @@ import numpy as np
 from hierpool.algebra.marginal_model import LevelsOnRequest, MarginalModel
 from hierpool.bayes.exact.adaptation import Adaptation, evidence, independence_chains
 from hierpool.bayes.exact.log_posterior import log_posterior
-from hierpool.bayes.exact.proposal import Mixture, Student
 from hierpool.bayes.exact.random_scale import ScalePosterior
 from hierpool.bayes.exact.surrogate import Surrogate
 from hierpool.bayes.exact.target import Evaluated, LogDensity, LogPosterior, log_normal
@@ -158,16 +157,24 @@ def _thinning(target: LogDensity) -> int:
     return THIN_CHEAP if target.integrated.flops_per_density <= ALWAYS_THIN_BELOW_FLOPS else 1
 
 
-def adapted_proposal(target: LogPosterior, rng: np.random.Generator) -> Mixture:
-    """A proposal fit for importance sampling of the target."""
+def adapted_proposal(
+    target: LogPosterior, rng: np.random.Generator, start: ThetaProposal | None = None
+) -> ThetaProposal | None:
+    """A proposal fit for importance sampling of the target; None where theta is empty.
+
+    ``start`` is that of a posterior much like it.
+    """
     if target.coordinates.size == 0:
-        return Mixture((Student(np.zeros(0), np.zeros((0, 0)), np.inf),), np.ones(1))
+        return None
     with np.errstate(all="ignore"), one_blas_thread():
-        return _adapted(target, rng, 1.0).proposal.whole
+        return _adapted(target, rng, 1.0, start).proposal
 
 
 def _adapted(
-    density: LogDensity, rng: np.random.Generator, widen: float
+    density: LogDensity,
+    rng: np.random.Generator,
+    widen: float,
+    start: ThetaProposal | None = None,
 ) -> Adaptation[ThetaProposal, Evaluated]:
     """The proposal fitted to the target, with all that it has learnt from."""
 
@@ -176,7 +183,8 @@ def _adapted(
         return at, at.log_likelihood + log_normal(z)
 
     d = density.coordinates.size
-    start = ThetaProposal.from_target(density, rng, widen)
+    if start is None:
+        start = ThetaProposal.from_target(density, rng, widen)
     adaptation = Adaptation.start(evaluate, start, d, max(500, 100 * d))
     adaptation.run(rng)
     return adaptation

@@ -19,6 +19,7 @@ from scipy import special
 
 from hierpool.bayes.exact.engine import adapted_proposal
 from hierpool.bayes.exact.log_posterior import log_posterior
+from hierpool.bayes.exact.theta_proposal import ThetaProposal
 from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.core.design import Design
 
@@ -33,8 +34,18 @@ class LeftOut:
     error: float
 
 
+def whole_proposal(design: Design, priors: ModelPriors, seed: int) -> ThetaProposal | None:
+    """The proposal for the posterior of all rows; None where theta is empty."""
+    return adapted_proposal(log_posterior(design, priors), np.random.default_rng(seed))
+
+
 def joint_log_density(
-    design: Design, priors: ModelPriors, rows: np.ndarray, seed: int, n_points: int = POINTS
+    design: Design,
+    priors: ModelPriors,
+    rows: np.ndarray,
+    seed: int,
+    n_points: int = POINTS,
+    known: ThetaProposal | None = None,
 ) -> LeftOut:
     """log p(rows, jointly | all other rows), theta and coefficients integrated out.
 
@@ -48,11 +59,17 @@ def joint_log_density(
         Seed of the proposals.
     n_points
         Number of proposals.
+    known
+        That of ``whole_proposal``, where it is at hand.
     """
     full = log_posterior(design, priors)
     rest = replace(full, integrated=full.integrated.without(np.asarray(rows)))
     rng = np.random.default_rng(seed)
-    proposals = [adapted_proposal(target, rng) for target in (full, rest)]
+    whole = known or adapted_proposal(full, rng)
+    if whole is None:  # theta is empty
+        point = np.zeros((1, 0))
+        return LeftOut(float((full(point) - rest(point))[0]), 0.0)
+    proposals = [whole, adapted_proposal(rest, rng, whole) or whole]
     z = np.concatenate([p.draw(n_points // 2, rng) for p in proposals])
     log_proposal = special.logsumexp([p.log_density(z) for p in proposals], axis=0)
     log_full, log_rest = full(z) - log_proposal, rest(z) - log_proposal
