@@ -7,7 +7,7 @@ import pytest
 from scipy import special, stats
 
 from hierpool.bayes.exact.coordinates import PriorCoordinates
-from hierpool.bayes.parts.group_term import GroupTermPart
+from hierpool.bayes.parts.group_term import GroupTermPart, partial_correlations
 from hierpool.bayes.parts.residual import ResidualPart
 from hierpool.bayes.priors.coefficients import CoefficientPriors
 from hierpool.bayes.priors.model_priors import ModelPriors
@@ -166,3 +166,14 @@ def test_small_sds_are_told_apart():
     sd = standardised.theta(z).values["sd_g"][:, 0]
     density_at_zero = np.exp(SD_PRIORS["half_t"].distribution.logpdf(0.0))
     np.testing.assert_allclose(sd, special.ndtr([-7.5, -7.0]) / density_at_zero, rtol=1e-6)
+
+
+@each("a", [0.6, 1.5, 2.0, 2.5, 10.0])
+def test_quantiles_from_the_table_are_those_of_the_beta_distribution(a):
+    z = np.linspace(-9, 9, 4001)[:, None]
+    lower = special.betaincinv(a, a, special.ndtr(-np.abs(z)))
+    found = partial_correlations(z, np.array([a]))
+    np.testing.assert_allclose(found, np.sign(z) * (1 - 2 * lower), atol=1e-11)
+    few = np.abs(z[:, 0]) < 6
+    distance = (1 - np.abs(found)) / 2  # from the ends
+    np.testing.assert_allclose(distance[few], lower[few], rtol=1e-6, atol=2e-12)
