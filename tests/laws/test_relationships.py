@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import linalg, sparse
+from scipy import linalg
 
 import hierpool as hp
 from hierpool.algebra import choose
@@ -351,72 +351,6 @@ def test_posterior_breeding_values_ranks_and_heritability(animals, way):
     assert scores.n_data_points == len(data)
 
 
-@pytest.mark.slow
-def test_both_ways_agree_on_a_larger_pedigree(monkeypatch):
-    """500 animals, repeated records, with a permanent environment and alone."""
-    rng = np.random.default_rng(8)
-    table = pedigree(rng, 60, 440)
-    data = pd.DataFrame({"animal": np.repeat(rng.choice(table.animal, 300, replace=False), 2)})
-    data["id"] = data.animal
-    u = pd.Series(rng.normal(size=len(table)), list(table.animal))
-    data["y"] = 5 + u[data.animal].to_numpy() + rng.normal(size=len(data))
-    for formula in ("y ~ 1 + (1 | animal)", "y ~ 1 + (1 | animal) + (1 | id)"):
-        model = hp.Model(formula, data, relationship={"animal": table})
-        found = []
-        for most in (10_000, -1):
-            monkeypatch.setattr(choose, "MOST_TURNED", most)
-            fit = model.reml()
-            target = LogPosterior.from_design(model.design, model.priors)
-            z = np.random.default_rng(0).normal(size=(5, target.coordinates.size))
-            found.append(
-                (
-                    fit.loglik,
-                    hp.breeding_values(fit),
-                    hp.heritability(fit),
-                    target.log_likelihood(z),
-                )
-            )
-        (one, values, h2, density), (other, same, also, sparse_density) = found
-        assert other == pytest.approx(one, abs=1e-8)
-        rooted = "accuracy"  # of a reliability of 1e-16
-        np.testing.assert_allclose(
-            same.drop(columns=rooted), values.drop(columns=rooted), atol=1e-8
-        )
-        np.testing.assert_allclose(also, h2, atol=1e-7)
-        np.testing.assert_allclose(sparse_density, density, atol=1e-6)
-
-
-@pytest.mark.slow
-def test_draws_that_share_a_factorisation_are_refined_until_each_is_exact(animals, monkeypatch):
-    """Means given theta do not depend on which values of theta are solved with them."""
-    monkeypatch.setattr(choose, "MOST_TURNED", -1)
-    model, _ = made(animals, "y ~ x + (1 | animal)")
-    algebra = LogPosterior.from_design(model.design, model.priors).integrated
-    Lambda = np.linspace(0.5, 1.5, 300)[:, None, None]
-    theta = WorkingTheta(np.full(300, 1.2), Lambda)
-    together = algebra.mean_coefficients(theta)["u_animal"]
-    alone = [algebra.mean_coefficients(theta[k : k + 1])["u_animal"][0] for k in (0, 77, 299)]
-    np.testing.assert_allclose(together[[0, 77, 299]], alone, atol=1e-10)
-
-
-def test_a_sparse_precision_is_the_matrix_that_it_inverts(animals):
-    """Places on a line, as a sparse precision with labels and as a dense matrix."""
-    names = list("pqrst")
-    Q = sparse.diags_array([-1.0, 2.5, -1.0], offsets=[-1, 0, 1], shape=(5, 5))
-    dense = pd.DataFrame(Q.toarray(), names, names)
-    fits = [
-        hp.Model("y ~ x + (1 | region)", animals[0], relationship={"region": given})
-        for given in ({"precision": Q, "labels": names}, {"precision": dense})
-    ]
-    one, other = (m.design.groups[0].schema.related for m in fits)
-    np.testing.assert_allclose(one.covariance, other.covariance, atol=1e-12)
-    assert one.relationship.scale == pytest.approx(other.relationship.scale)
-    given = {"precision": sparse.csc_array(Q - 2.5 * sparse.eye_array(5)), "labels": names}
-    with pytest.raises(HierpoolError, match="singular") as caught:
-        hp.Model("y ~ x + (1 | region)", animals[0], relationship={"region": given})
-    assert caught.value.code == "relationship-not-positive"
-
-
 WRONG = {
     "not-in-relationship": (lambda t: t[t.animal != "a10"].replace("a10", None), "a10"),
     "pedigree-loop": (lambda t: t.assign(sire=np.where(t.animal == "a0", "a29", t.sire)), "a0"),
@@ -459,30 +393,3 @@ def test_several_rows_of_an_animal_need_a_term_of_their_own(animals):
     assert "add (1 | own_animal)" in told.text
     beside, _ = made(animals, QUICK)
     assert not [f for f in beside.notices if f.code == "repeated-related"]
-
-
-SAVED = {
-    "pedigree": ("animal", lambda given: given["animal"]),
-    "matrix": ("region", lambda given: given["region"]),
-    "sparse": ("region", lambda given: {"precision": _line(), "labels": list("pqrst")}),
-}
-
-
-def _line() -> sparse.csc_array:
-    return sparse.csc_array(sparse.diags_array([-1.0, 2.5, -1.0], offsets=[-1, 0, 1], shape=(5, 5)))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", SAVED)
-def test_a_saved_fit_has_its_relationship(animals, kind, tmp_path):
-    data, given, _ = animals
-    factor, of = SAVED[kind]
-    model = hp.Model(f"y ~ x + (1 | {factor})", data, relationship={factor: of(given)})
-    fit = model.fit(seed=1, draws=400)
-    fit.save(tmp_path / "fit.nc")
-    again = hp.load_fit(tmp_path / "fit.nc")
-    one, other = hp.breeding_values(fit), hp.breeding_values(again)
-    np.testing.assert_allclose(other.to_numpy(float), one.to_numpy(float), rtol=1e-9)
-    assert list(other.index) == list(one.index)
-    pd.testing.assert_frame_equal(hp.heritability(again), hp.heritability(fit))
-    assert again.loo().elpd == pytest.approx(fit.loo().elpd)
