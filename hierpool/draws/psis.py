@@ -103,14 +103,19 @@ def _fit_tail(x):
 def _guess(x, tail):
     """A number that a few more than ``tail`` values of x exceed, from an eighth of them."""
     n = (len(x) + _EVERY - 1) // _EVERY
-    some = np.empty(n)
-    for m in range(n):
-        some[m] = x[_EVERY * m]
     expected = tail * n / len(x)
     above = int(expected + 3 * np.sqrt(expected)) + 2
     if above >= n:
         return -np.inf
-    return np.partition(some, n - above)[n - above]
+    kept = np.full(above, -np.inf)  # the largest so far, ascending
+    for m in range(0, len(x), _EVERY):
+        if x[m] > kept[0]:
+            place = 1
+            while place < above and kept[place] < x[m]:
+                kept[place - 1] = kept[place]
+                place += 1
+            kept[place - 1] = x[m]
+    return kept[0]
 
 
 @compiled("UniTuple(f8[::1], 2)(f8[::1], f8, i8)")
@@ -129,8 +134,8 @@ def _largest(x, guess, tail):
         if x[m] > guess:
             some[place] = x[m]
             place += 1
-    some = np.partition(some, count - tail)
-    return some[: count - tail].copy(), np.sort(some[count - tail :])
+    some = np.sort(some)
+    return some[: count - tail].copy(), some[count - tail :].copy()
 
 
 @compiled("UniTuple(f8, 2)(f8[::1])", fastmath={"nnan", "nsz", "reassoc"})

@@ -50,6 +50,46 @@ print(sum(loop.loop.stats.cache_misses.values()))
 """
 
 
+SHARED = """
+from hierpool.core.compiled import compiled, shared
+
+@shared("UniTuple(f8, 2)(i8, f8[::1])")
+def sums(n, x):
+    total = 0.0
+    for i in range(n):
+        total += x[i]
+    return total, 2 * total
+
+@compiled("f8(f8[::1])")
+def loop(x):
+    once, twice = sums(len(x), x)
+    return once + twice
+"""
+FROM_THE_CACHE = """
+import numpy as np
+import shared_loop
+print(shared_loop.loop(np.arange(5.0)), sum(shared_loop.loop.stats.cache_misses.values()))
+"""
+
+
+@pytest.mark.slow
+def test_a_shared_function_is_found_by_a_loop_that_was_compiled_before(tmp_path):
+    (tmp_path / "shared_loop.py").write_text(SHARED)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    env = {**os.environ, "PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", FROM_THE_CACHE],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert found == [["30.0", "1"], ["30.0", "0"]]
+
+
 def test_one_process_compiles_and_the_others_find_it(tmp_path):
     (tmp_path / "loop.py").write_text(LOOP)
     path = os.pathsep.join([str(tmp_path), str(ROOT)])

@@ -10,18 +10,17 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from hierpool.algebra.quadrature.level_nodes import level_nodes, room_for, scratch_of
-from hierpool.algebra.quadrature.mode_search import cholesky, solve_back, spread
+from hierpool.algebra.quadrature.mode_search import cholesky, copied, solve_back, spread
 from hierpool.algebra.quadrature.node_sums import LANES, values_at
-from hierpool.core.compiled import compiled
+from hierpool.core.compiled import compiled, inner
 
 METROPOLIS_STEPS = 3
 WIDER = 1.15  # sd of the proposals, in posterior sds
 
 
-@njit(error_model="numpy")
+@inner
 def _moments(V, g, n, mean, covariance):
     """Mean and covariance of nodes by their weights, which become shares."""
     q, total = len(mean), 0.0
@@ -40,7 +39,7 @@ def _moments(V, g, n, mean, covariance):
                 covariance[c, d] += g[r] * (V[c, r] - mean[c]) * (V[d, r] - mean[d])
 
 
-@njit(error_model="numpy")
+@inner
 def _distance(x, mean, root, work):
     """(x - mean)' (root root')^-1 (x - mean) / 2."""
     s = 0.0
@@ -81,7 +80,7 @@ def deviations(
         spread(Z, Lambda[k], T)
         for u in range(len(edges) - 1):
             lo, hi = edges[u], edges[u + 1]
-            v[:] = modes[u]
+            copied(modes[u], v)
             count, _, _, _, _ = level_nodes(
                 code, is_same, y, trials, weight, eta[k], par[k], fisher[k], lo, hi, T, v,
                 h, drop, nodes, is_even, ring_ends, rim_share, tail_share, g, scratch,

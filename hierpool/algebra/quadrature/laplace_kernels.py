@@ -15,15 +15,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from hierpool.algebra.quadrature.mode_search import (
     cholesky,
+    copied,
     solve_back,
     solve_forward,
     spread,
 )
-from hierpool.core.compiled import compiled
+from hierpool.core.compiled import compiled, inner, shared
 from hierpool.core.families.compiled import terms
 
 MOST_STEPS = 200
@@ -32,7 +32,7 @@ CAP = 5.0  # largest change of a linear predictor in one step
 HALVINGS = 30
 
 
-@njit(error_model="numpy")
+@inner
 def _predictor(i, offset, values, places, gamma, T, v):
     e = offset[i]
     for c in range(values.shape[1]):
@@ -42,7 +42,7 @@ def _predictor(i, offset, values, places, gamma, T, v):
     return e
 
 
-@njit(error_model="numpy")
+@inner
 def _level(
     code, y, trials, weight, offset, values, places, gamma, par, fisher, lo, hi, T, v, count,
     g, H, C, r, S,
@@ -77,7 +77,11 @@ def _level(
     return value
 
 
-@njit(error_model="numpy")
+@shared(
+    "UniTuple(f8, 2)(i8, f8[::1], f8[::1], f8[::1], f8[::1], f8[:,::1], i8[:,::1], f8[::1], f8[::1],"
+    "f8, i8[::1], f8[::1], f8[:,::1], f8[:,::1], f8[::1], f8[:,::1], f8[:,::1], f8[:,:,::1],"
+    "f8[:,:,::1], f8[:,::1], f8[::1], f8[:,::1])"
+)
 def _system(
     code, y, trials, weight, offset, values, places, gamma, par, fisher, edges, counts, T, v,
     mean, precision, g, L, C, H, r, S,
@@ -116,7 +120,10 @@ def _system(
     return value, log_det
 
 
-@njit(error_model="numpy")
+@shared(
+    "UniTuple(f8, 2)(f8[:,::1], i8[:,::1], i8[::1], f8[:,::1], f8[:,:,::1], f8[:,:,::1],"
+    "f8[:,::1], f8[:,::1], f8[::1], f8[:,::1])"
+)
 def _step(values, places, edges, T, L, C, g, root, r, dv):
     """Newton step of all: r becomes that of gamma, dv that of the levels; its sizes."""
     P, q = len(r), dv.shape[1]
@@ -202,8 +209,9 @@ def modes(
             for c in range(P):
                 density[k] -= math.log(root[k, c, c])
             factor = 1.0 if change < CAP else CAP / change
-            old[:] = gamma[k]
-            old_v[:] = v[k]
+            copied(gamma[k], old)
+            for u in range(U):
+                copied(v[k, u], old_v[u])
             for c in range(P):
                 gamma[k, c] += factor * r[c]
             for u in range(U):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from hierpool.algebra.quadrature.level_nodes import level_nodes, room_for, scratch_of
-from hierpool.algebra.quadrature.mode_search import spread
+from hierpool.algebra.quadrature.mode_search import copied, spread
 from hierpool.core.compiled import compiled
 
 
@@ -34,7 +34,7 @@ def level_densities(
         spread(Z, Lambda[k], T)
         for u in range(len(edges) - 1):
             lo, hi = edges[u], edges[u + 1]
-            v[:] = modes[u]
+            copied(modes[u], v)
             _, density[k, u], error[k, u], rim[k, u], _ = level_nodes(
                 code, is_same, y, trials, weight, eta[k], par[k], fisher[k], lo, hi, T, v,
                 h, drop, nodes, is_even, ring_ends, rim_share, tail_share, g, scratch,

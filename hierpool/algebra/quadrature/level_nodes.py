@@ -13,10 +13,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from hierpool.algebra.quadrature.mode_search import mode_along, mode_at, solve_back
 from hierpool.algebra.quadrature.node_sums import LANES, padded, prepare, values_along, values_at
+from hierpool.core.compiled import inner, shared
 from hierpool.core.elementary import fast_exp
 from hierpool.core.families.codes import STUDENT
 from hierpool.core.families.compiled import terms
@@ -30,7 +30,7 @@ FEW_ROWS = 12  # of a level of heavy tails, up to which each row may have a mode
 HALF_LOG_2PI = 0.9189385332046727
 
 
-@njit(error_model="numpy")
+@inner
 def modes_of_rows(code, y, trials, weight, eta, par, lo, hi, T, v, drop):
     """Least and largest v that nodes must reach: heavy tails have modes at rows far apart."""
     low, high = v, v
@@ -53,7 +53,7 @@ def modes_of_rows(code, y, trials, weight, eta, par, lo, hi, T, v, drop):
     return low, high
 
 
-@njit(error_model="numpy")
+@inner
 def line(code, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, drop, g, scratch):
     """Nodes of a level of one effect: v, the distance between nodes, first and last node.
 
@@ -105,7 +105,7 @@ def line(code, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, dr
     return v, step, first, last, top
 
 
-@njit(error_model="numpy")
+@inner
 def trimmed(g, first, last, least, low, high):
     """First and last node less those beyond the first on either side that is below ``least``."""
     while first < HALF - CENTRE and g[first + 1] <= least and first + 1 <= low:
@@ -115,7 +115,7 @@ def trimmed(g, first, last, least, low, high):
     return first, last
 
 
-@njit(error_model="numpy")
+@inner
 def ball(
     code, y, trials, weight, eta, par, lo, hi, T, v, scale,
     nodes, is_even, ring_ends, rim_share, tail_share, g, scratch,
@@ -137,7 +137,8 @@ def ball(
         for c in range(q):
             x[c] = scale if c == d else 0.0
         solve_back(L, x)
-        R[:, d] = x
+        for c in range(q):
+            R[c, d] = x[c]
     top, total, even, rim, begin = -np.inf, 0.0, 0.0, 0.0, 0
     for ring in range(1, len(ring_ends)):
         end = ring_ends[ring]
@@ -169,7 +170,47 @@ def ball(
     return begin, top, total, even, rim
 
 
-@njit(error_model="numpy")
+@inner
+def _one_effect(
+    code, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, drop, g, scratch
+):
+    """``level_nodes`` for q = 1."""
+    V, n, density, error, rim = scratch[4], 0, 0.0, 0.0, 0.0
+    for _ in range(1 + MOST_CLOSER):
+        middle, step, first, last, top = line(
+            code, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v[0], h, drop,
+            g, scratch,
+        )  # fmt: skip
+        even, total, n = 0.0, 0.0, last - first + 1
+        for r in range(n):
+            V[0, r] = middle + (first + r - HALF) * step
+            g[r] = fast_exp(g[first + r] - top)
+            total += g[r]
+            if r % 2 == 0:
+                even += g[r]
+        density = top + math.log(total * step) - HALF_LOG_2PI
+        error, rim = 2.0 * even / total - 1.0, max(g[0], g[n - 1]) / total
+        if error * error <= CLOSER:
+            break
+        h, v[0] = 0.5 * h, middle
+    return n, density, error, rim, n - 1
+
+
+@inner
+def sum_of_rows(code, y, trials, weight, eta, par, lo, hi):
+    """Log density of the rows of a level without effects."""
+    total = 0.0
+    for i in range(lo, hi):
+        value, _, _, _ = terms(code, y[i], trials[i], eta[i], par)
+        total += weight[i] * value
+    return total
+
+
+@shared(
+    "Tuple((i8, f8, f8, f8, i8))(i8, b1, f8[::1], f8[::1], f8[::1], f8[::1], f8[::1], f8, i8, i8,"
+    "f8[:,::1], f8[::1], f8, f8, f8[:,::1], i8[::1], i8[::1], f8, f8, f8[::1],"
+    "Tuple((f8[::1], f8[::1], f8[::1], f8[::1], f8[:,::1], f8[:,::1], f8[:,::1], f8[:,::1])))"
+)
 def level_nodes(
     code, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, drop,
     nodes, is_even, ring_ends, rim_share, tail_share, g, scratch,
@@ -215,49 +256,13 @@ def level_nodes(
     return n, density, 2.0 * even / total - 1.0, rim / total, first
 
 
-@njit(error_model="numpy")
-def _one_effect(
-    code, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, drop, g, scratch
-):
-    """``level_nodes`` for q = 1."""
-    V, n, density, error, rim = scratch[4], 0, 0.0, 0.0, 0.0
-    for _ in range(1 + MOST_CLOSER):
-        middle, step, first, last, top = line(
-            code, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v[0], h, drop,
-            g, scratch,
-        )  # fmt: skip
-        even, total, n = 0.0, 0.0, last - first + 1
-        for r in range(n):
-            V[0, r] = middle + (first + r - HALF) * step
-            g[r] = fast_exp(g[first + r] - top)
-            total += g[r]
-            if r % 2 == 0:
-                even += g[r]
-        density = top + math.log(total * step) - HALF_LOG_2PI
-        error, rim = 2.0 * even / total - 1.0, max(g[0], g[n - 1]) / total
-        if error * error <= CLOSER:
-            break
-        h, v[0] = 0.5 * h, middle
-    return n, density, error, rim, n - 1
-
-
-@njit(error_model="numpy")
-def sum_of_rows(code, y, trials, weight, eta, par, lo, hi):
-    """Log density of the rows of a level without effects."""
-    total = 0.0
-    for i in range(lo, hi):
-        value, _, _, _ = terms(code, y[i], trials[i], eta[i], par)
-        total += weight[i] * value
-    return total
-
-
-@njit(error_model="numpy")
+@inner
 def room_for(nodes):
     """Nodes that buffers must hold: those of one effect, or of a lattice (q, M), and full lanes."""
     return max(nodes.shape[1], 2 * HALF + 1) + LANES
 
 
-@njit(error_model="numpy")
+@inner
 def scratch_of(n, q, n_nodes):
     """Room that the helpers work in."""
     return (

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
+from hierpool.core.compiled import inner, shared
 from hierpool.core.elementary import fast_exp
 from hierpool.core.families import codes
 from hierpool.core.families.compiled import terms
@@ -23,7 +22,7 @@ MOST_STEPS = 200
 CAP = 2.5  # largest step on the scale of eta
 
 
-@njit(error_model="numpy")
+@inner
 def cholesky(H, L):
     """L (q, q) becomes the lower Cholesky factor of H, of which the lower half is read."""
     q = len(H)
@@ -38,7 +37,7 @@ def cholesky(H, L):
                 L[i, j] = s / L[j, j]
 
 
-@njit(error_model="numpy")
+@inner
 def solve_back(L, x):
     """x becomes L'^-1 x."""
     for i in range(len(x) - 1, -1, -1):
@@ -47,7 +46,7 @@ def solve_back(L, x):
         x[i] /= L[i, i]
 
 
-@njit(error_model="numpy")
+@inner
 def solve_forward(L, x):
     """x becomes L^-1 x."""
     for i in range(len(x)):
@@ -56,14 +55,14 @@ def solve_forward(L, x):
         x[i] /= L[i, i]
 
 
-@njit(error_model="numpy")
+@inner
 def log_shape_of(code, par):
     """What ``climbing`` needs of the parameters."""
     is_needed = code == codes.NEGBINOMIAL or code == codes.ZERO_NEGBINOMIAL
     return math.log(min(par[0], codes.LARGEST_SHAPE)) if is_needed else 0.0
 
 
-@njit(error_model="numpy")
+@inner
 def climbing(code, y, trials, eta, par, log_shape):
     """Derivative of the log density of a row, and the weight that is safe to climb by.
 
@@ -83,7 +82,10 @@ def climbing(code, y, trials, eta, par, log_shape):
     return slope, safe
 
 
-@njit(error_model="numpy")
+@shared(
+    "UniTuple(f8, 2)(i8, f8[::1], f8[::1], f8[::1], f8[::1], f8[::1], f8, i8, i8, f8[::1], f8[::1],"
+    "f8, f8)"
+)
 def mode_along(code, y, trials, weight, eta, par, fisher, lo, hi, F, sums, t, v):
     """Mode of g where T is t for every row, and the precision there."""
     H, log_shape, low, high = 1.0, log_shape_of(code, par), -math.inf, math.inf
@@ -139,7 +141,10 @@ def mode_along(code, y, trials, weight, eta, par, fisher, lo, hi, F, sums, t, v)
     return v, 1.0 + (H - 1.0) * fisher
 
 
-@njit(error_model="numpy")
+@shared(
+    "void(i8, f8[::1], f8[::1], f8[::1], f8[::1], f8[::1], f8, i8, i8, f8[:,::1], f8[::1], f8[::1],"
+    "f8[:,::1], f8[:,::1])"
+)
 def mode_at(code, y, trials, weight, eta, par, fisher, lo, hi, T, v, g, H, L):
     """v becomes the mode of g where T differs between rows, L the factor of the precision there."""
     q, log_shape = len(v), log_shape_of(code, par)
@@ -186,7 +191,14 @@ def mode_at(code, y, trials, weight, eta, par, fisher, lo, hi, T, v, g, H, L):
         cholesky(H, L)
 
 
-@njit(error_model="numpy")
+@inner
+def copied(source, target):
+    """target becomes source. Assigning a slice would bring a message on shapes, and compile long."""
+    for c in range(len(target)):
+        target[c] = source[c]
+
+
+@inner
 def spread(Z, Lambda, T):
     """T (N, q) becomes Z Lambda."""
     q = Z.shape[1]

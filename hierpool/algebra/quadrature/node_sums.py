@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
+from hierpool.core.compiled import inner, shared
 from hierpool.core.elementary import fast_exp, fast_log1p
 from hierpool.core.families import codes
 from hierpool.core.families.compiled import terms
@@ -23,13 +22,74 @@ FACTORS = 16  # of a product before its logarithm is taken
 LANES = 8  # nodes that the processor works at once
 
 
-@njit(error_model="numpy")
+@inner
 def padded(n):
     """Nodes that are worked where n are asked for: full lanes, since what is left over is slow."""
     return n if n <= 2 else (n + LANES - 1) // LANES * LANES
 
 
-@njit(error_model="numpy")
+@inner
+def _add_logit(y, times, weight, linear, n, out, product):
+    """``add_row`` of successes among trials; ``times`` is the trials by their weight."""
+    if times == 1.0:
+        for r in range(n):
+            out[r] += weight * y * linear[r] - max(linear[r], 0.0)
+            product[r] *= 1.0 + fast_exp(-abs(linear[r]))
+        return 1
+    for r in range(n):
+        softplus = max(linear[r], 0.0) + fast_log1p(fast_exp(-abs(linear[r])))
+        out[r] += weight * y * linear[r] - times * softplus
+    return 0
+
+
+@inner
+def _add_rating(rating, weight, thresholds, linear, n, out, product):
+    """``add_row`` of ratings, as ``compiled.ordinal_logit``."""
+    factors = 0
+    for side in range(2):
+        if side == 0 and rating < len(thresholds):
+            sign, threshold = 1.0, thresholds[rating]
+        elif side == 1 and rating > 0:
+            sign, threshold = -1.0, thresholds[rating - 1]
+        else:
+            continue
+        if weight == 1.0:
+            for r in range(n):
+                x = sign * (linear[r] - threshold)
+                out[r] -= max(x, 0.0)
+                product[r] *= 1.0 + fast_exp(-abs(x))
+            factors += 1
+        else:
+            for r in range(n):
+                x = sign * (linear[r] - threshold)
+                out[r] -= weight * (max(x, 0.0) + fast_log1p(fast_exp(-abs(x))))
+    if 0 < rating < len(thresholds):
+        between = weight * math.log(-math.expm1(thresholds[rating - 1] - thresholds[rating]))
+        for r in range(n):
+            out[r] += between
+    return factors
+
+
+@inner
+def _add_inflated_zero(code, weight, par, linear, n, out):
+    """``add_row`` of zeros of two kinds, as ``compiled.no_count``: one would be with chance exp(-s)."""
+    inflation = par[len(par) - 1]
+    log_in, log_out = math.log(inflation), math.log1p(-inflation)
+    if code == codes.ZERO_POISSON:
+        for r in range(n):
+            excess = log_in - log_out + fast_exp(min(linear[r], LARGEST))
+            out[r] += weight * (log_in - min(excess, 0.0) + fast_log1p(fast_exp(-abs(excess))))
+        return
+    shape = min(par[0], codes.LARGEST_SHAPE)
+    log_shape = math.log(shape)
+    for r in range(n):
+        x = linear[r] - log_shape
+        s = shape * (max(x, 0.0) + fast_log1p(fast_exp(-abs(x))))
+        excess = log_in - log_out + s
+        out[r] += weight * (log_in - min(excess, 0.0) + fast_log1p(fast_exp(-abs(excess))))
+
+
+@shared("i8(i8, f8, f8, f8, f8[::1], f8[::1], i8, f8[::1], f8[::1])")
 def add_row(code, y, trials, weight, par, linear, n, out, product):
     """Add weight l(linear[r]) of one row to out[r] + log(1 / product[r]), r < n.
 
@@ -67,68 +127,7 @@ def add_row(code, y, trials, weight, par, linear, n, out, product):
     return 0
 
 
-@njit(error_model="numpy")
-def _add_logit(y, times, weight, linear, n, out, product):
-    """``add_row`` of successes among trials; ``times`` is the trials by their weight."""
-    if times == 1.0:
-        for r in range(n):
-            out[r] += weight * y * linear[r] - max(linear[r], 0.0)
-            product[r] *= 1.0 + fast_exp(-abs(linear[r]))
-        return 1
-    for r in range(n):
-        softplus = max(linear[r], 0.0) + fast_log1p(fast_exp(-abs(linear[r])))
-        out[r] += weight * y * linear[r] - times * softplus
-    return 0
-
-
-@njit(error_model="numpy")
-def _add_rating(rating, weight, thresholds, linear, n, out, product):
-    """``add_row`` of ratings, as ``compiled.ordinal_logit``."""
-    factors = 0
-    for side in range(2):
-        if side == 0 and rating < len(thresholds):
-            sign, threshold = 1.0, thresholds[rating]
-        elif side == 1 and rating > 0:
-            sign, threshold = -1.0, thresholds[rating - 1]
-        else:
-            continue
-        if weight == 1.0:
-            for r in range(n):
-                x = sign * (linear[r] - threshold)
-                out[r] -= max(x, 0.0)
-                product[r] *= 1.0 + fast_exp(-abs(x))
-            factors += 1
-        else:
-            for r in range(n):
-                x = sign * (linear[r] - threshold)
-                out[r] -= weight * (max(x, 0.0) + fast_log1p(fast_exp(-abs(x))))
-    if 0 < rating < len(thresholds):
-        between = weight * math.log(-math.expm1(thresholds[rating - 1] - thresholds[rating]))
-        for r in range(n):
-            out[r] += between
-    return factors
-
-
-@njit(error_model="numpy")
-def _add_inflated_zero(code, weight, par, linear, n, out):
-    """``add_row`` of zeros of two kinds, as ``compiled.no_count``: one would be with chance exp(-s)."""
-    inflation = par[len(par) - 1]
-    log_in, log_out = math.log(inflation), math.log1p(-inflation)
-    if code == codes.ZERO_POISSON:
-        for r in range(n):
-            excess = log_in - log_out + fast_exp(min(linear[r], LARGEST))
-            out[r] += weight * (log_in - min(excess, 0.0) + fast_log1p(fast_exp(-abs(excess))))
-        return
-    shape = min(par[0], codes.LARGEST_SHAPE)
-    log_shape = math.log(shape)
-    for r in range(n):
-        x = linear[r] - log_shape
-        s = shape * (max(x, 0.0) + fast_log1p(fast_exp(-abs(x))))
-        excess = log_in - log_out + s
-        out[r] += weight * (log_in - min(excess, 0.0) + fast_log1p(fast_exp(-abs(excess))))
-
-
-@njit(error_model="numpy")
+@inner
 def _flush(n, out, product):
     """Take the logarithm of products."""
     for r in range(n):
@@ -136,7 +135,7 @@ def _flush(n, out, product):
         product[r] = 1.0
 
 
-@njit(error_model="numpy")
+@shared("void(i8, f8[::1], f8[::1], f8[::1], f8[::1], f8[::1], i8, i8, f8[::1], f8[::1])")
 def prepare(code, y, trials, weight, eta, par, lo, hi, F, sums):
     """Sums of a level that its nodes need: slope, amount, base, largest |eta|; and F of its rows."""
     slope, amount, base, reach = 0.0, 0.0, 0.0, 0.0
@@ -171,7 +170,58 @@ def prepare(code, y, trials, weight, eta, par, lo, hi, F, sums):
     sums[3] = reach
 
 
-@njit(error_model="numpy")
+@inner
+def _along(code, y, trials, weight, eta, par, lo, hi, t, v0, step, n, out, linear, product):
+    """Row by row."""
+    count = 0
+    for r in range(n):
+        out[r] = 0.0
+        product[r] = 1.0
+    for i in range(lo, hi):
+        e = eta[i]
+        for r in range(n):
+            linear[r] = e + t * (v0 + step * r)
+        count += add_row(code, y[i], trials[i], weight[i], par, linear, n, out, product)
+        if count >= FACTORS:
+            _flush(n, out, product)
+            count = 0
+    if count:
+        _flush(n, out, product)
+
+
+@inner
+def _logit_along(y, trials, weight, lo, hi, F, sums, t, v0, step, n, out, e1, product):
+    """Log of products over rows, 16 at a time: a multiplication and an addition a row and node."""
+    for r in range(n):
+        x = t * (v0 + step * r)
+        out[r] = sums[2] + sums[0] * x
+        e1[r] = fast_exp(-x)
+        product[r] = 1.0
+    count, was_success = 0, True
+    for i in range(lo, hi):
+        if was_success and 2.0 * y[i] <= trials[i]:  # successes come first
+            was_success = False
+            for r in range(n):
+                e1[r] = 1.0 / e1[r]
+        f, times = F[i], weight[i] * trials[i]
+        if times == 1.0:
+            for r in range(n):
+                product[r] *= 1.0 + f * e1[r]
+            count += 1
+        else:
+            for r in range(n):
+                out[r] -= times * fast_log1p(f * e1[r])
+        if count == FACTORS:
+            _flush(n, out, product)
+            count = 0
+    if count:
+        _flush(n, out, product)
+
+
+@shared(
+    "void(i8, f8[::1], f8[::1], f8[::1], f8[::1], f8[::1], i8, i8, f8[::1], f8[::1],"
+    "f8, f8, f8, i8, f8[::1], f8[::1], f8[::1])"
+)
 def values_along(
     code, y, trials, weight, eta, par, lo, hi, F, sums, t, v0, step, n, out, e1, product
 ):
@@ -205,55 +255,10 @@ def values_along(
         out[r] -= 0.5 * v * v
 
 
-@njit(error_model="numpy")
-def _along(code, y, trials, weight, eta, par, lo, hi, t, v0, step, n, out, linear, product):
-    """Row by row."""
-    count = 0
-    for r in range(n):
-        out[r] = 0.0
-        product[r] = 1.0
-    for i in range(lo, hi):
-        e = eta[i]
-        for r in range(n):
-            linear[r] = e + t * (v0 + step * r)
-        count += add_row(code, y[i], trials[i], weight[i], par, linear, n, out, product)
-        if count >= FACTORS:
-            _flush(n, out, product)
-            count = 0
-    if count:
-        _flush(n, out, product)
-
-
-@njit(error_model="numpy")
-def _logit_along(y, trials, weight, lo, hi, F, sums, t, v0, step, n, out, e1, product):
-    """Log of products over rows, 16 at a time: a multiplication and an addition a row and node."""
-    for r in range(n):
-        x = t * (v0 + step * r)
-        out[r] = sums[2] + sums[0] * x
-        e1[r] = fast_exp(-x)
-        product[r] = 1.0
-    count, was_success = 0, True
-    for i in range(lo, hi):
-        if was_success and 2.0 * y[i] <= trials[i]:  # successes come first
-            was_success = False
-            for r in range(n):
-                e1[r] = 1.0 / e1[r]
-        f, times = F[i], weight[i] * trials[i]
-        if times == 1.0:
-            for r in range(n):
-                product[r] *= 1.0 + f * e1[r]
-            count += 1
-        else:
-            for r in range(n):
-                out[r] -= times * fast_log1p(f * e1[r])
-        if count == FACTORS:
-            _flush(n, out, product)
-            count = 0
-    if count:
-        _flush(n, out, product)
-
-
-@njit(error_model="numpy")
+@shared(
+    "void(i8, f8[::1], f8[::1], f8[::1], f8[::1], f8[::1], i8, i8, f8[:,::1], f8[:,::1],"
+    "i8, i8, f8[::1], f8[::1], f8[::1])"
+)
 def values_at(code, y, trials, weight, eta, par, lo, hi, T, V, first, last, out, product, linear):
     """out[r] = g at the nodes V[:, r], first <= r < last, where T differs between rows.
 

@@ -13,12 +13,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from hierpool.algebra.quadrature.level_nodes import level_nodes, room_for, scratch_of
-from hierpool.algebra.quadrature.mode_search import spread
+from hierpool.algebra.quadrature.mode_search import copied, spread
 from hierpool.algebra.quadrature.node_sums import add_row, padded
-from hierpool.core.compiled import compiled
+from hierpool.core.compiled import compiled, inner
 from hierpool.core.elementary import fast_exp
 from hierpool.core.families import codes
 from hierpool.core.families.compiled import terms
@@ -30,7 +29,7 @@ OUTLYING = -10.0  # log density of a row below which its level gets a quadrature
 LEFT, LEFT_IN_RING = 1e-5, 1e-3
 
 
-@njit(error_model="numpy")
+@inner
 def inverse_densities(code, y, trials, unit, par, linear, n, out, product):
     """out[r] = exp(-unit l - shift) of one row at linear predictors, r < n; gives shift.
 
@@ -93,7 +92,7 @@ def row_densities(
             lo, hi = edges[levels[a]], edges[levels[a] + 1]
             if levels[a] != level:
                 level = levels[a]
-                v[:] = modes[level]
+                copied(modes[level], v)
                 count, whole, _, _, rim = level_nodes(
                     code, is_same, y, trials, weight, eta[k], par[k], fisher[k], lo, hi, T, v,
                     h, drop, nodes, is_even, ring_ends, rim_share, tail_share, g, scratch,
@@ -125,7 +124,7 @@ def row_densities(
             # Written so that what is not a number has a quadrature of its own too.
             if not (outer <= share * rest and density[k, a] > OUTLYING):
                 without[i] = weight[i] - unit[i]
-                v[:] = modes[level]
+                copied(modes[level], v)
                 _, left, _, _, _ = level_nodes(
                     code, is_same, y, trials, without, eta[k], par[k], fisher[k], lo, hi, T,
                     v, h, drop, nodes, is_even, ring_ends, rim_share, tail_share, g2, others,
@@ -163,7 +162,7 @@ def rows_without(
                 share[k, a, 0] = 1.0
                 continue
             lo, hi = edges[levels[a]], edges[levels[a] + 1]
-            v[:] = modes[levels[a]]
+            copied(modes[levels[a]], v)
             without[i] = weight[i] - unit[i]
             count, _, _, _, _ = level_nodes(
                 code, is_same, y, trials, without, eta[k], par[k], fisher[k], lo, hi, T, v,

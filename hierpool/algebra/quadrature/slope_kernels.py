@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from hierpool.algebra.quadrature.level_nodes import level_nodes, room_for, scratch_of
-from hierpool.algebra.quadrature.mode_search import climbing, log_shape_of, spread
+from hierpool.algebra.quadrature.mode_search import climbing, copied, log_shape_of, spread
 from hierpool.core.compiled import compiled
 
 
@@ -33,7 +33,7 @@ def level_slopes(
         log_shape = log_shape_of(code, par[k])
         for u in range(len(edges) - 1):
             lo, hi = edges[u], edges[u + 1]
-            v[:] = modes[u]
+            copied(modes[u], v)
             count, density[k, u], _, _, _ = level_nodes(
                 code, is_same, y, trials, weight, eta[k], par[k], fisher[k], lo, hi, T, v,
                 h, drop, nodes, is_even, ring_ends, rim_share, tail_share, g, scratch,

@@ -18,7 +18,7 @@ import math
 import numpy as np
 from numba import njit
 
-from hierpool.core.compiled import OPTIONS, compiled
+from hierpool.core.compiled import compiled, inner, shared
 from hierpool.core.families import codes
 from hierpool.core.families.special import (
     LOG_ROOT_2PI,
@@ -111,7 +111,7 @@ def gamma(y, eta, shape):
     return -shape * eta - w, w - shape, w, w
 
 
-@njit
+@inner
 def beta(y, eta, precision, is_probit):
     """Shares of mean p: beta of p precision and (1 - p) precision."""
     if is_probit:
@@ -156,7 +156,7 @@ def ordinal_logit(y, eta, thresholds):
     return value, slope, w, w
 
 
-@njit
+@inner
 def ordinal_probit(y, eta, thresholds):
     """Ratings from 0."""
     rating = int(y)
@@ -247,7 +247,7 @@ def hurdle_poisson(y, eta):
     return value, y - 1.0 - more, w, w
 
 
-@njit
+@inner
 def hurdle_negbinomial(y, eta, shape):
     """Positive counts of a truncated distribution; zeros say nothing of it."""
     if y == 0:
@@ -283,7 +283,7 @@ def hurdle_negbinomial(y, eta, shape):
     return value, slope, w, max(w, 0.0)
 
 
-@njit(**OPTIONS)
+@shared("UniTuple(f8, 4)(i8, f8, f8, f8, f8[::1])")
 def terms(code, y, m, eta, par):
     """(l, l', w, safe) of one row, as the page above says."""
     if code == codes.LOGIT:
@@ -300,10 +300,8 @@ def terms(code, y, m, eta, par):
         return student(y, eta, par[0], par[1])
     if code == codes.GAMMA:
         return gamma(y, eta, min(par[0], codes.LARGEST_SHAPE))
-    if code == codes.BETA:
-        return beta(y, eta, min(par[0], codes.LARGEST_SHAPE), False)
-    if code == codes.BETA_PROBIT:
-        return beta(y, eta, min(par[0], codes.LARGEST_SHAPE), True)
+    if code == codes.BETA or code == codes.BETA_PROBIT:
+        return beta(y, eta, min(par[0], codes.LARGEST_SHAPE), code == codes.BETA_PROBIT)
     if code == codes.ORDINAL_LOGIT:
         return ordinal_logit(y, eta, par)
     if code == codes.ORDINAL_PROBIT:

@@ -11,6 +11,8 @@ import math
 
 from numba import njit
 
+from hierpool.core.compiled import inner
+
 LARGEST = 600.0  # exponents beyond are cut: the density is 0 there, and squares stay finite
 LOG_ROOT_2PI = 0.5 * math.log(2 * math.pi)
 ROOT_HALF = math.sqrt(0.5)
@@ -35,7 +37,7 @@ def expit_softplus(x):
     return small, large, math.log1p(e)
 
 
-@njit
+@inner
 def normal_tail(x):
     """log Phi(x), phi(x) / Phi(x), and phi(x) / Phi(x) + x, which is 1 / |x| far on the left."""
     if x < FAR:
@@ -78,7 +80,7 @@ def positive_count(mean):
     return math.log(there), mean / there - 1.0, 1.0 - less, less
 
 
-@njit
+@inner
 def digamma_times(x):
     """x digamma(x), x > 0 or so small that it is 0: -1 there."""
     z, total = 1.0 + x, 0.0
@@ -92,7 +94,7 @@ def digamma_times(x):
     return x * (total + math.log(z) - 0.5 / z - series) - 1.0
 
 
-@njit
+@inner
 def trigamma_times(x):
     """x^2 trigamma(x), x > 0 or so small that it is 0: 1 there."""
     z, total = 1.0 + x, 0.0
