@@ -39,6 +39,10 @@ def marginal_model(
     mean
         Shape (Q,): prior mean of the levels' coefficients, in working coordinates; None for zero.
     """
+    if design.residual.structure is not None and len(design.groups) > 1:
+        from hierpool.algebra.several.by_class import SeveralFactorsByClass
+
+        return SeveralFactorsByClass.from_design(design, coordinates, prior)
     if design.residual.structure is not None:
         from hierpool.algebra.correlated.model import (
             CorrelatedResiduals,  # compiled loops of its own

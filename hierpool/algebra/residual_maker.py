@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 from scipy import sparse
@@ -69,6 +70,8 @@ class ResidualMaker:
         model = marginal_model(design, coordinates, BetaPrior.flat(len(design.terms)))
         phi = blup.estimate.residual_parameters
         at = model.at(blup.estimate.relative_covariance_factor, phi)
+        if phi is not None and len(design.groups) > 1:  # sds of classes beside several factors
+            return cls(model, cast(Any, at).fronts.rows, at, phi)
         if not isinstance(at, CorrelatedFactorisation):
             return cls(model, ManyRows.from_design(design, coordinates), at)
         white, sd = at.rows, rows_sd(design.residual, np.ones(1), blup.residual_parameters)[0]

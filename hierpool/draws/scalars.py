@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hierpool.core.results import pair_positions
+from hierpool.core.results import pair_positions, residual_entries, variance_component_name
 from hierpool.core.schema import Schema
 
 
@@ -35,6 +35,10 @@ def scalars(
         for j in own:
             for k, t in enumerate(terms):
                 out[f"coef_{f}[{names[j]}, {t}]"] = variables[f"coef_{f}"][..., j, k]
+    for key, name, at in residual_entries(schema):
+        out[variance_component_name(*key)] = variables[name][(..., *at)]
+    if "log_sigma_deviation" in schema.residual_dims and levels is not None:
+        out |= {f"log_sigma[{j}]": variables["log_sigma_deviation"][..., j] for j in levels}
     if schema.family is not None:
         out |= {name: variables[name] for name in schema.family.parameters}
         labels = schema.family.threshold_labels

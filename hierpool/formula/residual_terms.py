@@ -185,10 +185,12 @@ def with_term(spec: Spec, term: ResidualTerm) -> Spec:
             f"{what}= out",
             "residual-and-known-se",
         )
-    if len({t.factor for t in spec.groups}) > 1:
+    if len({t.factor for t in spec.groups}) > 1 and (term.correlation or term.scale):
+        what = str(term.correlation or f"sigma='~ (1 | {term.scale})'")
+        kept = f"; sigma='~ {term.spread}' may stay" if term.spread else ""
         raise UnsupportedModelError(
-            f"{term.words} beside several grouping factors is not supported yet: keep the terms of one "
-            "factor",
+            f"{what} beside several grouping factors is not supported yet: keep the terms of one "
+            f"factor{kept}",
             "residual-several-factors",
         )
     if term.scale:

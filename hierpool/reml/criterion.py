@@ -20,13 +20,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 from scipy import linalg
 
 from hierpool.algebra.choose import marginal_model
-from hierpool.algebra.correlated.factorisation import CorrelatedFactorisation
 from hierpool.algebra.factorisation import Factorisation
 from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, Marginal
 from hierpool.algebra.marginal_model import MarginalModel
@@ -35,6 +34,13 @@ from hierpool.core.design import Design
 from hierpool.core.residual import RowStructure
 
 Method = Literal["REML", "ML"]
+
+
+class HasResiduals(Protocol):
+    """A factorisation at parameters of a residual structure too."""
+
+    def residual_gradient(self, is_reml: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Derivatives by the free parameters of log determinants and penalised sum of squares, (m,)."""
 
 
 class Free(NamedTuple):
@@ -220,6 +226,5 @@ class Criterion:
         by_T = self.free.sum(into @ log_det), self.free.sum(into @ squares)
         if self.structure is None:
             return by_T
-        assert isinstance(point, CorrelatedFactorisation)
-        by_phi = point.residual_gradient(self.method == "REML")
+        by_phi = cast("HasResiduals", point).residual_gradient(self.method == "REML")
         return np.concatenate([by_T[0], by_phi[0]]), np.concatenate([by_T[1], by_phi[1]])

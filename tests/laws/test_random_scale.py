@@ -178,7 +178,8 @@ def test_posterior_is_calibrated(table: pd.DataFrame) -> None:
     made = hp.Model("y ~ x + (1 | g)", table, sigma="~ (1 | g)")
     found = hp.calibrate(made, 200, seed=5, progress=False)
     assert found.n_distrusted <= 10
-    assert found.table["p"].min() > 0.001 / len(found.table)
+    assert found.table.loc["sd_log_sigma", "inside"]
+    assert found.table["inside"].sum() >= len(found.table) - 1
 
 
 def test_scales_far_apart_have_no_spurious_density(table: pd.DataFrame) -> None:

@@ -61,7 +61,7 @@ class ManyRows(RowsOverSd):
     @classmethod
     def from_design(cls, design: Design, coordinates: Coordinates) -> ManyRows:
         """Rows of a design."""
-        groups, whiten, rows = design.groups, design.residual.whiten, design.observations
+        groups, whiten, rows = design.groups, design.residual.over_known_sd, design.observations
         codings = zip(coordinates.zs, groups, strict=True)
         return cls(
             whiten(rows.shifted_response(coordinates.y_shift)),
@@ -69,7 +69,7 @@ class ManyRows(RowsOverSd):
             tuple(whiten(rows.working_Z(g.factor, z)) for z, g in codings),
             tuple(g.grouping.codes for g in groups),
             tuple(g.grouping.n_levels for g in groups),
-            design.residual.relative_sd,
+            design.residual.known_sd,
             rows.shares,
         )
 
