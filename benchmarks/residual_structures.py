@@ -2,12 +2,17 @@
 
     OMP_NUM_THREADS=1 python benchmarks/residual_structures.py [REPEATS]
 
-Each is run once before it is timed; the best of REPEATS (2) counts.
+Each is run once before it is timed; the best of REPEATS (2) counts. Where Rscript finds nlme, its REML
+fits of the same tables are timed after each of ours, and the likelihoods compared.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +26,38 @@ TWELVE = (
     ["independent", "cs", "ar1", "ar1h", "csh", "toep", "toeph", "us", "ad1", "ad1h", "arma11"],
     ["cs, sigma ~ Sex"],
 )
+
+IN_NLME = {  # name of a model below -> nlme's call
+    "200 x 10 rows, intercept + AR(1)": "lme(y ~ t + x, random = ~ 1 | g, "
+    "correlation = corAR1(form = ~ t | g), data = d)",
+    "Orthodont, AR(1)": "gls(distance ~ age * Sex, "
+    "correlation = corAR1(form = ~ I(age / 2 - 3) | Subject), data = d)",
+    "Orthodont, UN": "gls(distance ~ age * Sex, correlation = corSymm(form = ~ I(age / 2 - 3) | Subject), "
+    "weights = varIdent(form = ~ 1 | age), data = d)",
+    "Orthodont, intercept, sd by sex": "lme(distance ~ age * Sex, random = ~ 1 | Subject, "
+    "weights = varIdent(form = ~ 1 | Sex), data = d)",
+    "sleepstudy, intercept + AR(1)": "lme(Reaction ~ Days, random = ~ 1 | Subject, "
+    "correlation = corAR1(form = ~ Days | Subject), data = d)",
+}
+IN_NLME["2000 x 10 rows, intercept + AR(1)"] = IN_NLME["200 x 10 rows, intercept + AR(1)"]
+_R = """
+suppressMessages(library(nlme)); d <- read.csv("{table}")
+fit <- {call}; best <- Inf
+for (k in 1:{repeats}) {{ s <- proc.time(); fit <- {call}; best <- min(best, sum((proc.time() - s)[1:2])) }}
+cat(sprintf("[%.6f, %.6f]", best, as.numeric(logLik(fit))))
+"""
+
+
+def in_nlme(name: str, table: pd.DataFrame, repeats: int) -> tuple[float, float] | None:
+    """CPU seconds and restricted log-likelihood of nlme; None where it is not installed."""
+    if shutil.which("Rscript") is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/table.csv"
+        table.to_csv(path, index=False)
+        code = _R.format(table=path, call=IN_NLME[name], repeats=repeats)
+        ran = subprocess.run(["Rscript", "-e", code], capture_output=True, text=True, check=False)
+    return tuple(json.loads(ran.stdout)) if ran.returncode == 0 else None
 
 
 def series(n_groups: int) -> pd.DataFrame:
@@ -68,10 +105,12 @@ def main(repeats: int) -> None:
     }
     for name, model in models.items():
         reml = seconds(model.reml, repeats)
-        posterior = (
-            seconds(lambda model=model: model.fit(seed=1), 1) if "2000" not in name else np.nan
-        )
-        print(f"{name:36s} REML {reml:7.3f}   posterior {posterior:7.2f}", flush=True)
+        beside = in_nlme(name, model.design.frame, repeats)
+        posterior = np.nan if "2000" in name else seconds(lambda m=model: m.fit(seed=1), 1)
+        peer = "" if beside is None else f"   nlme {beside[0]:7.3f}"
+        if beside is not None:
+            peer += f"   log likelihood less nlme's {model.reml().loglik - beside[1]:.1e}"
+        print(f"{name:36s} REML {reml:7.3f}   posterior {posterior:7.2f}{peer}", flush=True)
     names = [name for part in TWELVE for name in part]
     model = models["Orthodont, UN"]
     ladder = seconds(lambda: hp.residual_ladder(model, names, progress=False), 1)

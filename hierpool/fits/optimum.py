@@ -249,7 +249,8 @@ class LikelihoodFit:
             begins at 0, and one of a correlation ends at -1 or 1, where the likelihood cannot exclude
             it. ``"bootstrap"``: percentiles of refits to responses simulated from this fit.
             ``"wald"``: estimate and standard error, of Gaussian responses for the fixed effects only.
-            Of families those of standard deviations and shapes are on the log scale, of correlations
+            Correlations of single occasions (``us``, ``toep``, ``ad1``) have no profile; the bootstrap has
+            them. Of families those of standard deviations and shapes are on the log scale, of correlations
             on Fisher's, of probabilities on the logit scale. Gaussian least squares has its exact
             intervals (t, chi-squared) in place of profile and Wald.
         prob
@@ -263,7 +264,9 @@ class LikelihoodFit:
         ----------
         Bates, Maechler, Bolker, Walker (2015), J. Stat. Softw. 67(1), section 5.
         """
-        self.design.residual.check_independent()
+        structure = self.design.residual.structure
+        if structure is not None and structure.scale is not None:
+            self.design.residual.check_independent()
         each = partial(in_threads, what="bootstrap", cores=cores, progress=progress)
         how = intervals.Simulations(simulations, seed, each)
         if method is None:

@@ -14,7 +14,7 @@ from hierpool.algebra.covariance_root import sd_and_corr
 from hierpool.core.arguments import check_count, check_seed
 from hierpool.core.design import Design
 from hierpool.core.errors import DataError
-from hierpool.core.results import Estimate, pair_values
+from hierpool.core.results import Estimate, pair_values, residual_entries
 from hierpool.reml import pooling_limits
 from hierpool.reml.criterion import Criterion, Method
 from hierpool.reml.estimate import (
@@ -93,7 +93,9 @@ class Refits:
         if estimate.method == "least squares":
             return cls(design, method)
         criterion = Criterion.from_design(design, estimate.method)
-        theta = criterion.theta_of(estimate.relative_covariance_factor)
+        theta = criterion.theta_of(
+            estimate.relative_covariance_factor, estimate.residual_parameters
+        )
         values, vectors = np.linalg.eigh(hessian_at(criterion, theta))
         # BFGS needs a positive definite start, which a Hessian at a boundary need not be.
         half = vectors / np.sqrt(np.maximum(np.abs(values), 1e-3 * np.abs(values).max(initial=1.0)))
@@ -124,6 +126,7 @@ class Refits:
             sd, corr = sd_and_corr(root[columns, columns], undefined=np.nan)
             values += [*sd, *pair_values(group.schema, corr)]
         values += [sigma] if design.residual.has_sigma else []
+        values += reported_of_residuals(design, sigma, criterion.phi(theta))
         return Refit(np.array(values), -deviance / 2)
 
     def _near(self, criterion: Criterion) -> tuple[np.ndarray, float] | None:
@@ -145,7 +148,8 @@ class Refits:
             value = float(criterion.deviance(flat[None])[0])
             if value <= deviance + SNAP_GAIN:
                 theta, deviance = flat, value
-        return criterion.theta(lower_root(criterion.matrix(theta))), deviance
+        own = theta if criterion.structure is not None else None
+        return criterion.theta(lower_root(criterion.matrix(theta)), own), deviance
 
     @staticmethod
     def _search(
@@ -161,6 +165,15 @@ class Refits:
         )
         # a search that ends for want of precision is at a minimum as far as it can tell
         return np.asarray(found.x), float(found.fun) if found.status in (0, 2) else np.nan
+
+
+def reported_of_residuals(design: Design, sigma: float, phi: np.ndarray | None) -> list[float]:
+    """What is reported of a residual structure, in the order of its rows; nothing without one."""
+    s = design.residual.structure
+    if s is None or phi is None:
+        return []
+    found = s.reported(phi[None], np.array([sigma]))
+    return [float(found[name][(0, *at)]) for _, name, at in residual_entries(design.schema)]
 
 
 def _least_squares(design: Design, method: Method) -> Refit:

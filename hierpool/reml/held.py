@@ -57,14 +57,16 @@ class Held:
     blocks
         The relative factor, in the coordinates that suit this quantity.
     kind
-        ``"sd"`` (T_11 of the first block), ``"corr"`` (its T_21 and T_22), ``"sigma"``, ``"beta"``; of a
-        family ``"parameter"`` (a free number) and ``"threshold"``.
+        ``"sd"`` (T_11 of the first block), ``"corr"`` (its T_21 and T_22), ``"sigma"``, ``"beta"``;
+        ``"residual"`` (a free parameter of a residual structure); of a family ``"parameter"`` (a free
+        number) and ``"threshold"``.
     unit
         What an sd is for T_11 = sigma = 1.
     contrast, shift
-        Of a fixed effect: working coefficients (p,) that make it, and what is added.
+        Of a fixed effect: working coefficients (p,) that make it, and what is added. Of a residual sd:
+        what its logarithm has of each parameter of the residual structure, beside log sigma.
     position
-        Of a parameter of a family, among them.
+        Of a parameter of a family, or of a residual structure, among them.
     """
 
     name: str

@@ -30,7 +30,7 @@ from hierpool.core.results import (
     variance_component_name,
 )
 from hierpool.reml import profiles
-from hierpool.reml.bootstrap import Each, refits, seeds, simulate
+from hierpool.reml.bootstrap import Each, refits, reported_of_residuals, seeds, simulate
 from hierpool.reml.f_tests import quantile
 from hierpool.reml.families.parameters import PROBABILITIES
 from hierpool.reml.inference import residual_df
@@ -99,6 +99,7 @@ def _estimates(design: Design, estimate: Estimate) -> dict[str, float]:
             own = estimate.of(group.factor)
             values += [*own.sd, *pair_values(group, own.corr)]
     values += [estimate.sigma] if design.residual.has_sigma else []
+    values += reported_of_residuals(design, estimate.sigma, estimate.residual_parameters)
     values += [*estimate.par]
     return dict(zip(names, map(float, values), strict=True))
 
@@ -126,7 +127,7 @@ def _profile(design: Design, estimate: Estimate, prob: float, names: Sequence[st
         }
     surface = profiles.GaussianSurface.from_design(design)
     return {
-        held.name: profiles.interval(surface, held, cut)
+        held.name: surface.in_user_coding(held, profiles.interval(surface, held, cut))
         for held in surface.quantities
         if held.name in names
     }

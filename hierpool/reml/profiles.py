@@ -13,7 +13,7 @@ Bates, Maechler, Bolker, Walker (2015), J. Stat. Softw. 67(1), section 5.1.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -21,12 +21,14 @@ from typing import Protocol
 import numpy as np
 from scipy import optimize
 
+from hierpool.algebra.correlated.factorisation import CorrelatedFactorisation
 from hierpool.algebra.gaussian import LOG_2PI
 from hierpool.core.design import Design
 from hierpool.core.errors import HierpoolWarning
+from hierpool.core.results import residual_entries, variance_component_name
 from hierpool.reml.criterion import Criterion
 from hierpool.reml.estimate import minimise
-from hierpool.reml.held import Held, Root
+from hierpool.reml.held import Block, Held, Root
 
 STEPS = 200  # that a search may take
 _COLLAPSED = -8.0  # log of what an sd is multiplied by to begin near zero
@@ -129,7 +131,47 @@ class GaussianSurface:
             held += self._root.held(f, sigma, 0.2 * sigma)
         if self.criterion.has_sigma:
             held.append(Held("sigma", sigma, (0.0, np.inf), 0.2 * sigma, plain, "sigma"))
-        return held
+        return [*held, *self._of_residuals(sigma, plain)]
+
+    def _of_residuals(self, sigma: float, plain: tuple[Block, ...]) -> Iterator[Held]:
+        """Parameters of a residual structure; sds of its classes."""
+        s = self.criterion.structure
+        if s is None:
+            return
+        first = s.n_correlations
+        for key, name, at in residual_entries(self.design.schema):
+            shown = variance_component_name(*key)
+            if name == "sd_residual":
+                log_sd = np.zeros(s.size)
+                log_sd[first : first + s.n_spread] = s.basis[at[-1]]
+                sd = sigma * float(np.exp(log_sd @ self._residual))
+                yield Held(shown, sd, (0.0, np.inf), 0.2 * sd, plain, "sigma", contrast=log_sd)
+                continue
+            if name == "corr_residual" or (s.correlation is None and name != "log_sd_slope"):
+                continue
+            k = s.size - 1
+            if name != "log_sd_slope" and s.correlation is not None:
+                k = s.correlation.size * (at[0] if at else 0) + s.correlation.names.index(name)
+            x = float(self._residual[k])
+            yield Held(shown, x, (-np.inf, np.inf), 0.5, plain, "residual", position=k)
+
+    @property
+    def _residual(self) -> np.ndarray:
+        """Shape (m,): free parameters of the residuals at the optimum."""
+        return self.theta[self.criterion.n_free :]
+
+    def in_user_coding(self, held: Held, ends: tuple[float, float]) -> tuple[float, float]:
+        """An interval of what is reported of a free parameter."""
+        s = self.criterion.structure
+        if held.kind != "residual" or s is None:
+            return ends
+        x = np.tile(self._residual, (2, 1))
+        x[:, held.position] = ends
+        with np.errstate(over="ignore"):
+            low, high = s.from_free(x)[:, held.position]
+        is_slope = held.position >= s.n_correlations
+        unit = s.unit if is_slope else 1.0
+        return float(low / unit), float(high / unit)
 
     @cached_property
     def _root(self) -> Root:
@@ -152,22 +194,33 @@ class GaussianSurface:
         return self.criterion.has_sigma
 
     def rest(self, held: Held) -> np.ndarray:
-        """Log sigma, unless it is known or held."""
+        """Free parameters of the residuals, less what is held; log sigma, unless it is known or held."""
         has_sigma = self.criterion.has_sigma and held.kind != "sigma"
-        return np.array([np.log(self.best[0])] if has_sigma else [])
+        own = self._residual
+        own = np.delete(own, held.position) if held.kind == "residual" else own
+        return np.concatenate([own, [np.log(self.best[0])] if has_sigma else []])
+
+    def _parameters(self, rest: np.ndarray, held: Held, value: float) -> np.ndarray:
+        """Shape (m,): free parameters of the residuals."""
+        own = rest[: len(self._residual) - (held.kind == "residual")]
+        return np.insert(own, held.position, value) if held.kind == "residual" else own
 
     def log_sigma(self, rest: np.ndarray, held: Held, value: float) -> float:
         """Of the residuals."""
         if held.kind == "sigma":
-            return float(np.log(value))
+            own = self._parameters(rest, held, value)
+            return float(np.log(value)) - (
+                float(held.contrast @ own) if len(held.contrast) else 0.0
+            )
         return float(rest[-1]) if len(rest) else 0.0
 
     def deviance(
         self, Lambda: np.ndarray, rest: np.ndarray, held: Held, value: float
     ) -> tuple[float, np.ndarray, np.ndarray]:
-        """Deviance with its derivatives by Lambda and by log sigma."""
-        log_sigma = self.log_sigma(rest, held, value)
-        point = self.criterion.algebra.at(Lambda)
+        """Deviance with its derivatives by Lambda and by the rest."""
+        log_sigma, s = self.log_sigma(rest, held, value), self.criterion.structure
+        phi = None if s is None else s.from_free(self._parameters(rest, held, value))
+        point = self.criterion.algebra.at(Lambda, phi)
         at, beta, n = point.marginal, None, self.criterion.moments.n
         ss = float(at.penalized_ss[0])
         if held.kind == "beta":
@@ -180,7 +233,15 @@ class GaussianSurface:
         precision = np.exp(-2 * log_sigma)
         constant = n * LOG_2PI + 2 * self.criterion.moments.log_sd + self.criterion.coding_constant
         total = float(at.log_det_levels[0]) + constant + 2 * n * log_sigma + ss * precision
-        by_rest = np.full(len(rest), 2 * n - 2 * ss * precision)
+        by_sigma = 2 * n - 2 * ss * precision
+        by_phi = np.zeros(0)
+        if isinstance(point, CorrelatedFactorisation):
+            by_phi = np.array([1.0, precision]) @ point.residual_gradient(False, beta)
+            if held.kind == "sigma" and len(held.contrast):
+                by_phi = by_phi - by_sigma * held.contrast
+            by_phi = np.delete(by_phi, held.position) if held.kind == "residual" else by_phi
+        has_sigma = len(rest) > len(by_phi)
+        by_rest = np.concatenate([by_phi, [by_sigma] if has_sigma else []])
         return total, log_det + precision * by_ss, by_rest
 
 

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import optimize
 
 import hierpool as hp
 from hierpool.fits.optimum import LikelihoodFit
+from hierpool.reml.profiles import GaussianSurface
 from tests.laws.test_residual_structures import correlation
+from tests.support.cases import each
 
 FOLDER = Path(__file__).parents[1] / "reference" / "nlme"
 STRUCTURES = {
@@ -87,3 +90,44 @@ def test_a_slow_process_and_an_intercept_are_not_told_apart() -> None:
     fit = hp.Model("y ~ time + (1 | pig)", data.assign(y=walk), residual="ar1(time | pig)").reml()
     assert fit.status.word == "not identified"
     assert "ar1 process and the intercept of pigs cannot be told apart" in fit.status.sentence
+
+
+STRUCTURED = {
+    "rho": {"residual": "ar1(age | Subject)"},
+    "sd_residual[Female]": {"sigma": "~ Sex"},
+    "log_sd_slope": {"sigma": "~ age"},
+}
+
+
+@pytest.mark.slow
+@each(("name", "how"), list(STRUCTURED.items()))
+def test_profile_of_a_residual_parameter(name, how):
+    """Its gradient is that of differences, and at an end the deviance has risen by 3.84."""
+    data = hp.datasets.load("Orthodont")
+    fit = hp.Model("distance ~ age + (1 | Subject)", data, **how).ml()
+    surface = GaussianSurface.from_design(fit.design)
+    (held,) = [h for h in surface.quantities if h.name == name]
+    profile = surface.profile(held)
+    free, value = profile.start + 0.05, held.estimate + 0.1
+    gradient = profile._value_and_gradient(free, value)[1]
+    step = 1e-6 * np.eye(len(free))
+    moved = [
+        (
+            profile._value_and_gradient(free + s, value)[0]
+            - profile._value_and_gradient(free - s, value)[0]
+        )
+        / 2e-6
+        for s in step
+    ]
+    np.testing.assert_allclose(gradient, moved, rtol=1e-5, atol=1e-4)
+    low, high = fit.confint(quantities=[name], prob=0.95).iloc[0, 1:]
+    assert low < fit.confint(quantities=[name])["estimate"].iloc[0] < high
+    if name != "rho":
+        return
+    c, k = surface.criterion, surface.criterion.structure
+    for end in (low, high):
+        x = k.to_free(np.array([end]))
+        least = optimize.minimize_scalar(
+            lambda t, x=x: c.deviance(np.array([[t, *x]]))[0], (0.5, 1.5)
+        )
+        assert least.fun - surface.least == pytest.approx(3.8415, abs=1e-3)

@@ -64,8 +64,8 @@ class CorrelatedFactorisation(OneFactorFactorisation):
         u = self.conditional.deviations()[0]
         return self.correlated.rows.residuals(self.conditional.beta[0], u)
 
-    def residual_gradient(self, is_reml: bool) -> np.ndarray:
-        """Derivatives by the free parameters of the residuals, shape (2, m).
+    def residual_gradient(self, is_reml: bool, beta: np.ndarray | None = None) -> np.ndarray:
+        """Derivatives by the free parameters of the residuals, shape (2, m); at their optimum or ``beta``.
 
         Of the log determinants and of the penalised sum of squares. With H = I - a'a - t't in
         whitened rows (ML: I - a'a) and e the whitened residuals, tr(W'HW dR) and -e'W dR W'e.
@@ -82,7 +82,7 @@ class CorrelatedFactorisation(OneFactorFactorisation):
         T = np.swapaxes(white[..., :q] @ self.Lambda, -1, -2)
         L = np.linalg.cholesky(T @ np.swapaxes(T, -1, -2) + np.eye(q))
         a = solve_lower(L, T)
-        left = y - X @ self.conditional.beta[0][:, None]
+        left = y - X @ (self.conditional.beta[0] if beta is None else beta)[:, None]
         score = np.swapaxes(W, -1, -2) @ (left - np.swapaxes(a, -1, -2) @ (a @ left))
         taken = [a]
         if is_reml and X.shape[-1]:
