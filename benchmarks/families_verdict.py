@@ -1,7 +1,7 @@
 """The verdict on fits of families as a classifier: does "good" mean right, and is doubt needed?
 
-``python benchmarks/families_verdict.py [SETS] [SEED] [FIRST]`` simulates small tables (few rows, rare
-events, complete separation, sds of 0 to 6, counts up to thousands), fits each by the exact engine as
+``python benchmarks/families_verdict.py [SETS] [SEED] [FIRST] [KIND]`` simulates small tables (few rows,
+rare events, complete separation, sds of 0 to 6, counts up to thousands), fits each by the exact engine as
 ``fit`` does, without going on to NUTS, and judges it by dense quadrature over theta and the
 coefficients. A fit agrees where means and 5 and 95 % quantiles are within .15 posterior sds of the
 quadrature's, and the log evidence within .1. Since 4 x 1,000 draws miss .15 in a long tail by chance
@@ -61,6 +61,22 @@ def simulated(rng: np.random.Generator) -> tuple[str, str, pd.DataFrame]:
     return family, f"{left} ~ {'x' if with_x else '1'} + (1 | g)", data
 
 
+def simulated_two(rng: np.random.Generator) -> tuple[str, str, pd.DataFrame]:
+    """The same with an intercept and a slope a group, correlated or not."""
+    family = str(rng.choice(["bernoulli", "binomial", "poisson"]))
+    levels, sd = int(rng.integers(3, 8)), rng.choice(SDS, 2)
+    codes = np.repeat(np.arange(levels), rng.integers(2, 7))
+    x, u = rng.standard_normal(len(codes)), sd * rng.standard_normal((levels, 2))
+    middle = float(rng.choice([0.0, -2.5, 1.5]))
+    y = _response(rng, family, middle + u[codes, 0] + u[codes, 1] * x)
+    data = pd.DataFrame({"y": y, "x": x, "n": 8, "g": [f"g{j}" for j in codes]})
+    bar = "|" if rng.uniform() < 0.5 else "||"
+    return family, f"{'y / n' if family == 'binomial' else 'y'} ~ 1 + (x {bar} g)", data
+
+
+KINDS = {"one": simulated, "two": simulated_two}
+
+
 def _response(rng: np.random.Generator, family: str, eta: np.ndarray) -> np.ndarray:
     p, mean, n = special.expit(eta), np.exp(np.minimum(eta, np.log(5000.0))), len(eta)
     spread = float(rng.choice([0.2, 1.5, 30.0]))  # shape; small is widely spread
@@ -112,16 +128,17 @@ def apart(run: JudgedRun, right: Right) -> tuple[float, str]:
 
 def main() -> None:
     """Simulate, fit, judge and count."""
-    sets, seed, first = (int(a) for a in [*sys.argv[1:], *("200", "1", "0")[len(sys.argv) - 1 :]])
+    given = [*sys.argv[1:], *("200", "1", "0", "one")[len(sys.argv) - 1 :]]
+    (sets, seed, first), kind = map(int, given[:3]), given[3]
     counts: Counter[str] = Counter()
     warnings.simplefilter("ignore")
     start = time.process_time()
     for k in range(first, first + sets):
-        outcome, said = judged(seed, k)
+        outcome, said = judged(seed, k, kind)
         counts.update(outcome)
         if said:
             print(f"{k} {said}", flush=True)
-        if (k + 1) % 100 == 0:
+        if (k + 1) % 25 == 0:
             print(k + 1, dict(counts), f"{time.process_time() - start:.0f} CPU s", flush=True)
     print(dict(counts))
     good, doubtful = (counts[f"{w}, right"] + counts[f"{w}, wrong"] for w in ("good", "doubtful"))
@@ -129,9 +146,9 @@ def main() -> None:
     print(share("needless among all", counts["doubtful, right"], good + doubtful))
 
 
-def judged(seed: int, k: int) -> tuple[list[str], str]:
+def judged(seed: int, k: int, kind: str = "one") -> tuple[list[str], str]:
     """What to count of a table, and what to print of it where it is worth a look."""
-    family, formula, data = simulated(np.random.default_rng([seed, k]))
+    family, formula, data = KINDS[kind](np.random.default_rng([seed, k]))
     try:
         model = hp.Model(formula, data, family=family)
         run = exact(model, k, 1000)
