@@ -30,5 +30,9 @@ class IntegratedPosterior(Posterior, Protocol):
     def thinned_draws(self) -> np.ndarray:
         """Shape (chains, draws used): positions of the draws that later questions use."""
 
+    @property
+    def dear_levels(self) -> dict[str, np.ndarray] | None:
+        """Draws of the levels' coefficients that take long to draw, kept; None for others."""
+
     def conditional_means(self) -> dict[str, np.ndarray]:
         """Means of the coefficients given theta, for each of the draws used."""

@@ -41,6 +41,7 @@ def breeding_values(
     fit: IntegratedPosterior | Optimum,
     factor: str | None = None,
     *,
+    term: str | None = None,
     top: float = 0.1,
     highest: bool = True,
     prob: float | None = None,
@@ -53,6 +54,9 @@ def breeding_values(
         Of a model with ``relationship=``.
     factor
         The related factor; None for the only one.
+    term
+        Which of the coefficients of ``(age | animal)``, ``"Intercept"`` or ``"age"``; None for the
+        only one. The intercept is the value where age is 0.
     top
         Of a posterior: the share that counts as the best, for ``p_top``.
     highest
@@ -82,13 +86,14 @@ def breeding_values(
         )
     group = _related(fit.design.schema.groups, factor)
     assert group.related is not None
+    at = _term(group, term)
     if isinstance(fit, Posterior):
-        values = _drawn(fit, group)
-        spread = np.square(fit.variable(f"sd_{group.factor}").to_numpy()[..., 0]).mean()
+        values = _drawn(fit, group, at)
+        spread = np.square(fit.variable(f"sd_{group.factor}").to_numpy()[..., at]).mean()
         table = _summed_up(values, spread * group.related.relationship.diagonal, prob)
         table = _with_ranks(table, values, top, highest)
     else:
-        table = _of_optimum(fit, group, prob)
+        table = _of_optimum(fit, group, at, prob)
     table.index = pd.Index(group.related.relationship.labels, name=group.factor)
     rows = np.zeros(len(table), dtype=int)
     rows[group.related.places] = group.grouping.n_rows
@@ -110,6 +115,19 @@ def _related(groups: tuple[GroupSchema, ...], factor: str | None) -> GroupSchema
             "no-relationship",
         )
     raise ArgumentError(f"factor={factor!r}: choose one of {listed(names)}", "unknown-choice")
+
+
+def _term(group: GroupSchema, term: str | None) -> int:
+    """Position of a coefficient."""
+    if term in group.terms:
+        return group.terms.index(term)
+    if term is None and len(group.terms) == 1:
+        return 0
+    raise ArgumentError(
+        f"term={term!r}: {group.factor!r} has the coefficients {listed(group.terms)}. Choose one, e.g. "
+        f"term={group.terms[-1]!r}",
+        "unknown-choice",
+    )
 
 
 @dataclass(frozen=True)
@@ -158,17 +176,17 @@ class _Others:
         return out, rng.standard_normal((n, len(out))) @ root.T
 
 
-def _of_optimum(fit: Optimum, group: GroupSchema, prob: float | None) -> pd.DataFrame:
+def _of_optimum(fit: Optimum, group: GroupSchema, term: int, prob: float | None) -> pd.DataFrame:
     design, e = fit.design, fit.estimate
     assert group.related is not None
     coordinates = Coordinates.from_design(design)
     at = at_estimate(design, coordinates, e)
     k = [g.factor for g in design.groups].index(group.factor)
-    variance = e.of(group.factor).sd[0] ** 2
+    variance = e.of(group.factor).sd[term] ** 2
     if isinstance(at, SparseFactorisation):
         into = coordinates.zs[k].from_working
-        estimate = (at.values(k).u @ into.T)[:, 0]
-        error = e.sigma**2 * at.error_variances(k, into)[:, 0]
+        estimate = (at.values(k).u @ into.T)[:, term]
+        error = e.sigma**2 * at.error_variances(k, into)[:, term]
     else:
         assert isinstance(at, RelatedFactorisation)
         others = _Others.of(group.related)
@@ -187,7 +205,7 @@ def _with_accuracy(table: pd.DataFrame, error: np.ndarray, variance: np.ndarray)
     return table
 
 
-def _drawn(fit: IntegratedPosterior, group: GroupSchema) -> np.ndarray:
+def _drawn(fit: IntegratedPosterior, group: GroupSchema, term: int) -> np.ndarray:
     """Shape (chains, draws used, M): what all labels inherit, those without rows too."""
     assert group.related is not None
     n_chains, n_draws = fit.n_draws
@@ -205,7 +223,7 @@ def _drawn(fit: IntegratedPosterior, group: GroupSchema) -> np.ndarray:
         values = np.empty((len(flat), M))
         rng = np.random.default_rng([fit.seed, 1])
         for which, drawn in fit.integrated.coefficients(fit.working_theta[flat], beta, rng):
-            values[which] = drawn[k][..., 0]
+            values[which] = drawn[k][..., term]
         return values.reshape(n_chains, -1, M)
     others = _Others.of(group.related)
     own = coefficient_draws.level_draws(fit, group, np.arange(J))[..., 0][used.ravel()]

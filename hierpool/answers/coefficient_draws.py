@@ -61,6 +61,9 @@ def levels_on_request(
 
     With ``wanted`` (positions) only the runs of levels in which one of them is.
     """
+    if (kept := fit.dear_levels) is not None:
+        yield slice(0, max(values.shape[1] for values in kept.values())), kept
+        return
     # Of several factors all levels are kept; families draw the levels of one factor alike.
     algebra, theta = cast("LevelsOnRequest", fit.integrated), fit.working_theta
     beta = algebra.coordinates.beta_from_user(beta_draws(fit))

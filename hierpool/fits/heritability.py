@@ -21,6 +21,7 @@ def heritability(fit: LikelihoodFit | PosteriorFit, prob: float | None = None) -
 
     With one related factor, ``sd_animal^2 / (sd_animal^2 + ... + sigma^2)``. The fixed effects have no
     part in it. It refers to the base of the pedigree: founders that are neither related nor inbred.
+    With slopes, ``(age | animal)``, it is that at the mean age.
 
     Parameters
     ----------

@@ -13,13 +13,13 @@ import pandas as pd
 import xarray as xr
 
 from hierpool.algebra.correlated.residuals import mean_variance
-from hierpool.algebra.marginal_model import MarginalModel
+from hierpool.algebra.marginal_model import LevelsOnRequest, MarginalModel
 from hierpool.algebra.variance_partition import Partition
 from hierpool.answers import coefficient_draws
 from hierpool.answers.coefficient_draws import levels_on_request
 from hierpool.bayes.parts.scalar import ScalarPart
 from hierpool.bayes.priors.model_priors import ModelPriors
-from hierpool.bayes.run import JudgedRun
+from hierpool.bayes.run import LARGEST_STORED, JudgedRun
 from hierpool.bayes.theta import ThetaMap, integrate, integrate_family
 from hierpool.core.arguments import check_choice, check_seed, is_word, takes_groups
 from hierpool.core.design import Design, Grouping
@@ -181,6 +181,22 @@ class PosteriorFit(FitRecord):
     def keeps_levels(self) -> bool:
         """Whether coefficients of levels are among the draws; else they are drawn when asked for."""
         return self.info.get("levels") != "on request"
+
+    @cached_property
+    def dear_levels(self) -> dict[str, np.ndarray] | None:
+        """Draws of all coefficients of levels, kept once they were asked for; None where not so.
+
+        They are kept where they take long to draw, and are not too many.
+        """
+        algebra = None if self.keeps_levels else self.integrated
+        if not (isinstance(algebra, LevelsOnRequest) and algebra.draws_are_dear):
+            return None
+        if int(np.prod(self.n_draws)) * algebra.n_random_effects > LARGEST_STORED:
+            return None
+        beta = algebra.coordinates.beta_from_user(coefficient_draws.beta_draws(self))
+        (run,) = algebra.level_runs()
+        drawn = algebra.draw_levels(self.working_theta, beta, run, self.seed)
+        return {name: values for name, values in drawn.items() if name != "beta"}
 
     @property
     def fallback(self) -> str:

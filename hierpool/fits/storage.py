@@ -333,8 +333,9 @@ def _as_record(tree: xr.DataTree, source: Path) -> FitRecord:
         document["spec"] = with_stored(document["spec"], kept)
         design = _design(document, own["frame"].to_dataset(), source)
         datatree = restored(tree, OWN_GROUP, document["attrs"], document.get("texts", {}))
-        _check_design(design, datatree, source)
-        check_draws(design.schema, datatree)
+        has_levels = document["info"].get("levels") != "on request"
+        _check_design(design, datatree, source, has_levels)
+        check_draws(design.schema, datatree, has_levels)
         check_priors(design.schema, document["priors"])
     except (StorageError, MissingPackageError):
         raise
@@ -412,13 +413,14 @@ def _design(document: Mapping[str, Any], packed: xr.Dataset, source: Path) -> De
     return design.with_schema(notices=document["notices"], label=document["label"])
 
 
-def _check_design(design: Design, datatree: xr.DataTree, source: Path) -> None:
+def _check_design(design: Design, datatree: xr.DataTree, source: Path, has_levels: bool) -> None:
     """Raise where this hierpool makes other rows or columns of the data than the fit has."""
     posterior = datatree["posterior"]
     wanted = {"term": design.terms}
     for group in design.groups:
         wanted[f"{group.factor}_term"] = group.terms
-        wanted[group.factor] = tuple(str(v) for v in group.grouping.levels)
+        if has_levels:
+            wanted[group.factor] = tuple(str(v) for v in group.grouping.levels)
     for dim, labels in wanted.items():
         stored = [str(v) for v in posterior[dim].to_numpy()] if dim in posterior.coords else []
         if stored != [str(v) for v in labels]:

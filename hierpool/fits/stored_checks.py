@@ -16,13 +16,17 @@ from hierpool.core.results import variable_dims
 from hierpool.core.schema import Schema
 
 
-def check_draws(schema: Schema, datatree: xr.DataTree) -> None:
-    """Raise where the draws are not those of a model of this design."""
+def check_draws(schema: Schema, datatree: xr.DataTree, has_levels: bool = True) -> None:
+    """Raise where the draws are not those of a model of this design.
+
+    Coefficients of levels may be missing where they are drawn on request (not ``has_levels``).
+    """
     posterior = datatree["posterior"]
     theta = {k: v for part in default_priors(schema).parts for k, v in part.shapes.items()}
     sampled = (posterior.sizes["chain"], posterior.sizes["draw"])
     for name, dims in variable_dims(schema).items():
-        if name.startswith("corr_") and name not in posterior.data_vars:
+        may_lack = ("corr_",) if has_levels else ("corr_", "u_", "coef_")
+        if name.startswith(may_lack) and name not in posterior.data_vars:
             continue
         variable: Any = posterior[name]
         if variable.dims != ("chain", "draw", *dims) or variable.dtype.kind != "f":

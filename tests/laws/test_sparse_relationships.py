@@ -193,6 +193,24 @@ def _line() -> sparse.csc_array:
 
 
 @pytest.mark.slow
+def test_random_regressions_have_breeding_values_of_each_coefficient_and_are_saved(
+    animals, tmp_path
+):
+    data, given, _ = animals
+    model = hp.Model("y ~ x + (x || animal)", data, relationship={"animal": given["animal"]})
+    with pytest.raises(HierpoolError, match="term='x'"):
+        hp.breeding_values(model.reml())
+    fit = model.fit(seed=1)
+    assert fit.info["levels"] == "on request"
+    values = hp.breeding_values(fit, term="x")
+    own = fit.random_effects(diagnostics=False).xs("x", level="term")["mean"].droplevel("factor")
+    np.testing.assert_allclose(values.loc[own.index, "mean"], own, atol=0.15)
+    fit.save(tmp_path / "fit.nc")
+    again = hp.load_fit(tmp_path / "fit.nc")
+    pd.testing.assert_frame_equal(hp.breeding_values(again, term="x"), values)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SAVED)
 def test_a_saved_fit_has_its_relationship(animals, kind, tmp_path):
     data, given, _ = animals
