@@ -105,7 +105,10 @@ def hierpool(
 def study(
     file: Annotated[
         Path,
-        typer.Argument(help="CSV or TSV (.gz, .bz2, .xz, .zip, .zst too), .xlsx or Parquet."),
+        typer.Argument(
+            help="CSV or TSV (.gz, .bz2, .xz, .zip, .zst too), .xlsx or Parquet. A folder, or a "
+            "pattern such as 'data/*.parquet', is not read into memory: its sums are taken."
+        ),
     ],
     formula: Annotated[
         str,
@@ -191,9 +194,9 @@ def study(
     with _plain_errors() as folders, _intervals(prob):
         how = {"delimiter": delimiter, "decimal": decimal, "encoding": encoding, "sheet": sheet}
         groups = group or _grouping_columns(formula)
-        data = _table(file, how, labels=groups)
+        data = str(file) if _is_several(file) else _table(file, how, labels=groups)
         if not groups:
-            columns = listed(data.columns, most=12)
+            columns = listed(_names(data), most=12)
             raise ArgumentError(
                 f"give the grouping column: --group NAME. The columns are {columns}.",
                 "group-missing",
@@ -304,9 +307,23 @@ def _structures(typed: Sequence[str] | None) -> str | list[str] | None:
     return found[0] if len(found) == 1 else found or None
 
 
+def _is_several(file: Path) -> bool:
+    """Whether it is a folder or a pattern, whose files are summed where they are."""
+    return file.is_dir() or (not file.exists() and any(mark in str(file) for mark in "*?["))
+
+
+def _names(data: pd.DataFrame | str) -> list[str]:
+    from hierpool.tables.engines import columns_of, open_table
+
+    return columns_of(open_table(data)) if isinstance(data, str) else list(data.columns)
+
+
 def _stem(file: Path) -> str:
     from hierpool.formula.files import COMPRESSED
 
+    if _is_several(file):
+        parts = [p for p in file.parts if not any(mark in p for mark in "*?[/")]
+        return parts[-1] if parts and parts[-1] != ".." else "study"
     return Path(file.stem).stem if file.suffix.lower() in COMPRESSED else file.stem
 
 

@@ -62,11 +62,12 @@ def run(
         return _fallen_back(design, priors, settings, parameterization(), reason)
     if fitted.status.is_trustworthy or _is_short(settings):
         return fitted
-    if engine == "exact" or design.is_summed:  # NUTS needs the rows
+    no_rows = design.is_summed and design.family is None  # which NUTS needs
+    if engine == "exact" or no_rows:
         raise FitError(
             f"the exact engine's draws of {design.spec.formula} are unreliable after a retry: "
             f"{fitted.status.sentence} They are in error.fit. "
-            + ("Ask for more draws." if design.is_summed else _OTHERWISE),
+            + ("Ask for more draws." if no_rows else _OTHERWISE),
             "exact-not-trusted",
             fitted,
         )
@@ -176,7 +177,8 @@ def _fallen_back(
     parameterization: Seen,
     reason: str,
 ) -> JudgedRun:
-    design.check_rows("sampling by NUTS")
+    if design.family is None:
+        design.check_rows("sampling by NUTS")
     warnings.warn(
         f"{design.spec.formula} is sampled by NUTS: {reason}.", HierpoolWarning, stacklevel=4
     )

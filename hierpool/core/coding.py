@@ -99,6 +99,14 @@ class Coding:
         return centred if rest is None else centred + rest
 
 
+def weighted_mean_and_sd(
+    values: np.ndarray, counts: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means and sds (over n) of columns (n, ...), row i counted so often; None: each once."""
+    mean = np.average(values, axis=0, weights=counts)
+    return mean, np.sqrt(np.average((values - mean) ** 2, axis=0, weights=counts))
+
+
 def stable_mean(values: np.ndarray) -> np.ndarray:
     """Means over the first axis, taken around the first entry: exact at an offset of 1e9."""
     if len(values) == 0:

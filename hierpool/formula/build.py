@@ -40,6 +40,7 @@ __all__ = [
     "build_design",
     "encode",
     "read_frame",
+    "rows_of",
 ]
 
 
@@ -115,6 +116,15 @@ def build_design(spec: Spec, data: Any) -> Design:
 def complete_rows(spec: Spec, data: Any) -> CompleteRows | CellRows:
     """Rows of a table, or stand-ins for those that cells are the sums of."""
     return CellRows(data) if isinstance(data, Cells) else CompleteRows.from_table(spec, data)
+
+
+def rows_of(design: Design) -> CompleteRows | CellRows:
+    """The rows of a design, for others that need no other columns."""
+    summed = design.observations.summed
+    if summed is None:
+        return CompleteRows.from_table(design.spec, design.frame)
+    assert isinstance(summed.profile, CellFactors)
+    return summed.profile.rows
 
 
 def encode(spec: Spec, rows: CompleteRows | CellRows) -> Design:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,13 +24,14 @@ from hierpool.core.spec import ResidualTerm
 from hierpool.core.summed_rows import Profile, Range, Shares, SummedColumns, SummedRows, stand_ins
 from hierpool.formula import tables
 from hierpool.formula.alike_labels import alike_labels
-from hierpool.formula.cell_functions import remembered
+from hierpool.formula.cell_functions import in_users_names, remembered
 from hierpool.formula.complete_rows import CompleteRows, EncodedText, ModelTexts, Response
 from hierpool.formula.encoder import Encoding, Piece, Source, find_sources, join, learn
-from hierpool.formula.function_calls import Factor, column_factor
+from hierpool.formula.function_calls import Factor, column_factor, inside_call
 from hierpool.formula.grammar import Columns
 from hierpool.formula.levels import make_grouping
 from hierpool.formula.missing import missing_notice
+from hierpool.formula.parse import read_columns
 from hierpool.formula.table_column import TableColumn
 
 _ROUNDING = 1e-15  # of its mean, within which a response is constant
@@ -190,7 +191,9 @@ class CellRows:
         y_rest = np.zeros(n) if response.summed is None else response.summed.rest[:, 0]
         return SummedRows(shares, square, y_rest, X.rest, of_factors, cells.digest, profile)
 
-    def _columns(self, kappa: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, SummedColumns]:
+    def _columns(
+        self, kappa: np.ndarray, which: np.ndarray, off: np.ndarray | float = 0.0
+    ) -> tuple[np.ndarray, SummedColumns]:
         """Columns kappa (m + s a) of the stand-ins.
 
         Parameters
@@ -199,9 +202,11 @@ class CellRows:
             Shape (cells, k): what the keys say.
         which
             Shape (k,): the atom of each column; -1 for none.
+        off
+            Shape (k,): taken off the atom.
         """
         cells, atoms = self.cells, np.maximum(which, 0)
-        m = np.where(which < 0, 1.0, cells.shift[atoms])
+        m = np.where(which < 0, 1.0, cells.shift[atoms] - off)
         s = np.where(which < 0, 0.0, cells.scale[atoms])
         level = (kappa * m)[self.cell]
         spread = (kappa * s)[self.cell] * self.values[0][:, atoms]
@@ -226,6 +231,14 @@ class CellRows:
         around = (level - mean) + slope * of_cells
         total = (counts * around**2 + slope**2 * scatter).sum(axis=0)
         return mean, np.sqrt(total / max(n - 1, 1))
+
+
+class _Centred(NamedTuple):
+    """An atom less its mean: the atom's text, the name of what ``center`` remembers, the mean."""
+
+    atom: str
+    remembered_as: str
+    mean: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,7 +317,8 @@ class CellFactors:
         """Shape (n, k): the population's columns with categories that sum to zero."""
         of_keys, own, names = self._of_keys(self.population)
         kappa = of_keys.sum_coded(own)
-        return self.rows._columns(kappa[self.combination], self._atoms(of_keys, names))[0]
+        which, off = self._atoms(of_keys, names)
+        return self.rows._columns(kappa[self.combination], which, off)[0]
 
     def is_summed(self, factor: Factor) -> bool:
         """Whether a factor is in sums only, and not told by the keys."""
@@ -326,11 +340,38 @@ class CellFactors:
             return np.zeros((0, 0))
         return join(pieces, self.own, self.own.index)[self.combination]
 
+    @cached_property
+    def _remembered(self) -> Mapping[str, Mapping[str, Any]]:
+        """What functions of summed numbers remember, by their text in the user's names."""
+        own = {
+            c.remembered_as: {"ddof": 1.0, "center": c.mean, "scale": None}
+            for c in self._centred.values()
+        }
+        return {**own, **self.rows.cells.learned}
+
+    @cached_property
+    def _centred(self) -> Mapping[str, _Centred]:
+        """Summed numbers less their means, which the sums tell too, by their texts."""
+        cells, found = self.rows.cells, {}
+        for k, atom in enumerate(cells.atoms):
+            if len(atom) == 1:
+                (factor,) = read_columns(f"0 + {atom[0]}").factors
+                mean = cells.shift[k] + cells.scale[k] * cells.plain[:, 0, k].sum() / cells.n
+                columns = {f"_column_{i}_": c for i, c in enumerate(factor.columns)}
+                is_column = factor.kind == "column"
+                own = (
+                    f"`{factor.columns[0]}`" if is_column else in_users_names(factor.code, columns)
+                )
+                found[f"center({inside_call(factor)})"] = _Centred(
+                    atom[0], f"center({own})", float(mean)
+                )
+        return found
+
     def _encoding(self, side: Columns) -> tuple[Encoding, dict[str, Any]]:
         """The encoding of one text, with what its functions remember of the rows of the table."""
         index = pd.RangeIndex(len(self.own))
         first, _ = learn(side, self.found, self.own, index, {})
-        known = self.rows.cells.learned
+        known = self._remembered
         state = remembered(first, self.own, self.counts, self.sources, known)
         return (learn(side, self.found, self.own, index, state)[0] if state else first), state
 
@@ -338,8 +379,8 @@ class CellFactors:
         encoding, _ = self._encoding(side)
         of_keys, own, names = self._of_keys(side)
         kappa = of_keys.encode(own, own.index)
-        which = self._atoms(of_keys, names)
-        columns, known = self.rows._columns(kappa[self.combination], which)
+        which, off = self._atoms(of_keys, names)
+        columns, known = self.rows._columns(kappa[self.combination], which, off)
         return EncodedText(encoding, columns, known)
 
     def _of_keys(self, side: Columns) -> tuple[Encoding, pd.DataFrame, dict[str, str]]:
@@ -360,12 +401,17 @@ class CellFactors:
         of_keys, _ = learn(replace(side, pieces=pieces), found, own, index, state)
         return of_keys, own, {name: f.text for f, name in place.items()}
 
-    def _atoms(self, of_keys: Encoding, text_of: Mapping[str, str]) -> np.ndarray:
-        """Shape (k,): which atom each column has; -1 for none."""
+    def _atoms(
+        self, of_keys: Encoding, text_of: Mapping[str, str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Shapes (k,): which atom each column has, -1 for none; and what is taken off it."""
         atoms = {frozenset(atom): k for k, atom in enumerate(self.rows.cells.atoms)}
-        which = np.full(len(of_keys.names), -1)
+        which, off = np.full(len(of_keys.names), -1), np.zeros(len(of_keys.names))
         for term, where in of_keys.memory.term_slices.items():
             product = frozenset(text_of[f.expr] for f in term.factors if f.expr in text_of)
+            if product not in atoms and product <= self._centred.keys() and len(product) == 1:
+                centred = self._centred[next(iter(product))]
+                product, off[where] = frozenset([centred.atom]), centred.mean
             if product and product not in atoms:
                 raise UnsupportedModelError(
                     f"{':'.join(sorted(product))} is not among what was summed for "
@@ -374,4 +420,4 @@ class CellFactors:
                     "not-collected",
                 )
             which[where] = atoms[product] if product else -1
-        return which
+        return which, off

@@ -71,6 +71,11 @@ def quote(name: str, in_call: bool = False) -> str:
     return name if plain else f"`{name}`"
 
 
+def inside_call(factor: Factor) -> str:
+    """A factor as it is typed inside a function."""
+    return quote(factor.columns[0], in_call=True) if factor.kind == "column" else factor.text
+
+
 def is_reserved(name: str) -> bool:
     """Whether an unquoted name means something else than a column inside a call."""
     return name in ALLOWED_FUNCTIONS or name == "np" or name.startswith("_")

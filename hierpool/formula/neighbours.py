@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from hierpool.core.coding import weighted_mean_and_sd
 from hierpool.core.design import Design
 from hierpool.core.schema import Schema
 from hierpool.core.spec import GroupTerm, Spec
-from hierpool.formula.function_calls import Factor, parts_of, quote
+from hierpool.formula.function_calls import Factor, inside_call, parts_of, quote
 from hierpool.formula.parse import make_like, parse, read_columns, split_factor
 
 CONSTANT = "1"
@@ -124,9 +125,12 @@ def with_equal_categories(design: Design, factor: str) -> Spec | None:
     factors = read_columns(bar.columns).factors
     if len(factors) != 1 or factors[0].columns[0] not in kinds:
         return None
+    column, summed = factors[0].columns[0], design.observations.summed
+    labels = design.frame if summed is None else summed.profile.keys_of_rows([column])
     cells = pd.DataFrame({"g": design.groupings[factor].codes})
-    cells["c"] = design.frame[factors[0].columns[0]].astype(str).to_numpy()
-    if design.residual.has_sigma and not cells.duplicated().any():
+    cells["c"] = labels[column].astype(str).to_numpy()
+    has_several = summed is not None and bool((summed.shares.counts > 1).any())
+    if design.residual.has_sigma and not (has_several or cells.duplicated().any()):
         return None
     both = f"{quote(factor)}:{quote(factors[0].columns[0])}"
     (inner,) = parse(f"y ~ (1 | {both})").groups
@@ -163,24 +167,17 @@ def centred(design: Design, factor: str) -> tuple[Spec, tuple[str, ...]]:
         if term.is_constant or len(term.parts) > 1 or len(term.columns) > 1:
             continue
         (found,) = read_columns(term.text).factors
-        column = Z[:, term.columns[0]]
+        mean, sd = weighted_mean_and_sd(Z[:, term.columns[0]], design.row_counts)
         numeric = found.kind != "category" and not known.intersection(found.columns)
-        if numeric and abs(column.mean()) > CENTRED * column.std():
+        if numeric and abs(mean) > CENTRED * sd:
             off.append(found)
-    spelled = {f: f"center({_inside(f)})" for f in off}
+    spelled = {f: f"center({inside_call(f)})" for f in off}
     groups = tuple(
         replace(t, columns=read_columns(t.columns).written(spelled)) if t.factor == factor else t
         for t in spec.groups
     )
     population = read_columns(spec.population).written(spelled)
     return _made(spec, groups, population), tuple(f.text for f in off)
-
-
-def _inside(factor: Factor) -> str:
-    """A factor as it is typed inside a function."""
-    if factor.kind == "column":
-        return quote(factor.columns[0], in_call=True)
-    return factor.text
 
 
 def with_slope(spec: Spec, factor: str, term: str) -> Spec | None:

@@ -72,7 +72,7 @@ class Shown:
     attrs
         How the means were made.
     y
-        Shape (n,): the response, as it is drawn.
+        Shape (n,): the response, as it is drawn; empty where there are only sums of the rows.
     used
         Shape (n,): which rows are drawn.
     scale
@@ -111,6 +111,8 @@ class Shown:
     def rows_of(self, panel: Any, line: Any) -> np.ndarray:
         """Shape (n,): rows that belong to a line of a panel."""
         inside = self.used
+        if self.design.is_summed:
+            return inside
         for name, value in zip(self.by, (line, panel), strict=False):
             if name in self.predictors.categories:
                 inside = inside & self.predictors.matches(self.design.frame, name, value)
@@ -205,9 +207,11 @@ def _shown(
     interval = find_interval(made.columns)
     assert interval is not None
     to = ResponseScale.of(fit.design, scale)
-    y = response_of_rows(fit.design, to, [x, *by, *at])
-    held = Held.usual(fit.design, groups, is_curved=to.mean is not None)
-    used = _used(predictors, held, at) & np.isfinite(y)
+    y, used = np.zeros(0), np.zeros(0, dtype=bool)
+    if not fit.design.is_summed:
+        y = response_of_rows(fit.design, to, [x, *by, *at])
+        held = Held.usual(fit.design, groups, is_curved=to.mean is not None)
+        used = _used(predictors, held, at) & np.isfinite(y)
     means = pd.DataFrame(made.reset_index())
     shown = Shown(fit.design, x, tuple(by), means, interval, made.attrs, y, used, to)
     for k, most, what in ((0, len(LOOKS), "lines in a panel"), (1, _MOST_PANELS, "panels")):
@@ -236,8 +240,8 @@ def _grid(predictors: Predictors, x: str, by: Sequence[str]) -> list[float]:
     values = predictors.numbers(x)
     points = [np.linspace(values.min(), values.max(), _GRID)]
     names = [n for n in by if n in predictors.categories]
-    if names:
-        codes = [predictors.coded(predictors.design.frame, n) for n in names]
+    if names and not predictors.loses([x]):
+        codes = [predictors.coded(predictors.frame, n) for n in names]
         ends = pd.Series(values).groupby(codes).agg(["min", "max"])
         points.append(ends.to_numpy().ravel())
     return np.unique(np.concatenate(points)).tolist()
@@ -280,7 +284,7 @@ def _draw(shown: Shown, is_posterior: bool, label: str | None) -> Picture:
         dress(ax, whole_x=shown.is_number and _is_whole(shown))
         for j, line in enumerate(lines):
             aside = _SPREAD * ((j + 0.5) / len(lines) - 0.5)
-            if j == 0 or shown.has_colours:
+            if not shown.design.is_summed and (j == 0 or shown.has_colours):
                 color = LOOKS[j].color if shown.has_colours else MUTED
                 place = aside if shown.has_colours else 0.0
                 _draw_dots(ax, shown, shown.rows_of(panel, line), color, place)
@@ -409,6 +413,7 @@ def _caption(shown: Shown, is_posterior: bool) -> str:
     adjusted = ", not adjusted for the other predictors" if rest else ""
     of = f"{drawn} of {shown.design.n} rows" if drawn < shown.design.n else "the rows"
     some = ", some of them" if drawn > _MOST_DOTS else ""
-    words.append(f"Dots: {of}{some}{adjusted}.")
+    if not shown.design.is_summed:
+        words.append(f"Dots: {of}{some}{adjusted}.")
     words += [f"{capital(found['text'])}" for found in shown.attrs["findings"]]
     return " ".join(words)

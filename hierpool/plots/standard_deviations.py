@@ -151,7 +151,7 @@ def _unit(design: Design, key: Key) -> str:
     response = design.spec.response if design.family is None else predictor_in_words(design.schema)
     if parameter == "corr":
         return "correlation"
-    per = term if factor != _RESIDUAL and term in design.frame.columns else ""
+    per = term if factor != _RESIDUAL and term in design.predictors else ""
     return f"{response} per {per}" if per and line.is_number(design, per) else response
 
 

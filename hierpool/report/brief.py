@@ -320,17 +320,22 @@ def prediction(models: Sequence[Scored], groups: Sequence[str], *, is_rough: boo
         mark = " (recommended)" if each.is_recommended else ""
         name = f"{model_in_words(each.design, groups)}{mark}"
         new = [_compared(each.by_group.get(factor)) for factor in groups]
-        rows.append([name, _compared(each.by_row), *new])
+        rows.append([name, _compared(each.by_row), *new] if each.by_row else [name, *new])
     left = joined(f"all those of each {noun(factor)}" for factor in groups)
+    by_row = any(each.by_row for each in models)
+    what = f"Each observation, and {left}," if by_row else f"In turn {left}"
     note = (
-        f"Each observation, and {left}, were predicted from the rest of the data (leave-one-out "
+        f"{what} were predicted from the rest of the data (leave-one-out "
         "cross-validation). In brackets: difference in the expected log predictive density from the "
         f"best model, and its standard error. Differences below {CLEAR:g}, or below two standard "
         "errors, are not clear."
     )
     note += " With so few observations the standard errors are rough." if is_rough else ""
     known = joined(map(nouns, groups))
-    columns = ["model", f"new observations of these {known}", *(f"new {nouns(f)}" for f in groups)]
+    columns = ["model", f"new observations of these {known}"] if by_row else ["model"]
+    columns += [f"new {nouns(f)}" for f in groups]
+    if not by_row:
+        note += " Single observations were not predicted: the study was made from sums of the rows."
     table = SmallTable("Prediction of new data", columns, rows, note)
     return Section("prediction", "How well it predicts", [table])
 

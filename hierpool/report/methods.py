@@ -199,9 +199,11 @@ def _posterior(facts: Facts, cited: list[str]) -> list[str]:
 
 def _scores(facts: Facts, cited: list[str]) -> list[str]:
     packages = ", ".join(f"{name} {version}" for name, version in facts.versions.items())
+    has_rows = not facts.design.is_summed or facts.design.family is not None
+    rows = "left-out observations and of " if has_rows else ""
     return [
-        "Models were compared by the expected log predictive density of left-out observations and "
-        f"of left-out {joined(map(nouns, facts.groups))}, with all coefficients integrated out. We used "
+        f"Models were compared by the expected log predictive density of {rows}"
+        f"left-out {joined(map(nouns, facts.groups))}, with all coefficients integrated out. We used "
         f"Pareto-smoothed importance sampling {_cite('loo psis', cited)}, and exact refits where that "
         "was unreliable.",
         f"Differences below 4 or below two standard errors were considered unclear "

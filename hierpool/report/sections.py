@@ -64,14 +64,23 @@ def data(design: Design, group: str, notices: Sequence[Finding]) -> Section:
         "The data",
         [
             Prose([size, *left]),
-            DataTable("columns", "Columns used", _columns(design, group)),
-            DataTable(
-                "levels",
-                f"{capital(nouns(group))}: observations, mean and sd of {design.spec.response}",
-                _levels(design, group),
-            ),
+            *_of_rows(design, group),
         ],
     )
+
+
+def _of_rows(design: Design, group: str) -> list[Part]:
+    """The columns and the groups; of sums what they tell of the groups."""
+    if design.is_summed:
+        known = design.groupings[group]
+        sizes = pd.DataFrame({"n": known.n_rows}, index=known.levels.rename("level"))
+        text = "The table was not read: its database or files gave sums over the rows."
+        return [Prose([text]), DataTable("levels", f"{capital(nouns(group))}: observations", sizes)]
+    title = f"{capital(nouns(group))}: observations, mean and sd of {design.spec.response}"
+    return [
+        DataTable("columns", "Columns used", _columns(design, group)),
+        DataTable("levels", title, _levels(design, group)),
+    ]
 
 
 def _columns(design: Design, group: str) -> pd.DataFrame:
@@ -255,12 +264,22 @@ def comparison(
         f"observations of a {noun(group)}, how well it predicts new {nouns(group)}. Differences below "
         "4, or below twice their standard error (dse), are not clear."
     )
+    if by_row.empty:
+        text = (
+            f"Leave-one-group-out cross-validation: how well a model predicts new {nouns(group)}. "
+            "Single observations were not left out, as the study was made from sums of the rows. "
+            "Differences below 4, or below twice their standard error (dse), are not clear."
+        )
     title = "Differences in elpd from the best model, with standard errors"
     pictured = "ladder" if by_group is not None and "ladder" in pictures else "comparison"
     parts: list[Part] = [
         Prose([text]),
         *_drawn(pictures, {pictured: title}),
-        DataTable("comparison_rows", row, _scores(by_row), digits=digits),
+        *(
+            []
+            if by_row.empty
+            else [DataTable("comparison_rows", row, _scores(by_row), digits=digits)]
+        ),
     ]
     if by_group is None:
         parts.append(Prose(["Leave-one-group-out is not available for these models."]))
@@ -371,6 +390,16 @@ _MEANINGS_IN_CHECKS = {
     "probabilities. Lower is better.",
     "baseline": "The same score if predictors and groups are ignored.",
 }
+
+
+def no_checks_of_rows() -> Section:
+    """That residuals and predictions of single rows were not checked."""
+    text = (
+        "The study was made from sums of the rows, so residuals, simulated data and predictions of "
+        "single observations were not checked. Fit the recommended model to a sample of whole groups "
+        "in memory, and check that fit: hp.check(fit), hp.plots.residuals(fit)."
+    )
+    return Section("checks", "Predictive checks", [Prose([text])])
 
 
 def checks(

@@ -128,11 +128,13 @@ def _held(study: StudyResult, term: str) -> str:
 
 def _scored(study: StudyResult) -> Iterator[brief.Scored]:
     """Every model of the comparison, the best first."""
-    for name in study.comparison.index:
+    by_row = study.comparison
+    scored = by_row if len(by_row) else study.comparison_by_group.get(study.group, by_row)
+    for name in scored.index:
         yield brief.Scored(
             study.models[name].design,
             name == study.selected,
-            _difference(study.comparison, name),
+            _difference(by_row, name) if len(by_row) else None,
             {
                 factor: _difference(table, name)
                 for factor, table in study.comparison_by_group.items()

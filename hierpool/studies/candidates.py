@@ -22,15 +22,14 @@ from hierpool.bayes.parts.unpooled import UnpooledPart
 from hierpool.bayes.priors.model_priors import ModelPriors, default_priors
 from hierpool.bayes.run import SamplerSettings
 from hierpool.bayes.theta import integrate
-from hierpool.checks.accuracy.loo import ScoredLOO
+from hierpool.checks.accuracy.loo import ScoredLOO, has_row_scores
 from hierpool.checks.advice import Difference, Evidence, Kind, Step
 from hierpool.core.design import Design
 from hierpool.core.errors import ComparisonError, FitError, HierpoolError, UnsupportedModelError
 from hierpool.core.spec import Spec
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
-from hierpool.formula.build import build_design, encode
-from hierpool.formula.complete_rows import CompleteRows
+from hierpool.formula.build import CellRows, CompleteRows, build_design, encode, rows_of
 from hierpool.model import Model, best_optimum, fitted
 from hierpool.reml import likelihood_ratio as ratio
 from hierpool.reml import nesting
@@ -72,6 +71,8 @@ class CandidateFit:
         if self.fit is None or not self.fit.is_integrable:
             return None
         if by != "row" and self.design.spec.pooling == "none":
+            return None
+        if by == "row" and not has_row_scores(self.design):
             return None
         if by not in self.scores:
             known = {} if other is None else dict(other.groupings)
@@ -119,9 +120,9 @@ class CandidateSet:
             self.skipped[spec.formula] = error.message.split(". ")[0].rstrip(".")
 
     @cached_property
-    def rows(self) -> CompleteRows:
+    def rows(self) -> CompleteRows | CellRows:
         """The rows of the given model, for all that need no other columns."""
-        return CompleteRows.from_table(self.given.design.spec, self.given.design.frame)
+        return rows_of(self.given.design)
 
     def design(self, spec: Spec, frame: pd.DataFrame | None = None) -> Design:
         """The rows of the given model in the columns of another."""
@@ -147,7 +148,9 @@ class CandidateSet:
         chosen = default_priors(design.schema)
         if not self.has_own_priors:
             return chosen
-        same = design.terms == given.terms and np.array_equal(design.X, given.X)
+        same = design.terms == given.terms and np.array_equal(
+            design.observations.X, given.observations.X
+        )
         known = {_about(part): part for part in own.parts}
         parts = tuple(_taken_over(known.get(_about(part)), part) for part in chosen.parts)
         population = own.population if same else chosen.population
@@ -274,15 +277,16 @@ def _fixed_effects_moved(smaller: CandidateFit, larger: CandidateFit) -> dict[st
 
     In the coding of the larger model; nothing where the fixed effects are not the same.
     """
-    X, terms = larger.design.X, larger.design.terms
+    X, terms = larger.design.observations.X, larger.design.terms
+    other_X = smaller.design.observations.X
     is_linear = larger.design.family is None  # else a coefficient means another thing beside others
-    if not terms or smaller.design.X.shape != X.shape or not is_linear:
+    if not terms or other_X.shape != X.shape or not is_linear:
         return {}
     if smaller.blup is None or larger.blup is None:
         return {}
     e = larger.blup.estimate
     size = np.linalg.norm(X, axis=0)
-    recoded = np.linalg.lstsq(X / size, smaller.design.X)[0] / size[:, None]
+    recoded = np.linalg.lstsq(X / size, other_X)[0] / size[:, None]
     own = smaller.blup.estimate
     se = np.sqrt(np.diag(e.beta_covariance))
     change = np.abs(recoded @ own.beta - e.beta) / se

@@ -190,7 +190,9 @@ def of_models(study: StudyResult) -> Iterator[Finding]:
     chosen = study.selected
     fit, blup = study.fits[chosen], study.blups.get(chosen)
     design = study.models[chosen].design
-    found = [*_notices(study.models, chosen), *(f for judge in BEFORE for f in judge(design))]
+    before = BEFORE_OF_SUMS if design.is_summed else BEFORE
+    found = [*_notices(study.models, chosen), *(f for judge in before for f in judge(design))]
+    found += [_UNCHECKED] if design.is_summed else []
     of_chosen = itertools.chain(
         of_fit(fit, blup), comparisons.posterior_and_blups(study.compare_blups)
     )

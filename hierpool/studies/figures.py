@@ -55,7 +55,10 @@ def figures_of(study: StudyResult) -> StudyFigures:
         behind = "" if factor == study.group else f"_{name}"
         made = _of_factor(study, factor, of)
         drawings |= {f"{picture}{behind}": draw for picture, draw in made.items()}
-    drawings["comparison"] = lambda: plots.comparison(study.comparison, **of)
+    scores = study.comparison_by_group.get(study.group, study.comparison)
+    scores = study.comparison if len(study.comparison) else scores
+    if len(scores):
+        drawings["comparison"] = lambda: plots.comparison(scores, **of)
     if blup is not None:
         drawings["standard_deviations"] = lambda: plots.standard_deviations(posterior, blup)
     if study.design.family is None:
@@ -63,12 +66,13 @@ def figures_of(study: StudyResult) -> StudyFigures:
     over = _over(study)
     if over:
         drawings["residual_structure"] = lambda: plots.residual_structure(study.reml, over=over)
-    drawings["residuals"] = lambda: plots.residuals(posterior)
-    family = study.design.family
-    if family is not None and family.is_discrete and family.name != "bernoulli":
+    family, is_summed = study.design.family, study.design.is_summed
+    if not is_summed:
+        drawings["residuals"] = lambda: plots.residuals(posterior)
+    if not is_summed and family is not None and family.is_discrete and family.name != "bernoulli":
         drawings["rootogram"] = lambda: plots.rootogram(posterior)
     drawings |= _effects(study)
-    if posterior.is_integrable and study.design.n <= MOST_PREDICTED:
+    if posterior.is_integrable and study.design.n <= MOST_PREDICTED and not is_summed:
         if family is not None and family.name == "bernoulli":
             drawings["reliability"] = lambda: plots.reliability(posterior)
         else:
@@ -97,13 +101,13 @@ def _of_factor(
     ]
     named = {**of, "names": terms_in_words(study.design.schema), "factor": factor}
     made: dict[str, Callable[[], Figure]] = {}
-    if study.design.family is None:  # of a family they would be curves
+    if study.design.family is None and not study.design.is_summed:  # of a family curves
         made["trajectories"] = lambda: plots.trajectories(
             {name: study.fits[name] for name in shown}, factor=factor
         )
     if study.design.groups:
         made |= _of_shrinkage(study, named)
-    if factor in study.comparison_by_group:
+    if factor in study.comparison_by_group and len(study.comparison):
         by_group = study.comparison_by_group[factor]
         by_row = study.comparison.loc[study.comparison.index.isin(by_group.index)]
         order = [name for name in study.models if name in by_group.index]

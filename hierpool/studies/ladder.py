@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -12,8 +12,7 @@ import pandas as pd
 from hierpool.core.errors import ArgumentError, FormulaError, HierpoolError, listed, nearest
 from hierpool.core.spec import GroupTerm, Spec
 from hierpool.formula import pooling
-from hierpool.formula.build import encode
-from hierpool.formula.complete_rows import CompleteRows
+from hierpool.formula.build import CellRows, CompleteRows, encode
 from hierpool.formula.function_calls import quote
 from hierpool.formula.parse import group_text, make_like, parse, read_columns, split_factor
 from hierpool.model import Model
@@ -51,10 +50,16 @@ class Ladder:
     skipped: Mapping[str, str]
     screened: Mapping[str, Screened]
 
+    def without(self, name: str, why: str) -> Ladder:
+        """The same less one model."""
+        kept = {rung: model for rung, model in self.models.items() if rung != name}
+        skipped = {**self.skipped, self.models[name].formula: why}
+        return replace(self, models=kept, skipped=skipped)
+
 
 def ladder(
     formula: str,
-    frame: pd.DataFrame,
+    data: pd.DataFrame | CellRows,
     group: str | Sequence[str] | None,
     vary: str | Sequence[str] | None,
     known: Mapping[str, Any],
@@ -65,8 +70,8 @@ def ladder(
     ----------
     formula
         Without random effects, or with the largest ones that are considered.
-    frame
-        The table.
+    data
+        The table, or the sums of one.
     group
         The grouping factors, where the formula has no random effects.
     vary
@@ -74,14 +79,17 @@ def ladder(
     known
         ``family``, and the columns ``trials``, ``weights`` and ``known_se``.
     """
+    frame = data.frame if isinstance(data, CellRows) else data
     asked = parse(formula, frame)
-    groups = _groups(asked, frame, group)
+    groups = factors_of(asked, list(frame.columns), group)
     along = _along(vary, groups)
     spec = pooling.question(_plain(asked), **known)
     if len(groups) > 1:
-        return _of_several(spec, frame, asked.groups, groups, along)
+        return _of_several(spec, data, asked.groups, groups, along)
     chosen: Screened = (_slopes(asked), ())
-    rows = pooling.read_rows(spec, frame, groups[0])
+    rows: CompleteRows | CellRows = (
+        data if isinstance(data, CellRows) else pooling.read_rows(spec, data, groups[0])
+    )
     if not asked.groups:
         every = pooling.slopes_that_vary(spec, rows, groups[0])
         chosen = screened(spec, rows, groups[0], every)
@@ -119,7 +127,9 @@ def _plain(asked: Spec) -> str:
     return make_like(asked, right).formula
 
 
-def _groups(asked: Spec, frame: pd.DataFrame, group: str | Sequence[str] | None) -> tuple[str, ...]:
+def factors_of(
+    asked: Spec, names: Sequence[str], group: str | Sequence[str] | None
+) -> tuple[str, ...]:
     """The grouping factors, of the formula or of ``group``."""
     named = [group] if isinstance(group, str) else list(group or ())
     for name in named:
@@ -142,9 +152,7 @@ def _groups(asked: Spec, frame: pd.DataFrame, group: str | Sequence[str] | None)
             )
         return factors
     if not named:
-        others = [
-            c for c in frame.columns if not re.search(rf"\b{re.escape(str(c))}\b", asked.formula)
-        ]
+        others = [c for c in names if not re.search(rf"\b{re.escape(str(c))}\b", asked.formula)]
         columns = f" Columns not in the formula: {listed(others)}." if others else ""
         raise ArgumentError(
             "study() needs the name of the grouping column. "
@@ -175,14 +183,18 @@ def _slopes(asked: Spec) -> tuple[str, ...]:
 
 def _of_several(
     spec: Spec,
-    frame: pd.DataFrame,
+    data: pd.DataFrame | CellRows,
     typed: Sequence[GroupTerm],
     groups: tuple[str, ...],
     along: tuple[str, ...],
 ) -> Ladder:
     """The models of several factors: one factor after the other, the others held."""
     constants = {factor: (GroupTerm("1", factor),) for factor in groups}
-    rows = CompleteRows.from_table(_with(spec, constants), frame)
+    rows: CompleteRows | CellRows = (
+        data
+        if isinstance(data, CellRows)
+        else CompleteRows.from_table(_with(spec, constants), data)
+    )
     largest = {f: tuple(t for t in typed if t.factor == f) for f in groups}
     found: dict[str, Screened] = {}
     for factor in groups:
@@ -221,6 +233,24 @@ def _of_several(
     return Ladder(spec.formula, groups, along, models, top, skipped, found)
 
 
+def widest(
+    formula: str,
+    names: Sequence[str],
+    group: str | Sequence[str] | None,
+    known: Mapping[str, Any],
+) -> Spec:
+    """A model that has every column of the models of a question: all terms vary over all factors.
+
+    ``names`` are the columns of the table; the others are as for ``ladder``.
+    """
+    asked = parse(formula)
+    groups = factors_of(asked, names, group)
+    spec = pooling.question(_plain(asked), **known)
+    slopes = " + ".join([spec.population, *_slopes(asked)])
+    columns = read_columns(slopes).text
+    return _with(spec, {factor: [GroupTerm(columns, factor)] for factor in groups})
+
+
 def _with(spec: Spec, groups: Mapping[str, Iterable[GroupTerm]]) -> Spec:
     """The question with these random effects."""
     terms = [term for several in groups.values() for term in several]
@@ -228,7 +258,10 @@ def _with(spec: Spec, groups: Mapping[str, Iterable[GroupTerm]]) -> Spec:
 
 
 def _fixed(
-    spec: Spec, rows: CompleteRows, factor: str, held: Mapping[str, tuple[GroupTerm, ...]]
+    spec: Spec,
+    rows: CompleteRows | CellRows,
+    factor: str,
+    held: Mapping[str, tuple[GroupTerm, ...]],
 ) -> Spec | None:
     """A factor without pooling: its groups as fixed effects, the other factors held.
 

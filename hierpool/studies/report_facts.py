@@ -79,6 +79,8 @@ def code_of(study: StudyResult, style: str) -> tuple[str, str]:
         load, file = f"hp.datasets.load({bundled!r})", f"{bundled}.csv"
     elif study.label.endswith((".csv", ".tsv")):
         load, file = f"pd.read_csv({study.label!r})", study.label
+    elif study.design.is_summed and study.label:
+        load, file = _quoted(study.label), study.label
     else:
         load, file = "...  # your table", "FILE"
     group = study.group if len(study.groups) == 1 else list(study.groups)

@@ -6,12 +6,14 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
 
 from hierpool.bayes.choose import fresh_seed
 from hierpool.checks.accuracy.compare import compare
+from hierpool.checks.accuracy.loo import has_row_scores
 from hierpool.checks.advice import Choice
 from hierpool.checks.levels.blups import compare_blups
 from hierpool.checks.levels.shrinkage import shrinkage
@@ -26,14 +28,15 @@ from hierpool.core.families.family import Family
 from hierpool.core.families.table import resolve
 from hierpool.core.findings import Finding, Findings
 from hierpool.core.progress import named_steps
+from hierpool.core.spec import Spec
 from hierpool.core.text import sentence
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
-from hierpool.formula.build import read_frame
+from hierpool.formula.build import CellRows, read_frame
 from hierpool.model import Model, optimum
 from hierpool.studies import check
 from hierpool.studies.candidates import CandidateSet
-from hierpool.studies.ladder import Ladder, in_order, ladder, random_effects
+from hierpool.studies.ladder import Ladder, in_order, ladder, random_effects, widest
 from hierpool.studies.screening import not_tried
 from hierpool.studies.sentences import answer
 from hierpool.studies.simplify import simplified
@@ -45,7 +48,8 @@ from hierpool.studies.structures import (
 )
 from hierpool.studies.study import Study
 from hierpool.studies.unfinished import UnfinishedStudy
-from hierpool.tables.moments import Moments
+from hierpool.tables.engines import columns_of, is_lazy, is_path, open_table
+from hierpool.tables.moments import Moments, collect
 
 
 def study(
@@ -76,7 +80,10 @@ def study(
         Without random effects, e.g. ``"volume ~ time"``; the study adds them. Or with the largest
         random effects to consider, ``"score ~ x + (x | school) + (1 | pupil)"``.
     data
-        A DataFrame, or any table that narwhals can read.
+        A DataFrame, or any table that narwhals can read. Of a table that is not in memory, as
+        for ``hp.Model``, the sums for all models are taken in two passes; what needs single rows is
+        left out, and the findings say so. Or moments that ``hp.collect`` gave for a formula with
+        all random effects in question.
     group
         Column that names the groups, e.g. ``"boar"``; several for several factors, nested or
         crossed: ``["school", "pupil"]``. Not needed where the formula has random effects.
@@ -123,29 +130,29 @@ def study(
     >>> boars = hp.datasets.load("boars")
     >>> answer = hp.study("volume ~ time", boars, group="boar", seed=1)  # doctest: +SKIP
     """
-    if isinstance(data, Moments):
+    known: dict[str, Any] = {"family": resolve(family, link), "trials": trials}
+    known |= {"weights": weights, "known_se": known_se}
+    if residual is not None and (isinstance(data, Moments) or is_lazy(data)):
         raise UnsupportedModelError(
-            "hp.study() needs the rows, and these are sums. The models of a study can be fitted to "
-            "them: models = hp.pooling_ladder(formula, moments, group), and their fits compared by "
-            "leave-one-group-out: hp.compare(fits, by=group)",
+            "residual structures need the rows, and sums of them do not tell which stand side by "
+            "side. Read the columns of the study into memory, or leave residual= out",
             "needs-rows",
         )
-    frame = read_frame(data)
-    known = {"weights": weights, "known_se": known_se, "trials": trials}
-    asked = ladder(formula, frame, group, vary, {**known, "family": resolve(family, link)})
+    table = _table(data, partial(widest, formula, group=group, known=known), progress)
+    asked = ladder(formula, table, group, vary, known)
     seed = fresh_seed() if seed is None else seed
     arguments = {"engine": engine, "draws": draws, "chains": chains, "seed": seed, **fit_arguments}
     fits: dict[str, PosteriorFit] = {}
     try:
         structure = None
-        if residual is not None:
-            structures = asked_structures(residual, over, asked, frame)
+        if residual is not None and isinstance(table, pd.DataFrame):
+            structures = asked_structures(residual, over, asked, table)
             with _heard() as said:
                 structure = tried_structures(
-                    structures, asked, frame, lambda model: _fitted(model, arguments), progress
+                    structures, asked, table, lambda model: _fitted(model, arguments), progress
                 )
             structure = replace(structure, said=tuple(said))
-            asked = with_structure(asked, structure, frame)
+            asked = with_structure(asked, structure, table)
         return _study(asked, arguments, progress, fits, structure)
     except KeyboardInterrupt as stop:
         if not fits:
@@ -153,6 +160,19 @@ def study(
         label = asked.models[asked.largest].design.label
         kept = UnfinishedStudy(asked.formula, asked.groups, label, seed, asked.models, fits)
         raise StudyInterrupted(kept) from stop
+
+
+def _table(
+    data: Any, widest_of: Callable[[list[str]], Spec], progress: bool
+) -> pd.DataFrame | CellRows:
+    """The rows of a table in memory; of another the sums for every model of the study."""
+    if isinstance(data, Moments):
+        return CellRows(data.cells)
+    if not is_lazy(data):
+        return read_frame(data)
+    table = open_table(data)
+    moments = collect(widest_of(columns_of(table)), table, progress=progress)
+    return CellRows(replace(moments.cells, label=str(data) if is_path(data) else ""))
 
 
 def _study(
@@ -176,18 +196,24 @@ def _in_steps(
     structure: StudyStructure | None,
 ) -> Study:
     """The same, with what names each step as it begins."""
-    models = asked.models
     with _heard() as said:
-        for rung, model in models.items():
+        for rung, model in asked.models.items():
             begin(rung)
-            fits[rung] = (structure and structure.fit_of(model)) or _fitted(model, arguments)
+            try:
+                fits[rung] = (structure and structure.fit_of(model)) or _fitted(model, arguments)
+            except HierpoolError as error:
+                if not model.design.is_summed or error.code != "needs-rows":
+                    raise
+                asked = asked.without(rung, "its posterior needs the rows, and there are only sums")
+        models = asked.models
         blups, impossible = _optima(models)
         begin("recommendation")
         chosen = _recommended(asked, fits, blups, arguments)
         if structure is not None:
             chosen, structure = _with_instead(chosen, structure)
         begin("comparison")
-        comparison, by_group = compare(chosen.fits), _compared_by_group(chosen.fits, asked.groups)
+        comparison = _compared_by_row(chosen.fits)
+        by_group = _compared_by_group(chosen.fits, asked.groups)
     begin("shrinkage")
     fit, blup = chosen.fits[chosen.selected], chosen.blups.get(chosen.selected)
     pools = fit.design.spec.pooling == "partial"
@@ -315,6 +341,14 @@ def _optima(models: Mapping[str, Model]) -> tuple[dict[str, LikelihoodFit], list
                 text = sentence(f"no least-squares fit: {error.message}")
                 missing.append(Finding("no-least-squares", "note", text, about=rung))
     return found, missing
+
+
+def _compared_by_row(fits: Mapping[str, PosteriorFit]) -> pd.DataFrame:
+    """Scores of left-out rows; an empty table where there are only sums of them."""
+    if all(has_row_scores(fit.design) for fit in fits.values()):
+        return compare(fits)
+    columns = ["rank", "elpd", "p", "elpd_diff", "weight", "se", "dse", "warning"]
+    return pd.DataFrame(columns=columns, index=pd.Index([], dtype=object), dtype=float)
 
 
 def _compared_by_group(

@@ -152,7 +152,7 @@ def says_prediction(
     ``by_group`` has, for each factor, the comparison for its new groups; models that have only
     their prior for one do not count.
     """
-    scored = {"new observations": comparison}
+    scored = {} if comparison.empty else {"new observations": comparison}
     scored |= {f"new {nouns(f)}": table[table["note"] == ""] for f, table in by_group.items()}
     better = []
     for what, table in scored.items():

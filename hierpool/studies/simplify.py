@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hierpool.checks.advice import Choice, Step
+from hierpool.core.coding import weighted_mean_and_sd
 from hierpool.core.design import Design
 from hierpool.core.group_nouns import noun, nouns
 from hierpool.core.schema import Schema
 from hierpool.formula import neighbours, pooling
-from hierpool.formula.complete_rows import CompleteRows
+from hierpool.formula.build import CellRows, CompleteRows
 from hierpool.formula.parse import make_like, read_columns, split_factor
 from hierpool.studies.candidates import CandidateFit, CandidateSet, Change, compared
 
@@ -148,7 +149,7 @@ def _removal(
     return Change(spec, _words(schema, factor, term), factor=factor, share=share)
 
 
-def _pooled(design: Design, rows: CompleteRows) -> Change:
+def _pooled(design: Design, rows: CompleteRows | CellRows) -> Change:
     """Partial pooling in place of none."""
     (term,) = design.spec.groups
     right = " + ".join([term.columns, *design.spec.offsets])
@@ -217,7 +218,7 @@ def _contributions(tried: CandidateFit) -> dict[tuple[str, neighbours.VaryingTer
             variances = np.square(tried.blup.estimate.of(group.factor).sd)
         else:
             variances = np.zeros(len(group.terms))
-        each = variances * np.square(group.Z).mean(axis=0)
+        each = variances * np.average(np.square(group.Z), axis=0, weights=tried.design.row_counts)
         for term in neighbours.varying_terms(tried.design.schema, group.factor):
             out[group.factor, term] = float(each[list(term.columns)].sum())
     return out
@@ -230,4 +231,5 @@ def _fixed_variance(tried: CandidateFit) -> float:
         beta = tried.fit.posterior_means["beta"]
     else:
         return 0.0
-    return float(np.var(tried.design.X @ beta, ddof=1))
+    fitted, n = tried.design.observations.X @ beta, tried.design.n
+    return float(weighted_mean_and_sd(fitted, tried.design.row_counts)[1] ** 2) * n / (n - 1)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 WIDTH = 92  # of printed sentences
 NO_PROBLEMS_OF_FAMILY = "No problems found in the data, the draws or the comparison."
+NO_PROBLEMS_OF_SUMS = "No problems found in the data, the draws, the REML fits or the comparison."
 NO_PROBLEMS = (
     "No problems found in the data, the draws, the REML fits, the residuals or the comparison."
 )
@@ -244,6 +245,8 @@ class Study(StudyResult):
 
     @property
     def _no_problems(self) -> str:
+        if self.design.is_summed and self.design.family is None:
+            return NO_PROBLEMS_OF_SUMS
         return NO_PROBLEMS if self.design.family is None else NO_PROBLEMS_OF_FAMILY
 
     def _titled(self, text: str) -> str:
@@ -257,10 +260,9 @@ class Study(StudyResult):
         by = "" if self.optimum is None else "REML" if family is None else "maximum likelihood"
         plain = f" and {by}" if by else ""
         others = " or least squares" if family is None else ""
+        by_row = "Prediction of new observations (leave-one-out; higher elpd is better)"
         shown = {
-            "Prediction of new observations (leave-one-out; higher elpd is better)": _scores(
-                self.comparison
-            ),
+            **({by_row: _scores(self.comparison)} if len(self.comparison) else {}),
             **self._shown_by_group(),
             f"Fixed effects{on_scale(family)}: posterior{plain}{others}": (
                 fixed[fixed.index.isin(rungs, level="model")].filter(["mean", *columns])

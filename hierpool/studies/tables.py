@@ -21,7 +21,7 @@ def tables_of(study: StudyResult) -> dict[str, pd.DataFrame]:
     new_groups = pd.concat(by_group, names=["factor", "model"]) if by_group else None
     return {
         **answer_table(study),
-        "comparison": study.comparison,
+        **({} if study.comparison.empty else {"comparison": study.comparison}),
         **({} if new_groups is None else {"comparison_by_group": new_groups}),
         "fixed_effects": _with_reml(study.fits, study.blups, "fixed_effects"),
         "variance_components": _with_reml(study.fits, study.blups, "variance_components"),

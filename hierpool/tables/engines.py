@@ -54,6 +54,8 @@ def open_table(data: Any) -> nw.LazyFrame[Any]:
         return nw.from_native(_opened(os.fspath(data)))
     if _is_dataset(data) or isinstance(data, (pd.DataFrame, Mapping)):
         return nw.from_native(_from_memory(data))
+    if isinstance(data, nw.LazyFrame):
+        return data
     try:
         found = nw.from_native(data)
     except TypeError as error:
@@ -63,6 +65,20 @@ def open_table(data: Any) -> nw.LazyFrame[Any]:
             "not-a-table",
         ) from error
     return found if isinstance(found, nw.LazyFrame) else found.lazy()
+
+
+def columns_of(table: nw.LazyFrame[Any]) -> list[str]:
+    """Names of the columns of a table.
+
+    Raises
+    ------
+    DataError
+        The engine cannot read them.
+    """
+    try:
+        return list(table.collect_schema().names())
+    except Exception as error:  # each engine raises its own
+        raise unreadable(error) from error
 
 
 def fetch(table: nw.LazyFrame[Any]) -> pd.DataFrame:

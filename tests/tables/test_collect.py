@@ -275,7 +275,6 @@ def test_answers_of_keys_are_those_of_rows(formula):
 NEEDS_ROWS = {
     "fitted": lambda m: m.reml().fitted(),
     "residuals": lambda m: m.reml().residuals(),
-    "study": lambda m: hp.study("y ~ x", hp.collect(FORMULAS[0], lazy()), "g"),
     "R2 of weighted rows": lambda m: hp.Model(FORMULAS[0], lazy(), weights="w").reml().r2(),
     "means over rows": lambda m: hp.marginal_means(m.reml(), "t", weights="observed"),
     "rows of the fit": lambda m: m.reml().predict(),
@@ -311,7 +310,6 @@ BAD = {
     "unknown-kind-of-table": lambda: hp.collect("y ~ x + (1 | g)", "table.doc"),
     "constant-response": lambda: hp.Model("y ~ x + (1 | g)", lazy(ROWS.assign(y=1.5))),
     "one-level": lambda: hp.Model("y ~ x + (1 | g)", lazy(ROWS[ROWS["g"] == 1])),
-    "lazy-table": lambda: hp.study("y ~ x", lazy(), "g"),
 }
 
 

@@ -95,7 +95,11 @@ def build(
         are known, and the response ``y`` (obs) in the user's units.
     """
     by_term = settled(parameterization, design, lambda: noncentered(design))
-    with pm.Model(coords={OBS_DIM: row_labels(design), **coords(design.schema)}) as model:
+    if design.family is None:
+        design.check_rows("the PyMC model")
+    n, rows = len(design.observations.y), design.observations
+    labels = np.arange(n) if design.is_summed else row_labels(design)
+    with pm.Model(coords={OBS_DIM: labels, **coords(design.schema)}) as model:
         sigma: Any = 1.0
         if priors.sigma is not None:
             sigma = _each("sigma", [priors.sigma], (), ())
@@ -111,7 +115,7 @@ def build(
             for group in in_order(design):
                 words = tuple(by_term[group.factor].values())
                 _pooled(group, priors.of_factor(group.factor), beta, sigma, mean, words)
-        mu = mean.total() + varying + np.zeros(design.n) + design.offset
+        mu = mean.total() + varying + np.zeros(n) + design.offset
         if design.family is not None:
             _response(design, design.family, priors, mu, sigma, beta)
             return model
@@ -124,7 +128,7 @@ def build(
             residual_structure.observed(design, structure, mu, sigma, one_prior)
             return model
         sd = sigma * design.residual.relative_sd
-        pm.Normal(RESPONSE, mu=mu, sigma=sd, observed=design.y, dims=OBS_DIM)
+        pm.Normal(RESPONSE, mu=mu, sigma=sd, observed=rows.y, dims=OBS_DIM)
     return model
 
 
@@ -146,8 +150,8 @@ def _response(
         eta,
         parameters,
         design.trials,
-        design.row_weights,
-        design.y,
+        design.likelihood_weights if design.is_summed else design.row_weights,
+        design.observations.y,
         OBS_DIM,
     )
 
@@ -172,10 +176,11 @@ def _thresholds(design: Design, part: ThresholdsPart, beta: Any) -> Any:
 def _population(design: Design, priors: ModelPriors, near: Near | None) -> tuple[Mean, Any]:
     """The population columns as the mean of the rows so far, and beta in the user's coding."""
     block = priors.population
-    known = np.broadcast_to(design.residual.known_sd, (design.n,))
-    y, precision = design.y - design.offset, 1 / known**2
+    rows = design.observations
+    known = np.broadcast_to(design.residual.known_sd, rows.y.shape)
+    y, precision = rows.y_less_offset, 1 / known**2
     if not design.terms:
-        return Mean(np.zeros((design.n, 0)), None, np.zeros(0), y, precision), np.zeros(0)
+        return Mean(np.zeros((len(y), 0)), None, np.zeros(0), y, precision), np.zeros(0)
     coding = block.coding
     if priors.unpooled is not None and not coding.has_constant:
         coding = Coordinates.from_design(design).x
@@ -190,7 +195,7 @@ def _population(design: Design, priors: ModelPriors, near: Near | None) -> tuple
     beta = centred = _each(name, block.priors, block.terms, ("term",), flat, seen)
     if not identity:
         beta = pm.Deterministic("beta", pt.dot(coding.to_user, centred), dims="term")
-    return Mean(coding.centre(design.X), centred, typical, y, precision), beta
+    return Mean(coding.centre(rows.X), centred, typical, y, precision), beta
 
 
 def _standardised(

@@ -151,12 +151,17 @@ def leave_one_row_out(
     return used.said(scored, influence)
 
 
+def has_row_scores(design: Design) -> bool:
+    """Whether scores of single rows can be had: not of sums, but of counts of rows that are alike."""
+    return not design.is_summed or (design.family is not None and design.n <= MOST_ROWS)
+
+
 def _rows_alike(design: Design) -> np.ndarray | None:
     """Shape (n,): how many rows of the table each row stands for; None where each is one.
 
     Their scores are equal: of rows that are alike it is all one which is left out.
     """
-    if design.is_summed and (design.family is None or design.n > MOST_ROWS):
+    if not has_row_scores(design):
         design.check_rows("the score of each row left out")
     counts = design.row_counts
     return None if counts is None else np.rint(counts).astype(np.intp)

@@ -283,7 +283,8 @@ def varying(design: Design, grouping: Grouping) -> list[str]:
 
 def is_number(design: Design, name: str) -> bool:
     """Whether a predictor is a number, and is used as one."""
-    column = design.frame[name]
+    summed = design.observations.summed
+    column = (design.frame if summed is None else summed.profile.frame)[name]
     if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         return False
     sources = design.encoder.sources if design.encoder is not None else ()
