@@ -18,7 +18,7 @@ from hierpool.core.summed_rows import Range
 from hierpool.formula.function_calls import Factor
 from hierpool.formula.tables import check_factor_names, select
 from hierpool.tables.engines import fetch, n_combinations, unreadable
-from hierpool.tables.expressions import Learned, Translator, number, product
+from hierpool.tables.expressions import Learned, Translator, as_double, number, product
 from hierpool.tables.plan import Plan, as_texts, has_basis
 
 MOST_VALUES = 64  # of a number whose values are told apart
@@ -95,7 +95,7 @@ class Question:
     def expressions(self) -> tuple[nw.Expr, ...]:
         """The atoms, and the response less its offsets; a zero in its place where it is a key."""
         if not self.plan.responses:
-            return (nw.lit(0.0),)
+            return (as_double(nw.lit(0.0)),)
         translator = Translator(self.plan.spec.formula, self.known, [])
         atoms = [product([translator.expression(f) for f in atom]) for atom in self.plan.atoms]
         response, *offsets = (translator.expression(f) for f in self.plan.responses)

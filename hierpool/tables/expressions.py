@@ -124,7 +124,7 @@ class Translator:
                 return _combined(type(op), self._walk(left, factor), self._walk(right, factor))
             case ast.Compare(left=left, ops=[op], comparators=[right]):
                 is_so = _OPERATORS[type(op)](self._walk(left, factor), self._walk(right, factor))
-                return nw.when(is_so).then(nw.lit(1.0)).otherwise(nw.lit(0.0))
+                return as_double(nw.when(is_so).then(nw.lit(1.0)).otherwise(nw.lit(0.0)))
             case ast.Call() as call:
                 return self._called(call, factor)
         self._refuse(factor, ast.unparse(node))
@@ -175,6 +175,14 @@ def _name(call: ast.Call) -> str:
 def number(column: str) -> nw.Expr:
     """A column as doubles, cast before anything is multiplied: whole numbers would overflow."""
     return nw.col(column).cast(nw.Float64)
+
+
+def as_double(small: nw.Expr) -> nw.Expr:
+    """A number that was typed, or one of several, as a double: Postgres takes it for a decimal.
+
+    By way of a single, as ibis drops a cast to the type that it believes to be there.
+    """
+    return small.cast(nw.Float32).cast(nw.Float64)
 
 
 def product(parts: list[nw.Expr]) -> nw.Expr:
