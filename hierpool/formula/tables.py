@@ -68,8 +68,8 @@ def read_frame(data: Any) -> pd.DataFrame:
     if isinstance(table, nw.LazyFrame):
         raise DataError(
             f"this is a lazy table ({type(data).__name__}), and rows are needed here. Read them "
-            "yourself if they fit in memory, for example with table.collect() or .df(); hp.Model and "
-            "hp.collect take lazy tables",
+            "yourself if they fit in memory, for example with table.collect() or .df(); hp.Model, "
+            "hp.collect and hp.study take lazy tables",
             "lazy-table",
         )
     return pd.DataFrame({name: _to_pandas(table[name]) for name in table.columns})
