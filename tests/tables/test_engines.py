@@ -16,7 +16,10 @@ from hierpool.reml.criterion import Criterion
 FORMULA, COUNTED = "y ~ x + t + log(z) + center(x):t + (x | g)", "yes ~ wave + (1 | g)"
 EVERY = [
     ("y ~ I(x > 50) + t + (1 | g)", {}),
-    (FORMULA, {}), ("y ~ x + (1 | g)", {"weights": "z"}), (COUNTED, {"family": "bernoulli"})]
+    (FORMULA, {}),
+    ("y ~ x + (1 | g)", {"weights": "z"}),
+    (COUNTED, {"family": "bernoulli"}),
+]
 PORT = 54329
 
 
