@@ -70,16 +70,16 @@ def marginal(fit: LikelihoodFit, label: str, table: str) -> np.ndarray:
 def test_estimates_are_those_of_nlme(name: str, method: str) -> None:
     ref = json.loads((FOLDER / f"{name}.json").read_text())[method]
     fit = fitted(name, method)
-    assert fit.loglik == pytest.approx(ref["logLik"], abs=1e-5)
+    assert ref["logLik"] - 1e-9 < fit.loglik < ref["logLik"] + 2e-6  # nlme stops a little early
     se = np.sqrt(np.diag(ref["vcov"]))
     off = np.abs(fit.estimate.beta - ref["fixef"]) / se
-    assert off.max() < 1e-3
+    assert off.max() < 1e-4
     if method == "REML":  # those of gls by ML are larger by sqrt(n / (n - p))
-        np.testing.assert_allclose(fit.estimate.beta_covariance, ref["vcov"], rtol=1e-3, atol=1e-7)
+        np.testing.assert_allclose(fit.estimate.beta_covariance, ref["vcov"], rtol=1e-4, atol=1e-7)
     if name.endswith("independent"):  # nlme has no marginal covariance of those
         return
     np.testing.assert_allclose(
-        marginal(fit, str(ref["cov_of"]), name.partition("_")[0]), ref["cov"], rtol=1e-3
+        marginal(fit, str(ref["cov_of"]), name.partition("_")[0]), ref["cov"], rtol=1e-4
     )
 
 
