@@ -119,9 +119,10 @@ class Model:
         How the residuals of a group are correlated, ``"ar1(time | pig)"``: a structure, the column
         of times or occasions, and the groups, which are independent of each other. ``ar1``
         (occasions, gaps allowed), ``car1`` (any times), ``cs``, ``toep``, ``ad1``, ``arma11``;
-        ``us`` (any covariance), ``ar1h``, ``csh``, ``toeph``, ``ad1h`` with an sd for each
-        occasion. ``by=sex`` gives each category parameters of its own, ``nugget=True`` independent
-        differences of rows beside the correlation. The same may stand in the formula.
+        ``symm`` (any correlation); ``us`` (any covariance), ``ar1h``, ``csh``, ``toeph``, ``ad1h`` with
+        an sd for each occasion. ``by=sex`` gives each category parameters of its own,
+        ``nugget=True`` independent differences of rows beside the correlation. The same may stand in
+        the formula.
     sigma
         What the residual sd depends on: ``"~ diet"`` for a residual sd of each class,
         ``"~ time"`` or ``"~ log(time)"`` for one that changes with a number.

@@ -209,7 +209,7 @@ class OfOccasions(Correlation):
 
 
 class Unstructured(OfOccasions):
-    """``us``: any correlation, by canonical partial correlations, under an LKJ(1) prior."""
+    """``us`` and ``symm``: any correlation, by canonical partial correlations, under an LKJ(1) prior."""
 
     shows_matrix = True
 
@@ -314,6 +314,7 @@ STRUCTURES: dict[str, type[Correlation]] = {
     "car1": Car1,
     "cs": CompoundSymmetry,
     "us": Unstructured,
+    "symm": Unstructured,
     "toep": Toeplitz,
     "ad1": AnteDependence,
     "arma11": Arma11,

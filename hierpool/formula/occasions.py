@@ -86,7 +86,7 @@ def structure_notices(structure: RowStructure | None, term: ResidualTerm) -> Ite
     if structure is None or own is None or structure.correlation is None:
         return
     T, J = structure.correlation.n_occasions, int(structure.groups.max()) + 1
-    if own.word == "us" and J < 2 * T:
+    if own.word in ("us", "symm") and J < 2 * T:
         yield Finding(
             "few-groups-for-us",
             "warning",
@@ -326,7 +326,7 @@ def _check_told_apart(
             f"the nugget apart. Leave nugget=True out; {listed(_TAKES_NUGGET)} take it",
             "nugget-not-identified",
         )
-    if own.word not in ("cs", "us", "toep"):
+    if own.word not in ("cs", "us", "symm", "toep"):
         return
     for beside in groups:
         if beside.grouping.n_levels != group.n_levels:  # a factor that the groups lie in
@@ -349,7 +349,7 @@ def _check_identified(
     own: CorrelationTerm, correlation: Correlation, at: Occasions, group: Grouping
 ) -> None:
     """Raise where a pair of occasions is in no group at all."""
-    if own.word != "us":
+    if own.word not in ("us", "symm"):
         return
     T = correlation.n_occasions
     seen = np.zeros((group.n_levels, T))

@@ -22,11 +22,12 @@ from hierpool.core.errors import ComparisonError, UnsupportedModelError
 
 _SAME = 1e-6  # of columns with length 1
 _INSIDE = {  # residual structures -> those that they are special cases of
-    "ar1": ("ar1h", "toep", "toeph", "ad1", "ad1h", "arma11", "us"),
-    "cs": ("csh", "toep", "toeph", "us"),
-    "arma11": ("toep", "toeph", "us"),
-    "toep": ("toeph", "us"),
-    "ad1": ("ad1h", "us"),
+    "ar1": ("ar1h", "toep", "toeph", "ad1", "ad1h", "arma11", "symm", "us"),
+    "cs": ("csh", "toep", "toeph", "symm", "us"),
+    "arma11": ("toep", "toeph", "symm", "us"),
+    "toep": ("toeph", "symm", "us"),
+    "ad1": ("ad1h", "symm", "us"),
+    "symm": ("us",),
     "ar1h": ("toeph", "ad1h", "us"),
     "csh": ("toeph", "us"),
     "toeph": ("us",),

@@ -24,6 +24,7 @@ _IN_NLME = {
     "car1": "corCAR1(form = ~ {time} | {group})",
     "cs": "corCompSymm(form = ~ 1 | {group})",
     "us": "corSymm(form = ~ {time} | {group})",
+    "symm": "corSymm(form = ~ {time} | {group})",
     "arma11": "corARMA(form = ~ {time} | {group}, p = 1, q = 1)",
 }
 _IN_BRMS = {
@@ -31,6 +32,7 @@ _IN_BRMS = {
     "arma11": "arma(time = {time}, gr = {group}, p = 1, q = 1, cov = TRUE)",
     "cs": "cosy(time = {time}, gr = {group})",
     "us": "unstr(time = {time}, gr = {group})",
+    "symm": "unstr(time = {time}, gr = {group})",
 }
 
 
@@ -76,7 +78,7 @@ def in_nlme(
             )
         else:
             notes.append(f"nlme has no equivalent of {own}: this code leaves it out.")
-        if plain in ("ar1", "us", "arma11"):
+        if plain in ("ar1", "us", "symm", "arma11"):
             notes.append(
                 f"nlme takes {own.time} as whole numbers, 1 apart for neighbouring occasions; "
                 "number the occasions where they are not."
@@ -192,8 +194,9 @@ def _correlation_options(own: CorrelationTerm, occasion: str, options: list[str]
     elif own.word in _IN_SAS:
         options.append(f"type={_IN_SAS[own.word]}")
     else:
-        options.append("type=ante(1)")
-        notes.append("ante(1) has a variance for each occasion, and this model a single one.")
+        word = "un" if own.word == "symm" else "ante(1)"
+        options.append(f"type={word}")
+        notes.append(f"{word} has a variance for each occasion, and this model a single one.")
     if own.nugget:
         options.append("local")
     if own.word in ("ar1", "ar1h", "toep", "toeph", "arma11"):

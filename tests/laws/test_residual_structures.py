@@ -25,6 +25,7 @@ STRUCTURES = [
     "cs(time | pig)",
     "csh(time | pig)",
     "us(time | pig)",
+    "symm(time | pig)",
     "toep(time | pig)",
     "toeph(time | pig)",
     "ad1(time | pig)",
@@ -108,7 +109,7 @@ def _vine(partial: np.ndarray, T: int) -> np.ndarray:
 
 
 def made(structure: str, group: bool, **more: Any) -> hp.Model:
-    alone = structure.split("(")[0] in ("cs", "us", "toep")  # not told from an intercept
+    alone = structure.split("(")[0] in ("cs", "us", "symm", "toep")  # not told from an intercept
     right = "time + diet" + (" + (0 + w | pig)" if alone else " + (time | pig)") * group
     return hp.Model(f"y ~ {right}", table(), residual=structure, **more)
 

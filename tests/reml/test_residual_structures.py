@@ -23,6 +23,7 @@ STRUCTURES = {
     "cs": {"residual": "cs(time | Subject)"},
     "het_ar1": {"residual": "ar1h(time | Subject)"},
     "het_cs": {"residual": "csh(time | Subject)"},
+    "symm_homog": {"residual": "symm(time | Subject)"},
     "unstructured": {"residual": "us(time | Subject)"},
     "het_independent": {"sigma": "~ visit"},
     "het_age": {"sigma": "~ visit"},

@@ -203,6 +203,25 @@ def test_exact_engine_is_calibrated(name):
     assert found.n_distrusted <= 4
 
 
+STRUCTURED = {
+    "ar1": ("y ~ t + (1 | g)", {"residual": "ar1(t | g)"}),
+    "us": ("y ~ t", {"residual": "us(t | g)"}),
+    "sd by class": ("y ~ t + (1 | g)", {"sigma": "~ arm"}),
+}
+
+
+@pytest.mark.calibration
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_residual_structures_are_calibrated(name):
+    formula, how = STRUCTURED[name]
+    rows = pd.DataFrame({"g": np.repeat(np.arange(12), 4), "t": np.tile(np.arange(4.0), 12)})
+    rows["arm"] = np.where(rows["g"] % 2, "a", "b")
+    rows["y"] = np.random.default_rng(3).normal(size=48)
+    found = hp.calibrate(hp.Model(formula, rows, **how), 400, seed=1, progress=False)
+    assert found.table["inside"].sum() >= len(found.table) - 1, str(found)
+    assert found.n_distrusted <= 8
+
+
 @pytest.mark.calibration
 @pytest.mark.parametrize("fault", ["temperature", "spread"])
 def test_a_wrong_engine_is_not(monkeypatch, fault):
