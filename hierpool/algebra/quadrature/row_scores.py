@@ -110,8 +110,27 @@ def expected_of_rows(
                 *(model.rows.unit, own, model.rows.levels[own], eta, share),
                 alone=1,
             )
-            y, trials = (np.repeat(a[own], most) for a in (model.rows.y, model.rows.trials))
-            values = of(eta.reshape(len(part), -1), part.par, y, trials)
-            parts.append([np.einsum("krm,krm->rk", v.reshape(eta.shape), share) for v in values])
+            parts.append(_averages(model, part, own, eta, share, of))
         pieces.append(np.concatenate(parts, axis=-1))
     return np.concatenate(pieces, axis=1)[:, back]
+
+
+def _averages(
+    model: QuadratureModel,
+    point: FamilyPoint,
+    rows: np.ndarray,
+    eta: np.ndarray,
+    share: np.ndarray,
+    of: Expected,
+) -> np.ndarray:
+    """Shape (m, rows, K): what ``of`` yields at predictors (K, rows, nodes), averaged over the nodes.
+
+    Row by row, since most have far fewer nodes than there is room for, and a cdf takes long.
+    """
+    found = []
+    for i, row in enumerate(rows):
+        n = int(np.flatnonzero(share[:, i].any(axis=0))[-1]) + 1
+        y, trials = (np.repeat(a[row], n) for a in (model.rows.y, model.rows.trials))
+        values = of(np.ascontiguousarray(eta[:, i, :n]), point.par, y, trials)
+        found.append([np.einsum("km,km->k", v, share[:, i, :n]) for v in values])
+    return np.array(found).swapaxes(0, 1)
