@@ -116,6 +116,8 @@ def test_pareto_k_of_a_proposal_is_the_index_of_its_weights():
     assert proposal_pareto_k(heavy) > 0.8
     assert proposal_pareto_k(-heavy) < 0.2
     assert proposal_pareto_k(light) < 0.3
+    assert proposal_pareto_k(np.append(light, [-np.inf, np.nan])) == proposal_pareto_k(light)
+    assert proposal_pareto_k(np.full(9, -np.inf)) == np.inf  # no point has a density
 
 
 FITS = [
