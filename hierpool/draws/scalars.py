@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,8 @@ def scalars(
             for k, t in enumerate(terms):
                 out[f"coef_{f}[{names[j]}, {t}]"] = variables[f"coef_{f}"][..., j, k]
     for key, name, at in residual_entries(schema):
-        out[variance_component_name(*key)] = variables[name][(..., *at)]
+        place: Any = (..., *at)
+        out[variance_component_name(*key)] = variables[name][place]
     if "log_sigma_deviation" in schema.residual_dims and levels is not None:
         out |= {f"log_sigma[{j}]": variables["log_sigma_deviation"][..., j] for j in levels}
     if schema.family is not None:

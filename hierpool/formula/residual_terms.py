@@ -186,11 +186,15 @@ def with_term(spec: Spec, term: ResidualTerm) -> Spec:
             "residual-and-known-se",
         )
     if len({t.factor for t in spec.groups}) > 1 and (term.correlation or term.scale):
+        factor = term.correlation.factor if term.correlation is not None else term.scale
         what = str(term.correlation or f"sigma='~ (1 | {term.scale})'")
-        kept = f"; sigma='~ {term.spread}' may stay" if term.spread else ""
+        factors = [t.factor for t in spec.groups]
+        one = factor if factor in factors else factors[0]
+        kept = [str(t) for t in spec.groups if t.factor == one]
+        stays = f"; sigma='~ {term.spread}' may stay" if term.spread else ""
         raise UnsupportedModelError(
-            f"{what} beside several grouping factors is not supported yet: keep the terms of one "
-            f"factor{kept}",
+            f"{what} beside several grouping factors is not supported yet. Keep the terms of one, "
+            f"'{spec.left} ~ {' + '.join([spec.without_bars, *kept])}'{stays}",
             "residual-several-factors",
         )
     if term.scale:
