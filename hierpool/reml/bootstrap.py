@@ -145,6 +145,7 @@ class Refits:
         theta, deviance = min(found, key=lambda pair: (np.isnan(pair[1]), pair[1]))
         flat = on_boundary(criterion, theta)
         if flat is not None:
+            flat = np.concatenate([flat, theta[criterion.n_free :]])
             value = float(criterion.deviance(flat[None])[0])
             if value <= deviance + SNAP_GAIN:
                 theta, deviance = flat, value

@@ -39,8 +39,8 @@ Method = Literal["REML", "ML"]
 class HasResiduals(Protocol):
     """A factorisation at parameters of a residual structure too."""
 
-    def residual_gradient(self, is_reml: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Derivatives by the free parameters of log determinants and penalised sum of squares, (m,)."""
+    def residual_gradient(self, is_reml: bool, beta: np.ndarray | None = None) -> np.ndarray:
+        """Derivatives by the free parameters of log determinants and penalised sum of squares, (2, m)."""
 
 
 class Free(NamedTuple):

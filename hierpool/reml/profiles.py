@@ -16,17 +16,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from scipy import optimize
 
-from hierpool.algebra.correlated.factorisation import CorrelatedFactorisation
 from hierpool.algebra.gaussian import LOG_2PI
 from hierpool.core.design import Design
 from hierpool.core.errors import HierpoolWarning
 from hierpool.core.results import residual_entries, variance_component_name
-from hierpool.reml.criterion import Criterion
+from hierpool.reml.criterion import Criterion, HasResiduals
 from hierpool.reml.estimate import minimise
 from hierpool.reml.held import Block, Held, Root
 
@@ -235,8 +234,9 @@ class GaussianSurface:
         total = float(at.log_det_levels[0]) + constant + 2 * n * log_sigma + ss * precision
         by_sigma = 2 * n - 2 * ss * precision
         by_phi = np.zeros(0)
-        if isinstance(point, CorrelatedFactorisation):
-            by_phi = np.array([1.0, precision]) @ point.residual_gradient(False, beta)
+        if s is not None:
+            by_each = cast("HasResiduals", point).residual_gradient(False, beta)
+            by_phi = np.array([1.0, precision]) @ by_each
             if held.kind == "sigma" and len(held.contrast):
                 by_phi = by_phi - by_sigma * held.contrast
             by_phi = np.delete(by_phi, held.position) if held.kind == "residual" else by_phi

@@ -110,18 +110,23 @@ class ScaledFactorisation(SeveralFactorsFactorisation):
         log_sds = self.structure.log_sds(self.phi[None])[0][self.structure.classes]
         return replace(found, log_det_levels=found.log_det_levels + 2 * log_sds.sum())
 
-    def residual_gradient(self, is_reml: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Derivatives by phi of the log determinants and of the penalised sum of squares, (m,)."""
+    def residual_gradient(self, is_reml: bool, beta: np.ndarray | None = None) -> np.ndarray:
+        """Derivatives by phi of the log determinants and of the penalised sum of squares, (2, m).
+
+        The sum of squares is that at ``beta`` (p,); None: at the conditional mean.
+        """
         s, marginal = self.structure, self.marginal
         if not is_reml:
             marginal = replace(marginal, R=marginal.R * _NO_INFORMATION)
         leverage, _ = leave_out.leverages(self.fronts, self.Lambda[None], marginal)
-        left = self.residuals() / self.fronts.rows.sd
+        rows, at = self.fronts.rows, self.marginal.beta[0] if beta is None else beta
+        u = self.fronts.deviations(self.Lambda[None], at[None])
+        left = rows.residuals(at, [own[0] for own in u]) / rows.sd
 
         def by_class(values: np.ndarray) -> np.ndarray:
             return np.asarray(s.basis.T @ np.bincount(s.classes, values, s.n_classes))
 
-        return by_class(2 * (1 - leverage[0])), by_class(-2 * np.square(left))
+        return np.stack([by_class(2 * (1 - leverage[0])), by_class(-2 * np.square(left))])
 
 
 @dataclass(frozen=True)
