@@ -151,7 +151,7 @@ def test_az_loo_reads_a_fit_unchanged(fitted, name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pareto k's, which say what they say
         loo = az.loo(fit.datatree)
-    assert loo.elpd == pytest.approx(fit.loo().elpd, abs=0.3)
+    assert loo.elpd == pytest.approx(fit.loo(exact=False).elpd, abs=0.3)
 
 
 def test_az_compare_ranks_fits_as_we_do(fitted):
