@@ -36,7 +36,8 @@ MOST_POINTS = 5  # findings that are shown, unless more are worse than a note
 MOST_ROWS = 16  # of a table
 CLEAR, ERRORS = 4.0, 2.0  # elpd, and standard errors, from which a difference is clear
 NOTHING = "No problems found."
-NOTE_OF_FAMILY = (
+NOTE_OF_FAMILY = "These numbers are of the posterior."
+NOTE_OF_LINK = (
     "These numbers are of the posterior; standard deviations are on the scale of the link."
 )
 RESULTS_NOTE = (

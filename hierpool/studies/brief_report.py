@@ -19,7 +19,7 @@ from hierpool.core.text import joined, sentence, short
 from hierpool.report import brief
 from hierpool.report.columns import interval_of
 from hierpool.report.methods import Facts, methods
-from hierpool.report.model_words import CONSTANT, centred_columns
+from hierpool.report.model_words import CONSTANT, centred_columns, on_scale
 from hierpool.report.parts import Section
 from hierpool.report.results import Spread, TermResult, results_paragraph
 from hierpool.report.structures import StructureRow, structures
@@ -75,7 +75,10 @@ def end(
         f"hierpool {facts.versions['hierpool']}, Python {facts.versions['python']}.",
     ]
     results = _results(study)
-    note = {} if study.design.family is None else {"note": brief.NOTE_OF_FAMILY}
+    note = {}
+    if study.design.family is not None:
+        is_linked = on_scale(study.design.family)
+        note["note"] = brief.NOTE_OF_LINK if is_linked else brief.NOTE_OF_FAMILY
     return [brief.paper(results, *methods(facts), **note), brief.how(lines, code)]
 
 

@@ -187,7 +187,9 @@ def says_shrinkage(table: pd.DataFrame, design: Design, factor: str) -> str:
         else f"Shrinkage hardly changes the {what} of any {noun(factor)}."
         for level, alone, pooled in most.droplevel(["factor", "term"]).itertuples()
     ]
-    if silent := group.grouping.n_levels - len(moved):
+    silent = group.grouping.n_levels - len(moved)
+    # Where no group of a family has one, the search may have failed, whatever the rows of each.
+    if silent and (family is None or len(moved)):
         said.append(
             f"{silent} of {group.grouping.n_levels} {nouns(factor)} "
             f"{'has' if silent == 1 else 'have'} {_silence(design)} an estimate of their own."

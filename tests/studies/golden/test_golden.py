@@ -1,4 +1,4 @@
-"""Eighteen kinds of table have a report that was read; fifteen have numbers as in R.
+"""Nineteen kinds of table have a report that was read; fifteen have numbers as in R.
 
 ``<kind>.txt`` is the brief report as text; ``<kind>.json`` what R says of the recommended model. To
 record a report again after a change of its words, and to see what changed:
