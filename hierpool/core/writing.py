@@ -59,7 +59,7 @@ def check_file(path: str | PathLike[str]) -> Path:
         Its folder does not exist, a folder stands in its place, or it is write-protected.
     """
     target = Path(path)
-    with _storage_errors(target):
+    with storage_errors(target):
         if target.is_dir():
             raise StorageError(
                 f"{str(target)!r} is a folder. Give the name of a file.",
@@ -82,7 +82,7 @@ def check_folder(path: str | PathLike[str]) -> Path:
         Its folder does not exist or is write-protected, or a file stands in its place.
     """
     target = Path(path)
-    with _storage_errors(target):
+    with storage_errors(target):
         if target.exists() and not target.is_dir():
             raise StorageError(
                 f"{str(target)!r} is a file. Give the name of a folder.",
@@ -108,7 +108,7 @@ def write_file(path: str | PathLike[str], content: bytes | memoryview) -> Path:
         It cannot be written; the message says why.
     """
     target = check_file(path)
-    with _storage_errors(target):
+    with storage_errors(target):
         if _is_special(target):
             target.write_bytes(content)
             return target
@@ -172,7 +172,7 @@ def write_folder(path: str | PathLike[str], files: Mapping[str, bytes]) -> Path:
         It cannot be written; the message says why.
     """
     target = check_folder(path)
-    with _storage_errors(target):
+    with storage_errors(target):
         place = Path(os.path.realpath(target))
         partial, aside = _unused(place), _unused(place)
         try:
@@ -256,7 +256,7 @@ def _check_access(folder: Path, hint: str = "") -> None:
 
 
 @contextmanager
-def _storage_errors(target: Path) -> Iterator[None]:
+def storage_errors(target: Path) -> Iterator[None]:
     """An error of the system in one sentence."""
     try:
         yield

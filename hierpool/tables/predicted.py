@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pandas as pd
 from hierpool.core.design import Design, check_gaussian
 from hierpool.core.errors import DataError, MissingPackageError, nearest
 from hierpool.core.fitted import Optimum, Posterior, check_fit
-from hierpool.core.writing import check_file
+from hierpool.core.writing import check_file, storage_errors
 from hierpool.formula.parse import read_response
 from hierpool.tables.engines import batches, open_table
 from hierpool.tables.expressions import Translator
@@ -146,16 +147,19 @@ def _written(target: Path, rows: nw.LazyFrame[Any], known: _Coefficients, kept: 
             if _RESPONSE in frame:
                 made["residual"] = frame[_RESPONSE].to_numpy(dtype=float) - made["predicted"]
             part = pa.Table.from_pandas(made, preserve_index=False)
-            if writer is None:
-                writer = pq.ParquetWriter(partial, part.schema)
-            writer.write_table(part.cast(writer.schema))
+            with storage_errors(target):
+                if writer is None:
+                    writer = pq.ParquetWriter(partial, part.schema)
+                writer.write_table(part.cast(writer.schema))
             n += len(made)
         if writer is None:
             raise DataError("the table has no complete rows, so nothing was written", "no-rows")
-        writer.close()
-        os.replace(partial, target)
-    finally:
-        if writer is not None:
+        with storage_errors(target):
             writer.close()
+            os.replace(partial, target)
+    finally:
+        if writer is not None and writer.is_open:
+            with suppress(OSError):  # told already, by what failed before
+                writer.close()
         partial.unlink(missing_ok=True)
     return n

@@ -334,20 +334,34 @@ def test_what_has_no_value_is_counted(call):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_does_not_grow_with_the_rows():
-    """Two million rows from a query, in a process of its own."""
+def test_ten_million_rows_take_little_more_than_a_bare_query(tmp_path):
+    """Processor time beside GROUP BY and one pass, and peak memory, in a process of its own."""
     pytest.importorskip("duckdb")
-    code = """
-import duckdb, hierpool as hp
-rows = duckdb.sql("SELECT i % 20000 AS g, sin(i) AS x, cos(i * 3.7) AS y FROM range(2000000) t(i)")
-moments = hp.collect("y ~ x + (x | g)", rows, progress=False)
-assert moments.n_rows == 2_000_000 and len(moments.cells) == 20_000
-assert hp.Model(moments).design.n == 2_000_000
+    code = f"""
+import sys, time, duckdb, hierpool as hp
+path = {str(tmp_path / "t.parquet")!r}
+if sys.argv[1] == "make":
+    made = "SELECT i % 20000 AS g, i % 3 AS t, hash(i) / 1e19 AS x, hash(i + 7) / 1e19 + i % 3 AS y"
+    duckdb.sql(f"COPY ({{made}} FROM range(10000000) r(i)) TO '{{path}}' (FORMAT parquet)")
+    sys.exit()
+hp.collect("y ~ x + (x | g)", path.replace("t.parquet", "small.parquet"), progress=False)
+began = time.process_time()
+for asked in ("SELECT g, count(*), sum(y) FROM t GROUP BY g", "SELECT avg(x), avg(y), stddev(x) FROM t"):
+    duckdb.sql(asked.replace("FROM t", f"FROM '{{path}}'")).fetchall()
+bare = time.process_time() - began
+moments = hp.collect("y ~ x + C(t) + (x | g)", path, progress=False)
+ratio = (time.process_time() - began - bare) / bare
+assert moments.n_rows == 10_000_000 and len(moments.cells) == 60_000
 status = open("/proc/self/status").read()  # the peak of getrusage would be that of the parent
-print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
+print(ratio, int(status.split("VmHWM:")[1].split()[0]) / 1024)
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(ran.stdout) < 600
+    ROWS.to_parquet(tmp_path / "small.parquet")
+    for step in ("make", "measure"):
+        words = [sys.executable, "-c", code, step]
+        ran = subprocess.run(words, capture_output=True, text=True, check=True)
+    ratio, peak = map(float, ran.stdout.split()[-2:])  # behind a bar of DuckDB
+    assert ratio < 5  # 3.3 on two busy cores
+    assert peak < 600
 
 
 def test_a_table_that_changes_is_noticed():
@@ -369,6 +383,30 @@ def test_a_file_cut_short_is_told(tmp_path):
     (tmp_path / "t.parquet").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="table-unreadable"):
         hp.collect(FORMULAS[0], tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("fails", ["the disk", "the engine"])
+def test_what_fails_midway_leaves_nothing(fits, fails, tmp_path, monkeypatch):
+    """No space left while predictions are written; an engine that dies while it is read."""
+    import pyarrow.parquet as pq
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    table = lazy()
+    if fails == "the disk":
+        monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
+    else:
+        monkeypatch.setattr("hierpool.tables.predicted.BATCH", 500)
+        table = pytest.importorskip("duckdb").from_df(ROWS.assign(s="12"))
+        table = table.project("* replace (CASE WHEN y > 15 THEN error('gone') ELSE x END AS x)")
+    code = "cannot-write" if fails == "the disk" else "table-unreadable"
+    with pytest.raises(
+        HierpoolError, match="no space left" if fails == "the disk" else "gone"
+    ) as e:
+        hp.write_predictions(fits[0].reml(), table, tmp_path / "p.parquet")
+    assert e.value.code == code
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_caret_stands_under_what_cannot_be_summed():
