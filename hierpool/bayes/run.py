@@ -136,6 +136,13 @@ def make_tree(
     return posterior_tree(design, draws, {})
 
 
+def log_likelihood_is(design: Design, n_draws: int) -> str:
+    """Where the densities of the rows are: stored, made on request, or not to be had from sums."""
+    if design.is_summed and design.family is None:
+        return "needs rows"
+    return "stored" if keeps_log_likelihood(design, n_draws) else "on request"
+
+
 def keeps_log_likelihood(design: Design, n_draws: int) -> bool:
     """Whether the densities of all rows are few enough to keep."""
     return n_draws * design.n <= LARGEST_DENSITIES and not design.is_summed

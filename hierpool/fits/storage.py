@@ -280,9 +280,17 @@ def _not_a_fit(source: Path, kind: str, error: Exception) -> StorageError:
     )
 
 
+_KEEP_MOMENTS = (
+    "Keep the sums instead, and fit them again: moments = hp.collect(formula, table); "
+    "moments.save('sums.npz'); hp.Model(hp.load_moments('sums.npz')).fit(seed=1) gives the same draws "
+    "again for the same seed"
+)
+
+
 def _as_tree(fit: FitRecord) -> xr.DataTree:
     """Everything as one tree that NetCDF and Zarr can hold."""
-    design, rows = fit.design, fit.design.rows
+    design = fit.design
+    rows = design.check_rows("fit.save()", _KEEP_MOMENTS).index
     columns = {name: pack_checked(design.frame[name], f"column {name!r}") for name in design.frame}
     labels = [
         pack_checked(pd.Series(rows.get_level_values(k)), "the index") for k in range(rows.nlevels)

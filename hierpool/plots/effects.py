@@ -212,7 +212,9 @@ def _shown(
         y = response_of_rows(fit.design, to, [x, *by, *at])
         held = Held.usual(fit.design, groups, is_curved=to.mean is not None)
         used = _used(predictors, held, at) & np.isfinite(y)
-    means = pd.DataFrame(made.reset_index())
+    # A predictor may be called t or p, as a column of the table is.
+    means = pd.DataFrame(made.drop(columns=[c for c in made if c in made.index.names]))
+    means = means.reset_index()
     shown = Shown(fit.design, x, tuple(by), means, interval, made.attrs, y, used, to)
     for k, most, what in ((0, len(LOOKS), "lines in a panel"), (1, _MOST_PANELS, "panels")):
         if len(shown.values(k)) > most:

@@ -26,7 +26,7 @@ from hierpool.bayes.run import (
     LARGEST_SUMS,
     EngineRun,
     SamplerSettings,
-    keeps_log_likelihood,
+    log_likelihood_is,
     make_tree,
     variance_components,
 )
@@ -227,7 +227,7 @@ def run(
         **({"discrepancy": draws.discrepancy} if draws.evaluations else {}),
         "log_marginal_likelihood": draws.log_evidence,
         "log_marginal_likelihood_error": draws.log_evidence_error,
-        "log_likelihood": ("stored" if keeps_log_likelihood(design, len(theta)) else "on request"),
+        "log_likelihood": log_likelihood_is(design, len(theta)),
         "levels": "stored" if stored_levels else "on request",
         "importance_log_weights": draws.importance_weights,
     }

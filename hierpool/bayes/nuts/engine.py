@@ -11,7 +11,7 @@ from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.run import (
     EngineRun,
     SamplerSettings,
-    keeps_log_likelihood,
+    log_likelihood_is,
     make_tree,
 )
 from hierpool.core.design import Design
@@ -58,7 +58,7 @@ def run(
         "versions": dict(sampled.versions),
         "seconds": sampled.seconds,
     }
-    kept = "stored" if keeps_log_likelihood(design, len(theta)) else "on request"
+    kept = log_likelihood_is(design, len(theta))
     info["log_likelihood"] = kept if priors.is_integrable else "not integrable"
     checked = [k for k in variables if not k.startswith("coef_") or f"u_{k[5:]}" not in variables]
     return EngineRun(tree, info, tuple(checked))

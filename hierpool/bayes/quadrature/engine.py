@@ -22,7 +22,7 @@ from hierpool.bayes.run import (
     LARGEST_STORED,
     EngineRun,
     SamplerSettings,
-    keeps_log_likelihood,
+    log_likelihood_is,
     make_tree,
     thresholds_for_user,
     variance_components,
@@ -67,7 +67,7 @@ def run(
         "seed": settings.seed,
         "seconds": time.perf_counter() - start,
         **_measured(draws),
-        "log_likelihood": "stored" if keeps_log_likelihood(design, len(theta)) else "on request",
+        "log_likelihood": log_likelihood_is(design, len(theta)),
         "levels": "stored" if stores_levels else "on request",
     }
     checked = [k for k in variables if not k.startswith(("u_", "coef_"))]
