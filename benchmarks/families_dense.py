@@ -18,6 +18,7 @@ from hierpool.model import Model
 
 STEP_Z, STEP_Z_IN_SDS = 0.5, 0.75  # the smaller of the two, the latter in posterior sds
 STEP_E = {1: 0.5, 2: 0.75}  # by the number of coefficients
+PASSES, FINER_Z = 8, 4  # refinements of the steps of z, and by how much each at most
 FINER_E = 5  # nodes in place of one where quantiles are taken, interpolated
 REACH_Z, REACH_E = 6.5, 9.0
 DROP = 12.0  # log density below its top from which nothing counts
@@ -93,14 +94,19 @@ def _places(posterior: FamilyPosterior) -> tuple[np.ndarray, np.ndarray]:
     step = np.full(d, STEP_Z)
     at = _lattice(np.arange(-round(REACH_Z / STEP_Z), round(REACH_Z / STEP_Z) + 1), d)
     log_density = _laplace_density(posterior, at * step)
-    mass = np.exp(log_density - log_density.max())
-    mean, second = ((mass @ (at * step) ** k) / mass.sum() for k in (1, 2))
-    by = np.ceil(STEP_Z / (STEP_Z_IN_SDS * np.sqrt(second - mean**2) + 1e-9)).astype(int)
-    heavy, step = at[log_density > log_density.max() - drop] * by, step / by
-    around = np.stack(np.meshgrid(*[np.arange(-b, b + 1) for b in by], indexing="ij"), -1)
-    fine = np.unique((heavy[:, None] + around.reshape(-1, d)).reshape(-1, d), axis=0)
-    log_density = _laplace_density(posterior, fine * step)
-    return step, fine[log_density > log_density.max() - drop]
+    for _ in range(PASSES):
+        mass = np.exp(log_density - log_density.max())
+        mean, second = ((mass @ (at * step) ** k) / mass.sum() for k in (1, 2))
+        sd = np.sqrt(np.maximum(second - mean**2, 0.0))
+        # Between two nodes an sd is not seen: step by step.
+        by = np.clip(np.ceil(step / (STEP_Z_IN_SDS * sd + 1e-9)), 1, FINER_Z).astype(int)
+        heavy, step = at[log_density > log_density.max() - drop] * by, step / by
+        around = np.stack(np.meshgrid(*[np.arange(-b, b + 1) for b in by], indexing="ij"), -1)
+        at = np.unique((heavy[:, None] + around.reshape(-1, d)).reshape(-1, d), axis=0)
+        log_density = _laplace_density(posterior, at * step)
+        if (by == 1).all():
+            break
+    return step, at[log_density > log_density.max() - drop]
 
 
 def _lattice(axis: np.ndarray, d: int) -> np.ndarray:
