@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 BIN := .venv/bin
-ALL := dev,samplers,parquet,polars,priors,graph,docs,notebooks,browser
+ALL := dev,samplers,parquet,polars,engines,priors,graph,docs,notebooks,browser
 
 .DEFAULT_GOAL := help
 .PHONY: help tour test lint types format notebooks docs test-all clean env env-test env-dev env-notebooks env-docs env-all

@@ -79,6 +79,8 @@ def test_options_reach_the_study(here, monkeypatch):
         "formula": "Yield ~ 1",
         "group": ["Batch"],
         "vary": None,
+        "residual": None,
+        "over": None,
         "seed": 1,
         "engine": "exact",
         "draws": 100,

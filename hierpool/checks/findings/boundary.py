@@ -7,6 +7,7 @@ units of the response: that of a slope is multiplied by the spread of its column
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -129,8 +130,12 @@ class Spread:
 
     @property
     def favours_small(self) -> bool:
-        """Whether the data raise the odds of next to nothing threefold; likelier than not, under decov."""
+        """Whether the data raise the odds of next to nothing threefold; likelier than not, under decov.
+
+        By more than two Monte Carlo errors, so that not the seed decides.
+        """
         share = self.share_small
+        share -= 2 * math.sqrt(share * (1 - share) / self.relative.size)
         if self.prior.distribution is None:
             return share > 1 / 2
         limit = SMALL_SD_RATIO * float(np.median(self.sd / np.maximum(self.relative, _INSIDE)))
