@@ -108,14 +108,17 @@ def proposal_pareto_k(log_weights: np.ndarray) -> float:
     """Pareto k of importance weights, flat: above 0.7 their average cannot be trusted.
 
     ArviZ's ``psislw`` negates its argument, as for log likelihoods; minus the weights go in. Equal
-    weights, of a posterior without theta, are as good as can be; none, of one that no point has a
-    density in, cannot be trusted.
+    weights, of a posterior without theta, are as good as can be. None, of one that no point has a
+    density in, cannot be trusted, nor can a tail of equal ones, where the density itself was lost.
     """
     known = log_weights[np.isfinite(log_weights)]
     if not len(known):
         return np.inf
     if not np.ptp(known):
         return -np.inf if len(known) == len(log_weights) else np.inf
+    tail = min(len(known) / 5, 3 * np.sqrt(len(known)))  # of psislw, which refuses equal ones
+    if np.sum(known == known.max()) >= tail:
+        return np.inf
     return float(array_stats.psislw(-known)[1])
 
 

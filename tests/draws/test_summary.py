@@ -118,6 +118,7 @@ def test_pareto_k_of_a_proposal_is_the_index_of_its_weights():
     assert proposal_pareto_k(light) < 0.3
     assert proposal_pareto_k(np.append(light, [-np.inf, np.nan])) == proposal_pareto_k(light)
     assert proposal_pareto_k(np.full(9, -np.inf)) == np.inf  # no point has a density
+    assert proposal_pareto_k(np.append(np.full(900, 3.0), light)) == np.inf  # of equal weights
 
 
 FITS = [
