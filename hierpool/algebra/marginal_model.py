@@ -18,6 +18,7 @@ from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, Marginal
 from hierpool.algebra.moments import Coordinates, Moments, RowsOverSd
 from hierpool.algebra.weighted_products import WeightedProducts
 from hierpool.core.design import Design, Grouping
+from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.theta import WorkingTheta
 
 
@@ -105,9 +106,20 @@ class MarginalModel(ABC):
         ``phi`` (K, m): parameters of a residual structure, where there is one.
         """
 
-    @abstractmethod
     def weighted_products(self, basis: np.ndarray, T: np.ndarray) -> WeightedProducts:
-        """Cross-products of the levels' columns weighted by V^-1, at Lambda = basis T."""
+        """Cross-products of the levels' columns weighted by V^-1, at Lambda = basis T.
+
+        Raises
+        ------
+        UnsupportedModelError
+            Unless a model says otherwise: Kenward and Roger's method needs covariances that are linear
+            in theta, and small enough to be dense.
+        """
+        raise UnsupportedModelError(
+            "Kenward and Roger's method is not available for models with residual structures, nor "
+            "with large relationships: use df='satterthwaite'",
+            "no-kenward-roger",
+        )
 
     @abstractmethod
     def level_sums(self, theta: WorkingTheta) -> LevelSums:

@@ -24,9 +24,7 @@ from hierpool.algebra.left_out_rows import LeftOutRows
 from hierpool.algebra.marginal_model import LevelSums
 from hierpool.algebra.moments import Coordinates, Moments, Rows, single_group
 from hierpool.algebra.triangular import cholesky, log_det, solve_lower, solve_lower_transposed
-from hierpool.algebra.weighted_products import WeightedProducts
 from hierpool.core.design import Design, Grouping
-from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.theta import ResidualTheta, WorkingTheta
 
 
@@ -178,14 +176,6 @@ class CorrelatedResiduals(LeftOutRows):
             raise unsupported()
         flat = replace(self, prior=BetaPrior.flat(self.p))
         return flat.marginal(ResidualTheta(np.ones(len(Lambda)), Lambda, phi))
-
-    def weighted_products(self, basis: np.ndarray, T: np.ndarray) -> WeightedProducts:
-        """Nothing: Kenward and Roger's method needs structures that are linear in theta."""
-        raise UnsupportedModelError(
-            "Kenward and Roger's method is not available for models with residual structures: use "
-            "df='satterthwaite'",
-            "no-kenward-roger",
-        )
 
     def draw(
         self,

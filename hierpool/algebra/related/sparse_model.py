@@ -19,7 +19,6 @@ from hierpool.algebra.related.model import log_density_of_sets
 from hierpool.algebra.related.sparse_factorisation import SparseFactorisation
 from hierpool.algebra.several.plan import ManyRows
 from hierpool.algebra.triangular import solve_lower
-from hierpool.algebra.weighted_products import DenseProducts
 from hierpool.core.design import Design, Grouping
 from hierpool.core.theta import WorkingTheta
 
@@ -101,10 +100,6 @@ class SparseLevels(LevelsOnRequest, LeftOutRows):
         flat = replace(self, prior=BetaPrior.flat(self.equations.p))
         # What is interpolated is the same; REML asks for few values, and exact ones.
         return flat.marginal(WorkingTheta(np.ones(len(Lambda)), Lambda), self._exact_sums(Lambda))
-
-    def weighted_products(self, basis: np.ndarray, T: np.ndarray) -> DenseProducts:
-        """Not at hand: they are dense matrices of all levels (see ``has_sparse_equations``)."""
-        raise NotImplementedError
 
     @cached_property
     def _of_one_sd(self) -> Interpolated:

@@ -21,7 +21,6 @@ from hierpool.algebra.several.factorisation import SeveralFactorsFactorisation
 from hierpool.algebra.several.factorise import Fronts
 from hierpool.algebra.several.model import SeveralFactors
 from hierpool.algebra.several.plan import ManyRows, Plan, Products
-from hierpool.algebra.weighted_products import WeightedProducts
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.residual import RowStructure
@@ -234,14 +233,6 @@ class SeveralFactorsByClass(MarginalModel):
         flat = replace(self, prior=BetaPrior.flat(self.rows.p))
         flat.__dict__["by_class"] = self.by_class
         return flat.marginal(ResidualTheta(np.ones(len(Lambda)), Lambda, phi))
-
-    def weighted_products(self, basis: np.ndarray, T: np.ndarray) -> WeightedProducts:
-        """Nothing: Kenward and Roger's method needs structures that are linear in theta."""
-        raise UnsupportedModelError(
-            "Kenward and Roger's method is not available for models with residual structures: use "
-            "df='satterthwaite'",
-            "no-kenward-roger",
-        )
 
     def draw(
         self,

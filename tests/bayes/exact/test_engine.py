@@ -83,10 +83,10 @@ def test_posterior_and_evidence_are_those_of_the_quadrature(fitted, name):
 
 @pytest.mark.parametrize("name", ["dyestuff", "dyestuff2"])
 def test_engine_with_a_wrong_prior_is_found_out(fitted, name):
-    """The sd of the levels under a prior three times as wide: the comparison above must fail."""
+    """The sd of the levels under a prior twice as wide: the comparison above must fail."""
     model = fitted[name].model
-    settings = SamplerSettings(1000, 1000, 4, None, 1, "nutpie", None, False, {})
-    wrong = fitted_by(model.design, with_sd_prior(model.priors, 3.0), "exact", settings)
+    settings = SamplerSettings(4000, 1000, 4, None, 1, "nutpie", None, False, {})
+    wrong = fitted_by(model.design, with_sd_prior(model.priors, 2.0), "exact", settings)
     found = disagreements(name, wrong)
     assert "evidence" in found
     assert "mean of tau" in found
