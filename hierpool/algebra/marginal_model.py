@@ -40,6 +40,17 @@ class LevelSums(NamedTuple):
     Gg: np.ndarray
     squared: np.ndarray
 
+    @classmethod
+    def from_products(cls, log_det: np.ndarray, taken: np.ndarray) -> LevelSums:
+        """From what the levels take (K, p + 1, p + 1) of the cross-products of [X, y]."""
+        p = taken.shape[1] - 1
+        return cls(
+            np.ascontiguousarray(log_det),
+            np.ascontiguousarray(np.moveaxis(taken[:, :p, :p], 0, -1)),
+            np.ascontiguousarray(taken[:, :p, p].T),
+            np.ascontiguousarray(taken[:, p, p]),
+        )
+
     def at(self, which: np.ndarray) -> LevelSums:
         """Those of some of the values of theta."""
         return LevelSums(*(values[..., which] for values in self))
@@ -83,9 +94,9 @@ class MarginalModel(ABC):
         """Rough number of operations of one evaluation."""
 
     @property
-    @abstractmethod
     def n_random_effects(self) -> int:
         """Coefficients of levels, all factors together."""
+        return sum(g.grouping.n_levels * len(g.terms) for g in self.design.groups)
 
     @property
     def flops_per_density(self) -> int:

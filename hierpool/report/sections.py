@@ -29,7 +29,8 @@ from hierpool.report.parts import (
     Prose,
     Section,
 )
-from hierpool.report.syntax import Written, translate, wording_of
+from hierpool.report.translation.programs import translate
+from hierpool.report.translation.wording import Written, wording_of
 
 NOTHING = "No problems found in the data, the draws, the REML fits or the comparison."
 _OF_DATA = (

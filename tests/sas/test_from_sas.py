@@ -8,7 +8,8 @@ import pytest
 
 import hierpool as hp
 from hierpool.core.errors import FormulaError
-from hierpool.report.syntax import proc_mixed, wording_of
+from hierpool.report.translation.proc_mixed import proc_mixed
+from hierpool.report.translation.wording import wording_of
 from tests.testbed.bundled import TABLES, Bundled
 
 QUICK = {"Machines", "Orthodont", "bball1970"}

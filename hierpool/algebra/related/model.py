@@ -11,7 +11,7 @@ import numpy as np
 from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, Marginal
 from hierpool.algebra.left_out_rows import LeftOutRows
 from hierpool.algebra.marginal_model import LevelSums
-from hierpool.algebra.moments import Coordinates, Moments, Rows
+from hierpool.algebra.moments import Coordinates, Moments
 from hierpool.algebra.related.columns import RelatedColumns
 from hierpool.algebra.related.factorisation import RelatedFactorisation
 from hierpool.algebra.several.plan import ManyRows
@@ -54,26 +54,14 @@ class RelatedLevels(LeftOutRows):
 
     @cached_property
     def totals(self) -> Moments:
-        """Counts of the rows; their cross-products are zero here, and stand in ``level_sums``.
-
-        There they are sums of squares at each theta: where related levels span nearly all rows, a
-        difference of cross-products would have no digits left.
-        """
-        rows = self.own.rows
-        none, p = np.zeros(rows.n, dtype=np.intp), self.own.p
-        made = Moments.from_rows(Rows(rows.y, rows.X, np.zeros((rows.n, 0)), none, rows.sd))
-        return replace(made, XX=np.zeros((p, p)), Xy=np.zeros(p), yy=0.0)
+        """Counts of the rows; their cross-products stand in ``level_sums``."""
+        return self.own.rows.counts_alone
 
     @property
     def flops_per_theta(self) -> int:
         """Rough number of operations of one evaluation."""
         r, N, p = len(self.own.D), self.own.n_others, self.own.p
         return r * (N + p + 1) ** 2 + N**3 // 3
-
-    @property
-    def n_random_effects(self) -> int:
-        """Coefficients of levels, all factors together."""
-        return sum(g.grouping.n_levels * len(g.terms) for g in self.design.groups)
 
     def at(self, Lambda: np.ndarray, phi: np.ndarray | None = None) -> RelatedFactorisation:
         """The model at one relative factor."""
@@ -112,12 +100,7 @@ class RelatedLevels(LeftOutRows):
         along, scaled = own.along, np.square(sd)[:, None] * own.D[own.D > 0]
         products = (along[:, :, None] * along[:, None, :]).reshape(len(along), -1)
         left = -own.across - ((1 / (1 + scaled)) @ products).reshape(-1, p + 1, p + 1)
-        return LevelSums(
-            np.log1p(scaled).sum(axis=1),
-            np.ascontiguousarray(np.moveaxis(left[:, :p, :p], 0, -1)),
-            np.ascontiguousarray(left[:, :p, p].T),
-            np.ascontiguousarray(left[:, p, p]),
-        )
+        return LevelSums.from_products(np.log1p(scaled).sum(axis=1), left)
 
     def _put_together(self, each: list[Marginal]) -> LevelSums:
         """From population parts with a flat prior: XX - S and Xy - s are what the levels take."""

@@ -11,7 +11,7 @@ import numpy as np
 from hierpool.algebra.gaussian import BetaPrior, Marginal
 from hierpool.algebra.left_out_rows import LeftOutRows
 from hierpool.algebra.marginal_model import LevelsOnRequest, LevelSums
-from hierpool.algebra.moments import Coordinates, Moments, Rows
+from hierpool.algebra.moments import Coordinates, Moments
 from hierpool.algebra.related.equations import Equations
 from hierpool.algebra.related.fitted_sums import fitted_sums
 from hierpool.algebra.related.interpolated import Interpolated
@@ -64,11 +64,8 @@ class SparseLevels(LevelsOnRequest, LeftOutRows):
 
     @cached_property
     def totals(self) -> Moments:
-        """Counts of the rows; their cross-products are zero here, and stand in ``level_sums``."""
-        rows, p = self.equations.rows, self.equations.p
-        none = np.zeros(rows.n, dtype=np.intp)
-        made = Moments.from_rows(Rows(rows.y, rows.X, np.zeros((rows.n, 0)), none, rows.sd))
-        return replace(made, XX=np.zeros((p, p)), Xy=np.zeros(p), yy=0.0)
+        """Counts of the rows; their cross-products stand in ``level_sums``."""
+        return self.equations.rows.counts_alone
 
     @property
     def flops_per_theta(self) -> int:
@@ -79,11 +76,6 @@ class SparseLevels(LevelsOnRequest, LeftOutRows):
     def flops_per_density(self) -> int:
         """Of the log density alone: interpolated where there is one relative sd."""
         return NODES_OF_ONE if self.is_single else self.flops_per_theta
-
-    @property
-    def n_random_effects(self) -> int:
-        """Coefficients of levels, all factors together."""
-        return sum(g.grouping.n_levels * len(g.terms) for g in self.design.groups)
 
     @property
     def is_single(self) -> bool:
@@ -124,12 +116,7 @@ class SparseLevels(LevelsOnRequest, LeftOutRows):
     def _as_sums(self, values: np.ndarray) -> LevelSums:
         p = self.equations.p
         left = -values[:, 1:].reshape(-1, p + 1, p + 1)
-        return LevelSums(
-            np.ascontiguousarray(values[:, 0]),
-            np.ascontiguousarray(np.moveaxis(left[:, :p, :p], 0, -1)),
-            np.ascontiguousarray(left[:, :p, p].T),
-            np.ascontiguousarray(left[:, p, p]),
-        )
+        return LevelSums.from_products(values[:, 0], left)
 
     def level_sums(self, theta: WorkingTheta) -> LevelSums:
         """What the levels contribute at K values of theta."""

@@ -170,8 +170,7 @@ class SeveralFactorsByClass(MarginalModel):
     @cached_property
     def totals(self) -> Moments:
         """Zero: the sums of each theta have them."""
-        m = self.rows.moments
-        return replace(m, XX=np.zeros_like(m.XX), Xy=np.zeros_like(m.Xy), yy=0.0)
+        return self.rows.counts_alone
 
     @property
     def flops_per_theta(self) -> int:
@@ -180,11 +179,6 @@ class SeveralFactorsByClass(MarginalModel):
         combined = sum(values.size for values in self.by_class.products)
         N = int(plan.structure.sizes[3])
         return int(plan.structure.offset[-1]) + N**3 // 8 + combined
-
-    @property
-    def n_random_effects(self) -> int:
-        """Coefficients of levels, all factors together."""
-        return int(self.by_class.plan.structure.first[-1])
 
     def _weights(self, phi: np.ndarray) -> np.ndarray:
         """Shape (K, C): precisions of the classes."""

@@ -17,7 +17,7 @@ Bates, Maechler, Bolker, Walker (2015), J. Stat. Softw. 67(1), section 3.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -93,6 +93,15 @@ class ManyRows(RowsOverSd):
         """Totals of the population columns and the response; nothing of the factors."""
         none = np.zeros((self.n, 0)), np.zeros(self.n, dtype=np.intp)
         return Moments.from_rows(Rows(self.y, self.X, *none, self.sd, self.shares))
+
+    @property
+    def counts_alone(self) -> Moments:
+        """The same with products of zero, for models that work them out at each theta.
+
+        Where levels span nearly all rows, a difference of cross-products would have no digits left.
+        """
+        m = self.moments
+        return replace(m, XX=np.zeros_like(m.XX), Xy=np.zeros_like(m.Xy), yy=0.0)
 
     def residuals(self, beta: np.ndarray, u: Sequence[np.ndarray]) -> np.ndarray:
         """Shape (n,): residuals of the response at coefficients (p,) and (J_f, q_f)."""

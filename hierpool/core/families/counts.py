@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Self
+
 import numpy as np
 from scipy import special
 
 from hierpool.core.errors import DataError
 from hierpool.core.families.codes import LARGEST_SHAPE
+from hierpool.core.families.family import Family
 
 LARGEST_COUNT = 2.0**53
+
+
+class CountFamily(Family):
+    """A family of counts, 0, 1, 2, ..., by their rate."""
+
+    links: ClassVar[tuple[str, ...]] = ("log",)
+
+    def checked(self, y: np.ndarray, name: str, trials: np.ndarray | None) -> Self:
+        """The same; an error unless the response is counts."""
+        check_counts(y, name, self.name)
+        return self
+
+    def centre(
+        self,
+        y: np.ndarray,
+        trials: np.ndarray | None,
+        offset: np.ndarray | float,
+        counts: np.ndarray | None = None,
+    ) -> float:
+        """Log of all counts over all exposure."""
+        return log_rate(y, offset, counts)
 
 
 def check_counts(y: np.ndarray, name: str, family: str) -> None:

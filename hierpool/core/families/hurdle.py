@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 
 from hierpool.core.families import codes
-from hierpool.core.families.counts import check_counts, log_rate
-from hierpool.core.families.family import Family, column
+from hierpool.core.families.counts import CountFamily, log_rate
+from hierpool.core.families.family import column
 from hierpool.core.families.inner_count import NegbinomialInside, PoissonInside
 
 _MOST_TRIES = 1000
 
 
 @dataclass(frozen=True)
-class HurdlePoisson(PoissonInside, Family):
+class HurdlePoisson(PoissonInside, CountFamily):
     """A zero with probability ``hurdle``; otherwise a Poisson count of at least one."""
 
     name: ClassVar[str] = "hurdle_poisson"
-    links: ClassVar[tuple[str, ...]] = ("log",)
     parameters: ClassVar[tuple[str, ...]] = ("hurdle",)
 
     @property
@@ -84,11 +83,6 @@ class HurdlePoisson(PoissonInside, Family):
             counts = np.where(left & (drawn > 0), drawn, counts)
             left = left & (drawn == 0)
         return np.where(left, 1.0, counts)  # so rare that two at once are rarer still
-
-    def checked(self, y: np.ndarray, name: str, trials: np.ndarray | None) -> Self:
-        """The same; an error unless the response is counts."""
-        check_counts(y, name, self.name)
-        return self
 
     def centre(
         self,

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 from scipy import special
 
 from hierpool.core.families import codes
-from hierpool.core.families.counts import check_counts, log_rate, negbinomial_constant
-from hierpool.core.families.family import Family, column
+from hierpool.core.families.counts import CountFamily, negbinomial_constant
+from hierpool.core.families.family import column
 from hierpool.core.families.poisson import drawn_poisson
 
 
 @dataclass(frozen=True)
-class NegativeBinomial(Family):
+class NegativeBinomial(CountFamily):
     """Counts with variance mean + mean^2 / shape: Poisson counts whose means vary by a Gamma factor."""
 
     name: ClassVar[str] = "negbinomial"
-    links: ClassVar[tuple[str, ...]] = ("log",)
     parameters: ClassVar[tuple[str, ...]] = ("shape",)
 
     @property
@@ -51,21 +50,6 @@ class NegativeBinomial(Family):
     ) -> np.ndarray:
         """Counts."""
         return drawn_negbinomial(self.inverse_link(eta), column(par, 0), rng)
-
-    def checked(self, y: np.ndarray, name: str, trials: np.ndarray | None) -> Self:
-        """The same; an error unless the response is counts."""
-        check_counts(y, name, self.name)
-        return self
-
-    def centre(
-        self,
-        y: np.ndarray,
-        trials: np.ndarray | None,
-        offset: np.ndarray | float,
-        counts: np.ndarray | None = None,
-    ) -> float:
-        """Log of all counts over all exposure."""
-        return log_rate(y, offset, counts)
 
     def latent_variance(self, par: np.ndarray, mean: float) -> np.ndarray | None:
         """Of a lognormal with the same coefficient of variation."""

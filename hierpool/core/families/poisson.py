@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 from scipy import special
 
 from hierpool.core.families import codes
-from hierpool.core.families.counts import check_counts, log_rate
-from hierpool.core.families.family import Family
+from hierpool.core.families.counts import CountFamily
 
 
 @dataclass(frozen=True)
-class Poisson(Family):
+class Poisson(CountFamily):
     """Counts; ``offset(log(exposure))`` makes the mean a rate."""
 
     name: ClassVar[str] = "poisson"
-    links: ClassVar[tuple[str, ...]] = ("log",)
 
     @property
     def code(self) -> int:
@@ -48,21 +46,6 @@ class Poisson(Family):
     ) -> np.ndarray:
         """Counts."""
         return drawn_poisson(self.inverse_link(eta), rng)
-
-    def checked(self, y: np.ndarray, name: str, trials: np.ndarray | None) -> Self:
-        """The same; an error unless the response is counts."""
-        check_counts(y, name, self.name)
-        return self
-
-    def centre(
-        self,
-        y: np.ndarray,
-        trials: np.ndarray | None,
-        offset: np.ndarray | float,
-        counts: np.ndarray | None = None,
-    ) -> float:
-        """Log of all counts over all exposure."""
-        return log_rate(y, offset, counts)
 
     def latent_variance(self, par: np.ndarray, mean: float) -> np.ndarray | None:
         """Of a lognormal with the same coefficient of variation."""

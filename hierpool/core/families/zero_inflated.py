@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 
 from hierpool.core.families import codes
-from hierpool.core.families.counts import check_counts, log_rate
-from hierpool.core.families.family import Family, column
+from hierpool.core.families.counts import CountFamily
+from hierpool.core.families.family import column
 from hierpool.core.families.inner_count import NegbinomialInside, PoissonInside
 
 
 @dataclass(frozen=True)
-class ZeroInflatedPoisson(PoissonInside, Family):
+class ZeroInflatedPoisson(PoissonInside, CountFamily):
     """Poisson counts, of which a share (``zero_inflation``) is zero beside the zeros of their own."""
 
     name: ClassVar[str] = "zero_inflated_poisson"
-    links: ClassVar[tuple[str, ...]] = ("log",)
     parameters: ClassVar[tuple[str, ...]] = ("zero_inflation",)
 
     @property
@@ -57,21 +56,6 @@ class ZeroInflatedPoisson(PoissonInside, Family):
         """Counts."""
         is_extra = rng.uniform(size=np.shape(eta)) < self._extra(par)
         return np.where(is_extra, 0.0, self._draw(self.inverse_link(eta), par, rng))
-
-    def checked(self, y: np.ndarray, name: str, trials: np.ndarray | None) -> Self:
-        """The same; an error unless the response is counts."""
-        check_counts(y, name, self.name)
-        return self
-
-    def centre(
-        self,
-        y: np.ndarray,
-        trials: np.ndarray | None,
-        offset: np.ndarray | float,
-        counts: np.ndarray | None = None,
-    ) -> float:
-        """Log of all counts over all exposure."""
-        return log_rate(y, offset, counts)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,11 @@ import pandas as pd
 import pytest
 
 import hierpool as hp
-from hierpool.report.syntax import brms, lme4, proc_mixed, translate, wording_of
+from hierpool.report.translation.brms import brms
+from hierpool.report.translation.lme4 import lme4
+from hierpool.report.translation.proc_mixed import proc_mixed
+from hierpool.report.translation.programs import translate
+from hierpool.report.translation.wording import wording_of
 from tests.support.cases import each
 
 

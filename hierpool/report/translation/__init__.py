@@ -1,0 +1,1 @@
+"""The model of a fit in the syntax of R packages and of SAS."""
