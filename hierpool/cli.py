@@ -151,6 +151,13 @@ def study(
             "cs,ar1,us. Again for another one."
         ),
     ] = None,
+    sigma: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What residual sds depend on: '~ diet', '~ log(day)', '~ day + (1 | pig)'. Again for "
+            "another one to compare."
+        ),
+    ] = None,
     over: Annotated[
         str | None,
         typer.Option(
@@ -222,6 +229,7 @@ def study(
             weights=weights,
             known_se=known_se,
             residual=_structures(residual),
+            sigma=sigma[0] if sigma and len(sigma) == 1 else sigma or None,
             over=over,
         )
         done.save(folder, progress=not quiet)

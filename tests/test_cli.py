@@ -80,6 +80,7 @@ def test_options_reach_the_study(here, monkeypatch):
         "group": ["Batch"],
         "vary": None,
         "residual": None,
+        "sigma": None,
         "over": None,
         "seed": 1,
         "engine": "exact",

@@ -22,6 +22,7 @@ from hierpool.plots.posterior_against_blup import posterior_against_blup
 from hierpool.plots.posterior_predictive import posterior_predictive
 from hierpool.plots.prior_predictive import prior_predictive
 from hierpool.plots.reliability import reliability
+from hierpool.plots.residual_sds import residual_sds
 from hierpool.plots.residual_structure import residual_structure
 from hierpool.plots.residuals import residuals
 from hierpool.plots.rootogram import rootogram
@@ -47,6 +48,7 @@ __all__ = [
     "posterior_predictive",
     "prior_predictive",
     "reliability",
+    "residual_sds",
     "residual_structure",
     "residuals",
     "rootogram",

@@ -44,6 +44,7 @@ RESULTS_NOTE = (
     "These numbers are of the fit by REML, as F tests need one; those above are Bayesian and allow for "
     "the uncertainty of the standard deviations, so the two differ a little."
 )
+NOTE_OF_ML = RESULTS_NOTE.replace("REML, as F tests need one", "maximum likelihood")
 
 
 def question(design: Design, group: str) -> str:

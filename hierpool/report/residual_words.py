@@ -40,6 +40,8 @@ def structure_name(term: ResidualTerm) -> str:
     ...     ResidualTerm(correlation=CorrelationTerm("csh", "visit", "pig"), spread="sex")
     ... )
     'compound symmetry, sd by visit and sex'
+    >>> structure_name(ResidualTerm(spread="sex", scale="pig"))
+    'sd by sex, and one of each pig'
     """
     own, sds = term.correlation, []
     name = "independent" if own is None else _NAMES[BY_OCCASION.get(own.word, own.word)]
@@ -47,7 +49,10 @@ def structure_name(term: ResidualTerm) -> str:
         sds = [own.time] * (own.word in BY_OCCASION and own.word != "us")
         name += f" by {own.by}" * bool(own.by) + " with a nugget" * own.nugget
     sds += [term.spread] * bool(term.spread)
-    return f"{name}, sd by {joined(sds)}" if sds else name
+    said = [f"sd by {joined(sds)}"] if sds else []
+    said += [f"{'and one' if said else 'sd'} of each {noun(term.scale)}"] * bool(term.scale)
+    plain = [] if own is None and said else [name]
+    return ", ".join([*plain, *said])
 
 
 def correlation_in_words(own: CorrelationTerm) -> str:
@@ -81,6 +86,14 @@ def sds_in_words(term: ResidualTerm) -> str:
     return f"{fixed} and {random}" if fixed else random
 
 
+def _sds_said(term: ResidualTerm) -> str:
+    """What the residual sd of independent rows does."""
+    said = [f"depends on {term.spread}"] * bool(term.spread and not term.is_log)
+    said += [f"is proportional to a power of {term.spread_column}"] * term.is_log
+    random = f"varies between {nouns(term.scale)} (its log is normally distributed)"
+    return joined([*said, random] if term.scale else said)
+
+
 def residual_in_words(term: ResidualTerm) -> str:
     """One sentence on the structure; empty where residuals are independent and alike.
 
@@ -89,13 +102,13 @@ def residual_in_words(term: ResidualTerm) -> str:
     >>> residual_in_words(ResidualTerm(correlation=CorrelationTerm("ar1", "time", "pig")))
     'Residuals of one pig have correlation ρ to the power of their distance in time, in steps.'
     >>> residual_in_words(ResidualTerm(spread="diet"))
-    'The residual standard deviation is one depending on diet.'
+    'The residual standard deviation depends on diet.'
     >>> residual_in_words(ResidualTerm(scale="pig"))
-    'The residual standard deviation is one varying between pigs, its log normally distributed.'
+    'The residual standard deviation varies between pigs (its log is normally distributed).'
     """
     own, sds = term.correlation, sds_in_words(term)
     if own is None:
-        return f"The residual standard deviation is one {sds}." if sds else ""
+        return f"The residual standard deviation {_sds_said(term)}." if sds else ""
     who = noun(own.factor) if noun(own.factor) != GROUP else f"group of {own.factor}"
     beside = f", and a standard deviation {sds}" if sds else ""
     return f"Residuals of one {who} have {correlation_in_words(own)}{beside}."

@@ -131,6 +131,7 @@ def _fitted(design: Design, how: Mapping[str, str]) -> str:
     sizes = joined(counted_in_words(design.groupings[f].n_levels, f) for f in of)
     random = random or ["a residual structure in place of random effects"]
     df = f", with degrees of freedom by the {how['df']} method" if how.get("df") else ""
+    df = ", with Wald tests" if how.get("df") == "normal" else df
     structure = residual_in_words(spec.residual)
     return (
         f"A {_kind(design)} of {without_backticks(spec.response)} with {effects}{joined(random)} "

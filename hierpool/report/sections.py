@@ -169,8 +169,9 @@ def _listing(written: Written) -> Listing:
 def poolings(fixed: pd.DataFrame, spread: pd.DataFrame, pictures: Mapping[str, Figure]) -> Section:
     """Fixed effects and standard deviations of every model, and the lines of the groups."""
     methods = [] if "method" not in fixed else list(fixed["method"].dropna().unique())
-    is_ml = methods == ["ML"]
-    by = "maximum likelihood" if is_ml else "REML or least squares"
+    is_ml = "ML" in methods
+    by = "maximum likelihood" if is_ml else "REML"
+    by += " or least squares" * (methods != ["ML"])
     beside = f": the posterior first, then {by} (estimate and se)" if methods else ""
     text = (
         f"The same coefficients in every model{beside}. Where the models disagree, the choice of "

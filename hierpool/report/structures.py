@@ -14,6 +14,12 @@ from hierpool.report.model_words import varying_in_words
 from hierpool.report.parts import Part, Picture, Prose, Section, SmallTable
 from hierpool.report.residual_words import structure_name
 
+_TITLES = {
+    "residual_structure": "Correlations by distance in time, and standard deviations: observed and "
+    "fitted",
+    "residual_sds": "Residual standard deviations: observed and fitted",
+}
+
 
 @dataclass(frozen=True)
 class StructureRow:
@@ -49,7 +55,7 @@ def structures(
     rows: Sequence[StructureRow],
     because: str,
     notes: Sequence[str],
-    picture: Figure | None,
+    pictures: Mapping[str, Figure],
     *,
     factor: str,
     n_groups: int,
@@ -72,9 +78,7 @@ def structures(
         Prose([because, *notes]),
         SmallTable("Residual structures", columns, [_cells(row) for row in rows], note),
     ]
-    if picture is not None:
-        title = "Correlations by distance in time, and standard deviations: observed and fitted"
-        parts.append(Picture("residual_structure", title, picture))
+    parts += [Picture(name, _TITLES[name], picture) for name, picture in pictures.items()]
     return Section("structures", "Residual structure", parts)
 
 

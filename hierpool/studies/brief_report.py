@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EFFECTS, GROUPS = "effects", "shrinkage"  # names of figures
+OF_RESIDUALS = ("residual_structure", "residual_sds")
 MOST_PICTURES = 1
 
 
@@ -79,6 +80,8 @@ def end(
     if study.design.family is not None:
         is_linked = on_scale(study.design.family)
         note["note"] = brief.NOTE_OF_LINK if is_linked else brief.NOTE_OF_FAMILY
+    elif study.design.scale_factor:
+        note["note"] = brief.NOTE_OF_ML
     return [brief.paper(results, *methods(facts), **note), brief.how(lines, code)]
 
 
@@ -96,7 +99,7 @@ def _structures(study: StudyResult, figures: Mapping[str, Figure]) -> Section | 
         rows,
         f"We recommend {names[ladder.recommended]}. {ladder.because(names)}",
         [note for note in ladder.notes if "in place of" not in note],  # the table shows it
-        figures.get("residual_structure"),
+        {name: figures[name] for name in OF_RESIDUALS if name in figures},
         factor=ladder.factor,
         n_groups=ladder.n_groups,
         method=ladder.method,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ from hierpool import plots
 from hierpool.answers.reference_grid import Predictors
 from hierpool.core.design import Design
 from hierpool.core.writing import file_names
-from hierpool.formula.residual_terms import over_text
+from hierpool.formula.residual_terms import over_text, read_spread
 from hierpool.plots.sheet.terms import terms_in_words
+from hierpool.studies.residual_ladder import correlation_and_spread
 from hierpool.studies.result import StudyResult
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ def figures_of(study: StudyResult) -> StudyFigures:
     over = _over(study)
     if over:
         drawings["residual_structure"] = lambda: plots.residual_structure(study.reml, over=over)
+    if columns := _of_sds(study):
+        drawings["residual_sds"] = lambda: plots.residual_sds(posterior, by=columns)
     family, is_summed = study.design.family, study.design.is_summed
     if not is_summed:
         drawings["residuals"] = lambda: plots.residuals(posterior)
@@ -88,6 +92,18 @@ def _over(study: StudyResult) -> str:
     over = study.structure.asked.over if own is None else over_text(own)
     time = over.split("|")[0].strip("` ")
     return over if time in study.design.frame else ""
+
+
+def _of_sds(study: StudyResult) -> list[str]:
+    """What the residual sds that were asked for depend on; empty where nothing is."""
+    own = study.design.spec.residual
+    asked = study.structure.asked.names if study.structure is not None else ()
+    spreads = [spread for _, spread in map(correlation_and_spread, asked) if spread]
+    read = [read_spread(f"~ {spread}") for spread in spreads]
+    terms = [replace(own, spread=spread, scale=scale) for spread, scale in read]
+    named = [c for term in (own, *terms) for c in (term.spread_column, term.scale) if c]
+    known = {*study.design.frame.columns, *study.design.groupings}
+    return [column for column in dict.fromkeys(named) if column in known]
 
 
 def _of_factor(

@@ -110,7 +110,7 @@ def _quoted(text: str | list[str]) -> str:
 def _shell(study: StudyResult, file: str, given: Mapping[str, Any], style: str) -> str:
     """The command that does the same; empty where it has no options for what was given."""
     options = {"engine", "draws", "chains", "weights", "known_se", "vary", "family", "link"}
-    options |= {"residual", "over"}
+    options |= {"residual", "sigma", "over"}
     if set(given) - options - {"progress"}:
         return ""
     words = ["hierpool", "study", file, study.formula]

@@ -26,7 +26,7 @@ from hierpool.core.group_nouns import counted, nouns
 from hierpool.core.printable import printable
 from hierpool.core.progress import named_steps
 from hierpool.core.spec import Spec
-from hierpool.core.text import joined, number
+from hierpool.core.text import capital, joined, number
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.fits.posterior import PosteriorFit
 from hierpool.formula.build import build_design, read_frame
@@ -88,8 +88,9 @@ class ResidualLadder:
     def because(self, named: Mapping[str, str] | None = None) -> str:
         """Why it is recommended, in a sentence or two; ``named`` has other names of the structures."""
         table = self.table.rename(index=dict(named or {}))
-        chosen = (named or {}).get(self.recommended, self.recommended)
-        return _because(table, chosen, nouns(self.factor))
+        chosen, simple = ((named or {}).get(k, k) for k in (self.recommended, INDEPENDENT))
+        because = _because(table, chosen, nouns(self.factor))
+        return because if chosen == simple else because + _says_worse(table, simple)
 
     @property
     def model(self) -> Model:
@@ -156,7 +157,7 @@ def residual_ladder(
         Its own residual structure, if it has one, says ``over``.
     structures
         ``"independent"``, a word (``"ar1"``), a structure in full (``"ar1(week | pig, by=sex)"``), or
-        an sd for each class (``"~ sex"``).
+        what residual sds depend on: ``"~ sex"``, ``"~ log(week)"``, ``"~ week + (1 | pig)"``.
     over
         What words are over, ``"time | pig"``: the column of times and the groups.
     data
@@ -174,6 +175,11 @@ def residual_ladder(
         An unknown structure, or words without ``over``.
     UnsupportedModelError
         A response that is not Gaussian, or none of the structures can be fitted.
+
+    Notes
+    -----
+    Groups that differ in their residual sd at random have no REML: with ``method="REML"`` such a
+    structure is noted and left out.
 
     References
     ----------
@@ -352,7 +358,7 @@ def _own_over(spec: Spec) -> str:
 
 def plain(spec: Spec) -> Spec:
     """The spec with independent residuals of one sd; weights stay."""
-    independent = replace(spec.residual, correlation=None, spread="")
+    independent = replace(spec.residual, correlation=None, spread="", scale="")
     made = make_like(
         replace(spec, residual=independent), read_columns(spec.without_bars), spec.groups
     )
@@ -482,6 +488,14 @@ def _because(table: pd.DataFrame, chosen: str, groups: str) -> str:
         f"It predicts new {groups} about as well as {best} (difference {off}, standard error {error}) "
         f"with {fewer}.{rejected}"
     )
+
+
+def _says_worse(table: pd.DataFrame, simple: str) -> str:
+    """By how much independent residuals of one sd predict worse."""
+    off = float(table["elpd_group_diff"].get(simple, 0.0))
+    if not off < 0:
+        return ""
+    return f" {capital(simple)} is worse by {-off:.1f} (standard error {table['dse'][simple]:.1f})."
 
 
 def _says_rejected(table: pd.DataFrame, few: int) -> str:

@@ -91,7 +91,8 @@ class StudyResult:
         name = (
             made.recommended if made.recommended in self.structure.instead else self.structure.name
         )
-        return f"Residual structure: {name}. {made.because()}"
+        typed = f"sigma {name}" if name.startswith("~") else name
+        return f"Residual structure: {typed}. {made.because()}"
 
     @property
     def model(self) -> Model:

@@ -69,6 +69,7 @@ def study(
     weights: str | None = None,
     known_se: str | None = None,
     residual: str | Sequence[str] | None = None,
+    sigma: str | Sequence[str] | None = None,
     over: str | None = None,
     **fit_arguments: Any,
 ) -> Study:
@@ -103,9 +104,14 @@ def study(
     residual
         How the residuals of a group are correlated, ``"ar1(time | pig)"``: all models have it but
         separate fits of the groups. Or a list to choose from, as for ``hp.residual_ladder``:
-        ``["cs", "ar1", "us"]``, or an sd for each class, ``"~ diet"``. They are compared with
+        ``["cs", "ar1", "us"]``. They are compared with
         independent residuals at the largest random effects, or in the place of these where data
         cannot tell the two apart; the models then have the structure that is recommended.
+    sigma
+        What residual sds depend on: ``"~ diet"`` for one of each class, ``"~ log(time)"``,
+        ``"~ time + (1 | pig)"`` where they differ between pigs too. Or a list to choose from,
+        compared with a single sd. Beside ``residual`` what is no list stands in all structures; of
+        two lists each structure is tried alone, and ``residual=["cs, sigma ~ diet"]`` is both.
     over
         What the words of ``residual`` are over, ``"time | pig"``. None: as in one that is written
         in full; else the predictor that has another value in each row of a group, if there is one.
@@ -132,10 +138,11 @@ def study(
     """
     known: dict[str, Any] = {"family": resolve(family, link), "trials": trials}
     known |= {"weights": weights, "known_se": known_se}
-    if residual is not None and (isinstance(data, Moments) or is_lazy(data)):
+    has_structures = residual is not None or sigma is not None
+    if has_structures and (isinstance(data, Moments) or is_lazy(data)):
         raise UnsupportedModelError(
             "residual structures need the rows, and sums of them do not tell which stand side by "
-            "side. Read the columns of the study into memory, or leave residual= out",
+            "side. Read the columns of the study into memory, or leave residual= and sigma= out",
             "needs-rows",
         )
     table = _table(data, partial(widest, formula, group=group, known=known), progress)
@@ -145,8 +152,8 @@ def study(
     fits: dict[str, PosteriorFit] = {}
     try:
         structure = None
-        if residual is not None and isinstance(table, pd.DataFrame):
-            structures = asked_structures(residual, over, asked, table)
+        if has_structures and isinstance(table, pd.DataFrame):
+            structures = asked_structures(residual, sigma, over, asked)
             with _heard() as said:
                 structure = tried_structures(
                     structures, asked, table, lambda model: _fitted(model, arguments), progress
@@ -303,8 +310,10 @@ def _with_instead(
     found: _Recommendation, structure: StudyStructure
 ) -> tuple[_Recommendation, StudyStructure]:
     """A residual structure in the place of the random effects, where that is recommended."""
-    own = found.fits[found.selected], found.blups[found.selected]
-    structure, instead = structure.compared(*own)
+    blup = found.blups.get(found.selected)
+    if blup is None:
+        return found, structure
+    structure, instead = structure.compared(found.fits[found.selected], blup)
     if not instead:
         return found, structure
     name = structure.instead[instead].residual.words
@@ -327,14 +336,15 @@ def _optima(models: Mapping[str, Model]) -> tuple[dict[str, LikelihoodFit], list
     missing = []
     for rung, model in models.items():
         has_family = model.design.family is not None
+        is_ml = has_family or bool(model.design.scale_factor)
         try:
-            found[rung] = optimum(model.design, "ML" if has_family else "REML")
+            found[rung] = optimum(model.design, "ML" if is_ml else "REML")
         except HierpoolError as error:
             if has_family and model.design.spec.pooling == "none":
                 continue  # groups without events have no maximum, and ratings have none at all
-            if not has_family and error.code != "no-residual-df":
+            if not is_ml and error.code != "no-residual-df":
                 raise
-            if has_family:
+            if is_ml:
                 text = sentence(f"no maximum likelihood fit: {error.message}")
                 missing.append(Finding("no-maximum-likelihood", "note", text, about=rung))
             else:

@@ -20,7 +20,7 @@ from hierpool.formula.build import encode
 from hierpool.formula.complete_rows import CompleteRows
 from hierpool.formula.function_calls import quote
 from hierpool.formula.parse import group_text, make_like, read_columns
-from hierpool.formula.residual_terms import over_text, read_correlation
+from hierpool.formula.residual_terms import over_text, read_correlation, read_spread
 from hierpool.model import Model
 from hierpool.studies.ladder import Ladder
 from hierpool.studies.residual_ladder import (
@@ -35,6 +35,11 @@ from hierpool.studies.residual_ladder import (
     structured,
 )
 
+_EXAMPLES = {
+    "residual": ("a structure, residual='ar1(time | pig)'", "residual=['cs', 'ar1', 'us']"),
+    "sigma": ("what residual sds depend on, sigma='~ diet'", "sigma=['~ diet', '~ (1 | pig)']"),
+}
+
 
 @dataclass(frozen=True)
 class Structures:
@@ -47,7 +52,7 @@ class Structures:
     over
         What words are over: ``"time | pig"``; empty where none is a word.
     arguments
-        ``residual=`` and ``over=`` of the study, as typed.
+        ``residual=``, ``sigma=`` and ``over=`` of the study, as typed.
     """
 
     names: tuple[str, ...]
@@ -109,9 +114,12 @@ class StudyStructure:
 
 
 def asked_structures(
-    residual: str | Sequence[str], over: str | None, asked: Ladder, frame: pd.DataFrame
+    residual: str | Sequence[str] | None,
+    sigma: str | Sequence[str] | None,
+    over: str | None,
+    asked: Ladder,
 ) -> Structures:
-    """What ``residual=`` and ``over=`` of a study say.
+    """What ``residual=``, ``sigma=`` and ``over=`` of a study say.
 
     Raises
     ------
@@ -120,24 +128,19 @@ def asked_structures(
     UnsupportedModelError
         A response that takes none, or several grouping factors.
     """
-    typed: tuple[Any, ...] = (residual,) if isinstance(residual, str) else tuple(residual)
-    given: dict[str, Any] = {"residual": residual if isinstance(residual, str) else list(residual)}
-    given |= {} if over is None else {"over": over}
-    names = tuple(name for name in typed if isinstance(name, str) and name.strip())
-    if not names or len(names) < len(typed):
-        raise ArgumentError(
-            f"residual={residual!r} of a study is a structure, residual='ar1(time | pig)', or a list of "
-            "those to compare, residual=['cs', 'ar1', 'us']",
-            "bad-residual",
-        )
-    if len(names) > 1 and INDEPENDENT not in names:
-        names = (INDEPENDENT, *names)
+    typed = {"residual": residual, "sigma": sigma, "over": over}
+    given: dict[str, Any] = {
+        k: v if isinstance(v, str) else list(v) for k, v in typed.items() if v is not None
+    }
+    names = _names(residual, sigma)
     design = asked.models[asked.largest].design
     check_takes_structures(design.spec)
-    if len(asked.groups) > 1:
+    of_groups = [n for n in names if n != INDEPENDENT and ("|" in n or not n.startswith("~"))]
+    if len(asked.groups) > 1 and of_groups:
         raise UnsupportedModelError(
-            f"residual structures beside several grouping factors ({listed(asked.groups)}) are not "
-            "supported yet: study one of them",
+            f"{of_groups[0]!r} beside several grouping factors ({listed(asked.groups)}) is not "
+            "supported in a study yet: study one of them. sigma='~ column', a residual sd by a "
+            "column, is",
             "residual-several-factors",
         )
     words = [name for name in names if correlation_and_spread(name)[0] in WORDS]
@@ -146,11 +149,50 @@ def asked_structures(
     return Structures(names, over or "", given)
 
 
+def _names(
+    residual: str | Sequence[str] | None, sigma: str | Sequence[str] | None
+) -> tuple[str, ...]:
+    """The structures to compare, or the only one: what is typed alone stands in all of them."""
+    correlations, spreads = _listed("residual", residual), _listed("sigma", sigma)
+    for text in spreads:
+        read_spread(text)
+    sds = [f"~ {text.strip()[1:].strip()}" for text in spreads]
+    if isinstance(residual, str) and sds:
+        both = [f"{residual}, sigma {sd}" for sd in sds]
+        return tuple(both if isinstance(sigma, str) else [residual, *both])
+    if isinstance(sigma, str) and correlations:
+        own = [name for name in correlations if name != INDEPENDENT]
+        return (*sds, *(f"{name}, sigma {sds[0]}" for name in own))
+    every = tuple(dict.fromkeys([*correlations, *sds]))
+    return every if len(every) == 1 or INDEPENDENT in every else (INDEPENDENT, *every)
+
+
+def _listed(word: str, value: str | Sequence[str] | None) -> list[str]:
+    """The structures of an argument.
+
+    Raises
+    ------
+    ArgumentError
+        It is empty, or something else than text.
+    """
+    if value is None:
+        return []
+    typed: list[Any] = [value] if isinstance(value, str) else list(value)
+    if not typed or not all(isinstance(name, str) and name.strip() for name in typed):
+        one, several = _EXAMPLES[word]
+        raise ArgumentError(
+            f"{word}={value!r} of a study is {one}, or a list of those to compare, {several}",
+            "bad-residual",
+        )
+    return typed
+
+
 def _over(names: Sequence[str], design: Design, factor: str, word: str) -> str:
     """What words are over: as in a structure in full, else the one column that tells rows apart."""
     for name in names:
-        if "|" in name:
-            return over_text(read_correlation(correlation_and_spread(name)[0]))
+        text = correlation_and_spread(name)[0]
+        if "|" in text:
+            return over_text(read_correlation(text))
     times = [c for c in design.predictors if c != factor and _tells_apart(design, c, factor)]
     if len(times) == 1:
         return f"{quote(times[0])} | {factor if ':' in factor else quote(factor)}"
@@ -188,18 +230,21 @@ def tried_structures(
     largest = asked.models[asked.largest].design.spec
     alone = make_like(largest, read_columns(largest.without_bars))
     alone = replace(alone, grouping=asked.groups[0])
+    bases = (largest, alone) if len(asked.groups) == 1 else (largest,)
     specs = {
-        name: [structures.with_structure(spec, name) for spec in (largest, alone)]
-        for name in structures.names
+        name: [structures.with_structure(spec, name) for spec in bases] for name in structures.names
     }
     if len(specs) == 1:
         ((name, several),) = specs.items()
         spec = first_possible(several, frame)[0].design.spec
         return StudyStructure(structures, name if spec.groups else "", _instead({name: spec}))
-    made = fitted_structures(specs, frame, structures.over, "REML", fitting, progress)
+    has_scale = any(spec.residual.scale for several in specs.values() for spec in several)
+    method = "ML" if has_scale else "REML"  # groups that differ in their residual sd have no REML
+    made = fitted_structures(specs, frame, structures.over, method, fitting, progress)
     fitted = {name: fit.design.spec for name, fit in made.fits.items()}
     beside = [name for name, spec in fitted.items() if spec.groups]
-    chosen = made.compared(beside, INDEPENDENT).recommended
+    simplest = INDEPENDENT if INDEPENDENT in specs else structures.names[0]
+    chosen = made.compared(beside, simplest).recommended
     return StudyStructure(structures, chosen, _instead(fitted), made)
 
 

@@ -257,7 +257,8 @@ class Study(StudyResult):
         columns = ["sd", *bounds_among(fixed.columns), "method", "estimate", "se"]
         rungs = [n for n in ("complete_pooling", self.selected) if n in fixed.index.unique("model")]
         family = self.design.family
-        by = "" if self.optimum is None else "REML" if family is None else "maximum likelihood"
+        is_ml = family is not None or bool(self.design.scale_factor)
+        by = "" if self.optimum is None else "maximum likelihood" if is_ml else "REML"
         plain = f" and {by}" if by else ""
         others = " or least squares" if family is None else ""
         by_row = "Prediction of new observations (leave-one-out; higher elpd is better)"

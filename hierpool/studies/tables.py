@@ -67,7 +67,8 @@ def _tests(blup: LikelihoodFit | None, index: pd.Index[Any]) -> dict[str, Any]:
     if blup is None or table is None or "F" not in table:
         return {}
     tests = {name: table[name].reindex(index) for name in ("num_df", "den_df", "F", "p")}
-    method = blup.method.lower() if blup.design.family is not None else "reml"
+    is_ml = blup.design.family is not None or bool(blup.design.scale_factor)
+    method = blup.method.lower() if is_ml else "reml"
     return {
         method: table["estimate"].reindex(index),
         **tests,
@@ -82,7 +83,8 @@ def _with_reml(
     parts = {}
     for name, fit in fits.items():
         posterior = getattr(fit, method)()
-        if len(posterior) and name not in blups and fits[name].design.family is not None:
+        has_reml = fit.design.family is None and not fit.design.scale_factor
+        if len(posterior) and name not in blups and not has_reml:
             parts[name] = posterior
         if len(posterior) and name in blups:
             plain = {"df": "normal"} if method == "fixed_effects" else {}  # no df are shown

@@ -381,3 +381,18 @@ def test_no_time_no_residual_structure():
     fit = hp.Model("distance ~ age", hp.datasets.load("Orthodont")).reml()
     with pytest.raises(UnsupportedModelError, match="no residual structure"):
         plots.residual_structure(fit)
+
+
+def test_sds_of_two_classes_observed_and_fitted(assert_legible):
+    data = hp.datasets.load("Orthodont")
+    model = hp.Model("distance ~ age + (1 | Subject)", data, sigma="~ Sex")
+    fit = model.fit(seed=1, draws=100, progress=False)
+    figure = plots.residual_sds(fit, by=["Sex", "Subject", "age"])
+    assert_legible(figure)
+    observed = figure.axes[0].lines[-1].get_ydata()
+    np.testing.assert_allclose(
+        observed, fit.variable("sd_residual").mean(("chain", "draw")), rtol=0.1
+    )
+    assert observed.max() / observed.min() > 1.8  # boys and girls
+    with pytest.raises(ArgumentError, match="not a column of the model"):
+        plots.residual_sds(fit, by="sex")

@@ -37,7 +37,7 @@ def asked():
 def test_words_are_over_the_one_column_that_tells_rows_of_a_group_apart(
     asked, residual, over, names
 ):
-    found = asked_structures(residual, None, asked, TEETH)
+    found = asked_structures(residual, None, None, asked)
     assert found.over == over
     assert names is None or found.names == names
     assert found.arguments == {"residual": residual}
@@ -46,10 +46,10 @@ def test_words_are_over_the_one_column_that_tells_rows_of_a_group_apart(
 def test_what_a_study_cannot_take_is_refused_before_any_fit(asked):
     none = ladder("distance ~ Sex", TEETH, "Subject", None, {})
     with pytest.raises(ArgumentError, match=r"over='time \| Subject'") as error:
-        asked_structures(["cs"], None, none, TEETH)
+        asked_structures(["cs"], None, None, none)
     assert error.value.code == "no-over"
     with pytest.raises(ArgumentError, match="a list of those to compare"):
-        asked_structures([], None, asked, TEETH)
+        asked_structures([], None, None, asked)
     counts = pd.DataFrame({"y": [0, 1, 2, 3] * 3, "t": [1, 2, 3, 4] * 3, "g": list("aaaabbbbcccc")})
     with pytest.raises(UnsupportedModelError, match="residual-and-known-se"):
         hp.study("y ~ t", counts, "g", family="poisson", residual="ar1")
@@ -127,3 +127,70 @@ def test_one_structure_is_that_of_all_models(tmp_path):
         "ar1",
         "cs",
     ]
+
+
+@each(
+    ("residual", "sigma", "names"),
+    [
+        (None, "~Sex", ("~ Sex",)),
+        (None, ["~ Sex", "~ (1 | Subject)"], ("independent", "~ Sex", "~ (1 | Subject)")),
+        ("cs", "~ Sex", ("cs, sigma ~ Sex",)),
+        ("cs", ["~ Sex", "~ age"], ("cs", "cs, sigma ~ Sex", "cs, sigma ~ age")),
+        (["cs", "ar1"], "~ Sex", ("~ Sex", "cs, sigma ~ Sex", "ar1, sigma ~ Sex")),
+        (["cs", "ar1"], ["~ Sex"], ("independent", "cs", "ar1", "~ Sex")),
+    ],
+)
+def test_sds_alone_and_beside_correlations(asked, residual, sigma, names):
+    assert asked_structures(residual, sigma, None, asked).names == names
+
+
+def test_sds_that_cannot_be_read_are_refused_before_any_fit(asked):
+    with pytest.raises(ArgumentError, match="write a ~ and one column") as error:
+        asked_structures(None, ["Sex"], None, asked)
+    assert error.value.code == "bad-sigma"
+    with pytest.raises(ArgumentError, match="or a list of those to compare"):
+        asked_structures(None, [], None, asked)
+    crossed = ladder("distance ~ Sex", TEETH, ["Subject", "age"], None, {})
+    assert asked_structures(None, "~ Sex", None, crossed).names == ("~ Sex",)
+    with pytest.raises(UnsupportedModelError, match="study one of them"):
+        asked_structures(None, "~ (1 | Subject)", None, crossed)
+
+
+@pytest.mark.slow
+def test_subjects_of_the_sleep_study_differ_in_their_residual_sd(tmp_path):
+    """RESIDUALS.md, section 6: better by 24 elpd for new observations than one sd for all."""
+    sleep = hp.datasets.load("sleepstudy")
+    sigma = ["~ Days", "~ (1 | Subject)"]
+    study = hp.study("Reaction ~ Days", sleep, "Subject", sigma=sigma, **HASTY)
+    compared = study.residual_ladder
+    table = compared.table
+    assert compared.method == "ML"
+    assert study.model.design.spec.residual.scale == "Subject"
+    gain = table.loc["~ (1 | Subject)", "elpd_row"] - table.loc["independent", "elpd_row"]
+    assert gain == pytest.approx(24, abs=1)
+    assert "Residual structure: sigma ~ (1 | Subject)" in study.why
+    assert "residual_sds" in study.figures()
+    page = study.report(tmp_path / "page.html", style="full", progress=False).read_text()
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    assert "We recommend sd of each subject" in text
+    assert "fitted by ML to 180 observations of 18 subjects, with Wald tests" in text
+    assert "by REML" not in text
+    assert "--sigma" in text
+
+
+@pytest.mark.slow
+def test_sds_beside_several_factors_on_the_command_line(tmp_path):
+    pens = hp.datasets.load("Penicillin")
+    pens["half"] = ["a", "b"] * (len(pens) // 2)
+    pens.to_csv(tmp_path / "pens.csv", index=False)
+    folder = tmp_path / "out"
+    ran = run(
+        "study", tmp_path / "pens.csv", "diameter ~ 1", "-g", "plate", "-g", "sample",
+        "--sigma", "~ half", "--sigma", "~ sample", "--out", folder, "--draws", 300, "--chains", 2,
+        "--seed", 1,
+    )  # fmt: skip
+    assert ran.exit_code == 0, ran.stderr
+    assert "Residual structures (REML" in ran.stdout
+    table = pd.read_csv(folder / "tables" / "residual_structures.csv")
+    assert list(table["structure"])[:3] == ["independent", "~ half", "~ sample"]
+    assert (folder / "figures" / "residual_sds.png").exists()
