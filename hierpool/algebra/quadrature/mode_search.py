@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 from hierpool.core.compiled import inner, shared
-from hierpool.core.elementary import fast_exp
+from hierpool.core.elementary import fast_exp, fast_log1p
 from hierpool.core.families import codes
 from hierpool.core.families.compiled import terms
 from hierpool.core.families.special import LARGEST
@@ -63,6 +63,36 @@ def log_shape_of(code, par):
 
 
 @inner
+def _polygammas(z):
+    """digamma(z) and trigamma(z), z >= 1, to 1e-8: four steps up, and their series."""
+    one, two = 0.0, 0.0
+    for _ in range(4):
+        i = 1.0 / z
+        one += i
+        two += i * i
+        z += 1.0
+    i = 1.0 / z
+    w = i * i
+    first = w * (1 / 12 - w * (1 / 120 - w * (1 / 252 - w / 240)))
+    second = i * (1.0 + i * (0.5 + i * (1 / 6 - w * (1 / 30 - w * (1 / 42 - w / 30)))))
+    return fast_log1p(z - 1.0) - 0.5 * i - first - one, second + two
+
+
+@inner
+def _climbing_share(y, eta, precision):
+    """``climbing`` of a share, by Fisher's information."""
+    e = fast_exp(-abs(eta))
+    small, large = e / (1.0 + e), 1.0 / (1.0 + e)
+    p, q = (small, large) if eta < 0.0 else (large, small)
+    a, b = p * precision, q * precision
+    digamma_a, trigamma_a = _polygammas(1.0 + a)
+    digamma_b, trigamma_b = _polygammas(1.0 + b)
+    # x digamma(x) is x digamma(1 + x) - 1, x^2 trigamma(x) is x^2 trigamma(1 + x) + 1.
+    slope = q * (a * (math.log(y / (1.0 - y)) - digamma_a) + 1.0) + p * (b * digamma_b - 1.0)
+    return slope, q * q * (1.0 + a * a * trigamma_a) + p * p * (1.0 + b * b * trigamma_b)
+
+
+@inner
 def climbing(code, y, trials, eta, par, log_shape):
     """Derivative of the log density of a row, and the weight that is safe to climb by.
 
@@ -78,6 +108,8 @@ def climbing(code, y, trials, eta, par, log_shape):
         off = y - eta
         em = (par[1] + 1.0) / (par[1] * par[0] * par[0] + off * off)
         return em * off, em
+    if code == codes.BETA:
+        return _climbing_share(y, eta, min(par[0], codes.LARGEST_SHAPE))
     _, slope, _, safe = terms(code, y, trials, eta, par)
     return slope, safe
 

@@ -1,8 +1,8 @@
 """Compiled sums over the rows of a level at many nodes.
 
 g(v) = sum over the rows of a level of weight l(eta_i + T_i v), less |v|^2 / 2, where T_i = Lambda'z_i.
-The density of a family is that of ``core.families.compiled``; here the commoner ones are written out for
-many nodes at a time, without calls, so that the compiler vectorises over nodes.
+``row_at_nodes`` adds one row to all nodes. Where T is one number for all rows of all levels, the sums of
+some families are written out here.
 
 Symbols: t is T where it is one number for all rows of all levels; F exp(+-eta) of each row.
 """
@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 
+from hierpool.algebra.quadrature.row_at_nodes import add_row
 from hierpool.core.compiled import inner, shared
 from hierpool.core.elementary import fast_exp, fast_log1p
 from hierpool.core.families import codes
-from hierpool.core.families.compiled import terms
 from hierpool.core.families.special import LARGEST
 
 SAFE_PRODUCT = 40.0  # largest |eta| at which 16 factors 1 + exp(eta) cannot overflow
@@ -26,105 +26,6 @@ LANES = 8  # nodes that the processor works at once
 def padded(n):
     """Nodes that are worked where n are asked for: full lanes, since what is left over is slow."""
     return n if n <= 2 else (n + LANES - 1) // LANES * LANES
-
-
-@inner
-def _add_logit(y, times, weight, linear, n, out, product):
-    """``add_row`` of successes among trials; ``times`` is the trials by their weight."""
-    if times == 1.0:
-        for r in range(n):
-            out[r] += weight * y * linear[r] - max(linear[r], 0.0)
-            product[r] *= 1.0 + fast_exp(-abs(linear[r]))
-        return 1
-    for r in range(n):
-        softplus = max(linear[r], 0.0) + fast_log1p(fast_exp(-abs(linear[r])))
-        out[r] += weight * y * linear[r] - times * softplus
-    return 0
-
-
-@inner
-def _add_rating(rating, weight, thresholds, linear, n, out, product):
-    """``add_row`` of ratings, as ``compiled.ordinal_logit``."""
-    factors = 0
-    for side in range(2):
-        if side == 0 and rating < len(thresholds):
-            sign, threshold = 1.0, thresholds[rating]
-        elif side == 1 and rating > 0:
-            sign, threshold = -1.0, thresholds[rating - 1]
-        else:
-            continue
-        if weight == 1.0:
-            for r in range(n):
-                x = sign * (linear[r] - threshold)
-                out[r] -= max(x, 0.0)
-                product[r] *= 1.0 + fast_exp(-abs(x))
-            factors += 1
-        else:
-            for r in range(n):
-                x = sign * (linear[r] - threshold)
-                out[r] -= weight * (max(x, 0.0) + fast_log1p(fast_exp(-abs(x))))
-    if 0 < rating < len(thresholds):
-        between = weight * math.log(-math.expm1(thresholds[rating - 1] - thresholds[rating]))
-        for r in range(n):
-            out[r] += between
-    return factors
-
-
-@inner
-def _add_inflated_zero(code, weight, par, linear, n, out):
-    """``add_row`` of zeros of two kinds, as ``compiled.no_count``: one would be with chance exp(-s)."""
-    inflation = par[len(par) - 1]
-    log_in, log_out = math.log(inflation), math.log1p(-inflation)
-    if code == codes.ZERO_POISSON:
-        for r in range(n):
-            excess = log_in - log_out + fast_exp(min(linear[r], LARGEST))
-            out[r] += weight * (log_in - min(excess, 0.0) + fast_log1p(fast_exp(-abs(excess))))
-        return
-    shape = min(par[0], codes.LARGEST_SHAPE)
-    log_shape = math.log(shape)
-    for r in range(n):
-        x = linear[r] - log_shape
-        s = shape * (max(x, 0.0) + fast_log1p(fast_exp(-abs(x))))
-        excess = log_in - log_out + s
-        out[r] += weight * (log_in - min(excess, 0.0) + fast_log1p(fast_exp(-abs(excess))))
-
-
-@shared("i8(i8, f8, f8, f8, f8[::1], f8[::1], i8, f8[::1], f8[::1])")
-def add_row(code, y, trials, weight, par, linear, n, out, product):
-    """Add weight l(linear[r]) of one row to out[r] + log(1 / product[r]), r < n.
-
-    Gives how many factors between 1 and 2 product was multiplied by.
-    """
-    if code == codes.LOGIT:
-        return _add_logit(y, weight * trials, weight, linear, n, out, product)
-    if code == codes.ORDINAL_LOGIT:
-        return _add_rating(int(y), weight, par, linear, n, out, product)
-    if code == codes.NEGBINOMIAL or (code == codes.ZERO_NEGBINOMIAL and y > 0):
-        shape = min(par[0], codes.LARGEST_SHAPE)
-        log_shape, times = math.log(shape), weight * (y + shape)
-        for r in range(n):
-            x = linear[r] - log_shape
-            softplus = max(x, 0.0) + fast_log1p(fast_exp(-abs(x)))
-            out[r] += weight * y * linear[r] - times * softplus
-    elif code == codes.POISSON or (code == codes.ZERO_POISSON and y > 0):
-        for r in range(n):
-            out[r] += weight * (y * linear[r] - fast_exp(min(linear[r], LARGEST)))
-    elif code == codes.ZERO_POISSON or code == codes.ZERO_NEGBINOMIAL:
-        _add_inflated_zero(code, weight, par, linear, n, out)
-    elif code == codes.GAMMA:
-        times = weight * min(par[0], codes.LARGEST_SHAPE)
-        for r in range(n):
-            out[r] -= times * (linear[r] + y * fast_exp(min(-linear[r], LARGEST)))
-    elif code == codes.STUDENT:
-        times, scale = weight * 0.5 * (par[1] + 1.0), 1.0 / (par[1] * par[0] * par[0])
-        for r in range(n):
-            off = y - linear[r]
-            out[r] -= times * fast_log1p(min(off * off * scale, 1e300))
-    else:
-        for r in range(n):
-            value, _, _, _ = terms(code, y, trials, linear[r], par)
-            out[r] += weight * value
-    return 0
 
 
 @inner

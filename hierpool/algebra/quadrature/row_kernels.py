@@ -16,7 +16,8 @@ import numpy as np
 
 from hierpool.algebra.quadrature.level_nodes import level_nodes, room_for, scratch_of
 from hierpool.algebra.quadrature.mode_search import copied, spread
-from hierpool.algebra.quadrature.node_sums import add_row, padded
+from hierpool.algebra.quadrature.node_sums import padded
+from hierpool.algebra.quadrature.row_at_nodes import add_row
 from hierpool.core.compiled import compiled, inner
 from hierpool.core.elementary import fast_exp
 from hierpool.core.families import codes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from scipy import optimize
 from hierpool.core.families.table import FAMILIES
 from hierpool.core.theta import FamilyTheta
 from tests.algebra.quadrature.brute import Case, made
+from tests.support.cases import each
 
 LINKS = ["bernoulli:probit", "bernoulli:cloglog", "binomial:cloglog", "ordinal:probit"]
 EVERY = [*FAMILIES, *LINKS]
@@ -54,14 +57,15 @@ def test_effects_of_another_factor_are_part_of_gamma(formula: str) -> None:
     agrees(case, 2e-3)
 
 
-def test_an_sd_of_zero_is_the_plain_likelihood() -> None:
-    case, plain = made("bernoulli", sd=0.0), made("bernoulli", "y ~ x")
-    no_groups = FamilyTheta(np.ones(3), np.zeros((3, 0, 0)), np.zeros((3, 0)))
-    np.testing.assert_allclose(
-        case.model.log_density(case.gamma, case.theta),
-        plain.model.log_density(case.gamma, no_groups),
-        atol=1e-7,
-    )
+@each("name", EVERY)
+def test_an_sd_of_zero_is_the_plain_likelihood(name: str) -> None:
+    """All nodes of a level are then at the rows' predictors: densities at many nodes are judged."""
+    case, plain = made(name, "y ~ x + (0 + x | g)", sd=0.0), made(name, "y ~ x")
+    no_groups = replace(case.theta, Lambda=np.zeros((3, 0, 0)))
+    for size in (1.0, 12.0, 60.0):
+        found = case.model.log_density(size * case.gamma, case.theta)
+        expected = plain.model.log_density(size * case.gamma, no_groups)
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-7)
 
 
 HARD = {
