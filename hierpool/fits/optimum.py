@@ -264,9 +264,6 @@ class LikelihoodFit:
         ----------
         Bates, Maechler, Bolker, Walker (2015), J. Stat. Softw. 67(1), section 5.
         """
-        structure = self.design.residual.structure
-        if structure is not None and structure.scale is not None:
-            self.design.residual.check_independent()
         each = partial(in_threads, what="bootstrap", cores=cores, progress=progress)
         how = intervals.Simulations(simulations, seed, each)
         if method is None:

@@ -29,6 +29,7 @@ from hierpool.reml.refit import Refit, new_effects
 
 if TYPE_CHECKING:
     from hierpool.reml.families.refits import FamilyRefits
+    from hierpool.reml.random_scale_profiles import ScaleRefits
 
 type Seeds = Sequence[np.random.SeedSequence]
 
@@ -54,10 +55,15 @@ def simulate(design: Design, estimate: Estimate, seed: np.random.SeedSequence) -
     y = design.offset + design.X @ estimate.beta + new_effects(design, estimate, rng)
     z, sigma, phi = rng.standard_normal((1, design.n)), estimate.sigma, estimate.residual_parameters
     parameters = None if phi is None else phi[None]
+    s = design.residual.structure
+    if parameters is not None and s is not None and s.scale is not None:
+        parameters = s.with_new_groups(parameters, rng.standard_normal((1, len(s.scale.labels))))
     return np.asarray(y + drawn_residuals(design, np.array([sigma]), parameters, z)[0])
 
 
-def refits(design: Design, estimate: Estimate, method: Method = "ML") -> Refits | FamilyRefits:
+def refits(
+    design: Design, estimate: Estimate, method: Method = "ML"
+) -> Refits | FamilyRefits | ScaleRefits:
     """A model to be fitted to other responses like the one it has been fitted to.
 
     By the method of the fit; ``method`` is the likelihood of least squares.
@@ -66,6 +72,10 @@ def refits(design: Design, estimate: Estimate, method: Method = "ML") -> Refits 
         from hierpool.reml.families.refits import FamilyRefits
 
         return FamilyRefits.from_estimate(design, estimate)
+    if design.scale_factor:
+        from hierpool.reml.random_scale_profiles import ScaleRefits
+
+        return ScaleRefits(design)
     return Refits.from_estimate(design, estimate, method)
 
 

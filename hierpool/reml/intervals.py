@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,9 @@ from hierpool.reml.f_tests import quantile
 from hierpool.reml.families.parameters import PROBABILITIES
 from hierpool.reml.inference import residual_df
 from hierpool.reml.refit import Refit
+
+if TYPE_CHECKING:
+    from hierpool.reml.random_scale_profiles import ScaleSurface
 
 IntervalMethod = Literal["profile", "bootstrap", "wald"]
 
@@ -125,7 +128,13 @@ def _profile(design: Design, estimate: Estimate, prob: float, names: Sequence[st
             for held in family.quantities
             if held.name in names
         }
-    surface = profiles.GaussianSurface.from_design(design)
+    surface: profiles.GaussianSurface | ScaleSurface
+    if design.scale_factor:
+        from hierpool.reml.random_scale_profiles import ScaleSurface
+
+        surface = ScaleSurface.from_estimate(design, estimate)
+    else:
+        surface = profiles.GaussianSurface.from_design(design)
     return {
         held.name: surface.in_user_coding(held, profiles.interval(surface, held, cut))
         for held in surface.quantities

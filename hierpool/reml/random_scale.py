@@ -44,16 +44,7 @@ def maximum_likelihood(design: Design) -> Estimate:
     DataError
         The response is fitted exactly, so that no residual sd can be estimated.
     """
-    plain = _plain(design)
-    is_bare = not plain.groups and plain.residual.structure is None
-    start = pooling_limits.complete_pooling(plain) if is_bare else without_scale(plain, "ML")
-    if np.isnan(start.beta).any() or not np.isfinite(start.beta_covariance).all():
-        raise UnsupportedModelError(
-            f"{design.spec.shown}: the coefficients cannot all be estimated from these rows: "
-            "use model.fit()",
-            "no-optimum",
-        )
-    search = Search.from_start(design, plain, start)
+    search, start = Search.from_design(design)
     found = [search.climb(search.start(start, omega)) for omega in STARTS]
     x = search.snapped(min(found, key=search.value))
     sigma = float(np.exp(x[-1]))
@@ -100,16 +91,25 @@ class Search:
     root: np.ndarray
 
     @classmethod
-    def from_start(cls, design: Design, plain: Design, start: Estimate) -> Search:
-        """Around the optimum of the design without random scales."""
+    def from_design(cls, design: Design) -> tuple[Search, Estimate]:
+        """Around the optimum of the design without random scales, and that."""
+        plain = _plain(design)
+        is_bare = not plain.groups and plain.residual.structure is None
+        start = pooling_limits.complete_pooling(plain) if is_bare else without_scale(plain, "ML")
+        if np.isnan(start.beta).any() or not np.isfinite(start.beta_covariance).all():
+            raise UnsupportedModelError(
+                f"{design.spec.shown}: the coefficients cannot all be estimated from these rows: "
+                "use model.fit()",
+                "no-optimum",
+            )
         coordinates = Coordinates.from_design(design)
         flat = BetaPrior.flat(len(design.terms))
         model = RandomScaleResiduals.from_design(design, coordinates, flat)
         x = coordinates.x
         covariance = x.to_working @ start.beta_covariance @ x.to_working.T
         centre = coordinates.beta_from_user(start.beta[None])[0]
-        criterion = Criterion.from_design(plain, "ML") if design.groups else _no_groups(plain)
-        return cls(design, model, criterion, centre, np.linalg.cholesky(covariance))
+        criterion = Criterion.from_design(plain, "ML")
+        return cls(design, model, criterion, centre, np.linalg.cholesky(covariance)), start
 
     @cached_property
     def p(self) -> int:
@@ -130,6 +130,17 @@ class Search:
         phi = start.residual_parameters
         weights = np.zeros(0) if phi is None else phi
         return np.concatenate([np.zeros(self.p), T, weights, [omega, np.log(start.sigma)]])
+
+    def at(self, estimate: Estimate) -> np.ndarray:
+        """Shape (D,): the point of an ML fit."""
+        beta = self.model.coordinates.beta_from_user(estimate.beta[None])[0]
+        T, phi = np.zeros(0), estimate.residual_parameters
+        if self.k:
+            T = self.criterion.theta_of(estimate.relative_covariance_factor)[: self.k]
+        assert phi is not None
+        own = phi[: self.model.correlated.structure.n_estimated]
+        w = np.linalg.solve(self.root, beta - self.centre)
+        return np.concatenate([w, T, own, [np.log(estimate.sigma)]])
 
     def theta(self, x: np.ndarray) -> ScaleTheta:
         """Values of theta at K points (K, D)."""
@@ -197,11 +208,6 @@ class Search:
         return x
 
 
-def _no_groups(plain: Design) -> Criterion:
-    """A criterion without a root."""
-    return Criterion.from_design(plain, "ML")
-
-
 def _estimate(search: Search, x: np.ndarray) -> Estimate:
     design, p = search.design, search.p
     status = _status(search, x)
@@ -215,7 +221,7 @@ def _estimate(search: Search, x: np.ndarray) -> Estimate:
     sigma = float(np.exp(x[-1]))
     spread = _standard_errors(search, x, covariance)
     scales, moments = _levels(search, x)
-    own = _reported(search, x)
+    own = reported(search, x)
     Q = search.criterion.size
     n_theta = Q + Q * (Q - 1) // 2
     theta = search.theta(x[None])
@@ -253,7 +259,7 @@ def _covariance(hessian: np.ndarray, p: int) -> np.ndarray:
     return out
 
 
-def _reported(search: Search, x: np.ndarray) -> np.ndarray:
+def reported(search: Search, x: np.ndarray) -> np.ndarray:
     """Sds and correlations below the diagonal, what is reported of the sds, and sigma."""
     theta, s = search.theta(x[None]), search.model.correlated.structure
     sigma = theta.sigma[0]
@@ -269,9 +275,9 @@ def _reported(search: Search, x: np.ndarray) -> np.ndarray:
 
 
 def _standard_errors(search: Search, x: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Of ``_reported``, by the delta method."""
+    """Of ``reported``, by the delta method."""
     steps = 1e-6 * np.eye(len(x))[search.p :]
-    ends = [(_reported(search, x + e) - _reported(search, x - e)) / 2e-6 for e in steps]
+    ends = [(reported(search, x + e) - reported(search, x - e)) / 2e-6 for e in steps]
     by = np.array(ends).T
     own = covariance[search.p :, search.p :]
     variance = np.einsum("ia,ab,ib->i", by, own, by)

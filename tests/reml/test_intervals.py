@@ -6,15 +6,17 @@ from functools import cache
 
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 import hierpool as hp
 from hierpool.core.errors import ArgumentError, HierpoolWarning
 from hierpool.reml import bootstrap, profiles
+from hierpool.reml.random_scale import Search, reported
 from tests.support.references import model, names, reference
 
 NAMES = names("confint")
 SLEEP = hp.datasets.load("sleepstudy")
+TEETH = hp.datasets.load("Orthodont")
 CUT = float(special.chdtri(1, 0.05))
 OURS = {
     "sigma": "sigma",
@@ -253,3 +255,41 @@ def test_a_profile_whose_searches_do_not_end_is_announced(monkeypatch):
     monkeypatch.setattr(profiles, "STEPS", 1)
     with pytest.warns(HierpoolWarning, match=r"interval of sd_Subject\[Days\] may be too narrow"):
         fit.confint(quantities=["sd_Subject[Days]"])
+
+
+def test_profiles_of_a_random_scale_are_those_of_a_constrained_search():
+    """Held by another search, the deviance has risen by chi-squared's 3.84 at either end."""
+    fit = hp.Model("distance ~ age", TEETH, sigma="~ Sex + (1 | Subject)").ml()
+    table = fit.confint(quantities=["beta[age]", "sd_residual[Male]", "sd_log_sigma"])
+    search, _ = Search.from_design(fit.design)
+    optimum = search.at(fit.estimate)
+    assert search.value(optimum) == pytest.approx(-2 * fit.loglik, abs=1e-9)
+    coordinates = search.model.coordinates
+
+    def quantities(x: np.ndarray) -> list[float]:
+        beta = coordinates.beta_to_user(search.theta(x[None]).beta)[0]
+        male = float(reported(search, x)[0])
+        return [float(beta[1]), male, abs(float(x[-2]))]
+
+    np.testing.assert_allclose(quantities(optimum), table["estimate"], rtol=1e-9)
+    for k, ends in enumerate(table[["ci95_lb", "ci95_ub"]].to_numpy()):
+        for end in ends:
+            held = {"type": "eq", "fun": lambda x, k=k, end=end: quantities(x)[k] / end - 1}
+            found = optimize.minimize(
+                search.value, optimum, jac=search.gradient, constraints=[held], method="SLSQP",
+                options={"ftol": 1e-9},
+            )  # fmt: skip
+            assert found.fun + 2 * fit.loglik == pytest.approx(3.8415, abs=2e-3)
+
+
+@pytest.mark.slow
+def test_bootstrap_of_a_random_scale_is_about_its_profile():
+    fit = hp.Model("distance ~ age", TEETH, sigma="~ (1 | Subject)").ml()
+    profile = fit.confint().drop(columns="estimate")
+    simulated = fit.confint("bootstrap", simulations=100, seed=1, progress=False)
+    width = profile["ci95_ub"] - profile["ci95_lb"]
+    apart = (simulated[list(profile)] - profile).div(width, axis=0)
+    assert apart.abs().to_numpy().max() < 0.35
+    zero = hp.Model("Yield ~ 1", hp.datasets.load("Dyestuff"), sigma="~ (1 | Batch)").ml()
+    assert zero.status.word == "singular"
+    assert zero.confint().loc["sd_log_sigma", "ci95_lb"] == 0.0
