@@ -19,9 +19,10 @@ FLOORS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("studies", "study, check, advise, their report"),
             ("simulation", "calibration, recovery, sensitivity"),
+            ("builders", "from complete to no pooling"),
         ),
     ),
-    ("upper", (("model", "Model, the builders, the pooling ladder"),)),
+    ("upper", (("model", "Model: a formula on a table"),)),
     (
         "fit",
         (

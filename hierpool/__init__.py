@@ -11,12 +11,12 @@ from typing import Any
 
 _HOME = {
     "Model": "hierpool.model",
-    "complete_pooling": "hierpool.model",
-    "no_pooling": "hierpool.model",
-    "varying_intercept": "hierpool.model",
-    "varying_slope": "hierpool.model",
-    "pooling_ladder": "hierpool.model",
-    "from_sas": "hierpool.model",
+    "complete_pooling": "hierpool.builders",
+    "no_pooling": "hierpool.builders",
+    "varying_intercept": "hierpool.builders",
+    "varying_slope": "hierpool.builders",
+    "pooling_ladder": "hierpool.builders",
+    "from_sas": "hierpool.builders",
     "Moments": "hierpool.tables.moments",
     "collect": "hierpool.tables.moments",
     "load_moments": "hierpool.tables.moments",

@@ -30,7 +30,7 @@ FLOORS = {
     **dict.fromkeys(("formula", "bayes", "reml", "checks", "answers"), 4),
     **dict.fromkeys(("fits", "plots", "sas", "tables"), 5),
     "model": 6,
-    **dict.fromkeys(("studies", "simulation"), 7),
+    **dict.fromkeys(("builders", "studies", "simulation"), 7),
     "cli": 8,
 }
 FACE = "__init__"  # defines nothing; where a module needs the version, it may ask the face
