@@ -39,16 +39,17 @@ def marginal_model(
     mean
         Shape (Q,): prior mean of the levels' coefficients, in working coordinates; None for zero.
     """
-    if design.residual.structure is not None and len(design.groups) > 1:
+    structure = design.residual.structure
+    if structure is not None and structure.correlation is None and len(design.groups) > 1:
         from hierpool.algebra.several.by_class import SeveralFactorsByClass
 
         return SeveralFactorsByClass.from_design(design, coordinates, prior)
-    if design.residual.structure is not None:
+    if structure is not None:
         from hierpool.algebra.correlated.model import (
             CorrelatedResiduals,  # compiled loops of its own
         )
 
-        if design.residual.structure.scale is not None:
+        if structure.scale is not None:
             from hierpool.algebra.correlated.random_scale import RandomScaleResiduals
 
             return RandomScaleResiduals.from_design(design, coordinates, prior)

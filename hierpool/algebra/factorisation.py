@@ -22,9 +22,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import linalg, sparse
+from scipy.sparse.linalg import SuperLU, splu
 
 from hierpool.algebra.combinations import Combinations
 from hierpool.algebra.gaussian import Marginal
@@ -94,21 +96,31 @@ class Factorisation(ABC):
     def columns(self) -> sparse.csr_array:
         """Shape (n, coefficients of all levels): Z Lambda, factor by factor and level by level."""
 
-    @abstractmethod
+    @cached_property
+    def _solver(self) -> SuperLU:
+        M = self.columns.T @ self.columns + sparse.eye_array(self.columns.shape[1])
+        return splu(sparse.csc_array(M))
+
     def solve(self, right: np.ndarray) -> np.ndarray:
         """(Lambda'Z'Z Lambda + I)^-1 times (coefficients of all levels, m), ordered as ``columns``."""
+        return np.asarray(self._solver.solve(right))
 
     def from_new_levels(self, rng: np.random.Generator, m: int) -> np.ndarray:
         """Shape (n, m): what new levels add to the rows, sigma 1."""
         return np.asarray(self.columns @ rng.standard_normal((self.columns.shape[1], m)))
 
-    @abstractmethod
     def leverage_of_levels(self) -> np.ndarray:
         """Shape (n,): t'(Lambda'Z'Z Lambda + I)^-1 t of each row t of ``columns``."""
+        n, width = self.columns.shape
+        out = np.zeros(n)
+        for some in runs(n, width):
+            rows = self.columns[some].toarray()
+            out[some] = np.einsum("nm,mn->n", rows, self.solve(rows.T))
+        return out
 
-    @abstractmethod
     def whitened_products(self, columns: np.ndarray, grouping: Grouping) -> np.ndarray:
         """Shape (J, q, q): Z_j'V^-1 Z_j for columns Z (n, q) of the rows of each level of a factor."""
+        return by_whitening(self, columns, grouping)
 
     def whiten(self, columns: np.ndarray) -> np.ndarray:
         """V^-1 times columns (n, m), V the covariance of the rows in units of sigma^2."""

@@ -21,7 +21,8 @@ Christensen, Pearson, Johnson (1992), Technometrics 34, 38-45 (case deletion, va
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
@@ -30,13 +31,14 @@ from scipy import sparse
 
 from hierpool.algebra.choose import marginal_model
 from hierpool.algebra.correlated.factorisation import CorrelatedFactorisation
-from hierpool.algebra.correlated.residuals import rows_sd
-from hierpool.algebra.factorisation import Factorisation
+from hierpool.algebra.correlated.joint_factorisation import JointFactorisation
+from hierpool.algebra.correlated.residuals import normalised, rows_sd
+from hierpool.algebra.factorisation import Factorisation, in_places_of_levels
 from hierpool.algebra.gaussian import BetaPrior
 from hierpool.algebra.marginal_model import MarginalModel
 from hierpool.algebra.moments import Coordinates, by_level
 from hierpool.algebra.several.plan import ManyRows
-from hierpool.core.design import Design, Grouping
+from hierpool.core.design import Design
 from hierpool.core.fitted import Optimum
 
 _RANK = 1e-9  # singular values below this share of the largest are none
@@ -56,12 +58,15 @@ class ResidualMaker:
         The factorisation at the optimum's Lambda.
     phi
         Shape (m,): parameters of a residual structure, held at the optimum; None without one.
+    apart
+        Whitened columns of all levels (n, J q) of factors whose levels correlated rows lie across.
     """
 
     model: MarginalModel
     rows: ManyRows
     at: Factorisation
     phi: np.ndarray | None = None
+    apart: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def from_fit(cls, blup: Optimum) -> ResidualMaker:
@@ -70,19 +75,34 @@ class ResidualMaker:
         model = marginal_model(design, coordinates, BetaPrior.flat(len(design.terms)))
         phi = blup.estimate.residual_parameters
         at = model.at(blup.estimate.relative_covariance_factor, phi)
-        if phi is not None and len(design.groups) > 1:  # sds of classes beside several factors
+        if isinstance(at, CorrelatedFactorisation | JointFactorisation):
+            return cls._of_whitened(model, at, phi)
+        if phi is not None:  # sds of classes beside several factors
             return cls(model, cast(Any, at).fronts.rows, at, phi)
-        if not isinstance(at, CorrelatedFactorisation):
-            return cls(model, ManyRows.from_design(design, coordinates), at)
-        white, sd = at.rows, rows_sd(design.residual, np.ones(1), blup.residual_parameters)[0]
-        z, codes = ((white.Z,), (white.codes,)) if design.groups else ((), ())
+        return cls(model, ManyRows.from_design(design, coordinates), at)
+
+    @classmethod
+    def _of_whitened(
+        cls,
+        model: MarginalModel,
+        at: CorrelatedFactorisation | JointFactorisation,
+        phi: np.ndarray | None,
+    ) -> ResidualMaker:
+        design, zs = model.design, model.coordinates.zs
+        white, apart = (at.rows, {}) if isinstance(at, CorrelatedFactorisation) else at.whitened
+        Z = [normalised(design, z.work(g.Z), phi) for g, z in zip(design.groups, zs, strict=True)]
+        codes = tuple(g.codes for g in design.groups)
         n_levels = tuple(g.grouping.n_levels for g in design.groups)
-        rows = ManyRows(white.y, white.X, z, codes, n_levels, np.broadcast_to(sd, (design.n,)))
-        return cls(model, rows, at, phi)
+        assert phi is not None
+        sd = rows_sd(design.residual, np.ones(1), phi[None])[0]
+        sd = np.broadcast_to(sd, (design.n,))
+        rows = ManyRows(white.y, white.X, tuple(Z), codes, n_levels, sd)
+        return cls(model, rows, at, phi, apart)
 
     def with_factor(self, Lambda: np.ndarray) -> ResidualMaker:
         """The same design at another relative factor."""
-        return ResidualMaker(self.model, self.rows, self.model.at(Lambda, self.phi), self.phi)
+        at = self.model.at(Lambda, self.phi)
+        return ResidualMaker(self.model, self.rows, at, self.phi, self.apart)
 
     @property
     def design(self) -> Design:
@@ -175,9 +195,25 @@ class ResidualMaker:
         """Shape (n, m): responses with new levels, sigma 1 and no fixed effects (K takes them off)."""
         return self.at.from_new_levels(rng, m) + rng.standard_normal((self.n, m))
 
-    def of_levels(self, columns: np.ndarray, grouping: Grouping) -> np.ndarray:
-        """Shape (J, q, q): Z_j'K Z_j for columns Z (n, q) of the rows of each level of a factor."""
+    def level_sums(self, f: int, values: np.ndarray) -> np.ndarray:
+        """Shape (J, q, m): Z_j' times values (n, m), for the levels of factor ``f``."""
+        group = self.design.groups[f]
+        if f in self.apart:
+            return (self.apart[f].T @ values).reshape(-1, len(group.terms), values.shape[1])
+        spread = in_places_of_levels(self.rows.Z[f], group.codes, group.grouping.n_levels)
+        return np.asarray(spread.T @ values).reshape(-1, len(group.terms), values.shape[1])
+
+    def of_levels(self, f: int) -> tuple[np.ndarray, np.ndarray]:
+        """Z_j'K Z_j and Z_j'Z_j of the levels of factor ``f``, shapes (J, q, q)."""
         # A downdate of Z_j'V^-1 Z_j. Directions that X takes up leave eigenvalues of rounding: callers cut
         # them off by a share of Z_j'Z_j.
-        W = by_level(columns, self._population[0], grouping.codes, grouping.n_levels)
-        return self.at.whitened_products(columns, grouping) - W @ np.swapaxes(W, 1, 2)
+        group, Z = self.design.groups[f], self.rows.Z[f]
+        if f in self.apart:
+            D, q = self.apart[f], len(group.terms)
+            both = D.T @ self.residuals(D), D.T @ D
+            K, plain = (np.einsum("jajb->jab", M.reshape(-1, q, len(M) // q, q)) for M in both)
+            return K, plain
+        codes, J = group.codes, group.grouping.n_levels
+        W = by_level(Z, self._population[0], codes, J)
+        whole = self.at.whitened_products(Z, group.grouping)
+        return whole - W @ np.swapaxes(W, 1, 2), by_level(Z, Z, codes, J)

@@ -216,6 +216,14 @@ class RowStructure:
         used = {d for dims in self.dims.values() for d in dims}
         return {k: v for k, v in found.items() if k in used}
 
+    def lies_within(self, codes: np.ndarray) -> bool:
+        """Whether rows that are correlated have one level of a factor, by its codes (n,)."""
+        if self.correlation is None:
+            return True
+        first = np.zeros(int(self.groups.max(initial=-1)) + 1, dtype=np.intp)
+        first[self.groups] = codes
+        return bool((first[self.groups] == codes).all())
+
     def take(self, which: np.ndarray) -> RowStructure:
         """Of some of the rows; parameters and their meaning stay."""
         return replace(

@@ -48,7 +48,6 @@ def row_structure(
         made = RowStructure(None, zeros, np.zeros(n), zeros, (), (), *spread)
         return _with_scale(made, groupings[term.scale]) if term.scale else made
     group = groupings[own.factor]
-    _check_nested(own, group, spec, groupings)
     at = _occasions(own, columns[own.time], group)
     _check_distinct(own, columns[own.time], group, at.places)
     _check_told_apart(own, spec, groups, group, at.places)
@@ -294,24 +293,6 @@ def _check_distinct(
     )
 
 
-def _check_nested(
-    own: CorrelationTerm, group: Grouping, spec: Spec, groupings: Mapping[str, Grouping]
-) -> None:
-    """Raise where rows of one group of the residuals lie in several levels of a factor."""
-    for factor in dict.fromkeys(t.factor for t in spec.groups):
-        outer = groupings[factor]
-        pairs = np.unique(group.codes.astype(np.int64) * outer.n_levels + outer.codes)
-        if len(pairs) > group.n_levels:
-            first = int(np.flatnonzero(np.bincount(pairs // outer.n_levels) > 1)[0])
-            n = int((pairs // outer.n_levels == first).sum())
-            raise DataError(
-                f"residual {own}: rows of {own.factor} {group.levels[first]} lie in {n} levels of "
-                f"{factor}, so their correlation would tie levels of {factor} together. Use a factor "
-                f"inside {factor}: {own.word}({own.time} | {own.factor}:{factor})",
-                "residual-factor-not-nested",
-            )
-
-
 def _check_told_apart(
     own: CorrelationTerm,
     spec: Spec,
@@ -329,8 +310,9 @@ def _check_told_apart(
     if own.word not in ("cs", "us", "symm", "toep"):
         return
     for beside in groups:
-        if beside.grouping.n_levels != group.n_levels:  # a factor that the groups lie in
-            continue
+        J = beside.grouping.n_levels
+        if group.n_levels != J or len(np.unique(group.codes * J + beside.codes)) != J:
+            continue  # another factor, that the groups lie in or cross
         by = places if own.word == "us" else np.zeros(len(places))
         of_place = np.unique(by, return_inverse=True)[1].reshape(-1)
         first = np.zeros(of_place.max() + 1, dtype=np.intp)

@@ -185,16 +185,14 @@ def with_term(spec: Spec, term: ResidualTerm) -> Spec:
             f"{what}= out",
             "residual-and-known-se",
         )
-    if len({t.factor for t in spec.groups}) > 1 and (term.correlation or term.scale):
-        factor = term.correlation.factor if term.correlation is not None else term.scale
-        what = str(term.correlation or f"sigma='~ (1 | {term.scale})'")
+    if len({t.factor for t in spec.groups}) > 1 and term.scale:
         factors = [t.factor for t in spec.groups]
-        one = factor if factor in factors else factors[0]
+        one = term.scale if term.scale in factors else factors[0]
         kept = [str(t) for t in spec.groups if t.factor == one]
         stays = f"; sigma='~ {term.spread}' may stay" if term.spread else ""
         raise UnsupportedModelError(
-            f"{what} beside several grouping factors is not supported yet. Keep the terms of one, "
-            f"'{spec.left} ~ {' + '.join([spec.without_bars, *kept])}'{stays}",
+            f"sigma='~ (1 | {term.scale})' beside several grouping factors is not supported yet. Keep the "
+            f"terms of one, '{spec.left} ~ {' + '.join([spec.without_bars, *kept])}'{stays}",
             "residual-several-factors",
         )
     if term.scale:

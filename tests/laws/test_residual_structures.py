@@ -140,10 +140,8 @@ def dense_of(target: LogPosterior, theta: ResidualTheta, k: int) -> tuple[np.nda
     sd = np.exp(s.log_sds(theta.phi)[k])[s.classes] / np.sqrt(design.frame["w"].to_numpy())
     R = np.outer(sd, sd) * correlation(s, theta.phi[k])
     V = theta.sigma[k] ** 2 * R
-    if design.groups:
-        assert coordinates.z is not None
-        g = design.groups[0]
-        Z = coordinates.z.work(g.Z) @ theta.Lambda[k] * theta.sigma[k]
+    for g, z, at in zip(design.groups, coordinates.zs, design.group_columns, strict=True):
+        Z = z.work(g.Z) @ theta.Lambda[k, at, at] * theta.sigma[k]
         ZZ = wide(Z, g.codes, g.grouping.n_levels)
         V = V + ZZ @ ZZ.T
     prior = np.linalg.inv(algebra.prior.precision)
@@ -216,10 +214,10 @@ def test_deviance_and_gradient(model: hp.Model, method: Any) -> None:
     np.testing.assert_allclose(gradient, differences, rtol=1e-6, atol=1e-5)
     assert value == pytest.approx(c.deviance(theta[None])[0], abs=1e-8)
     if method == "REML":
-        assert value == pytest.approx(_dense_reml(model, c, theta), abs=1e-7)
+        assert value == pytest.approx(dense_reml(model, c, theta), abs=1e-7)
 
 
-def _dense_reml(model: hp.Model, c: Criterion, theta: np.ndarray) -> float:
+def dense_reml(model: hp.Model, c: Criterion, theta: np.ndarray) -> float:
     design, s, phi = model.design, c.structure, c.phi(theta)
     assert s is not None
     assert phi is not None
@@ -227,10 +225,9 @@ def _dense_reml(model: hp.Model, c: Criterion, theta: np.ndarray) -> float:
     sigma = float(np.sqrt(marginal.penalized_ss[0] / c.df))
     sd = np.exp(s.log_sds(phi[None])[0])[s.classes] / np.sqrt(design.frame["w"].to_numpy())
     V = sigma**2 * np.outer(sd, sd) * correlation(s, phi)
-    if design.groups:
-        g, z = design.groups[0], c.coordinates.z
-        assert z is not None
-        ZZ = wide(z.work(g.Z) @ c.factor(theta) * sigma, g.codes, g.grouping.n_levels)
+    Lambda = c.factor(theta) * sigma
+    for g, z, at in zip(design.groups, c.coordinates.zs, design.group_columns, strict=True):
+        ZZ = wide(z.work(g.Z) @ Lambda[at, at], g.codes, g.grouping.n_levels)
         V = V + ZZ @ ZZ.T
     return -2 * restricted_log_density(design.y, design.X, V)
 

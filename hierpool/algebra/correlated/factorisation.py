@@ -39,14 +39,24 @@ class CorrelatedFactorisation(OneFactorFactorisation):
         cls, correlated: CorrelatedRows, factor: str, Lambda: np.ndarray, phi: np.ndarray
     ) -> CorrelatedFactorisation:
         """Of rows that are whitened here."""
-        every, raw = correlated.every, correlated.rows
-        white, log_sd = every.at(every.whitening.tables(phi[None]))
-        flat = white.reshape(-1, white.shape[-1])[correlated.place]
-        q = raw.Z.shape[1]
-        rows = Rows(flat[:, -1], flat[:, q:-1], flat[:, :q], raw.codes)
+        rows, log_det = correlated.whitened(phi)
+        flat = BetaPrior.flat(rows.X.shape[1])
+        return cls.from_whitened(rows, correlated, factor, Lambda, phi, log_det, flat)
+
+    @classmethod
+    def from_whitened(
+        cls,
+        rows: Rows,
+        correlated: CorrelatedRows,
+        factor: str,
+        Lambda: np.ndarray,
+        phi: np.ndarray,
+        log_det: float,
+        prior: BetaPrior,
+    ) -> CorrelatedFactorisation:
+        """Of whitened rows; ``prior`` of the coefficients of their X."""
         moments = Moments.from_rows(rows, shared=False)
-        at = condition(moments, np.ones(1), Lambda[None], BetaPrior.flat(moments.p))
-        log_det = 2 * float(log_sd.sum())
+        at = condition(moments, np.ones(1), Lambda[None], prior)
         return cls(rows, moments, factor, Lambda, at, correlated, phi, log_det)
 
     @cached_property

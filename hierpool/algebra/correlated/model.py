@@ -17,12 +17,14 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from hierpool.algebra.correlated.factorisation import CorrelatedFactorisation, unsupported
+from hierpool.algebra.correlated.joint_factorisation import JointFactorisation
+from hierpool.algebra.correlated.others import OtherFactors
 from hierpool.algebra.correlated.rows import Blocks, CorrelatedRows
-from hierpool.algebra.factorisation import runs
+from hierpool.algebra.factorisation import in_places_of_levels, runs
 from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, Marginal
 from hierpool.algebra.left_out_rows import LeftOutRows
 from hierpool.algebra.marginal_model import LevelSums
-from hierpool.algebra.moments import Coordinates, Moments, Rows, single_group
+from hierpool.algebra.moments import Coordinates, Moments, Rows
 from hierpool.algebra.triangular import cholesky, log_det, solve_lower, solve_lower_transposed
 from hierpool.core.design import Design, Grouping
 from hierpool.core.theta import ResidualTheta, WorkingTheta
@@ -34,13 +36,14 @@ class Eliminated(NamedTuple):
     Attributes
     ----------
     X, right
-        Shapes (K, B, m, p) and (K, B, m, r): whitened columns of the population, and of responses.
+        Shapes (K, B, m, w) and (K, B, m, r): whitened columns of the population, those of other
+        factors before them, and of responses.
     L
         Shape (K, B, q, q): Cholesky factors of Lambda'Z'R^-1 Z Lambda + I.
     a
         Shape (K, B, q, m): L^-1 times the whitened Z Lambda, transposed.
     G, g
-        Shapes (K, B, q, p) and (K, B, q, r): a X and a ``right``.
+        Shapes (K, B, q, w) and (K, B, q, r): a X and a ``right``.
     log_sd
         Shape (K, B): half of log det R.
     """
@@ -56,34 +59,39 @@ class Eliminated(NamedTuple):
 
 @dataclass(frozen=True)
 class CorrelatedResiduals(LeftOutRows):
-    """One factor or none, and residuals with a structure.
+    """Residuals with a structure, beside any number of factors.
 
     Attributes
     ----------
     design, coordinates, prior
         As in ``MarginalModel``.
     correlated
-        The rows.
+        The rows, columns of other factors before those of the population.
+    others
+        Factors beside the one whose levels are blocks.
     """
 
     design: Design
     coordinates: Coordinates
     correlated: CorrelatedRows
     prior: BetaPrior
+    others: OtherFactors
 
     @classmethod
     def from_design(cls, design: Design, coordinates: Coordinates, prior: BetaPrior) -> Self:
         """Integrate the coefficients of a design out under this prior."""
-        group, residual = single_group(design), design.residual
+        residual = design.residual
         assert residual.structure is not None
         known = residual.over_known_sd
+        others = OtherFactors.from_design(design, residual.structure)
         y = known(design.y_less_offset - coordinates.y_shift)
-        X = known(coordinates.x.work(design.X))
+        every = [known(z.work(g.Z)) for g, z in zip(design.groups, coordinates.zs, strict=True)]
+        X = np.hstack([others.columns(every, design), known(coordinates.x.work(design.X))])
         Z, codes = np.zeros((design.n, 0)), np.zeros(design.n, dtype=np.intp)
-        if group is not None and coordinates.z is not None:
-            Z, codes = known(coordinates.z.work(group.Z)), group.grouping.codes
+        if others.main is not None:
+            Z, codes = every[others.main], design.groups[others.main].codes
         rows = Rows(y, X, Z, codes, residual.known_sd)
-        return cls(design, coordinates, CorrelatedRows(rows, residual.structure), prior)
+        return cls(design, coordinates, CorrelatedRows(rows, residual.structure), prior, others)
 
     @property
     def scaled_rows(self) -> Rows:
@@ -93,11 +101,11 @@ class CorrelatedResiduals(LeftOutRows):
     @property
     def p(self) -> int:
         """Number of population columns."""
-        return self.scaled_rows.X.shape[1]
+        return self.scaled_rows.X.shape[1] - self.others.size
 
     @property
     def q(self) -> int:
-        """Number of the factor's columns."""
+        """Number of the main factor's columns."""
         return self.scaled_rows.Z.shape[1]
 
     @cached_property
@@ -123,51 +131,78 @@ class CorrelatedResiduals(LeftOutRows):
     def flops_per_theta(self) -> int:
         """Rough number of operations of one evaluation."""
         blocks, _ = self.correlated.designs
-        return len(blocks.columns) * (self.q + self.p + 1) ** 2
+        width = self.q + self.others.size + self.p + 1
+        return len(blocks.columns) * width**2 + self.others.size**3 // 3
 
     @property
     def n_random_effects(self) -> int:
         """Coefficients of the levels."""
-        return self._n_levels * self.q
+        return self._n_levels * self.q + self.others.size
+
+    @property
+    def _n_groups(self) -> int:
+        return len(np.unique(self.correlated.structure.groups))
 
     @property
     def _n_levels(self) -> int:
-        return self.design.groups[0].grouping.n_levels if self.design.groups else 0
+        main = self.others.main
+        return 0 if main is None else self.design.groups[main].grouping.n_levels
 
     def eliminated(self, blocks: Blocks, Lambda: np.ndarray, phi: np.ndarray) -> Eliminated:
         """Blocks at K values of theta."""
-        p, q = self.p, self.q
+        w, q = self.scaled_rows.X.shape[1], self.q
         white, log_sd = blocks.at(blocks.whitening.tables(phi))
-        X, right = white[..., q : q + p], white[..., q + p :]
-        Zt = np.swapaxes(white[..., :q] @ Lambda[:, None], -1, -2)
+        X, right = self.others.scaled(white[..., q : q + w], Lambda), white[..., q + w :]
+        own = Lambda[:, self.others.main_columns, self.others.main_columns]
+        Zt = np.swapaxes(white[..., :q] @ own[:, None], -1, -2)
         L = cholesky(Zt @ np.swapaxes(Zt, -1, -2) + np.eye(q))
         a = solve_lower(L, Zt)
         return Eliminated(X, right, L, a, a @ X, a @ right, log_sd)
 
     def level_sums(self, theta: WorkingTheta) -> LevelSums:
         """What the rows and the levels contribute at K values of theta; see the module's text."""
+        return self.others.eliminated(self._sums(theta))
+
+    def _sums(self, theta: WorkingTheta) -> LevelSums:
+        """Those of the population's columns and of other factors' before them."""
         assert isinstance(theta, ResidualTheta)
         blocks, counts = self.correlated.designs
-        K, p = len(theta), self.p
-        out = LevelSums(np.empty(K), np.empty((p, p, K)), np.empty((p, K)), np.empty(K))
+        K, w = len(theta), self.scaled_rows.X.shape[1]
+        out = LevelSums(np.empty(K), np.empty((w, w, K)), np.empty((w, K)), np.empty(K))
         width = blocks.n_blocks * blocks.size * (blocks.columns.shape[1] + self.q)
-        for at in runs(K, width):
+        for at in runs(K, max(width, w * w)):
             e = self.eliminated(blocks, theta.Lambda[at], theta.phi[at])
-            Xt, Gt = np.swapaxes(e.X, -1, -2), np.swapaxes(e.G, -1, -2)
             out.log_det[at] = (2 * e.log_sd + log_det(e.L)) @ counts
-            net = (Gt @ e.G - Xt @ e.X) * counts[:, None, None]
-            out.GG[..., at] = np.moveaxis(net.sum(axis=1), 0, -1)
+            out.GG[..., at] = np.moveaxis(_net(e, counts), 0, -1)
+            Xt, Gt = np.swapaxes(e.X, -1, -2), np.swapaxes(e.G, -1, -2)
             of_y = Gt @ e.g[..., :1] - Xt @ e.right[..., :1]
             out.Gg[:, at] = of_y[..., 0].sum(axis=1).T
             squares = np.square(e.g[..., 1:]).sum((1, 2, 3))
             out.squared[at] = squares - np.square(e.right[..., 1:]).sum((1, 2, 3))
-        return out
+        return self.others.with_prior(out)
 
-    def at(self, Lambda: np.ndarray, phi: np.ndarray | None = None) -> CorrelatedFactorisation:
+    def joint(self, theta: WorkingTheta) -> Marginal:
+        """As ``marginal``, with the coefficients of other factors before those of the population."""
+        own, w = self.others, self.scaled_rows.X.shape[1]
+        if not own.size:
+            return self.marginal(theta)
+        s = self._sums(theta)
+        totals = replace(self.totals, XX=np.zeros((w, w)), Xy=np.zeros(w))
+        parts = s.log_det, np.moveaxis(s.GG, -1, 0), s.Gg.T, s.squared
+        return Marginal.from_sums(totals, own.prior(self.prior), theta.sigma, *parts)
+
+    def at(
+        self, Lambda: np.ndarray, phi: np.ndarray | None = None
+    ) -> CorrelatedFactorisation | JointFactorisation:
         """The model at one relative factor and one set of parameters of the residuals (m,)."""
         if phi is None:
             raise unsupported()
-        factor = self.design.groups[0].factor if self.design.groups else ""
+        main = self.others.main
+        factor = "" if main is None else self.design.groups[main].factor
+        if self.others.size:
+            return JointFactorisation.from_correlated(
+                self.correlated, factor, Lambda, phi, self.others
+            )
         return CorrelatedFactorisation.from_correlated(self.correlated, factor, Lambda, phi)
 
     def population_at(self, Lambda: np.ndarray, phi: np.ndarray | None = None) -> Marginal:
@@ -186,18 +221,20 @@ class CorrelatedResiduals(LeftOutRows):
     ) -> dict[str, np.ndarray]:
         """One exact draw of all coefficients for each of K values of theta, in the user's coding."""
         rng = np.random.default_rng(seed)
-        beta = self.marginal(theta, sums).draw_beta(rng)
-        return self._coefficients(theta, beta, rng, with_sums)
+        own = self.joint(theta) if self.others.size else self.marginal(theta, sums)
+        return self._coefficients(theta, own.draw_beta(rng), rng, with_sums)
 
     def mean_coefficients(self, theta: WorkingTheta) -> dict[str, np.ndarray]:
         """Conditional means of all coefficients at K values of theta; keys as for the draws."""
-        return self._coefficients(theta, self.marginal(theta).beta, None, True)
+        return self._coefficients(theta, self.joint(theta).beta, None, True)
 
     def _runs(self, theta: WorkingTheta, more: int = 0) -> Iterator[tuple[slice, Eliminated]]:
         """All blocks, a run of the values of theta at a time."""
         assert isinstance(theta, ResidualTheta)
         blocks = self.correlated.every
-        width = blocks.n_blocks * blocks.size * (2 * (self.p + self.q + 1) + more)
+        width = (
+            blocks.n_blocks * blocks.size * (2 * (self.scaled_rows.X.shape[1] + self.q + 1) + more)
+        )
         for at in runs(len(theta), width):
             yield at, self.eliminated(blocks, theta.Lambda[at], theta.phi[at])
 
@@ -208,25 +245,37 @@ class CorrelatedResiduals(LeftOutRows):
         rng: np.random.Generator | None,
         with_sums: bool,
     ) -> dict[str, np.ndarray]:
-        user, z = self.coordinates.beta_to_user(beta), self.coordinates.z
-        if z is None:
-            return {"beta": user}
+        d, main, zs = self.others.size, self.others.main, self.coordinates.zs
+        every = self.others.levels(beta[:, :d], theta.Lambda)
+        if main is not None:
+            every[main] = self._main_levels(theta, beta, rng)
+        u = [every[k] @ z.from_working.T for k, z in enumerate(zs)]
+        if len(zs) == 1:
+            u[0] = u[0] + self.coordinates.u_shift(beta[:, d:])[:, None]
+        user = self.coordinates.beta_to_user(beta[:, d:])
+        return self._with_population(user, tuple(u), with_sums)
+
+    def _main_levels(
+        self, theta: WorkingTheta, beta: np.ndarray, rng: np.random.Generator | None
+    ) -> np.ndarray:
+        """Shape (K, J, q): coefficients of the main factor's levels, in working coordinates."""
         K, J, q = len(theta), self._n_levels, self.q
         v = np.zeros((K, J, q)) if rng is None else rng.standard_normal((K, J, q))
         v *= theta.sigma[:, None, None]
-        levels = self.correlated.levels
+        levels, own = self.correlated.levels, self.others.main_columns
         for at, e in self._runs(theta):
             half = e.g[..., 0] - (e.G @ beta[at, None, :, None])[..., 0]
             found = solve_lower_transposed(e.L, (half + v[at][:, levels])[..., None])[..., 0]
             v[np.arange(K)[at][:, None], levels] = found
-        u = np.einsum("kab,kjb->kja", theta.Lambda, v) @ z.from_working.T
-        u += self.coordinates.u_shift(beta)[:, None]
-        return self._with_population(user, (u,), with_sums)
+        return np.einsum("kab,kjb->kja", theta.Lambda[:, own, own], v)
 
     def conditional_variances(
         self, theta: WorkingTheta
     ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Var(u | y, beta, theta) of the levels, in the user's coding."""
+        assert isinstance(theta, ResidualTheta)
+        if self.others.size:
+            return self._variances_beside_others(theta)
         z = self.coordinates.z
         if z is None:
             return ()
@@ -237,14 +286,27 @@ class CorrelatedResiduals(LeftOutRows):
             out[at] = np.square(half).sum(axis=-2) * theta.sigma[at, None, None] ** 2
         return ((out, np.arange(self._n_levels)),)
 
+    def _variances_beside_others(
+        self, theta: ResidualTheta
+    ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """A factorisation a theta."""
+        found: list[list[np.ndarray]] = [[] for _ in self.design.groups]
+        for k, Lambda in enumerate(theta.Lambda):
+            levels = self.at(Lambda, theta.phi[k]).levels()
+            for own, level, z in zip(found, levels, self.coordinates.zs, strict=True):
+                user = z.from_working @ level.conditional @ z.from_working.T
+                own.append(theta.sigma[k] ** 2 * np.einsum("jaa->ja", user))
+        return tuple((np.stack(own), np.arange(own[0].shape[0])) for own in found)
+
     def _left_out(self, theta: WorkingTheta, marginal: Marginal) -> tuple[np.ndarray, np.ndarray]:
         """y_i less its mean given y_-i, and the variance of that in units of sigma^2, (K, n) each."""
         assert isinstance(theta, ResidualTheta)
         blocks, K, n = self.correlated.every, len(theta), len(self.scaled_rows.y)
         off, variance = np.empty((K, n)), np.empty((K, n))
+        joint = self.joint(theta) if self.others.size else marginal
         for at, e in self._runs(theta, 2 * blocks.size):
             W = blocks.roots(blocks.whitening.tables(theta.phi[at]))
-            beta, R = marginal.beta[at], marginal.R[at]
+            beta, R = joint.beta[at], joint.R[at]
             left = e.right[..., :1] - e.X @ beta[:, None, :, None]
             left = left - np.swapaxes(e.a, -1, -2) @ (e.a @ left)
             t = np.swapaxes(e.X, -1, -2) - np.swapaxes(e.G, -1, -2) @ e.a
@@ -263,7 +325,10 @@ class CorrelatedResiduals(LeftOutRows):
         """Shape (J, K): log p(rows of a level, jointly, given all other rows and theta)."""
         blocks, J = self.correlated.blocks, grouping.n_levels
         pairs = np.unique(blocks * J + grouping.codes)
-        if len(pairs) > blocks.max() + 1:  # blocks cut across levels: a difference of evidences
+        if len(pairs) > blocks.max() + 1:
+            if self.others.main is not None and self._groups_lie_within(grouping.codes):
+                return self.by_groups().log_density_of_levels(theta, grouping)
+            # blocks cut across levels: a difference of evidences
             whole = self.log_density(theta)
             each = [
                 self.without(np.flatnonzero(grouping.codes == level)).log_density(theta)
@@ -271,14 +336,33 @@ class CorrelatedResiduals(LeftOutRows):
             ]
             return whole - np.stack(each)
         whose = pairs % J
-        marginal = self.marginal(theta)
-        S = marginal.R @ np.swapaxes(marginal.R, -1, -2)
-        out = np.empty((J, len(theta)))
-        for at, e in self._runs(theta):
-            out[:, at] = self._of_levels(e, theta.sigma[at], S[at], marginal.s[at], whose, J).T
+        joint = self.joint(theta)
+        S = joint.R @ np.swapaxes(joint.R, -1, -2)
+        out, w = np.empty((J, len(theta))), S.shape[-1]
+        for at, e in self._runs(theta, w * w // self.correlated.every.size):
+            out[:, at] = self._of_levels(e, theta.sigma[at], S[at], joint.s[at], whose, J).T
         n_rows = np.bincount(grouping.codes, minlength=J)[:, None]
         out -= 0.5 * n_rows * LOG_2PI
         return out - np.bincount(grouping.codes, self.scaled_rows.log_sd, J)[:, None]
+
+    def _groups_lie_within(self, codes: np.ndarray) -> bool:
+        """Whether each group of the structure has rows of one level."""
+        s = self.correlated.structure
+        return s.correlation is not None and s.lies_within(codes)
+
+    def by_groups(self) -> CorrelatedResiduals:
+        """The same model with the groups of the structure as blocks: no factor is the main one."""
+        raw, own = self.correlated.rows, self.others
+        if own.main is None:
+            return self
+        size = self._n_levels, self.q
+        others = replace(own, main=None, which=(own.main, *own.which), sizes=(size, *own.sizes))
+        columns = in_places_of_levels(raw.Z, raw.codes, size[0]).toarray()
+        n = len(raw.y)
+        none = np.zeros((n, 0)), np.zeros(n, dtype=np.intp)
+        rows = Rows(raw.y, np.hstack([columns, raw.X]), *none, raw.sd)
+        correlated = CorrelatedRows(rows, self.correlated.structure)
+        return replace(self, correlated=correlated, others=others)
 
     def densities_ahead(self, theta: WorkingTheta) -> np.ndarray:
         """Shape (n, K): log p(row | earlier rows of its group, all other groups, theta).
@@ -289,14 +373,16 @@ class CorrelatedResiduals(LeftOutRows):
         those before it.
         """
         assert isinstance(theta, ResidualTheta)
-        n, marginal = len(self.scaled_rows.y), self.marginal(theta)
-        S = marginal.R @ np.swapaxes(marginal.R, -1, -2)
+        if self.others.main is not None and len(self.correlated.levels) < self._n_groups:
+            return self.by_groups().densities_ahead(theta)
+        n, joint = len(self.scaled_rows.y), self.joint(theta)
+        S = joint.R @ np.swapaxes(joint.R, -1, -2)
         out, place = np.empty((len(theta), n)), self.correlated.place
         blocks = self.correlated.every
-        for at, e in self._runs(theta, 3 * blocks.size):
+        for at, e in self._runs(theta, 3 * blocks.size + S.shape[-1] ** 2 // blocks.size):
             Xt, Gt = np.swapaxes(e.X, -1, -2), np.swapaxes(e.G, -1, -2)
             rest = cholesky(S[at, None] - (Xt @ e.X - Gt @ e.G))
-            right = marginal.s[at, None] - (Xt @ e.right - Gt @ e.g)[..., 0]
+            right = joint.s[at, None] - (Xt @ e.right - Gt @ e.g)[..., 0]
             half = solve_lower(rest, right[..., None])
             beta = solve_lower_transposed(rest, half)
             T, t = e.L @ e.a, solve_lower(rest, Xt)
@@ -348,3 +434,15 @@ class CorrelatedResiduals(LeftOutRows):
         return replace(
             self, correlated=CorrelatedRows(own.rows.take(kept), own.structure.take(kept))
         )
+
+
+def _net(e: Eliminated, counts: np.ndarray) -> np.ndarray:
+    """Shape (K, w, w): G'G - X'X, summed over blocks that each stand for so many."""
+    if e.X.shape[-1] <= e.X.shape[-2]:
+        Xt, Gt = np.swapaxes(e.X, -1, -2), np.swapaxes(e.G, -1, -2)
+        return np.asarray(((Gt @ e.G - Xt @ e.X) * counts[:, None, None]).sum(axis=1))
+    out = np.zeros((len(e.X), e.X.shape[-1], e.X.shape[-1]))
+    for M, sign in ((e.G, 1.0), (e.X, -1.0)):  # wide: one product of all blocks
+        flat = (M * np.sqrt(counts)[:, None, None]).reshape(len(M), -1, M.shape[-1])
+        out += sign * np.swapaxes(flat, -1, -2) @ flat
+    return out

@@ -20,13 +20,11 @@ from hierpool.algebra.combinations import Combinations
 from hierpool.algebra.factorisation import (
     Factorisation,
     LevelsOf,
-    by_whitening,
     population_part,
 )
 from hierpool.algebra.gaussian import BetaPrior, Marginal
 from hierpool.algebra.moments import Moments
 from hierpool.algebra.related.columns import RelatedColumns
-from hierpool.core.design import Grouping
 
 
 @dataclass(frozen=True)
@@ -287,10 +285,6 @@ class RelatedFactorisation(Factorisation):
     def leverage_of_levels(self) -> np.ndarray:
         """Shape (n,): t'(Lambda'Z'Z Lambda + I)^-1 t of each row t of ``columns``."""
         return np.einsum("nk,kn->n", self._dense, self.solve(self._dense.T))
-
-    def whitened_products(self, columns: np.ndarray, grouping: Grouping) -> np.ndarray:
-        """Shape (J, q, q): Z_j'V^-1 Z_j for the rows of each level of a factor."""
-        return by_whitening(self, columns, grouping)
 
 
 def _blocks(M: np.ndarray, q: int) -> np.ndarray:

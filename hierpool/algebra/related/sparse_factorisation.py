@@ -16,14 +16,12 @@ from hierpool.algebra.combinations import Combinations
 from hierpool.algebra.factorisation import (
     Factorisation,
     LevelsOf,
-    by_whitening,
     population_part,
 )
 from hierpool.algebra.gaussian import BetaPrior, Marginal
 from hierpool.algebra.moments import Moments
 from hierpool.algebra.related.equations import Equations
 from hierpool.algebra.related.sparse_factor import SparseFactor
-from hierpool.core.design import Grouping
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,10 +213,6 @@ class SparseFactorisation(Factorisation):
             both = np.einsum("na,nab,nb->n", Z[pair.f], C, Z[pair.g], optimize=True)
             out += both if pair.f == pair.g else 2 * both
         return out
-
-    def whitened_products(self, columns: np.ndarray, grouping: Grouping) -> np.ndarray:
-        """Shape (J, q, q): Z_j'V^-1 Z_j for the rows of each level of a factor."""
-        return by_whitening(self, columns, grouping)
 
     def inverse_block(self, rows: np.ndarray) -> np.ndarray:
         """Shape (rows, rows): of V^-1, between some rows."""

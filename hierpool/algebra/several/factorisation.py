@@ -7,21 +7,17 @@ from functools import cached_property
 
 import numpy as np
 from scipy import linalg, sparse
-from scipy.sparse.linalg import SuperLU, splu
 
 from hierpool.algebra.combinations import Combinations
 from hierpool.algebra.factorisation import (
     Factorisation,
     LevelsOf,
-    by_whitening,
     in_places_of_levels,
     population_part,
-    runs,
 )
 from hierpool.algebra.gaussian import BetaPrior, Marginal
 from hierpool.algebra.several import solve_kernels
 from hierpool.algebra.several.factorise import Factored, Fronts
-from hierpool.core.design import Grouping
 
 _BLOCK_NUMBERS = 4_000_000  # floats in one block of right-hand sides
 
@@ -106,25 +102,3 @@ class SeveralFactorsFactorisation(Factorisation):
             made.append(in_places_of_levels(Z @ self.Lambda[at, at], codes, J))
             start = at.stop
         return sparse.csr_array(sparse.hstack(made, format="csr"))
-
-    @cached_property
-    def _solver(self) -> SuperLU:
-        M = self.columns.T @ self.columns + sparse.eye_array(self.columns.shape[1])
-        return splu(sparse.csc_array(M))
-
-    def solve(self, right: np.ndarray) -> np.ndarray:
-        """By a sparse factorisation of all levels together."""
-        return np.asarray(self._solver.solve(right))
-
-    def leverage_of_levels(self) -> np.ndarray:
-        """Shape (n,): a block of rows at a time."""
-        n, width = self.columns.shape
-        out = np.zeros(n)
-        for some in runs(n, width):
-            rows = self.columns[some].toarray()
-            out[some] = np.einsum("nm,mn->n", rows, self._solver.solve(rows.T))
-        return out
-
-    def whitened_products(self, columns: np.ndarray, grouping: Grouping) -> np.ndarray:
-        """Shape (J, q, q): a block of levels at a time."""
-        return by_whitening(self, columns, grouping)

@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 from scipy import linalg, stats
 
+from hierpool.algebra.correlated.residuals import normalised
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.moments import by_level, single_group
 from hierpool.algebra.residual_maker import ResidualMaker
@@ -174,7 +175,8 @@ def _beta_variance(maker: ResidualMaker) -> np.ndarray:
 
 def _without_levels(maker: ResidualMaker, grouping: Grouping) -> _Deleted:
     groups = maker.design.groups
-    if not groups or (len(groups) == 1 and groups[0].factor == grouping.factor):
+    is_only = not groups or (len(groups) == 1 and groups[0].factor == grouping.factor)
+    if is_only and not maker.apart:
         return _by_cross_products(maker, grouping)
     return _by_rows(maker, grouping)
 
@@ -204,10 +206,15 @@ def _by_rows(maker: ResidualMaker, grouping: Grouping) -> _Deleted:
     for j, rows in enumerate(grouping.by_level):
         chosen = np.zeros((maker.n, len(rows)))
         chosen[rows, np.arange(len(rows))] = 1.0
-        inner = maker.whiten(chosen)[rows]
-        half = np.linalg.solve(inner, whitened[rows])
-        own[j] = whitened[rows].T @ half
-        score[j] = half.T @ e[rows]
+        if maker.apart:  # rows of a level are correlated with others
+            chosen = normalised(maker.design, chosen, maker.phi)
+            inner, right = chosen.T @ maker.whiten(chosen), chosen.T @ whitened
+            left = chosen.T @ e
+        else:
+            inner, right, left = maker.whiten(chosen)[rows], whitened[rows], e[rows]
+        half = np.linalg.solve(inner, right)
+        own[j] = right.T @ half
+        score[j] = half.T @ left
     return _deleted(maker, S, own, score)
 
 

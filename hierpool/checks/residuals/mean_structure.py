@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from hierpool.algebra.correlated.residuals import normalised
 from hierpool.algebra.residual_maker import ResidualMaker
 from hierpool.checks.residuals.autocorrelation import time_of
 from hierpool.checks.residuals.null_residuals import WARN_BELOW_P, Replicates, by_level_sums
@@ -215,8 +216,7 @@ def scored(
     """The most unusual of some columns, if it is rare; columns in the units of the coefficient."""
     if not tried:
         return
-    sd = np.broadcast_to(maker.rows.sd, (maker.n,))
-    C = np.column_stack([column for _, column in tried]) / sd[:, None]
+    C = normalised(maker.design, np.column_stack([column for _, column in tried]), maker.phi)
     centred = C - C.mean(axis=0)
     kept = np.einsum("nm,nm->m", C, maker.residuals(C))
     # c'K c is what X leaves of the column, and rounding where X already spans it.

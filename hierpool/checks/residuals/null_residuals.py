@@ -118,11 +118,9 @@ class Replicates:
         entries of S F for correlated terms, of its diagonal for uncorrelated ones.
         """
         maker, made = self.maker, []
-        parts = zip(
-            maker.design.groups, maker.rows.Z, maker.coordinates.zs, maker.blocks, strict=True
-        )
-        for group, Z, z, block in parts:
-            w = by_level_sums(Z @ z.to_working, self.residuals, group.grouping)
+        parts = zip(maker.design.groups, maker.coordinates.zs, maker.blocks, strict=True)
+        for f, (group, z, block) in enumerate(parts):
+            w = np.einsum("ab,jam->jbm", z.to_working, maker.level_sums(f, self.residuals))
             root = z.from_working @ block
             for part in group.blocks:
                 own, at = w[:, part.columns], part.columns

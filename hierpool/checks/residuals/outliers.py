@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from hierpool.algebra.gaussian import BetaPrior, condition
-from hierpool.algebra.moments import Moments, Rows, by_level
+from hierpool.algebra.moments import Moments, Rows
 from hierpool.algebra.residual_maker import ResidualMaker
 from hierpool.checks.residuals.null_residuals import LEAST_LEFT, WARN_BELOW_P
 from hierpool.core.findings import Finding
@@ -76,10 +76,10 @@ def levels(maker: ResidualMaker) -> pd.DataFrame:
     """
     tables = []
     for f, group in enumerate(maker.design.groups):
-        grouping, Z = group.grouping, maker.rows.Z[f]
-        r = by_level(Z, maker.observed[:, None], grouping.codes, grouping.n_levels)[..., 0]
-        values, vectors = np.linalg.eigh(maker.of_levels(Z, grouping))
-        plain = np.einsum("jaa->j", by_level(Z, Z, grouping.codes, grouping.n_levels))
+        grouping, r = group.grouping, maker.level_sums(f, maker.observed[:, None])[..., 0]
+        left, whole = maker.of_levels(f)
+        values, vectors = np.linalg.eigh(left)
+        plain = np.einsum("jaa->j", whole)
         # Against Z_j'Z_j: Z_j'K Z_j is what V^-1 and X leave of it, down to rounding.
         known = values > _RANK * np.maximum(plain, np.finfo(float).tiny)[:, None]
         along = np.einsum("jab,ja->jb", vectors, r) ** 2
@@ -138,7 +138,8 @@ def outlying_levels(maker: ResidualMaker) -> Iterator[Finding]:
     table = levels(maker)
     if not len(table):
         return
-    if not (table["p"] < WARN_BELOW_P).any() and len(maker.blocks) == 1:
+    is_alone = len(maker.blocks) == 1 and not maker.apart
+    if not (table["p"] < WARN_BELOW_P).any() and is_alone:
         table = _unmasked(maker, table)
     found = table[table["p"] < WARN_BELOW_P].sort_values("p")
     if not len(found):

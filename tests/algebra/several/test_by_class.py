@@ -123,4 +123,4 @@ def test_equal_sds_give_what_one_sd_gives(table: pd.DataFrame) -> None:
 
 def test_what_is_refused_says_what_may_stay(table: pd.DataFrame) -> None:
     with pytest.raises(UnsupportedModelError, match="sigma='~ k' may stay"):
-        hp.Model("y ~ x + (1 | a) + (1 | b)", table, residual="cs(d | a)", sigma="~ k")
+        hp.Model("y ~ x + (1 | a) + (1 | b)", table, sigma="~ k + (1 | a)")

@@ -119,9 +119,8 @@ def test_residuals_and_leverages_are_those_of_dense_algebra(fitted):
         assert maker.observed == pytest.approx(fit.residuals().to_numpy(), abs=1e-6)
         assert maker.diagonal == pytest.approx(np.diag(K), abs=1e-8)
         assert maker.sigma == pytest.approx(fit.estimate.sigma, rel=1e-6)
-        for group in fit.design.groups:
-            Z = maker.rows.Z[0]
-            found = maker.of_levels(Z, group.grouping)
+        for f, group in enumerate(fit.design.groups):
+            Z, (found, _) = maker.rows.Z[f], maker.of_levels(f)
             own = group.grouping.codes == 2
             assert found[2] == pytest.approx(Z[own].T @ K[np.ix_(own, own)] @ Z[own], abs=1e-7)
 
