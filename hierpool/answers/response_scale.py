@@ -139,9 +139,12 @@ class ResponseScale:
         response, plain = design.spec.response, mean_in_words(design)
         if compare == "odds ratio":
             if family.link != "logit" or family.name == "beta":
+                other = "compare='difference'"
+                if family.link != "identity":
+                    other = "compare='ratio', the ratio of the expected values, or 'difference'"
                 raise UnsupportedModelError(
-                    f"odds ratios need probabilities with a logit link, and this is {family}. "
-                    "Take compare='ratio', the ratio of the expected values, or 'difference'",
+                    f"odds ratios need probabilities with a logit link, and this is {family}. Take "
+                    f"{other}",
                     "no-ratios",
                 )
             return cls(response, odds_in_words(design), _KNOWN["log"], compare=compare)

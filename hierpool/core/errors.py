@@ -69,6 +69,29 @@ class NotEstimableError(DataError):
         self.labels = list(labels)
 
 
+class ResponseError(DataError):
+    """A cell of the response that its family cannot take.
+
+    Parameters
+    ----------
+    before, after
+        The message, around the words for the row: ``"'y' is -1"`` and ``", which is negative"``.
+    code
+        As in ``HierpoolError``.
+    place
+        Position among the rows used; stored as ``error.place``.
+    """
+
+    def __init__(self, before: str, after: str, code: str, place: int) -> None:
+        super().__init__(f"{before}{after}", code)
+        self.place = place
+        self._parts = before, after
+
+    def in_row(self, row: str) -> DataError:
+        """The same with words for the row, as the index of the table has it: ``"row 7"``."""
+        return DataError(f"{self._parts[0]} in {row}{self._parts[1]}", self.code)
+
+
 class StorageError(DataError):
     """A file cannot be written, or a saved fit is damaged and cannot be read."""
 

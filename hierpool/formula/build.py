@@ -43,6 +43,8 @@ __all__ = [
     "rows_of",
 ]
 
+_LARGEST_OFFSET = 100.0  # of a family: exposures of e^100 are none
+
 
 @dataclass(frozen=True)
 class ModelColumns:
@@ -231,6 +233,18 @@ def _coding(X: np.ndarray, family: Family | None, summed: SummedColumns | None) 
     return Coding(np.zeros(X.shape[1]), centred.means[1:], centred.scales[1:])
 
 
+def _check_offset(offset: np.ndarray, spec: Spec, link: str) -> None:
+    """Raise at an exposure that was given without its logarithm: its exponential has no number."""
+    largest = float(np.abs(offset).max(initial=0.0))
+    if largest > _LARGEST_OFFSET:
+        raise DataError(
+            f"{' + '.join(spec.offsets)} is up to {largest:.4g}, and is added on the scale of the {link} link, where a "
+            "number of that size is no mean of anything. An exposure is given by its logarithm: "
+            "offset(log(...))",
+            "out-of-range",
+        )
+
+
 def _response_scale(
     rows: Observations, residual: Residual, family: Family | None, spec: Spec
 ) -> ResponseScale:
@@ -241,6 +255,7 @@ def _response_scale(
         _check_left_to_chance(scale, spec)
         return scale
     counts = None if rows.shares is None else rows.shares.counts
+    _check_offset(np.asarray(rows.offset), spec, family.link)
     return ResponseScale(family.centre(rows.y, rows.trials, rows.offset, counts), 1.0, 1.0)
 
 

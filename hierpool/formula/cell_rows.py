@@ -75,7 +75,7 @@ class CellRows:
     @cached_property
     def _alike(self) -> CompleteRows:
         """The cells as rows: what they are where rows that are alike were counted."""
-        return CompleteRows(self.frame, (), self.label)
+        return CompleteRows(self.frame, (), self.label, are_cells=True)
 
     @cached_property
     def values(self) -> tuple[np.ndarray, np.ndarray]:

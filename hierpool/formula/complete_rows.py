@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hierpool.core.design import Grouping
-from hierpool.core.errors import DataError
+from hierpool.core.errors import DataError, ResponseError
 from hierpool.core.families.family import Family
 from hierpool.core.findings import Finding
 from hierpool.core.residual import Residual
@@ -211,11 +211,14 @@ class CompleteRows:
         A notice of the rows that were left out.
     label
         Name to show for the data; empty where there is none.
+    are_cells
+        Whether a row stands for several rows of a table, and has no label of its own.
     """
 
     frame: pd.DataFrame
     dropped: tuple[Finding, ...]
     label: str
+    are_cells: bool = False
     _groupings: dict[tuple[str, ...], Grouping] = field(default_factory=dict)
     _responses: dict[tuple[Factor, Family | None, str], Response] = field(default_factory=dict)
     _encoded: dict[tuple[Factor, ...], EncodedFactors] = field(default_factory=dict)
@@ -293,10 +296,16 @@ class CompleteRows:
         if spec.trials:
             trials = tables.to_numbers(self.columns[spec.trials].cells, spec.trials, "trials")
         column = self.columns[factor.columns[0]] if factor.kind == "column" else None
-        if column is not None and column.kind != "number" and spec.family.takes_labels:
-            y, family = spec.family.from_labels(column.cells, column.name)
-        else:
-            y, family = spec.family.from_numbers(self._numbers(factor), factor.text, trials)
+        try:
+            if column is not None and column.kind != "number" and spec.family.takes_labels:
+                y, family = spec.family.from_labels(column.cells, column.name)
+            else:
+                y, family = spec.family.from_numbers(self._numbers(factor), factor.text, trials)
+        except ResponseError as error:
+            if self.are_cells:
+                raise
+            row = tables.rows_named([self.frame.index[error.place]])
+            raise error.in_row(row) from error
         return Response(y, family, trials)
 
     def _numbers(self, factor: Factor) -> np.ndarray:

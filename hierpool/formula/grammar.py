@@ -137,11 +137,16 @@ class Reader:
         if hi - lo > 1 or factor is None:
             at = min(lo + 1, hi - 1) if factor else lo
             written = self.text[self.tokens[lo].start : self._end(hi - 1)]
+            hint = f"put arithmetic into I(): I({written}) ~ ..."
+            if factor and self.top(lo, hi, ("/",)) == [lo + 1]:
+                trials = self.text[self.tokens[lo + 2].start : self._end(hi - 1)]
+                hint += f"; the trials of a binomial response are a column: data['n'] = {trials}, "
+                hint += f"{factor.text} / n ~ ..."
             self.fail(
                 "the response is one column, or one function of columns",
                 "bad-response",
                 at,
-                f"put arithmetic into I(): I({written}) ~ ...",
+                hint,
             )
         if factor.kind == "category":
             self.fail("the response must be a number", "bad-response", lo, "leave C() away")

@@ -112,9 +112,11 @@ def with_family(spec: Spec, family: Family | None, trials: Any) -> Spec:
         ``known_se`` beside a family.
     """
     if trials is not None and not (isinstance(trials, str) and trials.strip()):
+        is_number = isinstance(trials, int | float | str)
+        what = f"trials={trials!r}" if is_number else f"trials= is a {type(trials).__name__}"
         raise ArgumentError(
-            f"trials={trials!r}: the name of the column that holds the number of trials of each "
-            "row, trials='n'. If all rows have the same number, make one: data['n'] = 10",
+            f"{what}, and takes the name of the column with the number of trials of each row: "
+            f"data['n'] = {trials if is_number and trials else '...'}, trials='n'",
             "not-a-column-name",
         )
     if trials is not None and spec.trials and trials != spec.trials:

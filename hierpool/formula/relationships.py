@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -26,15 +26,12 @@ from hierpool.core.relationship import (
     Kind,
     LevelRelationship,
     Relationship,
-    pedigree_relationship,
 )
 from hierpool.core.spec import GroupTerm, Spec
+from hierpool.formula.pedigrees import PEDIGREE_COLUMNS, looks_like_pedigree, read_pedigree
 from hierpool.formula.tables import read_frame
 
 MOST_INVERTED = 500  # labels of a dense matrix whose inverse is made too
-_ANIMAL = ("animal", "id", "ind", "individual", "offspring", "calf")
-_SIRE, _DAM = ("sire", "father"), ("dam", "mother")
-_NOBODY = ("", "0", ".", "NA")  # unknown parents, unless an animal has that name
 _ASYMMETRY = 1e-8
 _SINGULAR = 1e-13  # smallest pivot of a sparse precision, relative to the largest
 _NEGATIVE = 1e-8  # smallest eigenvalue of a matrix, relative to the largest, that is rounding
@@ -63,9 +60,10 @@ def with_relationships(spec: Spec, given: Mapping[str, Any] | None) -> Spec:
     factors = [t.factor for t in spec.groups]
     for name in given:
         if name not in factors:
+            hint = nearest(name, factors)
             raise ArgumentError(
                 f"relationship= names {name!r}, which is no grouping factor of {spec.formula}: "
-                f"{nearest(name, factors)}. Write (1 | {name}) in the formula",
+                f"{hint}{' Or' if hint.endswith('?') else '. Or'} write (1 | {name}) in the formula",
                 "bad-relationship",
             )
     _check_supported(spec, given)
@@ -113,8 +111,9 @@ def read_relationship(given: Any, factor: str) -> Relationship:
         labels = given.get("labels")
         if set(given) <= {kind, "labels"}:
             return _of_matrix(_labelled(given[kind], labels, factor), factor, kind)
+    _check_is_table(given, factor)
     table = given if isinstance(given, pd.DataFrame) else read_frame(given)
-    if _named(table, _SIRE) is not None or _named(table, _DAM) is not None:
+    if looks_like_pedigree(table, factor):
         return read_pedigree(table, factor)
     return _of_matrix(_labelled(table, None, factor), factor, "covariance")
 
@@ -122,9 +121,36 @@ def read_relationship(given: Any, factor: str) -> Relationship:
 _KINDS = ("covariance", "precision")
 
 
-def _named(table: pd.DataFrame, names: Sequence[str]) -> Any:
-    """The column with one of these names, whatever its capitals."""
-    return next((c for n in names for c in table.columns if str(c).casefold() == n), None)
+def _check_is_table(given: Any, factor: str) -> None:
+    """Raise at a bare array, at a dict of other names, and at what is no table at all."""
+    where = f"relationship of {factor!r}"
+    if isinstance(given, np.ndarray) or sparse.issparse(given):
+        _fail_unlabelled(where)
+    wrong = [str(key) for key in given] if isinstance(given, Mapping) else []
+    if wrong and not {k.casefold() for k in wrong} & {factor.casefold(), *PEDIGREE_COLUMNS}:
+        other = [k for k in wrong if k not in (*_KINDS, "labels")]
+        advice = nearest(other[0], _KINDS) if other else "give one of them"
+        raise DataError(
+            f"{where}: a dict has 'precision' or 'covariance', and 'labels' of a sparse matrix; this "
+            f"one has {listed(wrong)}: {advice}",
+            "bad-relationship",
+        )
+    if not isinstance(given, Mapping) and not hasattr(given, "columns"):
+        what = repr(given) if given is None or isinstance(given, str) else type(given).__name__
+        raise DataError(
+            f"{where}: this is {what}, and a pedigree is a DataFrame with columns animal, sire and "
+            "dam, a matrix a DataFrame with the same labels on both axes",
+            "bad-relationship",
+        )
+
+
+def _fail_unlabelled(where: str) -> NoReturn:
+    raise DataError(
+        f"{where}: a matrix must be a pandas DataFrame with labels on both axes, "
+        "pandas.DataFrame(A, index=names, columns=names), or a sparse matrix of scipy with its "
+        "labels, {'precision': Q, 'labels': names}",
+        "bad-relationship",
+    )
 
 
 class _Labelled(NamedTuple):
@@ -148,12 +174,7 @@ def _labelled(matrix: Any, labels: Any, factor: str) -> _Labelled:
             )
         return _Labelled(matrix, names)
     if not isinstance(matrix, pd.DataFrame) or labels is not None:
-        raise DataError(
-            f"{where}: a matrix must be a pandas DataFrame with labels on both axes, "
-            "pandas.DataFrame(A, index=names, columns=names), or a sparse matrix of scipy with its "
-            "labels, {'precision': Q, 'labels': names}",
-            "bad-relationship",
-        )
+        _fail_unlabelled(where)
     if matrix.index.has_duplicates or set(matrix.index) != set(matrix.columns):
         raise DataError(
             f"{where}: its rows ({listed(matrix.index, 3)}) and columns ({listed(matrix.columns, 3)}) "
@@ -184,6 +205,12 @@ def _of_matrix(given: _Labelled, factor: str, kind: str) -> Relationship:
             f"{eigenvalues.min(initial=0.0):.3g}. A table of distances is no covariance: "
             "numpy.exp(-distance / range) is one",
             "relationship-not-positive",
+        )
+    if kind == "covariance" and len(labels) > 1 and np.ptp(values) <= _ASYMMETRY * size:
+        raise DataError(
+            f"{where}: all cells are equal, so all groups would have the same effect, which is part of "
+            "the intercept. Leave relationship= out for independent groups",
+            "bad-relationship",
         )
     kept = eigenvalues > _NEGATIVE * size
     if kind == "precision":  # of a singular one the pseudo-inverse: ICAR, centred
@@ -250,83 +277,6 @@ def sparse_precision_of(
     values = sparse.csc_array((values + values.T) * (scale / 2))
     values.sort_indices()
     return Relationship(labels, "precision", None, values, scale)
-
-
-def read_pedigree(table: pd.DataFrame, factor: str) -> Relationship:
-    """From columns animal, sire and dam; parents without a row of their own are founders."""
-    where = f"relationship of {factor!r}"
-    animal = factor if factor in table.columns else _named(table, _ANIMAL)
-    sire, dam = _named(table, _SIRE), _named(table, _DAM)
-    if animal is None or sire is None or dam is None:
-        raise DataError(
-            f"{where}: a pedigree has columns animal (or {factor}), sire and dam; this table has "
-            f"{listed(table.columns)}. Rename them: pedigree.rename(columns={{'id': 'animal'}})",
-            "bad-pedigree",
-        )
-    own = list(table[animal])
-    if table[animal].isna().any():
-        raise DataError(
-            f"{where}: {int(table[animal].isna().sum())} rows have no animal. Remove them: "
-            f"pedigree.dropna(subset=[{animal!r}])",
-            "bad-pedigree",
-        )
-    if twice := list(table[animal][table[animal].duplicated()]):
-        raise DataError(
-            f"{where}: {listed(twice)} {'has' if len(twice) == 1 else 'have'} several rows. Keep one "
-            f"for each animal: pedigree.drop_duplicates({animal!r})",
-            "bad-pedigree",
-        )
-    known = set(own)
-    parents = [[_parent(p, known) for p in table[c]] for c in (sire, dam)]
-    extra = [p for p in dict.fromkeys([*parents[0], *parents[1]]) if p is not None]
-    every = [*own, *(p for p in extra if p not in known)]
-    place = {name: k for k, name in enumerate(every)}
-    n = len(every)
-    codes = np.full((2, n), -1)
-    for k, names in enumerate(parents):
-        codes[k, : len(own)] = [-1 if p is None else place[p] for p in names]
-    return pedigree_of(pd.Index(every, dtype=object), codes, factor)
-
-
-def pedigree_of(labels: pd.Index[Any], parents: np.ndarray, factor: str) -> Relationship:
-    """From positions (2, N) of sire and dam, -1 for an unknown one."""
-    depth = _generations(parents, list(labels), f"relationship of {factor!r}")
-    return pedigree_relationship(labels, parents[0], parents[1], depth)
-
-
-def _parent(cell: Any, known: set[Any]) -> Any:
-    """A parent's name; None for an unknown one."""
-    if cell is None or cell is pd.NA or (isinstance(cell, float) and np.isnan(cell)):
-        return None
-    if isinstance(cell, float | np.floating) and float(cell).is_integer():
-        cell = int(cell)  # whole numbers become floats beside missing ones
-    if cell not in known and str(cell).strip() in _NOBODY:
-        return None
-    return cell
-
-
-def _generations(codes: np.ndarray, names: Sequence[Any], where: str) -> np.ndarray:
-    """Shape (N,): generations above each animal; an error where one is its own ancestor."""
-    depth = np.zeros(len(names), dtype=int)
-    for _ in range(len(names) + 1):
-        above = np.where(codes >= 0, depth[codes] + 1, 0).max(axis=0)
-        if (above <= depth).all():
-            return depth
-        depth = np.maximum(depth, above)
-        if depth.max() > len(names):
-            break
-    at = int(depth.argmax())
-    path = [at]
-    while path.count(at) < 2:  # along the deepest parents the way leads into the loop
-        sire, dam = codes[:, at]
-        at = int(sire if dam < 0 or (sire >= 0 and depth[sire] >= depth[dam]) else dam)
-        path.append(at)
-    loop = path[path.index(at) :]
-    raise DataError(
-        f"{where}: {names[at]!r} is its own ancestor: "
-        f"{', child of '.join(str(names[k]) for k in loop)}. One of these parents is wrong",
-        "pedigree-loop",
-    )
 
 
 def related_levels(term: GroupTerm, levels: pd.Index[Any]) -> LevelRelationship | None:

@@ -14,6 +14,7 @@ from hierpool.bayes.exact.target import LogPosterior
 from hierpool.core.errors import HierpoolError
 from hierpool.core.theta import WorkingTheta
 from hierpool.core.threads import one_blas_thread
+from hierpool.formula.pedigrees import read_pedigree
 from hierpool.reml.criterion import Criterion
 from tests.laws.dense import normal_log_density, restricted_log_density, wide
 
@@ -375,6 +376,36 @@ def test_a_relationship_that_cannot_be_one_is_an_error(animals, code):
     with pytest.raises(HierpoolError, match=name) as caught:
         hp.Model("y ~ x + (1 | animal)", rows, relationship={"animal": wrong(given["animal"])})
     assert caught.value.code == code
+
+
+NO_TABLE = {
+    "lacks 'dam': if no dam is known, pedigree": lambda t: t.drop(columns="dam"),
+    "lacks 'animal': its index is one": lambda t: t.set_index("animal"),
+    "lacks 'sire', 'dam'": lambda t: t[["animal"]],
+    "name different parents": lambda t: pd.concat([t, t[t.animal == "a28"].assign(dam="a1")]),
+    "did you mean 'precision'": lambda t: {"percision": _matrix(t, 0.1)},
+    "labels on both axes": lambda t: _matrix(t, 0.1).to_numpy(),
+    "this is None": lambda t: None,
+    "all cells are equal": lambda t: _matrix(t, 0.1) * 0 + 1,
+}
+
+
+@pytest.mark.parametrize("words", NO_TABLE)
+def test_what_is_no_pedigree_and_no_matrix_is_named(animals, words):
+    data, given, _ = animals
+    with pytest.raises(HierpoolError, match=words):
+        hp.Model(
+            "y ~ x + (1 | animal)", data, relationship={"animal": NO_TABLE[words](given["animal"])}
+        )
+
+
+def test_parents_read_as_text_are_the_animals_that_are_numbers():
+    table = pd.DataFrame({"animal": [1, 2, 3, 4], "sire": [0, 0, 1, 3], "dam": [0, 0, 2, 2]})
+    as_text = table.assign(sire=[".", ".", " 1", "3"], dam=[".", ".", "2", "2"])
+    one, other = (read_pedigree(t, "animal") for t in (table, as_text))
+    assert list(other.labels) == list(one.labels)
+    every = np.arange(4)
+    assert (other.between(every, every) == one.between(every, every)).all()
 
 
 def test_a_sire_that_is_a_dam_too_is_told(animals):

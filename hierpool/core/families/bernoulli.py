@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from hierpool.core.errors import DataError, listed
+from hierpool.core.errors import DataError, ResponseError, listed
 from hierpool.core.families import codes
 from hierpool.core.families.family import LATENT, Family, check_varies
 
@@ -69,25 +69,27 @@ class Binomial(Family):
             wrong = (values < least) | (values != np.floor(values)) | ~np.isfinite(values)
             if wrong.any():
                 row = int(np.flatnonzero(wrong)[0])
-                raise DataError(
-                    f"the {what} is {values[row]:g} in row {row + 1} of the rows used, and must be a "
-                    f"whole number of at least {least}. On the left stand counts: successes / "
-                    "trials, not a share",
+                raise ResponseError(
+                    f"the {what} is {values[row]:g}",
+                    f", and must be a whole number of at least {least}. On the left stand counts: "
+                    "successes / trials, not a share",
                     "not-counts",
+                    row,
                 )
         if (y > trials).any():
             row = int(np.flatnonzero(y > trials)[0])
-            raise DataError(
-                f"{name!r} is {y[row]:g} of {trials[row]:g} trials in row {row + 1} of the rows used: "
-                "more successes than trials. Check the two columns; if the second one counts "
+            raise ResponseError(
+                f"{name!r} is {y[row]:g} of {trials[row]:g} trials",
+                ": more successes than trials. Check the two columns; if the second one counts "
                 "failures, add them: data['n'] = successes + failures",
                 "trials-below-successes",
+                row,
             )
         if not (y > 0).any() or not (y < trials).any():
             what = "no trial" if not (y > 0).any() else "every trial"
             raise DataError(
-                f"{what} is a success in the {len(y)} rows, so there is nothing to explain. Check "
-                f"{name!r} and the rows with missing values",
+                f"{what} is a success, so there is nothing to explain. Check {name!r} and the rows "
+                "with missing values",
                 "constant-response",
             )
         return self

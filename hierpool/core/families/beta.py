@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy import special
 
-from hierpool.core.errors import DataError
+from hierpool.core.errors import ResponseError
 from hierpool.core.families import codes
 from hierpool.core.families.family import Family, check_varies, column
 
@@ -65,17 +65,20 @@ class Beta(Family):
         wrong = (y <= 0) | (y >= 1)
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            edges = np.isin(y[wrong], (0.0, 1.0)).all()
-            more = (
-                "shares of so many trials, with 0 and 1 among them, are counts: 'successes / trials "
-                "~ ...' with family='binomial'"
-                if edges
-                else f"percentages are divided by 100: I({name} / 100)"
-            )
-            raise DataError(
+            more = f"percentages are divided by 100: I({name} / 100)"
+            if np.isin(y[wrong], (0.0, 1.0)).all():
+                more = (
+                    "shares of so many trials, with 0 and 1 among them, are counts: 'successes / "
+                    "trials ~ ...' with family='binomial'"
+                )
+            elif y.min() < 0 or y.max() > 100:
+                more = "measurements have no family=, amounts family='gamma'"
+            raise ResponseError(
                 f"family='beta' takes shares between 0 and 1, both left out, and {name!r} is "
-                f"{y[row]:g} in row {row + 1} of the rows used; {more}",
+                f"{y[row]:g}",
+                f"; {more}",
                 "not-a-share",
+                row,
             )
         check_varies(y, name)
         return self

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy import special
 
-from hierpool.core.errors import DataError
+from hierpool.core.errors import DataError, ResponseError
 from hierpool.core.families.codes import LARGEST_SHAPE
 from hierpool.core.families.family import Family
 
@@ -41,16 +41,20 @@ def check_counts(y: np.ndarray, name: str, family: str) -> None:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         what = "negative" if y[row] < 0 else "not a whole number"
-        raise DataError(
-            f"the response {name!r} is {y[row]:g} in row {row + 1} of the rows used, which is {what}; "
-            f"family={family!r} takes counts, 0, 1, 2, ... For a rate write the count on the left "
-            "and offset(log(exposure)) on the right; for other positive numbers family='gamma'",
+        if y[row] > LARGEST_COUNT:
+            what = f"beyond {LARGEST_COUNT:.2g}, the largest count"
+        raise ResponseError(
+            f"the response {name!r} is {y[row]:g}",
+            f", which is {what}; family={family!r} takes counts, 0, 1, 2, ... For a rate write the "
+            "count on the left and offset(log(exposure)) on the right; for other positive numbers "
+            "family='gamma'",
             "not-counts",
+            row,
         )
     if not (y > 0).any():
         raise DataError(
-            f"the response {name!r} is 0 in all {len(y)} rows, so there is nothing to explain. Check "
-            "the column and the rows with missing values",
+            f"the response {name!r} is 0 in every row, so there is nothing to explain. Check the "
+            "column and the rows with missing values",
             "constant-response",
         )
 

@@ -171,8 +171,8 @@ def check_varies(y: np.ndarray, name: str) -> None:
     """Raise where there is nothing to explain."""
     if (y == y[0]).all():
         raise DataError(
-            f"the response {name!r} is {y[0]:g} in each of the {len(y)} rows, so there is nothing to "
-            "explain. Check the column and the rows with missing values",
+            f"the response {name!r} is {y[0]:g} in every row, so there is nothing to explain. "
+            "Check the column and the rows with missing values",
             "constant-response",
         )
 

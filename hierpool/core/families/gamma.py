@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import numpy as np
 from scipy import special
 
-from hierpool.core.errors import DataError
+from hierpool.core.errors import ResponseError
 from hierpool.core.families import codes
 from hierpool.core.families.family import Family, check_varies, column
 
@@ -68,10 +68,11 @@ class Gamma(Family):
                 if zeros and not (y < 0).any()
                 else "use family='student', or leave family= out"
             )
-            raise DataError(
-                f"family='gamma' takes positive numbers, and {name!r} is {y[row]:g} in row {row + 1} "
-                f"of the rows used; {more}",
+            raise ResponseError(
+                f"family='gamma' takes positive numbers, and {name!r} is {y[row]:g}",
+                f"; {more}",
                 "not-positive-response",
+                row,
             )
         check_varies(y, name)
         return self

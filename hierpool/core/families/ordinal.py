@@ -148,9 +148,8 @@ class Ordinal(Family):
             )
         if len(used) < 2:
             raise DataError(
-                f"the response {name!r} is {cells.cat.categories[used[0]]!r} in each of the "
-                f"{len(cells)} rows, so there is nothing to explain. Check the column and the rows "
-                "with missing values",
+                f"the response {name!r} is {cells.cat.categories[used[0]]!r} in every row, so there "
+                "is nothing to explain. Check the column and the rows with missing values",
                 "constant-response",
             )
         ratings = tuple(map(str, cells.cat.categories[used]))
