@@ -85,11 +85,12 @@ class ResponseError(DataError):
     def __init__(self, before: str, after: str, code: str, place: int) -> None:
         super().__init__(f"{before}{after}", code)
         self.place = place
-        self._parts = before, after
+        self._parts = before, after, code
 
     def in_row(self, row: str) -> DataError:
         """The same with words for the row, as the index of the table has it: ``"row 7"``."""
-        return DataError(f"{self._parts[0]} in {row}{self._parts[1]}", self.code)
+        before, after, code = self._parts
+        return DataError(f"{before} in {row}{after}", code)
 
 
 class StorageError(DataError):

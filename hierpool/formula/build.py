@@ -238,9 +238,9 @@ def _check_offset(offset: np.ndarray, spec: Spec, link: str) -> None:
     largest = float(np.abs(offset).max(initial=0.0))
     if largest > _LARGEST_OFFSET:
         raise DataError(
-            f"{' + '.join(spec.offsets)} is up to {largest:.4g}, and is added on the scale of the {link} link, where a "
-            "number of that size is no mean of anything. An exposure is given by its logarithm: "
-            "offset(log(...))",
+            f"{' + '.join(spec.offsets)} is up to {largest:.4g}, and is added on the scale of the {link} "
+            "link, where numbers of that size are the mean of nothing. An exposure is given by its "
+            "logarithm: offset(log(...))",
             "out-of-range",
         )
 
