@@ -14,7 +14,8 @@ from scipy import sparse
 from hierpool.core.relationship import Relationship
 from hierpool.core.spec import Spec
 from hierpool.fits.stored_columns import pack_checked, unpack
-from hierpool.formula.relationships import dense_of, pedigree_of, sparse_precision_of
+from hierpool.formula.pedigrees import pedigree_of
+from hierpool.formula.relationships import dense_of, sparse_precision_of
 
 
 def without_relationships(spec: Spec) -> Spec:
