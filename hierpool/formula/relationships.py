@@ -111,8 +111,7 @@ def read_relationship(given: Any, factor: str) -> Relationship:
         labels = given.get("labels")
         if set(given) <= {kind, "labels"}:
             return _of_matrix(_labelled(given[kind], labels, factor), factor, kind)
-    _check_is_table(given, factor)
-    table = given if isinstance(given, pd.DataFrame) else read_frame(given)
+    table = _read_table(given, factor)
     if looks_like_pedigree(table, factor):
         return read_pedigree(table, factor)
     return _of_matrix(_labelled(table, None, factor), factor, "covariance")
@@ -121,8 +120,8 @@ def read_relationship(given: Any, factor: str) -> Relationship:
 _KINDS = ("covariance", "precision")
 
 
-def _check_is_table(given: Any, factor: str) -> None:
-    """Raise at a bare array, at a dict of other names, and at what is no table at all."""
+def _read_table(given: Any, factor: str) -> pd.DataFrame:
+    """A table; an error at a bare array, a dict of other names, and what is no table at all."""
     where = f"relationship of {factor!r}"
     if isinstance(given, np.ndarray) or sparse.issparse(given):
         _fail_unlabelled(where)
@@ -135,13 +134,17 @@ def _check_is_table(given: Any, factor: str) -> None:
             f"one has {listed(wrong)}: {advice}",
             "bad-relationship",
         )
-    if not isinstance(given, Mapping) and not hasattr(given, "columns"):
+    try:
+        return read_frame(given)
+    except DataError as error:
+        if error.code != "not-a-table" or isinstance(given, Mapping):
+            raise
         what = repr(given) if given is None or isinstance(given, str) else type(given).__name__
         raise DataError(
             f"{where}: this is {what}, and a pedigree is a DataFrame with columns animal, sire and "
             "dam, a matrix a DataFrame with the same labels on both axes",
             "bad-relationship",
-        )
+        ) from error
 
 
 def _fail_unlabelled(where: str) -> NoReturn:
