@@ -180,6 +180,23 @@ class MarginalModel(ABC):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean and sd of y_i given y_-i and theta, shapes (K, rows), in the user's units."""
 
+    def leverages(self, theta: WorkingTheta, rows: Design) -> tuple[np.ndarray, np.ndarray]:
+        """Leverages and residuals (K, rows), in units of sigma, of any rows given all of this model.
+
+        ``rows`` has the labels of ``design``, and rows in its levels, of which the model may know the
+        sums alone.
+
+        Raises
+        ------
+        UnsupportedModelError
+            Unless a model says otherwise: rows whose residuals are independent are asked for.
+        """
+        raise UnsupportedModelError(
+            f"{self.design.spec.formula} has residuals or groups with a structure, and leverages of "
+            "single rows are not worked out for it. Fit the model to rows in memory",
+            "needs-rows",
+        )
+
     @abstractmethod
     def without(self, left_out: np.ndarray) -> Self:
         """The same model less some rows (positions), with coordinates and priors as they are."""

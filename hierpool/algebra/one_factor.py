@@ -243,6 +243,19 @@ class OneFactor(LevelsOnRequest):
         points = kernels.Points(theta.sigma, theta.Lambda, marginal.R, marginal.beta)
         return points, products, plan, columns
 
+    def leverages(self, theta: WorkingTheta, rows: Design) -> tuple[np.ndarray, np.ndarray]:
+        """Leverages and residuals (K, rows), in units of sigma, of any rows given all of this model."""
+        from hierpool.algebra import one_factor_row_kernels
+
+        others = Rows.from_design(rows, self.coordinates)
+        if self.mean_of_levels.any():
+            others = replace(others, y=others.y - others.Z @ self.mean_of_levels)
+        every = np.arange(len(others.y))
+        arrays = replace(self, rows=others)._planned(theta, every, self.marginal(theta))
+        mean, sd = one_factor_row_kernels.leave_one_out(*arrays)
+        left = np.square(theta.sigma[:, None] / sd)
+        return 1 - left, (others.y - mean) * left
+
     def log_density_of_levels(self, theta: WorkingTheta, grouping: Grouping) -> np.ndarray:
         """Shape (J, K): log p(rows of a level, jointly, given all other rows and theta).
 

@@ -18,7 +18,7 @@ from hierpool.core.summed_rows import Range
 _DIGITS = 9  # of the sums per row, by which tables are told apart
 
 
-def _as_text(column: pd.Series[Any]) -> pd.Series[Any]:
+def as_text(column: pd.Series[Any]) -> pd.Series[Any]:
     """Labels as text, whatever type an engine or a file carried them in."""
     return pd.Series(plain_labels(pd.Index(column)).astype(str), dtype=object)
 
@@ -103,7 +103,7 @@ class Cells:
     @cached_property
     def digest(self) -> str:
         """Hash of keys, counts and sums, less their last digits, in which engines differ."""
-        keys = pd.DataFrame({c: _as_text(self.keys[c]) for c in self.keys})
+        keys = pd.DataFrame({c: as_text(self.keys[c]) for c in self.keys})
         made = hashlib.blake2b(pd.util.hash_pandas_object(keys).to_numpy().tobytes())
         per_row = np.round(self.S / self.S[:, :1, :1], _DIGITS) + 0.0
         for part in (self.counts.astype(np.int64), per_row, self.shift, self.scale):

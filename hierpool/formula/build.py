@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from hierpool.core.findings import Finding
 from hierpool.core.residual import Residual
 from hierpool.core.schema import ResponseScale, Schema
 from hierpool.core.spec import Spec
-from hierpool.core.summed_rows import SummedColumns
+from hierpool.core.summed_rows import Shares, SummedColumns
 from hierpool.formula import tables
 from hierpool.formula.aliasing import Span
 from hierpool.formula.categories import ordered_notices
@@ -40,6 +40,7 @@ __all__ = [
     "build_design",
     "encode",
     "read_frame",
+    "rows_in_cells",
     "rows_of",
 ]
 
@@ -88,10 +89,21 @@ class ModelColumns:
     @property
     def X(self) -> np.ndarray:
         """The columns of the population, shape (n, p)."""
-        made = {id(encoding): columns for encoding, columns in self.learned.values()}
-        parts = [made[id(piece.encoding)][:, list(piece.columns)] for piece in self.population]
-        n = len(next(iter(made.values())))
-        return np.concatenate([np.zeros((n, 0)), *parts], axis=1)
+        return self.X_of({text: X for text, (_, X) in self.learned.items()})
+
+    def X_of(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The columns of the population, shape (n, p), from those of each text (n, ...)."""
+        texts = (self.texts.spec.population, *(t.term.columns for t in self.terms))
+        return _beside(columns, zip(texts, self.population, strict=True))
+
+    def Z_of(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Factor -> the columns that vary over it, shape (n, q), from those of each text."""
+        return {
+            f: _beside(
+                columns, [(t.term.columns, t.piece) for t in self.terms if t.term.factor == f]
+            )
+            for f in _pooled(self.texts.spec)
+        }
 
     @property
     def summed_X(self) -> SummedColumns | None:
@@ -102,6 +114,13 @@ class ModelColumns:
         pieces = self.population
         parts = [self.summed[text_of[id(p.encoding)]].take(list(p.columns)) for p in pieces]
         return SummedColumns.beside(parts, len(self.X))
+
+
+def _beside(columns: Mapping[str, np.ndarray], pieces: Iterable[tuple[str, Piece]]) -> np.ndarray:
+    """Columns of pieces of texts side by side, shape (n, k)."""
+    n = len(next(iter(columns.values())))
+    parts = [columns[text][:, list(piece.columns)] for text, piece in pieces]
+    return np.concatenate([np.zeros((n, 0)), *parts], axis=1)
 
 
 def build_design(spec: Spec, data: Any) -> Design:
@@ -127,6 +146,43 @@ def rows_of(design: Design) -> CompleteRows | CellRows:
         return CompleteRows.from_table(design.spec, design.frame)
     assert isinstance(summed.profile, CellFactors)
     return summed.profile.rows
+
+
+def rows_in_cells(design: Design, cell: np.ndarray, values: np.ndarray) -> Design:
+    """Rows of given values in the cells of a design that was made of sums, each of weight one.
+
+    Parameters
+    ----------
+    cell
+        Shape (n,): position of the cell of each row.
+    values
+        Shape (n, m + 1): atoms and response, as they are summed.
+    """
+    rows = rows_of(design)
+    assert isinstance(rows, CellRows)
+    made = model_columns(design.spec, rows)
+    assert isinstance(made.factors, CellFactors)
+    sides = {text: made.factors.at(side, cell, values) for text, side in made.texts.sides.items()}
+    columns, rests = ({text: pair[k] for text, pair in sides.items()} for k in (0, 1))
+    whole, n, at = design.observations, len(cell), rows.first_of_cell
+    assert whole.summed is not None
+    summed = replace(
+        whole.summed,
+        shares=Shares(np.ones(n), np.zeros(n)),
+        y_rest=rows.cells.scale[-1] * values[:, -1],
+        X_rest=made.X_of(rests),
+        Z_rest=made.Z_of(rests),
+    )
+    observations = replace(
+        whole,
+        y=np.full(n, rows.cells.shift[-1]),
+        X=made.X_of(columns),
+        Z=made.Z_of(columns),
+        codes={f: codes[at][cell] for f, codes in whole.codes.items()},
+        residual_values=None if whole.residual_values is None else np.ones(n),
+        summed=summed,
+    )
+    return Design(design.schema, observations)
 
 
 def encode(spec: Spec, rows: CompleteRows | CellRows) -> Design:

@@ -88,6 +88,11 @@ class CellRows:
         return self.values[1]
 
     @cached_property
+    def first_of_cell(self) -> np.ndarray:
+        """Shape (cells,): position of the first stand-in of each cell."""
+        return np.searchsorted(self.cell, np.arange(len(self.cells)))
+
+    @cached_property
     def _parts(self) -> np.ndarray:
         """Shape (n,): 1 / number of stand-ins of the cell."""
         return np.asarray(1 / np.bincount(self.cell)[self.cell])
@@ -205,17 +210,27 @@ class CellRows:
         off
             Shape (k,): taken off the atom.
         """
-        cells, atoms = self.cells, np.maximum(which, 0)
-        m = np.where(which < 0, 1.0, cells.shift[atoms] - off)
-        s = np.where(which < 0, 0.0, cells.scale[atoms])
-        level = (kappa * m)[self.cell]
-        spread = (kappa * s)[self.cell] * self.values[0][:, atoms]
-        columns = level + spread
-        # What the sum lost to rounding, exactly (Knuth's two-sum).
-        back = columns - level
-        rest = (level - (columns - back)) + (spread - back)
+        atoms, m, s = self._lines(which, off)
+        columns, rest = _added(
+            (kappa * m)[self.cell], (kappa * s)[self.cell] * self.values[0][:, atoms]
+        )
         mean, sd = self._plain(kappa * m, kappa * s, atoms)
         return columns, SummedColumns(rest, mean, sd)
+
+    def columns_at(
+        self, kappa: np.ndarray, which: np.ndarray, off: np.ndarray | float, values: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Columns of rows with given atoms (n, m), and what the floats leave out; kappa (n, k)."""
+        atoms, m, s = self._lines(which, off)
+        return _added(kappa * m, kappa * s * values[:, atoms])
+
+    def _lines(
+        self, which: np.ndarray, off: np.ndarray | float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Shapes (k,): the atom of each column, and m and s of m + s a; s is 0 where there is none."""
+        atoms = np.maximum(which, 0)
+        m = np.where(which < 0, 1.0, self.cells.shift[atoms] - off)
+        return atoms, m, np.where(which < 0, 0.0, self.cells.scale[atoms])
 
     def _plain(
         self, level: np.ndarray, slope: np.ndarray, atoms: np.ndarray
@@ -231,6 +246,13 @@ class CellRows:
         around = (level - mean) + slope * of_cells
         total = (counts * around**2 + slope**2 * scatter).sum(axis=0)
         return mean, np.sqrt(total / max(n - 1, 1))
+
+
+def _added(level: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sum, and what it lost to rounding, exactly (Knuth's two-sum)."""
+    total = level + spread
+    back = total - level
+    return total, (level - (total - back)) + (spread - back)
 
 
 class _Centred(NamedTuple):
@@ -377,11 +399,31 @@ class CellFactors:
 
     def _learned(self, side: Columns) -> EncodedText:
         encoding, _ = self._encoding(side)
-        of_keys, own, names = self._of_keys(side)
-        kappa = of_keys.encode(own, own.index)
-        which, off = self._atoms(of_keys, names)
+        kappa, which, off = self._coded(side)
         columns, known = self.rows._columns(kappa[self.combination], which, off)
         return EncodedText(encoding, columns, known)
+
+    def _coded(self, side: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the keys say of the columns (combinations, k), the atom of each, and what is off it."""
+        of_keys, own, names = self._of_keys(side)
+        return of_keys.encode(own, own.index), *self._atoms(of_keys, names)
+
+    def at(
+        self, side: Columns, cell: np.ndarray, values: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Columns of one text of any rows of the cells, and what the floats leave out, shape (n, k).
+
+        Parameters
+        ----------
+        side
+            The text.
+        cell
+            Shape (n,): position of the cell of each row.
+        values
+            Shape (n, m): its atoms, as they are summed.
+        """
+        kappa, which, off = self._coded(side)
+        return self.rows.columns_at(kappa[self.combination[cell]], which, off, values)
 
     def _of_keys(self, side: Columns) -> tuple[Encoding, pd.DataFrame, dict[str, str]]:
         """The encoding with ones in the place of summed factors, its frame, and which these are."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import narwhals.stable.v2 as nw
+import numpy as np
 import pandas as pd
 
 from hierpool.core.errors import (
@@ -200,14 +201,50 @@ def batches(table: nw.LazyFrame[Any], size: int) -> Iterator[pd.DataFrame]:
     DataError
         The engine failed on the way.
     """
+    yield from map(_as_frame, _native_batches(table, size))
+
+
+def rows_at(table: nw.LazyFrame[Any], positions: np.ndarray, size: int) -> pd.DataFrame:
+    """Rows of a table by their sorted positions, as it is read from its beginning to the last of them.
+
+    Raises
+    ------
+    DataError
+        The engine failed on the way.
+    """
+    found, start, last = [], 0, int(positions[-1])
+    for batch in _native_batches(table, size):
+        n = len(batch)
+        own = positions[slice(*np.searchsorted(positions, [start, start + n]))] - start
+        if len(own):
+            is_frame = isinstance(batch, pd.DataFrame)
+            taken = batch.iloc[own] if is_frame else _taken(batch, own)
+            found.append(_as_frame(taken))
+        start += n
+        if start > last:
+            break
+    return pd.concat(found, ignore_index=True)
+
+
+def _taken(batch: Any, which: np.ndarray) -> Any:
+    """Some rows of what an engine gives: a batch of Arrow or a frame of polars."""
+    return (
+        batch.take(which)
+        if hasattr(batch, "to_pandas") and hasattr(batch, "num_rows")
+        else batch[which]
+    )
+
+
+def _native_batches(table: nw.LazyFrame[Any], size: int) -> Iterator[Any]:
+    """Batches of Arrow, or frames of polars or pandas."""
     native, engine = table.to_native(), table.implementation
     try:
         if engine is nw.Implementation.DUCKDB:
-            yield from map(_from_arrow, native.to_arrow_reader(size))
+            yield from native.to_arrow_reader(size)
         elif engine is nw.Implementation.POLARS:
-            yield from map(read_frame, native.collect_batches(chunk_size=size))
+            yield from native.collect_batches(chunk_size=size)
         elif engine is nw.Implementation.IBIS:
-            yield from map(_from_arrow, _batches_of_ibis(native, size))
+            yield from _batches_of_ibis(native, size)
         elif engine.is_spark_like():
             columns, rows = table.collect_schema().names(), native.toLocalIterator()
             while part := list(itertools.islice(rows, size)):
@@ -228,11 +265,15 @@ def _batches_of_ibis(native: Any, size: int) -> Any:
     """Record batches; from DuckDB itself where that is below, whose reader ibis 12 does not find."""
     backend = native.get_backend()
     if backend.name == "duckdb":
-        return backend.con.sql(str(native.compile())).to_arrow_reader(size)
+        return backend.con.sql(str(backend.compile(native))).to_arrow_reader(size)
     return native.to_pyarrow_batches(chunk_size=size)
 
 
-def _from_arrow(batch: Any) -> pd.DataFrame:
-    import pyarrow as pa
+def _as_frame(batch: Any) -> pd.DataFrame:
+    if isinstance(batch, pd.DataFrame):
+        return batch
+    if type(batch).__module__.startswith("pyarrow"):
+        import pyarrow as pa
 
-    return read_frame(pa.Table.from_batches([batch]))
+        return read_frame(pa.Table.from_batches([batch]))
+    return read_frame(batch)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -15,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from hierpool.core.design import Design, check_gaussian
-from hierpool.core.errors import DataError, MissingPackageError, nearest
+from hierpool.core.errors import DataError, nearest
 from hierpool.core.fitted import Optimum, Posterior, check_fit
-from hierpool.core.writing import check_file, storage_errors
+from hierpool.core.writing import check_file
 from hierpool.formula.parse import read_response
 from hierpool.tables.engines import batches, open_table
 from hierpool.tables.expressions import Translator
+from hierpool.tables.parquet import write_frames
 
 BATCH = 100_000  # rows in memory at a time
 _RESPONSE = "response_of_the_formula_"
@@ -85,7 +82,16 @@ def write_predictions(
         y = Translator(design.spec.formula, {}, []).expression(factor)
         asked.append(y.alias(_RESPONSE))
     rows = source.filter(*complete).select(*asked) if complete else source.select(*asked)
-    return _written(target, rows, _Coefficients(fit), kept)
+    known = _Coefficients(fit)
+
+    def frames() -> Iterator[pd.DataFrame]:
+        for frame in batches(rows, BATCH):
+            made = frame[kept].assign(predicted=known.predicted(frame))
+            if _RESPONSE in frame:
+                made["residual"] = frame[_RESPONSE].to_numpy(dtype=float) - made["predicted"]
+            yield made
+
+    return write_frames(target, frames())
 
 
 def _needed(design: Design) -> list[str]:
@@ -128,38 +134,3 @@ class _Coefficients:
             u = np.concatenate([self.u[group.factor], np.full((1, len(group.terms)), unknown)])
             out = out + np.einsum("nq,nq->n", encoded.Z[group.factor], u[codes])
         return np.asarray(out)
-
-
-def _written(target: Path, rows: nw.LazyFrame[Any], known: _Coefficients, kept: list[str]) -> int:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingPackageError(
-            "Parquet is written with pyarrow, which is not installed: pip install 'hierpool[duckdb]'",
-            "duckdb-missing",
-        ) from error
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    writer, n = None, 0
-    try:
-        for frame in batches(rows, BATCH):
-            made = frame[kept].assign(predicted=known.predicted(frame))
-            if _RESPONSE in frame:
-                made["residual"] = frame[_RESPONSE].to_numpy(dtype=float) - made["predicted"]
-            part = pa.Table.from_pandas(made, preserve_index=False)
-            with storage_errors(target):
-                if writer is None:
-                    writer = pq.ParquetWriter(partial, part.schema)
-                writer.write_table(part.cast(writer.schema))
-            n += len(made)
-        if writer is None:
-            raise DataError("the table has no complete rows, so nothing was written", "no-rows")
-        with storage_errors(target):
-            writer.close()
-            os.replace(partial, target)
-    finally:
-        if writer is not None and writer.is_open:
-            with suppress(OSError):  # told already, by what failed before
-                writer.close()
-        partial.unlink(missing_ok=True)
-    return n

@@ -152,6 +152,11 @@ class SeveralFactors(MarginalModel):
         self.scaled_rows.to_response_density(out.T, rows)
         return out
 
+    def leverages(self, theta: WorkingTheta, rows: Design) -> tuple[np.ndarray, np.ndarray]:
+        """Leverages and residuals (K, rows), in units of sigma, of any rows given all of this model."""
+        others = replace(self.fronts, rows=ManyRows.from_design(rows, self.coordinates))
+        return leave_out.leverages(others, theta.Lambda, self.marginal(theta))
+
     def log_density_of_levels(self, theta: WorkingTheta, grouping: Grouping) -> np.ndarray:
         """Shape (J, K): log p(rows of a level, jointly, given all other rows and theta)."""
         sigma, Lambda = theta.sigma, theta.Lambda

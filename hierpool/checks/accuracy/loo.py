@@ -70,12 +70,19 @@ class ScoredLOO(ELPDDataLOO):
         levels). 0: all were.
     mcse
         Monte Carlo standard error of ``elpd`` where not all draws of theta were used; NaN else.
+    n_checked
+        Rows, drawn at random, whose scores rest on all draws of theta where those of the others rest
+        on a few values of it; ``pareto_k`` is of these. 0: all rows.
+    sampling_se
+        Standard error of ``elpd`` because of that.
     """
 
     predicts: str = ""
     n_refitted: int = 0
     n_left: int = 0
     mcse: float = float("nan")
+    n_checked: int = 0
+    sampling_se: float = 0.0
 
     def __str__(self) -> str:
         lines = [self.predicts, super().__str__()]
@@ -87,6 +94,11 @@ class ScoredLOO(ELPDDataLOO):
             lines.append(
                 f"Based on {self.n_samples} of {total} draws of theta, Monte Carlo error "
                 f"{self.mcse:.2g}."
+            )
+        if self.n_checked:
+            lines.append(
+                f"Rows in a table: corrected by {self.n_checked:,} of {self.n_data_points:,} rows, "
+                f"drawn at random, standard error {self.sampling_se:.2g}. Pareto k are of these rows."
             )
         return printable("\n".join(lines))
 
@@ -156,13 +168,16 @@ def has_row_scores(design: Design) -> bool:
     return not design.is_summed or (design.family is not None and design.n <= MOST_ROWS)
 
 
+_FROM_TABLE = "Pass the table, whose engine scores them: hp.loo_from_table(fit, table)"
+
+
 def _rows_alike(design: Design) -> np.ndarray | None:
     """Shape (n,): how many rows of the table each row stands for; None where each is one.
 
     Their scores are equal: of rows that are alike it is all one which is left out.
     """
     if not has_row_scores(design):
-        design.check_rows("the score of each row left out")
+        design.check_rows("the score of each row left out", _FROM_TABLE)
     counts = design.row_counts
     return None if counts is None else np.rint(counts).astype(np.intp)
 
@@ -351,10 +366,11 @@ def _is_bad(scores: np.ndarray, n_draws: int) -> np.ndarray:
     elpd, k, lppd = scores.T
     # No k: the tail is too uniform to fit, which is harmless, or one weight leaves the others at zero.
     lost = np.isnan(k) & (lppd - elpd > MAX_SCORE_DROP)
-    return np.asarray((k > _good_k(n_draws)) | lost)
+    return np.asarray((k > good_k(n_draws)) | lost)
 
 
-def _good_k(n_draws: int) -> float:
+def good_k(n_draws: int) -> float:
+    """The Pareto k up to which importance sampling with so many draws is believed."""
     return min(1 - 1 / np.log10(n_draws), 0.7) if n_draws > 1 else 0.7
 
 
@@ -383,7 +399,7 @@ def _scored(
         n_data_points=n,
         scale="log",
         warning=has_warning,
-        good_k=_good_k(n_draws),
+        good_k=good_k(n_draws),
         elpd_i=xr.DataArray(elpd, coords=labels, dims=list(labels), name="y"),
         pareto_k=xr.DataArray(k, coords=labels, dims=list(labels), name="y"),
     )
