@@ -249,8 +249,7 @@ class LikelihoodFit:
             begins at 0, and one of a correlation ends at -1 or 1, where the likelihood cannot exclude
             it. ``"bootstrap"``: percentiles of refits to responses simulated from this fit.
             ``"wald"``: estimate and standard error, of Gaussian responses for the fixed effects only.
-            Correlations of single occasions (``us``, ``toep``, ``ad1``) have no profile; the bootstrap has
-            them. Of families those of standard deviations and shapes are on the log scale, of correlations
+            Of families those of standard deviations and shapes are on the log scale, of correlations
             on Fisher's, of probabilities on the logit scale. Gaussian least squares has its exact
             intervals (t, chi-squared) in place of profile and Wald.
         prob

@@ -58,7 +58,8 @@ class Held:
         The relative factor, in the coordinates that suit this quantity.
     kind
         ``"sd"`` (T_11 of the first block), ``"corr"`` (its T_21 and T_22), ``"sigma"``, ``"beta"``;
-        ``"residual"`` (a free parameter of a residual structure); of a family ``"parameter"`` (a free
+        ``"residual"`` (a free parameter of a residual structure), ``"occasions"`` (a correlation of two
+        occasions, on Fisher's scale); of a family ``"parameter"`` (a free
         number) and ``"threshold"``.
     unit
         What an sd is for T_11 = sigma = 1.
@@ -66,7 +67,10 @@ class Held:
         Of a fixed effect: working coefficients (p,) that make it, and what is added. Of a residual sd:
         what its logarithm has of each parameter of the residual structure, beside log sigma.
     position
-        Of a parameter of a family, or of a residual structure, among them.
+        Of a parameter of a family, or of a residual structure, among them; of those of a class of
+        ``by=``, the first.
+    pair
+        The two occasions.
     """
 
     name: str
@@ -79,6 +83,7 @@ class Held:
     contrast: np.ndarray = field(default_factory=lambda: np.zeros(0))
     shift: float = 0.0
     position: int = 0
+    pair: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)

@@ -135,11 +135,17 @@ def _profile(design: Design, estimate: Estimate, prob: float, names: Sequence[st
         surface = ScaleSurface.from_estimate(design, estimate)
     else:
         surface = profiles.GaussianSurface.from_design(design)
-    return {
-        held.name: surface.in_user_coding(held, profiles.interval(surface, held, cut))
-        for held in surface.quantities
-        if held.name in names
-    }
+    found: Bounds = {}
+    known: dict[tuple[int, tuple[int, int]], str] = {}  # correlations at one lag are one
+    for held in surface.quantities:
+        if held.name not in names:
+            continue
+        same = known.setdefault((held.position, held.pair), held.name)
+        if held.kind == "occasions" and same in found:
+            found[held.name] = found[same]
+        else:
+            found[held.name] = surface.in_user_coding(held, profiles.interval(surface, held, cut))
+    return found
 
 
 def _wald(design: Design, estimate: Estimate, prob: float) -> Bounds:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, cast
 
@@ -22,6 +22,7 @@ import numpy as np
 from scipy import optimize
 
 from hierpool.algebra.gaussian import LOG_2PI
+from hierpool.core.correlation import OfLag
 from hierpool.core.design import Design
 from hierpool.core.errors import HierpoolWarning
 from hierpool.core.results import residual_entries, variance_component_name
@@ -31,6 +32,8 @@ from hierpool.reml.held import Block, Held, Root
 
 STEPS = 200  # that a search may take
 _COLLAPSED = -8.0  # log of what an sd is multiplied by to begin near zero
+_CLOSE, _HELD = 1e-10, 1e-6  # of a constrained search: of the deviance, and of what is held
+_RESTARTS = 3  # of a constrained search that stops early
 _SEARCHED = 60  # doublings of a step before an end is said to be infinite
 
 
@@ -146,13 +149,41 @@ class GaussianSurface:
                 sd = sigma * float(np.exp(log_sd @ self._residual))
                 yield Held(shown, sd, (0.0, np.inf), 0.2 * sd, plain, "sigma", contrast=log_sd)
                 continue
-            if name == "corr_residual" or (s.correlation is None and name != "log_sd_slope"):
+            if s.correlation is not None and name == "corr_residual":
+                first = s.correlation.size * (at[0] if s.by_labels else 0)
+                yield self._of_occasions(shown, first, (at[-2], at[-1]), plain)
                 continue
             k = s.size - 1
             if name != "log_sd_slope" and s.correlation is not None:
                 k = s.correlation.size * (at[0] if at else 0) + s.correlation.names.index(name)
             x = float(self._residual[k])
             yield Held(shown, x, (-np.inf, np.inf), 0.5, plain, "residual", position=k)
+
+    def _of_occasions(
+        self, shown: str, first: int, pair: tuple[int, int], plain: tuple[Block, ...]
+    ) -> Held:
+        """A correlation of two occasions, on Fisher's scale; of equal ones the first stands for all."""
+        s = self.criterion.structure
+        if s is not None and isinstance(s.correlation, OfLag):
+            pair = (0, pair[1] - pair[0])
+        held = Held(
+            shown, 0.0, (-np.inf, np.inf), 0.5, plain, "occasions", position=first, pair=pair
+        )
+        value, _ = self.constraint(self._residual, held)
+        return replace(held, estimate=value)
+
+    def constraint(self, rest: np.ndarray, held: Held) -> tuple[float, np.ndarray]:
+        """A correlation of two occasions on Fisher's scale, with its derivatives by the rest."""
+        s = self.criterion.structure
+        assert s is not None
+        assert s.correlation is not None
+        own = slice(held.position, held.position + s.correlation.size)
+        places = [np.array(held.pair, dtype=float)]
+        phi = s.correlation.from_free(rest[None, own])
+        r = float(np.real(s.correlation.blocks(phi, places)[0][0, 0, 1]))
+        by = np.zeros(len(rest))
+        by[own] = s.correlation.slopes(rest[own], places)[0][:, 0, 1] / (1 - r**2)
+        return float(np.arctanh(r)), by
 
     @property
     def _residual(self) -> np.ndarray:
@@ -162,6 +193,8 @@ class GaussianSurface:
     def in_user_coding(self, held: Held, ends: tuple[float, float]) -> tuple[float, float]:
         """An interval of what is reported of a free parameter."""
         s = self.criterion.structure
+        if held.kind == "occasions":
+            return float(np.tanh(ends[0])), float(np.tanh(ends[1]))
         if held.kind != "residual" or s is None:
             return ends
         x = np.tile(self._residual, (2, 1))
@@ -298,6 +331,8 @@ class Profile:
 
     def _search(self, value: float, start: np.ndarray) -> tuple[float, np.ndarray, bool]:
         """The smallest deviance near a start, infinite where there is none; where, and if it ended."""
+        if self.held.kind == "occasions":
+            return self._constrained(value, start)
 
         def at(free: np.ndarray) -> tuple[float, np.ndarray]:
             return self._value_and_gradient(free, value)
@@ -316,6 +351,44 @@ class Profile:
         # a search that stops for want of precision (2) is at a minimum as far as it can tell
         ended = found.status in (0, 2)
         return (deviance if np.isfinite(deviance) else np.inf), np.asarray(found.x), ended
+
+    def _constrained(self, value: float, start: np.ndarray) -> tuple[float, np.ndarray, bool]:
+        """The same where the held quantity is a function of several parameters.
+
+        In standard errors from the start, where the deviance is nearly a sum of squares.
+        """
+        root, k = np.linalg.cholesky(self.inverse), self.n_entries
+        surface = cast("GaussianSurface", self.surface)
+
+        def at(z: np.ndarray) -> tuple[float, np.ndarray]:
+            total, by = self._value_and_gradient(start + root @ z, value)
+            return total - surface.least, root.T @ by
+
+        def away(z: np.ndarray) -> float:
+            return surface.constraint((start + root @ z)[k:], self.held)[0] - value
+
+        def slope(z: np.ndarray) -> np.ndarray:
+            by = np.zeros(len(start))
+            by[k:] = surface.constraint((start + root @ z)[k:], self.held)[1]
+            return np.asarray(root.T @ by)
+
+        z = np.zeros(len(start))
+        for _ in range(_RESTARTS):
+            with np.errstate(all="ignore"):
+                found = optimize.minimize(
+                    at,
+                    z,
+                    jac=True,
+                    method="SLSQP",
+                    constraints=[{"type": "eq", "fun": away, "jac": slope}],
+                    options={"ftol": _CLOSE, "maxiter": STEPS},
+                )
+            if found.success or not np.isfinite(found.x).all():
+                break
+            z = found.x
+        is_held = np.isfinite(found.fun) and abs(away(found.x)) < _HELD
+        deviance = float(found.fun) + surface.least if is_held else np.inf
+        return deviance, start + root @ found.x, bool(found.success)
 
     def _value_and_gradient(self, free: np.ndarray, value: float) -> tuple[float, np.ndarray]:
         """Deviance and gradient of the free vector."""

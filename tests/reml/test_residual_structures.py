@@ -132,3 +132,63 @@ def test_profile_of_a_residual_parameter(name, how):
             lambda t, x=x: c.deviance(np.array([[t, *x]]))[0], (0.5, 1.5)
         )
         assert least.fun - surface.least == pytest.approx(3.8415, abs=1e-3)
+
+
+@pytest.mark.slow
+@each(
+    ("word", "covariance", "start", "method"),
+    [
+        ("us", lambda r, x: _of_root(r, x), [0.9, 0.9, 1, 2, 1, 1, 1, 2, 1], "BFGS"),
+        (
+            "toep",
+            lambda r, x: np.exp(x[0]) * np.array([1.0, *x[1:], r])[_LAG],
+            [1.6, 0.6, 0.6],
+            "Nelder-Mead",
+        ),
+    ],
+)
+def test_profile_of_one_correlation_is_that_of_a_dense_search(word, covariance, start, method):
+    """The dense deviance, least with the correlation of first and last age held, has risen by 3.84."""
+    data = hp.datasets.load("Orthodont")
+    fit = hp.Model("distance ~ age", data, residual=f"{word}(age | Subject)").ml()
+    name = "corr_residual[8, 14]"
+    _, *ends = fit.confint(quantities=[name]).loc[name]
+    y = data.sort_values(["Subject", "age"])["distance"].to_numpy().reshape(-1, 4)
+    X = np.column_stack([np.ones(4), [8, 10, 12, 14]])
+
+    def deviance(x: np.ndarray, end: float) -> float:
+        V = covariance(end, x)
+        if not np.linalg.eigvalsh(V).min() > 0:
+            return 1e6
+        P = np.linalg.inv(V)
+        e = y - X @ np.linalg.solve(X.T @ P @ X, X.T @ P @ y.mean(axis=0))
+        log_det = np.linalg.slogdet(V)[1] + 4 * np.log(2 * np.pi)
+        return len(y) * log_det + float(np.einsum("ia,ab,ib->", e, P, e))
+
+    for end in ends:
+        found = optimize.minimize(deviance, start, args=(end,), method=method)
+        assert found.fun + 2 * fit.loglik == pytest.approx(3.8415, abs=2e-3)
+
+
+_LAG = np.abs(np.subtract.outer(range(4), range(4)))
+
+
+def _of_root(r: float, x: np.ndarray) -> np.ndarray:
+    """Covariance of four ages, r that of first and last, from nine free numbers."""
+    L = np.zeros((4, 4))
+    L[0, 0] = np.exp(x[0])
+    L[3, [0, 3]] = np.exp(x[1]) * np.array([r, np.sqrt(1 - r**2)])
+    L[1, [0, 1, 3]], L[2] = x[2:5], x[5:]
+    return L @ L.T
+
+
+@pytest.mark.slow
+def test_profiles_of_correlations_of_classes_and_of_one_lag():
+    data = hp.datasets.load("Orthodont")
+    both = hp.Model("distance ~ age", data, residual="ad1(age | Subject, by=Sex)").ml()
+    table = both.confint(quantities=["corr_residual[Male, 8, 14]", "corr_residual[Female, 8, 14]"])
+    assert (table["ci95_lb"] < table["estimate"]).all()
+    assert (table["estimate"] < table["ci95_ub"]).all()
+    alike = hp.Model("distance ~ age", data, residual="toeph(age | Subject)").ml()
+    table = alike.confint(quantities=["corr_residual[8, 10]", "corr_residual[12, 14]"])
+    np.testing.assert_array_equal(table.iloc[0], table.iloc[1])
