@@ -36,6 +36,7 @@ from hierpool.core.errors import (
 from hierpool.core.results import OBS_DIM, RESPONSE
 from hierpool.core.writing import check_file, check_folder, write_file, write_folder
 from hierpool.fits.record import FitRecord
+from hierpool.fits.stored_cells import cells_of, pack_cells, unpack_cells
 from hierpool.fits.stored_checks import check_draws, check_priors
 from hierpool.fits.stored_columns import pack_checked, unpack
 from hierpool.fits.stored_document import check_document
@@ -280,18 +281,14 @@ def _not_a_fit(source: Path, kind: str, error: Exception) -> StorageError:
     )
 
 
-_KEEP_MOMENTS = (
-    "Keep the sums instead, and fit them again: moments = hp.collect(formula, table); "
-    "moments.save('sums.npz'); hp.Model(hp.load_moments('sums.npz')).fit(seed=1) gives the same draws "
-    "again for the same seed"
-)
-
-
 def _as_tree(fit: FitRecord) -> xr.DataTree:
     """Everything as one tree that NetCDF and Zarr can hold."""
     design = fit.design
-    rows = design.check_rows("fit.save()", _KEEP_MOMENTS).index
-    columns = {name: pack_checked(design.frame[name], f"column {name!r}") for name in design.frame}
+    cells = cells_of(design)
+    frame = design.frame if cells is None else cells.keys
+    said, sums = (None, None) if cells is None else pack_cells(cells)
+    rows = frame.index
+    columns = {name: pack_checked(frame[name], f"column {name!r}") for name in frame}
     labels = [
         pack_checked(pd.Series(rows.get_level_values(k)), "the index") for k in range(rows.nlevels)
     ]
@@ -310,6 +307,7 @@ def _as_tree(fit: FitRecord) -> xr.DataTree:
         "index": (list(rows.names), [about for about, _ in labels]),
         "range": (rows.start, rows.stop, rows.step) if isinstance(rows, pd.RangeIndex) else None,
         "texts": {node.path: odd_texts(node) for node in nodes},
+        "cells": said,
     }
     packed = {f"column_{k}": values for k, (_, values) in enumerate(columns.values())}
     packed |= {f"index_{k}": values for k, (_, values) in enumerate(labels)}
@@ -322,6 +320,8 @@ def _as_tree(fit: FitRecord) -> xr.DataTree:
     groups[f"/{OWN_GROUP}"] = xr.Dataset({"document": ((), text)}, attrs=about)
     groups[f"/{OWN_GROUP}/frame"] = xr.Dataset({k: ("row", v) for k, v in packed.items()})
     groups |= {f"/{OWN_GROUP}/{name}": held for name, held in arrays.items()}
+    if sums is not None:
+        groups[f"/{OWN_GROUP}/cells"] = sums
     return xr.DataTree.from_dict(groups)
 
 
@@ -339,7 +339,7 @@ def _as_record(tree: xr.DataTree, source: Path) -> FitRecord:
         document = _read_document(own["document"].item())
         kept = unpack_relationships(document.get("relationships", []), own)
         document["spec"] = with_stored(document["spec"], kept)
-        design = _design(document, own["frame"].to_dataset(), source)
+        design = _design(document, own, source)
         datatree = restored(tree, OWN_GROUP, document["attrs"], document.get("texts", {}))
         has_levels = document["info"].get("levels") != "on request"
         _check_design(design, datatree, source, has_levels)
@@ -394,8 +394,23 @@ def _damaged(source: Path, error: Exception) -> StorageError:
     )
 
 
-def _design(document: Mapping[str, Any], packed: xr.Dataset, source: Path) -> Design:
-    """The design, built again from the stored columns."""
+def _design(document: Mapping[str, Any], own: xr.DataTree, source: Path) -> Design:
+    """The design, built again from the stored columns or sums."""
+    packed, said = own["frame"].to_dataset(), document.get("cells")
+    frame: Any = _frame(document, packed)
+    if said is not None:
+        frame = unpack_cells(said, frame, own["cells"].to_dataset())
+    elif not len(frame.columns):
+        raise ValueError("it has no columns")
+    try:
+        design = build_design(document["spec"], frame)
+    except (DataError, ArgumentError) as error:
+        raise _changed(source, f"the error is now: {error.message}") from error
+    return design.with_schema(notices=document["notices"], label=document["label"])
+
+
+def _frame(document: Mapping[str, Any], packed: xr.Dataset) -> pd.DataFrame:
+    """The stored columns."""
     names, labels = document["index"]
     levels = [
         pd.Index(unpack(about, packed[f"index_{k}"].to_numpy())) for k, about in enumerate(labels)
@@ -408,17 +423,11 @@ def _design(document: Mapping[str, Any], packed: xr.Dataset, source: Path) -> De
         index = levels[0].rename(names[0])
     else:
         index = pd.MultiIndex.from_arrays(levels, names=names)
-    frame = pd.DataFrame(
-        {
-            name: unpack(about, packed[f"column_{k}"].to_numpy())
-            for k, (name, about) in enumerate(document["columns"])
-        }
-    ).set_axis(index, axis=0)
-    try:
-        design = build_design(document["spec"], frame)
-    except (DataError, ArgumentError) as error:
-        raise _changed(source, f"the error is now: {error.message}") from error
-    return design.with_schema(notices=document["notices"], label=document["label"])
+    columns = {
+        name: unpack(about, packed[f"column_{k}"].to_numpy())
+        for k, (name, about) in enumerate(document["columns"])
+    }
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(index))).set_axis(index, axis=0)
 
 
 def _check_design(design: Design, datatree: xr.DataTree, source: Path, has_levels: bool) -> None:
@@ -433,6 +442,8 @@ def _check_design(design: Design, datatree: xr.DataTree, source: Path, has_level
         stored = [str(v) for v in posterior[dim].to_numpy()] if dim in posterior.coords else []
         if stored != [str(v) for v in labels]:
             raise _changed(source, f"{dim!r} was {listed(stored)} and is {listed(labels)}")
+    if design.is_summed:
+        return
     y = datatree["observed_data"][RESPONSE].to_numpy()
     if y.shape != design.y.shape or not np.allclose(y, design.y, rtol=1e-9):
         raise _changed(source, f"the response {design.spec.response} has other values ({OBS_DIM})")

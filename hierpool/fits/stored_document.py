@@ -223,6 +223,18 @@ class _Relationship(Struct, forbid_unknown_fields=True):
     labels: _Column
 
 
+class _Cells(Struct, forbid_unknown_fields=True):
+    spec: _Spec
+    atoms: list[list[str]]
+    learned: dict[str, dict[str, Any]]
+    numbers: list[str]
+    missing: dict[str, int]
+    n_read: int
+    label: str
+    ranges: dict[str, Annotated[list[float], Meta(min_length=4, max_length=4)]]
+    sources: list[str]
+
+
 class _Document(Struct, forbid_unknown_fields=True):
     spec: _Spec
     label: str
@@ -231,11 +243,12 @@ class _Document(Struct, forbid_unknown_fields=True):
     status: _Status
     info: dict[str, Any]
     attrs: dict[str, dict[str, dict[str, Any]]]
-    columns: Annotated[list[_NamedColumn], Meta(min_length=1)]
+    columns: list[_NamedColumn]
     index: _Index
     range: _Range | None
     texts: dict[str, dict[str, list[str]]] = {}
     relationships: list[_Relationship] = []
+    cells: _Cells | None = None
 
 
 def check_column(about: object) -> None:

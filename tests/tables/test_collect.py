@@ -11,6 +11,7 @@ import pytest
 import hierpool as hp
 from hierpool.bayes.exact.target import LogPosterior
 from hierpool.core.errors import DataError, FormulaError, HierpoolError
+from hierpool.fits.stored_cells import pack_cells, unpack_cells
 from hierpool.formula.build import build_design
 from hierpool.reml.criterion import Criterion
 
@@ -151,6 +152,44 @@ def test_moments_are_added_saved_and_read(tmp_path):
     with pytest.raises(DataError, match="small-cells"):
         both.save(tmp_path / "n.npz", least=10**6)
     assert not (tmp_path / "n.npz").exists()
+
+
+SAVED = {
+    "slopes": (FORMULAS[0], {}),
+    "weights": ("y ~ center(x) + flag + (1 | g)", {"weights": "w"}),
+    "no groups": ("y ~ x + z", {}),
+    "counts": ("flag ~ wave + (1 | g)", {"family": "bernoulli"}),
+}
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[pytest.mark.slow] * (c != "no groups")) for c in SAVED]
+)
+def test_a_posterior_of_sums_is_saved_with_them(case, tmp_path):
+    formula, given = SAVED[case]
+    model = hp.Model(formula, lazy(), **given)
+    fit = model.fit(seed=1, progress=False, chains=2, draws=200)
+    fit.save(tmp_path / "fit.nc")
+    again = hp.load_fit(tmp_path / "fit.nc")
+    assert repr(again) == repr(fit)
+    assert again.design.fingerprint == fit.design.fingerprint
+    again.save(tmp_path / "fit.nc")
+    if "|" in formula:
+        np.testing.assert_array_equal(again.loo(by="g").elpd_i, fit.loo(by="g").elpd_i)
+
+
+def test_sums_in_a_saved_fit_are_checked():
+    cells = hp.collect(FORMULAS[0], lazy()).cells
+    said, packed = pack_cells(cells)
+    again = unpack_cells(said, cells.keys, packed)
+    assert again.digest == cells.digest
+    for broken in (
+        packed.assign(S=packed["counts"]),
+        packed.assign(counts=packed["counts"] * 0),
+        packed.assign(plain=packed["plain"] * np.nan),
+    ):
+        with pytest.raises(ValueError, match="sums"):
+            unpack_cells(said, cells.keys, broken)
 
 
 def test_dates_are_groups_that_can_be_saved(tmp_path):
