@@ -425,6 +425,13 @@ def check_gaussian(schema: Schema, question: str) -> None:
 
 def exact_fit(schema: Schema, sigma: float) -> DataError:
     """The error for a response that the columns fit exactly, with a residual sd of ``sigma``."""
+    own = schema.spec.residual.correlation
+    if own is not None and not np.isfinite(sigma):
+        return DataError(
+            f"{own}: the likelihood has no maximum, because correlations of the residuals reach 1. A "
+            "structure with fewer parameters, such as toeph, ar1h or ar1, may have one",
+            "exact-fit",
+        )
     return DataError(
         f"{schema.spec.formula} fits {schema.spec.response} exactly (residual sd {sigma:.2g}), so "
         "no residual variation is left to estimate. Use fewer terms.",

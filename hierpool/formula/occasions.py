@@ -48,6 +48,12 @@ def row_structure(
         made = RowStructure(None, zeros, np.zeros(n), zeros, (), (), *spread)
         return _with_scale(made, groupings[term.scale]) if term.scale else made
     group = groupings[own.factor]
+    if group.n_rows.max() < 2:
+        raise DataError(
+            f"residual {own}: each of the {nouns(own.factor)} has one row, and a correlation needs "
+            "groups of several rows. Leave the structure out",
+            "levels-equal-rows",
+        )
     at = _occasions(own, columns[own.time], group)
     _check_distinct(own, columns[own.time], group, at.places)
     _check_told_apart(own, spec, groups, group, at.places)

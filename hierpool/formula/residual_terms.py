@@ -30,6 +30,16 @@ _SPREAD = re.compile(rf"^(?P<log>log\(\s*)?(?P<column>{_NAME})\s*(?P<end>\))?$")
 _AT_PLUS = re.compile(r"\+(?![^()]*\))")  # outside of parentheses
 _BAR = re.compile(rf"^\(\s*(?P<left>.*?)\s*\|{{1,2}}\s*(?P<factor>{_FACTOR})\s*\)$")
 
+_ELSEWHERE = {  # words of SAS, nlme, brms and glmmTMB
+    **dict.fromkeys(("un", "unr", "unstr"), "us"),
+    **dict.fromkeys(("ar", "corar1"), "ar1"),
+    **dict.fromkeys(("arh", "hetar1"), "ar1h"),
+    **dict.fromkeys(("ou", "exp", "corcar1", "corexp"), "car1"),
+    **dict.fromkeys(("arma", "corarma"), "arma11"),
+    **dict.fromkeys(("cosy", "homcs", "corcompsymm"), "cs"),
+    **{"ante": "ad1h", "corsymm": "symm"},
+}
+
 
 def read_correlation(text: Any) -> CorrelationTerm:
     """``"ar1(time | pig, by=sex, nugget=True)"``, read.
@@ -44,8 +54,10 @@ def read_correlation(text: Any) -> CorrelationTerm:
         raise _unreadable(text)
     word = match["word"]
     if word not in WORDS:
+        other = _ELSEWHERE.get(word.lower())
+        hint = f"here it is {other!r}" if other else nearest(word, WORDS)
         raise ArgumentError(
-            f"residual={text!r}: there is no structure {word!r}: {nearest(word, WORDS)}",
+            f"residual={text!r}: there is no structure {word!r}: {hint}",
             "unknown-residual-structure",
         )
     plain = {key: (match[key] or "").strip("` ") for key in ("time", "by")}
@@ -63,9 +75,15 @@ def _unreadable(text: Any) -> HierpoolError:
             f"the residual itself; for both write residual='{word}({inner}, nugget=True)'",
             "random-effect-term",
         )
+    if text == "independent":
+        return ArgumentError(
+            "residual='independent' is what a model has without it: leave residual= out",
+            "bad-residual",
+        )
+    word = text if text in WORDS else "ar1"
     return ArgumentError(
         f"residual={text!r} cannot be read: write a structure, the column of times and the column of "
-        f"groups, residual='ar1(time | pig)'. Structures are {', '.join(WORDS)}",
+        f"groups, residual='{word}(time | pig)'. Structures are {', '.join(WORDS)}",
         "bad-residual",
     )
 
@@ -198,9 +216,25 @@ def with_term(spec: Spec, term: ResidualTerm) -> Spec:
     if term.scale:
         _check_scale(spec, term)
     formula, own = spec.formula, term.correlation
+    _check_without_response(spec, term)
     if own is not None and correlation_text(own) not in formula:
         formula = f"{formula} + {correlation_text(own)}"
     return replace(spec, formula=formula, residual=term)
+
+
+def _check_without_response(spec: Spec, term: ResidualTerm) -> None:
+    """Raise where the response places its own residuals, or says how far they spread."""
+    own, response = term.correlation, spec.response.strip("`")
+    spread = term.spread.removeprefix("log(").removesuffix(")")
+    uses = {f"sigma='~ {term.spread}'": [spread], f"sigma='~ (1 | {term.scale})'": [term.scale]}
+    if own is not None:
+        uses[str(own)] = [own.time, *own.factor.split(":"), own.by]
+    for text, columns in uses.items():
+        if response in columns:
+            raise ArgumentError(
+                f"the response {response!r} is also in {text}: name another column there",
+                "response-as-predictor",
+            )
 
 
 def _check_scale(spec: Spec, term: ResidualTerm) -> None:

@@ -57,7 +57,7 @@ def read_frame(data: Any) -> pd.DataFrame:
     except TypeError as error:
         raise DataError(
             f"data must be a table (pandas, polars, pyarrow, or a dict of columns); this is a "
-            f"{type(data).__name__}. Write pandas.DataFrame(...) around it, with named columns",
+            f"{type(data).__name__}. {_instead_of(data)}",
             "not-a-table",
         ) from error
     if nw.get_level(table) == "interchange":
@@ -73,6 +73,19 @@ def read_frame(data: Any) -> pd.DataFrame:
             "lazy-table",
         )
     return pd.DataFrame({name: _to_pandas(table[name]) for name in table.columns})
+
+
+def _instead_of(data: Any) -> str:
+    """What to write in the place of an object that is no table."""
+    if isinstance(data, Sequence) and data and all(isinstance(d, (str, PurePath)) for d in data):
+        return "Several files are given by their folder or a pattern: 'data/*.parquet'"
+    asked = {"duckdb": "sql('select ...')", "_duckdb": "sql('select ...')", "ibis": "table('name')"}
+    library = type(data).__module__.split(".")[0]
+    if library in asked:
+        return f"Ask the connection for a table: connection.{asked[library]}"
+    if library in ("sqlalchemy", "sqlite3", "psycopg", "psycopg2", "pyodbc"):
+        return "Read a query: pandas.read_sql('select ...', connection)"
+    return "Write pandas.DataFrame(...) around it, with named columns"
 
 
 def _to_pandas(column: nw.Series[Any]) -> pd.Series[Any]:

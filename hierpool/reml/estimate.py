@@ -372,6 +372,7 @@ def _hardly_identified(
     """Status where all variances are identified in principle, but sigma hardly."""
     information = information_of(criterion, optimum.hessian, point, sigma)
     size = np.sqrt(np.abs(np.diag(information)))
+    size[size == 0] = 1.0
     scaled = information / np.outer(size, size)
     flattest = np.abs(np.linalg.eigh(scaled)[1][:-1, 0])
     owner = np.searchsorted(
@@ -397,11 +398,14 @@ def _status(criterion: Criterion, optimum: Optimum, design: Design) -> Status:
         return Status("not identified", unknown)
     T = criterion.matrix(optimum.theta)
     if optimum.is_doubtful or not np.isfinite(optimum.deviance):
-        steep = float(np.abs(optimum.gradient).max(initial=np.nan))
+        steep = float(np.abs(optimum.gradient).max(initial=0.0))
+        more = ""
+        if criterion.structure is not None:
+            more = " The likelihood may have no maximum; ar1h or toeph has fewer parameters than us."
         return Status(
             "failed",
             f"the search for the {criterion.method} optimum did not converge in {optimum.starts} "
-            f"start(s): the largest slope of the criterion at its end is {steep:.2g}.",
+            f"start(s): the largest slope of the criterion at its end is {steep:.2g}.{more}",
         )
     own = zip(design.groups, design.group_columns, strict=True)
     said = [text for group, at in own if (text := singular_text(T[at, at], group))]

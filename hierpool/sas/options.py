@@ -74,6 +74,11 @@ def read_options(statement: Statement, tokens: Sequence[Token]) -> list[Option]:
         elif at < len(tokens) and tokens[at].is_sign("("):
             stop = closing(statement, tokens, at)
             value, at = tuple(tokens[at + 1 : stop]), stop + 1
+        elif name.word in ("subject", "group"):  # weights of groups in an ESTIMATE statement
+            start = at
+            while at < len(tokens) and tokens[at].kind == "number":
+                at += 1
+            value = tuple(tokens[start:at])
         found.append(Option(statement, name, value))
     return found
 
@@ -81,14 +86,14 @@ def read_options(statement: Statement, tokens: Sequence[Token]) -> list[Option]:
 def _value(
     statement: Statement, tokens: Sequence[Token], equals: int
 ) -> tuple[tuple[Token, ...], int]:
-    """What follows an equals sign: words joined by * @ or a dot, with their parentheses."""
+    """What follows an equals sign: words joined by * @ , or a dot, with their parentheses."""
     at = equals + 1
     if at == len(tokens):
         statement.fail("a value is missing after =", "sas-syntax", tokens[equals])
     start = at
     if not tokens[at].is_sign("("):
         at += 1 + tokens[at].is_sign("-")
-    while at < len(tokens) and tokens[at].is_sign("(", "*", "@", "."):
+    while at < len(tokens) and tokens[at].is_sign("(", "*", "@", ".", ","):
         at = closing(statement, tokens, at) + 1 if tokens[at].is_sign("(") else at + 2
     return tuple(tokens[start:at]), at
 

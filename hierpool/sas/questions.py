@@ -21,6 +21,7 @@ from hierpool.sas.tokens import Token
 _ADJUST = {"tukey": "tukey", "dunnett": "dunnett", "t": "none", "none": "none"}
 _LSMEANS = {
     **dict.fromkeys(("diff", "pdiff", "diffs"), "diff"),
+    **{"adj": "adjust"},
     **{name: name for name in ("adjust", "at", "slice", "alpha")},
 }
 _MARGINS = "weights='observed' of hp.marginal_means averages over the rows as they are"
@@ -177,7 +178,7 @@ class Questions:
             statement.fail(
                 f"{statement.keyword.text.upper()} needs a label in quotes",
                 "sas-syntax",
-                hint="estimate 'a1 - a2' a 1 -1;",
+                hint=f"{statement.keyword.text.lower()} 'a1 - a2' a 1 -1;",
             )
         label = before[0].text
         columns = SasColumns.of(self.effects, self.has_intercept, self.table, self.design)

@@ -254,8 +254,10 @@ def _tests(options: dict[str, Option], made: Read) -> None:
     if "alpha" in options:
         made.notes.append(f"alpha: fit.fixed_effects(prob={1 - options['alpha'].number():g})")
     htype = options.get("htype")
-    if htype is not None and htype.text not in ("3", "(3)"):
+    if htype is not None and "3" not in (asked := htype.text.strip("()").split(",")):
         htype.fail("tests of type 3 only", "sas-option", "leave HTYPE= out")
+    elif htype is not None and len(asked) > 1:
+        made.notes.append(f"{htype.name.text}: tests of type 3 only, fit.anova()")
     ddfm = options.get("ddfm")
     if ddfm is None:
         return

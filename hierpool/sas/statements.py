@@ -25,11 +25,12 @@ _NOT_READ = {
     "prior": "priors= of hp.from_sas() sets the priors of the posterior",
     "slice": "write lsmeans a*b / slice=b",
     "lsmestimate": "write an ESTIMATE statement",
-    "store": "save a fit with fit.save()",
-    "id": "fit.predict() keeps the index of the table",
     "where": "choose the rows first: data.query('...')",
 }
-_SAID_ELSEWHERE = ("ods", "title", "title1", "title2", "footnote", "options", "label", "format")
+_SAID_ELSEWHERE = (
+    *("ods", "title", "title1", "title2", "footnote", "options", "label", "format"),
+    *("id", "store", "make", "libname", "filename"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,11 @@ def read_program(source: Source) -> Program:
             program = Program(_procedure(statement), made, ignored=ignored)
         elif program is None or has_ended:
             where = "before" if program is None else "after"
-            statement.fail(f"this stands {where} the PROC MIXED step", "sas-statement")
+            statement.fail(
+                f"this stands {where} the PROC MIXED step",
+                "sas-statement",
+                hint="pass the text from proc mixed to its run; alone",
+            )
         else:
             _check_known(statement)
             program.statements.append(statement)
@@ -133,7 +138,10 @@ def _statements(source: Source) -> Iterator[Statement]:
     if own:
         is_end = len(own) == 1 and own[0].word in ("run", "quit")
         if not is_end:
-            source.fail_at("no ; ends this statement", "sas-syntax", own[-1], "add a ;")
+            hint = "add a ;"
+            if source.text.strip().lower().endswith(".sas"):
+                hint = "of a file pass the text: hp.from_sas(pathlib.Path('...').read_text(), data)"
+            source.fail_at("no ; ends this statement", "sas-syntax", own[-1], hint)
 
 
 def _statement(source: Source, own: list[Token]) -> Statement:

@@ -13,7 +13,7 @@ from hierpool.core.errors import nearest
 from hierpool.formula.category_coding import CategoryCoding, Label
 from hierpool.formula.function_calls import quote
 from hierpool.formula.table_column import TableColumn, kind_of
-from hierpool.sas.statements import Statement
+from hierpool.sas.statements import STATEMENTS, Statement
 from hierpool.sas.tokens import Token
 
 
@@ -79,11 +79,14 @@ class SasTable:
                 "spell it as the table does",
             )
         names = [*self.expressions, *map(str, self.frame.columns)]
+        hint = nearest(token.text, names)
+        if token.word in STATEMENTS:
+            hint = f"is the ; before {token.text!r} missing?"
         return statement.fail(
             f"column {token.text!r} is not in the data",
             "sas-column",
             token,
-            nearest(token.text, names),
+            hint,
         )
 
     def is_class(self, column: str) -> bool:

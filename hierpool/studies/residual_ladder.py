@@ -189,6 +189,11 @@ def residual_ladder(
     check_seed(seed)
     check_takes_structures(model.design.spec)
     frame = model.design.frame if data is None else data
+    if isinstance(structures, str) or not structures:
+        raise ArgumentError(
+            f"structures={structures!r}: a list of names is needed, e.g. ['independent', 'cs', 'ar1']",
+            "unknown-residual-structure",
+        )
     over, base = over or _own_over(model.design.spec), plain(model.design.spec)
     specs = {name: [structured(base, name, over)] for name in structures}
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -278,7 +280,32 @@ ERRORS = {
     "model y = x; random int sex / subject=g type=un;": ("sas-effect", "int sex"),
     "model y = %x;": ("sas-macro", "%x"),
     "model y = x; repeated / type=cs;": ("sas-effect", "repeated"),
+    "model y = x; estimate 'b' x 1 | int 1 / subject 1 0;": ("sas-option", "subject 1 0"),
+    "model y = x / htype=1;": ("sas-option", "htype=1"),
 }
+HINTS = {
+    "proc mixed; class g model y = x; run;": "is the ; before 'model' missing?",
+    "proc mixed; class sex; model y = sex; contrast sex 1 -1;": "contrast 'a1 - a2'",
+    "x = 1; proc mixed; model y = x; run;": "pass the text from proc mixed",
+    "study.sas": "read_text()",
+}
+
+
+@pytest.mark.parametrize("text", HINTS)
+def test_errors_say_what_to_write(text, table):
+    with pytest.raises(FormulaError, match=re.escape(HINTS[text])):
+        read(text, table)
+
+
+def test_what_only_prints_or_stores_is_noted(table):
+    text = """libname a 'x'; proc mixed data=a.d; %* a comment; class sex; id g; store out=s;
+    model y = sex / htype=1,3; lsmeans sex / pdiff adj=tukey; run;"""
+    model = read(text, table)
+    assert model.sas is not None
+    ignored = [note for note in model.sas.notes if note.startswith("not needed here")]
+    assert [note.split()[3] for note in ignored] == ["libname", "id", "store"]
+    assert "htype: tests of type 3 only, fit.anova()" in model.sas.notes
+    assert "adjust='tukey'" in str(model.sas)
 
 
 @pytest.mark.parametrize("statements", ERRORS)
