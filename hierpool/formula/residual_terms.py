@@ -37,7 +37,8 @@ _ELSEWHERE = {  # words of SAS, nlme, brms and glmmTMB
     **dict.fromkeys(("ou", "exp", "corcar1", "corexp"), "car1"),
     **dict.fromkeys(("arma", "corarma"), "arma11"),
     **dict.fromkeys(("cosy", "homcs", "corcompsymm"), "cs"),
-    **{"ante": "ad1h", "corsymm": "symm"},
+    "ante": "ad1h",
+    "corsymm": "symm",
 }
 
 

@@ -401,7 +401,9 @@ def _status(criterion: Criterion, optimum: Optimum, design: Design) -> Status:
         steep = float(np.abs(optimum.gradient).max(initial=0.0))
         more = ""
         if criterion.structure is not None:
-            more = " The likelihood may have no maximum; ar1h or toeph has fewer parameters than us."
+            more = (
+                " The likelihood may have no maximum; ar1h or toeph has fewer parameters than us."
+            )
         return Status(
             "failed",
             f"the search for the {criterion.method} optimum did not converge in {optimum.starts} "

@@ -21,7 +21,7 @@ from hierpool.sas.tokens import Token
 _ADJUST = {"tukey": "tukey", "dunnett": "dunnett", "t": "none", "none": "none"}
 _LSMEANS = {
     **dict.fromkeys(("diff", "pdiff", "diffs"), "diff"),
-    **{"adj": "adjust"},
+    "adj": "adjust",
     **{name: name for name in ("adjust", "at", "slice", "alpha")},
 }
 _MARGINS = "weights='observed' of hp.marginal_means averages over the rows as they are"

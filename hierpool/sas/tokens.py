@@ -77,9 +77,9 @@ class Source:
                 at += 1
             elif text.startswith("/*", at):
                 at = self._after(at, "*/", "this comment is not closed", "close it with */")
-            elif text[at] == "*" and (not found or found[-1].is_sign(";")):
-                at = self._after(at, ";", "this comment is not closed", "close it with ;")
-            elif text.startswith("%*", at):
+            elif (text[at] == "*" and (not found or found[-1].is_sign(";"))) or text.startswith(
+                "%*", at
+            ):
                 at = self._after(at, ";", "this comment is not closed", "close it with ;")
             elif text[at] in "%&":
                 self._fail_macro(at)
