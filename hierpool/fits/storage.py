@@ -307,8 +307,9 @@ def _as_tree(fit: FitRecord) -> xr.DataTree:
         "index": (list(rows.names), [about for about, _ in labels]),
         "range": (rows.start, rows.stop, rows.step) if isinstance(rows, pd.RangeIndex) else None,
         "texts": {node.path: odd_texts(node) for node in nodes},
-        "cells": said,
     }
+    if said is not None:
+        document["cells"] = said
     packed = {f"column_{k}": values for k, (_, values) in enumerate(columns.values())}
     packed |= {f"index_{k}": values for k, (_, values) in enumerate(labels)}
     try:
