@@ -34,10 +34,12 @@ def solve_lower(L: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Solve L x = B by forward substitution; shape (..., k, m), stacks broadcast."""
     shape = np.broadcast_shapes(L.shape[:-2], B.shape[:-2]) + B.shape[-2:]
     x = np.empty(shape, dtype=np.result_type(L, B))
-    for i in range(L.shape[-1]):
-        done = np.einsum("...i,...im->...m", L[..., i, :i], x[..., :i, :]) if i else 0.0
-        with np.errstate(invalid="ignore", divide="ignore"):
-            x[..., i, :] = (B[..., i, :] - done) / L[..., i, i, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for i in range(L.shape[-1]):
+            left = B[..., i, :]
+            if i:
+                left = left - np.einsum("...i,...im->...m", L[..., i, :i], x[..., :i, :])
+            np.divide(left, L[..., i, i, None], out=x[..., i, :])
     return x
 
 
@@ -46,10 +48,12 @@ def solve_lower_transposed(L: np.ndarray, B: np.ndarray) -> np.ndarray:
     shape = np.broadcast_shapes(L.shape[:-2], B.shape[:-2]) + B.shape[-2:]
     x = np.empty(shape, dtype=np.result_type(L, B))
     k = L.shape[-1]
-    for i in reversed(range(k)):
-        done = np.einsum("...i,...im->...m", L[..., i + 1 :, i], x[..., i + 1 :, :])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            x[..., i, :] = (B[..., i, :] - done) / L[..., i, i, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for i in reversed(range(k)):
+            left = B[..., i, :]
+            if i + 1 < k:
+                left = left - np.einsum("...i,...im->...m", L[..., i + 1 :, i], x[..., i + 1 :, :])
+            np.divide(left, L[..., i, i, None], out=x[..., i, :])
     return x
 
 

@@ -79,6 +79,11 @@ class Correlation(ABC):
         """Shape (K, c): correlations of c pairs of places, of a structure that is Markov."""
         raise NotImplementedError(f"{type(self).__name__} is not Markov")
 
+    def neighbour_slopes(self, x: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Derivatives (size, c) of ``neighbours`` by the free coordinates x (size,)."""
+        moved = x + 1j * _STEP * np.eye(self.size)
+        return self.neighbours(self.from_free(moved), before, after).imag / _STEP
+
     def from_free(self, x: np.ndarray) -> np.ndarray:
         """Parameters from coordinates that are free on the whole line."""
         return np.asarray(self.lower + (1 - self.lower) / (1 + np.exp(-x)))

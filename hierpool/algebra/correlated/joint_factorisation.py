@@ -62,8 +62,10 @@ class JointFactorisation(Factorisation):
         rows = replace(white, X=others.scaled(white.X[None], Lambda[None])[0])
         prior = BetaPrior(np.zeros(w), np.diag((np.arange(w) < others.size).astype(float)))
         main = Lambda[others.main_columns, others.main_columns]
+        raw = correlated.rows
+        raw = replace(raw, X=others.scaled(raw.X[None], Lambda[None])[0])
         inner = CorrelatedFactorisation.from_whitened(
-            rows, correlated, factor, main, phi, log_det, prior
+            rows, raw, correlated, factor, main, phi, log_det, prior
         )
         return cls(inner, others, white.X[:, : others.size], Lambda)
 

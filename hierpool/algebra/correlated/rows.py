@@ -153,9 +153,15 @@ class CorrelatedRows:
         key = np.column_stack([key, extra])
         starts = np.append(np.flatnonzero(np.diff(whole.where // whole.size, prepend=-1)), len(key))
         found: dict[bytes, list[int]] = {}
-        for b in range(whole.n_blocks):
-            found.setdefault(key[starts[b] : starts[b + 1]].tobytes(), []).append(b)
-        if len(found) == whole.n_blocks:  # all differ, and each y is its own sum and root
+        mixed = key @ np.sin(
+            np.arange(1.0, key.shape[1] + 1)
+        )  # differs where designs do, or nearly always
+        if len(np.unique(np.add.reduceat(mixed, starts[:-1]))) < whole.n_blocks:
+            for b in range(whole.n_blocks):
+                found.setdefault(key[starts[b] : starts[b + 1]].tobytes(), []).append(b)
+        if (
+            not found or len(found) == whole.n_blocks
+        ):  # all differ, and each y is its own sum and root
             y = whole.columns[:, -1:]
             columns = np.hstack([whole.columns[:, :width], y, y])
             return replace(whole, columns=columns), np.ones(whole.n_blocks)

@@ -11,9 +11,7 @@ Of others, each pattern of occasions has one Cholesky factor, however many group
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -38,35 +36,6 @@ class Tables:
     log_sd: np.ndarray
     r: np.ndarray
     inverse: np.ndarray
-
-
-@dataclass(frozen=True)
-class PaddedGroups:
-    """The groups by pattern, each padded to the size of the largest.
-
-    Attributes
-    ----------
-    rows, is_row
-        Shape (groups, size): the rows of each group, its first one in the place of none.
-    whose
-        Shape (groups,): pattern of each group.
-    first
-        Shape (patterns,): first group of each pattern.
-    """
-
-    rows: np.ndarray
-    is_row: np.ndarray
-    whose: np.ndarray
-    first: np.ndarray
-
-    def spread(self, matrices: Sequence[np.ndarray]) -> np.ndarray:
-        """Shape (patterns, k, size, size): matrices (k, n, n) of the patterns, padded with zeros."""
-        size = self.rows.shape[1]
-        out = np.zeros((len(matrices), len(matrices[0]), size, size))
-        for to, made in zip(out, matrices, strict=True):
-            n = made.shape[-1]
-            to[:, :n, :n] = made
-        return out
 
 
 def order_of(structure: RowStructure) -> np.ndarray:
@@ -125,23 +94,11 @@ class Whitening:
             starts = np.append(np.flatnonzero(np.diff(s.groups, prepend=-1) != 0), n)
         is_first = np.zeros(n, dtype=bool)
         is_first[starts[:-1]] = True
-        moves = np.column_stack([s.by, np.roll(s.places, 1), s.places]).astype(float)
-        steps, kind = np.unique(moves[~is_first], axis=0, return_inverse=True)
+        moves = np.column_stack([s.by, np.roll(s.places, 1), s.places]).astype(float)[~is_first]
+        steps, kind = _different(moves)
         step = np.zeros(n, dtype=np.int64)
-        step[~is_first] = kind.reshape(-1) + 1
-        found: dict[tuple[int, bytes], int] = {}
-        patterns: list[tuple[int, np.ndarray]] = []
-        pattern = np.zeros(len(starts) - 1, dtype=np.int64)
-        is_timed = s.correlation is not None and s.correlation.takes_times
-        for g, (a, b) in enumerate(itertools.pairwise(starts.tolist())):
-            places = s.places[a:b] - (s.places[a] if is_timed else 0.0)
-            if s.correlation is None:
-                places = np.zeros(1)
-            key = int(s.by[a]), np.round(places, 9).tobytes()
-            if key not in found:
-                found[key] = len(patterns)
-                patterns.append((key[0], places))
-            pattern[g] = found[key]
+        step[~is_first] = kind + 1
+        pattern, patterns = _patterns(s, starts)
         sizes = [len(places) ** 2 for _, places in patterns]
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         is_markov = s.correlation is None or s.correlation.is_markov
@@ -167,20 +124,6 @@ class Whitening:
             root = solve_lower(_cholesky(C), np.eye(C.shape[-1]))
             inverse[:, self.offsets[k] : self.offsets[k + 1]] = root.reshape(K, -1)
         return Tables(log_sd, r, inverse)
-
-    @cached_property
-    def by_pattern(self) -> PaddedGroups:
-        """The groups in the order of their patterns."""
-        order = np.argsort(self.pattern, kind="stable")
-        n_rows = np.diff(self.starts)[order]
-        within = np.arange(int(n_rows.max(initial=1)))
-        is_row = within < n_rows[:, None]
-        rows = np.where(
-            is_row, self.starts[:-1][order][:, None] + within, self.starts[:-1][order, None]
-        )
-        whose = self.pattern[order]
-        first = np.flatnonzero(np.diff(whose, prepend=-1))
-        return PaddedGroups(rows, is_row, whose, first)
 
     def correlated(self, phi: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Shape (K, n): standard normals (K, n) made as correlated as the rows; the way back."""
@@ -232,6 +175,45 @@ class Whitening:
             at = starts, self.offsets[self.pattern]
             kernels.by_pattern(*arrays, *at, tables.log_sd, tables.inverse, out, log_det)
         return out, log_det
+
+
+def _different(moves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Different rows of moves (n, 3) in order, and which of them each is; column by column, for speed."""
+    code = np.zeros(len(moves), dtype=np.int64)
+    for column in moves.T:
+        values, own = np.unique(column, return_inverse=True)
+        code = np.unique(code * len(values) + own.reshape(-1), return_inverse=True)[1].reshape(-1)
+    first = np.unique(code, return_index=True)[1]
+    return moves[first], code
+
+
+def _patterns(
+    s: RowStructure, starts: np.ndarray
+) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+    """The pattern of each group, and class of ``by`` and places of each pattern."""
+    if s.correlation is None:
+        return _different_classes(s.by)
+    places = s.places
+    if s.correlation.takes_times:
+        places = places - np.repeat(places[starts[:-1]], np.diff(starts))
+    key = np.round(places, 9)
+    found: dict[tuple[int, bytes], int] = {}
+    patterns: list[tuple[int, np.ndarray]] = []
+    pattern = np.zeros(len(starts) - 1, dtype=np.int64)
+    by = s.by[starts[:-1]].tolist()
+    for g, (a, b) in enumerate(itertools.pairwise(starts.tolist())):
+        own = by[g], key[a:b].tobytes()
+        if own not in found:
+            found[own] = len(patterns)
+            patterns.append((own[0], places[a:b]))
+        pattern[g] = found[own]
+    return pattern, patterns
+
+
+def _different_classes(by: np.ndarray) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+    """Of independent rows: one pattern for each class."""
+    classes, pattern = np.unique(by, return_inverse=True)
+    return pattern.reshape(-1), [(int(k), np.zeros(1)) for k in classes]
 
 
 def _cholesky(C: np.ndarray) -> np.ndarray:
