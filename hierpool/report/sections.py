@@ -394,12 +394,14 @@ _MEANINGS_IN_CHECKS = {
 }
 
 
-def no_checks_of_rows() -> Section:
-    """That residuals and predictions of single rows were not checked."""
+def no_checks_of_rows(checked: str) -> Section:
+    """That predictions of single rows were not checked, and residuals in a sample alone, if so."""
     text = (
-        "The study was made from sums of the rows, so residuals, simulated data and predictions of "
-        "single observations were not checked. Fit the recommended model to a sample of whole groups "
-        "in memory, and check that fit: hp.check(fit), hp.plots.residuals(fit)."
+        f"{checked} Simulated data and predictions of single observations were not checked."
+        if checked
+        else "The study was made from sums of the rows, so residuals, simulated data and predictions "
+        "of single observations were not checked. Pass the table to check residuals in a sample of "
+        "its rows: hp.check(fit, table=table)."
     )
     return Section("checks", "Predictive checks", [Prose([text])])
 

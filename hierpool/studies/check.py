@@ -9,6 +9,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from hierpool.checks.accuracy import (
     level_coverage,
@@ -19,6 +20,7 @@ from hierpool.checks.accuracy import (
 from hierpool.checks.findings import boundary, comparisons, convergence, response, rows, separation
 from hierpool.checks.findings.causes import root_causes
 from hierpool.checks.residuals import every, family_dispersion
+from hierpool.core.arguments import check_seed
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, DataError, HierpoolWarning
 from hierpool.core.findings import Finding, Findings
@@ -27,6 +29,7 @@ from hierpool.fits.posterior import PosteriorFit
 from hierpool.model import Model, best_optimum
 from hierpool.studies import remedies
 from hierpool.studies.result import StudyResult
+from hierpool.studies.sampled import checked_in_a_sample
 from hierpool.studies.sentences import INTERCEPT
 
 FOR_INFORMATION = frozenset({"levels-with-one-row", "unused-categories"})
@@ -93,13 +96,15 @@ _UNCHECKED = Finding(
     "rows-not-checked",
     "note",
     "The model was made from sums, so residuals and predictions of single rows were not checked.",
-    "Fit the model to a sample of whole groups, and check that fit: hp.check(hp.Model(formula, "
-    "sample).reml()).",
+    "Pass the table, and a sample of its rows is checked: hp.check(fit, table=table).",
 )
 
 
 def check(
     subject: Model | PosteriorFit | LikelihoodFit | StudyResult | Mapping[str, PosteriorFit],
+    *,
+    table: Any = None,
+    seed: int = 0,
 ) -> Findings:
     """Check data, models and fits; findings in sentences, the most serious first.
 
@@ -110,6 +115,12 @@ def check(
         posterior, the REML fit of the same model is checked too. A ``Study``: its partially
         pooled model in detail, the other models briefly, and their comparison. A dict of fits:
         each fit, and whether they can be compared.
+    table
+        For a Gaussian fit that was made of sums: the table whose sums it has. A random sample of its
+        rows is drawn, of whole groups where it can be, the model fitted to it, and its residuals are
+        checked; each finding says so. None: residuals are not checked.
+    seed
+        Of the sample.
 
     Returns
     -------
@@ -124,21 +135,38 @@ def check(
     >>> hp.check(hp.Model("Reaction ~ Days + (Days | Subject)", sleep))
     No problems found.
     """
+    if table is not None:
+        _check_takes_table(subject)
     if isinstance(subject, StudyResult):
         return subject.findings
     if isinstance(subject, Model):
         before_fitting = boundary.unidentified_rows(subject.design)
         return Findings(root_causes([*of_design(subject.design), *before_fitting]))
-    if isinstance(subject, LikelihoodFit):
-        return Findings(root_causes([*of_design(subject.design), *_of_optimum(subject, ALONE)]))
-    if isinstance(subject, PosteriorFit):
-        return Findings(root_causes([*of_design(subject.design), *of_fit(subject)]))
+    if isinstance(subject, (LikelihoodFit, PosteriorFit)):
+        before = of_design(subject.design, table, check_seed(seed))
+        of_it = (
+            _of_optimum(subject, ALONE) if isinstance(subject, LikelihoodFit) else of_fit(subject)
+        )
+        return Findings(root_causes([*before, *of_it]))
     if _is_posteriors(subject):
         return Findings(_of_several(subject))
     raise ArgumentError(
         f"check() takes a model, a fit, a study or a dict of posteriors; given: "
         f"{type(subject).__name__}.",
         "fit-needed",
+    )
+
+
+def _check_takes_table(subject: object) -> None:
+    """Raise where there is no fit of sums of a Gaussian response."""
+    if isinstance(subject, (LikelihoodFit, PosteriorFit)):
+        design = subject.design
+        if design.is_summed and design.family is None:
+            return
+    raise ArgumentError(
+        "table= is for a fit that was made from sums of a Gaussian response, whose rows are not at "
+        "hand: leave it out",
+        "table-not-needed",
     )
 
 
@@ -149,8 +177,11 @@ def _is_posteriors(subject: object) -> bool:
     )
 
 
-def of_design(design: Design) -> Iterator[Finding]:
-    """Notices made while the rows were read, and what can be said before fitting."""
+def of_design(design: Design, table: Any = None, seed: int = 0) -> Iterator[Finding]:
+    """Notices made while the rows were read, and what can be said before fitting.
+
+    Of sums also what a sample of the table's rows tells, where there is one.
+    """
     for notice in design.notices:
         if notice.code in FOR_INFORMATION:
             continue
@@ -158,7 +189,15 @@ def of_design(design: Design) -> Iterator[Finding]:
     for judge in BEFORE_OF_SUMS if design.is_summed else BEFORE:
         yield from judge(design)
     if design.is_summed:
+        yield from _of_single_rows(design, table, seed)
+
+
+def _of_single_rows(design: Design, table: Any, seed: int) -> Iterator[Finding]:
+    """What a sample of the rows of sums tells, or that nothing was checked."""
+    if table is None or design.family is not None:
         yield _UNCHECKED
+    else:
+        yield from checked_in_a_sample(design, table, seed)
 
 
 def of_fit(fit: PosteriorFit, blup: LikelihoodFit | None = None) -> Iterator[Finding]:
@@ -185,14 +224,18 @@ def optimum_of(design: Design) -> LikelihoodFit | None:
         return None
 
 
-def of_models(study: StudyResult) -> Iterator[Finding]:
-    """Findings of the models of a study: the recommended one in detail, of others whether they ran."""
+def of_models(study: StudyResult, table: Any = None) -> Iterator[Finding]:
+    """Findings of the models of a study: the recommended one in detail, of others whether they ran.
+
+    ``table``: where the rows are, if the study was made of sums of them.
+    """
     chosen = study.selected
     fit, blup = study.fits[chosen], study.blups.get(chosen)
     design = study.models[chosen].design
     before = BEFORE_OF_SUMS if design.is_summed else BEFORE
     found = [*_notices(study.models, chosen), *(f for judge in before for f in judge(design))]
-    found += [_UNCHECKED] if design.is_summed else []
+    if design.is_summed:
+        found += _of_single_rows(design, table, study.seed)
     of_chosen = itertools.chain(
         of_fit(fit, blup), comparisons.posterior_and_blups(study.compare_blups)
     )

@@ -102,6 +102,8 @@ def _of_sds(study: StudyResult) -> list[str]:
     read = [read_spread(f"~ {spread}") for spread in spreads]
     terms = [replace(own, spread=spread, scale=scale) for spread, scale in read]
     named = [c for term in (own, *terms) for c in (term.spread_column, term.scale) if c]
+    if not named:
+        return []
     known = {*study.design.frame.columns, *study.design.groupings}
     return [column for column in dict.fromkeys(named) if column in known]
 

@@ -110,7 +110,8 @@ def _advice(advise: Callable[[], Advice]) -> Section | None:
 def _checks(study: StudyResult, figures: Mapping[str, Figure]) -> Section:
     """Predictive checks of the partially pooled model."""
     if study.design.is_summed:
-        return sections.no_checks_of_rows()
+        sampled = [f.text for f in study.findings if f.code == "rows-checked-in-sample"]
+        return sections.no_checks_of_rows(" ".join(sampled))
     fit = study.fits[study.selected]
     tables: dict[str, pd.DataFrame] = {}
     rows: Literal["intervals", "probabilities", "none"] = "none"

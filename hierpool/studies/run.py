@@ -82,9 +82,9 @@ def study(
         random effects to consider, ``"score ~ x + (x | school) + (1 | pupil)"``.
     data
         A DataFrame, or any table that narwhals can read. Of a table that is not in memory, as
-        for ``hp.Model``, the sums for all models are taken in two passes; what needs single rows is
-        left out, and the findings say so. Or moments that ``hp.collect`` gave for a formula with
-        all random effects in question.
+        for ``hp.Model``, the sums for all models are taken in two passes; residuals are checked in a
+        random sample of its rows, and the findings say so. Or moments that ``hp.collect`` gave for a
+        formula with all random effects in question.
     group
         Column that names the groups, e.g. ``"boar"``; several for several factors, nested or
         crossed: ``["school", "pupil"]``. Not needed where the formula has random effects.
@@ -160,7 +160,8 @@ def study(
                 )
             structure = replace(structure, said=tuple(said))
             asked = with_structure(asked, structure, table)
-        return _study(asked, arguments, progress, fits, structure)
+        source = data if is_lazy(data) and not isinstance(data, Moments) else None
+        return _study(asked, arguments, progress, fits, structure, source)
     except KeyboardInterrupt as stop:
         if not fits:
             raise
@@ -188,10 +189,11 @@ def _study(
     progress: bool,
     fits: dict[str, PosteriorFit],
     structure: StudyStructure | None,
+    source: Any,
 ) -> Study:
     """The study of a ladder; ``fits`` is filled as it goes, so that an interrupt loses none."""
     with named_steps(len(asked.models) + 4, progress) as begin:
-        found = _in_steps(asked, arguments, fits, begin, structure)
+        found = _in_steps(asked, arguments, fits, begin, structure, source)
     return replace(found, answer=answer(found))
 
 
@@ -201,6 +203,7 @@ def _in_steps(
     fits: dict[str, PosteriorFit],
     begin: Callable[[str], None],
     structure: StudyStructure | None,
+    source: Any,
 ) -> Study:
     """The same, with what names each step as it begins."""
     with _heard() as said:
@@ -246,7 +249,7 @@ def _in_steps(
     )
     begin("checks")
     findings = [
-        *check.of_models(found),
+        *check.of_models(found, source),
         *impossible,
         *not_tried(asked.formula, asked.screened),
         *check.of_scores(found.fits, [*(structure.said if structure else ()), *said]),

@@ -63,11 +63,12 @@ def test_a_study_of_sums_is_that_of_rows(tmp_path):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6, err_msg=name)
     elpd = [s.comparison_by_group["g"]["elpd"].drop("no_pooling") for s in (found, expected)]
     np.testing.assert_allclose(*(e.sort_index() for e in elpd), atol=0.1)
-    assert "rows-not-checked" in found.findings.codes
+    assert "rows-checked-in-sample" in found.findings.codes
     assert found.comparison.empty
     assert "comparison" not in found.tables()
     page = found.report(tmp_path / "r.html", style="full").read_text(encoding="utf-8")
     assert "Single observations were not predicted: the study was made from sums" in page
+    assert "Residuals were checked in all 300 rows" in page
     assert "left-out observations" not in page
     assert {"effects", "comparison", "shrinkage"} <= set(found.figures())
 
