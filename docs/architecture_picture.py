@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
         "fit",
         (
-            ("fits", "PosteriorFit, LikelihoodFit, files"),
+            ("fits", "what a user holds, files"),
             ("plots", "one file for each picture"),
             ("sas", "PROC MIXED, read"),
             ("tables", "sums of large tables"),
