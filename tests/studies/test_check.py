@@ -51,6 +51,18 @@ def test_optimum_and_posterior_are_reported_together(fitted):
     assert "posterior" not in alone.text
 
 
+def test_an_optimum_of_zero_is_a_note_where_the_data_do_not_speak_for_zero():
+    """A table of 0 and 1 whose groups differ with an sd of 0.7."""
+    rng = np.random.default_rng(5002)
+    g, x = np.repeat(np.arange(20), 6), rng.normal(size=120)
+    p = 1 / (1 + np.exp(-0.5 * x - 0.7 * rng.normal(size=20)[g]))
+    table = pd.DataFrame({"y": (rng.uniform(size=120) < p).astype(int), "x": x, "g": g})
+    model = hp.Model("y ~ x + (1 | g)", table, family="bernoulli")
+    (found,) = hp.check(model.fit(draws=250, seed=1, progress=False)).of("singular-reml")
+    assert found.severity == "note" and "below 0.1 on the logit scale is 1" in found.text
+    assert hp.check(model.ml()).of("singular-reml")[0].severity == "warning"
+
+
 def test_recoding_a_predictor_changes_no_judgement_of_variances(fitted):
     data = hp.datasets.load("boars")
     moved = data.assign(time=1000 * data["time"] + 5e5)

@@ -11,10 +11,6 @@ from tests.testbed.situations_families import CLEAN, FAULTS, OfFamily
 from tests.testbed.test_planted import ANY, FOUND, SEEDS
 
 TABLES = 60
-SHORT = {
-    "bernoulli": "a warning in 7 of 60: the variance between groups is zero by maximum likelihood",
-    "ordinal": "5 of 60, the same",
-}
 POISSON = next(case for case in CLEAN if case.family == "poisson")
 
 
@@ -30,14 +26,7 @@ def test_a_planted_fault_is_found_in_nine_of_ten_seeds(fault: OfFamily):
     assert np.mean(found) >= FOUND
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(c, marks=pytest.mark.xfail(reason=SHORT[c.name])) if c.name in SHORT else c
-        for c in CLEAN
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("case", CLEAN, ids=str)
 @pytest.mark.calibration
 def test_clean_tables_are_left_in_peace(case: OfFamily):
     every = [

@@ -166,11 +166,8 @@ def spreads(fit: WithPriors) -> list[Spread]:
 def singular(blup: Optimum) -> Iterator[Finding]:
     """An optimum on the boundary, without a posterior."""
     if blup.status.word == "singular":
-        meaning = (
-            "BLUPs, standard errors and tests ignore the uncertainty of this estimate. Use the "
-            "posterior, model.fit(), or a model without the term."
-        )
-        yield Finding("singular-reml", "warning", capital(blup.status.sentence), meaning)
+        meaning = f"{_known(blup)} Use the posterior, model.fit(), or a model without the term."
+        yield Finding("singular-reml", "warning", _seen(blup), meaning)
 
 
 def unidentified(blup: Optimum) -> Iterator[Finding]:
@@ -231,28 +228,28 @@ def boundary(fit: WithPriors, blup: Optimum | None) -> Iterator[Finding]:
     every = spreads(fit)
     small = [s for s in every if s.share_small >= NOT_EXCLUDED]
     alike = [s for s in small if s.favours_small]
-    share = [f"{_percent(s.share_small)} for {s.name}" for s in small]
     if blup is not None and blup.status.word == "singular":
         posterior = (
-            "The posterior probability of an sd below a tenth of the residual sd is "
-            f"{joined(share)}."
+            f"The posterior probability of {_next_to_nothing(fit.design)} is "
+            f"{joined([f'{_percent(s.share_small)} for {s.name}' for s in small])}."
             if small
-            else "In the posterior, an sd below a tenth of the residual sd is very unlikely."
+            else f"In the posterior, {_next_to_nothing(fit.design)} is very unlikely."
         )
+        # Where the data do not speak for zero, who uses the posterior has nothing to do.
         meaning = (
-            "BLUPs, their standard errors and REML tests ignore the uncertainty of this estimate. "
-            "Use the posterior for groups and predictions, or compare with a model without the term."
+            f"{_known(blup)} Use the posterior, and compare with a model without the term."
+            if alike
+            else f"{_known(blup)} The posterior does not: use its numbers."
         )
-        text = f"{capital(blup.status.sentence)} {posterior}"
-        # Where the posterior excludes zero, who uses the posterior has nothing to do.
-        severity: Severity = "warning" if small else "note"
-        yield Finding("singular-reml", severity, text, meaning, evidence=_table(fit, every, blup))
+        severity: Severity = "warning" if alike else "note"
+        text, table = f"{_seen(blup)} {posterior}", _table(fit, every, blup)
+        yield Finding("singular-reml", severity, text, meaning, evidence=table)
         return
     if alike:
         said = [f"{_percent(s.share_small)} for {s.name}" for s in alike]
         text = (
             "The data speak for little or no variation between groups: the posterior probability of "
-            f"an sd below a tenth of the residual sd is {joined(said)}."
+            f"{_next_to_nothing(fit.design)} is {joined(said)}."
         )
         meaning = (
             "Do not read much into differences between groups in this term. hp.compare shows whether "
@@ -261,6 +258,25 @@ def boundary(fit: WithPriors, blup: Optimum | None) -> Iterator[Finding]:
         yield Finding(
             "variance-near-zero", "note", text, meaning, evidence=_table(fit, every, blup)
         )
+
+
+def _seen(blup: Optimum) -> str:
+    """What is on the boundary, and not how the likelihood was computed."""
+    return f"{capital(blup.status.sentence).partition('. ')[0].rstrip('.')}."
+
+
+def _known(blup: Optimum) -> str:
+    """What an estimate on the boundary does to what is computed from it."""
+    return f"{blup.method} estimates for groups, standard errors and tests treat it as known."
+
+
+def _next_to_nothing(design: Design) -> str:
+    """In words, an sd that is as good as zero."""
+    if design.family is None:
+        return "an sd below a tenth of the residual sd"
+    if design.family.is_on_response_scale:
+        return "an sd below a tenth of the scale of the residuals"
+    return f"an sd below {SMALL_SD_RATIO:g} on the {design.family.link} scale"
 
 
 def correlations(fit: Posterior, _: object) -> Iterator[Finding]:
