@@ -40,10 +40,9 @@ from hierpool.core.printable import printable
 from hierpool.core.results import OBS_DIM, row_labels
 from hierpool.core.theta import WorkingTheta
 
-MOST_ERROR = 0.02  # Monte Carlo error of a family's score from which it is made from more draws
-WORST_ERROR = (
-    0.025  # from which it is then computed exactly; that has an error of .015 to .02 itself
-)
+MOST_ERROR = 0.01  # Monte Carlo error of a family's score from which it is made from more draws
+WORST_ERROR = 0.02  # from which it is then computed exactly; that has an error of about .01 itself
+HEAVY_K = 0.5  # Pareto k from which that error is too small itself, and MOST_ERROR holds for both
 MAX_SCORE_DROP = 0.5  # fall of a score from its plain log mean that needs a Pareto k to be believed
 _BLOCK_NUMBERS = 4_000_000  # densities held at once
 MOST_ROWS = 20_000_000  # of a table of which only counts are kept, whose scores are held
@@ -386,7 +385,7 @@ def _scored(
     elpd, k, lppd = scores.T.copy()
     is_bad = _is_bad(scores, n_draws)
     has_warning = bool(is_bad.any()) and refit is None
-    bad = np.flatnonzero(is_bad | (errors > WORST_ERROR))
+    bad = np.flatnonzero(is_bad | (errors > np.where(k > HEAVY_K, MOST_ERROR, WORST_ERROR)))
     if refit is not None:
         for i in bad:
             elpd[i], k[i] = refit(points[i]), np.nan

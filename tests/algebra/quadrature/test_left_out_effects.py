@@ -73,17 +73,17 @@ def test_a_level_has_its_own_effect_and_those_of_levels_inside_it() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [crossed, nested])
 def test_groups_of_smaller_factors_are_scored_as_by_exact_refits(build) -> None:
+    """The highest k among them: importance sampling alone is off by up to 0.2 there."""
     fit = build().fit(seed=1, progress=False)
     grouping = fit.design.groupings["b"]
     density = fit.integrated.log_density_of_levels(fit.working_theta, grouping)
-    elpd, k, _ = psis.leave_one_out(density, relative_efficiency(fit))
+    _, k, _ = psis.leave_one_out(density, relative_efficiency(fit))
     assert (k > 0.7).sum() <= 1  # with the effects as drawn nine or ten of them are
+    scores = fit.loo(by="b").elpd_i.to_numpy()
     design, priors, codes = fit.design, fit.priors, grouping.codes
     whole = leave_out.log_evidence(design, priors, 1)
-    for level in range(0, codes.max() + 1, 4):
+    for level in np.argsort(-k)[[0, 1, 2, 5]]:
         rows = np.flatnonzero(codes == level)
         exact = leave_out.joint_log_density(design, priors, rows, 2, whole)
-        # Five runs of each: at most 0.04 off with k below 0.5, and 0.20 with k of 0.60 to 0.65, which
-        # docs/limitations.md tells. Above 0.7 a refit takes over.
-        error = 0.06 if k[level] < 0.5 else 0.25 if k[level] < 0.7 else np.inf
-        assert float(elpd[level]) == pytest.approx(exact.log_density, abs=error)
+        assert exact.error < 0.03
+        assert float(scores[level]) == pytest.approx(exact.log_density, abs=0.05)
