@@ -171,15 +171,33 @@ class CorrelatedResiduals(LeftOutRows):
         out = LevelSums(np.empty(K), np.empty((w, w, K)), np.empty((w, K)), np.empty(K))
         width = blocks.n_blocks * blocks.size * (blocks.columns.shape[1] + self.q)
         for at in runs(K, max(width, w * w)):
-            e = self.eliminated(blocks, theta.Lambda[at], theta.phi[at])
-            out.log_det[at] = (2 * e.log_sd + log_det(e.L)) @ counts
-            out.GG[..., at] = np.moveaxis(_net(e, counts), 0, -1)
-            Xt, Gt = np.swapaxes(e.X, -1, -2), np.swapaxes(e.G, -1, -2)
-            of_y = Gt @ e.g[..., :1] - Xt @ e.right[..., :1]
-            out.Gg[:, at] = of_y[..., 0].sum(axis=1).T
-            squares = np.square(e.g[..., 1:]).sum((1, 2, 3))
-            out.squared[at] = squares - np.square(e.right[..., 1:]).sum((1, 2, 3))
+            if self.others.size:  # wide: products of matrices
+                e = self.eliminated(blocks, theta.Lambda[at], theta.phi[at])
+                out.log_det[at] = (2 * e.log_sd + log_det(e.L)) @ counts
+                out.GG[..., at] = np.moveaxis(_net(e, counts), 0, -1)
+                Xt, Gt = np.swapaxes(e.X, -1, -2), np.swapaxes(e.G, -1, -2)
+                of_y = Gt @ e.g[..., :1] - Xt @ e.right[..., :1]
+                out.Gg[:, at] = of_y[..., 0].sum(axis=1).T
+                squares = np.square(e.g[..., 1:]).sum((1, 2, 3))
+                out.squared[at] = squares - np.square(e.right[..., 1:]).sum((1, 2, 3))
+            else:
+                part = self._sums_of(blocks, counts, theta.Lambda[at], theta.phi[at])
+                out.log_det[at], out.GG[..., at], out.Gg[:, at], out.squared[at] = part
         return self.others.with_prior(out)
+
+    def _sums_of(
+        self, blocks: Blocks, counts: np.ndarray, Lambda: np.ndarray, phi: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """Of one factor or none, by compiled loops."""
+        from hierpool.algebra.correlated import kernels
+
+        K, w = len(Lambda), self.scaled_rows.X.shape[1]
+        white, log_sd = blocks.at(blocks.whitening.tables(phi))
+        flat = white.reshape(K, -1, white.shape[-1])
+        out = np.empty(K), np.empty((K, w, w)), np.empty((K, w)), np.empty(K)
+        own = np.ascontiguousarray(Lambda), np.ascontiguousarray(counts), log_sd
+        kernels.sums(flat, blocks.size, w, *own, *out)
+        return out[0], np.moveaxis(out[1], 0, -1), out[2].T, out[3]
 
     def joint(self, theta: WorkingTheta) -> Marginal:
         """As ``marginal``, with the coefficients of other factors before those of the population."""
