@@ -192,3 +192,21 @@ def test_profiles_of_correlations_of_classes_and_of_one_lag():
     alike = hp.Model("distance ~ age", data, residual="toeph(age | Subject)").ml()
     table = alike.confint(quantities=["corr_residual[8, 10]", "corr_residual[12, 14]"])
     np.testing.assert_array_equal(table.iloc[0], table.iloc[1])
+
+
+def test_beside_a_factor_around_the_groups_and_one_that_crosses_them():
+    """glmmTMB 1.1.5: ``distance ~ 1 + (1 | Sex) + (1 | age_f) + ar1(age_f + 0 | Subject)``, ML.
+
+    With ``dispformula = ~0``; its search ends in "false convergence", a few units of 1e-4 off.
+    """
+    data = hp.datasets.load("Orthodont")
+    model = hp.Model("distance ~ 1 + (1 | Sex) + (1 | age)", data, residual="ar1(age | Subject)")
+    fit = model.ml()
+    e = fit.estimate
+    assert fit.loglik == pytest.approx(-230.972845613, abs=1e-5)
+    found = [e.beta[0], e.factors[0].sd[0], e.factors[1].sd[0], e.sigma, e.residual_parameters[0]]
+    assert found == pytest.approx(
+        [23.8307916, 1.25646158, 1.52895128, 2.30490194, 0.620383204], rel=2e-4
+    )
+    ages = [-1.711682926, -0.794617054, 0.570945255, 1.935004292]
+    assert e.factors[1].u.ravel() == pytest.approx(ages, rel=2e-4)

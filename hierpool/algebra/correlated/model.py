@@ -18,6 +18,7 @@ import numpy as np
 
 from hierpool.algebra.correlated.factorisation import CorrelatedFactorisation, unsupported
 from hierpool.algebra.correlated.joint_factorisation import JointFactorisation
+from hierpool.algebra.correlated.near import NearColumns, Reached
 from hierpool.algebra.correlated.others import OtherFactors
 from hierpool.algebra.correlated.rows import Blocks, CorrelatedRows
 from hierpool.algebra.factorisation import in_places_of_levels, runs
@@ -69,6 +70,8 @@ class CorrelatedResiduals(LeftOutRows):
         The rows, columns of other factors before those of the population.
     others
         Factors beside the one whose levels are blocks.
+    near
+        The columns of these that each block reaches.
     """
 
     design: Design
@@ -76,6 +79,7 @@ class CorrelatedResiduals(LeftOutRows):
     correlated: CorrelatedRows
     prior: BetaPrior
     others: OtherFactors
+    near: NearColumns
 
     @classmethod
     def from_design(cls, design: Design, coordinates: Coordinates, prior: BetaPrior) -> Self:
@@ -91,7 +95,9 @@ class CorrelatedResiduals(LeftOutRows):
         if others.main is not None:
             Z, codes = every[others.main], design.groups[others.main].codes
         rows = Rows(y, X, Z, codes, residual.known_sd)
-        return cls(design, coordinates, CorrelatedRows(rows, residual.structure), prior, others)
+        correlated = CorrelatedRows(rows, residual.structure)
+        near = NearColumns.of(correlated, others)
+        return cls(design, coordinates, correlated, prior, others, near)
 
     @property
     def scaled_rows(self) -> Rows:
@@ -130,9 +136,14 @@ class CorrelatedResiduals(LeftOutRows):
     @property
     def flops_per_theta(self) -> int:
         """Rough number of operations of one evaluation."""
-        blocks, _ = self.correlated.designs
-        width = self.q + self.others.size + self.p + 1
+        blocks = self.near.correlated.designs[0]
+        width = self.q + self._width + 1
         return len(blocks.columns) * width**2 + self.others.size**3 // 3
+
+    @property
+    def _width(self) -> int:
+        """Columns that a block reaches, those of the population with them."""
+        return self.near.which.shape[1]
 
     @property
     def n_random_effects(self) -> int:
@@ -150,9 +161,9 @@ class CorrelatedResiduals(LeftOutRows):
 
     def eliminated(self, blocks: Blocks, Lambda: np.ndarray, phi: np.ndarray) -> Eliminated:
         """Blocks at K values of theta."""
-        w, q = self.scaled_rows.X.shape[1], self.q
+        w, q = self._width, self.q
         white, log_sd = blocks.at(blocks.whitening.tables(phi))
-        X, right = self.others.scaled(white[..., q : q + w], Lambda), white[..., q + w :]
+        X, right = self.near.others.scaled(white[..., q : q + w], Lambda), white[..., q + w :]
         own = Lambda[:, self.others.main_columns, self.others.main_columns]
         Zt = np.swapaxes(white[..., :q] @ own[:, None], -1, -2)
         L = cholesky(Zt @ np.swapaxes(Zt, -1, -2) + np.eye(q))
@@ -166,23 +177,27 @@ class CorrelatedResiduals(LeftOutRows):
     def _sums(self, theta: WorkingTheta) -> LevelSums:
         """Those of the population's columns and of other factors' before them."""
         assert isinstance(theta, ResidualTheta)
-        blocks, counts = self.correlated.designs
+        blocks, counts, _ = self.near.correlated.designs
         K, w = len(theta), self.scaled_rows.X.shape[1]
         out = LevelSums(np.empty(K), np.empty((w, w, K)), np.empty((w, K)), np.empty(K))
         width = blocks.n_blocks * blocks.size * (blocks.columns.shape[1] + self.q)
         for at in runs(K, max(width, w * w)):
-            if self.others.size:  # wide: products of matrices
-                e = self.eliminated(blocks, theta.Lambda[at], theta.phi[at])
-                out.log_det[at] = (2 * e.log_sd + log_det(e.L)) @ counts
-                out.GG[..., at] = np.moveaxis(_net(e, counts), 0, -1)
-                Xt, Gt = np.swapaxes(e.X, -1, -2), np.swapaxes(e.G, -1, -2)
-                of_y = Gt @ e.g[..., :1] - Xt @ e.right[..., :1]
-                out.Gg[:, at] = of_y[..., 0].sum(axis=1).T
-                squares = np.square(e.g[..., 1:]).sum((1, 2, 3))
-                out.squared[at] = squares - np.square(e.right[..., 1:]).sum((1, 2, 3))
-            else:
+            if not self.others.size:
                 part = self._sums_of(blocks, counts, theta.Lambda[at], theta.phi[at])
                 out.log_det[at], out.GG[..., at], out.Gg[:, at], out.squared[at] = part
+                continue
+            e = self.eliminated(blocks, theta.Lambda[at], theta.phi[at])
+            out.log_det[at] = (2 * e.log_sd + log_det(e.L)) @ counts
+            Xt, Gt = np.swapaxes(e.X, -1, -2), np.swapaxes(e.G, -1, -2)
+            of_y = (Gt @ e.g[..., :1] - Xt @ e.right[..., :1])[..., 0]
+            if self.near.is_all:
+                out.GG[..., at] = np.moveaxis(_net(e, counts), 0, -1)
+                out.Gg[:, at] = of_y.sum(axis=1).T
+            else:
+                net = (Gt @ e.G - Xt @ e.X) * counts[:, None, None]
+                out.GG[..., at], out.Gg[:, at] = self.near.added(net, of_y)
+            squares = np.square(e.g[..., 1:]).sum((1, 2, 3))
+            out.squared[at] = squares - np.square(e.right[..., 1:]).sum((1, 2, 3))
         return self.others.with_prior(out)
 
     def _sums_of(
@@ -249,10 +264,8 @@ class CorrelatedResiduals(LeftOutRows):
     def _runs(self, theta: WorkingTheta, more: int = 0) -> Iterator[tuple[slice, Eliminated]]:
         """All blocks, a run of the values of theta at a time."""
         assert isinstance(theta, ResidualTheta)
-        blocks = self.correlated.every
-        width = (
-            blocks.n_blocks * blocks.size * (2 * (self.scaled_rows.X.shape[1] + self.q + 1) + more)
-        )
+        blocks = self.near.correlated.every
+        width = blocks.n_blocks * blocks.size * (2 * (self._width + self.q + 1) + more)
         for at in runs(len(theta), width):
             yield at, self.eliminated(blocks, theta.Lambda[at], theta.phi[at])
 
@@ -282,7 +295,7 @@ class CorrelatedResiduals(LeftOutRows):
         v *= theta.sigma[:, None, None]
         levels, own = self.correlated.levels, self.others.main_columns
         for at, e in self._runs(theta):
-            half = e.g[..., 0] - (e.G @ beta[at, None, :, None])[..., 0]
+            half = e.g[..., 0] - (e.G @ self.near.of_blocks(beta[at])[..., None])[..., 0]
             found = solve_lower_transposed(e.L, (half + v[at][:, levels])[..., None])[..., 0]
             v[np.arange(K)[at][:, None], levels] = found
         return np.einsum("kab,kjb->kja", theta.Lambda[:, own, own], v)
@@ -319,24 +332,23 @@ class CorrelatedResiduals(LeftOutRows):
     def _left_out(self, theta: WorkingTheta, marginal: Marginal) -> tuple[np.ndarray, np.ndarray]:
         """y_i less its mean given y_-i, and the variance of that in units of sigma^2, (K, n) each."""
         assert isinstance(theta, ResidualTheta)
-        blocks, K, n = self.correlated.every, len(theta), len(self.scaled_rows.y)
+        blocks, K, n = self.near.correlated.every, len(theta), len(self.scaled_rows.y)
         off, variance = np.empty((K, n)), np.empty((K, n))
         joint = self.joint(theta) if self.others.size else marginal
-        for at, e in self._runs(theta, 2 * blocks.size):
+        for at, e in self._runs(theta, 2 * blocks.size + self._own_numbers):
             W = blocks.roots(blocks.whitening.tables(theta.phi[at]))
-            beta, R = joint.beta[at], joint.R[at]
-            left = e.right[..., :1] - e.X @ beta[:, None, :, None]
+            own = self.near.system(joint, at)
+            left = e.right[..., :1] - e.X @ own.beta[..., None]
             left = left - np.swapaxes(e.a, -1, -2) @ (e.a @ left)
             t = np.swapaxes(e.X, -1, -2) - np.swapaxes(e.G, -1, -2) @ e.a
-            t = solve_lower(np.broadcast_to(R[:, None], (*t.shape[:2], *R.shape[1:])), t)
+            t = solve_lower(own.R, t)
             # diagonal of K^-1 = W'(I - a'a - t't)W, K the covariance of the rows with beta in it
             inverse = np.square(W).sum(axis=-2)
             inverse -= np.square(e.a @ W).sum(axis=-2) + np.square(t @ W).sum(axis=-2)
             score = (np.swapaxes(W, -1, -2) @ left)[..., 0]
-            own = self.correlated.place
-            size = len(inverse), -1
-            variance[at] = 1 / inverse.reshape(size)[:, own]
-            off[at] = score.reshape(size)[:, own] * variance[at]
+            place, size = self.near.correlated.place, (len(inverse), -1)
+            variance[at] = 1 / inverse.reshape(size)[:, place]
+            off[at] = score.reshape(size)[:, place] * variance[at]
         return off, variance
 
     def log_density_of_levels(self, theta: WorkingTheta, grouping: Grouping) -> np.ndarray:
@@ -353,15 +365,23 @@ class CorrelatedResiduals(LeftOutRows):
                 for level in range(J)
             ]
             return whole - np.stack(each)
-        whose = pairs % J
-        joint = self.joint(theta)
-        S = joint.R @ np.swapaxes(joint.R, -1, -2)
-        out, w = np.empty((J, len(theta))), S.shape[-1]
-        for at, e in self._runs(theta, w * w // self.correlated.every.size):
-            out[:, at] = self._of_levels(e, theta.sigma[at], S[at], joint.s[at], whose, J).T
+        whose, first = pairs % J, np.zeros(J, dtype=np.intp)
+        first[whose] = np.arange(len(whose))
+        if not self.near.is_all and (self.near.which[first[whose]] != self.near.which).any():
+            every = NearColumns.every(self.correlated, self.others)
+            return replace(self, near=every).log_density_of_levels(theta, grouping)
+        joint, out = self.joint(theta), np.empty((J, len(theta)))
+        for at, e in self._runs(theta, 2 * self._own_numbers):
+            own = self.near.system(joint, at, first)
+            out[:, at] = self._of_levels(e, theta.sigma[at], own, whose, J).T
         n_rows = np.bincount(grouping.codes, minlength=J)[:, None]
         out -= 0.5 * n_rows * LOG_2PI
         return out - np.bincount(grouping.codes, self.scaled_rows.log_sd, J)[:, None]
+
+    @property
+    def _own_numbers(self) -> int:
+        """Entries of a block's system, for each of its rows."""
+        return 3 * self._width**2 // self.near.correlated.every.size
 
     def _groups_lie_within(self, codes: np.ndarray) -> bool:
         """Whether each group of the structure has rows of one level."""
@@ -380,7 +400,8 @@ class CorrelatedResiduals(LeftOutRows):
         none = np.zeros((n, 0)), np.zeros(n, dtype=np.intp)
         rows = Rows(raw.y, np.hstack([columns, raw.X]), *none, raw.sd)
         correlated = CorrelatedRows(rows, self.correlated.structure)
-        return replace(self, correlated=correlated, others=others)
+        near = NearColumns.of(correlated, others)
+        return replace(self, correlated=correlated, others=others, near=near)
 
     def densities_ahead(self, theta: WorkingTheta) -> np.ndarray:
         """Shape (n, K): log p(row | earlier rows of its group, all other groups, theta).
@@ -394,13 +415,13 @@ class CorrelatedResiduals(LeftOutRows):
         if self.others.main is not None and len(self.correlated.levels) < self._n_groups:
             return self.by_groups().densities_ahead(theta)
         n, joint = len(self.scaled_rows.y), self.joint(theta)
-        S = joint.R @ np.swapaxes(joint.R, -1, -2)
-        out, place = np.empty((len(theta), n)), self.correlated.place
-        blocks = self.correlated.every
-        for at, e in self._runs(theta, 3 * blocks.size + S.shape[-1] ** 2 // blocks.size):
+        out, place = np.empty((len(theta), n)), self.near.correlated.place
+        blocks = self.near.correlated.every
+        for at, e in self._runs(theta, 3 * blocks.size + self._own_numbers):
             Xt, Gt = np.swapaxes(e.X, -1, -2), np.swapaxes(e.G, -1, -2)
-            rest = cholesky(S[at, None] - (Xt @ e.X - Gt @ e.G))
-            right = joint.s[at, None] - (Xt @ e.right - Gt @ e.g)[..., 0]
+            own = self.near.system(joint, at)
+            rest = cholesky(own.S - (Xt @ e.X - Gt @ e.G))
+            right = own.s - (Xt @ e.right - Gt @ e.g)[..., 0]
             half = solve_lower(rest, right[..., None])
             beta = solve_lower_transposed(rest, half)
             T, t = e.L @ e.a, solve_lower(rest, Xt)
@@ -418,12 +439,14 @@ class CorrelatedResiduals(LeftOutRows):
         self,
         e: Eliminated,
         sigma: np.ndarray,
-        S: np.ndarray,
-        s: np.ndarray,
+        all_rows: Reached,
         whose: np.ndarray,
         J: int,
     ) -> np.ndarray:
-        """Shape (K, J): less n_j log(2 pi) / 2; a level's sums are those of its blocks."""
+        """Shape (K, J): less n_j log(2 pi) / 2; a level's sums are those of its blocks.
+
+        ``all_rows`` is the system of each level, or of all levels alike.
+        """
 
         def by_level(values: np.ndarray) -> np.ndarray:
             out = np.zeros((J, len(values), *values.shape[2:]))
@@ -437,11 +460,11 @@ class CorrelatedResiduals(LeftOutRows):
         log_dets = by_level(2 * e.log_sd + log_det(e.L))
         rows = np.bincount(self.correlated.blocks)
         n_rows = np.bincount(whose, rows, J)
-        R, rest = cholesky(S), cholesky(S[:, None] - own)
-        half = solve_lower(R, s[..., None])[..., 0]
-        without = solve_lower(rest, (s[:, None] - right)[..., None])[..., 0]
-        explained = np.square(half).sum(-1)[:, None] - np.square(without).sum(-1)
-        log_dets = log_dets + log_det(R)[:, None] - log_det(rest)
+        R, rest = all_rows.R, cholesky(all_rows.S - own)
+        half = solve_lower(R, all_rows.s[..., None])[..., 0]
+        without = solve_lower(rest, (all_rows.s - right)[..., None])[..., 0]
+        explained = np.square(half).sum(-1) - np.square(without).sum(-1)
+        log_dets = log_dets + log_det(R) - log_det(rest)
         variance = sigma[:, None] ** 2
         return -0.5 * (n_rows * np.log(variance) + log_dets + (squares - explained) / variance)
 
@@ -449,9 +472,9 @@ class CorrelatedResiduals(LeftOutRows):
         """The same model less some rows (positions), with coordinates and priors as they are."""
         own = self.correlated
         kept = np.setdiff1d(np.arange(len(own.rows.y)), left_out)
-        return replace(
-            self, correlated=CorrelatedRows(own.rows.take(kept), own.structure.take(kept))
-        )
+        correlated = CorrelatedRows(own.rows.take(kept), own.structure.take(kept))
+        near = NearColumns.of(correlated, self.others)
+        return replace(self, correlated=correlated, near=near)
 
 
 def _net(e: Eliminated, counts: np.ndarray) -> np.ndarray:

@@ -77,10 +77,13 @@ class CorrelatedRows:
         As the user has them, divided by what is known of their residual sds.
     structure
         Theirs.
+    marks
+        Shape (n, k): what tells blocks apart beside their columns; None for nothing.
     """
 
     rows: Rows
     structure: RowStructure
+    marks: np.ndarray | None = None
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -138,8 +141,11 @@ class CorrelatedRows:
         return Blocks(whitening, columns, block * size + within, len(counts), size)
 
     @cached_property
-    def designs(self) -> tuple[Blocks, np.ndarray]:
-        """One block for each design, columns Z, X, sum and root of the y; how many blocks have it."""
+    def designs(self) -> tuple[Blocks, np.ndarray, np.ndarray]:
+        """One block for each design, columns Z, X, sum and root of the y; how many blocks have it.
+
+        And the first of these blocks.
+        """
         whole, s = self.every, self.structure
         order, r = self.order, self.rows
         width = r.Z.shape[1] + r.X.shape[1]
@@ -150,7 +156,8 @@ class CorrelatedRows:
         extra = np.column_stack([s.by[order], s.classes[order], s.places[order], is_new])
         if s.correlation is None:
             extra = extra[:, 1:2]
-        key = np.column_stack([key, extra])
+        marks = np.zeros((len(key), 0)) if self.marks is None else self.marks[order]
+        key = np.column_stack([key, extra, marks])
         starts = np.append(np.flatnonzero(np.diff(whole.where // whole.size, prepend=-1)), len(key))
         found: dict[bytes, list[int]] = {}
         mixed = key @ np.sin(
@@ -164,8 +171,13 @@ class CorrelatedRows:
         ):  # all differ, and each y is its own sum and root
             y = whole.columns[:, -1:]
             columns = np.hstack([whole.columns[:, :width], y, y])
-            return replace(whole, columns=columns), np.ones(whole.n_blocks)
-        return self._compressed(whole, starts, list(found.values()))
+            return (
+                replace(whole, columns=columns),
+                np.ones(whole.n_blocks),
+                np.arange(whole.n_blocks),
+            )
+        first = np.array([own[0] for own in found.values()])
+        return *self._compressed(whole, starts, list(found.values())), first
 
     def _compressed(
         self, whole: Blocks, starts: np.ndarray, members: list[list[int]]
