@@ -8,6 +8,7 @@ import pytest
 import hierpool as hp
 from hierpool.answers.response_scale import ResponseScale
 from hierpool.core.errors import DataError, HierpoolError, UnsupportedModelError
+from hierpool.reml.families.parameters import FamilyParameters
 
 LABELS = [f"visit {k}" for k in range(12)]
 
@@ -57,3 +58,10 @@ def test_no_ratio_is_advised_where_there_is_none():
     model = hp.Model("y ~ n + (1 | g)", table(n=range(12)), family="student")
     with pytest.raises(UnsupportedModelError, match="Take compare='difference'"):
         ResponseScale.of(model.design, "response", "odds ratio")
+
+
+def test_a_hurdle_without_zeros_is_at_its_limit():
+    own = FamilyParameters(hp.families.HurdlePoisson())
+    assert own.at_limit(np.array([1e-9])) == [
+        (0, "there are no zeros, so that nothing is known of their share")
+    ]

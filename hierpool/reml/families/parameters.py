@@ -19,6 +19,7 @@ _LIMITS = {  # value beyond which it is at its limit, and what the limit means
     "shape": (1e5, "the counts vary no more than Poisson counts: family={simpler!r}"),
     "nu": (1e3, "the tails are no heavier than normal ones: leave family= out"),
     "zero_inflation": (1e-5, "there are no more zeros than the counts explain: family={simpler!r}"),
+    "hurdle": (1e-5, "there are no zeros, so that nothing is known of their share"),
 }
 _SIMPLER = {
     "negbinomial": "poisson",
