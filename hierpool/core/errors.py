@@ -87,10 +87,10 @@ class ResponseError(DataError):
         self.place = place
         self._parts = before, after, code
 
-    def in_row(self, row: str) -> DataError:
-        """The same with words for the row, as the index of the table has it: ``"row 7"``."""
+    def in_rows(self, rows: str) -> DataError:
+        """The same with words for the rows, as the index of the table has them: ``"row 7"``."""
         before, after, code = self._parts
-        return DataError(f"{before} in {row}{after}", code)
+        return DataError(f"{before} in {rows}{after}", code)
 
 
 class StorageError(DataError):

@@ -16,11 +16,11 @@ import pandas as pd
 
 from hierpool.core.cells import Cells
 from hierpool.core.design import Grouping
-from hierpool.core.errors import DataError, UnsupportedModelError
+from hierpool.core.errors import DataError, UnsupportedModelError, listed
 from hierpool.core.findings import Finding
 from hierpool.core.residual import Residual
 from hierpool.core.schema import ResponseScale
-from hierpool.core.spec import ResidualTerm
+from hierpool.core.spec import ResidualTerm, Spec
 from hierpool.core.summed_rows import Profile, Range, Shares, SummedColumns, SummedRows, stand_ins
 from hierpool.formula import tables
 from hierpool.formula.alike_labels import alike_labels
@@ -55,7 +55,23 @@ class CellRows:
     def frame(self) -> pd.DataFrame:
         """The keys, a row a cell; of numbers that are in sums only, ones."""
         ones = {name: np.ones(len(self.cells)) for name in self.cells.numbers}
-        return self.cells.keys.assign(**ones)
+        return self.cells.keys.assign(**ones).rename_axis(tables.OF_CELLS)
+
+    @classmethod
+    def of(cls, cells: Cells, spec: Spec) -> CellRows:
+        """Those of a spec; an error where the cells lack a column, or the counts, that it needs."""
+        made, own = cls(cells), cells.spec
+        if spec.family is not None and own.family is None:
+            made._refuse(f"family={spec.family.name!r}", "a Gaussian response")
+        texts = ModelTexts.from_spec(spec, list(made.columns))
+        needed = [*texts.group_columns, *(c for f in texts.factors for c in f.columns)]
+        if spec.family is not None:
+            needed += [*texts.response.columns, *texts.predictors, *texts.trials]
+        if missing := [c for c in dict.fromkeys(needed) if c not in made.columns]:
+            made._refuse(listed(missing), f"{listed(made.columns)} alone")
+        if summed := [c for c in texts.group_columns if c not in cells.keys]:
+            made._refuse(f"groups by {listed(summed)}", f"groups by {listed(cells.keys.columns)}")
+        return made
 
     @property
     def n(self) -> int:
@@ -75,7 +91,7 @@ class CellRows:
     @cached_property
     def _alike(self) -> CompleteRows:
         """The cells as rows: what they are where rows that are alike were counted."""
-        return CompleteRows(self.frame, (), self.label, are_cells=True)
+        return CompleteRows(self.frame, (), self.label)
 
     @cached_property
     def values(self) -> tuple[np.ndarray, np.ndarray]:
@@ -136,7 +152,8 @@ class CellRows:
         if term.structure == "family":
             return tables.residual(self.frame, term)
         if term != asked:
-            self._refuse(f"{term.arguments or 'rows that count alike'}", str(asked.arguments))
+            words = [" and ".join(f"{k}={v!r}" for k, v in t.arguments.items()) for t in (term, asked)]
+            self._refuse(*(w or "rows that count alike" for w in words))
         weight = self.cells.S[self.cell, 0, 0] * self._parts
         values = weight if term.has_sigma else 1 / np.sqrt(weight)
         return Residual(term, values, summed_square=float(self.cells.squared_sd.sum() / self.n))
@@ -146,9 +163,10 @@ class CellRows:
         spec, own = texts.spec, self.cells.spec
         if spec.family is not None:
             return self._alike.response(texts)
-        for asked, known in ((spec.left, own.left), (spec.offsets, own.offsets)):
-            if asked != known:
-                self._refuse(str(asked), str(known))
+        if spec.left != own.left:
+            self._refuse(spec.left, own.left)
+        if spec.offsets != own.offsets:
+            self._refuse(*(" + ".join(s.offsets) or "no offset" for s in (spec, own)))
         kappa, which = np.ones((len(self.cells), 1)), np.array([len(self.cells.atoms)])
         y, summed = self._columns(kappa, which)
         if not summed.sds[0] > _ROUNDING * abs(summed.means[0]):
@@ -309,7 +327,7 @@ class CellFactors:
             s.key: s.own_values(columns[s.column]) for several in found.values() for s in several
         }
         counts = np.bincount(combination, rows.cells.counts)
-        frame = pd.DataFrame(own, index=pd.RangeIndex(len(first)))
+        frame = pd.DataFrame(own, index=pd.RangeIndex(len(first), name=tables.OF_CELLS))
         return cls(rows, found, frame, combination, counts, population)
 
     @property

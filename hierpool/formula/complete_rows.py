@@ -211,14 +211,11 @@ class CompleteRows:
         A notice of the rows that were left out.
     label
         Name to show for the data; empty where there is none.
-    are_cells
-        Whether a row stands for several rows of a table, and has no label of its own.
     """
 
     frame: pd.DataFrame
     dropped: tuple[Finding, ...]
     label: str
-    are_cells: bool = False
     _groupings: dict[tuple[str, ...], Grouping] = field(default_factory=dict)
     _responses: dict[tuple[Factor, Family | None, str], Response] = field(default_factory=dict)
     _encoded: dict[tuple[Factor, ...], EncodedFactors] = field(default_factory=dict)
@@ -302,10 +299,7 @@ class CompleteRows:
             else:
                 y, family = spec.family.from_numbers(self._numbers(factor), factor.text, trials)
         except ResponseError as error:
-            if self.are_cells:
-                raise
-            row = tables.rows_named([self.frame.index[error.place]])
-            raise error.in_row(row) from error
+            raise error.in_rows(tables.rows_named(self.frame.index[[error.place]])) from error
         return Response(y, family, trials)
 
     def _numbers(self, factor: Factor) -> np.ndarray:

@@ -25,6 +25,7 @@ from hierpool.formula.parse import split_factor
 from hierpool.formula.table_column import ColumnKind, TableColumn, kind_of
 from hierpool.formula.written_numbers import fail_not_number
 
+OF_CELLS = "cells of rows that are alike"  # name of an index whose labels are nobody's rows
 LEAST, LARGEST = 1e-50, 1e50  # between which the largest value of a column has to lie
 
 
@@ -162,7 +163,9 @@ def factor_columns(factor: str, names: Collection[str]) -> tuple[str, ...]:
 
 
 def rows_named(labels: Iterable[object]) -> str:
-    """Words for some rows: ``"rows 5, 17, 23 and 9 more"``."""
+    """Words for some rows: ``"rows 5, 17, 23 and 9 more"``; those of cells have no labels."""
+    if isinstance(labels, pd.Index) and labels.name == OF_CELLS:
+        return "some rows"
     every = list(labels)
     return f"{'row' if len(every) == 1 else 'rows'} {listed(every)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import itertools
 import os
@@ -191,6 +192,15 @@ def _files(path: str) -> tuple[str, str]:
             f"no file matches {path}, seen from {Path.cwd()}. Check the pattern", "no-such-table"
         )
     return path, kind
+
+
+def is_file_of(table: str | os.PathLike[str], file: Path) -> bool:
+    """Whether a file is, or when it is written will be, one of those that a path stands for."""
+    pattern, _ = _files(os.fspath(table))
+    if "://" in pattern:
+        return False
+    pattern = os.path.realpath(pattern).replace(f"**{os.sep}", "*")  # * of fnmatch passes folders
+    return fnmatch.fnmatch(str(file.resolve()), pattern)
 
 
 def batches(table: nw.LazyFrame[Any], size: int) -> Iterator[pd.DataFrame]:

@@ -16,9 +16,8 @@ from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError
 from hierpool.core.fitted import Posterior, check_fit
 from hierpool.core.progress import named_steps
 from hierpool.core.results import OBS_DIM
-from hierpool.core.writing import check_file
 from hierpool.tables.engines import columns_of, open_table
-from hierpool.tables.parquet import write_frames
+from hierpool.tables.parquet import check_target, write_frames
 from hierpool.tables.row_scores import ScoredTable, Scores
 
 
@@ -74,7 +73,7 @@ def loo_from_table(
     _check(fit)
     check_count("n_checked", n_checked, 2)
     source = open_table(table)
-    target = None if path is None else check_file(path)
+    target = None if path is None else check_target(path, table, "elpd")
     scored: Any = ScoredTable(fit, source)  # type: ignore[arg-type]
     known = columns_of(source)
     kept = list(scored.cells.keys.columns) if keep is None else list(keep)

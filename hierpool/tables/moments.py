@@ -204,10 +204,12 @@ def _check_summable(spec: Spec) -> None:
             "needs-rows",
         )
     if spec.residual.is_structured:
+        why, what = "do not tell which stand side by side", "residual= and sigma="
+        if spec.residual.correlation is None:
+            why, what = "would be needed for each residual sd", "sigma="
         raise UnsupportedModelError(
-            f"residuals with a structure ({spec.residual.words}) need the rows, and sums of them do "
-            "not tell which stand side by side. Fit the model to rows in memory, or leave residual= "
-            "and sigma= out",
+            f"residuals with a structure ({spec.residual.words}) need the rows, and sums of them {why}. "
+            f"Fit the model to rows in memory, or leave {what} out",
             "needs-rows",
         )
 

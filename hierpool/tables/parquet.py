@@ -7,11 +7,55 @@ import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from hierpool.core.errors import DataError, MissingPackageError
-from hierpool.core.writing import storage_errors
+from hierpool.core.errors import DataError, MissingPackageError, StorageError
+from hierpool.core.writing import check_file, storage_errors
+from hierpool.tables.engines import is_file_of, is_path
+
+
+def check_target(path: str | os.PathLike[str], table: Any, column: str) -> Path:
+    """The file, if it can be written; asked before the work.
+
+    Raises
+    ------
+    StorageError
+        It would be a part of the table, or exists and has no column of that name: then it is no earlier
+        result, and is not replaced.
+    """
+    target = check_file(path)
+    if target.suffix.lower() != ".parquet":
+        raise StorageError(
+            f"the result is written in Parquet, and {target.name!r} ends otherwise. Write "
+            f"{str(target.with_suffix('.parquet'))!r}",
+            "in-the-way",
+        )
+    if is_path(table) and is_file_of(table, target):
+        raise StorageError(
+            f"{str(target)!r} would be a part of the table {os.fspath(table)!r}. Write into another "
+            "folder",
+            "in-the-way",
+        )
+    if target.exists() and column not in _column_names(target):
+        raise StorageError(
+            f"{str(target)!r} exists and has no column {column!r}, so it is no earlier result and is not "
+            "replaced. Give another name",
+            "in-the-way",
+        )
+    return target
+
+
+def _column_names(path: Path) -> list[str]:
+    """Columns of a Parquet file; none of another file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return list(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError):
+        return []
 
 
 def write_frames(target: Path, frames: Iterator[pd.DataFrame]) -> int:

@@ -70,8 +70,11 @@ class Plan:
         texts = ModelTexts.from_spec(spec, schema)
         for name in texts.columns:
             if name not in schema:
+                hint = nearest(name, list(schema))
+                if f"{name}_1" in schema:  # as DuckDB renames what differs from another in case only
+                    hint = "DuckDB does not tell it from another that differs in capitals only. Rename it"
                 raise DataError(
-                    f"column {name!r} is not in the table; {nearest(name, list(schema))}",
+                    f"column {name!r} is not in the table; {hint}",
                     "unknown-column",
                 )
         own = {name: schema[name] for name in texts.columns}
@@ -123,7 +126,8 @@ def _check_numbers(
     roles |= {c: word for word, c in texts.spec.residual.arguments.items()}
     for f in texts.factors:
         if f.kind == "number" or (f.kind == "column" and f.columns[0] not in keys):
-            roles |= {c: f"the argument of {f.text}" for c in f.columns if c not in roles}
+            role = "a predictor" if f.kind == "column" else f"the argument of {f.text}"
+            roles |= {c: role for c in f.columns if c not in roles}
     for name, role in roles.items():
         dtype = schema[name]
         if is_text(dtype):

@@ -13,11 +13,10 @@ import pandas as pd
 from hierpool.core.design import Design, check_gaussian
 from hierpool.core.errors import DataError, nearest
 from hierpool.core.fitted import Optimum, Posterior, check_fit
-from hierpool.core.writing import check_file
 from hierpool.formula.parse import read_response
 from hierpool.tables.engines import batches, open_table
 from hierpool.tables.expressions import Translator
-from hierpool.tables.parquet import write_frames
+from hierpool.tables.parquet import check_target, write_frames
 
 BATCH = 100_000  # rows in memory at a time
 _RESPONSE = "response_of_the_formula_"
@@ -43,7 +42,8 @@ def write_predictions(
     table
         As for ``hp.collect``.
     path
-        The file, in Parquet. Nothing is left of it where the writing fails.
+        The file, in Parquet. Nothing is left of it where the writing fails. It cannot be a part of the
+        table, and replaces earlier predictions only.
     keep
         Columns of the table to write beside ``predicted`` and ``residual``, such as an id; None: the
         predictors and groups.
@@ -58,12 +58,12 @@ def write_predictions(
     DataError
         The table lacks a column, or cannot be read.
     StorageError
-        The file cannot be written.
+        The file cannot be written, or is another one that exists already.
     """
     check_fit(fit, "write_predictions")
     design: Design = fit.design
     check_gaussian(design.schema, "write_predictions()")
-    target = check_file(path)
+    target = check_target(path, table, "predicted")
     source = open_table(table)
     needed = _needed(design)
     kept = list(dict.fromkeys(needed if keep is None else keep))

@@ -45,7 +45,7 @@ def test_the_row_is_named_as_the_index_has_it(words):
 
 def test_counts_of_rows_that_are_alike_name_no_row():
     lazy = pl.from_pandas(table(y=range(-1, 11))).lazy()
-    with pytest.raises(DataError, match="'y' is -1, which is negative"):
+    with pytest.raises(DataError, match="'y' is -1 in some rows, which is negative"):
         hp.Model("y ~ 1 + (1 | g)", lazy, family="poisson")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import hierpool as hp
 from hierpool.bayes.exact.target import LogPosterior
-from hierpool.core.errors import DataError, FormulaError, HierpoolError
+from hierpool.core.errors import DataError, FormulaError, HierpoolError, StorageError
 from hierpool.fits.stored_cells import pack_cells, unpack_cells
 from hierpool.formula.build import build_design
 from hierpool.reml.criterion import Criterion
@@ -479,6 +479,51 @@ def test_predictions_are_written_in_batches(fits, engine, tmp_path, monkeypatch)
     expected = ROWS.assign(f=fit.fitted(), r=fit.residuals()).sort_values("y", ignore_index=True)
     np.testing.assert_allclose(merged["predicted"], expected["f"], rtol=1e-8)
     np.testing.assert_allclose(merged["residual"], expected["r"], rtol=1e-6, atol=1e-8)
+
+
+def test_a_table_is_not_replaced_by_its_predictions(fits, tmp_path):
+    fit = fits[0].reml()
+    folder = tmp_path / "table"
+    folder.mkdir()
+    ROWS.to_parquet(folder / "a.parquet")
+    for table, target in (
+        (folder, folder / "a.parquet"),
+        (folder, folder / "new.parquet"),
+        (f"{folder}/*.parquet", folder / "new.parquet"),
+        (lazy(), folder / "a.parquet"),
+        (lazy(), tmp_path / "p.csv"),
+    ):
+        with pytest.raises(StorageError) as caught:
+            hp.write_predictions(fit, table, target)
+        assert caught.value.code == "in-the-way"
+    assert [p.name for p in folder.iterdir()] == ["a.parquet"]
+    for _ in range(2):  # an earlier result is replaced
+        assert hp.write_predictions(fit, folder, tmp_path / "p.parquet") == N
+
+
+NOT_IN_THE_SUMS = {
+    "asks for 'z'": ("y ~ x + z + (1 | g)", {}),
+    "asks for 'h'": ("y ~ x + (1 | h)", {}),
+    "groups by 'x'": ("y ~ x + (1 | x)", {}),
+    "asks for family='poisson'": ("y ~ x + (1 | g)", {"family": "poisson"}),
+    "with no offset": ("y ~ x + offset(x) + (1 | g)", {}),
+    "with rows that count alike": ("y ~ x + (1 | g)", {"weights": "x"}),
+}
+
+
+@pytest.mark.parametrize("words", NOT_IN_THE_SUMS)
+def test_what_was_not_collected_is_named(words):
+    formula, asked = NOT_IN_THE_SUMS[words]
+    moments = hp.collect("y ~ x + (1 | g)", lazy())
+    with pytest.raises(HierpoolError, match=words) as caught:
+        hp.Model(formula, moments, **asked)
+    assert caught.value.code == "not-collected"
+
+
+def test_cells_have_no_row_numbers():
+    table = lazy(ROWS.assign(c=1, e=np.where(ROWS.index % 2, 0.0, 1.0)))
+    with pytest.raises(HierpoolError, match=r"\(-inf\) in some rows"):
+        hp.Model("c ~ offset(log(e)) + (1 | g)", table, family="poisson")
 
 
 def test_predictions_of_new_groups_are_those_of_an_average_one(fits, tmp_path):
