@@ -136,7 +136,9 @@ def build_design(spec: Spec, data: Any) -> Design:
 
 def complete_rows(spec: Spec, data: Any) -> CompleteRows | CellRows:
     """Rows of a table, or stand-ins for those that cells are the sums of."""
-    return CellRows.of(data, spec) if isinstance(data, Cells) else CompleteRows.from_table(spec, data)
+    return (
+        CellRows.of(data, spec) if isinstance(data, Cells) else CompleteRows.from_table(spec, data)
+    )
 
 
 def rows_of(design: Design) -> CompleteRows | CellRows:

@@ -152,7 +152,9 @@ class CellRows:
         if term.structure == "family":
             return tables.residual(self.frame, term)
         if term != asked:
-            words = [" and ".join(f"{k}={v!r}" for k, v in t.arguments.items()) for t in (term, asked)]
+            words = [
+                " and ".join(f"{k}={v!r}" for k, v in t.arguments.items()) for t in (term, asked)
+            ]
             self._refuse(*(w or "rows that count alike" for w in words))
         weight = self.cells.S[self.cell, 0, 0] * self._parts
         values = weight if term.has_sigma else 1 / np.sqrt(weight)

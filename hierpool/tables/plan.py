@@ -71,7 +71,9 @@ class Plan:
         for name in texts.columns:
             if name not in schema:
                 hint = nearest(name, list(schema))
-                if f"{name}_1" in schema:  # as DuckDB renames what differs from another in case only
+                if (
+                    f"{name}_1" in schema
+                ):  # as DuckDB renames what differs from another in case only
                     hint = "DuckDB does not tell it from another that differs in capitals only. Rename it"
                 raise DataError(
                     f"column {name!r} is not in the table; {hint}",
