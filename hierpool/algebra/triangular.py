@@ -18,6 +18,9 @@ def cholesky(A: np.ndarray) -> np.ndarray:
     knows which theta it belongs to.
     """
     k = A.shape[-1]
+    if k == 1:
+        with np.errstate(invalid="ignore"):
+            return np.sqrt(A)
     L = np.zeros_like(A)
     with np.errstate(invalid="ignore", divide="ignore"):
         for j in range(k):
@@ -32,6 +35,8 @@ def cholesky(A: np.ndarray) -> np.ndarray:
 
 def solve_lower(L: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Solve L x = B by forward substitution; shape (..., k, m), stacks broadcast."""
+    if L.shape[-1] == 1:
+        return _divided(B, L)
     shape = np.broadcast_shapes(L.shape[:-2], B.shape[:-2]) + B.shape[-2:]
     x = np.empty(shape, dtype=np.result_type(L, B))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -45,6 +50,8 @@ def solve_lower(L: np.ndarray, B: np.ndarray) -> np.ndarray:
 
 def solve_lower_transposed(L: np.ndarray, B: np.ndarray) -> np.ndarray:
     """Solve L' x = B by backward substitution; shape (..., k, m), stacks broadcast."""
+    if L.shape[-1] == 1:
+        return _divided(B, L)
     shape = np.broadcast_shapes(L.shape[:-2], B.shape[:-2]) + B.shape[-2:]
     x = np.empty(shape, dtype=np.result_type(L, B))
     k = L.shape[-1]
@@ -55,6 +62,12 @@ def solve_lower_transposed(L: np.ndarray, B: np.ndarray) -> np.ndarray:
                 left = left - np.einsum("...i,...im->...m", L[..., i + 1 :, i], x[..., i + 1 :, :])
             np.divide(left, L[..., i, i, None], out=x[..., i, :])
     return x
+
+
+def _divided(B: np.ndarray, L: np.ndarray) -> np.ndarray:
+    """The solution for k = 1."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(B / L)
 
 
 def log_det(L: np.ndarray) -> np.ndarray:

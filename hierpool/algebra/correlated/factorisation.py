@@ -92,15 +92,23 @@ class CorrelatedFactorisation(OneFactorFactorisation):
         if q:
             L = c.L[0]
             half = np.swapaxes(solve_lower(L, np.broadcast_to(self.Lambda.T, L.shape)), -1, -2)
-            roots = (own.Z[:, None] @ half[codes])[:, 0]
+            roots = _times(own.Z, half[codes])
             left = left - np.einsum("nq,nq->n", own.Z, c.deviations(at[None])[0][codes])
         taken = [roots]
         if is_reml and X.shape[1]:
             if q:
-                X = X - (roots[:, None] @ c.G[0][codes])[:, 0]
+                X = X - _times(roots, c.G[0][codes])
             taken.append(solve_lower(c.marginal.R[0], X.T).T)
         columns = np.column_stack([*taken, left])[self.correlated.order]
         return slopes(self.correlated.every.whitening, self.phi, columns)
+
+
+def _times(rows: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """Shape (n, p): rows (n, q), few columns, each times its own matrix (n, q, p)."""
+    out = rows[:, :1] * matrices[:, 0]
+    for a in range(1, rows.shape[1]):
+        out += rows[:, a : a + 1] * matrices[:, a]
+    return np.asarray(out)
 
 
 def unsupported() -> UnsupportedModelError:

@@ -33,21 +33,21 @@ def slopes(way: Whitening, phi: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _apart(squares: np.ndarray) -> np.ndarray:
-    """Shape (2, n): sums of all columns but the last, and the last."""
-    return np.stack([squares[:, :-1].sum(axis=1), squares[:, -1]])
+    """Shape (2, n): sums of all rows (w, n) but the last, and the last."""
+    return np.stack([squares[:-1].sum(axis=0), squares[-1]])
 
 
 def _markov(
     way: Whitening, phi: np.ndarray, tables: Tables, c: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """By the log sd of each row (2, n), and by the parameters of the correlation."""
-    s = way.structure
-    r = tables.r[0][way.step][:, None]
+    s, c = way.structure, np.ascontiguousarray(c.T)
+    r = tables.r[0][way.step]
     left = 1 - r**2
     before = np.empty_like(c)
-    before[:1], before[1:] = 0.0, c[:-1]
+    before[:, :1], before[:, 1:] = 0.0, c[:, :-1]
     half = (c - r * before) / left  # b / s
-    by_row = np.zeros((2, len(c)))
+    by_row = np.zeros((2, c.shape[1]))
     if s.n_spread:
         by_row = -2 * _apart(half * c)
         by_row[:, :-1] += 2 * _apart(half * r * before)[:, 1:]
@@ -55,7 +55,7 @@ def _markov(
     if s.correlation is None:
         return by_row, np.zeros((2, 0))
     by_r = 2 * _apart(half * (r * half - before))
-    by_r[0] -= 2 * (r / left)[:, 0]
+    by_r[0] -= 2 * r / left
     of_steps = np.stack([np.bincount(way.step, own, len(way.steps) + 1)[1:] for own in by_r])
     free = s.correlations(s.to_free(phi))
     out = np.zeros((2, s.n_by, s.correlation.size))
@@ -86,8 +86,8 @@ def _by_pattern(
         own = np.moveaxis(c[rows], 1, 0)  # (m, groups, w)
         solved = (inverse @ own.reshape(m, -1)).reshape(own.shape)
         if s.n_spread:
-            squares = (own * solved).transpose(1, 0, 2).reshape(rows.size, -1)
-            by_row[:, rows.ravel()] = -2 * _apart(squares)
+            squares = np.moveaxis(own * solved, -1, 0)  # (w, m, groups)
+            by_row[:, rows.T] = -2 * _apart(squares)
         first, last = solved[..., :-1].reshape(m, -1), solved[..., -1]
         by_C = np.stack([len(groups) * inverse - first @ first.T, -last @ last.T])
         out[:, by] += np.einsum("kij,cij->ck", found[k], by_C, optimize=True)
