@@ -11,6 +11,7 @@ import pytest
 import hierpool as hp
 from hierpool.algebra.correlated.model import CorrelatedResiduals
 from hierpool.bayes.exact.target import LogPosterior
+from hierpool.checks.accuracy import level_coverage
 from hierpool.core.errors import DataError
 from hierpool.core.residual import RowStructure
 from hierpool.core.theta import ResidualTheta
@@ -306,3 +307,33 @@ def test_rows_one_step_ahead_add_up_to_their_group(model: hp.Model) -> None:
     step = normal_log_density(y[both], m[both], cov[np.ix_(both, both)])
     step -= normal_log_density(y[given], m[given], cov[np.ix_(given, given)])
     assert ahead[own[2], 0] == pytest.approx(step, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("structure", "group"),
+    [
+        pytest.param("ar1(time | pig)", True, marks=pytest.mark.slow),
+        ("cs(time | pig, by=diet)", False),
+    ],
+)
+def test_means_and_rows_of_a_group_predicted_from_the_others(structure: str, group: bool) -> None:
+    model = made(structure, group, weights="w")
+    fit = model.fit(draws=1000, chains=2, seed=1)
+    design, grouping = model.design, model.design.groupings["pig"]
+    means, rows = level_coverage._predictions(fit, next(iter(design.groups), None), grouping)
+    target = LogPosterior.from_design(design, model.priors)
+    shift = target.integrated.coordinates.y_shift
+    picks = np.unique(np.linspace(0, len(fit.theta) - 1, level_coverage.DRAWS).astype(int))
+    for k in (0, 50):
+        theta = fit.working_theta[picks[k : k + 1]]
+        y, _, m, cov, _ = dense_of(target, theta, 0)
+        for j in (1, 4):
+            own, rest = grouping.codes == j, np.flatnonzero(grouping.codes != j)
+            across = np.linalg.solve(cov[np.ix_(rest, rest)], cov[np.ix_(rest, own)]).T
+            mean = m[own] + across @ (y - m)[rest] + shift
+            left = cov[np.ix_(own, own)] - across @ cov[np.ix_(rest, own)]
+            assert means.mean[j, k] == pytest.approx(mean.mean(), rel=1e-8)
+            assert means.sd[j, k] == pytest.approx(np.sqrt(left.mean()), rel=1e-8)
+            np.testing.assert_allclose(rows.mean[own, k], mean, rtol=1e-8)
+            np.testing.assert_allclose(rows.sd[own, k], np.sqrt(np.diag(left)), rtol=1e-8)
+    assert fit.level_coverage()["pit"].between(0, 1).all()

@@ -403,6 +403,24 @@ class CorrelatedResiduals(LeftOutRows):
         near = NearColumns.of(correlated, others)
         return replace(self, correlated=correlated, others=others, near=near)
 
+    def population_without_levels(
+        self, theta: WorkingTheta, grouping: Grouping
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Population part of M and its right-hand side without each level, by downdates."""
+        blocks, J = self.correlated.blocks, grouping.n_levels
+        pairs = np.unique(blocks * J + grouping.codes)
+        if self.others.size or len(pairs) > blocks.max() + 1:
+            return super().population_without_levels(theta, grouping)
+        marginal, K, p = self.marginal(theta), len(theta), self.p
+        S, s = np.empty((K, J, p, p)), np.empty((K, J, p))
+        S[:] = (marginal.R @ np.swapaxes(marginal.R, -1, -2))[:, None]
+        s[:] = marginal.s[:, None]
+        for at, e in self._runs(theta):
+            Xt, Gt = np.swapaxes(e.X, -1, -2), np.swapaxes(e.G, -1, -2)
+            S[at] -= _by_level(Xt @ e.X - Gt @ e.G, pairs % J, J)
+            s[at] -= _by_level((Xt @ e.right - Gt @ e.g)[..., 0], pairs % J, J)
+        return S, s
+
     def densities_ahead(self, theta: WorkingTheta) -> np.ndarray:
         """Shape (n, K): log p(row | earlier rows of its group, all other groups, theta).
 
@@ -447,17 +465,12 @@ class CorrelatedResiduals(LeftOutRows):
 
         ``all_rows`` is the system of each level, or of all levels alike.
         """
-
-        def by_level(values: np.ndarray) -> np.ndarray:
-            out = np.zeros((J, len(values), *values.shape[2:]))
-            np.add.at(out, whose, np.moveaxis(values, 1, 0))
-            return np.moveaxis(out, 0, 1)
-
         Xt, Gt = np.swapaxes(e.X, -1, -2), np.swapaxes(e.G, -1, -2)
-        own = by_level(Xt @ e.X - Gt @ e.G)
-        right = by_level((Xt @ e.right - Gt @ e.g)[..., 0])
-        squares = by_level(np.square(e.right).sum((2, 3)) - np.square(e.g).sum((2, 3)))
-        log_dets = by_level(2 * e.log_sd + log_det(e.L))
+        own = _by_level(Xt @ e.X - Gt @ e.G, whose, J)
+        right = _by_level((Xt @ e.right - Gt @ e.g)[..., 0], whose, J)
+        squares = np.square(e.right).sum((2, 3)) - np.square(e.g).sum((2, 3))
+        squares = _by_level(squares, whose, J)
+        log_dets = _by_level(2 * e.log_sd + log_det(e.L), whose, J)
         rows = np.bincount(self.correlated.blocks)
         n_rows = np.bincount(whose, rows, J)
         R, rest = all_rows.R, cholesky(all_rows.S - own)
@@ -475,6 +488,13 @@ class CorrelatedResiduals(LeftOutRows):
         correlated = CorrelatedRows(own.rows.take(kept), own.structure.take(kept))
         near = NearColumns.of(correlated, self.others)
         return replace(self, correlated=correlated, near=near)
+
+
+def _by_level(values: np.ndarray, whose: np.ndarray, J: int) -> np.ndarray:
+    """Shape (K, J, ...): sums over the blocks (K, B, ...) of each level."""
+    out = np.zeros((J, len(values), *values.shape[2:]))
+    np.add.at(out, whose, np.moveaxis(values, 1, 0))
+    return np.moveaxis(out, 0, 1)
 
 
 def _net(e: Eliminated, counts: np.ndarray) -> np.ndarray:

@@ -28,6 +28,31 @@ def rows_sd(residual: Residual, sigma: np.ndarray, phi: np.ndarray | None) -> np
     return np.asarray(sigma[:, None] * np.exp(s.log_sds(phi))[:, s.classes] * residual.known_sd)
 
 
+def variances_of_means(
+    design: Design, codes: np.ndarray, n_levels: int, phi: np.ndarray
+) -> np.ndarray:
+    """Shape (K, J): variance of the mean residual of the rows of each level, in units of sigma^2.
+
+    Of levels that the groups of the structure lie in; ``codes`` (n,) say which level each row has.
+    """
+    residual = design.residual
+    s = residual.structure
+    assert s is not None
+    n_rows = np.bincount(codes, minlength=n_levels)
+    weights = rows_sd(residual, np.ones(len(phi)), phi) / n_rows[codes]
+    out = np.zeros((n_levels, len(phi)))
+    if s.correlation is None:
+        np.add.at(out, codes, np.square(weights).T)
+        return out.T
+    order = order_of(s)
+    way = Whitening.from_structure(s.take(order))
+    for k, C in enumerate(way.blocks(phi)):
+        rows = order[way.starts[:-1][way.pattern == k][:, None] + np.arange(C.shape[-1])]
+        own = weights[:, rows]
+        np.add.at(out, codes[rows[:, 0]], np.einsum("kgi,kgi->gk", own @ C, own))
+    return out.T
+
+
 def mean_variance(design: Design, sigma: np.ndarray, phi: np.ndarray | None) -> np.ndarray:
     """Shape (K,): the residual variance of a typical row, a mean over the rows."""
     residual = design.residual

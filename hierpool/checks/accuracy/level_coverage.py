@@ -13,23 +13,24 @@ Marshall, Spiegelhalter (2007), Bayesian Anal. 2, 409-444 (cross-validatory pred
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from arviz_stats.base import array_stats
 from scipy import special, stats
 
+from hierpool.algebra.correlated.residuals import rows_sd, variances_of_means
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.moments import by_level, single_group
 from hierpool.checks.accuracy import loo
 from hierpool.checks.residuals.null_residuals import WARN_BELOW_P
-from hierpool.core.design import GroupDesign, Grouping, check_gaussian
+from hierpool.core.design import Design, GroupDesign, Grouping, check_gaussian
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import nouns
 from hierpool.core.options import bound_names, tails
-from hierpool.core.theta import WorkingTheta
+from hierpool.core.theta import ResidualTheta, WorkingTheta
 
 DRAWS = 400  # of theta that are used
 _FEWEST = 100
@@ -81,6 +82,14 @@ def level_coverage(fit: IntegratedPosterior, prob: float | None = None) -> pd.Da
         )
     group = single_group(design)
     grouping = loo.grouping_for(design, "group" if group is None else group.factor)
+    if not _has_new_groups(design, grouping):
+        raise UnsupportedModelError(
+            f"level_coverage() predicts a new one of the {nouns(grouping.factor)} from all others: not "
+            f"available where residual sds of groups differ at random, nor where residuals are "
+            f"correlated across {nouns(grouping.factor)} ({design.spec.residual.words}). "
+            "fit.loo(by=...) scores them",
+            "residual-structure-unsupported",
+        )
     means, rows = _predictions(fit, group, grouping)
     outside, _ = tails(prob)
     mean, sd = means.moments()
@@ -117,14 +126,15 @@ def _predictions(
     if np.ptp(density, axis=1).any():  # else theta is empty, and every draw says the same
         log_weights, _ = array_stats.psislw(density, r_eff=loo.relative_efficiency(fit))
     weights = np.exp(log_weights)
-    at_mean, at_row = _Columns.from_fit(fit, group, grouping)
+    phi = theta.phi if isinstance(theta, ResidualTheta) else None
+    at_mean, at_row = _Columns.from_fit(fit, group, grouping, phi)
     J, n, p = grouping.n_levels, fit.design.n, fit.integrated.totals.p
     of_means, of_rows = [], []
     for some in fit.integrated.blocks(len(picks), 4 * J * (p + 1) ** 2 + 4 * n * (p + 1)):
         S, s = fit.integrated.population_without_levels(theta[some], grouping)
         beta, inverse = np.linalg.solve(S, s[..., None])[..., 0], np.linalg.inv(S)
-        of_means.append(at_mean.predict(theta[some], beta, inverse))
-        of_rows.append(at_row.predict(theta[some], beta, inverse))
+        of_means.append(at_mean.at(some).predict(theta[some], beta, inverse))
+        of_rows.append(at_row.at(some).predict(theta[some], beta, inverse))
     (mean, sd), (row_mean, row_sd) = (np.concatenate(m, axis=-1) for m in (of_means, of_rows))
     means = _Predicted(mean, sd, weights)
     return means, _Predicted(row_mean, row_sd, weights[grouping.codes])
@@ -137,7 +147,8 @@ class _Columns:
     Attributes
     ----------
     x, z, shift, variance
-        Shapes (items, p), (items, q), (items,), (items,); variance in units of sigma^2.
+        Shapes (items, p), (items, q), (items,) and (items, K), or (items, 1) where theta does not
+        say otherwise; variance in units of sigma^2.
     level
         Shape (items,): which level each is of.
     """
@@ -150,26 +161,34 @@ class _Columns:
 
     @classmethod
     def from_fit(
-        cls, fit: IntegratedPosterior, group: GroupDesign | None, grouping: Grouping
+        cls,
+        fit: IntegratedPosterior,
+        group: GroupDesign | None,
+        grouping: Grouping,
+        phi: np.ndarray | None,
     ) -> tuple[_Columns, _Columns]:
         """Means of levels, and rows."""
         design, coordinates, n = fit.design, fit.integrated.coordinates, fit.design.n
         x = coordinates.x.work(design.X)
         z = np.zeros((n, 0)) if group is None else coordinates.zs[0].work(group.Z)
         shift = np.broadcast_to(coordinates.y_shift + design.offset, (n,))
-        variance = design.residual.relative_sds(n) ** 2.0
-        rows = cls(x, z, shift, variance, grouping.codes)
-        sums = by_level(
-            np.ones((n, 1)),
-            np.column_stack([x, z, shift, variance]),
-            grouping.codes,
-            grouping.n_levels,
-        )[:, 0]
+        codes, J, one = grouping.codes, grouping.n_levels, np.ones((n, 1))
+        if phi is None:
+            variance = design.residual.relative_sds(n)[:, None] ** 2.0
+            spread = by_level(one, variance, codes, J)[:, 0] / grouping.n_rows[:, None] ** 2
+        else:
+            variance = rows_sd(design.residual, np.ones(len(phi)), phi).T ** 2
+            spread = variances_of_means(design, codes, J, phi).T
+        rows = cls(x, z, shift, variance, codes)
+        sums = by_level(one, np.column_stack([x, z, shift]), codes, J)[:, 0]
         each = sums / grouping.n_rows[:, None]
-        p, q = x.shape[1], z.shape[1]
-        levels = np.arange(grouping.n_levels)
-        spread = each[:, -1] / grouping.n_rows
-        return cls(each[:, :p], each[:, p : p + q], each[:, -2], spread, levels), rows
+        p = x.shape[1]
+        return cls(each[:, :p], each[:, p:-1], each[:, -1], spread, np.arange(J)), rows
+
+    def at(self, some: slice) -> _Columns:
+        """Of some of the values of theta."""
+        is_one = self.variance.shape[1] == 1
+        return self if is_one else replace(self, variance=self.variance[:, some])
 
     def predict(
         self, theta: WorkingTheta, beta: np.ndarray, inverse: np.ndarray
@@ -179,14 +198,20 @@ class _Columns:
         mean = np.einsum("ip,kip->ik", self.x, own) + self.shift[:, None]
         from_beta = np.einsum("ip,kipr,ir->ik", self.x, covariance, self.x)
         between = np.square(np.einsum("iq,kqr->ikr", self.z, theta.Lambda)).sum(axis=-1)
-        return mean, theta.sigma * np.sqrt(from_beta + between + self.variance[:, None])
+        return mean, theta.sigma * np.sqrt(from_beta + between + self.variance)
+
+
+def _has_new_groups(design: Design, grouping: Grouping) -> bool:
+    """Whether a new group is independent of all others, its residual sd known given theta."""
+    s = design.residual.structure
+    return s is None or (s.scale is None and s.lies_within(grouping.codes))
 
 
 def judged(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
     """Intervals for new groups that cover too many or too few."""
     design = fit.design
     is_asked = design.spec.pooling == "partial" and len(design.groups) == 1
-    is_asked = is_asked and design.residual.structure is None
+    is_asked = is_asked and _has_new_groups(design, design.groups[0].grouping)
     if not is_asked or not fit.is_integrable or not fit.status.is_trustworthy:
         return
     table = level_coverage(fit, JUDGED)
