@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,36 @@ _DIGITS = 9  # of the sums per row, by which tables are told apart
 def as_text(column: pd.Series[Any]) -> pd.Series[Any]:
     """Labels as text, whatever type an engine or a file carried them in."""
     return pd.Series(plain_labels(pd.Index(column)).astype(str), dtype=object)
+
+
+class Pieces(NamedTuple):
+    """Intervals of a number, on each of which the columns that a formula makes of it are polynomials.
+
+    Attributes
+    ----------
+    degree
+        Of the polynomials, at most.
+    edges
+        Where the intervals begin and end.
+    """
+
+    degree: int
+    edges: tuple[float, ...]
+
+    @property
+    def centres(self) -> np.ndarray:
+        """Shape (intervals,): the middle of each."""
+        edges = np.array(self.edges)
+        return np.asarray(edges[:-1] + np.diff(edges) / 2)
+
+    @property
+    def halves(self) -> np.ndarray:
+        """Shape (intervals,): half the width of each."""
+        return np.asarray(np.diff(self.edges) / 2)
+
+    def atoms(self, column: str) -> tuple[str, ...]:
+        """Names of what is summed: powers of the number, from -1 to 1 on each interval."""
+        return tuple(f"{column} by intervals, power {p}" for p in range(1, self.degree + 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +89,8 @@ class Cells:
         Name to show for the table; empty where there is none.
     ranges
         Mean, sd, least and largest value of each of ``numbers``.
+    pieces
+        Columns that are cut into intervals; among the keys the middle of each stands for it.
     sources
         Digests of the tables that were added up; empty for a single one.
     """
@@ -80,6 +112,7 @@ class Cells:
     label: str = ""
     ranges: Mapping[str, Range] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
+    pieces: Mapping[str, Pieces] = field(default_factory=dict)
 
     @property
     def n(self) -> int:

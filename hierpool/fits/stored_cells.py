@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hierpool.core.cells import Cells
+from hierpool.core.cells import Cells, Pieces
 from hierpool.core.design import Design
 from hierpool.core.summed_rows import Range
 from hierpool.formula.build import CellRows, rows_of
@@ -46,6 +46,7 @@ def pack_cells(cells: Cells) -> tuple[dict[str, Any], xr.Dataset]:
         "label": cells.label,
         "ranges": {name: list(known) for name, known in cells.ranges.items()},
         "sources": list(cells.added),
+        "pieces": {name: [own.degree, *own.edges] for name, own in cells.pieces.items()},
     }
     return said, xr.Dataset({name: (dims, getattr(cells, name)) for name, dims in _DIMS.items()})
 
@@ -65,6 +66,7 @@ def unpack_cells(said: Mapping[str, Any], keys: pd.DataFrame, packed: xr.Dataset
         label=said["label"],
         ranges={name: Range(*values) for name, values in said["ranges"].items()},
         sources=tuple(said["sources"]),
+        pieces={name: Pieces(int(v[0]), tuple(v[1:])) for name, v in said["pieces"].items()},
         **arrays,
     )
 

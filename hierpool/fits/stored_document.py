@@ -233,6 +233,7 @@ class _Cells(Struct, forbid_unknown_fields=True):
     label: str
     ranges: dict[str, Annotated[list[float], Meta(min_length=4, max_length=4)]]
     sources: list[str]
+    pieces: dict[str, Annotated[list[float], Meta(min_length=3)]]
 
 
 class _Document(Struct, forbid_unknown_fields=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from formulaic import Formula
 from formulaic.transforms.cubic_spline import _get_free_cubic_spline_matrix
 
 from hierpool.formula.encoder import Encoding, Source
+from hierpool.formula.function_calls import Factor
+
+_EVEN = 27721  # values evenly spread: one more than a multiple of all numbers up to 12
 
 
 def remembered(
@@ -55,6 +59,36 @@ def remembered(
         arguments = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
         state[text] = _STATES[_name(call)](values, counts, first, arguments)
     return state
+
+
+def users_text(factor: Factor) -> str:
+    """A function of columns with the user's names in it, written in one way."""
+    return in_users_names(factor.code, {f"_column_{i}_": c for i, c in enumerate(factor.columns)})
+
+
+def knots_of(factor: Factor, low: float, high: float) -> tuple[dict[str, Any], dict[float, float]]:
+    """State of a spline of a number between low and high, and which of its knots are quantiles.
+
+    The knots of the state are those of evenly spread values; those that were not named, and are to be
+    quantiles, have their probabilities by them. ``degree`` is beside what formulaic keeps.
+    """
+    own = pd.DataFrame({"x": np.linspace(low, high, _EVEN)})
+    matrix = Formula("0 + " + factor.with_names(("x",))).get_model_matrix(own, output="numpy")
+    ((_, known),) = matrix.model_spec.transform_state.items()
+    state = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in known.items()}
+    state["knots"] = [float(k) for k in known["knots"]]
+    state["lower_bound"], state["upper_bound"] = map(
+        float, (known["lower_bound"], known["upper_bound"])
+    )
+    call = ast.parse(factor.code, mode="eval").body
+    assert isinstance(call, ast.Call)
+    arguments = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg}
+    state["degree"] = float(arguments.get("degree", 3))
+    if arguments.get("knots") is not None or len(call.args) > 2:
+        return state, {}
+    width = high - low
+    inner = [k for k in state["knots"] if low < k < high]
+    return state, {k: float(Fraction((k - low) / width).limit_denominator(1000)) for k in inner}
 
 
 def in_users_names(text: str, columns: Mapping[str, str]) -> str:

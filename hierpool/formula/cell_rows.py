@@ -6,7 +6,8 @@ have too, and an atom a with its shift m and scale s, or none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import ast
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from hierpool.core.cells import Cells
+from hierpool.core.cells import Cells, Pieces
 from hierpool.core.design import Grouping
 from hierpool.core.errors import DataError, UnsupportedModelError, listed
 from hierpool.core.findings import Finding
@@ -24,7 +25,8 @@ from hierpool.core.spec import ResidualTerm, Spec
 from hierpool.core.summed_rows import Profile, Range, Shares, SummedColumns, SummedRows, stand_ins
 from hierpool.formula import tables
 from hierpool.formula.alike_labels import alike_labels
-from hierpool.formula.cell_functions import in_users_names, remembered
+from hierpool.formula.cell_functions import in_users_names, remembered, users_text
+from hierpool.formula.cell_intervals import of_intervals, polynomials
 from hierpool.formula.complete_rows import CompleteRows, EncodedText, ModelTexts, Response
 from hierpool.formula.encoder import Encoding, Piece, Source, find_sources, join, learn
 from hierpool.formula.function_calls import Factor, column_factor, inside_call
@@ -169,8 +171,8 @@ class CellRows:
             self._refuse(spec.left, own.left)
         if spec.offsets != own.offsets:
             self._refuse(*(" + ".join(s.offsets) or "no offset" for s in (spec, own)))
-        kappa, which = np.ones((len(self.cells), 1)), np.array([len(self.cells.atoms)])
-        y, summed = self._columns(kappa, which)
+        left = Layer(np.ones((len(self.cells), 1)), np.array([len(self.cells.atoms)]), np.zeros(1))
+        y, summed = self._columns([left])
         if not summed.sds[0] > _ROUNDING * abs(summed.means[0]):
             raise DataError(
                 f"the response {spec.response!r} is {summed.means[0]:.15g} in each of the {self.n:,} "
@@ -216,56 +218,78 @@ class CellRows:
         y_rest = np.zeros(n) if response.summed is None else response.summed.rest[:, 0]
         return SummedRows(shares, square, y_rest, X.rest, of_factors, cells.digest, profile)
 
-    def _columns(
-        self, kappa: np.ndarray, which: np.ndarray, off: np.ndarray | float = 0.0
-    ) -> tuple[np.ndarray, SummedColumns]:
-        """Columns kappa (m + s a) of the stand-ins.
-
-        Parameters
-        ----------
-        kappa
-            Shape (cells, k): what the keys say.
-        which
-            Shape (k,): the atom of each column; -1 for none.
-        off
-            Shape (k,): taken off the atom.
-        """
-        atoms, m, s = self._lines(which, off)
-        columns, rest = _added(
-            (kappa * m)[self.cell], (kappa * s)[self.cell] * self.values[0][:, atoms]
-        )
-        mean, sd = self._plain(kappa * m, kappa * s, atoms)
+    def _columns(self, layers: Sequence[Layer]) -> tuple[np.ndarray, SummedColumns]:
+        """Columns of the stand-ins: sums of layers kappa (m + s a), with kappa (cells, k)."""
+        every = [layer.take(self.cell) for layer in layers]
+        columns, rest = self.columns_at(every, self.values[0])
+        mean, sd = self._plain(layers)
         return columns, SummedColumns(rest, mean, sd)
 
     def columns_at(
-        self, kappa: np.ndarray, which: np.ndarray, off: np.ndarray | float, values: np.ndarray
+        self, layers: Sequence[Layer], values: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Columns of rows with given atoms (n, m), and what the floats leave out; kappa (n, k)."""
-        atoms, m, s = self._lines(which, off)
-        return _added(kappa * m, kappa * s * values[:, atoms])
+        columns = rest = np.zeros(layers[0].kappa.shape)
+        for layer in layers:
+            atoms, m, s = self._lines(layer)
+            for part in (layer.kappa * m, layer.kappa * s * values[:, atoms]):
+                columns, lost = _added(columns, part)
+                rest = rest + lost
+        return columns, rest
 
-    def _lines(
-        self, which: np.ndarray, off: np.ndarray | float
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _lines(self, layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Shapes (k,): the atom of each column, and m and s of m + s a; s is 0 where there is none."""
-        atoms = np.maximum(which, 0)
-        m = np.where(which < 0, 1.0, self.cells.shift[atoms] - off)
-        return atoms, m, np.where(which < 0, 0.0, self.cells.scale[atoms])
+        atoms = np.maximum(layer.which, 0)
+        m = np.where(layer.which < 0, 1.0, self.cells.shift[atoms] - layer.off)
+        return atoms, m, np.where(layer.which < 0, 0.0, self.cells.scale[atoms])
 
-    def _plain(
-        self, level: np.ndarray, slope: np.ndarray, atoms: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Means and sds over the rows of the table of columns level + slope a, shape (cells, k)."""
-        counts, n = self.cells.counts[:, None].astype(float), self.n
-        sums, squares = self.cells.plain[:, 0, atoms], self.cells.plain[:, 1, atoms]
-        of_cells = sums / counts
-        scatter = np.maximum(squares - sums * of_cells, 0.0)
-        first = level[0] + slope[0] * of_cells[0]
-        apart = (level - first) + slope * of_cells
+    def _plain(self, layers: Sequence[Layer]) -> tuple[np.ndarray, np.ndarray]:
+        """Means and sds over the rows of the table of columns that are sums of layers."""
+        counts, n, S = self.cells.counts[:, None].astype(float), self.n, self.cells.S
+        level = np.zeros(layers[0].kappa.shape)
+        slopes: list[
+            tuple[np.ndarray, np.ndarray, np.ndarray]
+        ] = []  # atom, slope, mean of the atom
+        for layer in layers:
+            atoms, m, s = self._lines(layer)
+            level = level + layer.kappa * m
+            of_cells = self.cells.plain[:, 0, atoms] / counts
+            slopes.append((atoms, layer.kappa * s, of_cells))
+        fitted = sum(slope * of_cells for _, slope, of_cells in slopes)
+        first = level[0] + np.asarray(fitted)[0]
+        apart = (level - first) + fitted
         mean = first + (counts * apart).sum(axis=0) / n
-        around = (level - mean) + slope * of_cells
-        total = (counts * around**2 + slope**2 * scatter).sum(axis=0)
-        return mean, np.sqrt(total / max(n - 1, 1))
+        around = (level - mean) + fitted
+        total = counts * around**2
+        for k, (i, one, of_one) in enumerate(slopes):
+            squares = self.cells.plain[:, 1, i] - self.cells.plain[:, 0, i] * of_one
+            total = total + one**2 * np.maximum(squares, 0.0)
+            for j, other, of_other in slopes[k + 1 :]:
+                scatter = S[:, i + 1, j + 1] - counts * of_one * of_other
+                total = total + 2 * one * other * scatter
+        return mean, np.sqrt(np.maximum(total.sum(axis=0), 0.0) / max(n - 1, 1))
+
+
+class Layer(NamedTuple):
+    """Columns kappa (m + s a), of which several can be added.
+
+    Attributes
+    ----------
+    kappa
+        Shape (cells or rows, k): what the keys say.
+    which
+        Shape (k,): the atom of each column; -1 for none.
+    off
+        Shape (k,): taken off the atom.
+    """
+
+    kappa: np.ndarray
+    which: np.ndarray
+    off: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Layer:
+        """Of some cells, or rows of cells."""
+        return self._replace(kappa=self.kappa[rows])
 
 
 def _added(level: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -357,10 +381,8 @@ class CellFactors:
 
     def sum_coded(self) -> np.ndarray:
         """Shape (n, k): the population's columns with categories that sum to zero."""
-        of_keys, own, names = self._of_keys(self.population)
-        kappa = of_keys.sum_coded(own)
-        which, off = self._atoms(of_keys, names)
-        return self.rows._columns(kappa[self.combination], which, off)[0]
+        layers = self._coded(self.population, is_summing=True)
+        return self.rows._columns([each.take(self.combination) for each in layers])[0]
 
     def is_summed(self, factor: Factor) -> bool:
         """Whether a factor is in sums only, and not told by the keys."""
@@ -389,14 +411,15 @@ class CellFactors:
             c.remembered_as: {"ddof": 1.0, "center": c.mean, "scale": None}
             for c in self._centred.values()
         }
-        return {**own, **self.rows.cells.learned}
+        return {**own, **self.rows.cells.learned, **of_intervals(self.rows.cells, self.found)}
 
     @cached_property
     def _centred(self) -> Mapping[str, _Centred]:
         """Summed numbers less their means, which the sums tell too, by their texts."""
         cells, found = self.rows.cells, {}
+        powers = {name for column, own in cells.pieces.items() for name in own.atoms(column)}
         for k, atom in enumerate(cells.atoms):
-            if len(atom) == 1:
+            if len(atom) == 1 and atom[0] not in powers:
                 (factor,) = read_columns(f"0 + {atom[0]}").factors
                 mean = cells.shift[k] + cells.scale[k] * cells.plain[:, 0, k].sum() / cells.n
                 columns = {f"_column_{i}_": c for i, c in enumerate(factor.columns)}
@@ -412,21 +435,65 @@ class CellFactors:
     def _encoding(self, side: Columns) -> tuple[Encoding, dict[str, Any]]:
         """The encoding of one text, with what its functions remember of the rows of the table."""
         index = pd.RangeIndex(len(self.own))
-        first, _ = learn(side, self.found, self.own, index, {})
         known = self._remembered
+        cut = {
+            ast.unparse(
+                ast.parse(f.with_names(tuple(s.key for s in self.found[f])), mode="eval")
+            ): known[text]
+            for f in side.factors
+            if self.rows.cells.pieces and f.kind == "number" and (text := users_text(f)) in known
+        }
+        first, _ = learn(side, self.found, self.own, index, cut)
         state = remembered(first, self.own, self.counts, self.sources, known)
         return (learn(side, self.found, self.own, index, state)[0] if state else first), state
 
     def _learned(self, side: Columns) -> EncodedText:
         encoding, _ = self._encoding(side)
-        kappa, which, off = self._coded(side)
-        columns, known = self.rows._columns(kappa[self.combination], which, off)
+        layers = [each.take(self.combination) for each in self._coded(side)]
+        columns, known = self.rows._columns(layers)
         return EncodedText(encoding, columns, known)
 
-    def _coded(self, side: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What the keys say of the columns (combinations, k), the atom of each, and what is off it."""
+    def _coded(self, side: Columns, is_summing: bool = False) -> list[Layer]:
+        """The columns as layers, kappa by combination of the keys."""
         of_keys, own, names = self._of_keys(side)
-        return of_keys.encode(own, own.index), *self._atoms(of_keys, names)
+
+        def encoded(frame: pd.DataFrame) -> np.ndarray:
+            return of_keys.sum_coded(frame) if is_summing else of_keys.encode(frame, frame.index)
+
+        layers = [Layer(encoded(own), *self._atoms(of_keys, names))]
+        for column, pieces in self.rows.cells.pieces.items():
+            if any(column in f.columns for f in side.factors):
+                layers += self._powers(column, pieces, own, encoded)
+        return layers
+
+    def _powers(
+        self,
+        column: str,
+        pieces: Pieces,
+        own: pd.DataFrame,
+        encoded: Callable[[pd.DataFrame], np.ndarray],
+    ) -> list[Layer]:
+        """What powers of a number in intervals add to its columns in the middle of each."""
+        keys = [s.key for s in self.sources if s.column == column]
+        place = np.searchsorted(pieces.centres, own[keys[0]].to_numpy(dtype=float))
+
+        def at(t: float) -> np.ndarray:
+            values = pieces.centres[place] + t * pieces.halves[place]
+            return encoded(own.assign(**dict.fromkeys(keys, values)))
+
+        found = polynomials(at, pieces)
+        if found is None:
+            raise UnsupportedModelError(
+                f"{column!r} was summed by intervals for {self.rows.cells.spec.formula}, on which "
+                "another function of it is no polynomial. Leave one of the two out of the formula",
+                "not-collected",
+            )
+        first = self.rows.cells.atoms.index((pieces.atoms(column)[0],))
+        k = found.shape[2]
+        return [
+            Layer(found[p], np.full(k, first + p - 1), np.zeros(k))
+            for p in range(1, pieces.degree + 1)
+        ]
 
     def at(
         self, side: Columns, cell: np.ndarray, values: np.ndarray
@@ -442,8 +509,8 @@ class CellFactors:
         values
             Shape (n, m): its atoms, as they are summed.
         """
-        kappa, which, off = self._coded(side)
-        return self.rows.columns_at(kappa[self.combination[cell]], which, off, values)
+        layers = [each.take(self.combination[cell]) for each in self._coded(side)]
+        return self.rows.columns_at(layers, values)
 
     def _of_keys(self, side: Columns) -> tuple[Encoding, pd.DataFrame, dict[str, str]]:
         """The encoding with ones in the place of summed factors, its frame, and which these are."""

@@ -15,13 +15,12 @@ from hierpool.core.errors import DataError, listed
 from hierpool.core.progress import named_steps
 from hierpool.core.spec import Spec
 from hierpool.core.summed_rows import Range
-from hierpool.formula.function_calls import Factor
 from hierpool.formula.tables import check_factor_names, select
 from hierpool.tables.engines import fetch, n_combinations, unreadable
 from hierpool.tables.expressions import Learned, Translator, as_double, number, product
-from hierpool.tables.plan import Plan, as_texts, has_basis
+from hierpool.tables.intervals import found_pieces, interval, powers
+from hierpool.tables.plan import Plan
 
-MOST_VALUES = 64  # of a number whose values are told apart
 MOST_CELLS = 2_000_000  # about 2 GB of sums and what is made of them
 FEW_ROWS = 100_000  # that fit into memory whether or not they are alike
 MOST_OF_ROWS = 0.5  # that may differ where rows alike are counted
@@ -88,7 +87,7 @@ class Question:
     @property
     def names(self) -> tuple[str, ...]:
         """The atoms and the response, as they are named in messages."""
-        atoms = [":".join(f.text for f in atom) for atom in self.plan.atoms]
+        atoms = [":".join(atom) for atom in self.plan.names]
         return (*atoms, " - ".join(f.text for f in self.plan.responses))
 
     @property
@@ -98,10 +97,27 @@ class Question:
             return (as_double(nw.lit(0.0)),)
         translator = Translator(self.plan.spec.formula, self.known, [])
         atoms = [product([translator.expression(f) for f in atom]) for atom in self.plan.atoms]
+        atoms += [e for c, own in self.plan.pieces.items() for e in powers(c, own)]
         response, *offsets = (translator.expression(f) for f in self.plan.responses)
         for offset in offsets:
             response = response - offset
         return (*atoms, response)
+
+    @property
+    def keys(self) -> dict[str, nw.Expr]:
+        """The keys as they are asked for: of a number in intervals, which of them."""
+        own = self.plan.pieces
+        return {
+            f"key{k}_": interval(c, own[c]) if c in own else nw.col(c)
+            for k, c in enumerate(self.plan.keys)
+        }
+
+    def labels(self, found: pd.DataFrame) -> pd.DataFrame:
+        """Keys as they were found, with the names of their columns; the middle of each interval."""
+        keys = list(self.plan.keys)
+        frame = found[list(self.keys)].set_axis(keys, axis=1)
+        cut = {c: own.centres[frame[c].astype(int)] for c, own in self.plan.pieces.items()}
+        return frame.assign(**cut)
 
     def totals(self) -> Totals:
         """The first pass: rows, missing values, means and sds."""
@@ -123,7 +139,7 @@ class Question:
             outer[f"odd{k}_"] = _count(there & (a.is_null() | ~a.is_finite()))
             kept = nw.when(there & a.is_finite()).then(a)
             outer |= {f"mean{k}_": kept.mean(), f"sd{k}_": kept.std(ddof=1), f"min{k}_": kept.min()}
-        for k, name in enumerate(self.plan.numbers):
+        for k, name in enumerate(self.plan.ranged):
             inner[f"v{k}_"] = number(name)
             v = nw.when(nw.col("complete_")).then(nw.col(f"v{k}_"))
             outer |= {f"v_mean{k}_": v.mean(), f"v_sd{k}_": v.std(ddof=1)}
@@ -142,7 +158,7 @@ class Question:
         scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
         ranges = {
             name: Range(*(float(row[f"v_{w}{k}_"] or 0.0) for w in ("mean", "sd", "low", "high")))
-            for k, name in enumerate(self.plan.numbers)
+            for k, name in enumerate(self.plan.ranged)
         }
         return Totals(n_read, n, missing, shift, scale, ranges)
 
@@ -167,13 +183,13 @@ class Question:
         weight = self.weight
         if weight is not None:
             inner["w_"] = weight
-        named = {f"key{k}_": nw.col(c) for k, c in enumerate(keys)}
+        named = self.keys
         rows = self.table.filter(self.is_complete).select(**named, **inner)
         sums = _sums(m, weight is not None)
         asked = rows.group_by(*named).agg(**sums) if named else rows.select(**sums)
         found = fetch(asked)
         self._check_same(int(found["n_"].sum()), totals.n)
-        frame = found[list(named)].set_axis(keys, axis=1) if keys else found[[]]
+        frame = self.labels(found) if keys else found[[]]
         frame = self._in_own_order(select(frame, keys)) if keys else frame
         if keys:
             order = frame.sort_values(keys, kind="stable").index
@@ -198,12 +214,13 @@ class Question:
             squared_sd=squared,
             shift=totals.shift,
             scale=totals.scale,
-            atoms=as_texts(self.plan.atoms),
+            atoms=self.plan.names,
             learned=self.known,
             numbers=self.plan.numbers,
             missing=totals.missing,
             n_read=totals.n_read,
             ranges=totals.ranges,
+            pieces=self.plan.pieces,
         )
 
     def _in_own_order(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -228,7 +245,7 @@ class Question:
         keys, family = list(self.plan.keys), self.plan.spec.family
         if n <= (most_cells if family is None else min(most_cells, FEW_ROWS)) or not keys:
             return
-        named = {f"key{k}_": nw.col(c) for k, c in enumerate(keys)}
+        named = self.keys
         cells = n_combinations(self.table.filter(self.is_complete).select(**named))
         if family is not None and cells > MOST_OF_ROWS * n:
             raise DataError(
@@ -274,8 +291,12 @@ def collected(
     plan = Plan.of(spec, _schema(table))
     with named_steps(3, progress) as begin:
         begin("functions of the formula")
-        _check_values(plan, table)
-        known = like.learned if like is not None else _learned(plan, table)
+        if like is None:
+            own, knots = found_pieces(plan, table, Question(table, plan, {}).is_complete)
+            plan = replace(plan, pieces=own)
+            known: Mapping[str, Mapping[str, Any]] = {**knots, **_learned(plan, table)}
+        else:
+            plan, known = replace(plan, pieces=like.pieces), like.learned
         question = Question(table, plan, known)
         begin("first pass: means and missing values")
         totals = question.totals()
@@ -291,17 +312,6 @@ def _schema(table: nw.LazyFrame[Any]) -> Mapping[str, Any]:
         return table.collect_schema()
     except Exception as error:
         raise unreadable(error) from error
-
-
-def _check_values(plan: Plan, table: nw.LazyFrame[Any]) -> None:
-    """Raise where the values of a number have to be told apart, and there are too many."""
-    bases: list[tuple[Factor, str]] = [
-        (f, c) for f in plan.texts.factors if has_basis(f) for c in f.columns
-    ]
-    for factor, column in bases:
-        some = table.select(column).unique().head(MOST_VALUES + 2)
-        if len(fetch(some)) > MOST_VALUES:
-            Translator(plan.spec.formula, {}, []).refuse_values(factor, column, MOST_VALUES)
 
 
 def _learned(plan: Plan, table: nw.LazyFrame[Any]) -> dict[str, dict[str, Any]]:

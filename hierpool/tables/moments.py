@@ -17,6 +17,7 @@ from hierpool.core.group_nouns import counted
 from hierpool.core.printable import one_line
 from hierpool.core.spec import Spec
 from hierpool.core.summed_rows import Range
+from hierpool.core.text import short
 from hierpool.formula.parse import parse, with_family, with_residuals
 from hierpool.tables.collect import MOST_CELLS, collected
 from hierpool.tables.engines import is_lazy, open_table
@@ -94,8 +95,12 @@ class Moments:
 
     def __repr__(self) -> str:
         cells, spec = self.cells, self.spec
-        keys = ", ".join(map(str, cells.keys.columns)) or "none"
-        sums = ", ".join(":".join(atom) for atom in cells.atoms) or "none"
+        cut = cells.pieces
+        keys = ", ".join(f"{c} in intervals" if c in cut else str(c) for c in cells.keys) or "none"
+        powers = {name for c, own in cut.items() for name in own.atoms(c)}
+        whole = [":".join(atom) for atom in cells.atoms if not powers & set(atom)]
+        sums = ", ".join([*whole, *(f"powers of {c} to {own.degree}" for c, own in cut.items())])
+        sums = sums or "none"
         kept = f"sums    of {sums} and {spec.response}"
         if spec.family is not None:
             kept = f"family  {spec.family}; counts of rows that are alike"
@@ -106,6 +111,11 @@ class Moments:
             f"cells   {len(cells):,}, by {keys}; the smallest has {self.smallest:,} rows",
             f"{kept}; {_size(cells.nbytes)}",
         ]
+        for text, state in cells.learned.items():
+            if "knots" in state:
+                knots = ", ".join(map(short, dict.fromkeys(state["knots"])))
+                how = "" if "knots=" in text else ", the ends and quantiles of the table"
+                lines.append(f"knots   of {text.replace('`', '')}: {knots}{how}")
         if len(cells.added) > 1:
             lines.append(f"added   from {len(cells.added)} tables")
         return "\n".join(map(one_line, lines))
@@ -133,8 +143,10 @@ def collect(
     ----------
     formula
         As for ``hp.Model``. Numbers enter as sums, so that powers and products, ``log(x)``,
-        ``center(x)`` and the like can be used; ``poly``, ``bs`` and ``C(...)`` of a number need a
-        column with few different values.
+        ``center(x)`` and the like can be used. ``poly(x, 2)``, ``bs(x, df=5)`` and ``cr`` of a column
+        are summed by powers on the intervals between knots, which are quantiles of the table, by
+        DuckDB's estimate beyond five million rows; ``C(...)`` of a number needs a column with few
+        different values.
     table
         A path to Parquet or CSV files (``"data/*.parquet"``, a folder), a relation of DuckDB, a lazy
         frame of polars, a table of ibis, a DataFrame of Spark, a dataset of pyarrow. Tables in memory
@@ -245,7 +257,7 @@ def _added(one: Cells, other: Cells) -> Cells:
             "other-moments",
         )
     same = np.array_equal(one.shift, other.shift) and np.array_equal(one.scale, other.scale)
-    if not same or one.learned != other.learned:
+    if not same or one.learned != other.learned or one.pieces != other.pieces:
         raise DataError(
             "the second table was summed around other means, so the sums cannot be added. Collect it "
             "again with like=: hp.collect(formula, table, like=first)",

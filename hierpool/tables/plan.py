@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import narwhals.stable.v2 as nw
 
+from hierpool.core.cells import Pieces
 from hierpool.core.errors import DataError, nearest
 from hierpool.core.spec import Spec
 from hierpool.formula.complete_rows import ModelTexts
@@ -29,12 +30,15 @@ class Plan:
         Columns whose values are told apart: groups, categories, and numbers that have to be.
     atoms
         Products of factors that are summed.
+    pieces
+        Those of the keys that are cut into intervals, whose powers are summed.
     """
 
     texts: ModelTexts
     schema: Mapping[str, nw.dtypes.DType]
     keys: tuple[str, ...]
     atoms: tuple[tuple[Factor, ...], ...]
+    pieces: Mapping[str, Pieces] = field(default_factory=dict)
 
     @property
     def spec(self) -> Spec:
@@ -52,6 +56,25 @@ class Plan:
         factors = [*(f for atom in self.atoms for f in atom), *self.texts.offsets]
         columns = dict.fromkeys(c for f in factors for c in f.columns)
         return tuple(c for c in columns if c not in self.keys)
+
+    @property
+    def ranged(self) -> tuple[str, ...]:
+        """Columns whose means, sds and ends are wanted."""
+        return (*self.numbers, *self.pieces)
+
+    @property
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """The atoms by the texts of their factors, powers of intervals last."""
+        powers = (name for column, own in self.pieces.items() for name in own.atoms(column))
+        return (*as_texts(self.atoms), *((name,) for name in powers))
+
+    @property
+    def bases(self) -> tuple[tuple[Factor, str], ...]:
+        """Factors that need the values of a number, or its intervals, and the number."""
+        apart = {c for f in self.texts.factors if f.kind == "category" for c in f.columns}
+        apart |= set(self.texts.group_columns)
+        every = [(f, c) for f in self.texts.factors if has_basis(f) for c in f.columns]
+        return tuple((f, c) for f, c in every if c not in apart)
 
     @property
     def responses(self) -> tuple[Factor, ...]:

@@ -14,7 +14,7 @@ comparison in large data, AISTATS: the difference estimator.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -130,6 +130,7 @@ class ScoredTable:
     def question(self) -> Question:
         """What was summed, as expressions of the table."""
         plan = Plan.of(self.cells.spec, self.table.collect_schema())
+        plan = replace(plan, pieces=self.cells.pieces)
         return Question(self.table, plan, self.cells.learned)
 
     @property
@@ -140,8 +141,7 @@ class ScoredTable:
     def asked(self, keep: Sequence[str] = ()) -> nw.LazyFrame[Any]:
         """Keys, atoms and response of the complete rows as they are summed, and columns to keep."""
         cells, question = self.cells, self.question
-        named = {f"key{k}_": nw.col(c) for k, c in enumerate(question.plan.keys)}
-        named = named or {_EVERYWHERE: nw.lit(1, nw.Int64)}
+        named = dict(question.keys) or {_EVERYWHERE: nw.lit(1, nw.Int64)}
         for k, e in enumerate(question.expressions):
             named[f"a{k}_"] = (e - float(cells.shift[k])) / float(cells.scale[k])
         if question.weight is not None:
@@ -182,13 +182,13 @@ class ScoredTable:
         """Shape (n,): position of the cell of each row of a frame with keys; -1 where there is none."""
         if self.keys == [_EVERYWHERE]:
             return np.zeros(len(frame), dtype=np.intp)
-        known = self.cells.keys
+        known, frame = self.cells.keys, self.question.labels(frame)
         codes = np.zeros((len(known), len(self.keys)), dtype=np.int64)
         asked = np.zeros((len(frame), len(self.keys)), dtype=np.int64)
-        for k, (key, column) in enumerate(zip(self.keys, known, strict=True)):
+        for k, column in enumerate(known):
             labels = pd.Index(as_text(known[column]).unique())
             codes[:, k] = labels.get_indexer(pd.Index(as_text(known[column])))
-            asked[:, k] = labels.get_indexer(pd.Index(as_text(frame[key])))
+            asked[:, k] = labels.get_indexer(pd.Index(as_text(frame[column])))
         every = pd.MultiIndex.from_arrays(list(codes.T))
         return every.get_indexer(pd.MultiIndex.from_arrays(list(asked.T)))
 

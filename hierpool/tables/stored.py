@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hierpool.core.cells import Cells
+from hierpool.core.cells import Cells, Pieces
 from hierpool.core.errors import HierpoolError, StorageError
 from hierpool.core.families.bernoulli import Bernoulli
 from hierpool.core.families.family import Family
@@ -43,6 +43,7 @@ def written(cells: Cells, path: str | PathLike[str]) -> None:
         "numbers": cells.numbers,
         "missing": dict(cells.missing),
         "ranges": cells.ranges,
+        "pieces": cells.pieces,
         "n_read": cells.n_read,
         "label": cells.label,
         "sources": cells.added,
@@ -92,6 +93,10 @@ def read(path: str | PathLike[str]) -> Cells:
                 numbers=tuple(about["numbers"]),
                 missing=about["missing"],
                 ranges={name: Range(*values) for name, values in about["ranges"].items()},
+                pieces={
+                    name: Pieces(degree, tuple(edges))
+                    for name, (degree, edges) in about.get("pieces", {}).items()
+                },
                 n_read=int(about["n_read"]),
                 label=str(about["label"]),
                 sources=tuple(about["sources"]),
