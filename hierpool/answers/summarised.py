@@ -16,9 +16,9 @@ from hierpool.algebra.mixed_model_equations import Henderson
 from hierpool.answers import coefficient_draws
 from hierpool.answers.adjustment import Adjust, adjusted, simultaneous
 from hierpool.answers.expected_values import ExpectedValues, variance_of_draws
+from hierpool.answers.group_of_family import GroupOfFamily
 from hierpool.answers.linear_predictors import LinearPredictors
 from hierpool.answers.response_scale import ResponseScale
-from hierpool.core.errors import ArgumentError
 from hierpool.core.estimable import Beyond
 from hierpool.core.families.links import LINKS, Link
 from hierpool.core.fitted import Optimum, Posterior
@@ -291,20 +291,16 @@ class _Optimum:
     """How sure an optimum is of linear predictors."""
 
     fit: Optimum
-    equations: Henderson | None
+    equations: Henderson | GroupOfFamily | None
 
     @classmethod
     def of(cls, fit: Optimum, linear: LinearPredictors) -> _Optimum:
-        """By the tests of the fixed effects; by Henderson's equations where levels take part."""
-        has_levels = any(level is not None for level in linear.held.levels)
-        if has_levels and fit.design.family is not None:
-            raise ArgumentError(
-                "the table of one group by maximum likelihood is for Gaussian responses: its "
-                "standard errors need the group's own uncertainty. Take the posterior, model.fit(), "
-                "or fit.predict(), or leave groups= out",
-                "posterior-needed",
-            )
-        return cls(fit, Henderson(fit.design, fit.estimate) if has_levels else None)
+        """By the tests of the fixed effects; by the equations of all coefficients for one group."""
+        if not any(level is not None for level in linear.held.levels):
+            return cls(fit, None)
+        if fit.design.family is not None and fit.design.spec.pooling == "partial":
+            return cls(fit, GroupOfFamily(fit))
+        return cls(fit, Henderson(fit.design, fit.estimate))
 
     def value(self, linear: LinearPredictors) -> np.ndarray:
         """Shape (m,): estimates."""
@@ -315,7 +311,10 @@ class _Optimum:
     def se(self, linear: LinearPredictors, by_free: np.ndarray) -> np.ndarray:
         """Shape (m,): standard errors; with what else moves them by the free numbers (m, D)."""
         own = self.fit.estimate.family
-        if own is not None and by_free.shape[1]:
+        if isinstance(self.equations, GroupOfFamily):
+            more = by_free if by_free.shape[1] else 0.0
+            return np.sqrt(self.equations.variance(linear.combinations, more))
+        if own is not None and by_free.shape[1] and self.equations is None:
             free = linear.X @ own.beta_by + by_free
             variance = np.einsum("md,de,me->m", free, own.covariance, free)
             return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
@@ -351,7 +350,9 @@ class _Optimum:
         return np.asarray(covariance / np.outer(sd, sd))
 
 
-def _polarised(equations: Henderson, linear: LinearPredictors, rows: np.ndarray) -> np.ndarray:
+def _polarised(
+    equations: Henderson | GroupOfFamily, linear: LinearPredictors, rows: np.ndarray
+) -> np.ndarray:
     """Covariance of some rows from variances of their sums."""
     m = len(rows)
     chosen = np.eye(len(linear))[rows]

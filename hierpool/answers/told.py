@@ -60,7 +60,7 @@ class Told:
         if isinstance(self.fit, Posterior):
             return ""
         has_levels = any(k is not None for k in self.asked.linear.held.levels)
-        is_exact = self.fit.method == "least squares"
+        is_exact = self.fit.method == "least squares" or self.fit.design.family is not None
         return KNOWN_VARIANCES if has_levels and not is_exact else str(self.fit.df_method)
 
     @property

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 import hierpool as hp
-from hierpool.core.errors import ArgumentError
 from tests.answers.effects import REFERENCE
 
 NUMBERS = json.loads((REFERENCE / "families.json").read_text(encoding="utf-8"))
@@ -52,6 +51,12 @@ def test_probabilities_of_a_new_herd_are_integrals(herds):
     np.testing.assert_allclose(new["estimate"], NUMBERS["new"], rtol=TOLERANCE)
 
 
-def test_a_table_of_one_herd_asks_for_the_posterior(herds):
-    with pytest.raises(ArgumentError, match=r"model\.fit\(\)"):
-        hp.marginal_means(herds, "period", groups={"herd": 3})
+@pytest.mark.parametrize("scale", ["response", "linear"])
+def test_a_table_of_one_herd_is_what_predict_gives(herds, scale):
+    """Two ways to one number, standard errors and intervals too."""
+    table = hp.marginal_means(herds, "period", groups={"herd": 3}, scale=scale, **P)
+    rows = pd.DataFrame({"herd": 3, "period": [1, 2, 3, 4]})
+    known = herds.predict(rows, scale=scale, **P)
+    names = ["estimate", "se", *known.columns[2:]]
+    np.testing.assert_allclose(table[names], known[names], rtol=1e-6)
+    assert table.attrs["df_method"] == "normal"
