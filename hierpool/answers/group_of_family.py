@@ -1,4 +1,4 @@
-"""Linear predictors of known groups of a family, by maximum likelihood: conditional modes and their errors."""
+"""Linear predictors of known groups of a family by maximum likelihood: conditional modes, and errors."""
 
 from __future__ import annotations
 
