@@ -237,10 +237,11 @@ def _spread(design: Design, table: pd.DataFrame) -> SmallTable:
         )
     family = design.family
     note = f"{note} {_note_of_family(family)}".strip()
-    title = "How much they vary (standard deviations and correlations)"
-    if family is not None and family.parameters + tuple(family.threshold_labels):
-        title = "How much they vary, and the parameters of the response"
-    title = _with_scale(title, family)
+    title = _with_scale("How much they vary (standard deviations and correlations)", family)
+    if family is not None and family.threshold_labels:
+        title = _with_scale("How much they vary, and the thresholds", family)
+    elif family is not None and family.parameters:  # which are on no link's scale
+        title = f"{_with_scale('How much they vary', family)}, and the parameters of the response"
     if weight:
         note = f"An observation of weight w varies by the residual divided by √w. {note}".strip()
     return SmallTable(title, _headings(table), rows, note)
@@ -256,22 +257,32 @@ _FAMILY_PARAMETERS = {
 }
 
 
+_OF_ALL = "the means and ratios above are of all observations."
+
+
 def _with_scale(title: str, family: Family | None) -> str:
     """A title with the scale of the coefficients, in the brackets that it may have."""
     return f"{title}{on_scale(family)}".replace(") (", ", ")
 
 
 def _note_of_family(family: Family | None) -> str:
-    """What a shape or precision says."""
+    """What a shape, a precision or a share of zeros says."""
     if family is None:
         return ""
+    said = []
+    if "zero_inflated" in family.name:
+        said.append(f"The coefficients are of the counts without the extra zeros; {_OF_ALL}")
+    if "hurdle" in family.name:
+        said.append(
+            f"The coefficients are of the counts before zero is left out of them; {_OF_ALL}"
+        )
     if "negbinomial" in family.name:
-        return "Shape: the variance of a count is mean + mean² / shape."
+        said.append("Shape: the variance of a count is mean + mean² / shape.")
     if family.name == "gamma":
-        return "Shape: the coefficient of variation is 1 / √shape."
+        said.append("Shape: the coefficient of variation is 1 / √shape.")
     if family.name == "beta":
-        return "Precision: the variance of a share is mean (1 − mean) / (1 + precision)."
-    return ""
+        said.append("Precision: the variance of a share is mean (1 − mean) / (1 + precision).")
+    return " ".join(said)
 
 
 def _what_varies(key: tuple[str, str, str, str], *, has_weights: bool) -> str:

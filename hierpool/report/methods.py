@@ -164,9 +164,14 @@ def _posterior(facts: Facts, cited: list[str]) -> list[str]:
     corr = ""
     if any(group.has_correlation for group in facts.design.groups):
         corr = f". Correlations had uniform priors {_cite('lkj', cited)}"
+    family = facts.design.family
+    wide, scaled = "wide", "both were scaled by the data"
+    if family is not None and not family.is_on_response_scale:
+        wide = "weakly informative"
+        scaled = f"both were on the {family.link} scale, for predictors divided by their sd"
     out = [
-        f"Unless other priors are listed, coefficients had wide normal priors and {sds}; both were "
-        f"scaled by the data{corr}.",
+        f"Unless other priors are listed, coefficients had {wide} normal priors and {sds}; "
+        f"{scaled}{corr}."
     ]
     draws = f"{facts.chains} chains of {facts.draws} draws"
     if "exact" in facts.engines and facts.design.family is not None:
