@@ -26,6 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hierpool.algebra.choose import MOST_TURNED, has_sparse_equations
+from hierpool.algebra.correlated.covariance_products import covariance_products
+from hierpool.algebra.correlated.factorisation import CorrelatedFactorisation
 from hierpool.algebra.weighted_products import CovarianceParameter, WeightedProducts
 from hierpool.core.design import Design
 from hierpool.core.errors import UnsupportedModelError
@@ -34,6 +36,7 @@ from hierpool.reml.criterion import Criterion
 from hierpool.reml.f_tests import FTest
 
 LARGEST = 4000  # columns of several factors together: one dense block of that size squared
+LINEAR = ("cs", "toep", "symm", "us")  # structures whose covariances are free, or equal
 _FLAT = 1e-10  # eigenvalue of the scaled information below which a direction is not identified
 
 
@@ -69,10 +72,17 @@ class KenwardRoger:
         """
         _check(design, estimate)
         criterion = Criterion.from_design(design, "REML")
-        T = criterion.matrix(criterion.theta_of(estimate.relative_covariance_factor))
-        weighted = criterion.algebra.weighted_products(criterion.basis, T)
-        Phi = criterion.at(criterion.theta(T)).marginal.beta_covariance[0]
-        K, P, Q = _products(weighted, _parameters(design, T), Phi, design.residual.has_sigma)
+        phi = estimate.residual_parameters
+        theta = criterion.theta_of(estimate.relative_covariance_factor, phi)
+        T, at = criterion.matrix(theta), criterion.at(theta)
+        Phi = at.marginal.beta_covariance[0]
+        if isinstance(at, CorrelatedFactorisation):
+            basis = criterion.basis
+            patterns = [basis @ r.E @ basis.T for r in _parameters(design, T)]
+            K, P, Q = covariance_products(at, patterns)
+        else:
+            weighted = criterion.algebra.weighted_products(criterion.basis, T)
+            K, P, Q = _products(weighted, _parameters(design, T), Phi, design.residual.has_sigma)
         # Twice the expected REML information; the inverse is doubled for it.
         information = (
             K - 2 * np.einsum("ab,rsba->rs", Phi, Q) + np.einsum("rab,sba->rs", Phi @ P, Phi @ P)
@@ -128,6 +138,14 @@ def _check(design: Design, estimate: Estimate) -> None:
             "model.reml(), or df='satterthwaite'.",
             "kenward-roger-needs-reml",
         )
+    structure, term = design.residual.structure, design.residual.term
+    if structure is not None and not is_linear(design):
+        raise UnsupportedModelError(
+            f"Kenward and Roger's method needs covariances that are linear in their parameters, of "
+            f"independent groups: {term.words} is not, or stands beside several factors. "
+            "cs, toep, symm, us and sds of classes are, beside one factor or none. Use df='satterthwaite'",
+            "no-kenward-roger",
+        )
     if is_too_large(design):
         columns = _n_random_effects(design)
         raise UnsupportedModelError(
@@ -137,6 +155,20 @@ def _check(design: Design, estimate: Estimate) -> None:
             "df='satterthwaite'; with so many groups the two agree.",
             "kenward-roger-too-large",
         )
+
+
+def is_linear(design: Design) -> bool:
+    """Whether the covariances of residuals can be the parameters of their structure."""
+    s, term = design.residual.structure, design.residual.term
+    if s is None:
+        return True
+    if s.scale is not None or len(design.groups) > 1:
+        return False
+    if any(not s.lies_within(g.codes) for g in design.groups):
+        return False
+    if term.correlation is None:
+        return s.is_by_class
+    return term.correlation.word in LINEAR and not term.spread
 
 
 def is_too_large(design: Design) -> bool:
