@@ -85,9 +85,9 @@ def _of_residuals(every: Blocks, phi: np.ndarray) -> tuple[np.ndarray, list[np.n
                 slopes[first + j][at] = slope
     weights = np.zeros((B * size, s.n_spread))
     weights[every.where] = s.basis[s.classes]
-    sd = np.zeros(B * size)
-    sd[every.where] = np.exp(s.log_sds(phi[None])[0])[s.classes]
-    spread, sd = weights.reshape(B, size, -1), sd.reshape(B, size)
+    flat = np.zeros(B * size)
+    flat[every.where] = np.exp(s.log_sds(phi[None])[0])[s.classes]
+    spread, sd = weights.reshape(B, size, -1), flat.reshape(B, size)
     scale = sd[:, :, None] * sd[:, None]
     R = C.reshape(B, size, size) * scale
     found = [slope.reshape(B, size, size) * scale for slope in slopes]
