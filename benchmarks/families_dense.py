@@ -8,10 +8,11 @@ anew, with densities from scipy and some thousand nodes a level, at any values o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import interpolate, ndimage, special, stats
+from scipy import interpolate, ndimage, optimize, special, stats
 
 from hierpool.bayes.quadrature.target import FamilyPosterior
 from hierpool.model import Model
@@ -23,8 +24,6 @@ FINER_E = 5  # nodes in place of one where quantiles are taken, interpolated
 REACH_Z, REACH_E = 6.5, 9.0
 DROP = 12.0  # log density below its top from which nothing counts
 DROP_LAPLACE = 18.0  # the same of a Laplace approximation, by which places are chosen
-# Where zeros have two causes it is off by ten and more: with 12 a tenth of the mass was missed.
-DROP_LAPLACE_OF_ZEROS = 40.0
 CHECKED = 4  # points at which the likelihood is done again by brute force
 LINE = 1001  # nodes on which a marginal of one z is interpolated
 AS_SPREAD = (
@@ -75,6 +74,8 @@ def _off_at(model: Model, posterior: FamilyPosterior, gamma: np.ndarray, z: np.n
     theta, working = posterior.theta(z)
     found = posterior.model.log_density(gamma, working, finer=True)
     par = {name: theta.values[name] for name in model.design.family.parameters}
+    if "thresholds" in theta.values:
+        par["thresholds"] = theta.values["thresholds"]
     beta = posterior.model.coordinates.beta_to_user(gamma)
     sd = np.asarray(theta.values["sd_g"])
     if sd.shape[1] == 2:
@@ -89,8 +90,6 @@ def _off_at(model: Model, posterior: FamilyPosterior, gamma: np.ndarray, z: np.n
 def _places(posterior: FamilyPosterior) -> tuple[np.ndarray, np.ndarray]:
     """Steps of z (d,), and in whole numbers of them where there is mass (K, d)."""
     d = posterior.dimension
-    is_of_zeros = "zero_inflation" in posterior.model.design.family.parameters
-    drop = DROP_LAPLACE_OF_ZEROS if is_of_zeros else DROP_LAPLACE
     step = np.full(d, STEP_Z)
     at = _lattice(np.arange(-round(REACH_Z / STEP_Z), round(REACH_Z / STEP_Z) + 1), d)
     log_density = _laplace_density(posterior, at * step)
@@ -100,13 +99,13 @@ def _places(posterior: FamilyPosterior) -> tuple[np.ndarray, np.ndarray]:
         sd = np.sqrt(np.maximum(second - mean**2, 0.0))
         # Between two nodes an sd is not seen: step by step.
         by = np.clip(np.ceil(step / (STEP_Z_IN_SDS * sd + 1e-9)), 1, FINER_Z).astype(int)
-        heavy, step = at[log_density > log_density.max() - drop] * by, step / by
+        heavy, step = at[log_density > log_density.max() - DROP_LAPLACE] * by, step / by
         around = np.stack(np.meshgrid(*[np.arange(-b, b + 1) for b in by], indexing="ij"), -1)
         at = np.unique((heavy[:, None] + around.reshape(-1, d)).reshape(-1, d), axis=0)
         log_density = _laplace_density(posterior, at * step)
         if (by == 1).all():
             break
-    return step, at[log_density > log_density.max() - drop]
+    return step, at[log_density > log_density.max() - DROP_LAPLACE]
 
 
 def _lattice(axis: np.ndarray, d: int) -> np.ndarray:
@@ -225,12 +224,12 @@ def brute_force(
             linear = eta[rows][:, :, None] + sd[:, None] * v
             trials = None if design.trials is None else design.trials[rows][:, None, None]
             y = design.y[rows][:, None, None]
-            given = {name: values[:, None] for name, values in par.items()}
+            given = {name: np.asarray(values)[:, None] for name, values in par.items()}
             with np.errstate(all="ignore"):
                 own = _log_pmf(design.family.name, y, linear, trials, given).sum(axis=0)
             return np.where(np.isnan(own), -np.inf, own) - 0.5 * v**2 - 0.5 * np.log(2 * np.pi)
 
-        total += _integrated(log_joint, len(beta))
+        total += _integrated(log_joint, len(beta), 20_001 if "nu" in par else 1_001)
     return total
 
 
@@ -244,32 +243,47 @@ def brute_force_two(
     total = np.zeros(len(beta))
     for level in range(group.n_levels):
         rows = np.flatnonzero(group.codes == level)
-        trials = None if design.trials is None else design.trials[rows][:, None, None]
+        trials = None if design.trials is None else design.trials[rows][:, None]
         for k in range(len(beta)):
             given = {name: values[k] for name, values in par.items()}
-            low, high = np.full(2, -12.0), np.full(2, 12.0)
-            for _ in range(6):
-                axes = [np.linspace(low[j], high[j], 201) for j in (0, 1)]
-                v, w = axes[0][:, None], axes[1][None, :]
-                u = sd[k, 0] * v, sd[k, 1] * (rho[k] * v + np.sqrt(1 - rho[k] ** 2) * w)
-                linear = eta[rows, k][:, None, None] + Z[rows, 0, None, None] * u[0]
-                linear = linear + Z[rows, 1, None, None] * u[1]
-                y = design.y[rows][:, None, None]
-                own = _log_pmf(design.family.name, y, linear, trials, given).sum(axis=0)
-                g = np.where(np.isnan(own), -np.inf, own) - 0.5 * (v**2 + w**2) - np.log(2 * np.pi)
-                area = np.prod((high - low) / 200)
-                found = special.logsumexp(g) + np.log(area)
-                for j in (0, 1):
-                    near = np.flatnonzero((g > g.max() - 35).any(axis=1 - j))
-                    low[j], high[j] = (
-                        axes[j][max(near[0] - 1, 0)],
-                        axes[j][min(near[-1] + 1, 200)],
-                    )
-            total[k] += found
+            root = sd[k, :, None] * np.array([[1, 0], [rho[k], np.sqrt(1 - rho[k] ** 2)]])
+
+            def log_pmf(
+                u: np.ndarray, own: np.ndarray = rows, at: np.ndarray = eta[rows, k],
+                m: np.ndarray | None = trials, given: dict = given,
+            ) -> np.ndarray:  # fmt: skip
+                linear = at[:, None] + Z[own] @ u
+                return _log_pmf(design.family.name, design.y[own][:, None], linear, m, given)
+
+            def log_joint(
+                v: np.ndarray, root: np.ndarray = root, of: Callable = log_pmf
+            ) -> np.ndarray:
+                with np.errstate(all="ignore"):
+                    own = of(root @ v)  # v (2, M)
+                own = np.where(np.isnan(own), -np.inf, own).sum(axis=0)
+                return own - 0.5 * (v**2).sum(axis=0) - np.log(2 * np.pi)
+
+            total[k] += _integrated_in_plane(log_joint)
     return total
 
 
-def _integrated(log_joint: object, n: int) -> np.ndarray:
+def _integrated_in_plane(log_joint: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Log of an integral over two variables: one mode, nodes in units of the curvature there."""
+    v = np.zeros(2)
+    for _ in range(3):
+        v = optimize.minimize(lambda x: -log_joint(x[:, None])[0], v, method="Nelder-Mead").x
+    h, at = 1e-4, np.array([[1, 1], [1, -1], [-1, 1], [-1, -1], [2, 0], [-2, 0], [0, 2], [0, -2]])
+    g, top = log_joint(v[:, None] + h * at.T), log_joint(v[:, None])[0]
+    mixed = (g[0] - g[1] - g[2] + g[3]) / (4 * h * h)
+    own = (g[4::2] + g[5::2] - 2 * top) / (4 * h * h)
+    root = np.linalg.cholesky(np.linalg.inv(-np.array([[own[0], mixed], [mixed, own[1]]])))
+    axis = np.linspace(-20, 20, 401)
+    nodes = v[:, None] + root @ _lattice(axis, 2).T
+    found = special.logsumexp(log_joint(nodes)) + 2 * np.log(axis[1] - axis[0])
+    return float(found + np.log(np.diag(root)).sum())
+
+
+def _integrated(log_joint: object, n: int, nodes: int) -> np.ndarray:
     """Log of an integral over v, on nodes that close in on where the integrand is."""
     low, high = np.full(n, -14.0), np.full(n, 14.0)
     for _ in range(5):
@@ -279,8 +293,8 @@ def _integrated(log_joint: object, n: int) -> np.ndarray:
         first, last = near.argmax(axis=1), 200 - near[:, ::-1].argmax(axis=1)
         rows = np.arange(n)
         low, high = v[rows, np.maximum(first - 1, 0)], v[rows, np.minimum(last + 1, 200)]
-    v = np.linspace(low, high, 1001, axis=1)
-    return special.logsumexp(log_joint(v), axis=1) + np.log((high - low) / 1000)
+    v = np.linspace(low, high, nodes, axis=1)
+    return special.logsumexp(log_joint(v), axis=1) + np.log((high - low) / (nodes - 1))
 
 
 def _log_pmf(
@@ -300,6 +314,12 @@ def _log_pmf(
         return size + a * (np.log(a) - log_total) + y * (eta - log_total)
     if family == "student":
         return stats.t.logpdf(y, par["nu"], eta, par["sigma"])
+    if family == "ordinal":
+        ends = np.full((*par["thresholds"].shape[:-1], 1), np.inf)
+        cuts = np.concatenate([-ends, par["thresholds"], ends], axis=-1)
+        below, above = (np.stack([cuts[..., int(c) + k] for c in y.ravel()]) - eta for k in (0, 1))
+        narrow = np.log1p(-np.exp(below - above))
+        return special.log_expit(above) + special.log_expit(-below) + narrow
     if family == "gamma":
         return stats.gamma.logpdf(y, par["shape"], scale=mean / par["shape"])
     if family == "beta":

@@ -19,7 +19,9 @@ from collections import Counter
 
 import numpy as np
 import pandas as pd
-from families_dense import Right, dense, scalars_of
+from families_beyond import by_nuts, drawn, simulated_beyond
+from families_dense import Right, dense
+from families_filled import UnsureError, filled
 from scipy import special, stats
 
 import hierpool as hp
@@ -67,6 +69,7 @@ def simulated_two(rng: np.random.Generator) -> tuple[str, str, pd.DataFrame]:
     levels, sd = int(rng.integers(3, 8)), rng.choice(SDS, 2)
     codes = np.repeat(np.arange(levels), rng.integers(2, 7))
     x, u = rng.standard_normal(len(codes)), sd * rng.standard_normal((levels, 2))
+    x -= x.mean()  # the judge's sds are those where predictors have their means
     middle = float(rng.choice([0.0, -2.5, 1.5]))
     y = _response(rng, family, middle + u[codes, 0] + u[codes, 1] * x)
     data = pd.DataFrame({"y": y, "x": x, "n": 8, "g": [f"g{j}" for j in codes]})
@@ -74,7 +77,46 @@ def simulated_two(rng: np.random.Generator) -> tuple[str, str, pd.DataFrame]:
     return family, f"{'y / n' if family == 'binomial' else 'y'} ~ 1 + (x {bar} g)", data
 
 
-KINDS = {"one": simulated, "two": simulated_two}
+def simulated_ratings(rng: np.random.Generator) -> tuple[str, str, pd.DataFrame]:
+    """Three or four ratings: rare ones, all of a group alike, hardly any in the middle."""
+    codes, x, eta = _other(rng)
+    cuts = np.sort(rng.choice([0.3, 1.0, 3.0]) * rng.standard_normal(int(rng.integers(2, 4))))
+    y = 1 + np.searchsorted(cuts, eta + rng.choice([0.0, 2.5]) + rng.logistic(size=len(eta)))
+    y = 1 + np.unique(y, return_inverse=True)[1]  # without gaps
+    with_x = y.max() == 3 and rng.uniform() < 0.5
+    data = pd.DataFrame({"y": y, "x": x, "g": [f"g{j}" for j in codes]})
+    return "ordinal", f"y ~ {'x' if with_x else '1'} + (1 | g)", data
+
+
+def simulated_tails(rng: np.random.Generator) -> tuple[str, str, pd.DataFrame]:
+    """Measurements with light and heavy tails, one outlying row or group, small and large sds."""
+    codes, x, eta = _other(rng)
+    noise = rng.standard_t(float(rng.choice([1.2, 3.0, 30.0])), len(eta))
+    y = rng.choice([0.0, 100.0]) + eta + rng.choice([0.1, 1.0]) * noise
+    if rng.uniform() < 0.2:
+        y[0] += 20.0
+    with_x = rng.uniform() < 0.3
+    data = pd.DataFrame({"y": y, "x": x, "g": [f"g{j}" for j in codes]})
+    return "student", f"y ~ {'x' if with_x else '1'} + (1 | g)", data
+
+
+def _other(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Groups, a predictor with mean 0 and linear predictors of three to eight groups."""
+    levels = int(rng.integers(3, 9))
+    codes = np.repeat(np.arange(levels), rng.integers(1, 7, levels))
+    x = rng.standard_normal(len(codes))
+    x -= x.mean()
+    return codes, x, 0.7 * x + float(rng.choice(SDS)) * rng.standard_normal(levels)[codes]
+
+
+KINDS = {
+    "one": simulated,
+    "two": simulated_two,
+    "ratings": simulated_ratings,
+    "tails": simulated_tails,
+    "beyond": simulated_beyond,
+}
+FILLED = ("two", "ratings", "tails")  # judged by lattices that are filled
 
 
 def _response(rng: np.random.Generator, family: str, eta: np.ndarray) -> np.ndarray:
@@ -105,20 +147,13 @@ def exact(model: Model, seed: int, draws: int) -> JudgedRun:
     return choose._exact(model.design, model.priors, settings)
 
 
-def drawn(run: JudgedRun) -> dict[str, np.ndarray]:
-    """Scalars of the posterior, as the judge names them."""
-    posterior = run.tree["posterior"]
-    flat = {str(k): v.to_numpy().reshape(-1, *v.shape[2:]) for k, v in posterior.data_vars.items()}
-    beta = flat.pop("beta")
-    theta = scalars_of({k: v for k, v in flat.items() if not k.startswith(("u_", "coef_"))})
-    return {f"beta{k}": beta[:, k] for k in range(beta.shape[1])} | theta
-
-
 def apart(run: JudgedRun, right: Right) -> tuple[float, str]:
     """Largest distance in units of what is allowed, and of what."""
     seen = run.info["log_marginal_likelihood"]
     off = {"evidence": abs(seen - right.evidence) / NEAR_EVIDENCE}
-    values = drawn(run)
+    if np.isnan(right.evidence):  # of NUTS, which has none
+        off = {}
+    values = drawn(run.tree["posterior"])
     for name, (mean, sd, low, high) in right.scalars.items():
         found = np.array([values[name].mean(), *np.quantile(values[name], [0.05, 0.95])])
         off[name] = float(np.abs(found - [mean, low, high]).max() / sd / NEAR)
@@ -146,6 +181,14 @@ def main() -> None:
     print(share("needless among all", counts["doubtful, right"], good + doubtful))
 
 
+def _right(model: Model, kind: str) -> Right:
+    """What the judge of this kind of tables says."""
+    if kind == "beyond":
+        return by_nuts(model)
+    is_of_zeros = "zero_inflation" in model.design.family.parameters  # dense misses mass of theirs
+    return (filled if kind in FILLED or is_of_zeros else dense)(model)
+
+
 def judged(seed: int, k: int, kind: str = "one") -> tuple[list[str], str]:
     """What to count of a table, and what to print of it where it is worth a look."""
     family, formula, data = KINDS[kind](np.random.default_rng([seed, k]))
@@ -154,7 +197,11 @@ def judged(seed: int, k: int, kind: str = "one") -> tuple[list[str], str]:
         run = exact(model, k, 1000)
     except (HierpoolError, NoProposalError) as error:
         return [f"no fit: {getattr(error, 'code', 'no proposal')}"], ""
-    right = dense(model)
+    try:
+        right = _right(model, kind)
+    except UnsureError as error:
+        is_good = run.status.is_trustworthy
+        return [f"{'good' if is_good else 'doubtful'}, judge unsure"], f"{family} {formula} {error}"
     outcome = ["judge off"] if not right.off < NEAR_BRUTE_FORCE else []
     far, of = apart(run, right)
     is_good, again = run.status.is_trustworthy, ""

@@ -112,12 +112,14 @@ def _not_for_exact(design: Design, priors: ModelPriors) -> str:
 def _exact(design: Design, priors: ModelPriors, settings: SamplerSettings) -> JudgedRun:
     exact = _engine(design)
     best: JudgedRun | None = None
+    found: dict[str, np.ndarray] = {}
     for attempt, widen in enumerate((1.0, RETRY_PROPOSAL_SCALE, RETRY_PROPOSAL_SCALE)):
         seed = settings.seed + attempt
-        run = exact.run(design, priors, replace(settings, seed=seed), widen)
+        run = exact.run(design, priors, replace(settings, seed=seed), widen, **found)
         best = _judged(run, {"attempts": attempt + 1})
         if best.status.is_trustworthy or _is_short(settings):
             break
+        found = {} if run.found is None else {"before": run.found}
     assert best is not None
     return best
 

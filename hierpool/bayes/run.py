@@ -60,12 +60,16 @@ class EngineRun:
         Names of the variables whose R-hat and ESS decide on the draws.
     doubts
         What else speaks against the draws, a phrase each.
+    found
+        Points where the posterior is, for another attempt to propose from; None of engines whose
+        attempts do not depend on each other.
     """
 
     tree: xr.DataTree
     info: Mapping[str, Any]
     checked: tuple[str, ...]
     doubts: tuple[str, ...] = ()
+    found: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)

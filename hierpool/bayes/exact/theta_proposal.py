@@ -117,6 +117,14 @@ class ThetaProposal:
         # Beside a posterior that is all but a point the components may underflow: then nothing is learnt.
         return found if np.isfinite(found.whole.weights).all() else self
 
+    def also_at(self, points: np.ndarray, rng: np.random.Generator) -> ThetaProposal:
+        """With components that are fitted to what another attempt found, points (n, d), beside its own."""
+        if not len(points):
+            return self
+        found = self.learnt(points, np.full(len(points), 1 / len(points)), rng).moving
+        weights = np.concatenate([self.moving.weights, found.weights]) / 2
+        return replace(self, moving=Mixture(self.moving.components + found.components, weights))
+
     def patched(self, points: np.ndarray, weights: np.ndarray) -> ThetaProposal:
         """A further component where the proposal is too thin: fitted to the excess of the weights."""
         excess = np.maximum(weights - MAX_WEIGHT_RATIO, 0.0)

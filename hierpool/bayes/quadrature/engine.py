@@ -37,12 +37,16 @@ LARGEST_WORK = (
 
 
 def run(
-    design: Design, priors: ModelPriors, settings: SamplerSettings, widen: float = 1.0
+    design: Design,
+    priors: ModelPriors,
+    settings: SamplerSettings,
+    widen: float = 1.0,
+    before: np.ndarray | None = None,
 ) -> EngineRun:
     """Draw theta and coefficients by independence sampling, then every level's given them.
 
     ``widen`` above one starts from wider proposals and takes the finer grid: the retry after a
-    bad verdict.
+    bad verdict. ``before`` is what the run before that has found.
     """
     start = time.perf_counter()
     model, theta_map = integrate_family(design, priors)
@@ -50,7 +54,7 @@ def run(
     posterior = FamilyPosterior(model, theta_map.of_family, coordinates, widen > 1.0)
     rng = np.random.default_rng(settings.seed)
     with one_blas_thread(), np.errstate(all="ignore"):
-        draws = sample_points(posterior, settings.chains, settings.draws, rng, widen)
+        draws = sample_points(posterior, settings.chains, settings.draws, rng, widen, before)
     theta = draws.at.theta
     stores_levels = not draws_levels_on_request(model, len(theta))
     found = in_user_coding(model, theta_map, draws, settings.seed, stores_levels)
@@ -71,7 +75,7 @@ def run(
         "levels": "stored" if stores_levels else "on request",
     }
     checked = [k for k in variables if not k.startswith(("u_", "coef_"))]
-    return EngineRun(tree, info, tuple(checked or variables), doubts(draws))
+    return EngineRun(tree, info, tuple(checked or variables), doubts(draws), draws.found)
 
 
 def draws_levels_on_request(model: QuadratureModel, n_draws: int) -> bool:

@@ -115,6 +115,12 @@ class ProductProposal:
         covariance = share * seen + (1 - share) * self.covariance
         return ProductProposal(theta, line, covariance)
 
+    def also_at(self, points: np.ndarray, rng: np.random.Generator) -> ProductProposal:
+        """With components of z where another attempt found points (n, d + P)."""
+        if self.theta is None:
+            return self
+        return replace(self, theta=self.theta.also_at(self._split(points)[0], rng))
+
     def patched(self, points: np.ndarray, weights: np.ndarray) -> ProductProposal:
         """A further component of z where the proposal is too thin."""
         if self.theta is None:

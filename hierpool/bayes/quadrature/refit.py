@@ -26,9 +26,11 @@ def sample_judged(
     posterior: FamilyPosterior, chains: int, draws: int, rng: np.random.Generator, judge: Judge
 ) -> tuple[PointDraws, bool]:
     """Draws from the first proposal that the judge trusts; whether there was one."""
+    before = None
     for widen in WIDENED:
         with one_blas_thread(), np.errstate(all="ignore"):
-            found = sample_points(posterior, chains, draws, rng, widen)
+            found = sample_points(posterior, chains, draws, rng, widen, before)
+        before = found.found
         if judge(found.importance_weights) and not doubts(found):
             return found, True
     return found, False

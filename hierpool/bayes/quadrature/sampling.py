@@ -12,8 +12,10 @@ from hierpool.bayes.exact.adaptation import (
     evidence,
     independence_chains,
 )
+from hierpool.bayes.exact.theta_proposal import ThetaProposal
 from hierpool.bayes.quadrature.first_proposal import first_proposal
 from hierpool.bayes.quadrature.polish import Polished, polished
+from hierpool.bayes.quadrature.proposal import ProductProposal
 from hierpool.bayes.quadrature.stand_in import stands_in
 from hierpool.bayes.quadrature.target import EvaluatedPoints, FamilyPosterior, JointTarget
 
@@ -22,6 +24,9 @@ THINNED = ((0.5, 1), (0.3, 2), (0.2, 5), (0.12, 10), (0.0, 20))  # from which sh
 THIN_CHEAP = 5  # where a polynomial stands in for the target, at least
 CHECKED = 64  # draws at which the quadrature is done again on a finer grid
 MAX_WEIGHT_RATIO = 6.0  # weight over the mean from which the proposal counts as too thin
+FOUND = 500  # points that an attempt leaves to the next one
+LARGEST_PART = 0.05  # of their weight, that one point may have
+TRUNCATIONS = 20
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,9 @@ class PointDraws:
         How far, in posterior sds, the mode was from where the Laplace approximation had it.
     laplace_evidence
         log p(y) as that approximation has it, and the standard error of that.
+    found
+        Shape (FOUND, d + P): z and coefficients where the posterior is, as far as this batch knows: for
+        another attempt. A few points that have all the weight are not all that is left.
     evaluations, discrepancy
         Where a polynomial stood in for the log posterior: exact evaluations that it took, and the
         sd of exact less approximate log posterior at draws. 0 where it was exact.
@@ -65,6 +73,7 @@ class PointDraws:
     quadrature_sd: float
     polish_shift: float
     laplace_evidence: tuple[float, float]
+    found: np.ndarray
     evaluations: int = 0
     discrepancy: float = 0.0
 
@@ -75,10 +84,12 @@ def sample_points(
     draws: int,
     rng: np.random.Generator,
     widen: float = 1.0,
+    before: np.ndarray | None = None,
 ) -> PointDraws:
     """Adapt a proposal and run independence chains from it.
 
-    ``widen`` multiplies the scales of the starting components.
+    ``widen`` multiplies the scales of the starting components; ``before`` is what a failed attempt
+    found: another one proposes there too.
     """
     start = polished(posterior, rng)
     target = start.target
@@ -87,7 +98,7 @@ def sample_points(
     stand_in = stands_in(start, rng)
     adaptation = Adaptation.start(
         target.evaluate if stand_in is None else stand_in.evaluate,
-        first_proposal(start, widen, stand_in is None),
+        _proposal(start, widen, stand_in is None, before, rng),
         target.size,
         POINTS + POINTS_A_DIMENSION * target.posterior.dimension,
     )
@@ -123,9 +134,40 @@ def sample_points(
         quadrature_sd=quadrature_sd,
         polish_shift=start.shift,
         laplace_evidence=start.laplace_evidence,
+        found=_found(target, points, log_weight),
         evaluations=evaluations,
         discrepancy=discrepancy,
     )
+
+
+def _proposal(
+    start: Polished,
+    widen: float,
+    is_exact: bool,
+    before: np.ndarray | None,
+    rng: np.random.Generator,
+) -> ThetaProposal | ProductProposal:
+    """The first proposal, with what an attempt before has found."""
+    proposal = first_proposal(start, widen, is_exact)
+    if before is None:
+        return proposal
+    d = start.target.posterior.dimension
+    z, gamma = before[:, :d], before[:, d:]
+    found = np.hstack([z, start.target.map.e(z, gamma)])
+    return proposal.also_at(found[np.isfinite(found).all(axis=1)], rng)
+
+
+def _found(target: JointTarget, points: np.ndarray, log_weight: np.ndarray) -> np.ndarray:
+    """Points (FOUND, d + P) as often as their weights say, these truncated."""
+    weights = np.exp(log_weight - log_weight.max())
+    for _ in range(TRUNCATIONS):
+        if weights.max() <= LARGEST_PART * weights.sum():
+            break
+        weights = np.minimum(weights, LARGEST_PART * weights.sum())
+    upto = np.cumsum(weights)
+    places = np.searchsorted(upto, upto[-1] * (np.arange(FOUND) + 0.5) / FOUND)
+    chosen = points[np.minimum(places, len(points) - 1)]
+    return np.hstack([target.split(chosen)[0], target.gamma(chosen)])
 
 
 def _spread(kept: np.ndarray) -> np.ndarray:
@@ -166,4 +208,5 @@ def _nothing_to_sample(target: JointTarget, chains: int, draws: int, start: Poli
         quadrature_sd,
         start.shift,
         start.laplace_evidence,
+        np.zeros((0, 0)),
     )
