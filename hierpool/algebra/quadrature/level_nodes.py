@@ -27,15 +27,19 @@ BEGIN = 2 * LANES  # nodes that are worked at first
 CLOSER = 3e-4  # e^2 above which the nodes of a level are moved closer
 MOST_CLOSER = 3
 FEW_ROWS = 12  # of a level of heavy tails, up to which each row may have a mode of its own
+SHARPER = 1.5  # how much narrower a row's mode may be than the step between nodes
 HALF_LOG_2PI = 0.9189385332046727
 
 
 @inner
 def modes_of_rows(code, y, trials, weight, eta, par, lo, hi, T, v, drop):
-    """Least and largest v that nodes must reach: heavy tails have modes at rows far apart."""
-    low, high = v, v
+    """Least and largest v that nodes must reach, and the precision of the sharpest mode between.
+
+    Heavy tails have modes at rows far apart, which may be sharper than the one that was found.
+    """
+    low, high, sharpest = v, v, 0.0
     if code != STUDENT or hi - lo > FEW_ROWS:
-        return low, high
+        return low, high, sharpest
     top = -np.inf
     for a in range(lo - 1, hi):
         at = v
@@ -43,14 +47,16 @@ def modes_of_rows(code, y, trials, weight, eta, par, lo, hi, T, v, drop):
             if abs(T[a, 0]) < 1e-8:
                 continue
             at = (y[a] - eta[a]) / T[a, 0]
-        value = -0.5 * at * at
+        value, precision = -0.5 * at * at, 1.0
         for i in range(lo, hi):
-            own, _, _, _ = terms(code, y[i], trials[i], eta[i] + T[i, 0] * at, par)
+            own, _, w, _ = terms(code, y[i], trials[i], eta[i] + T[i, 0] * at, par)
             value += weight[i] * own
+            precision += weight[i] * max(w, 0.0) * T[i, 0] * T[i, 0]
         top = max(top, value)
         if value > top - drop:
             low, high = min(low, at), max(high, at)
-    return low, high
+            sharpest = max(sharpest, precision)
+    return low, high, sharpest
 
 
 @inner
@@ -70,7 +76,10 @@ def line(code, is_same, y, trials, weight, eta, par, fisher, lo, hi, T, v, h, dr
         mode_at(code, y, trials, weight, eta, par, fisher, lo, hi, T, small[0], small[1], H, L)
         v, precision = small[0, 0], L[0, 0] * L[0, 0]
     step = h / math.sqrt(precision)
-    low, high = modes_of_rows(code, y, trials, weight, eta, par, lo, hi, T, v, drop)
+    low, high, sharpest = modes_of_rows(code, y, trials, weight, eta, par, lo, hi, T, v, drop)
+    if step * math.sqrt(sharpest) > SHARPER * h:
+        # Nodes further apart than a mode is wide miss it, even and odd ones alike.
+        step = max(h / math.sqrt(sharpest), max(high - v, v - low) / (HALF - 2 * LANES))
     first, last = HALF, HALF
     top = -np.inf
     begin, count = HALF - BEGIN // 2, BEGIN

@@ -51,4 +51,5 @@ def test_each_attempt_is_given_what_the_one_before_found(monkeypatch):
     with pytest.raises(FitError, match="never good enough"):
         model.fit("exact", seed=1, draws=300, progress=False)
     assert [before is None for before in seen] == [True, False, False]
-    assert seen[1].shape == (FOUND, 2) and np.isfinite(seen[2]).all()
+    assert seen[1].shape == (FOUND, 2)
+    assert np.isfinite(seen[2]).all()
