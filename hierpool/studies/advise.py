@@ -27,8 +27,8 @@ DRAWS = 500  # of each chain of the models that are tried
 ELSEWHERE = {
     "unequal-variance": "A model with sigma='~ column' has a residual sd for each class of a column, or "
     "one that changes with a number.",
-    "unequal-variance-of-levels": "hierpool has no residual sd that varies between groups; brms "
-    "(sigma ~ (1 | group)) has.",
+    "unequal-variance-of-levels": "A model with sigma='~ (1 | group)' gives each group a residual sd of "
+    "its own; hp.residual_ladder compares structures.",
     "autocorrelation": "A model with residual='ar1(time | group)' has serial correlation; "
     "hp.residual_ladder compares structures.",
 }
@@ -188,7 +188,7 @@ def _notes(bench: CandidateSet, given: CandidateFit, path: Sequence[Step]) -> It
 
 
 def _elsewhere(findings: Findings) -> Iterator[str]:
-    """What the residuals suggest and hierpool does not fit, and packages that do."""
+    """What the residuals suggest, and the structure to try."""
     for who in dict.fromkeys(ELSEWHERE.values()):
         asked = [
             finding.text
