@@ -790,8 +790,8 @@ class PosteriorFit(FitRecord):
         Raises
         ------
         UnsupportedModelError
-            No pooling, which cannot predict new groups; several factors; residual sds of groups that
-            differ at random, or residuals correlated across the groups.
+            No pooling, which cannot predict new groups; several factors; residuals correlated
+            across the groups.
         """
         from hierpool.checks.accuracy import level_coverage
 

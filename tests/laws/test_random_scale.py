@@ -189,3 +189,23 @@ def test_scales_far_apart_have_no_spurious_density(table: pd.DataFrame) -> None:
     z = np.zeros((40, target.coordinates.size))
     z[:, 2] = np.linspace(3, 7, 40)  # omega
     assert target.log_likelihood(z).max() < target.log_likelihood(0 * z[:1])[0]
+
+
+@pytest.mark.slow
+def test_coverage_of_new_groups_is_that_of_a_fit_without_each() -> None:
+    """Means of three subjects, their own scale unknown, from fits of the others."""
+    data = hp.datasets.load("sleepstudy")
+    how = {"seed": 1, "draws": 2000, "progress": False}
+    formula, sigma = "Reaction ~ Days + (Days || Subject)", "~ (1 | Subject)"
+    table = hp.Model(formula, data, sigma=sigma).fit(**how).level_coverage(0.8)
+    for subject in ("308", "332"):
+        is_own = data["Subject"].astype(str) == subject
+        rest = hp.Model(formula, data[~is_own], sigma=sigma).fit(**how)
+        drawn = rest.predict_draws(
+            data[is_own].reset_index(drop=True), kind="response", groups="allow new", seed=2
+        )
+        means = drawn.mean("obs").to_numpy().ravel()
+        row = table[table.index.get_level_values("level").astype(str) == subject].iloc[0]
+        assert row["mean"] == pytest.approx(means.mean(), abs=0.08 * means.std())
+        assert row["sd"] == pytest.approx(means.std(), rel=0.05)
+        assert row["eti80_lb"] == pytest.approx(np.quantile(means, 0.1), abs=0.1 * means.std())

@@ -24,13 +24,13 @@ from hierpool.algebra.correlated.residuals import rows_sd, variances_of_means
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.moments import by_level, single_group
 from hierpool.checks.accuracy import loo
-from hierpool.checks.residuals.null_residuals import WARN_BELOW_P
+from hierpool.checks.residuals.null_residuals import SEED, WARN_BELOW_P
 from hierpool.core.design import Design, GroupDesign, Grouping, check_gaussian
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import nouns
 from hierpool.core.options import bound_names, tails
-from hierpool.core.theta import ResidualTheta, WorkingTheta
+from hierpool.core.theta import ResidualTheta, ScaleTheta, WorkingTheta
 
 DRAWS = 400  # of theta that are used
 _FEWEST = 100
@@ -85,9 +85,8 @@ def level_coverage(fit: IntegratedPosterior, prob: float | None = None) -> pd.Da
     if not _has_new_groups(design, grouping):
         raise UnsupportedModelError(
             f"level_coverage() predicts a new one of the {nouns(grouping.factor)} from all others: not "
-            f"available where residual sds of groups differ at random, nor where residuals are "
-            f"correlated across {nouns(grouping.factor)} ({design.spec.residual.words}). "
-            "fit.loo(by=...) scores them",
+            f"available where residuals are correlated across {nouns(grouping.factor)} "
+            f"({design.spec.residual.words}). fit.loo(by=...) scores them",
             "residual-structure-unsupported",
         )
     means, rows = _predictions(fit, group, grouping)
@@ -126,18 +125,41 @@ def _predictions(
     if np.ptp(density, axis=1).any():  # else theta is empty, and every draw says the same
         log_weights, _ = array_stats.psislw(density, r_eff=loo.relative_efficiency(fit))
     weights = np.exp(log_weights)
-    phi = theta.phi if isinstance(theta, ResidualTheta) else None
+    phi = _of_new_groups(fit, theta, picks)
     at_mean, at_row = _Columns.from_fit(fit, group, grouping, phi)
     J, n, p = grouping.n_levels, fit.design.n, fit.integrated.totals.p
     of_means, of_rows = [], []
     for some in fit.integrated.blocks(len(picks), 4 * J * (p + 1) ** 2 + 4 * n * (p + 1)):
-        S, s = fit.integrated.population_without_levels(theta[some], grouping)
-        beta, inverse = np.linalg.solve(S, s[..., None])[..., 0], np.linalg.inv(S)
+        beta, inverse = _population(fit, theta[some], grouping)
         of_means.append(at_mean.at(some).predict(theta[some], beta, inverse))
         of_rows.append(at_row.at(some).predict(theta[some], beta, inverse))
     (mean, sd), (row_mean, row_sd) = (np.concatenate(m, axis=-1) for m in (of_means, of_rows))
     means = _Predicted(mean, sd, weights)
     return means, _Predicted(row_mean, row_sd, weights[grouping.codes])
+
+
+def _of_new_groups(
+    fit: IntegratedPosterior, theta: WorkingTheta, picks: np.ndarray
+) -> np.ndarray | None:
+    """Parameters of the residuals (K, m); random scales are those of new groups."""
+    s = fit.design.residual.structure
+    if s is None or s.scale is None or fit.residual_parameters is None:
+        return theta.phi if isinstance(theta, ResidualTheta) else None
+    K, J = len(picks), len(s.scale.labels)
+    strata = np.tile((np.arange(K)[:, None] + 0.5) / K, (1, J))
+    z = special.ndtri(np.random.default_rng(SEED).permuted(strata, axis=0))
+    return s.with_new_groups(fit.residual_parameters[picks], z)
+
+
+def _population(
+    fit: IntegratedPosterior, theta: WorkingTheta, grouping: Grouping
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each level's beta without it (K, J, p), and S^-1 (K, J, p, p): zero where beta is drawn."""
+    if isinstance(theta, ScaleTheta):
+        beta = np.repeat(theta.beta[:, None], grouping.n_levels, axis=1)
+        return beta, np.zeros((*beta.shape, beta.shape[-1]))
+    S, s = fit.integrated.population_without_levels(theta, grouping)
+    return np.linalg.solve(S, s[..., None])[..., 0], np.linalg.inv(S)
 
 
 @dataclass(frozen=True)
@@ -202,9 +224,9 @@ class _Columns:
 
 
 def _has_new_groups(design: Design, grouping: Grouping) -> bool:
-    """Whether a new group is independent of all others, its residual sd known given theta."""
+    """Whether a new group is independent of all others."""
     s = design.residual.structure
-    return s is None or (s.scale is None and s.lies_within(grouping.codes))
+    return s is None or s.lies_within(grouping.codes)
 
 
 def judged(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
