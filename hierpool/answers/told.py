@@ -109,7 +109,7 @@ class Told:
         if scale.compare == "odds ratio":
             words = [f"scale: odds ratios{', for a given group' if design.groups else ''}"]
         elif self.asked.expected is not None:
-            words = [f"scale: the response, {scale.measured}, averaged over rows on this scale"]
+            words = [f"scale: the response, {scale.measured}, averaged on this scale"]
             if len(self.asked.linear) == len(self.asked.expected.average):
                 words = [f"scale: the response, {scale.measured}"]
         elif family is not None and family.link == "identity":
