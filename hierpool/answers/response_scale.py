@@ -129,7 +129,10 @@ class ResponseScale:
         if family.link == "logit" and family.name != "beta":
             return cls.of(design, "response", "odds ratio")
         if family.link == "log":
-            return cls(design.spec.response, mean_in_words(design), _KNOWN["log"], None, "ratio")
+            words = mean_in_words(design)
+            if "hurdle" in family.parameters:  # whose mean is no exponential of the predictor
+                words = f"underlying {words}"
+            return cls(design.spec.response, words, _KNOWN["log"], None, "ratio")
         return cls.of(design, "linear")
 
     @classmethod

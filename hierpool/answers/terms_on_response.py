@@ -65,6 +65,8 @@ def _mean(design: Design, value: float) -> str:
 def _subject(design: Design) -> str:
     """What is averaged, and over what."""
     word = mean_in_words(design).split(" of ")[0]
+    if design.family is not None and "hurdle" in design.family.parameters:
+        word = f"{word} of all observations"  # beside the one before zeros are cut off
     per = (
         f" per unit of {' and '.join(exposure_columns(design))}" if is_per_unit(design, ()) else ""
     )

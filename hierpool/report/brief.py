@@ -257,9 +257,6 @@ _FAMILY_PARAMETERS = {
 }
 
 
-_OF_ALL = "the means and ratios above are of all observations."
-
-
 def _with_scale(title: str, family: Family | None) -> str:
     """A title with the scale of the coefficients, in the brackets that it may have."""
     return f"{title}{on_scale(family)}".replace(") (", ", ")
@@ -271,10 +268,14 @@ def _note_of_family(family: Family | None) -> str:
         return ""
     said = []
     if "zero_inflated" in family.name:
-        said.append(f"The coefficients are of the counts without the extra zeros; {_OF_ALL}")
+        said.append(
+            "The coefficients are of the counts without the extra zeros; the means above are of all "
+            "observations."
+        )
     if "hurdle" in family.name:
         said.append(
-            f"The coefficients are of the counts before zero is left out of them; {_OF_ALL}"
+            "The coefficients and ratios are of the underlying mean, that of the counts before zeros "
+            "are cut off; the other means are of all observations."
         )
     if "negbinomial" in family.name:
         said.append("Shape: the variance of a count is mean + mean² / shape.")

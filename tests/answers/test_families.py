@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import special, stats
 
 import hierpool as hp
+from hierpool.answers.response_scale import ResponseScale
 from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError
 from tests.answers.families import drawn, table
 
@@ -247,3 +249,13 @@ def test_figures_have_the_response_on_the_scale_of_the_means(hits, counts):
     assert ax.get_ylim()[1] < 1.2
     dots = hp.plots.effects(counts, "t").axes[0].lines[0].get_ydata()
     np.testing.assert_allclose(np.sort(dots), np.sort(DATA["count"] / DATA["n"]))
+
+
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [("hurdle_poisson", "underlying mean of y"), ("zero_inflated_poisson", "mean of y")],
+)
+def test_ratios_of_counts_behind_a_hurdle_are_not_of_the_mean_of_all(family, words):
+    table = pd.DataFrame({"y": np.arange(24) % 5, "x": np.arange(24) % 7, "g": np.arange(24) // 4})
+    design = hp.Model("y ~ x + (1 | g)", table, family=family).design
+    assert ResponseScale.of_effects(design).measured == words
