@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from hierpool.bayes.quadrature.limits import beyond
 from hierpool.core.errors import ArgumentError, FormulaError, HierpoolError, listed, nearest
 from hierpool.core.spec import GroupTerm, Spec
 from hierpool.formula import pooling
@@ -17,7 +18,7 @@ from hierpool.formula.function_calls import quote
 from hierpool.formula.parse import group_text, make_like, parse, read_columns, split_factor
 from hierpool.model import Model
 from hierpool.studies.factors import is_nested
-from hierpool.studies.screening import Screened, not_fitted, screened
+from hierpool.studies.screening import Screened, is_counted, not_fitted, screened
 
 MOST_FIXED = 60  # coefficients of a factor in place of its random effects
 
@@ -55,6 +56,21 @@ class Ladder:
         kept = {rung: model for rung, model in self.models.items() if rung != name}
         skipped = {**self.skipped, self.models[name].formula: why}
         return replace(self, models=kept, skipped=skipped)
+
+    @property
+    def within_engine(self) -> Ladder:
+        """Of counts of rows that are alike those that the exact engine takes, and the largest.
+
+        NUTS would evaluate every row that differs at each step, for hours.
+        """
+        found = self
+        for name, model in self.models.items():
+            design = model.design
+            if name == self.largest or not design.is_summed or design.family is None:
+                continue
+            if why := beyond(design):
+                found = found.without(name, why)
+        return found
 
 
 def ladder(
@@ -97,8 +113,8 @@ def ladder(
     models = {name: Model.from_design(design) for name, design in designs.items()}
     pooled = [name for name, m in models.items() if m.design.spec.pooling == "partial"]
     found = {groups[0]: chosen}
-    skipped = not_fitted(spec.formula, found)
-    return Ladder(spec.formula, groups, along, models, pooled[-1], skipped, found)
+    skipped = not_fitted(spec.formula, found, is_counted(spec, rows))
+    return Ladder(spec.formula, groups, along, models, pooled[-1], skipped, found).within_engine
 
 
 def in_order(models: Mapping[str, Model]) -> list[str]:
@@ -229,8 +245,8 @@ def _of_several(
         if (fixed := _fixed(spec, rows, factor, held)) is not None:
             add(fixed, f"no pooling of {factor}")
     top = top if top in models else base
-    skipped |= not_fitted(spec.formula, found)
-    return Ladder(spec.formula, groups, along, models, top, skipped, found)
+    skipped |= not_fitted(spec.formula, found, is_counted(spec, rows))
+    return Ladder(spec.formula, groups, along, models, top, skipped, found).within_engine
 
 
 def widest(

@@ -248,10 +248,11 @@ def _in_steps(
         structure=structure,
     )
     begin("checks")
+    design = fit.design
     findings = [
         *check.of_models(found, source),
         *impossible,
-        *not_tried(asked.formula, asked.screened),
+        *not_tried(asked.formula, asked.screened, design.is_summed and design.family is not None),
         *check.of_scores(found.fits, [*(structure.said if structure else ()), *said]),
     ]
     return replace(found, findings=Findings(findings))

@@ -6,10 +6,13 @@ import polars as pl
 import pytest
 
 import hierpool as hp
+from hierpool.bayes.quadrature.limits import beyond
 from hierpool.cli import app
+from hierpool.core.families.table import resolve
 from hierpool.formula.build import CellRows, build_design, encode
 from hierpool.formula.neighbours import centred, without_correlation
 from hierpool.studies.ladder import ladder, widest
+from hierpool.studies.screening import not_tried
 
 FORMULA = "y ~ x + t"
 
@@ -95,3 +98,24 @@ def test_a_pattern_of_files_is_studied_from_the_shell(tmp_path, monkeypatch, cap
     assert (tmp_path / "rows-hierpool" / "summary.txt").exists()
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "data = &#34;rows/*.parquet&#34;" in page
+
+
+@pytest.mark.slow
+def test_a_study_of_counts_stays_with_models_of_the_exact_engine():
+    """Three slopes and an intercept would go to NUTS; what is left out is named."""
+    rng = np.random.default_rng(1)
+    g, (a, b, c) = rng.integers(0, 15, 3000), rng.integers(0, 2, (3, 3000))
+    u = rng.normal(size=(15, 4)) * [0.5, 0.4, 0.3, 0.05]
+    y = rng.poisson(np.exp(0.3 + u[g, 0] + (0.2 + u[g, 1]) * a + u[g, 2] * b + u[g, 3] * c))
+    table = pl.DataFrame({"y": y, "a": a, "b": b, "c": c, "g": g}).lazy()
+    known = {"family": resolve("poisson", None), "trials": None, "weights": None, "known_se": None}
+    spec = widest("y ~ a + b + c", table.collect_schema().names(), "g", known)
+    rows = CellRows(hp.collect(spec, table, progress=False).cells)
+    found = ladder("y ~ a + b + c", rows, "g", None, known)
+    assert found.models[found.largest].formula == "y ~ a + b + c + (a + b | g)"
+    assert not any(beyond(model.design) for model in found.models.values())
+    assert "no_pooling" not in found.models
+    assert len(found.skipped) == 2
+    (note,) = not_tried(found.formula, found.screened, counted=True)
+    assert "at most 2 slopes" in note.text
+    assert "the slope of c did not enter" in note.text
