@@ -30,6 +30,7 @@ def cases() -> list[Any]:
     """Each structure alone or beside random effects, in turn."""
     every = [(s, k % 2 == 0) for k, s in enumerate(STRUCTURES)] + [("us(time | pig)", False)]
     every += [(sigma, True) for sigma in ("~ diet", "~ w", "~ log(w)")]
+    every += [("(1 | diet) + (1 | time)", True)]
     return [
         pytest.param(
             (s, group),
@@ -42,6 +43,8 @@ def cases() -> list[Any]:
 
 def model_of(case: tuple[str, bool]) -> hp.Model:
     how, group = case
+    if how.startswith("("):  # a factor around the groups, and one that crosses them
+        return hp.Model(f"y ~ time + {how}", table(), residual="ar1(time | pig)", weights="w")
     if how.startswith("~"):
         return hp.Model("y ~ time + (time | pig)", table(), sigma=how, weights="w")
     return made(how, group, weights="w")
@@ -55,15 +58,15 @@ def log_conditional(p: Points, theta, phi: np.ndarray, roots: np.ndarray) -> np.
     for k in range(N_POINTS):
         T, m0, precision0 = X, block.mean, block.precision_root.T @ block.precision_root
         own = c[k]
-        if d.groups:
-            g = d.groups[0]
-            Z = np.hstack([part.coding.centre(g.Z[:, at]) for part, at in p.priors.places()])
+        for g, at in zip(d.groups, d.group_columns, strict=True):
+            parts = p.priors.of_factor(g.factor)
+            Z = np.hstack([part.coding.centre(g.Z[:, part.columns]) for part in parts])
             one_hot = np.eye(g.grouping.n_levels)[g.codes]
-            wide = np.einsum("nj,nq->njq", one_hot, Z @ roots[k]).reshape(d.n, -1)
-            T = np.hstack([X, wide])
+            wide = np.einsum("nj,nq->njq", one_hot, Z @ roots[k, at, at]).reshape(d.n, -1)
+            T = np.hstack([T, wide])
             m0 = np.concatenate([m0, np.zeros(wide.shape[1])])
             precision0 = linalg.block_diag(precision0, np.eye(wide.shape[1]))
-            own = np.concatenate([own, p["z_pig"][k].ravel()])
+            own = np.concatenate([own, p[f"z_{g.factor}"][k].ravel()])
         sd = np.exp(s.log_sds(phi)[k])[s.classes] * d.residual.known_sd * theta.sigma[k]
         V = np.outer(sd, sd) * correlation(s, phi[k])
         precision = T.T @ np.linalg.solve(V, T) + precision0
