@@ -139,8 +139,8 @@ def asked_structures(
     if len(asked.groups) > 1 and of_groups:
         raise UnsupportedModelError(
             f"{of_groups[0]!r} beside several grouping factors ({listed(asked.groups)}) is not "
-            "supported in a study yet: study one of them. sigma='~ column', a residual sd by a "
-            "column, is",
+            "supported in a study yet: study one of them, or compare structures of one model, "
+            "hp.residual_ladder(model, [...]). sigma='~ column', a residual sd by a column, is",
             "residual-several-factors",
         )
     words = [name for name in names if correlation_and_spread(name)[0] in WORDS]
