@@ -272,6 +272,12 @@ def _fail_unseen(group: GroupDesign, labels: Any, index: pd.Index[Any]) -> None:
         else "No pooling cannot predict new groups: leave these rows out, or use partial "
         "pooling, hp.varying_slope"
     )
+    related = group.schema.related
+    if related is not None and related.relationship.labels.isin(names).any():
+        advice = (
+            "hp.breeding_values(fit) has what relatives tell of it. In predictions groups='allow new' "
+            "takes it for a stranger, and groups='average' for an average one"
+        )
     raise DataError(said + advice, "unseen-level")
 
 

@@ -418,6 +418,16 @@ def test_a_sire_that_is_a_dam_too_is_told(animals):
     assert told.severity == "warning"
 
 
+def test_an_animal_without_rows_is_not_predicted_as_a_stranger_unasked(animals):
+    data, given, _ = animals
+    some = data[data.animal != "a20"]
+    fit = hp.Model("y ~ x + (1 | animal)", some, relationship={"animal": given["animal"]}).reml()
+    with pytest.raises(HierpoolError, match=r"hp\.breeding_values\(fit\) has what relatives tell"):
+        fit.predict(data.head(1).assign(animal="a20"))
+    with pytest.raises(HierpoolError, match="Write groups='allow new'"):
+        fit.predict(data.head(1).assign(animal="b20"))
+
+
 def test_several_rows_of_an_animal_need_a_term_of_their_own(animals):
     model, _ = made(animals, "y ~ x + (1 | animal)")
     (told,) = [f for f in model.notices if f.code == "repeated-related"]
