@@ -128,11 +128,11 @@ def asked_structures(
     UnsupportedModelError
         A response that takes none, or several grouping factors.
     """
+    names = _names(residual, sigma)
     typed = {"residual": residual, "sigma": sigma, "over": over}
     given: dict[str, Any] = {
         k: v if isinstance(v, str) else list(v) for k, v in typed.items() if v is not None
     }
-    names = _names(residual, sigma)
     design = asked.models[asked.largest].design
     check_takes_structures(design.spec)
     of_groups = [n for n in names if n != INDEPENDENT and ("|" in n or not n.startswith("~"))]
@@ -177,13 +177,14 @@ def _listed(word: str, value: str | Sequence[str] | None) -> list[str]:
     """
     if value is None:
         return []
-    typed: list[Any] = [value] if isinstance(value, str) else list(value)
+    given: Any = value
+    typed: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
     if not typed or not all(isinstance(name, str) and name.strip() for name in typed):
         one, several = _EXAMPLES[word]
-        raise ArgumentError(
-            f"{word}={value!r} of a study is {one}, or a list of those to compare, {several}",
-            "bad-residual",
-        )
+        said = f"{word}={value!r} of a study is {one}, or a list of those to compare, {several}"
+        if word == "sigma":
+            raise ArgumentError(said, "bad-sigma")
+        raise ArgumentError(said, "bad-residual")
     return typed
 
 

@@ -148,8 +148,10 @@ def test_sds_that_cannot_be_read_are_refused_before_any_fit(asked):
     with pytest.raises(ArgumentError, match="write a ~ and one column") as error:
         asked_structures(None, ["Sex"], None, asked)
     assert error.value.code == "bad-sigma"
-    with pytest.raises(ArgumentError, match="or a list of those to compare"):
-        asked_structures(None, [], None, asked)
+    for nothing in ([], ["~ Sex", 5], 5):
+        with pytest.raises(ArgumentError, match="or a list of those to compare") as error:
+            asked_structures(None, nothing, None, asked)
+        assert error.value.code == "bad-sigma"
     crossed = ladder("distance ~ Sex", TEETH, ["Subject", "age"], None, {})
     assert asked_structures(None, "~ Sex", None, crossed).names == ("~ Sex",)
     with pytest.raises(UnsupportedModelError, match="study one of them"):
