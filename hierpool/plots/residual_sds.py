@@ -158,7 +158,7 @@ def _along(fit: Posterior, column: str) -> Sds:
     square = _relative_squares(fit)
     if names:
         observed = np.sqrt(np.bincount(codes, square) / np.bincount(codes)) * fitted[0]
-        order = np.argsort(fitted[0], kind="stable") if is_of_groups else np.arange(len(names))
+        order = np.lexsort((observed, fitted[0])) if is_of_groups else np.arange(len(names))
         x = np.arange(len(names), dtype=float)
         shown = tuple(names[k] for k in order)
         return Sds(column, x, shown, fitted[:, order], x, observed[order], is_of_groups)
