@@ -28,7 +28,7 @@ def quantile_residuals(fit: Posterior, seed: int = SEED) -> pd.Series:
     at = family.cdf(design.y, eta, par, design.trials).mean(axis=0)
     below = at
     if family.is_discrete:
-        below = family.cdf(design.y - 1, eta, par, design.trials).mean(axis=0)
+        below = family.cdf_below(design.y, eta, par, design.trials).mean(axis=0)
     u = below + (at - below) * np.random.default_rng(seed).random(design.n)
     values = special.ndtri(np.clip(u, 1e-12, 1 - 1e-12))
     return pd.Series(values, index=design.rows, name="quantile_residual")

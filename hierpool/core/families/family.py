@@ -113,6 +113,13 @@ class Family(ABC):
         derivatives(self.code, *rows, out)
         return out
 
+    def cdf_below(
+        self, y: np.ndarray, eta: np.ndarray, par: np.ndarray, trials: np.ndarray
+    ) -> np.ndarray:
+        """P(Y < y) of a discrete response: zero at its lowest value, which is 0 for every family."""
+        at = self.cdf(np.maximum(y - 1, 0), eta, par, trials)
+        return np.where(np.asarray(y) > 0, at, 0.0)
+
     def from_numbers(
         self, y: np.ndarray, name: str, trials: np.ndarray | None
     ) -> tuple[np.ndarray, Self]:

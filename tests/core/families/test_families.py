@@ -125,6 +125,17 @@ def test_cdf_adds_up_the_density(case: Case):
         np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
+@pytest.mark.parametrize("case", [c for c in CASES if c.family.is_discrete], ids=str)
+def test_what_lies_below_is_the_cdf_less_the_mass(case: Case):
+    y = np.array([0.0, 1.0])
+    rows, trials = np.full((1, 2), case.eta[0]), np.full(2, float(case.trials))
+    mass = np.exp(case.family.log_density(y, rows, case.pars, trials))
+    below = case.family.cdf_below(y, rows, case.pars, trials)
+    expected = case.family.cdf(y, rows, case.pars, trials) - mass
+    np.testing.assert_allclose(below, expected, atol=1e-9)
+    assert below[0, 0] == 0
+
+
 @each_family
 def test_draws_follow_the_cdf(case: Case):
     family, n = case.family, 20_000
