@@ -57,9 +57,7 @@ def cdf_of_rows(
     ) -> Iterator[np.ndarray]:
         yield family.cdf(y, eta, par, trials)
         if family.is_discrete:
-            # Never below zero: some families say nothing of a count of -1.
-            before = family.cdf(np.maximum(y - 1, 0), eta, par, trials)
-            yield np.where(y >= 1, before, 0.0)
+            yield family.cdf_below(y, eta, par, trials)
 
     upto, *below = expected_of_rows(model, point, rows, distribution)
     return (below[0] if below else upto), upto
