@@ -74,7 +74,7 @@ class ResponseError(DataError):
 
     Parameters
     ----------
-    before, after
+    message, after
         The message, around the words for the row: ``"'y' is -1"`` and ``", which is negative"``.
     code
         As in ``HierpoolError``.
@@ -82,10 +82,10 @@ class ResponseError(DataError):
         Position among the rows used; stored as ``error.place``.
     """
 
-    def __init__(self, before: str, after: str, code: str, place: int) -> None:
-        super().__init__(f"{before}{after}", code)
+    def __init__(self, message: str, code: str, after: str = "", place: int = 0) -> None:
+        super().__init__(f"{message}{after}", code)
         self.place = place
-        self._parts = before, after, code
+        self._parts = message, after, code
 
     def in_rows(self, rows: str) -> DataError:
         """The same with words for the rows, as the index of the table has them: ``"row 7"``."""

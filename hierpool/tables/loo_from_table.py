@@ -13,7 +13,7 @@ from hierpool.checks.accuracy.loo import ScoredLOO, good_k
 from hierpool.core.arguments import check_count, check_seed
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError, nearest
-from hierpool.core.fitted import Posterior, check_fit
+from hierpool.core.fitted import Fit, Posterior, check_fit
 from hierpool.core.progress import named_steps
 from hierpool.core.results import OBS_DIM
 from hierpool.tables.engines import columns_of, open_table
@@ -93,7 +93,7 @@ def loo_from_table(
         return _result(fit, scored.sums(*sample))
 
 
-def _check(fit: Any) -> None:
+def _check(fit: Fit) -> None:
     if not isinstance(fit, Posterior):
         raise ArgumentError(
             "loo_from_table() takes a posterior: model.fit(). REML has no leave-one-out score",

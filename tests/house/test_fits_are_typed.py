@@ -9,7 +9,7 @@ from tests.house.sources import trees
 
 FITS = {"fit", "fits", "blup", "blups", "posterior", "posteriors", "optimum", "reml", "post"}
 # What hasattr may be asked of: objects of other libraries, and the system.
-FOREIGN = {"node.op", "value", "os"}
+FOREIGN = {"node.op", "value", "os", "batch"}
 
 
 def named(tree: ast.Module) -> Iterator[tuple[int, str, ast.expr | None]]:

@@ -71,19 +71,23 @@ class Binomial(Family):
                 row = int(np.flatnonzero(wrong)[0])
                 raise ResponseError(
                     f"the {what} is {values[row]:g}",
-                    f", and must be a whole number of at least {least}. On the left stand counts: "
-                    "successes / trials, not a share",
                     "not-counts",
-                    row,
+                    after=(
+                        f", and must be a whole number of at least {least}. On the left stand counts: "
+                        "successes / trials, not a share"
+                    ),
+                    place=row,
                 )
         if (y > trials).any():
             row = int(np.flatnonzero(y > trials)[0])
             raise ResponseError(
                 f"{name!r} is {y[row]:g} of {trials[row]:g} trials",
-                ": more successes than trials. Check the two columns; if the second one counts "
-                "failures, add them: data['n'] = successes + failures",
                 "trials-below-successes",
-                row,
+                after=(
+                    ": more successes than trials. Check the two columns; if the second one counts "
+                    "failures, add them: data['n'] = successes + failures"
+                ),
+                place=row,
             )
         if not (y > 0).any() or not (y < trials).any():
             what = "no trial" if not (y > 0).any() else "every trial"

@@ -76,9 +76,9 @@ class Beta(Family):
             raise ResponseError(
                 f"family='beta' takes shares between 0 and 1, both left out, and {name!r} is "
                 f"{y[row]:g}",
-                f"; {more}",
                 "not-a-share",
-                row,
+                after=f"; {more}",
+                place=row,
             )
         check_varies(y, name)
         return self

@@ -45,11 +45,13 @@ def check_counts(y: np.ndarray, name: str, family: str) -> None:
             what = f"beyond {LARGEST_COUNT:.2g}, the largest count"
         raise ResponseError(
             f"the response {name!r} is {y[row]:g}",
-            f", which is {what}; family={family!r} takes counts, 0, 1, 2, ... For a rate write the "
-            "count on the left and offset(log(exposure)) on the right; for other positive numbers "
-            "family='gamma'",
             "not-counts",
-            row,
+            after=(
+                f", which is {what}; family={family!r} takes counts, 0, 1, 2, ... For a rate write the "
+                "count on the left and offset(log(exposure)) on the right; for other positive numbers "
+                "family='gamma'"
+            ),
+            place=row,
         )
     if not (y > 0).any():
         raise DataError(

@@ -70,9 +70,9 @@ class Gamma(Family):
             )
             raise ResponseError(
                 f"family='gamma' takes positive numbers, and {name!r} is {y[row]:g}",
-                f"; {more}",
                 "not-positive-response",
-                row,
+                after=f"; {more}",
+                place=row,
             )
         check_varies(y, name)
         return self
