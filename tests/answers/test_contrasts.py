@@ -269,6 +269,7 @@ def test_dunnett_of_pairs_is_the_studentized_range():
         np.testing.assert_allclose(reach, want, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_dunnett_is_the_multivariate_t():
     R = np.array([[1, 0.5, 0.45], [0.5, 1, 0.2], [0.45, 0.2, 1]])
     t = np.array([2.5, 3.6, 1.0])

@@ -90,6 +90,7 @@ def test_a_shared_function_is_found_by_a_loop_that_was_compiled_before(tmp_path)
     assert found == [["30.0", "1"], ["30.0", "0"]]
 
 
+@pytest.mark.slow
 def test_one_process_compiles_and_the_others_find_it(tmp_path):
     (tmp_path / "loop.py").write_text(LOOP)
     path = os.pathsep.join([str(tmp_path), str(ROOT)])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
+import pytest
+
 from hierpool.core.errors import DataError, FormulaError, HierpoolWarning, listed
 from hierpool.core.findings import Finding, Findings
 from hierpool.core.printable import one_line, printable
@@ -34,6 +36,7 @@ def test_lines_stay_in_a_text_and_not_in_a_name():
     assert one_line("a\n\tb") == r"a\n\tb"
 
 
+@pytest.mark.slow
 def test_every_character_of_unicode_is_harmless_after_it():
     every = "".join(map(chr, range(0x110000)))
     left = {unicodedata.category(c) for c in printable(every).replace("\u200c\u200d", "")}

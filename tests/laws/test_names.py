@@ -92,6 +92,7 @@ def test_no_name_makes_a_line_of_its_own_in_the_answer(study):
     assert r"\n[red]" in study.answer
 
 
+@pytest.mark.slow
 def test_summary_shows_control_characters_as_escapes(folder):
     assert_harmless((folder / "summary.txt").read_text(encoding="utf-8"))
 

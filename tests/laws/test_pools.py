@@ -19,8 +19,8 @@ from tests.support.tables import grouped
 
 LIMIT = 120  # seconds: of a busy machine, whose loops are compiled
 METHODS = [
-    pytest.param(method, marks=[pytest.mark.slow] if method == "forkserver" else [])
-    for method in multiprocessing.get_all_start_methods()
+    pytest.param(method, marks=[pytest.mark.slow] if position else [])
+    for position, method in enumerate(multiprocessing.get_all_start_methods())
 ]
 KINDS = [
     kind

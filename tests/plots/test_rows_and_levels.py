@@ -312,6 +312,7 @@ def test_long_names_are_legible(count, names, growth, assert_legible):
     assert_legible(plots.prior_predictive(model, draws=50))
 
 
+@pytest.mark.slow
 def test_two_thousand_levels_are_legible(growth, names, assert_legible):
     data = growth(names(2000, "numbers"), rows=3)
     reml = hp.varying_slope("volume ~ time", data, group="boar").reml()

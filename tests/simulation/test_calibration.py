@@ -144,6 +144,7 @@ def test_what_cannot_be_calibrated_says_why(fitted):
         hp.calibrate(other)
 
 
+@pytest.mark.slow
 def test_recovery_sets_the_poolings_side_by_side(fitted):
     found = hp.recovery(fitted["sleepstudy_slopes"].model, 12, seed=1, progress=False)
     rmse, coverage = found.table["rmse"], found.table["coverage"]

@@ -261,6 +261,7 @@ def test_a_report_keeps_the_probability_that_the_study_was_made_with(tmp_path):
     assert again["study"].answer == made_so.answer
 
 
+@pytest.mark.slow
 def test_saving_and_reporting_name_their_steps(dyes, tmp_path, monkeypatch):
     named = []
 

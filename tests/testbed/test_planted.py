@@ -22,6 +22,7 @@ SEEDS, FOUND = 50, 0.9
 SIMULATIONS, ANY = 200, 0.05
 MORE = 0.1  # seeds in which a planted fault may raise another finding
 FEW = (1, 2)  # seeds of the quick tests
+LARGE = {"129 levels of 4", "65 unbalanced levels"}  # clean tables that take seconds
 SHORT = {
     "heavy tails": "40 of 50 found: an outlier is named instead; others in 11",
     "very heavy tails": "others in 37 of 50: outlying groups, variances at zero",
@@ -81,7 +82,9 @@ def test_clean_data_are_left_in_peace(size):
     assert sum(bool(codes) for codes in warned(size)) <= ANY * SIMULATIONS, each
 
 
-@pytest.mark.parametrize("size", CLEAN)
+@pytest.mark.parametrize(
+    "size", [pytest.param(s, marks=[pytest.mark.slow] if s in LARGE else []) for s in CLEAN]
+)
 def test_of_four_clean_tables_at_most_one_has_a_warning(size):
     tables = [CLEAN[size](np.random.default_rng(seed)) for seed in range(2000, 2004)]
     every = [check_at(hp.Model("y ~ x + (x | g)", table), "posterior") for table in tables]

@@ -442,6 +442,7 @@ def flat_draws(name: str, sigma: np.ndarray, Lambda: np.ndarray) -> np.ndarray:
     return np.hstack([part.reshape(len(sigma), -1) for part in u] + [beta])
 
 
+@pytest.mark.slow
 @each("by", ["factorisation", "gradients", "few_steps"])
 @each("name", ["nested_and_crossed", "chain_of_slopes", "no_population"])
 def test_every_draw_is_from_the_posterior_of_its_theta(name, by, monkeypatch):
