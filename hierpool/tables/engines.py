@@ -25,6 +25,7 @@ from hierpool.formula.tables import read_frame
 
 _READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".tsv": "read_csv", ".gz": "read_csv"}
 _INSTALL = "pip install 'hierpool[duckdb]'"
+_NO_LIMIT = 2**62  # rows, of a limit that limits nothing
 
 
 def is_path(data: Any) -> TypeGuard[str | os.PathLike[str]]:
@@ -243,6 +244,18 @@ def _taken(batch: Any, which: np.ndarray) -> Any:
         if hasattr(batch, "to_pandas") and hasattr(batch, "num_rows")
         else batch[which]
     )
+
+
+def worked_once(table: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
+    """The same, with columns that a database works out once and not wherever they are used.
+
+    Postgres writes the expressions of a subquery out in the query around it, where sums of sums
+    grow beyond all bounds; not so behind a limit.
+    """
+    is_database = table.implementation is nw.Implementation.IBIS
+    if is_database and table.to_native().get_backend().name != "duckdb":
+        return table.head(_NO_LIMIT)
+    return table
 
 
 def _native_batches(table: nw.LazyFrame[Any], size: int) -> Iterator[Any]:

@@ -32,7 +32,7 @@ from hierpool.core.theta import WorkingTheta
 from hierpool.draws import psis
 from hierpool.formula.build import rows_in_cells, rows_of
 from hierpool.tables.collect import Question
-from hierpool.tables.engines import batches, fetch, rows_at
+from hierpool.tables.engines import batches, fetch, rows_at, worked_once
 from hierpool.tables.joined import Held
 from hierpool.tables.plan import Plan
 from hierpool.tables.sigma_points import sigma_points
@@ -219,10 +219,10 @@ class ScoredTable:
             w = nw.col("w_") if self.question.weight is not None else None
             each = {f"l{s}_": self._log_density(s, m, w) for s in range(K)}
             kept = [f"keep{k}_" for k in range(len(keep))]
-            rows = rows.select(*kept, **each)
+            rows = worked_once(rows.select(*kept, **each))
             names = list(each)
-            rows = rows.with_columns(
-                low_=nw.min_horizontal(*names), high_=nw.max_horizontal(*names)
+            rows = worked_once(
+                rows.with_columns(low_=nw.min_horizontal(*names), high_=nw.max_horizontal(*names))
             )
             low = [(nw.col("low_") - nw.col(name)).exp() for name in names]
             high = [(nw.col(name) - nw.col("high_")).exp() for name in names]
@@ -305,7 +305,7 @@ class ScoredTable:
         """The sums of all rows' scores; ``sampled`` and ``approximate`` as they are handed on."""
         middle = float(approximate[:, 0].mean())
         n, total, squares, lppd = 0, 0.0, 0.0, 0.0
-        for rows in self.scored():
+        for rows in map(worked_once, self.scored()):
             away = nw.col("elpd_") - middle
             asked = rows.select(
                 n_=nw.len(),

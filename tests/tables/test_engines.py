@@ -30,6 +30,7 @@ def table(n=2000):
     y = 3 + 0.2 * x + (t == "b") + rng.normal(0, 1, 20)[g] + rng.normal(0, 2, n)
     yes = (y > 13).astype(int)
     columns = {"g": g, "t": t, "x": x, "z": z, "y": y, "yes": yes, "wave": rng.integers(0, 5, n)}
+    columns["row"] = np.arange(n)
     return pd.DataFrame(columns)
 
 
@@ -63,6 +64,15 @@ def check_predictions(found, path):
     np.testing.assert_allclose(written["residual"], expected["r"], atol=1e-9)
 
 
+def check_row_scores(found):
+    """The elpd of the rows, from the engine and a sample of all rows: then it is exact."""
+    formula, data = "y ~ x + t + (1 | g)", ROWS[:400]
+    with_rows = hp.Model(formula, data).fit(seed=1, progress=False).loo()
+    fit = hp.Model(formula, found).fit(seed=1, progress=False)
+    scored = hp.loo_from_table(fit, found, n_checked=400, progress=False)
+    np.testing.assert_allclose(scored.elpd, with_rows.elpd, atol=0.01)
+
+
 def check_missing(found):
     """A logarithm of zero, and a column that is not there."""
     with pytest.raises(HierpoolError, match="infinite-values"):
@@ -80,6 +90,7 @@ def test_a_table_of_ibis_on_duckdb(tmp_path):
     for formula, given in EVERY:
         check(found, formula, given)
     check_missing(found)
+    check_row_scores(found.filter(found["row"] < 400))
     check_predictions(found, tmp_path / "p.parquet")
 
 
@@ -132,6 +143,7 @@ def test_a_table_of_postgres(postgres, formula, given):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_values_and_predictions_of_postgres(postgres, tmp_path):
     check_missing(postgres)
+    check_row_scores(postgres.filter(postgres.row < 400))
     check_predictions(postgres, tmp_path / "p.parquet")
 
 
@@ -156,4 +168,5 @@ def test_a_table_of_spark(spark, tmp_path):
     for formula, given in EVERY:
         check(found, formula, given)
     check_missing(found)
+    check_row_scores(found.filter(found["row"] < 400))
     check_predictions(found, tmp_path / "p.parquet")
