@@ -43,12 +43,15 @@ class StructureRow:
     @property
     def name(self) -> str:
         """Its structure, and what its random effects are: ``"AR(1) (random level)"``."""
-        residual = structure_name(self.design.spec.residual)
-        if not self.design.groups:
+        residual, groups = structure_name(self.design.spec.residual), self.design.groups
+        if not groups:
             return residual
-        (group,) = self.design.groups
-        apart = len(group.terms) > 1 and not group.has_correlation
-        return f"{residual} (random {varying_in_words(group.terms)}{', uncorrelated' * apart})"
+        said = []
+        for group in groups:
+            apart = len(group.terms) > 1 and not group.has_correlation
+            of = f" of {nouns(group.factor)}" if len(groups) > 1 else ""
+            said.append(f"{varying_in_words(group.terms)}{of}{', uncorrelated' * apart}")
+        return f"{residual} (random {'; '.join(said)})"
 
 
 def structures(

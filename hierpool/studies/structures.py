@@ -126,7 +126,7 @@ def asked_structures(
     ArgumentError
         No structure is named, or words without a column of times that the data tell.
     UnsupportedModelError
-        A response that takes none, or several grouping factors.
+        A response that takes none, or residual sds of groups beside several factors.
     """
     names = _names(residual, sigma)
     typed = {"residual": residual, "sigma": sigma, "over": over}
@@ -135,17 +135,17 @@ def asked_structures(
     }
     design = asked.models[asked.largest].design
     check_takes_structures(design.spec)
-    of_groups = [n for n in names if n != INDEPENDENT and ("|" in n or not n.startswith("~"))]
+    of_groups = [n for n in names if "|" in correlation_and_spread(n)[1]]
     if len(asked.groups) > 1 and of_groups:
         raise UnsupportedModelError(
-            f"{of_groups[0]!r} beside several grouping factors ({listed(asked.groups)}) is not "
-            "supported in a study yet: study one of them, or compare structures of one model, "
-            "hp.residual_ladder(model, [...]). sigma='~ column', a residual sd by a column, is",
+            f"{of_groups[0]!r} gives each group a residual sd, and goes with one grouping factor, not "
+            f"with {listed(asked.groups)}: study one of them, or write sigma='~ column', a residual "
+            "sd by a column",
             "residual-several-factors",
         )
     words = [name for name in names if correlation_and_spread(name)[0] in WORDS]
     if over is None and words:
-        over = _over(names, design, asked.groups[0], words[0])
+        over = _over(names, design, asked.groups, words[0])
     return Structures(names, over or "", given)
 
 
@@ -188,16 +188,19 @@ def _listed(word: str, value: str | Sequence[str] | None) -> list[str]:
     return typed
 
 
-def _over(names: Sequence[str], design: Design, factor: str, word: str) -> str:
+def _over(names: Sequence[str], design: Design, factors: Sequence[str], word: str) -> str:
     """What words are over: as in a structure in full, else the one column that tells rows apart."""
     for name in names:
         text = correlation_and_spread(name)[0]
         if "|" in text:
             return over_text(read_correlation(text))
-    times = [c for c in design.predictors if c != factor and _tells_apart(design, c, factor)]
-    if len(times) == 1:
+    every = {f: [c for c in design.predictors if _tells_apart(design, c, f)] for f in factors}
+    found = {f: times for f, times in every.items() if times} or every
+    factor, times = next(iter(found.items()))
+    if len(found) == 1 and len(times) == 1:
         return f"{quote(times[0])} | {factor if ':' in factor else quote(factor)}"
-    several = f": {joined(times)} could be it" if times else ""
+    could = [f"{time} of each {f}" for f, each in found.items() for time in each]
+    several = f": {joined(could)} could be it" if could else ""
     example = in_backticks(times[0]) if times else "time"
     raise ArgumentError(
         f"{word!r} over which column of times? Give it and the groups, over='{example} | {factor}'"
@@ -208,6 +211,8 @@ def _over(names: Sequence[str], design: Design, factor: str, word: str) -> str:
 
 def _tells_apart(design: Design, column: str, factor: str) -> bool:
     """Whether a column has an order, and another value in each row of a group."""
+    if column == factor:
+        return False
     values = design.frame[column]
     ordered = isinstance(values.dtype, pd.CategoricalDtype) and values.cat.ordered
     if not (pd.api.types.is_numeric_dtype(values) or ordered):

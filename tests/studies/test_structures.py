@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -196,3 +197,37 @@ def test_sds_beside_several_factors_on_the_command_line(tmp_path):
     table = pd.read_csv(folder / "tables" / "residual_structures.csv")
     assert list(table["structure"])[:3] == ["independent", "~ half", "~ sample"]
     assert (folder / "figures" / "residual_sds.png").exists()
+
+
+@pytest.fixture(scope="module")
+def pens() -> pd.DataFrame:
+    """Weights of 30 pigs in six pens over five weeks, with AR(1) residuals."""
+    rng, rows = np.random.default_rng(5), []
+    for pen in range(6):
+        up = rng.normal(0, 1.5)
+        for pig in range(5):
+            own, e = rng.normal(), rng.normal()
+            for week in range(5):
+                e = 0.7 * e + rng.normal(0, 0.71)
+                rows.append((f"pen{pen}", f"pig{pen}_{pig}", week, 20 + 3 * week + up + own + e))
+    return pd.DataFrame(rows, columns=["pen", "pig", "week", "weight"])
+
+
+def test_times_are_those_of_the_one_factor_whose_rows_they_tell_apart(pens):
+    asked = ladder("weight ~ week", pens, ["pen", "pig"], None, {})
+    assert asked_structures(["cs", "ar1"], None, None, asked).over == "week | pig"
+    both = ladder("weight ~ week + age", pens.assign(age=pens["week"]), ["pen", "pig"], None, {})
+    with pytest.raises(ArgumentError, match="week of each pig and age of each pig could be it"):
+        asked_structures("ar1", None, None, both)
+
+
+@pytest.mark.slow
+def test_structures_beside_nested_factors(pens, tmp_path):
+    study = hp.study("weight ~ week", pens, ["pen", "pig"], residual=["cs", "ar1"], **HASTY)
+    assert study.recommended.endswith("ar1(week | pig)")
+    table = study.residual_ladder.table
+    assert table.loc["independent", "elpd_group_diff"] < -4
+    page = study.report(tmp_path / "page.html", progress=False).read_text()
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    assert "We recommend AR(1) (random level of pens; level of pigs)" in text
+    assert "both say that rows of one of the pigs share something" in text
