@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import arviz_stats as azs
 import numpy as np
 import pandas as pd
 import xarray as xr
-from arviz_base import rcParams
-from arviz_stats.base import array_stats
 from scipy import special
 
 from hierpool.core.options import bound_names, probability_of, tails
@@ -26,6 +23,9 @@ def convergence(tree: xr.DataTree, names: Iterable[str]) -> pd.DataFrame:
     Scalars that are constant by construction (the diagonal of a correlation matrix) are left out;
     one that is constant without reason has NaN diagnostics, which no verdict accepts.
     """
+    from arviz_base import rcParams  # ArviZ loads when there are draws
+    from arviz_stats.base import array_stats
+
     posterior = tree["posterior"].to_dataset()
     labels: list[str] = []
     parts = []
@@ -82,6 +82,9 @@ def verdict(tree: xr.DataTree, names: Iterable[str]) -> Status:
     if "diverging" in stats and (divergences := int(stats["diverging"].sum())):
         bad.append(f"{divergences} of {stats['diverging'].size} transitions diverged")
     if "energy" in stats:
+        import arviz_stats as azs
+        from arviz_base import rcParams
+
         energy = azs.bfmi(tree)["energy"].to_numpy()
         if energy.min() < rcParams["stats.bfmi_threshold"]:
             bad.append(f"E-BFMI falls to {energy.min():.2f}")
@@ -119,6 +122,8 @@ def proposal_pareto_k(log_weights: np.ndarray) -> float:
     tail = min(len(known) / 5, 3 * np.sqrt(len(known)))  # of psislw, which refuses equal ones
     if np.sum(known == known.max()) >= tail:
         return np.inf
+    from arviz_stats.base import array_stats
+
     return float(array_stats.psislw(-known)[1])
 
 
@@ -131,6 +136,9 @@ def summary(
     ``hp.options``, unless ``prob`` is given; its kind follows ArviZ's rcParams.
     ``diagnostics=False`` leaves ESS and R-hat out: they cost about 2 ms a scalar.
     """
+    import arviz_stats as azs
+    from arviz_base import rcParams
+
     data = values.to_dataset(name="v")
     kind = rcParams["stats.ci_kind"]
     bounds = (azs.hdi if kind == "hdi" else azs.eti)(data, prob=probability_of(prob))["v"]
@@ -163,4 +171,6 @@ def normal_interval(
 
 def monte_carlo_error(values: xr.DataArray) -> np.ndarray:
     """Monte Carlo standard errors of the means, flat in C order of the dims after (chain, draw)."""
+    import arviz_stats as azs
+
     return np.asarray(azs.mcse(values.to_dataset(name="v"))["v"].to_numpy()).reshape(-1)
