@@ -1,7 +1,7 @@
-"""The exact engine of families beside long NUTS runs of the PyMC model.
+"""The exact engine of families and of residual structures beside long NUTS runs of the PyMC model.
 
-    python benchmarks/families_agreement.py            every model; half an hour on two cores
-    python benchmarks/families_agreement.py boars cake
+    python benchmarks/nuts_agreement.py                every model; an hour on two cores
+    python benchmarks/nuts_agreement.py "teeth, us" batting
 
 Rms of z over every scalar that moves: the difference of posterior means, 5 and 95 % quantiles over
 its Monte Carlo error. Near 1 where the two draw from one distribution.
@@ -30,9 +30,11 @@ class Case:
     """A model, and how its table is made of a bundled one."""
 
     formula: str
-    family: str
+    family: str | None
     table: str
     made: Callable[[pd.DataFrame], pd.DataFrame] = lambda d: d
+    residual: str | None = None
+    sigma: str | None = None
 
 
 def cut(values: pd.Series, k: int) -> pd.Series:
@@ -95,6 +97,33 @@ CASES = {
         "Penicillin",
         lambda d: d.assign(large=(d["diameter"] > d["diameter"].median()).astype(int)),
     ),
+    "teeth, us": Case("distance ~ age * Sex", None, "Orthodont", residual="us(age | Subject)"),
+    "teeth, toeph": Case(
+        "distance ~ age * Sex", None, "Orthodont", residual="toeph(age | Subject)"
+    ),
+    "teeth, ar1 by sex": Case(
+        "distance ~ age * Sex", None, "Orthodont", residual="ar1(age | Subject, by=Sex)"
+    ),
+    "teeth, sd by sex": Case("distance ~ age + (age | Subject)", None, "Orthodont", sigma="~ Sex"),
+    "sleepstudy, ar1": Case(
+        "Reaction ~ Days + (1 | Subject)", None, "sleepstudy", residual="ar1(Days | Subject)"
+    ),
+    "sleepstudy, car1 and nugget": Case(
+        "Reaction ~ Days", None, "sleepstudy", residual="car1(Days | Subject, nugget=True)"
+    ),
+    "sleepstudy, random scale": Case(
+        "Reaction ~ Days + (1 | Subject)", None, "sleepstudy", sigma="~ Days + (1 | Subject)"
+    ),
+    "boars, cs and sd by time": Case(
+        "volume ~ time", None, "boars", residual="cs(time | boar)", sigma="~ time"
+    ),
+    "penicillin, ar1 of plates beside samples": Case(
+        "diameter ~ 1 + (1 | plate) + (1 | sample)",
+        None,
+        "Penicillin",
+        lambda d: d.assign(turn=d.groupby("plate", observed=True).cumcount()),
+        residual="ar1(turn | plate)",
+    ),
 }
 
 
@@ -123,7 +152,8 @@ def main(names: list[str]) -> None:
     for name in names or list(CASES):
         case = CASES[name]
         data = case.made(hp.datasets.load(case.table))
-        model = hp.Model(case.formula, data, family=case.family)
+        given = {"family": case.family, "residual": case.residual, "sigma": case.sigma}
+        model = hp.Model(case.formula, data, **{k: v for k, v in given.items() if v})
         exact = model.fit("exact", seed=2, draws=DRAWS, progress=False)
         nuts = model.fit("nuts", seed=1, draws=DRAWS, progress=False)
         both = [f.datatree["posterior"].to_dataset() for f in (nuts, exact)]
@@ -134,7 +164,7 @@ def main(names: list[str]) -> None:
         largest = max(float(np.abs(v).max()) for v in z.values())
         cells = [
             name,
-            case.family,
+            case.family or "gaussian",
             len(z["mean"]),
             *rms,
             f"{largest:.1f}",
