@@ -91,7 +91,7 @@ def _separated(design: Design, rows: GlmRows, found: Glm, runs: np.ndarray) -> E
     covariance = np.where(away[:, None] | away, np.nan, estimate.beta_covariance)
     verb = "runs" if len(names) == 1 else "run"
     said = (
-        f"complete separation: {listed(names, most=6)} {verb} to infinity, since the likelihood grows "
+        f"separation: {listed(names, most=6)} {verb} to infinity, since the likelihood grows "
         f"without end along the way; {_POSTERIOR}"
     )
     factors = tuple(_unknown(group) for group in design.groups)

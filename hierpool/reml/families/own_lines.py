@@ -171,7 +171,7 @@ def _status(
         names += [design.terms[k] for k in far[far < p]]
         return Status(
             "failed",
-            f"complete separation in {len(names)} of the groups of {group.factor} "
+            f"separation in {len(names)} of the groups of {group.factor} "
             f"({listed(names, most=5)}): their coefficients run to infinity and are shown as missing; "
             "model.fit() has a posterior of them under its priors.",
         )
