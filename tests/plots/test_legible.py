@@ -13,6 +13,7 @@ from hierpool import plots
 CASES = [(n, "long names") for n in (2, 12, 18, 60, 150)] + [(129, "numbers")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "kind"), CASES)
 def test_caterpillar_is_legible(count, kind, names, estimated, assert_legible):
     written = assert_legible(plots.caterpillar(*estimated(names(count, kind)), label="boars $1"))

@@ -70,7 +70,14 @@ def log_conditional(p, theta) -> np.ndarray:
     return np.array(out) - jacobian
 
 
-@pytest.mark.parametrize("parameterization", ["noncentered", "centered", "partial", "auto"])
+@pytest.mark.parametrize(
+    "parameterization",
+    [
+        *(pytest.param(p, marks=pytest.mark.slow) for p in ("noncentered", "centered")),
+        "partial",
+        "auto",
+    ],
+)
 @pytest.mark.parametrize("name", CASES)
 def test_joint_density_is_that_of_the_exact_engine(name, parameterization):
     dataset, formula = CASES[name]
