@@ -291,12 +291,13 @@ def _intervals(prob: float | None) -> AbstractContextManager[object]:
 
 def _table(file: Path, how: Mapping[str, str | None], labels: Sequence[str]) -> pd.DataFrame:
     """The table; assumptions made in reading it are printed on stderr."""
+    from hierpool.core.row_labels import OF_FILE
     from hierpool.formula.files import read_table
 
     read = read_table(file, **how, labels=labels)
     if read.assumed:
         print(one_line(f"hierpool: {file.name}: {'; '.join(read.assumed)}."), file=sys.stderr)
-    return read.frame
+    return read.frame.rename_axis(OF_FILE)
 
 
 def _grouping_columns(formula: str) -> list[str]:

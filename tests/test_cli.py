@@ -263,3 +263,21 @@ def test_stray_cells_are_to_be_mended_in_the_file(here):
     ran = run("study", "stray.csv", "y ~ x", "--group", "g")
     assert_refused(ran, "'broken' in row 12 is not", "Correct this cell in the file, or empty it")
     assert "pandas" not in ran.stderr
+
+
+@each(
+    ("formula", "family", "words"),
+    [
+        (
+            "falls ~ x",
+            ("--family", "poisson"),
+            "-1 in row 1, counted from 0 under the header, which",
+        ),
+        ("y ~ log(z)", (), "(-inf) in row 0, counted from 0 under the header."),
+    ],
+)
+def test_rows_of_a_file_come_with_how_they_are_counted(formula, family, words, here):
+    lines = ["y,x,z,falls,g", "1,0,0,2,a", "2,1,1,-1,a", "3,2,2,1,b", "5,1,2,0,b"]
+    Path("counted.csv").write_text("\n".join(lines))
+    ran = run("study", "counted.csv", f"{formula} + (1 | g)", *family)
+    assert_refused(ran, words)

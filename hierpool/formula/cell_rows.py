@@ -20,6 +20,7 @@ from hierpool.core.design import Grouping
 from hierpool.core.errors import DataError, UnsupportedModelError, listed
 from hierpool.core.findings import Finding
 from hierpool.core.residual import Residual
+from hierpool.core.row_labels import OF_CELLS
 from hierpool.core.schema import ResponseScale
 from hierpool.core.spec import ResidualTerm, Spec
 from hierpool.core.summed_rows import Profile, Range, Shares, SummedColumns, SummedRows, stand_ins
@@ -57,7 +58,7 @@ class CellRows:
     def frame(self) -> pd.DataFrame:
         """The keys, a row a cell; of numbers that are in sums only, ones."""
         ones = {name: np.ones(len(self.cells)) for name in self.cells.numbers}
-        return self.cells.keys.assign(**ones).rename_axis(tables.OF_CELLS)
+        return self.cells.keys.assign(**ones).rename_axis(OF_CELLS)
 
     @classmethod
     def of(cls, cells: Cells, spec: Spec) -> CellRows:
@@ -353,7 +354,7 @@ class CellFactors:
             s.key: s.own_values(columns[s.column]) for several in found.values() for s in several
         }
         counts = np.bincount(combination, rows.cells.counts)
-        frame = pd.DataFrame(own, index=pd.RangeIndex(len(first), name=tables.OF_CELLS))
+        frame = pd.DataFrame(own, index=pd.RangeIndex(len(first), name=OF_CELLS))
         return cls(rows, found, frame, combination, counts, population)
 
     @property

@@ -15,6 +15,7 @@ from hierpool.core.errors import DataError, ResponseError
 from hierpool.core.families.family import Family
 from hierpool.core.findings import Finding
 from hierpool.core.residual import Residual
+from hierpool.core.row_labels import rows_named
 from hierpool.core.schema import ResponseScale
 from hierpool.core.spec import ResidualTerm, Spec
 from hierpool.core.summed_rows import SummedColumns
@@ -299,7 +300,7 @@ class CompleteRows:
             else:
                 y, family = spec.family.from_numbers(self._numbers(factor), factor.text, trials)
         except ResponseError as error:
-            raise error.in_rows(tables.rows_named(self.frame.index[[error.place]])) from error
+            raise error.in_rows(rows_named(self.frame.index[[error.place]])) from error
         return Response(y, family, trials)
 
     def _numbers(self, factor: Factor) -> np.ndarray:

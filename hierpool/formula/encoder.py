@@ -25,6 +25,7 @@ from hierpool.core.estimable import Beyond
 from hierpool.core.label_matching import Place, as_known
 from hierpool.core.labels import plain_labels
 from hierpool.core.residual import Residual
+from hierpool.core.row_labels import rows_named
 from hierpool.core.schema import FactorLevels, PopulationTerm
 from hierpool.core.spec import INDEPENDENT, ResidualTerm
 from hierpool.formula import tables
@@ -81,7 +82,7 @@ class Source:
             names = listed(dict.fromkeys(labels[unseen]))
             raise DataError(
                 f"column {self.column!r} has categories that are not in the model: {names} in "
-                f"{tables.rows_named(frame.index[unseen])}; the model has "
+                f"{rows_named(frame.index[unseen])}; the model has "
                 f"{listed(self.categories)}. Leave these rows out",
                 "unseen-category",
             )
@@ -194,7 +195,7 @@ def _check_finite(X: np.ndarray, names: Sequence[str], labels: pd.Index[Any]) ->
     values = ", ".join(sorted({str(v) for v in X[~finite[:, k], k]}))
     raise DataError(
         f"{names[k]!r} is not a finite number ({values}) in "
-        f"{tables.rows_named(labels[~finite[:, k]])}. Correct the column or leave these rows out",
+        f"{rows_named(labels[~finite[:, k]])}. Correct the column or leave these rows out",
         "infinite-values",
     )
 
@@ -385,7 +386,7 @@ def _check_complete(frame: pd.DataFrame) -> None:
         if missing.any():
             raise DataError(
                 f"column {name!r} has missing values in "
-                f"{tables.rows_named(frame.index[missing])}, so these rows cannot be predicted. "
+                f"{rows_named(frame.index[missing])}, so these rows cannot be predicted. "
                 "Fill them in or leave the rows out",
                 "missing-values",
             )

@@ -11,8 +11,8 @@ import pandas as pd
 
 from hierpool.core.errors import DataError
 from hierpool.core.findings import Finding
+from hierpool.core.row_labels import rows_named
 from hierpool.formula.table_column import kind_of
-from hierpool.formula.tables import rows_named
 
 _MISSING = (
     "Results apply to all rows only if whether a value is missing does not depend on the value "

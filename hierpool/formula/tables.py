@@ -18,6 +18,7 @@ import pandas as pd
 from hierpool.core.errors import DataError, listed, nearest
 from hierpool.core.findings import Finding
 from hierpool.core.residual import Residual
+from hierpool.core.row_labels import rows_named
 from hierpool.core.spec import ResidualTerm
 from hierpool.formula.column_types import check_text, objects, plain_type
 from hierpool.formula.function_calls import quote
@@ -25,7 +26,6 @@ from hierpool.formula.parse import split_factor
 from hierpool.formula.table_column import ColumnKind, TableColumn, kind_of
 from hierpool.formula.written_numbers import fail_not_number
 
-OF_CELLS = "cells of rows that are alike"  # name of an index whose labels are nobody's rows
 LEAST, LARGEST = 1e-50, 1e50  # between which the largest value of a column has to lie
 
 
@@ -160,14 +160,6 @@ def _folded(name: str) -> str:
 def factor_columns(factor: str, names: Collection[str]) -> tuple[str, ...]:
     """Columns that a factor is made of: itself, or ``a`` and ``b`` for ``a:b``."""
     return (factor,) if factor in names else split_factor(factor)
-
-
-def rows_named(labels: Iterable[object]) -> str:
-    """Words for some rows: ``"rows 5, 17, 23 and 9 more"``; those of cells have no labels."""
-    if isinstance(labels, pd.Index) and labels.name == OF_CELLS:
-        return "some rows"
-    every = list(labels)
-    return f"{'row' if len(every) == 1 else 'rows'} {listed(every)}"
 
 
 def to_numbers(column: pd.Series[Any], name: str, role: str) -> np.ndarray:

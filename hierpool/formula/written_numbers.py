@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from hierpool.core.errors import DataError, listed
+from hierpool.core.row_labels import rows_named
 from hierpool.formula.function_calls import quote
 
 _NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
@@ -136,7 +137,8 @@ class Reading:
             if in_file:
                 return f"all {n} cells are numbers{how}, e.g. {examples}. Write them without that"
             return f"all {n} cells are numbers{how}, e.g. {examples}. Write {self._typed(name)}"
-        cells = f"{listed(list(dict.fromkeys(stray.map(_shown)))[:3])} in {_rows(stray.index)}"
+        cells = listed(list(dict.fromkeys(stray.map(_shown)))[:3])
+        cells = f"{cells} in {rows_named(stray.index.rename(None))}"
         these, them, are = ("this cell", "it", "is") if len(stray) == 1 else _SEVERAL
         said = f"{n - len(stray)} of {n} cells are numbers{how}, and {cells} {are} not. Correct {these}"
         if in_file:
@@ -162,11 +164,6 @@ def _any(text: pd.Series[Any], pattern: str) -> bool:
 def _parts_thousands(text: pd.Series[Any]) -> bool:
     """Whether each comma may stand between thousands."""
     return bool(text[text.str.contains(",", regex=False)].str.fullmatch(_THOUSANDS).all())
-
-
-def _rows(labels: Iterable[object]) -> str:
-    every = list(labels)
-    return f"{'row' if len(every) == 1 else 'rows'} {listed(every)}"
 
 
 def check_no_written_numbers(column: pd.Series[Any], name: str) -> None:
@@ -274,7 +271,7 @@ def check_no_unit_row(frame: pd.DataFrame, names: Iterable[str]) -> None:
     types = "{" + ", ".join(f"{name!r}: float" for name in units) + "}"
     types = f".astype({types})" if plain else ""
     said = (
-        f"{_rows(frame.index[:1])} holds {held}, above numbers: it looks like a second header "
+        f"{rows_named(frame.index[:1])} holds {held}, above numbers: it looks like a second header "
         "with units. "
     )
     raise DataError(
