@@ -1,4 +1,7 @@
-"""Correlated residuals beside several factors, nested and crossed, are what a dense Gaussian says."""
+"""Correlated residuals beside several factors, nested and crossed, are what a dense Gaussian says.
+
+The other factors' coefficients are eliminated in one dense matrix or in a sparse one: both are judged.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import pytest
 
 import hierpool as hp
 from hierpool.algebra.combinations import Combinations, LevelPart
+from hierpool.algebra.correlated import sparse_system
 from hierpool.algebra.correlated.model import CorrelatedResiduals
 from hierpool.algebra.residual_maker import ResidualMaker
 from hierpool.bayes.exact.target import LogPosterior
@@ -41,16 +45,28 @@ def data() -> pd.DataFrame:
     return made
 
 
-QUICK = (1, 3)
+QUICK = (("dense", 1), ("dense", 3), ("sparse", 0))
 PARAMS = [
-    pytest.param(case, marks=[] if k in QUICK else pytest.mark.slow) for k, case in enumerate(CASES)
+    pytest.param(
+        (way, *case), marks=[] if (way, k) in QUICK else pytest.mark.slow, id=f"{way} {case}"
+    )
+    for way in ("dense", "sparse")
+    for k, case in enumerate(CASES)
 ]
 
 
-@pytest.fixture(params=PARAMS, ids=lambda c: f"{c[0]} {c[1]}")
-def model(request: pytest.FixtureRequest) -> hp.Model:
-    terms, structure = request.param
-    return hp.Model(f"y ~ time + diet + {terms}", data(), residual=structure, weights="w")
+@pytest.fixture(params=PARAMS)
+def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> hp.Model:
+    way, terms, structure = request.param
+    if way == "sparse":
+        monkeypatch.setattr(sparse_system, "_SMALL", 0)
+        monkeypatch.setattr(sparse_system, "_SPARSE", 10.0)
+    made = hp.Model(f"y ~ time + diet + {terms}", data(), residual=structure, weights="w")
+    algebra = LogPosterior.from_design(made.design, made.priors).integrated
+    assert isinstance(algebra, CorrelatedResiduals)
+    if way == "dense" or not algebra.near.is_all:
+        assert (algebra.plan is None) == (way == "dense")
+    return made
 
 
 def columns(model: hp.Model, theta: ResidualTheta, k: int) -> list[np.ndarray]:

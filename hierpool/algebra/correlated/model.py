@@ -9,19 +9,22 @@ for all models.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 
+from hierpool.algebra.correlated.eliminated import Eliminated
 from hierpool.algebra.correlated.factorisation import CorrelatedFactorisation, unsupported
 from hierpool.algebra.correlated.joint_factorisation import JointFactorisation
-from hierpool.algebra.correlated.near import NearColumns, Reached
-from hierpool.algebra.correlated.others import OtherFactors
-from hierpool.algebra.correlated.rows import Blocks, CorrelatedRows
-from hierpool.algebra.factorisation import in_places_of_levels, runs
+from hierpool.algebra.correlated.joint_system import DenseSystem, JointSystem, Reached, eliminated
+from hierpool.algebra.correlated.near import NearColumns
+from hierpool.algebra.correlated.others import LevelColumns, OtherFactors
+from hierpool.algebra.correlated.rows import CorrelatedRows
+from hierpool.algebra.correlated.sparse_system import SparsePlan, SparseSystem
+from hierpool.algebra.factorisation import runs
 from hierpool.algebra.gaussian import LOG_2PI, BetaPrior, Marginal
 from hierpool.algebra.left_out_rows import LeftOutRows
 from hierpool.algebra.marginal_model import LevelSums
@@ -29,33 +32,6 @@ from hierpool.algebra.moments import Coordinates, Moments, Rows
 from hierpool.algebra.triangular import cholesky, log_det, solve_lower, solve_lower_transposed
 from hierpool.core.design import Design, Grouping
 from hierpool.core.theta import ResidualTheta, WorkingTheta
-
-
-class Eliminated(NamedTuple):
-    """Blocks at K values of theta, with their levels eliminated.
-
-    Attributes
-    ----------
-    X, right
-        Shapes (K, B, m, w) and (K, B, m, r): whitened columns of the population, those of other
-        factors before them, and of responses.
-    L
-        Shape (K, B, q, q): Cholesky factors of Lambda'Z'R^-1 Z Lambda + I.
-    a
-        Shape (K, B, q, m): L^-1 times the whitened Z Lambda, transposed.
-    G, g
-        Shapes (K, B, q, w) and (K, B, q, r): a X and a ``right``.
-    log_sd
-        Shape (K, B): half of log det R.
-    """
-
-    X: np.ndarray
-    right: np.ndarray
-    L: np.ndarray
-    a: np.ndarray
-    G: np.ndarray
-    g: np.ndarray
-    log_sd: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -67,11 +43,13 @@ class CorrelatedResiduals(LeftOutRows):
     design, coordinates, prior
         As in ``MarginalModel``.
     correlated
-        The rows, columns of other factors before those of the population.
+        The rows.
     others
         Factors beside the one whose levels are blocks.
+    columns
+        The rows' columns of these factors.
     near
-        The columns of these that each block reaches.
+        Those that each block reaches.
     """
 
     design: Design
@@ -79,6 +57,7 @@ class CorrelatedResiduals(LeftOutRows):
     correlated: CorrelatedRows
     prior: BetaPrior
     others: OtherFactors
+    columns: tuple[LevelColumns, ...]
     near: NearColumns
 
     @classmethod
@@ -90,14 +69,15 @@ class CorrelatedResiduals(LeftOutRows):
         others = OtherFactors.from_design(design, residual.structure)
         y = known(design.y_less_offset - coordinates.y_shift)
         every = [known(z.work(g.Z)) for g, z in zip(design.groups, coordinates.zs, strict=True)]
-        X = np.hstack([others.columns(every, design), known(coordinates.x.work(design.X))])
+        X = known(coordinates.x.work(design.X))
         Z, codes = np.zeros((design.n, 0)), np.zeros(design.n, dtype=np.intp)
         if others.main is not None:
             Z, codes = every[others.main], design.groups[others.main].codes
         rows = Rows(y, X, Z, codes, residual.known_sd)
         correlated = CorrelatedRows(rows, residual.structure)
-        near = NearColumns.of(correlated, others)
-        return cls(design, coordinates, correlated, prior, others, near)
+        columns = tuple(LevelColumns(every[k], design.groups[k].codes) for k in others.which)
+        near = NearColumns.of(correlated, others, columns)
+        return cls(design, coordinates, correlated, prior, others, columns, near)
 
     @property
     def scaled_rows(self) -> Rows:
@@ -107,7 +87,7 @@ class CorrelatedResiduals(LeftOutRows):
     @property
     def p(self) -> int:
         """Number of population columns."""
-        return self.scaled_rows.X.shape[1] - self.others.size
+        return self.scaled_rows.X.shape[1]
 
     @property
     def q(self) -> int:
@@ -138,7 +118,20 @@ class CorrelatedResiduals(LeftOutRows):
         """Rough number of operations of one evaluation."""
         blocks = self.near.correlated.designs[0]
         width = self.q + self._width + 1
-        return len(blocks.columns) * width**2 + self.others.size**3 // 3
+        joint = self.others.size**3 // 3 if self.plan is None else self.plan.flops
+        return len(blocks.columns) * width**2 + joint
+
+    @cached_property
+    def _flat(self) -> CorrelatedResiduals:
+        """The same with a flat prior."""
+        if self.prior.is_flat:
+            return self
+        return replace(self, prior=BetaPrior.flat(self.p))
+
+    @cached_property
+    def plan(self) -> SparsePlan | None:
+        """How the columns of other factors are eliminated; None for one dense matrix."""
+        return SparsePlan.of(self.near)
 
     @property
     def _width(self) -> int:
@@ -159,34 +152,28 @@ class CorrelatedResiduals(LeftOutRows):
         main = self.others.main
         return 0 if main is None else self.design.groups[main].grouping.n_levels
 
-    def eliminated(self, blocks: Blocks, Lambda: np.ndarray, phi: np.ndarray) -> Eliminated:
-        """Blocks at K values of theta."""
-        w, q = self._width, self.q
-        white, log_sd = blocks.at(blocks.whitening.tables(phi))
-        X, right = self.near.others.scaled(white[..., q : q + w], Lambda), white[..., q + w :]
-        own = Lambda[:, self.others.main_columns, self.others.main_columns]
-        Zt = np.swapaxes(white[..., :q] @ own[:, None], -1, -2)
-        L = cholesky(Zt @ np.swapaxes(Zt, -1, -2) + np.eye(q))
-        a = solve_lower(L, Zt)
-        return Eliminated(X, right, L, a, a @ X, a @ right, log_sd)
-
     def level_sums(self, theta: WorkingTheta) -> LevelSums:
         """What the rows and the levels contribute at K values of theta; see the module's text."""
-        return self.others.eliminated(self._sums(theta))
-
-    def _sums(self, theta: WorkingTheta) -> LevelSums:
-        """Those of the population's columns and of other factors' before them."""
         assert isinstance(theta, ResidualTheta)
+        if self.plan is None and self.others.size:
+            return eliminated(self._dense_sums(theta), self.others)
+        K, p = len(theta), self.p
+        out = LevelSums(np.empty(K), np.empty((p, p, K)), np.empty((p, K)), np.empty(K))
+        blocks = self.near.correlated.designs[0]
+        width = blocks.n_blocks * blocks.size * blocks.columns.shape[1]
+        for at in runs(K, width):
+            part = self._sums_of(theta[at]) if self.plan is None else self.plan.sums(theta[at])[0]
+            out.log_det[at], out.GG[..., at], out.Gg[:, at], out.squared[at] = part
+        return out
+
+    def _dense_sums(self, theta: ResidualTheta) -> LevelSums:
+        """Those of the population's columns and of other factors' before them."""
         blocks, counts, _ = self.near.correlated.designs
-        K, w = len(theta), self.scaled_rows.X.shape[1]
+        K, w, d = len(theta), self.near.size, self.others.size
         out = LevelSums(np.empty(K), np.empty((w, w, K)), np.empty((w, K)), np.empty(K))
         width = blocks.n_blocks * blocks.size * (blocks.columns.shape[1] + self.q)
         for at in runs(K, max(width, w * w)):
-            if not self.others.size:
-                part = self._sums_of(blocks, counts, theta.Lambda[at], theta.phi[at])
-                out.log_det[at], out.GG[..., at], out.Gg[:, at], out.squared[at] = part
-                continue
-            e = self.eliminated(blocks, theta.Lambda[at], theta.phi[at])
+            e = Eliminated.of(self.near, blocks, theta.Lambda[at], theta.phi[at])
             out.log_det[at] = (2 * e.log_sd + log_det(e.L)) @ counts
             Xt, Gt = np.swapaxes(e.X, -1, -2), np.swapaxes(e.G, -1, -2)
             of_y = (Gt @ e.g[..., :1] - Xt @ e.right[..., :1])[..., 0]
@@ -198,31 +185,31 @@ class CorrelatedResiduals(LeftOutRows):
                 out.GG[..., at], out.Gg[:, at] = self.near.added(net, of_y)
             squares = np.square(e.g[..., 1:]).sum((1, 2, 3))
             out.squared[at] = squares - np.square(e.right[..., 1:]).sum((1, 2, 3))
-        return self.others.with_prior(out)
+        out.GG[np.arange(d), np.arange(d)] -= 1.0  # the precision of v
+        return out
 
-    def _sums_of(
-        self, blocks: Blocks, counts: np.ndarray, Lambda: np.ndarray, phi: np.ndarray
-    ) -> tuple[np.ndarray, ...]:
+    def _sums_of(self, theta: ResidualTheta) -> LevelSums:
         """Of one factor or none, by compiled loops."""
         from hierpool.algebra.correlated import kernels
 
-        K, w = len(Lambda), self.scaled_rows.X.shape[1]
-        white, log_sd = blocks.at(blocks.whitening.tables(phi))
+        blocks, counts, _ = self.near.correlated.designs
+        K, w = len(theta), self.p
+        white, log_sd = blocks.at(blocks.whitening.tables(theta.phi))
         flat = white.reshape(K, -1, white.shape[-1])
         out = np.empty(K), np.empty((K, w, w)), np.empty((K, w)), np.empty(K)
-        own = np.ascontiguousarray(Lambda), np.ascontiguousarray(counts), log_sd
+        own = np.ascontiguousarray(theta.Lambda), np.ascontiguousarray(counts), log_sd
         kernels.sums(flat, blocks.size, w, *own, *out)
-        return out[0], np.moveaxis(out[1], 0, -1), out[2].T, out[3]
+        return LevelSums(out[0], np.moveaxis(out[1], 0, -1), out[2].T, out[3])
 
-    def joint(self, theta: WorkingTheta) -> Marginal:
-        """As ``marginal``, with the coefficients of other factors before those of the population."""
-        own, w = self.others, self.scaled_rows.X.shape[1]
-        if not own.size:
-            return self.marginal(theta)
-        s = self._sums(theta)
+    def joint(self, theta: WorkingTheta) -> JointSystem:
+        """The system of the coefficients of other factors and of the population."""
+        assert isinstance(theta, ResidualTheta)
+        if self.plan is not None:
+            return SparseSystem.at(self.plan, theta, self.totals, self.prior)
+        w = self.near.size
         totals = replace(self.totals, XX=np.zeros((w, w)), Xy=np.zeros(w))
-        parts = s.log_det, np.moveaxis(s.GG, -1, 0), s.Gg.T, s.squared
-        return Marginal.from_sums(totals, own.prior(self.prior), theta.sigma, *parts)
+        sums = self._dense_sums(theta) if self.others.size else self.level_sums(theta)
+        return DenseSystem.from_sums(self.near, sums, totals, self.prior, theta.sigma)
 
     def at(
         self, Lambda: np.ndarray, phi: np.ndarray | None = None
@@ -232,18 +219,16 @@ class CorrelatedResiduals(LeftOutRows):
             raise unsupported()
         main = self.others.main
         factor = "" if main is None else self.design.groups[main].factor
-        if self.others.size:
-            return JointFactorisation.from_correlated(
-                self.correlated, factor, Lambda, phi, self.others
-            )
-        return CorrelatedFactorisation.from_correlated(self.correlated, factor, Lambda, phi)
+        if not self.others.size:
+            return CorrelatedFactorisation.from_correlated(self.correlated, factor, Lambda, phi)
+        system = self._flat.joint(ResidualTheta(np.ones(1), Lambda[None], phi[None]))
+        return JointFactorisation(self.near, system, self._n_levels, Lambda, phi)
 
     def population_at(self, Lambda: np.ndarray, phi: np.ndarray | None = None) -> Marginal:
         """The population's part at K relative factors and parameters of the residuals."""
         if phi is None:
             raise unsupported()
-        flat = replace(self, prior=BetaPrior.flat(self.p))
-        return flat.marginal(ResidualTheta(np.ones(len(Lambda)), Lambda, phi))
+        return self._flat.marginal(ResidualTheta(np.ones(len(Lambda)), Lambda, phi))
 
     def draw(
         self,
@@ -254,12 +239,25 @@ class CorrelatedResiduals(LeftOutRows):
     ) -> dict[str, np.ndarray]:
         """One exact draw of all coefficients for each of K values of theta, in the user's coding."""
         rng = np.random.default_rng(seed)
-        own = self.joint(theta) if self.others.size else self.marginal(theta, sums)
-        return self._coefficients(theta, own.draw_beta(rng), rng, with_sums)
+        if self.others.size:
+            beta = self._of_joint(theta, lambda system: system.draw(rng))
+        else:
+            beta = self.marginal(theta, sums).draw_beta(rng)
+        return self._coefficients(theta, beta, rng, with_sums)
 
     def mean_coefficients(self, theta: WorkingTheta) -> dict[str, np.ndarray]:
         """Conditional means of all coefficients at K values of theta; keys as for the draws."""
-        return self._coefficients(theta, self.joint(theta).beta, None, True)
+        beta = self._of_joint(theta, lambda system: system.beta)
+        return self._coefficients(theta, beta, None, True)
+
+    def _of_joint(
+        self, theta: WorkingTheta, asked: Callable[[JointSystem], np.ndarray]
+    ) -> np.ndarray:
+        """Shape (K, d + p): of the systems, a run of the values of theta at a time."""
+        K, size = len(theta), self.near.size
+        held = 3 * size**2 if self.plan is None else self.plan.n_entries + size * (self.p + 3)
+        found = [asked(self.joint(theta[at])) for at in runs(K, held)]
+        return np.concatenate(found) if found else np.empty((0, size))
 
     def _runs(self, theta: WorkingTheta, more: int = 0) -> Iterator[tuple[slice, Eliminated]]:
         """All blocks, a run of the values of theta at a time."""
@@ -267,7 +265,7 @@ class CorrelatedResiduals(LeftOutRows):
         blocks = self.near.correlated.every
         width = blocks.n_blocks * blocks.size * (2 * (self._width + self.q + 1) + more)
         for at in runs(len(theta), width):
-            yield at, self.eliminated(blocks, theta.Lambda[at], theta.phi[at])
+            yield at, Eliminated.of(self.near, blocks, theta.Lambda[at], theta.phi[at])
 
     def _coefficients(
         self,
@@ -320,24 +318,35 @@ class CorrelatedResiduals(LeftOutRows):
     def _variances_beside_others(
         self, theta: ResidualTheta
     ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-        """A factorisation a theta."""
-        found: list[list[np.ndarray]] = [[] for _ in self.design.groups]
-        for k, Lambda in enumerate(theta.Lambda):
-            levels = self.at(Lambda, theta.phi[k]).levels()
-            for own, level, z in zip(found, levels, self.coordinates.zs, strict=True):
-                user = z.from_working @ level.conditional @ z.from_working.T
-                own.append(theta.sigma[k] ** 2 * np.einsum("jaa->ja", user))
-        return tuple((np.stack(own), np.arange(own[0].shape[0])) for own in found)
+        """The same beside other factors."""
+        K, own, zs, m = len(theta), self.others, self.coordinates.zs, self.near.others.size
+        found = [np.empty((K, g.grouping.n_levels, len(g.terms))) for g in self.design.groups]
+        for at, e in self._runs(theta, self._own_numbers):
+            system, Lambda = self._flat.joint(theta[at]), theta.Lambda[at]
+            for k, A in zip(own.which, system.of_levels(), strict=True):
+                root = zs[k].from_working @ Lambda[:, own.group_columns[k], own.group_columns[k]]
+                found[k][at] = np.einsum("kab,kjbc,kac->kja", root, A, root, optimize=True)
+            if own.main is None:
+                continue
+            root = zs[own.main].from_working @ Lambda[:, own.main_columns, own.main_columns]
+            turned = np.broadcast_to(np.swapaxes(root, -1, -2)[:, None], e.L.shape)
+            half = solve_lower(e.L, turned)
+            of_v = np.swapaxes(half, -1, -2) @ e.G[..., :m]
+            both = np.square(half).sum(axis=-2)
+            both += np.einsum("kbam,kbam->kba", of_v @ system.of_blocks().inverse, of_v)
+            found[own.main][at] = np.square(root).sum(axis=-1)[:, None]
+            found[own.main][np.arange(K)[at][:, None], self.correlated.levels] = both
+        scale = theta.sigma[:, None, None] ** 2
+        return tuple((scale * each, np.arange(each.shape[1])) for each in found)
 
     def _left_out(self, theta: WorkingTheta, marginal: Marginal) -> tuple[np.ndarray, np.ndarray]:
         """y_i less its mean given y_-i, and the variance of that in units of sigma^2, (K, n) each."""
         assert isinstance(theta, ResidualTheta)
         blocks, K, n = self.near.correlated.every, len(theta), len(self.scaled_rows.y)
         off, variance = np.empty((K, n)), np.empty((K, n))
-        joint = self.joint(theta) if self.others.size else marginal
         for at, e in self._runs(theta, 2 * blocks.size + self._own_numbers):
             W = blocks.roots(blocks.whitening.tables(theta.phi[at]))
-            own = self.near.system(joint, at)
+            own = self.joint(theta[at]).reached()
             left = e.right[..., :1] - e.X @ own.beta[..., None]
             left = left - np.swapaxes(e.a, -1, -2) @ (e.a @ left)
             t = np.swapaxes(e.X, -1, -2) - np.swapaxes(e.G, -1, -2) @ e.a
@@ -368,11 +377,12 @@ class CorrelatedResiduals(LeftOutRows):
         whose, first = pairs % J, np.zeros(J, dtype=np.intp)
         first[whose] = np.arange(len(whose))
         if not self.near.is_all and (self.near.which[first[whose]] != self.near.which).any():
-            every = NearColumns.every(self.correlated, self.others)
-            return replace(self, near=every).log_density_of_levels(theta, grouping)
-        joint, out = self.joint(theta), np.empty((J, len(theta)))
+            own_rows = self.correlated, self.others, self.columns
+            near = NearColumns.of(*own_rows, units=grouping.codes)
+            return replace(self, near=near).log_density_of_levels(theta, grouping)
+        out = np.empty((J, len(theta)))
         for at, e in self._runs(theta, 2 * self._own_numbers):
-            own = self.near.system(joint, at, first)
+            own = self.joint(theta[at]).reached(first)
             out[:, at] = self._of_levels(e, theta.sigma[at], own, whose, J).T
         n_rows = np.bincount(grouping.codes, minlength=J)[:, None]
         out -= 0.5 * n_rows * LOG_2PI
@@ -395,13 +405,10 @@ class CorrelatedResiduals(LeftOutRows):
             return self
         size = self._n_levels, self.q
         others = replace(own, main=None, which=(own.main, *own.which), sizes=(size, *own.sizes))
-        columns = in_places_of_levels(raw.Z, raw.codes, size[0]).toarray()
-        n = len(raw.y)
-        none = np.zeros((n, 0)), np.zeros(n, dtype=np.intp)
-        rows = Rows(raw.y, np.hstack([columns, raw.X]), *none, raw.sd)
-        correlated = CorrelatedRows(rows, self.correlated.structure)
-        near = NearColumns.of(correlated, others)
-        return replace(self, correlated=correlated, others=others, near=near)
+        columns = (LevelColumns(raw.Z, raw.codes), *self.columns)
+        correlated = CorrelatedRows(raw.without_levels, self.correlated.structure)
+        near = NearColumns.of(correlated, others, columns)
+        return replace(self, correlated=correlated, others=others, columns=columns, near=near)
 
     def population_without_levels(
         self, theta: WorkingTheta, grouping: Grouping
@@ -432,12 +439,12 @@ class CorrelatedResiduals(LeftOutRows):
         assert isinstance(theta, ResidualTheta)
         if self.others.main is not None and len(self.correlated.levels) < self._n_groups:
             return self.by_groups().densities_ahead(theta)
-        n, joint = len(self.scaled_rows.y), self.joint(theta)
+        n = len(self.scaled_rows.y)
         out, place = np.empty((len(theta), n)), self.near.correlated.place
         blocks = self.near.correlated.every
         for at, e in self._runs(theta, 3 * blocks.size + self._own_numbers):
             Xt, Gt = np.swapaxes(e.X, -1, -2), np.swapaxes(e.G, -1, -2)
-            own = self.near.system(joint, at)
+            own = self.joint(theta[at]).reached()
             rest = cholesky(own.S - (Xt @ e.X - Gt @ e.G))
             right = own.s - (Xt @ e.right - Gt @ e.g)[..., 0]
             half = solve_lower(rest, right[..., None])
@@ -486,8 +493,9 @@ class CorrelatedResiduals(LeftOutRows):
         own = self.correlated
         kept = np.setdiff1d(np.arange(len(own.rows.y)), left_out)
         correlated = CorrelatedRows(own.rows.take(kept), own.structure.take(kept))
-        near = NearColumns.of(correlated, self.others)
-        return replace(self, correlated=correlated, near=near)
+        columns = tuple(own.take(kept) for own in self.columns)
+        near = NearColumns.of(correlated, self.others, columns)
+        return replace(self, correlated=correlated, columns=columns, near=near)
 
 
 def _by_level(values: np.ndarray, whose: np.ndarray, J: int) -> np.ndarray:

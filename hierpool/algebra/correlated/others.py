@@ -12,17 +12,30 @@ units of sigma^2, beside that of beta. Whitening is by rows, Lambda by columns: 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from hierpool.algebra.gaussian import BetaPrior, Marginal
-from hierpool.algebra.marginal_model import LevelSums
-from hierpool.algebra.triangular import cholesky, log_det, solve_lower, solve_lower_transposed
 from hierpool.core.design import Design
-from hierpool.core.errors import UnsupportedModelError, listed
+from hierpool.core.errors import listed
 from hierpool.core.residual import RowStructure
 
-MOST_NUMBERS = 20_000_000  # rows times columns of these factors
+
+class LevelColumns(NamedTuple):
+    """Columns of one factor.
+
+    Attributes
+    ----------
+    Z, codes
+        Shapes (n, q) and (n,): the rows, and the level of each.
+    """
+
+    Z: np.ndarray
+    codes: np.ndarray
+
+    def take(self, which: np.ndarray) -> LevelColumns:
+        """Some of the rows, by position."""
+        return LevelColumns(self.Z[which], self.codes[which])
 
 
 @dataclass(frozen=True)
@@ -39,12 +52,18 @@ class OtherFactors:
         Levels and columns of each of the others, (J, q).
     group_columns
         Columns of every factor in Lambda.
+    words
+        The structure and these factors, for messages.
+    across
+        Positions of factors whose levels the groups of the structure lie across.
     """
 
     main: int | None
     which: tuple[int, ...]
     sizes: tuple[tuple[int, int], ...]
     group_columns: tuple[slice, ...]
+    words: str
+    across: tuple[int, ...]
 
     @classmethod
     def from_design(cls, design: Design, structure: RowStructure) -> OtherFactors:
@@ -53,16 +72,11 @@ class OtherFactors:
         within = [k for k, g in enumerate(design.groups) if structure.lies_within(g.codes)]
         main = max(within, key=lambda k: sizes[k][0] * sizes[k][1], default=None)
         which = tuple(k for k in range(len(sizes)) if k != main)
-        own = cls(main, which, tuple(sizes[k] for k in which), tuple(design.group_columns))
-        if own.size * design.n > MOST_NUMBERS:
-            names = listed(design.groups[k].factor for k in which)
-            raise UnsupportedModelError(
-                f"{design.spec.residual.words} beside {names}: {own.size} coefficients of {names} times "
-                f"{design.n} rows are too many to be held at once. Leave out the terms of the factor "
-                "with most levels, or the residual structure",
-                "residual-several-factors",
-            )
-        return own
+        names = listed(design.groups[k].factor for k in which)
+        words = f"{design.spec.residual.words} beside {names}"
+        across = tuple(k for k in which if k not in within)
+        own = tuple(sizes[k] for k in which)
+        return cls(main, which, own, tuple(design.group_columns), words, across)
 
     @property
     def size(self) -> int:
@@ -80,15 +94,6 @@ class OtherFactors:
         ends = np.cumsum([J * q for J, q in self.sizes]).tolist()
         starts = [0, *ends[:-1]]
         return [slice(a, b) for a, b in zip(starts, ends, strict=False)]
-
-    def columns(self, Z: list[np.ndarray], design: Design) -> np.ndarray:
-        """Shape (n, d): D, from the columns of every factor."""
-        out = np.zeros((design.n, self.size))
-        rows = np.arange(design.n)[:, None]
-        for k, (_, q), at in zip(self.which, self.sizes, self.places, strict=True):
-            codes = design.groups[k].codes
-            out[rows, at.start + codes[:, None] * q + np.arange(q)] = Z[k]
-        return out
 
     def scaled(self, M: np.ndarray, Lambda: np.ndarray) -> np.ndarray:
         """M (K, ..., d + m) with its first d columns times Lambda (K, Q, Q) of their factor."""
@@ -109,56 +114,3 @@ class OtherFactors:
             turned = np.swapaxes(Lambda[:, cols, cols], -1, -2)
             out[k] = v[:, at].reshape(len(v), J, q) @ turned
         return out
-
-    def prior(self, own: BetaPrior) -> BetaPrior:
-        """Of the coefficients of [D Lambda, X]: none of v, which stands in the sums; ``own`` of beta."""
-        d, p = self.size, len(own.mean)
-        precision = np.zeros((d + p, d + p))
-        precision[d:, d:] = own.precision
-        return BetaPrior(np.concatenate([np.zeros(d), own.mean]), precision)
-
-    def with_prior(self, sums: LevelSums) -> LevelSums:
-        """Sums of [D Lambda, X] (theta last) with the precision of v in them."""
-        GG = sums.GG.copy()
-        v = np.arange(self.size)
-        GG[v, v] -= 1.0
-        return sums._replace(GG=GG)
-
-    def eliminated(self, sums: LevelSums) -> LevelSums:
-        """Sums of X alone, from those of [D Lambda, X] with the precision of v; totals are zero."""
-        d = self.size
-        if not d:
-            return sums
-        S, s = -np.moveaxis(sums.GG, -1, 0), -sums.Gg.T
-        L = cholesky(S[:, :d, :d])
-        solved = solve_lower(L, np.concatenate([S[:, :d, d:], s[:, :d, None]], axis=-1))
-        G, g = solved[..., :-1], solved[..., -1:]
-        GG = np.swapaxes(G, -1, -2) @ G - S[:, d:, d:]
-        Gg = (np.swapaxes(G, -1, -2) @ g)[..., 0] - s[:, d:]
-        squared = sums.squared + np.square(g).sum(axis=(1, 2))
-        made = np.ascontiguousarray
-        return LevelSums(
-            sums.log_det + log_det(L), made(np.moveaxis(GG, 0, -1)), made(Gg.T), squared
-        )
-
-    def population(self, joint: Marginal, prior: BetaPrior) -> Marginal:
-        """The part of beta in that of (v, beta)."""
-        d, R, half = self.size, joint.R, joint.half[..., 0]
-        own = R[:, d:, d:]
-        return Marginal(
-            joint.n,
-            prior,
-            joint.sigma,
-            own,
-            (own @ half[:, d:, None])[..., 0],
-            joint.yy,
-            joint.g_squared + np.square(half[:, :d]).sum(axis=1),
-            joint.log_det_levels + log_det(R[:, :d, :d]),
-            joint.log_sd,
-        )
-
-    def given_beta(self, joint: Marginal, beta: np.ndarray) -> np.ndarray:
-        """Shape (d + p,): conditional mean of v given beta (p,), and beta; K = 1."""
-        d, R = self.size, joint.R[0]
-        left = joint.half[0, :d, 0] - R[d:, :d].T @ beta
-        return np.concatenate([solve_lower_transposed(R[:d, :d], left[:, None])[:, 0], beta])
