@@ -209,6 +209,40 @@ def test_errors_of_combinations_and_predictions(model: hp.Model) -> None:
     np.testing.assert_allclose(found, np.einsum("mi,ij,mj->m", rows, inverse, rows), rtol=1e-8)
 
 
+def nested() -> pd.DataFrame:
+    """80 pens of 4 pigs with 6 rows, simulated."""
+    rng = np.random.default_rng(5)
+    n, T = 320, 6
+    pig, time = np.repeat(np.arange(n), T), np.tile(np.arange(T), n)
+    pen, e = pig // 4, np.empty((n, T))
+    e[:, 0] = rng.standard_normal(n)
+    for k in range(1, T):
+        e[:, k] = 0.5 * e[:, k - 1] + np.sqrt(0.75) * rng.standard_normal(n)
+    y = 2 + 0.3 * time + rng.normal(0, 0.7, 80)[pen] + rng.normal(0, 1, n)[pig] + e.ravel()
+    return pd.DataFrame({"y": y, "time": time, "pen": pen, "pig": pig})
+
+
+def test_nested_factors_are_those_of_glmmtmb_and_fill_in_nothing() -> None:
+    """glmmTMB 1.1: y ~ time + (1|pen) + (1|pig) + ar1(0 + factor(time)|pig), dispformula = ~0, REML.
+
+    Its residual variance is not zero but small, which moves the sixth decimal.
+    """
+    formula = "y ~ time + (1 | pen) + (1 | pig)"
+    model = hp.Model(formula, nested(), residual="ar1(time | pig)")
+    fit = model.reml()
+    assert fit.loglik == pytest.approx(-2717.83864401, abs=1e-5)
+    e = fit.estimate
+    assert e.residual_parameters == pytest.approx([0.553], abs=6e-4)
+    assert e.sigma == pytest.approx(1.02113, abs=2e-5)
+    se = fit.fixed_effects("satterthwaite")["se"].to_numpy()
+    assert se == pytest.approx([0.11877825, 0.01555231], rel=1e-4)
+    algebra = LogPosterior.from_design(model.design, model.priors).integrated
+    assert isinstance(algebra, CorrelatedResiduals)
+    assert algebra.plan is not None
+    assert algebra.near.others.size == 1  # a pig reaches one pen
+    assert len(algebra.plan.pattern.indices) == 0
+
+
 def test_residuals_of_groups_that_cross_a_factor_and_groups_left_out() -> None:
     model = hp.Model("y ~ time + diet + (1 | time)", data(), residual="ar1(time | pig)")
     fit = model.reml()

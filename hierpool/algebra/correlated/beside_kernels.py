@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from hierpool.algebra.correlated.sparse_system import Places
+from hierpool.algebra.correlated.places import Places
 from hierpool.core.compiled import compiled, inner
 
 I8 = types.int64

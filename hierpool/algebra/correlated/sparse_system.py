@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from hierpool.algebra.correlated.joint_system import JointSystem, OfBlocks
 from hierpool.algebra.correlated.near import NearColumns
+from hierpool.algebra.correlated.places import Places
 from hierpool.algebra.factorisation import population_part
 from hierpool.algebra.gaussian import BetaPrior, Marginal
 from hierpool.algebra.marginal_model import LevelSums
@@ -24,34 +25,6 @@ from hierpool.core.theta import ResidualTheta
 
 _SPARSE = 0.2  # share of the pairs of columns that are filled at most
 _SMALL = 60  # columns up to which a full matrix is as good
-
-
-class Places(NamedTuple):
-    """Index arrays of the compiled loops. Columns count in the order of elimination.
-
-    Attributes
-    ----------
-    start, indices
-        L by columns, below its diagonal: shapes (d + 1,) and (entries,).
-    row_start, row_column, row_entry
-        The same by rows: column and position of each entry.
-    column, entry
-        Shapes (designs, m) and (designs, m, m): where the columns that a design reaches stand, d in
-        the place of none, and where their products are added: entries of L, then the diagonal, then
-        one that nobody reads.
-    scale
-        Shape (m, 3): of each of these columns the first of its level, the first of its factor in
-        Lambda, and how many it has.
-    """
-
-    start: np.ndarray
-    indices: np.ndarray
-    row_start: np.ndarray
-    row_column: np.ndarray
-    row_entry: np.ndarray
-    column: np.ndarray
-    entry: np.ndarray
-    scale: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
