@@ -27,7 +27,7 @@ _HOME = {
     "LikelihoodFit": "hierpool.fits.optimum",
     "options": "hierpool.core.options",
     "load_fit": "hierpool.fits.posterior",
-    "compare": "hierpool.checks.accuracy.compare",
+    "compare": "hierpool.tables.compare",
     "scores": "hierpool.checks.accuracy.scores",
     "compare_blups": "hierpool.checks.levels.blups",
     "shrinkage": "hierpool.checks.levels.shrinkage",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
@@ -21,13 +21,23 @@ class EffectsTable(pd.DataFrame):
     """
 
     @property
+    def _width(self) -> int:
+        """Of the printed table, in characters."""
+        return 110
+
+    @property
     def _constructor(self) -> type[EffectsTable]:
-        return EffectsTable
+        return type(self)
+
+    @staticmethod
+    def _number(value: float) -> str:
+        """A number of a printed table, as in those of a fit."""
+        return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.0f}"
 
     @classmethod
     def of(
         cls, table: pd.DataFrame, head: Iterable[str], findings: Iterable[Finding], **made: Any
-    ) -> EffectsTable:
+    ) -> Self:
         """A table with its head."""
         found = [
             {"code": f.code, "severity": f.severity, "text": f.text, "meaning": f.meaning}
@@ -52,7 +62,12 @@ class EffectsTable(pd.DataFrame):
         if not lines:  # put together with others: an ordinary table
             return super().__repr__()
         with pd.option_context(
-            "display.width", 110, "display.max_columns", 20, "display.float_format", _number
+            "display.width",
+            self._width,
+            "display.max_columns",
+            20,
+            "display.float_format",
+            self._number,
         ):
             return printable("\n".join([*lines, "", super().__repr__()]))
 
@@ -61,9 +76,4 @@ class EffectsTable(pd.DataFrame):
         table = pd.DataFrame(self)
         if not lines:
             return printable(str(table._repr_html_()))  # type: ignore[operator]
-        return printable(f"<p>{lines}</p>{table.to_html(float_format=_number, max_rows=60)}")
-
-
-def _number(value: float) -> str:
-    """A number of a printed table, as in those of a fit."""
-    return f"{value:.4g}" if abs(value) < 1e5 else f"{value:.0f}"
+        return printable(f"<p>{lines}</p>{table.to_html(float_format=self._number, max_rows=60)}")

@@ -142,3 +142,37 @@ class Cells:
         for part in (self.counts.astype(np.int64), per_row, self.shift, self.scale):
             made.update(np.ascontiguousarray(part).tobytes())
         return made.hexdigest()[:32]
+
+
+def are_of_same_rows(one: Cells, other: Cells) -> bool:
+    """Whether two sums are of the same rows with the same response, as far as sums can tell.
+
+    The rows of one are among those of the other unless each was asked for a column with missing values
+    that the other was not; of two such the answer is no.
+    """
+    if (one.n, one.n_read, one.spec.offsets) != (other.n, other.n_read, other.spec.offsets):
+        return False
+    lost, gone = ({c: k for c, k in own.missing.items() if k} for own in (one, other))
+    apart = lost.keys() - gone.keys() and gone.keys() - lost.keys()
+    if apart or any(gone[c] != k for c, k in lost.items() if c in gone):
+        return False
+    if one.spec.family is not None or other.spec.family is not None:  # the response is a key
+        return _counts_by_common_keys(one, other)
+    n, limit = one.n, 10.0**-_DIGITS
+    (a, a2), (b, b2) = (own.plain[:, :, -1].sum(axis=0) for own in (one, other))
+    one_sd, other_sd = float(one.scale[-1]), float(other.scale[-1])
+    mean = float(one.shift[-1] - other.shift[-1]) + (one_sd * a - other_sd * b) / n
+    squares = one_sd**2 * (a2 - a**2 / n) - other_sd**2 * (b2 - b**2 / n)
+    return abs(mean) <= limit * one_sd and abs(squares) <= limit * n * one_sd**2
+
+
+def _counts_by_common_keys(one: Cells, other: Cells) -> bool:
+    """Whether as many rows have each combination of the keys that both know."""
+    common = [c for c in one.keys if c in other.keys]
+    if not common:
+        return False
+    found = []
+    for own in (one, other):
+        frame = pd.DataFrame({c: as_text(own.keys[c]) for c in common}).assign(n=own.counts)
+        found.append(frame.groupby(common, sort=True)["n"].sum())
+    return found[0].equals(found[1])

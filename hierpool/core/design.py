@@ -24,6 +24,10 @@ _A_SAMPLE = (
     "Fit the model to rows in memory for it, such as a sample of whole groups: "
     "hp.Model(formula, sample)"
 )
+COLLECT_ONCE = (
+    "Make both from one collection, for a formula with the columns of both: "
+    "moments = hp.collect(formula, table), then hp.Model(simpler_formula, moments)"
+)
 EXACT_FIT = 1e-6  # residual sd, in sds of the response, below which there is nothing to estimate
 
 
@@ -244,6 +248,13 @@ class Design:
     def is_summed(self) -> bool:
         """Whether there are only sums of the rows (``hp.Moments``)."""
         return self.observations.summed is not None
+
+    def has_rows_of(self, other: Design) -> bool:
+        """Whether another design has the same rows and response, as far as sums of both can tell."""
+        one, two = self.observations.summed, other.observations.summed
+        if one is None or two is None:
+            return self.fingerprint == other.fingerprint
+        return one.digest == two.digest or one.profile.is_of_rows_of(two.profile)
 
     def check_rows(self, question: str = "this question", instead: str = _A_SAMPLE) -> Observations:
         """The rows; an error where there are only sums of them, which says what to type instead."""

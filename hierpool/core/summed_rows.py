@@ -71,6 +71,9 @@ class Profile(Protocol):
     def ranges(self) -> Mapping[str, Range]:
         """Those other numbers."""
 
+    def is_of_rows_of(self, other: Profile) -> bool:
+        """Whether the sums of another are of the same rows and response, as far as sums can tell."""
+
     def sum_coded(self) -> np.ndarray:
         """Shape (n, k): columns of the stand-ins with categories that sum to zero."""
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from hierpool.core.cells import Cells, Pieces
+from hierpool.core.cells import Cells, Pieces, are_of_same_rows
 from hierpool.core.design import Grouping
 from hierpool.core.errors import DataError, UnsupportedModelError, listed
 from hierpool.core.findings import Finding
@@ -379,6 +379,12 @@ class CellFactors:
     def keys_of_rows(self, names: Sequence[str]) -> pd.DataFrame:
         """Values of the stand-ins in columns whose values are told apart."""
         return self.rows.cells.keys[list(names)].iloc[self.rows.cell].reset_index(drop=True)
+
+    def is_of_rows_of(self, other: Profile) -> bool:
+        """Whether the sums of another are of the same rows and response, as far as sums can tell."""
+        return isinstance(other, CellFactors) and are_of_same_rows(
+            self.rows.cells, other.rows.cells
+        )
 
     def sum_coded(self) -> np.ndarray:
         """Shape (n, k): the population's columns with categories that sum to zero."""

@@ -53,13 +53,13 @@ def comparison(
         A column of ``az.compare`` is missing, or it holds rounded text.
     """
     if not isinstance(table, pd.DataFrame):
-        from hierpool.checks.accuracy.compare import compare
+        from hierpool.checks.accuracy.comparison import compared
 
         check_fits_by_name(table, "comparison(fits)")
         design = next(iter(table.values())).design if table else None
         if design is not None:
             response, label = response or design.spec.response, label or design.label
-        table = compare(table)
+        table = compared(table)
     with styled():
         figure = _draw(read_scores(table), len(table), left_out, response, label)
         settle(figure)

@@ -71,7 +71,7 @@ def ladder(
         A column of ``az.compare`` is missing.
     """
     if not isinstance(by_row, pd.DataFrame):
-        from hierpool.checks.accuracy.compare import compare
+        from hierpool.checks.accuracy.comparison import compared
 
         check_fits_by_name(by_row, "ladder(fits)")
         fits = by_row
@@ -80,7 +80,7 @@ def ladder(
         if design is not None:
             response, label = response or design.spec.response, label or design.label
             group = next(iter(design.groupings), group)
-        by_row, by_group = compare(fits), compare(fits, by="group")
+        by_row, by_group = compared(fits), compared(fits, by="group")
     tables = [read_scores(by_row), _second(by_group, by_row)]
     names = list(by_row.index if order is None else order)
     with styled():

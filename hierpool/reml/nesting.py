@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hierpool.core.coding import Coding
-from hierpool.core.design import Design, GroupDesign
+from hierpool.core.design import COLLECT_ONCE, Design, GroupDesign
 from hierpool.core.errors import ComparisonError, UnsupportedModelError
 
 _SAME = 1e-6  # of columns with length 1
@@ -229,6 +229,12 @@ def _check_rows(smaller: Design, larger: Design) -> None:
             "different-response",
         )
     if smaller.fingerprint != larger.fingerprint:
+        if smaller.is_summed and larger.is_summed and smaller.has_rows_of(larger):
+            raise ComparisonError(
+                f"the sums for {one.formula} and for {other.formula} were collected apart, and whether "
+                f"one model is a special case of the other cannot be seen from them. {COLLECT_ONCE}",
+                "collected-apart",
+            )
         raise ComparisonError(
             f"the fits use different rows ({smaller.n} and {larger.n}), another order of rows, or "
             f"other values of {one.response}. Fit both to the same table.",

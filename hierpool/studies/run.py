@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from hierpool.bayes.choose import fresh_seed
-from hierpool.checks.accuracy.compare import compare
+from hierpool.checks.accuracy.comparison import compared
 from hierpool.checks.accuracy.loo import has_row_scores
 from hierpool.checks.advice import Choice
 from hierpool.checks.levels.blups import compare_blups
@@ -360,7 +360,7 @@ def _optima(models: Mapping[str, Model]) -> tuple[dict[str, LikelihoodFit], list
 def _compared_by_row(fits: Mapping[str, PosteriorFit]) -> pd.DataFrame:
     """Scores of left-out rows; an empty table where there are only sums of them."""
     if all(has_row_scores(fit.design) for fit in fits.values()):
-        return compare(fits)
+        return compared(fits)
     columns = ["rank", "elpd", "p", "elpd_diff", "weight", "se", "dse", "warning"]
     return pd.DataFrame(columns=columns, index=pd.Index([], dtype=object), dtype=float)
 
@@ -374,7 +374,7 @@ def _compared_by_group(
     """
     try:
         return {
-            factor: compare(
+            factor: compared(
                 {name: fit for name, fit in fits.items() if factor not in fit.design.predictors},
                 by=factor,
             )

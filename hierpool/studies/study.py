@@ -226,6 +226,8 @@ class Study(StudyResult):
         lines += self.findings.lines("  ", brief=True)
         for title, table in self._shown_tables().items():
             lines += ["", title, _text(table)]
+        if self._by_row:
+            lines += ["", *self._by_row]
         return printable("\n".join(lines))
 
     def _repr_html_(self) -> str:
@@ -241,6 +243,7 @@ class Study(StudyResult):
         return printable(
             f"<h3>{escape(self.headline)}</h3>{answer}"
             f"<h4>{escape(self._titled('Points to check'))}</h4>{points}{tables}"
+            f"{''.join(f'<p>{escape(line)}</p>' for line in self._by_row)}"
         )
 
     @property
@@ -248,6 +251,17 @@ class Study(StudyResult):
         if self.design.is_summed and self.design.family is None:
             return NO_PROBLEMS_OF_SUMS
         return NO_PROBLEMS if self.design.family is None else NO_PROBLEMS_OF_FAMILY
+
+    @property
+    def _by_row(self) -> list[str]:
+        """What to type for the comparison that sums do not give; empty where it is there."""
+        if len(self.comparison) or not self.design.is_summed or self.design.family is not None:
+            return []
+        table = repr(self.label) if self.label else "table"
+        return [
+            "To compare the predictions of single observations, in the table:",
+            f"  hp.compare(study.fits, table={table})",
+        ]
 
     def _titled(self, text: str) -> str:
         return one_line(f"{text} — {self.label}" if self.label else text)

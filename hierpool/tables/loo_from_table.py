@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from hierpool.checks.accuracy.loo import ScoredLOO, good_k
@@ -18,7 +17,7 @@ from hierpool.core.progress import named_steps
 from hierpool.core.results import OBS_DIM
 from hierpool.tables.engines import columns_of, open_table
 from hierpool.tables.parquet import check_target, write_frames
-from hierpool.tables.row_scores import ScoredTable, Scores
+from hierpool.tables.row_scores import PREDICTS, ScoredTable, Scores
 
 
 def loo_from_table(
@@ -74,9 +73,9 @@ def loo_from_table(
     check_count("n_checked", n_checked, 2)
     source = open_table(table)
     target = None if path is None else check_target(path, table, "elpd")
-    scored: Any = ScoredTable(fit, source)  # type: ignore[arg-type]
+    scored = ScoredTable.of([fit], source)  # type: ignore[list-item]
     known = columns_of(source)
-    kept = list(scored.cells.keys.columns) if keep is None else list(keep)
+    kept = list(scored.sources[0].cells.keys.columns) if keep is None else list(keep)
     for name in kept:
         if name not in known:
             raise DataError(
@@ -84,7 +83,7 @@ def loo_from_table(
             )
     with named_steps(3, progress) as begin:
         begin("which rows the table has")
-        _ = scored.place
+        _ = scored.n
         begin("a sample of rows, by all draws")
         sample = scored.sampled(n_checked, check_seed(seed))
         begin("scores of all rows")
@@ -109,14 +108,13 @@ def _check(fit: Fit) -> None:
 
 
 def _result(fit: Posterior, scores: Scores) -> ScoredLOO:
-    (elpd, lppd), (error, _) = scores.off
     chains, draws = fit.n_draws
-    k = scores.sampled[:, 1]
+    k = scores.sampled[0, :, 1]
     limit = good_k(chains * draws)
     result = ScoredLOO(
-        elpd=scores.total + float(elpd),
-        se=float(np.sqrt(scores.n * scores.variance)),
-        p=scores.lppd + float(lppd) - scores.total - float(elpd),
+        elpd=float(scores.elpd[0]),
+        se=float(scores.se[0]),
+        p=float(scores.p[0]),
         n_samples=chains * draws,
         n_data_points=scores.n,
         scale="log",
@@ -124,6 +122,6 @@ def _result(fit: Posterior, scores: Scores) -> ScoredLOO:
         good_k=limit,
         pareto_k=xr.DataArray(k, dims=[OBS_DIM], name="y"),
     )
-    result.predicts = "a new observation of a known group"
-    result.n_checked, result.sampling_se = len(k), float(error)
+    result.predicts = PREDICTS
+    result.n_checked, result.sampling_se = len(k), float(scores.sampling_se[0])
     return result

@@ -1,348 +1,263 @@
-"""Scores of single rows of a table that is not in memory, each left out, of a Gaussian response.
+"""Scores of single rows of a table that is not in memory, each left out, by one or several models.
 
-Given theta the leverage of a row is quadratic in what is summed of it, and its residual linear, with
-coefficients that all rows of a cell share. The coefficients are joined to the rows of the table, and
-the table's engine works the scores out. Theta is a few sigma points; a sample of rows is scored with
-all draws of theta, which says how far off these are.
+The coefficients of the cells of each model are joined to the rows of the table, and the table's
+engine works the scores out. Theta is a few sigma points; a sample of rows is scored with all draws of
+theta, which says how far off these are.
 
 References
 ----------
 Magnusson, Andersen, Jonasson, Vehtari (2020), Leave-one-out cross-validation for Bayesian model
-comparison in large data, AISTATS: the difference estimator.
+comparison in large data, AISTATS: the difference estimator, of sums and of their differences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from itertools import combinations, product
+from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
 
-from hierpool.algebra.gaussian import LOG_2PI
-from hierpool.algebra.integrated_posterior import IntegratedPosterior
-from hierpool.bayes.priors.model_priors import ModelPriors
-from hierpool.bayes.theta import ThetaMap
-from hierpool.core.cells import Cells, as_text
-from hierpool.core.errors import DataError
-from hierpool.core.theta import WorkingTheta
-from hierpool.draws import psis
-from hierpool.formula.build import rows_in_cells, rows_of
-from hierpool.tables.collect import Question
+from hierpool.core.errors import ComparisonError
+from hierpool.tables.cell_scores import CellScores, ScoredFit, SummedTable, total
 from hierpool.tables.engines import batches, fetch, rows_at, worked_once
 from hierpool.tables.joined import Held
-from hierpool.tables.plan import Plan
-from hierpool.tables.sigma_points import sigma_points
 
 BATCH = 100_000  # rows in memory at a time
+PREDICTS = "a new observation of a known group"
 _NUMBERS = 40_000_000  # joined to a table at once
-_LEFT = 1e-14  # share of a row's residual variance that is left at least
-_EVERYWHERE = "key_"  # the key of a table without groups and categories
-
-
-class ScoredFit(IntegratedPosterior, Protocol):
-    """A posterior with its coefficients integrated out, and its priors."""
-
-    @property
-    def priors(self) -> ModelPriors:
-        """What it was fitted with."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Sums of the scores of all rows, and a sample of them that was scored with all draws.
+    """Sums of the scores of all rows by K models, and a sample of them scored with all draws.
 
     Attributes
     ----------
     n
         Rows of the table.
     total
-        Sum of their scores.
+        Shape (K,): sum of their scores.
     variance
-        Of the scores of single rows.
+        Shape (K,): of the scores of single rows.
     lppd
-        Sum of the log means of their densities.
+        Shape (K,): sum of the log means of their densities.
+    apart
+        Shape (K, K): variance over the rows of the difference of two models' scores.
     sampled
-        Shape (m, 3): score, Pareto k, and log mean density of sampled rows, by all draws of theta.
+        Shape (K, m, 3): score, Pareto k, and log mean density of sampled rows, by all draws of theta.
     approximate
-        Shape (m, 2): their score, and log mean density, by the sigma points.
-    n_points
-        How many of these there are.
+        Shape (K, m, 2): their score, and log mean density, by the sigma points.
     """
 
     n: int
-    total: float
-    variance: float
-    lppd: float
+    total: np.ndarray
+    variance: np.ndarray
+    lppd: np.ndarray
+    apart: np.ndarray
     sampled: np.ndarray
     approximate: np.ndarray
-    n_points: int
 
     @property
-    def off(self) -> tuple[np.ndarray, np.ndarray]:
-        """Estimated sums over all rows of what score and log mean density lack, and standard errors."""
-        apart = self.sampled[:, [0, 2]] - self.approximate
-        m = len(apart)
-        spread = apart.std(axis=0, ddof=1) if m > 1 else np.zeros(2)
-        return self.n * apart.mean(axis=0), self.n * spread * np.sqrt((1 / m) * (1 - m / self.n))
+    def lacking(self) -> np.ndarray:
+        """Shape (K, m, 2): what scores and log mean densities of the sampled rows lack."""
+        return self.sampled[:, :, [0, 2]] - self.approximate
 
+    @property
+    def elpd(self) -> np.ndarray:
+        """Shape (K,): sums of the scores, corrected by the sample."""
+        return np.asarray(self.total + self.n * self.lacking[:, :, 0].mean(axis=1))
 
-@dataclass(frozen=True)
-class Densities:
-    """Log densities of rows given all others, at some values of theta."""
+    @property
+    def p(self) -> np.ndarray:
+        """Shape (K,): effective numbers of parameters."""
+        return np.asarray(self.lppd + self.n * self.lacking[:, :, 1].mean(axis=1) - self.elpd)
 
-    theta: WorkingTheta
+    @property
+    def se(self) -> np.ndarray:
+        """Shape (K,): standard errors of ``elpd`` by how scores vary over the rows, corrected too."""
+        exact, near = self.sampled[:, :, 0], self.approximate[:, :, 0]
+        variance = self.variance + exact.var(axis=1) - near.var(axis=1)
+        return np.sqrt(self.n * np.maximum(variance, 0.0))
 
-    def of(self, leverage: np.ndarray, residual: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Shape (K, n), from leverages and residuals (K, n) at weight one, and weights (n,)."""
-        left = np.maximum(1 - weight * leverage, _LEFT)
-        precision = weight / self.theta.sigma[:, None] ** 2
-        return np.asarray(
-            0.5 * (np.log(precision * left) - precision * residual**2 / left - LOG_2PI)
-        )
+    @property
+    def sampling_se(self) -> np.ndarray:
+        """Shape (K,): standard errors of ``elpd`` by the sample's correction."""
+        return self._error_of_sum(self.lacking[:, :, 0])
+
+    def sampling_dse(self, other: int) -> np.ndarray:
+        """Shape (K,): the same of the differences from one model."""
+        lacking = self.lacking[:, :, 0]
+        return self._error_of_sum(lacking - lacking[other])
+
+    def dse(self, other: int) -> np.ndarray:
+        """Shape (K,): standard errors of the differences from one model, by how they vary over the rows.
+
+        The variance of the differences at the sigma points, corrected like the sums.
+        """
+        exact, near = (v[:, :, 0] - v[other, :, 0] for v in (self.sampled, self.approximate))
+        variance = self.apart[other] + exact.var(axis=1) - near.var(axis=1)
+        return np.sqrt(self.n * np.maximum(variance, 0.0))
+
+    def _error_of_sum(self, lacking: np.ndarray) -> np.ndarray:
+        """Shape (K,): standard error of a sum over all rows of what (K, m) sampled rows lack."""
+        m = lacking.shape[1]
+        spread = lacking.std(axis=1, ddof=1) if m > 1 else np.zeros(len(lacking))
+        return np.asarray(self.n * spread * np.sqrt((1 / m) * (1 - m / self.n)))
 
 
 @dataclass(frozen=True)
 class ScoredTable:
-    """A table, and the posterior of a model that was made of its sums.
+    """A table, and the posteriors of models that were made of its sums.
 
     Attributes
     ----------
-    fit
-        The posterior.
+    models
+        What each needs of its cells.
     table
         Where the rows are.
     """
 
-    fit: ScoredFit
+    models: tuple[CellScores, ...]
     table: nw.LazyFrame[Any]
 
-    @cached_property
-    def cells(self) -> Cells:
-        """What the model was made of."""
-        rows: Any = rows_of(self.fit.design)
-        return rows.cells
+    @classmethod
+    def of(cls, fits: Sequence[ScoredFit], table: nw.LazyFrame[Any]) -> ScoredTable:
+        """Those of some fits."""
+        return cls(CellScores.of_all(fits, table), table)
 
     @cached_property
-    def question(self) -> Question:
-        """What was summed, as expressions of the table."""
-        plan = Plan.of(self.cells.spec, self.table.collect_schema())
-        plan = replace(plan, pieces=self.cells.pieces)
-        return Question(self.table, plan, self.cells.learned)
-
-    @property
-    def keys(self) -> list[str]:
-        """Names of the keys in what is asked."""
-        return [f"key{k}_" for k in range(len(self.question.plan.keys))] or [_EVERYWHERE]
-
-    def asked(self, keep: Sequence[str] = ()) -> nw.LazyFrame[Any]:
-        """Keys, atoms and response of the complete rows as they are summed, and columns to keep."""
-        cells, question = self.cells, self.question
-        named = dict(question.keys) or {_EVERYWHERE: nw.lit(1, nw.Int64)}
-        for k, e in enumerate(question.expressions):
-            named[f"a{k}_"] = (e - float(cells.shift[k])) / float(cells.scale[k])
-        if question.weight is not None:
-            named["w_"] = question.weight
-        named |= {f"keep{k}_": nw.col(name) for k, name in enumerate(keep)}
-        return self.table.filter(question.is_complete).select(**named)
+    def sources(self) -> tuple[SummedTable, ...]:
+        """The sums, each once."""
+        return tuple(dict.fromkeys(model.source for model in self.models))
 
     @cached_property
-    def held(self) -> Held:
-        """The keys as the table has them, and how many rows have each."""
-        asked = self.asked()
-        return Held.of(asked, asked.group_by(self.keys).agg(n_=nw.len()))
-
-    @cached_property
-    def place(self) -> np.ndarray:
-        """Shape (cells,): which of the keys held each cell has.
+    def n(self) -> int:
+        """Rows of the table, the same for all models.
 
         Raises
         ------
         DataError
-            The table has other rows than the model was made of.
+            The table has other rows than the sums of a model.
+        ComparisonError
+            The models have different rows.
         """
-        frame, cells = self.held.frame, self.cells
-        n = int(frame["n_"].sum())
-        found = self._cells_of(frame)
-        counts = frame["n_"].to_numpy(dtype=np.int64)
-        if len(found) != len(cells) or (found < 0).any() or (cells.counts[found] != counts).any():
-            raise DataError(
-                f"the table has {n:,} complete rows in {len(frame):,} combinations of groups and "
-                f"categories, and the model was made of {cells.n:,} in {len(cells):,}, or other "
-                "rows. Pass the table whose sums the model has; of several tables that were added, "
-                "all of them as one",
-                "other-table",
-            )
-        return np.argsort(found)
-
-    def _cells_of(self, frame: pd.DataFrame) -> np.ndarray:
-        """Shape (n,): position of the cell of each row of a frame with keys; -1 where there is none."""
-        if self.keys == [_EVERYWHERE]:
-            return np.zeros(len(frame), dtype=np.intp)
-        known, frame = self.cells.keys, self.question.labels(frame)
-        codes = np.zeros((len(known), len(self.keys)), dtype=np.int64)
-        asked = np.zeros((len(frame), len(self.keys)), dtype=np.int64)
-        for k, column in enumerate(known):
-            labels = pd.Index(as_text(known[column]).unique())
-            codes[:, k] = labels.get_indexer(pd.Index(as_text(known[column])))
-            asked[:, k] = labels.get_indexer(pd.Index(as_text(frame[column])))
-        every = pd.MultiIndex.from_arrays(list(codes.T))
-        return every.get_indexer(pd.MultiIndex.from_arrays(list(asked.T)))
-
-    @cached_property
-    def points(self) -> WorkingTheta:
-        """The sigma points."""
-        coordinates = self.fit.integrated.coordinates
-        return ThetaMap.from_priors(self.fit.priors, coordinates).working(
-            sigma_points(self.fit.theta)
+        for source in self.sources:
+            _ = source.place
+        used = [set(source.question.plan.used) for source in self.sources]
+        counts = [source.cells.n for source in self.sources]
+        both = counts[0]
+        if any(own != used[0] for own in used):
+            both = int(fetch(self._complete.select(n_=nw.len())).iloc[0]["n_"])
+        if set(counts) == {both}:
+            return both
+        each = [f"{s.cells.spec.formula} has {s.cells.n:,} complete rows" for s in self.sources]
+        lacking = dict.fromkeys(c for s in self.sources for c, k in s.cells.missing.items() if k)
+        where = f", as values are missing in {', '.join(lacking)}" if lacking else ""
+        raise ComparisonError(
+            f"{', '.join(each)}, and {both:,} are complete for all{where}. Filter the table to the "
+            "rows that have all values, and fit all models to it",
+            "different-rows",
         )
 
-    @cached_property
-    def _blocks(self) -> list[np.ndarray]:
-        """The cells in blocks whose coefficients can be joined at once."""
-        m, K = len(self.cells.atoms), len(self.points)
-        each = K * ((m + 1) * (m + 2) // 2 + m + 1)
-        n_blocks = max(1, -(-len(self.cells) * each // _NUMBERS))
-        return np.array_split(np.arange(len(self.cells)), n_blocks)
+    @property
+    def _complete(self) -> nw.LazyFrame[Any]:
+        """The rows that have all values for each model."""
+        rows = self.table
+        for source in self.sources:
+            rows = rows.filter(source.question.is_complete)
+        return rows
+
+    def asked(self, keep: Sequence[str] = ()) -> nw.LazyFrame[Any]:
+        """Keys, atoms and response of the complete rows as they are summed, and columns to keep."""
+        named = {name: e for source in self.sources for name, e in source.asked.items()}
+        named |= {f"keep{k}_": nw.col(name) for k, name in enumerate(keep)}
+        return self._complete.select(**named)
+
+    def _blocks(self, source: SummedTable) -> list[np.ndarray]:
+        """The cells of a source in blocks whose coefficients can be joined at once."""
+        n = len(source.cells)
+        each = sum(model.n_coefficients for model in self.models if model.source is source)
+        return np.array_split(np.arange(n), max(1, -(-n * each // _NUMBERS)))
 
     def scored(self, keep: Sequence[str] = ()) -> Iterator[nw.LazyFrame[Any]]:
-        """The rows of the table with ``elpd_`` and ``lppd_``, block by block."""
-        K, m = len(self.points), len(self.cells.atoms)
-        asked = self.asked(keep)
-        held = Held(asked, self.held.answer)
-        for block in self._blocks:
-            columns = self._coefficients(block)
-            rows = held.beside(self.place[block], self.keys, columns)
-            w = nw.col("w_") if self.question.weight is not None else None
-            each = {f"l{s}_": self._log_density(s, m, w) for s in range(K)}
-            kept = [f"keep{k}_" for k in range(len(keep))]
-            rows = worked_once(rows.select(*kept, **each))
-            names = list(each)
-            rows = worked_once(
-                rows.with_columns(low_=nw.min_horizontal(*names), high_=nw.max_horizontal(*names))
-            )
-            low = [(nw.col("low_") - nw.col(name)).exp() for name in names]
-            high = [(nw.col(name) - nw.col("high_")).exp() for name in names]
-            yield rows.select(
-                *kept,
-                elpd_=nw.col("low_") - (_total(low) / float(K)).log(),
-                lppd_=nw.col("high_") + (_total(high) / float(K)).log(),
-            )
+        """The rows with ``elpd0_`` and ``lppd0_`` of the first model and so on, block by block."""
+        _ = self.n
+        for blocks in product(*map(self._blocks, self.sources)):
+            rows = self.asked(keep)
+            for source, block in zip(self.sources, blocks, strict=True):
+                own = [model for model in self.models if model.source is source]
+                columns = {k: v for m in own for k, v in m.coefficients(block).items()}
+                held = Held(rows, source.held.answer)
+                rows = held.beside(source.place[block], source.keys, columns)
+            yield self._at_points(rows, [f"keep{k}_" for k in range(len(keep))])
 
-    def _log_density(self, s: int, m: int, w: nw.Expr | None) -> nw.Expr:
-        """Log density of a row at one sigma point, from atoms, response and joined coefficients."""
-        a = [nw.col(f"a{k}_") for k in range(m)]
-        leverage, fitted = [nw.col(f"h{s}_")], [nw.col(f"e{s}_")]
-        for i in range(m):
-            fitted.append(nw.col(f"e{s}_{i}_") * a[i])
-            leverage.append((nw.col(f"h{s}_{i}_") + nw.col(f"h{s}_{i}_{i}_") * a[i]) * a[i])
-            leverage += [nw.col(f"h{s}_{i}_{j}_") * a[i] * a[j] for j in range(i + 1, m)]
-        h, e = _total(leverage), _total(fitted)
-        e = e + nw.col(f"a{m}_") * float(self.cells.scale[-1])
-        left = nw.lit(1.0) - (h if w is None else h * w)
-        left = nw.when(left > _LEFT).then(left).otherwise(nw.lit(_LEFT))
-        precision = float(self.points.sigma[s]) ** -2.0
-        square = e * e * precision / left
-        constant = 0.5 * (float(np.log(precision)) - LOG_2PI)
-        if w is None:
-            return (left.log() - square) * 0.5 + constant
-        return ((left * w).log() - square * w) * 0.5 + constant
-
-    def _coefficients(self, block: np.ndarray) -> dict[str, np.ndarray]:
-        """Name -> shape (cells,): leverages as quadratic forms in the atoms, residuals as linear ones.
-
-        Both are worked out at as many points as they have coefficients: exact, whatever the model.
-        """
-        m = len(self.cells.atoms)
-        one = np.eye(m + 1)[:m]
-        pairs = [(i, j) for i in range(m) for j in range(i + 1, m)]
-        sums = [one[i] + one[j] for i, j in pairs]
-        asked = np.stack([np.zeros(m + 1), *one, *-one, *sums])
-        cell, values = np.repeat(block, len(asked)), np.tile(asked, (len(block), 1))
-        points = rows_in_cells(self.fit.design, cell, values)
-        h, e = self.fit.integrated.leverages(self.points, points)
-        h, e = (v.reshape(len(self.points), len(block), len(asked)) for v in (h, e))
-        out: dict[str, np.ndarray] = {}
-        for s in range(len(self.points)):
-            first, up, down, both = np.split(h[s], [1, m + 1, 2 * m + 1], axis=1)
-            linear, square = (up - down) / 2, (up + down) / 2 - first
-            out |= {f"h{s}_": first[:, 0], f"e{s}_": e[s, :, 0]}
-            for i in range(m):
-                out[f"e{s}_{i}_"] = (e[s, :, 1 + i] - e[s, :, 1 + m + i]) / 2
-                out[f"h{s}_{i}_"], out[f"h{s}_{i}_{i}_"] = linear[:, i], square[:, i]
-            for k, (i, j) in enumerate(pairs):
-                apart = linear[:, i] + linear[:, j] + square[:, i] + square[:, j]
-                out[f"h{s}_{i}_{j}_"] = both[:, k] - first[:, 0] - apart
-        return {name: np.ascontiguousarray(v) for name, v in out.items()}
+    def _at_points(self, rows: nw.LazyFrame[Any], kept: Sequence[str]) -> nw.LazyFrame[Any]:
+        """Scores from the log densities at the sigma points, of rows with coefficients beside them."""
+        each = {name: m.log_density(s) for m in self.models for s, name in enumerate(m.densities)}
+        rows = worked_once(rows.select(*kept, **each))
+        ends: dict[str, nw.Expr] = {}
+        for k, model in enumerate(self.models):
+            ends[f"low{k}_"] = nw.min_horizontal(*model.densities)
+            ends[f"high{k}_"] = nw.max_horizontal(*model.densities)
+        rows = worked_once(rows.with_columns(**ends))
+        scores: dict[str, nw.Expr] = {}
+        for k, model in enumerate(self.models):
+            low, high = nw.col(f"low{k}_"), nw.col(f"high{k}_")
+            n = float(len(model.densities))
+            above = [(low - nw.col(name)).exp() for name in model.densities]
+            below = [(nw.col(name) - high).exp() for name in model.densities]
+            scores[f"elpd{k}_"] = low - (total(above) / n).log()
+            scores[f"lppd{k}_"] = high + (total(below) / n).log()
+        return rows.select(*kept, **scores)
 
     def sampled(self, n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Scores of rows drawn at random, by all draws of theta and by the sigma points.
 
         As ``sampled`` and ``approximate`` of ``Scores``.
         """
-        from hierpool.checks.accuracy.loo import relative_efficiency
-
-        fit, n = self.fit, self.cells.n
+        n = self.n
         chosen = np.sort(np.random.default_rng(seed).choice(n, min(n_rows, n), replace=False))
         frame = rows_at(self.asked(), chosen, BATCH)
-        m = len(self.cells.atoms)
-        values = np.column_stack([frame[f"a{k}_"].to_numpy(dtype=float) for k in range(m + 1)])
-        weight = frame["w_"].to_numpy(dtype=float) if "w_" in frame else np.ones(len(frame))
-        rows = rows_in_cells(fit.design, self._cells_of(frame), values)
-        kept = fit.thinned_draws.ravel()
-        efficiency = min(1.0, relative_efficiency(fit) * len(fit.theta) / len(kept))
-        found = []
-        for theta in (fit.working_theta[kept], self.points):
-            found.append(Densities(theta).of(*fit.integrated.leverages(theta, rows), weight))
-        exact = np.stack(psis.leave_one_out(found[0].T, efficiency), axis=1)
-        near = np.column_stack([-_log_mean(-found[1]), _log_mean(found[1])])
-        return exact, near
+        found = [model.of_rows(frame) for model in self.models]
+        return np.stack([exact for exact, _ in found]), np.stack([near for _, near in found])
 
     def sums(self, sampled: np.ndarray, approximate: np.ndarray) -> Scores:
         """The sums of all rows' scores; ``sampled`` and ``approximate`` as they are handed on."""
-        middle = float(approximate[:, 0].mean())
-        n, total, squares, lppd = 0, 0.0, 0.0, 0.0
-        for rows in map(worked_once, self.scored()):
-            away = nw.col("elpd_") - middle
-            asked = rows.select(
-                n_=nw.len(),
-                s_=away.sum(),
-                q_=(away * away).sum(),
-                l_=(nw.col("lppd_") - middle).sum(),
-            )
-            row = fetch(asked).iloc[0]
-            n, total = n + int(row["n_"]), total + float(row["s_"])
-            squares, lppd = squares + float(row["q_"]), lppd + float(row["l_"])
-        variance = (squares - total**2 / n) / max(n - 1, 1)
-        return Scores(
-            n,
-            total + n * middle,
-            variance,
-            lppd + n * middle,
-            sampled,
-            approximate,
-            len(self.points),
-        )
+        K = len(self.models)
+        middle = approximate[:, :, 0].mean(axis=1)
+        pairs = list(combinations(range(K), 2))
+        away = {k: nw.col(f"elpd{k}_") - float(middle[k]) for k in range(K)}
+        asked: dict[str, nw.Expr] = {"n_": nw.len()}
+        for k in range(K):
+            asked[f"s{k}_"], asked[f"q{k}_"] = away[k].sum(), (away[k] * away[k]).sum()
+            asked[f"l{k}_"] = (nw.col(f"lppd{k}_") - float(middle[k])).sum()
+        for j, k in pairs:
+            apart = away[k] - away[j]
+            asked[f"d{j}_{k}_"], asked[f"r{j}_{k}_"] = apart.sum(), (apart * apart).sum()
+        every = [fetch(rows.select(**asked)).iloc[0] for rows in map(worked_once, self.scored())]
+        summed = pd.DataFrame(every).sum()
+        n = int(summed["n_"])
+
+        def of(name: str) -> np.ndarray:
+            return np.array([float(summed[f"{name}{k}_"]) for k in range(K)])
+
+        variances = np.zeros((K, K))
+        for j, k in pairs:
+            d, r = float(summed[f"d{j}_{k}_"]), float(summed[f"r{j}_{k}_"])
+            variances[j, k] = variances[k, j] = r / n - (d / n) ** 2
+        variance = (of("q") - of("s") ** 2 / n) / max(n - 1, 1)
+        totals, lppd = of("s") + n * middle, of("l") + n * middle
+        return Scores(n, totals, variance, lppd, variances, sampled, approximate)
 
     def frames(self, keep: Sequence[str]) -> Iterator[pd.DataFrame]:
-        """The score of each row, with columns to keep, in batches."""
+        """The first model's score of each row, with columns to keep, in batches."""
         for rows in self.scored(keep):
             for batch in batches(rows, BATCH):
                 named = {f"keep{k}_": name for k, name in enumerate(keep)}
-                yield batch.drop(columns="lppd_").rename(columns={**named, "elpd_": "elpd"})
-
-
-def _total(parts: Sequence[nw.Expr]) -> nw.Expr:
-    out = parts[0]
-    for part in parts[1:]:
-        out = out + part
-    return out
-
-
-def _log_mean(values: np.ndarray) -> np.ndarray:
-    """Log of the mean of exp over the first axis."""
-    most = values.max(axis=0)
-    return np.asarray(most + np.log(np.exp(values - most).mean(axis=0)))
+                found = batch.rename(columns={**named, "elpd0_": "elpd"})
+                yield found[[*named.values(), "elpd"]]

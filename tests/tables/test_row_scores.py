@@ -53,16 +53,16 @@ def test_scores_at_sigma_points_are_those_of_rows_in_memory(case, engine, monkey
     formula, given = CASES[case]
     monkeypatch.setattr("hierpool.tables.row_scores._NUMBERS", 3000)
     fit = fitted(formula, lazy(), **given)
-    scored = ScoredTable(fit, open_table(in_engine(ROWS, engine)))
+    scored = ScoredTable.of([fit], open_table(in_engine(ROWS, engine)))
     found = pd.concat(list(scored.frames(["y"]))).sort_values("y")
     model = hp.Model(formula, ROWS, **given)
     whole = LogPosterior.from_design(model.design, model.priors).integrated
-    density = whole.log_density_of_rows(scored.points)
+    density = whole.log_density_of_rows(scored.models[0].points)
     expected = -np.log(np.exp(-density).mean(axis=0))[np.argsort(ROWS["y"])]
     np.testing.assert_allclose(found["elpd"], expected, atol=1e-9)
     total = scored.sums(*scored.sampled(100, 1))
-    np.testing.assert_allclose(total.total, expected.sum(), rtol=1e-12)
-    np.testing.assert_allclose(total.variance, expected.var(ddof=1), rtol=1e-9)
+    np.testing.assert_allclose(total.total[0], expected.sum(), rtol=1e-12)
+    np.testing.assert_allclose(total.variance[0], expected.var(ddof=1), rtol=1e-9)
 
 
 @pytest.mark.slow
@@ -92,8 +92,8 @@ def test_an_offset_of_1e9_keeps_the_digits_of_scores():
     for offset in (0.0, 1e9):
         rows = table(offset)
         fit = fitted("y ~ x + (1 | g)", lazy(rows))
-        scored = ScoredTable(fit, open_table(lazy(rows)))
-        scores.append(scored.sums(*scored.sampled(20, 1)).total)
+        scored = ScoredTable.of([fit], open_table(lazy(rows)))
+        scores.append(scored.sums(*scored.sampled(20, 1)).total[0])
     np.testing.assert_allclose(*scores, rtol=1e-5)  # draws differ in what floats leave out
 
 

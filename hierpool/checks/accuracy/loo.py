@@ -167,7 +167,11 @@ def has_row_scores(design: Design) -> bool:
     return not design.is_summed or (design.family is not None and design.n <= MOST_ROWS)
 
 
-_FROM_TABLE = "Pass the table, whose engine scores them: hp.loo_from_table(fit, table)"
+def _from_table(design: Design) -> tuple[str, ...]:
+    """What to type for the score of each row; nothing of too many counts, which no table helps."""
+    if design.family is not None:
+        return ()
+    return ("Pass the table, whose engine scores them: hp.loo_from_table(fit, table)",)
 
 
 def _rows_alike(design: Design) -> np.ndarray | None:
@@ -176,7 +180,7 @@ def _rows_alike(design: Design) -> np.ndarray | None:
     Their scores are equal: of rows that are alike it is all one which is left out.
     """
     if not has_row_scores(design):
-        design.check_rows("the score of each row left out", _FROM_TABLE)
+        design.check_rows("the score of each row left out", *_from_table(design))
     counts = design.row_counts
     return None if counts is None else np.rint(counts).astype(np.intp)
 

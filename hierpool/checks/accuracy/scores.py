@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from hierpool.checks.accuracy.compare import check_comparable
+from hierpool.checks.accuracy.comparison import check_comparable
 from hierpool.core.design import Design
 from hierpool.core.errors import ArgumentError
 from hierpool.core.fitted import Posterior

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hierpool.checks.accuracy.compare import check_comparable
+from hierpool.checks.accuracy.comparison import check_comparable
 from hierpool.checks.accuracy.loo import ScoredLOO
 from hierpool.core.errors import ComparisonError
 from hierpool.core.findings import Finding
@@ -39,9 +39,9 @@ def scores(fits: Mapping[str, Posterior], said: Iterable[str]) -> Iterator[Findi
 
 
 def not_comparable(fits: Mapping[str, Posterior]) -> Iterator[Finding]:
-    """Fits of different rows or responses."""
+    """Fits of different rows or responses; those of sums are taken together or by group."""
     try:
-        check_comparable(fits)
+        check_comparable(fits, side_by_side=False)
     except ComparisonError as error:
         meaning = "Neither elpd nor likelihoods of these fits can be compared."
         yield Finding("not-comparable", "problem", sentence(error.message), meaning)

@@ -137,6 +137,6 @@ def test_weights_by_group_are_those_of_the_best_mixture(ladder):
 
 def test_weights_that_may_not_be_the_best_are_announced(ladder, monkeypatch):
     halfway = Stacking(np.full(len(ladder), 1 / len(ladder)), 12.5)
-    monkeypatch.setattr("hierpool.checks.accuracy.compare.stacking", lambda _: halfway)
+    monkeypatch.setattr("hierpool.checks.accuracy.comparison.stacking", lambda _: halfway)
     with pytest.warns(HierpoolWarning, match=r"others may score better by up to 12 of elpd"):
         hp.compare(ladder)

@@ -10,49 +10,45 @@ import arviz_stats as azs
 import numpy as np
 import pandas as pd
 
-from hierpool.checks.accuracy.loo import ScoredLOO
+from hierpool.checks.accuracy.loo import ScoredLOO, has_row_scores
 from hierpool.checks.accuracy.stacking import stacking
-from hierpool.core.design import Design
+from hierpool.core.design import COLLECT_ONCE, Design
 from hierpool.core.errors import ArgumentError, ComparisonError, HierpoolWarning, listed
 from hierpool.core.fitted import Posterior
 
+_WITH_TABLE = "Pass the table, whose engine scores them: hp.compare(fits, table=table)"
 
-def compare(fits: Mapping[str, Posterior], by: str = "row") -> pd.DataFrame:
-    """Leave-one-out comparison of several fits, best first, with the columns of ``az.compare``.
 
-    Every coefficient is integrated out, and scores that importance sampling cannot estimate are
-    computed exactly. ``table.attrs["predicts"]`` says what is predicted. ``weight`` are hierpool's
-    own stacking weights: those of ``az.compare`` stay at their initial values if the density of a
-    whole group is too small for a float.
-
-    Parameters
-    ----------
-    fits
-        Name -> ``PosteriorFit``, all of the same rows and the same response.
-    by
-        ``"row"``: predict new observations of known groups. ``"group"`` or a factor, of all models
-        or of some: predict new groups. This is not meaningful for no pooling: a new group has
-        nothing but its prior; the column ``note`` says so (also by row, for the only row of a
-        group).
+def compared(fits: Mapping[str, Posterior], by: str = "row") -> pd.DataFrame:
+    """Leave-one-out comparison of several fits, best first, as ``hp.compare`` gives it without a table.
 
     Raises
     ------
     ComparisonError
         The fits have different rows or differently transformed responses, or some have densities
-        and others probabilities.
+        and others probabilities; or there is only one.
+    UnsupportedModelError
+        Single rows of a fit that has only sums of them.
     """
-    check_comparable(fits)
-    scores = {name: fit.loo(_left_out(by, fit, fits)) for name, fit in fits.items()}
-    if len(scores) == 1:
+    check_fits(fits)
+    if len(fits) == 1:
         raise ComparisonError(
             "compare() needs at least two fits; for one, use fit.loo().", "one-fit"
         )
+    check_responses(fits)
+    if by == "row":
+        for name, fit in fits.items():
+            if not has_row_scores(fit.design):
+                instead = (_WITH_TABLE,) if fit.design.family is None else ()
+                fit.design.check_rows(f"comparing {name!r} by single rows", *instead)
+    check_same_rows(fits, side_by_side=by == "row")
+    scores = {name: fit.loo(_left_out(by, fit, fits)) for name, fit in fits.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of points that are scored exactly here
         # pseudo-BMA needs no optimiser; its weights are replaced
         table = pd.DataFrame(azs.compare(scores, method="pseudo-BMA", round_to="none"))
     table["weight"] = _weights(scores).reindex(table.index)
-    notes = {name: _only_its_prior(fit.design, by) for name, fit in fits.items()}
+    notes = {name: only_its_prior(fit.design, by) for name, fit in fits.items()}
     if by != "row" or any(notes.values()):
         table["note"] = [notes[str(name)] for name in table.index]
     table.attrs["predicts"] = next(iter(scores.values())).predicts
@@ -81,7 +77,7 @@ def _weights(scores: Mapping[str, ScoredLOO]) -> pd.Series:
     return pd.Series(found.weights, index=list(scores))
 
 
-def _only_its_prior(design: Design, by: str) -> str:
+def only_its_prior(design: Design, by: str) -> str:
     """What a model without pooling predicts from its prior alone; empty for other models."""
     if design.spec.pooling != "none":
         return ""
@@ -96,8 +92,22 @@ def _has_probabilities(design: Design) -> bool:
     return design.family is not None and design.family.is_discrete
 
 
-def check_comparable(fits: object) -> None:
-    """Raise where the fits are not of the same rows and the same response."""
+def check_comparable(fits: object, side_by_side: bool = True) -> None:
+    """Raise where the fits are not of the same rows and the same response.
+
+    Parameters
+    ----------
+    fits
+        Name -> posterior.
+    side_by_side
+        Whether their rows are taken one by one; else all together, or by group.
+    """
+    check_responses(check_fits(fits))
+    check_same_rows(check_fits(fits), side_by_side)
+
+
+def check_fits(fits: object) -> Mapping[str, Posterior]:
+    """The fits, if they are posteriors by name."""
     if not isinstance(fits, Mapping) or not fits:
         raise ArgumentError(
             "compare() takes a dict of fits, e.g. hp.compare({'pooled': fit_1, 'partial': fit_2})",
@@ -109,6 +119,11 @@ def check_comparable(fits: object) -> None:
                 f"{name!r} is a {type(fit).__name__}, but compare() takes posteriors, model.fit().",
                 "posterior-needed",
             )
+    return fits
+
+
+def check_responses(fits: Mapping[str, Posterior]) -> None:
+    """Raise where the fits have different responses, or densities beside probabilities."""
     designs: dict[str, Design] = {name: fit.design for name, fit in fits.items()}
     (first, one), *others = designs.items()
     for name, other in others:
@@ -127,16 +142,38 @@ def check_comparable(fits: object) -> None:
                 "Fit both to the same response.",
                 "different-response",
             )
+
+
+def check_same_rows(fits: Mapping[str, Posterior], side_by_side: bool) -> None:
+    """Raise where the fits have different rows, or rows that cannot be laid side by side."""
+    designs: dict[str, Design] = {name: fit.design for name, fit in fits.items()}
+    (first, one), *others = designs.items()
+    for name, other in others:
         if one.n != other.n:
-            only = one.rows.symmetric_difference(other.rows)
+            both = f"model {first!r} has {one.n} rows, model {name!r} has {other.n}."
+            if not (one.is_summed or other.is_summed):
+                only = one.rows.symmetric_difference(other.rows)
+                both += f" Rows in only one of them: {listed(only.tolist())}."
+            raise ComparisonError(f"{both} Fit both to the same rows.", "different-rows")
+        if one.fingerprint == other.fingerprint:
+            continue
+        if one.is_summed != other.is_summed:
+            summed, whole = (first, name) if one.is_summed else (name, first)
             raise ComparisonError(
-                f"model {first!r} has {one.n} rows, model {name!r} has {other.n}. Rows in only one of "
-                f"them: {listed(only.tolist())}. Fit both to the same rows.",
-                "different-rows",
+                f"model {summed!r} was made from sums of a table, model {whole!r} from rows in memory, "
+                "and whether these are the same cannot be told. Make both from the table: "
+                "hp.Model(formula, table)",
+                "collected-apart",
             )
-        if one.fingerprint != other.fingerprint:
+        if not one.has_rows_of(other):
             raise ComparisonError(
                 f"models {first!r} and {name!r} have {one.n} rows each, but the rows, their order or the "
                 f"values of {one.spec.response} differ. Fit both to the same table.",
                 "different-rows",
+            )
+        if side_by_side and one.is_summed:
+            raise ComparisonError(
+                f"rows that are alike were counted for model {first!r} and for model {name!r} apart, by "
+                f"other columns, so their scores cannot be laid side by side. {COLLECT_ONCE}",
+                "collected-apart",
             )
