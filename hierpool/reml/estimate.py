@@ -19,6 +19,7 @@ from hierpool.core.residual import RowStructure
 from hierpool.core.results import Estimate, FactorEstimate, Status
 from hierpool.core.threads import one_blas_thread
 from hierpool.reml.criterion import Criterion, Free, Method
+from hierpool.reml.no_maximum import Search, check_has_maximum
 from hierpool.reml.residual_status import limits_text, told_apart_text
 
 SINGULAR = 1e-4  # relative sd, per sd of its column, below which a direction has no variance
@@ -53,6 +54,8 @@ class Optimum:
         Shape (k, k), by differences of the analytic gradient.
     starts
         How many starts were used.
+    ran_away
+        Whether the deviance has no minimum: it kept falling as correlations went to 1.
     """
 
     theta: np.ndarray
@@ -60,6 +63,7 @@ class Optimum:
     gradient: np.ndarray
     hessian: np.ndarray
     starts: int
+    ran_away: bool = False
 
     @property
     def is_doubtful(self) -> bool:
@@ -79,7 +83,8 @@ def estimate(design: Design, method: Method) -> Estimate:
     Raises
     ------
     DataError
-        The response is fitted exactly, so that no residual sd can be estimated.
+        The response is fitted exactly, so that no residual sd can be estimated; or an unstructured
+        covariance has more freedom than its groups can tell.
     UnsupportedModelError
         Residual sds of groups that differ at random.
     """
@@ -89,6 +94,7 @@ def estimate(design: Design, method: Method) -> Estimate:
             "random, over which there is no REML: use model.ml() or model.fit()",
             "no-reml",
         )
+    check_has_maximum(design, method)
     criterion = Criterion.from_design(design, method)
     related = any(group.schema.related is not None for group in design.groups)
     threads = one_blas_thread() if related else nullcontext()
@@ -140,6 +146,8 @@ def minimise(criterion: Criterion) -> Optimum:
     """
     first, *others = starts(criterion)
     best = _descend(criterion, first, starts=1)
+    if best.ran_away:
+        return best
     if best.is_doubtful or _smallest_direction(criterion, best.theta) < SNAP_TO_BOUNDARY:
         for i, start in enumerate(others):
             other = _descend(criterion, start, starts=i + 2)
@@ -183,13 +191,19 @@ def _tilted(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
 def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
     theta = start
     for slope in STOP_AT_SLOPE:
+        search = Search(criterion)
         found = optimize.minimize(
-            criterion.value_and_gradient,
+            search,
             start,
             jac=True,
             method="BFGS",
+            callback=search.check,
             options={"gtol": slope, "maxiter": 500},
         )
+        if search.ran_away:
+            value, gradient = criterion.value_and_gradient(found.x)
+            nothing = np.full((len(gradient),) * 2, np.nan)
+            return Optimum(found.x, value, gradient, nothing, starts, ran_away=True)
         # Where the columns fit the response exactly a step may end in no number at all.
         theta = np.asarray(found.x) if np.isfinite(found.x).all() else start
         left = criterion.population(theta[None]).penalized_ss[0]
@@ -397,6 +411,13 @@ def _status(criterion: Criterion, optimum: Optimum, design: Design) -> Status:
     if unknown := not_identified_text(design):
         return Status("not identified", unknown)
     T = criterion.matrix(optimum.theta)
+    if optimum.ran_away:
+        return Status(
+            "failed",
+            f"the {criterion.method} likelihood grows without bound as correlations of the residuals "
+            "go to 1: too few groups are seen at the same occasions for so many parameters. toeph, ar1h "
+            "and ar1 have fewer.",
+        )
     if optimum.is_doubtful or not np.isfinite(optimum.deviance):
         steep = float(np.abs(optimum.gradient).max(initial=0.0))
         more = ""
