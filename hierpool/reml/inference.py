@@ -18,7 +18,7 @@ from hierpool.core.group_nouns import nouns
 from hierpool.core.options import bound_names, probability_of
 from hierpool.core.results import Estimate, root_of_diagonal
 from hierpool.reml.f_tests import FTest, Plain, Uncertainty, quantile, two_sided
-from hierpool.reml.kenward_roger import KenwardRoger, is_too_large
+from hierpool.reml.kenward_roger import KenwardRoger, is_linear, is_too_large
 from hierpool.reml.satterthwaite import Satterthwaite
 
 Df = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
@@ -100,7 +100,8 @@ def usual(design: Design, estimate: Estimate) -> tuple[str, Uncertainty]:
 
     Coefficients, F tests, means, slopes, contrasts and effects of terms take it. Kenward and
     Roger's for REML where it applies, else Satterthwaite's: for ML, where the variances are not
-    identified, and where several factors have too many groups. Residual df for least squares.
+    identified, where several factors have too many groups, and for residual structures that are not
+    linear in their covariances. Residual df for least squares.
     """
     if design.family is not None or design.scale_factor:
         return "normal", Plain(estimate.beta_covariance, np.inf)
@@ -110,9 +111,13 @@ def usual(design: Design, estimate: Estimate) -> tuple[str, Uncertainty]:
     if not len(estimate.beta):
         return "normal", Plain(estimate.beta_covariance, np.inf)
     has_information = estimate.status.word in ("converged", "singular")
-    is_plain = design.residual.structure is None  # Kenward-Roger: linear structures only
-    if is_plain and estimate.method == "REML" and has_information and not is_too_large(design):
-        return "Kenward-Roger", KenwardRoger.from_estimate(design, estimate)
+    applies = is_linear(design) and not is_too_large(design)
+    if applies and estimate.method == "REML" and has_information:
+        try:
+            return "Kenward-Roger", KenwardRoger.from_estimate(design, estimate)
+        except UnsupportedModelError as error:
+            if error.code != "kenward-roger-too-large":
+                raise
     return "Satterthwaite", Satterthwaite.from_estimate(design, estimate)
 
 

@@ -40,7 +40,8 @@ def test_compound_symmetry_is_an_intercept() -> None:
     data = children()
     one = hp.Model("distance ~ age * Sex", data, residual="cs(age | Subject)").reml()
     other = hp.Model("distance ~ age * Sex + (1 | Subject)", data).reml()
-    tables = [fit.fixed_effects("kenward-roger") for fit in (one, other)]
+    assert {fit.df_method for fit in (one, other)} == {"Kenward-Roger"}
+    tables = [fit.fixed_effects() for fit in (one, other)]
     for column in ("se", "df"):
         assert tables[0][column].to_numpy() == pytest.approx(tables[1][column], rel=1e-5)
 
@@ -112,5 +113,6 @@ def test_structures_that_are_not_linear_are_refused() -> None:
     data = children()
     for residual in ("ar1(age | Subject)", "csh(age | Subject)"):
         fit = hp.Model("distance ~ age", data, residual=residual).reml()
+        assert fit.df_method == "Satterthwaite"
         with pytest.raises(UnsupportedModelError, match="linear in their parameters"):
             fit.fixed_effects("kenward-roger")
