@@ -193,9 +193,9 @@ class LikelihoodFit:
     def df_method(self) -> str:
         """How coefficients, terms, marginal means, slopes and contrasts are tested by default.
 
-        "Kenward-Roger" for REML, "Satterthwaite" for ML, for residual structures that are not linear in
-        their covariances and where the former would need a table that is too large, "residual" for least squares, "normal" where residual sds are known and
-        nothing else is estimated.
+        "Kenward-Roger" for REML, "Satterthwaite" for ML, for residual structures that are not linear
+        in their covariances and where the former would need a table that is too large, "residual"
+        for least squares, "normal" where residual sds are known and nothing else is estimated.
         """
         return self._tests[0]
 
