@@ -153,7 +153,7 @@ def _judged(run: EngineRun, more: Mapping[str, Any]) -> JudgedRun:
         status = Status("doubtful", f"Pareto k of the proposal is {k:.2f}; {status.sentence}")
     for doubt in reversed(run.doubts):
         status = Status("doubtful", f"{doubt}; {status.sentence}")
-    return JudgedRun(run.tree, {**info, **more, "pareto_k": k}, status)
+    return JudgedRun(run.tree, {**info, **more, "pareto_k": k}, status, run.proposal)
 
 
 def _nuts(

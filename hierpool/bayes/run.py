@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from hierpool.bayes.exact.theta_proposal import ThetaProposal
 from hierpool.bayes.theta import ThetaMap
 from hierpool.core.design import Design
 from hierpool.core.errors import FitError
@@ -63,6 +64,8 @@ class EngineRun:
     found
         Points where the posterior is, for another attempt to propose from; None of engines whose
         attempts do not depend on each other.
+    proposal
+        That theta was drawn from, as adapted from this seed alone; None where something else was.
     """
 
     tree: xr.DataTree
@@ -70,6 +73,7 @@ class EngineRun:
     checked: tuple[str, ...]
     doubts: tuple[str, ...] = ()
     found: np.ndarray | None = None
+    proposal: ThetaProposal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +88,14 @@ class JudgedRun:
         The same, with what the verdict measured.
     status
         Whether to trust the draws.
+    proposal
+        As in ``EngineRun``.
     """
 
     tree: xr.DataTree
     info: Mapping[str, Any]
     status: Status
+    proposal: ThetaProposal | None = None
 
 
 def variance_components(design: Design, theta_map: ThetaMap, theta: Theta) -> dict[str, np.ndarray]:

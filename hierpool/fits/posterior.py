@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from hierpool.algebra.integrated_posterior import IntegratedPosterior
     from hierpool.answers.new_data import Kind, RowGroups
     from hierpool.answers.response_scale import Scale
+    from hierpool.bayes.exact.leave_out import Whole as WholeOfTheta
     from hierpool.bayes.exact.theta_proposal import ThetaProposal
     from hierpool.bayes.quadrature.leave_out import Whole
     from hierpool.checks.accuracy.loo import Refit
@@ -80,7 +81,9 @@ class PosteriorFit(FitRecord):
     @classmethod
     def from_run(cls, design: Design, priors: ModelPriors, run: JudgedRun) -> PosteriorFit:
         """The fit of a model that an engine has drawn."""
-        return cls(design, priors, run.tree, run.status, run.info)
+        fit = cls(design, priors, run.tree, run.status, run.info)
+        vars(fit)["_proposal"] = run.proposal
+        return fit
 
     @cached_property
     def datatree(self) -> xr.DataTree:
@@ -641,15 +644,23 @@ class PosteriorFit(FitRecord):
             return leave_out.joint_log_density(*own).log_density
         from hierpool.bayes.exact.leave_out import joint_log_density
 
-        known = self._proposal
-        return joint_log_density(self.design, self.priors, rows, self.seed, known=known).log_density
+        known = self._whole_of_theta
+        return joint_log_density(self.design, self.priors, rows, self.seed, known).log_density
+
+    @cached_property
+    def _whole_of_theta(self) -> WholeOfTheta:
+        """log p(y), and the proposal for theta, for all that are left out exactly."""
+        from hierpool.bayes.exact.leave_out import whole
+
+        return whole(self.design, self.priors, self.seed, self._proposal)
 
     @cached_property
     def _proposal(self) -> ThetaProposal | None:
-        """The proposal for theta given all rows, for all that are left out exactly."""
-        from hierpool.bayes.exact.leave_out import whole_proposal
+        """The proposal that theta was drawn from, where this fit was drawn just now; None otherwise.
 
-        return whole_proposal(self.design, self.priors, self.seed)
+        It is what ``leave_out.whole_proposal`` makes of the same seed.
+        """
+        return None
 
     @cached_property
     def _whole(self) -> Whole:

@@ -67,6 +67,8 @@ class ThetaDraws:
     evaluations, discrepancy
         Where a polynomial stood in for the log posterior: exact evaluations that it took, and the
         sd of exact less approximate log posterior at draws of theta. 0 where it was exact.
+    proposal
+        As adapted from the rng alone; None where starts were widened, or a polynomial stood in.
     """
 
     z: np.ndarray
@@ -82,6 +84,7 @@ class ThetaDraws:
     rounds: int
     evaluations: int = 0
     discrepancy: float = 0.0
+    proposal: ThetaProposal | None = None
 
     @property
     def flat(self) -> np.ndarray:
@@ -110,6 +113,7 @@ def _sample_theta(
     if target.integrated.flops_per_density > SURROGATE_ABOVE_FLOPS:
         density = Surrogate.from_log_posterior(target, rng)
     adaptation = _adapted(density, rng, widen)
+    adapted = adaptation.proposal if widen == 1.0 and density is target else None
     thin = _thinning(density)
     n = chains * draws * thin
     points, at, log_target, log_weight = adaptation.last(n, rng)
@@ -136,6 +140,7 @@ def _sample_theta(
         rounds=len(adaptation.shares),
         evaluations=evaluations,
         discrepancy=discrepancy,
+        proposal=adapted,
     )
 
 
@@ -157,35 +162,32 @@ def _thinning(target: LogDensity) -> int:
     return THIN_CHEAP if target.integrated.flops_per_density <= ALWAYS_THIN_BELOW_FLOPS else 1
 
 
-def adapted_proposal(
-    target: LogPosterior, rng: np.random.Generator, start: ThetaProposal | None = None
-) -> ThetaProposal | None:
-    """A proposal fit for importance sampling of the target; None where theta is empty.
-
-    ``start`` is that of a posterior much like it.
-    """
+def adapted_proposal(target: LogPosterior, rng: np.random.Generator) -> ThetaProposal | None:
+    """A proposal fit for importance sampling of the target; None where theta is empty."""
     if target.coordinates.size == 0:
         return None
     with np.errstate(all="ignore"), one_blas_thread():
-        return _adapted(target, rng, 1.0, start).proposal
+        return _adapted(target, rng, 1.0).proposal
 
 
-def _adapted(
-    density: LogDensity,
-    rng: np.random.Generator,
-    widen: float,
-    start: ThetaProposal | None = None,
+def adapting(
+    density: LogDensity, start: ThetaProposal, n: int
 ) -> Adaptation[ThetaProposal, Evaluated]:
-    """The proposal fitted to the target, with all that it has learnt from."""
+    """A proposal before it has learnt from the target; ``n`` points a round."""
 
     def evaluate(z: np.ndarray, _: np.ndarray) -> tuple[Evaluated, np.ndarray]:
         at = density.at(z)
         return at, at.log_likelihood + log_normal(z)
 
-    d = density.coordinates.size
-    if start is None:
-        start = ThetaProposal.from_target(density, rng, widen)
-    adaptation = Adaptation.start(evaluate, start, d, max(500, 100 * d))
+    return Adaptation.start(evaluate, start, density.coordinates.size, n)
+
+
+def _adapted(
+    density: LogDensity, rng: np.random.Generator, widen: float
+) -> Adaptation[ThetaProposal, Evaluated]:
+    """The proposal fitted to the target, with all that it has learnt from."""
+    start = ThetaProposal.from_target(density, rng, widen)
+    adaptation = adapting(density, start, max(500, 100 * density.coordinates.size))
     adaptation.run(rng)
     return adaptation
 
@@ -233,7 +235,7 @@ def run(
     }
     words, more = {"sigma", "sd", "corr"}, {"beta", *design.schema.residual_dims}
     checked = [k for k in variables if k in more or k.split("_", 1)[0] in words]
-    return EngineRun(tree, info, tuple(checked or variables))
+    return EngineRun(tree, info, tuple(checked or variables), proposal=draws.proposal)
 
 
 def _check_residual(design: Design, sigma: np.ndarray) -> None:

@@ -29,6 +29,20 @@ MAX_WEIGHT_RATIO = 3.0  # weight over the mean from which the proposal counts as
 
 
 @dataclass(frozen=True)
+class Peak:
+    """A mode (d,) of a log posterior, and the inverse (d, d) of its curvature there."""
+
+    mode: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def near(cls, target: LogDensity, start: np.ndarray) -> Peak:
+        """That which is reached from a point (d,)."""
+        modes, _, scales = climb_all(target, start[None], np.ones((1, len(start)), dtype=bool))
+        return cls(modes[0], scales[0])
+
+
+@dataclass(frozen=True)
 class ThetaProposal:
     """A mixture of which some components are refitted.
 
@@ -51,11 +65,8 @@ class ThetaProposal:
         """Components from the mode (d,) with scale matrix (d, d), the prior and the vanishing sds."""
         d = len(mode)
         first = Student.with_scale(mode, scale, ADAPTED_NU)
-        # Defensive components (Hesterberg 1995): with the prior in the mixture no weight exceeds the
-        # likelihood over PRIOR_SHARE, wherever the adapted components are too thin.
-        wide = Student.with_scale(mode, 4 * scale + 0.05 * np.eye(d), WIDE_NU)
         prior = Student(np.zeros(d), np.eye(d), np.inf)
-        return cls.starting(first, wide, prior, vanishing)
+        return cls.starting(first, _wide(mode, scale), prior, vanishing)
 
     @classmethod
     def starting(
@@ -92,6 +103,26 @@ class ThetaProposal:
     @property
     def _moving_share(self) -> float:
         return 1 - WIDE_SHARE - PRIOR_SHARE - float(self.collapse.sum())
+
+    @property
+    def centre(self) -> np.ndarray:
+        """Shape (d,): the mode that it was begun at."""
+        return self.fixed.components[0].location
+
+    def carried(self, was: Peak, to: Peak) -> ThetaProposal:
+        """For another posterior: moved and stretched as its peak is beside that of its own."""
+        into = _symmetric_root(to.scale) @ np.linalg.inv(_symmetric_root(was.scale))
+        moved = [
+            Student.with_scale(
+                to.mode + into @ (c.location - was.mode),
+                (into @ c.factor) @ (into @ c.factor).T,
+                c.nu,
+            )
+            for c in self.moving.components
+        ]
+        fixed = (_wide(to.mode, to.scale), *self.fixed.components[1:])
+        moving = replace(self.moving, components=tuple(moved))
+        return replace(self, moving=moving, fixed=replace(self.fixed, components=fixed))
 
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Points (n, d)."""
@@ -139,6 +170,18 @@ class ThetaProposal:
         weights = np.append(self.moving.weights * (1 - share), max(share, 2 * LEAST_SHARE))
         moving = Mixture((*self.moving.components, new), weights / weights.sum())
         return replace(self, moving=moving)
+
+
+def _wide(mode: np.ndarray, scale: np.ndarray) -> Student:
+    # Defensive components (Hesterberg 1995): with the prior in the mixture no weight exceeds the
+    # likelihood over PRIOR_SHARE, wherever the adapted components are too thin.
+    return Student.with_scale(mode, 4 * scale + 0.05 * np.eye(len(mode)), WIDE_NU)
+
+
+def _symmetric_root(scale: np.ndarray) -> np.ndarray:
+    """Shape (d, d): of a positive definite matrix."""
+    values, vectors = np.linalg.eigh(scale)
+    return np.asarray((vectors * np.sqrt(values)) @ vectors.T)
 
 
 def _bounded(collapse: np.ndarray) -> np.ndarray:
