@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hierpool.core.compiled import compiled
+from hierpool.core.compiled import compiled, inner
 
 _M, _V, _T = "float64[:, ::1]", "int64[::1]", "float64[:, :, ::1]"
 _W = "float64[::1]"
@@ -58,6 +58,37 @@ def by_pattern(columns, where, classes, starts, offsets, log_sd, inverse, out, l
                         out[k, at, m] += entry * columns[a + j, m]
 
 
+@inner
+def eliminate(white, k, first, size, Lambda, a, L):  # type: ignore[no-untyped-def]
+    """L (q, q) and a (q, size) of a block, a its Z Lambda over L; the log determinant of L L'."""
+    q, total = L.shape[0], 0.0
+    for u in range(q):
+        for i in range(size):
+            value = 0.0
+            for c in range(q):
+                value += Lambda[k, c, u] * white[k, first + i, c]
+            a[u, i] = value
+    for u in range(q):
+        for v in range(u + 1):
+            value = 1.0 if u == v else 0.0
+            for i in range(size):
+                value += a[u, i] * a[v, i]
+            L[u, v] = value
+    for u in range(q):  # L becomes its Cholesky factor, then a is divided by it
+        for v in range(u):
+            for c in range(v):
+                L[u, v] -= L[u, c] * L[v, c]
+            L[u, v] /= L[v, v]
+            L[u, u] -= L[u, v] * L[u, v]
+        L[u, u] = np.sqrt(L[u, u])
+        total += 2.0 * np.log(L[u, u])
+        for i in range(size):
+            for v in range(u):
+                a[u, i] -= L[u, v] * a[v, i]
+            a[u, i] /= L[u, u]
+    return total
+
+
 @compiled(f"void({_T}, int64, int64, {_T}, {_W}, {_M}, {_W}, {_T}, {_M}, {_W})")
 def sums(white, size, w, Lambda, counts, log_sd, log_det, GG, Gg, squared):  # type: ignore[no-untyped-def]
     """Levels eliminated, G'G - X'X, G'g - X'y and g'g - y'y summed over blocks.
@@ -71,32 +102,9 @@ def sums(white, size, w, Lambda, counts, log_sd, log_det, GG, Gg, squared):  # t
         log_det[k], squared[k] = 0.0, 0.0
         GG[k], Gg[k] = 0.0, 0.0
         for b in range(len(counts)):
-            first, total = b * size, 2.0 * log_sd[k, b]
-            for u in range(q):
-                for i in range(size):
-                    value = 0.0
-                    for c in range(q):
-                        value += Lambda[k, c, u] * white[k, first + i, c]
-                    a[u, i] = value
-            for u in range(q):
-                for v in range(u + 1):
-                    value = 1.0 if u == v else 0.0
-                    for i in range(size):
-                        value += a[u, i] * a[v, i]
-                    L[u, v] = value
-            for u in range(q):  # L becomes its Cholesky factor, then a is divided by it
-                for v in range(u):
-                    for c in range(v):
-                        L[u, v] -= L[u, c] * L[v, c]
-                    L[u, v] /= L[v, v]
-                    L[u, u] -= L[u, v] * L[u, v]
-                L[u, u] = np.sqrt(L[u, u])
-                total += 2.0 * np.log(L[u, u])
-                for i in range(size):
-                    for v in range(u):
-                        a[u, i] -= L[u, v] * a[v, i]
-                    a[u, i] /= L[u, u]
-            log_det[k] += total * counts[b]
+            first = b * size
+            total = eliminate(white, k, first, size, Lambda, a, L)
+            log_det[k] += (total + 2.0 * log_sd[k, b]) * counts[b]
             for u in range(q):
                 for c in range(width - q):
                     g[u, c] = 0.0

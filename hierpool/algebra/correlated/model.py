@@ -16,6 +16,7 @@ from typing import Self
 
 import numpy as np
 
+from hierpool.algebra.correlated import left_out
 from hierpool.algebra.correlated.eliminated import Eliminated
 from hierpool.algebra.correlated.factorisation import CorrelatedFactorisation, unsupported
 from hierpool.algebra.correlated.joint_factorisation import JointFactorisation
@@ -116,7 +117,7 @@ class CorrelatedResiduals(LeftOutRows):
     @property
     def flops_per_theta(self) -> int:
         """Rough number of operations of one evaluation."""
-        blocks = self.near.correlated.designs[0]
+        blocks = self.near.correlated.designs.blocks
         width = self.q + self._width + 1
         joint = self.others.size**3 // 3 if self.plan is None else self.plan.flops
         return len(blocks.columns) * width**2 + joint
@@ -159,7 +160,7 @@ class CorrelatedResiduals(LeftOutRows):
             return eliminated(self._dense_sums(theta), self.others)
         K, p = len(theta), self.p
         out = LevelSums(np.empty(K), np.empty((p, p, K)), np.empty((p, K)), np.empty(K))
-        blocks = self.near.correlated.designs[0]
+        blocks = self.near.correlated.designs.blocks
         width = blocks.n_blocks * blocks.size * blocks.columns.shape[1]
         for at in runs(K, width):
             part = self._sums_of(theta[at]) if self.plan is None else self.plan.sums(theta[at])[0]
@@ -168,7 +169,8 @@ class CorrelatedResiduals(LeftOutRows):
 
     def _dense_sums(self, theta: ResidualTheta) -> LevelSums:
         """Those of the population's columns and of other factors' before them."""
-        blocks, counts, _ = self.near.correlated.designs
+        designs = self.near.correlated.designs
+        blocks, counts = designs.blocks, designs.counts
         K, w, d = len(theta), self.near.size, self.others.size
         out = LevelSums(np.empty(K), np.empty((w, w, K)), np.empty((w, K)), np.empty(K))
         width = blocks.n_blocks * blocks.size * (blocks.columns.shape[1] + self.q)
@@ -192,7 +194,8 @@ class CorrelatedResiduals(LeftOutRows):
         """Of one factor or none, by compiled loops."""
         from hierpool.algebra.correlated import kernels
 
-        blocks, counts, _ = self.near.correlated.designs
+        designs = self.near.correlated.designs
+        blocks, counts = designs.blocks, designs.counts
         K, w = len(theta), self.p
         white, log_sd = blocks.at(blocks.whitening.tables(theta.phi))
         flat = white.reshape(K, -1, white.shape[-1])
@@ -342,6 +345,8 @@ class CorrelatedResiduals(LeftOutRows):
     def _left_out(self, theta: WorkingTheta, marginal: Marginal) -> tuple[np.ndarray, np.ndarray]:
         """y_i less its mean given y_-i, and the variance of that in units of sigma^2, (K, n) each."""
         assert isinstance(theta, ResidualTheta)
+        if not self.others.size:
+            return left_out.rows(self.correlated, theta, marginal)
         blocks, K, n = self.near.correlated.every, len(theta), len(self.scaled_rows.y)
         off, variance = np.empty((K, n)), np.empty((K, n))
         for at, e in self._runs(theta, 2 * blocks.size + self._own_numbers):
@@ -362,6 +367,7 @@ class CorrelatedResiduals(LeftOutRows):
 
     def log_density_of_levels(self, theta: WorkingTheta, grouping: Grouping) -> np.ndarray:
         """Shape (J, K): log p(rows of a level, jointly, given all other rows and theta)."""
+        assert isinstance(theta, ResidualTheta)
         blocks, J = self.correlated.blocks, grouping.n_levels
         pairs = np.unique(blocks * J + grouping.codes)
         if len(pairs) > blocks.max() + 1:
@@ -380,10 +386,13 @@ class CorrelatedResiduals(LeftOutRows):
             own_rows = self.correlated, self.others, self.columns
             near = NearColumns.of(*own_rows, units=grouping.codes)
             return replace(self, near=near).log_density_of_levels(theta, grouping)
-        out = np.empty((J, len(theta)))
-        for at, e in self._runs(theta, 2 * self._own_numbers):
-            own = self.joint(theta[at]).reached(first)
-            out[:, at] = self._of_levels(e, theta.sigma[at], own, whose, J).T
+        if not self.others.size:
+            out = left_out.levels(self.correlated, theta, self.marginal(theta), whose, J).T
+        else:
+            out = np.empty((J, len(theta)))
+            for at, e in self._runs(theta, 2 * self._own_numbers):
+                own = self.joint(theta[at]).reached(first)
+                out[:, at] = self._of_levels(e, theta.sigma[at], own, whose, J).T
         n_rows = np.bincount(grouping.codes, minlength=J)[:, None]
         out -= 0.5 * n_rows * LOG_2PI
         return out - np.bincount(grouping.codes, self.scaled_rows.log_sd, J)[:, None]

@@ -160,7 +160,7 @@ class NearColumns:
     @cached_property
     def _into(self) -> tuple[sparse.csr_array, sparse.csr_array]:
         """Where products (designs, m, m) and sums (designs, m) of the designs are added."""
-        which, w = self.which[self.correlated.designs[2]], self.size + 1
+        which, w = self.which[self.correlated.designs.first], self.size + 1
         pairs = (which[:, :, None] * w + which[:, None, :]).ravel()
         made = []
         for at, size in ((pairs, w * w), (which.ravel(), w)):

@@ -41,10 +41,19 @@ class Blocks:
     n_blocks: int
     size: int
 
-    def at(self, tables: Tables) -> tuple[np.ndarray, np.ndarray]:
-        """Whitened columns (K, blocks, size, w) and logs of det R^(1/2) by block (K, blocks)."""
-        flat = self.n_blocks * self.size
-        white, log_det = self.whitening.apply(tables, self.columns, self.where, flat)
+    def padded(self, columns: np.ndarray) -> np.ndarray:
+        """Shape (blocks, size, w): columns (n, w) in their places, not whitened."""
+        out = np.zeros((self.n_blocks * self.size, columns.shape[1]))
+        out[self.where] = columns
+        return out.reshape(self.n_blocks, self.size, -1)
+
+    def at(self, tables: Tables, first: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Whitened columns (K, blocks, size, w) and logs of det R^(1/2) by block (K, blocks).
+
+        Of the ``first`` columns, or of all.
+        """
+        flat, columns = self.n_blocks * self.size, self.columns[:, :first]
+        white, log_det = self.whitening.apply(tables, columns, self.where, flat)
         K = len(white)
         starts = np.flatnonzero(np.diff(self.where // self.size, prepend=-1) != 0)
         each = np.add.reduceat(log_det, starts, axis=1)
@@ -65,6 +74,36 @@ class Blocks:
         flat = self.n_blocks * self.size
         white, _ = self.whitening.apply(tables, unit, self.where, flat)
         return white.reshape(len(white), self.n_blocks, self.size, self.size)
+
+
+@dataclass(frozen=True)
+class Designs:
+    """Blocks whose columns, occasions and classes are equal are one design.
+
+    Attributes
+    ----------
+    blocks
+        One block for each design.
+    counts
+        Shape (designs,): how many blocks have it.
+    of_block
+        Shape (blocks,): which of them each block has.
+    """
+
+    blocks: Blocks
+    counts: np.ndarray
+    of_block: np.ndarray
+
+    @cached_property
+    def first(self) -> np.ndarray:
+        """Shape (designs,): the first block that has it."""
+        return np.unique(self.of_block, return_index=True)[1]
+
+    @cached_property
+    def members(self) -> tuple[np.ndarray, np.ndarray]:
+        """The blocks by design (blocks,), and where those of each begin (designs + 1,)."""
+        ends = np.cumsum(np.bincount(self.of_block, minlength=len(self.counts)))
+        return np.argsort(self.of_block, kind="stable"), np.concatenate([[0], ends])
 
 
 @dataclass(frozen=True)
@@ -141,11 +180,8 @@ class CorrelatedRows:
         return Blocks(whitening, columns, block * size + within, len(counts), size)
 
     @cached_property
-    def designs(self) -> tuple[Blocks, np.ndarray, np.ndarray]:
-        """One block for each design, columns Z, X, sum and root of the y; how many blocks have it.
-
-        And the first of these blocks.
-        """
+    def designs(self) -> Designs:
+        """Blocks that are alike, put together; columns Z, X, sum and root of the y."""
         whole, s = self.every, self.structure
         order, r = self.order, self.rows
         width = r.Z.shape[1] + r.X.shape[1]
@@ -170,14 +206,12 @@ class CorrelatedRows:
             not found or len(found) == whole.n_blocks
         ):  # all differ, and each y is its own sum and root
             y = whole.columns[:, -1:]
-            columns = np.hstack([whole.columns[:, :width], y, y])
-            return (
-                replace(whole, columns=columns),
-                np.ones(whole.n_blocks),
-                np.arange(whole.n_blocks),
-            )
-        first = np.array([own[0] for own in found.values()])
-        return *self._compressed(whole, starts, list(found.values())), first
+            columns, each = np.hstack([whole.columns[:, :width], y, y]), np.arange(whole.n_blocks)
+            return Designs(replace(whole, columns=columns), np.ones(len(each)), each)
+        members, of_block = list(found.values()), np.empty(whole.n_blocks, dtype=np.int64)
+        for u, own in enumerate(members):
+            of_block[own] = u
+        return Designs(*self._compressed(whole, starts, members), of_block)
 
     def _compressed(
         self, whole: Blocks, starts: np.ndarray, members: list[list[int]]

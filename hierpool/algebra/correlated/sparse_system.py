@@ -88,7 +88,7 @@ class SparsePlan:
         )
         rows = L.tocsr()
         rows.sort_indices()
-        which = near.of_levels[near.correlated.designs[2]]
+        which = near.of_levels[near.correlated.designs.first]
         padded = np.append(own.place, own.size)
         column = padded[np.where(which >= near.d, own.size, which)]
         scale = [
@@ -119,7 +119,8 @@ class SparsePlan:
         from hierpool.algebra.correlated import beside_kernels
 
         near = self.near
-        blocks, counts, _ = near.correlated.designs
+        designs = near.correlated.designs
+        blocks, counts = designs.blocks, designs.counts
         K, p, made = len(theta), near.p, np.ascontiguousarray
         white, log_sd = blocks.at(blocks.whitening.tables(theta.phi))
         held = K if kept else 1
