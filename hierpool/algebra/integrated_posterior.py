@@ -27,6 +27,10 @@ class IntegratedPosterior(Posterior, Protocol):
         """The same draws as the algebra takes them."""
 
     @property
+    def efficiency(self) -> float:
+        """Mean effective size of the draws of theta over their number."""
+
+    @property
     def thinned_draws(self) -> np.ndarray:
         """Shape (chains, draws used): positions of the draws that later questions use."""
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -56,7 +57,7 @@ class Correlation(ABC):
         """Names of its parameters."""
         return ("rho",)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of its parameters."""
         return len(self.names)
@@ -220,7 +221,7 @@ class Unstructured(OfOccasions):
 
     is_ordered = False
 
-    @property
+    @cached_property
     def pairs(self) -> list[tuple[int, int]]:
         """Pairs (i, j), j < i, of occasions."""
         return [(i, j) for i in range(1, self.n_occasions) for j in range(i)]

@@ -84,17 +84,17 @@ class RowStructure:
     unit: float = 1.0
     scale: RandomScale | None = None
 
-    @property
+    @cached_property
     def n_by(self) -> int:
         """Classes with a correlation of their own."""
         return max(len(self.by_labels), 1)
 
-    @property
+    @cached_property
     def n_correlations(self) -> int:
         """Parameters of the correlations."""
         return 0 if self.correlation is None else self.n_by * self.correlation.size
 
-    @property
+    @cached_property
     def n_spread(self) -> int:
         """Weights of the log sds."""
         return self.basis.shape[1]

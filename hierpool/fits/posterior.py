@@ -136,6 +136,13 @@ class PosteriorFit(FitRecord):
         return Theta(int(np.prod(self.n_draws)), flat)
 
     @cached_property
+    def efficiency(self) -> float:
+        """Mean effective size of the draws of theta over their number."""
+        from hierpool.checks.accuracy.loo import relative_efficiency
+
+        return relative_efficiency(self)
+
+    @cached_property
     def residual_parameters(self) -> np.ndarray | None:
         """Shape (K, m): draws of the parameters of a residual structure; None without one."""
         own = self.priors.residual_structure

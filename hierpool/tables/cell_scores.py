@@ -272,8 +272,6 @@ class CellScores:
 
         As ``sampled`` and ``approximate`` of ``Scores``, shapes (n, 3) and (n, 2).
         """
-        from hierpool.checks.accuracy.loo import relative_efficiency
-
         fit, source = self.fit, self.source
         names = [f"{source.stem}a{k}_" for k in range(len(source.cells.atoms) + 1)]
         values = np.column_stack([frame[name].to_numpy(dtype=float) for name in names])
@@ -282,7 +280,7 @@ class CellScores:
             weight = frame[source.weight].to_numpy(dtype=float)
         rows = rows_in_cells(fit.design, source.cells_of(frame), values)
         kept = fit.thinned_draws.ravel()
-        efficiency = min(1.0, relative_efficiency(fit) * len(fit.theta) / len(kept))
+        efficiency = min(1.0, fit.efficiency * len(fit.theta) / len(kept))
         found = []
         for theta in (fit.working_theta[kept], self.points):
             found.append(Densities(theta).of(*fit.integrated.leverages(theta, rows), weight))

@@ -9,6 +9,7 @@ import numpy as np
 
 from hierpool.algebra.correlated.rows import CorrelatedRows
 from hierpool.algebra.correlated.slopes import slopes
+from hierpool.algebra.correlated.whitening import Tables
 from hierpool.algebra.factorisation import LevelsOf
 from hierpool.algebra.gaussian import BetaPrior, Marginal, condition
 from hierpool.algebra.moments import Moments, Rows
@@ -31,21 +32,24 @@ class CorrelatedFactorisation(OneFactorFactorisation):
         Shape (m,): parameters of the residuals.
     log_det
         Log det R.
+    tables
+        What the rows were whitened by.
     """
 
     raw: Rows
     correlated: CorrelatedRows
     phi: np.ndarray
     log_det: float
+    tables: Tables
 
     @classmethod
     def from_correlated(
         cls, correlated: CorrelatedRows, factor: str, Lambda: np.ndarray, phi: np.ndarray
     ) -> CorrelatedFactorisation:
         """Of rows that are whitened here."""
-        rows, log_det = correlated.whitened(phi)
+        rows, log_det, tables = correlated.whitened(phi)
         flat = BetaPrior.flat(rows.X.shape[1])
-        given = correlated.rows, correlated, factor, Lambda, phi, log_det
+        given = correlated.rows, correlated, factor, Lambda, phi, log_det, tables
         return cls.from_whitened(rows, *given, flat)
 
     @classmethod
@@ -58,12 +62,13 @@ class CorrelatedFactorisation(OneFactorFactorisation):
         Lambda: np.ndarray,
         phi: np.ndarray,
         log_det: float,
+        tables: Tables,
         prior: BetaPrior,
     ) -> CorrelatedFactorisation:
         """Of whitened rows, and the same before; ``prior`` of the coefficients of their X."""
         moments = Moments.from_rows(rows, shared=False)
         at = condition(moments, np.ones(1), Lambda[None], prior)
-        return cls(rows, moments, factor, Lambda, at, raw, correlated, phi, log_det)
+        return cls(rows, moments, factor, Lambda, at, raw, correlated, phi, log_det, tables)
 
     @cached_property
     def marginal(self) -> Marginal:
@@ -100,7 +105,7 @@ class CorrelatedFactorisation(OneFactorFactorisation):
                 X = X - _times(roots, c.G[0][codes])
             taken.append(solve_lower(c.marginal.R[0], X.T).T)
         columns = np.column_stack([*taken, left])[self.correlated.order]
-        return slopes(self.correlated.every.whitening, self.phi, columns)
+        return slopes(self.correlated.every.whitening, self.phi, self.tables, columns)
 
 
 def _times(rows: np.ndarray, matrices: np.ndarray) -> np.ndarray:

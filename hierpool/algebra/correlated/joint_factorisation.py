@@ -153,7 +153,8 @@ class JointFactorisation(Factorisation):
         left = raw[..., -1:] - X @ at[..., None] - Zt @ v[..., None]
         columns = np.concatenate([*taken, left], axis=-1)
         columns = columns.reshape(-1, columns.shape[-1])[every.where]
-        return slopes(every.whitening, self.phi, columns)
+        tables = every.whitening.tables(self.phi[None])
+        return slopes(every.whitening, self.phi, tables, columns)
 
     def levels(self) -> tuple[LevelsOf, ...]:
         """Coefficients of the levels of each factor."""

@@ -58,6 +58,30 @@ def by_pattern(columns, where, classes, starts, offsets, log_sd, inverse, out, l
                         out[k, at, m] += entry * columns[a + j, m]
 
 
+@compiled(f"void({_T}, int64, {_M})")
+def inverse_roots(C, offset, out):  # type: ignore[no-untyped-def]
+    """Inverse Cholesky factors of matrices (K, m, m), from ``offset`` on; NaN where there is none."""
+    m = C.shape[1]
+    L, inverse = np.empty((m, m)), np.empty((m, m))
+    for k in range(len(C)):
+        for i in range(m):
+            for j in range(i + 1):
+                value = C[k, i, j]
+                for c in range(j):
+                    value -= L[i, c] * L[j, c]
+                L[i, j] = np.sqrt(value) if i == j else value / L[j, j]
+        for i in range(m):
+            for j in range(m):
+                value = 1.0 if i == j else 0.0
+                for c in range(j, i):
+                    value -= L[i, c] * inverse[c, j]
+                inverse[i, j] = value / L[i, i] if j <= i else 0.0
+        failed = np.isnan(L[m - 1, m - 1])
+        for i in range(m):
+            for j in range(m):
+                out[k, offset + i * m + j] = np.nan if failed else inverse[i, j]
+
+
 @inner
 def eliminate(white, k, first, size, Lambda, a, L):  # type: ignore[no-untyped-def]
     """L (q, q) and a (q, size) of a block, a its Z Lambda over L; the log determinant of L L'."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -54,9 +55,9 @@ def levels(
 
 
 def _kinds(designs: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Kind of each level (J,), by the designs of its blocks; the designs of each kind, and where they begin."""
+    """Kind of each level (J,), by the designs of its blocks; where those of each kind begin, and they."""
     found: dict[bytes, int] = {}
-    each = [designs[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    each = [designs[a:b] for a, b in itertools.pairwise(starts.tolist())]
     kinds = np.array([found.setdefault(own.tobytes(), len(found)) for own in each], dtype=np.int64)
     own = [each[j] for j in np.unique(kinds, return_index=True)[1]]
     ends = np.cumsum([len(of_kind) for of_kind in own])

@@ -99,10 +99,10 @@ def rows(white, roots, X, y, by_design, starts, Lambda, R, beta, place, off, var
 @compiled(
     f"void({_T}, {_T}, {_M}, {_V}, {_V}, {_V}, {_V}, {_V}, {_V}, {_T}, {_M}, {_W}, {_T}, {_M}, {_W}, {_M})"
 )
-def levels(
+def levels(  # type: ignore[no-untyped-def]
     white, roots, y, design_of, kinds, kind_starts, kind_designs, starts, blocks, Lambda, log_sd, sigma,
     R, s, n_rows, out,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Log density of the rows of each level given all others, less n_j log(2 pi) / 2.
 
     The blocks of level j are ``blocks`` from ``starts[j]`` on. Levels of one of the ``kinds`` (J,) have

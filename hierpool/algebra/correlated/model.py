@@ -346,7 +346,7 @@ class CorrelatedResiduals(LeftOutRows):
         """y_i less its mean given y_-i, and the variance of that in units of sigma^2, (K, n) each."""
         assert isinstance(theta, ResidualTheta)
         if not self.others.size:
-            return left_out.rows(self.correlated, theta, marginal)
+            return left_out.rows(self.near.correlated, theta, marginal)
         blocks, K, n = self.near.correlated.every, len(theta), len(self.scaled_rows.y)
         off, variance = np.empty((K, n)), np.empty((K, n))
         for at, e in self._runs(theta, 2 * blocks.size + self._own_numbers):
@@ -387,7 +387,7 @@ class CorrelatedResiduals(LeftOutRows):
             near = NearColumns.of(*own_rows, units=grouping.codes)
             return replace(self, near=near).log_density_of_levels(theta, grouping)
         if not self.others.size:
-            out = left_out.levels(self.correlated, theta, self.marginal(theta), whose, J).T
+            out = left_out.levels(self.near.correlated, theta, self.marginal(theta), whose, J).T
         else:
             out = np.empty((J, len(theta)))
             for at, e in self._runs(theta, 2 * self._own_numbers):

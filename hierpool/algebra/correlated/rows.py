@@ -163,14 +163,15 @@ class CorrelatedRows:
         out[self.order] = self.every.where
         return out
 
-    def whitened(self, phi: np.ndarray) -> tuple[Rows, float]:
-        """The rows at one set of parameters (m,), in the user's order, and log det R."""
+    def whitened(self, phi: np.ndarray) -> tuple[Rows, float, Tables]:
+        """The rows at one set of parameters (m,), in the user's order, log det R, and by what."""
         every, raw = self.every, self.rows
-        white, log_sd = every.at(every.whitening.tables(phi[None]))
+        tables = every.whitening.tables(phi[None])
+        white, log_sd = every.at(tables)
         flat = white.reshape(-1, white.shape[-1])[self.place]
         q = raw.Z.shape[1]
         rows = Rows(flat[:, -1], flat[:, q:-1], flat[:, :q], raw.codes)
-        return rows, 2 * float(log_sd.sum())
+        return rows, 2 * float(log_sd.sum()), tables
 
     def _blocks(self, which: np.ndarray, columns: np.ndarray, block: np.ndarray) -> Blocks:
         counts = np.bincount(block)

@@ -16,12 +16,12 @@ import numpy as np
 from hierpool.algebra.correlated.whitening import Tables, Whitening
 
 
-def slopes(way: Whitening, phi: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def slopes(way: Whitening, phi: np.ndarray, tables: Tables, columns: np.ndarray) -> np.ndarray:
     """Derivatives (2, m) at parameters (m,): of log det R and all columns but the last, of the last.
 
-    ``columns`` (n, w) are not whitened, in the order of the rows.
+    ``tables`` are those of ``phi``; ``columns`` (n, w) are not whitened, in the order of the rows.
     """
-    tables, s = way.tables(phi[None]), way.structure
+    s = way.structure
     scaled = columns * np.exp(-tables.log_sd[0][s.classes])[:, None]
     by_row, by_correlation = (_markov if way.is_markov else _by_pattern)(way, phi, tables, scaled)
     out = np.zeros((2, s.size))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hierpool.algebra.triangular import cholesky, solve_lower
+from hierpool.algebra.triangular import cholesky
 from hierpool.core.residual import RowStructure
 
 
@@ -119,10 +119,11 @@ class Whitening:
                     each[:, g], self.steps[own, 1], self.steps[own, 2]
                 )
             return Tables(log_sd, r, inverse)
+        from hierpool.algebra.correlated import kernels
+
         inverse = np.empty((K, self.offsets[-1]))
         for k, C in enumerate(self.blocks(phi)):
-            root = solve_lower(_cholesky(C), np.eye(C.shape[-1]))
-            inverse[:, self.offsets[k] : self.offsets[k + 1]] = root.reshape(K, -1)
+            kernels.inverse_roots(np.ascontiguousarray(C), self.offsets[k], inverse)
         return Tables(log_sd, r, inverse)
 
     def correlated(self, phi: np.ndarray, z: np.ndarray) -> np.ndarray:

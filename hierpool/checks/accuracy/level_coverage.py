@@ -123,7 +123,7 @@ def _predictions(
     density = fit.integrated.log_density_of_levels(theta, grouping)
     log_weights = np.full(density.shape, -np.log(len(picks)))
     if np.ptp(density, axis=1).any():  # else theta is empty, and every draw says the same
-        log_weights, _ = array_stats.psislw(density, r_eff=loo.relative_efficiency(fit))
+        log_weights, _ = array_stats.psislw(density, r_eff=fit.efficiency)
     weights = np.exp(log_weights)
     phi = _of_new_groups(fit, theta, picks)
     at_mean, at_row = _Columns.from_fit(fit, group, grouping, phi)

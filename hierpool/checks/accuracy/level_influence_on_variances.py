@@ -18,7 +18,6 @@ import pandas as pd
 from arviz_stats.base import array_stats
 
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
-from hierpool.checks.accuracy import loo
 from hierpool.core.design import Grouping
 from hierpool.core.findings import Finding
 from hierpool.core.group_nouns import and_more, called, nouns
@@ -142,4 +141,4 @@ def _smoothed(density: np.ndarray, fit: IntegratedPosterior) -> tuple[np.ndarray
 
 def _efficiency(fit: IntegratedPosterior, used: int) -> float:
     """Relative efficiency of so many draws of theta, evenly spread."""
-    return min(1.0, loo.relative_efficiency(fit) * len(fit.theta) / used)
+    return min(1.0, fit.efficiency * len(fit.theta) / used)

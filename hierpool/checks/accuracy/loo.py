@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import arviz_stats as azs
 import numpy as np
 import xarray as xr
 from arviz_stats.utils import ELPDDataLOO
@@ -196,7 +195,7 @@ class _Used:
     @classmethod
     def from_fit(cls, fit: IntegratedPosterior) -> _Used:
         K, kept = len(fit.theta), fit.thinned_draws.ravel()
-        efficiency = relative_efficiency(fit)
+        efficiency = fit.efficiency
         if len(kept) < K:
             efficiency = min(1.0, efficiency * K / len(kept))
         return cls(fit.working_theta[kept], K - len(kept), efficiency)
@@ -336,7 +335,7 @@ def leave_one_row_out_conditional(fit: IntegratedPosterior) -> ScoredLOO:
 
     values = fit.with_log_likelihood("conditional").draws["log_likelihood"]["y"].to_numpy()
     density = values.reshape(-1, fit.design.n).T
-    scores = np.stack(psis.leave_one_out(density, relative_efficiency(fit)), axis=1)
+    scores = np.stack(psis.leave_one_out(density, fit.efficiency), axis=1)
     points = [np.array([i]) for i in range(fit.design.n)]
     labels = {OBS_DIM: row_labels(fit.design)}
     predicts = "a new observation of a known group, by importance sampling of every coefficient"
@@ -413,6 +412,8 @@ def _scored(
 
 def relative_efficiency(fit: IntegratedPosterior) -> float:
     """Mean effective share of the draws of theta, which is all the densities depend on."""
+    from arviz_stats.base import array_stats
+
     posterior = fit.draws["posterior"].to_dataset()
     more = {"sigma", *fit.design.schema.residual_dims}
     names = [v for v in posterior.data_vars if v in more or str(v).startswith("sd_")]
@@ -421,10 +422,13 @@ def relative_efficiency(fit: IntegratedPosterior) -> float:
         names = [v for v in posterior.data_vars if not str(v).startswith(of_levels)]
     if not names:
         return 1.0
-    ess = azs.ess(posterior[names], method="mean")
-    values = np.concatenate([np.atleast_1d(ess[v].to_numpy()).reshape(-1) for v in names])
     chains, draws = fit.n_draws
-    return float(np.clip(np.nanmean(values) / (chains * draws), 1e-3, 1.5)) if chains > 1 else 1.0
+    if chains == 1:
+        return 1.0
+    each = [posterior[v].transpose("chain", "draw", ...).to_numpy() for v in names]
+    values = np.concatenate([own.reshape(chains, draws, -1) for own in each], axis=-1)
+    ess = array_stats.ess(values, chain_axis=0, draw_axis=1, method="mean")
+    return float(np.clip(np.nanmean(ess) / (chains * draws), 1e-3, 1.5))
 
 
 def check_rows(design: Design, grouping: Grouping) -> None:
