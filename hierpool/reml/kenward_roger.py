@@ -1,7 +1,8 @@
 """Kenward and Roger's covariance of the fixed effects, and F tests with their degrees of freedom.
 
 Of a REML fit whose V = sum_r gamma_r G_r is linear in its parameters: the entries of T T' (the
-relative covariance of the levels, free ones only) and the residual variance. With W = V^-1,
+relative covariance of the levels, free ones only) and the residual variance. Of residual structures
+that are not linear ``correlated.second_derivatives`` adds what bends. With W = V^-1,
 Phi = (X'WX)^-1 and
 
     P_r  = -X'W G_r W X     Q_rs = X'W G_r W G_s W X     K_rs = tr(W G_r W G_s)
@@ -28,6 +29,7 @@ import numpy as np
 from hierpool.algebra.choose import MOST_TURNED, has_sparse_equations
 from hierpool.algebra.correlated.covariance_products import covariance_products
 from hierpool.algebra.correlated.factorisation import CorrelatedFactorisation
+from hierpool.algebra.correlated.second_derivatives import has_natural_parameters, second_order
 from hierpool.algebra.weighted_products import CovarianceParameter, WeightedProducts
 from hierpool.core.design import Design
 from hierpool.core.errors import UnsupportedModelError
@@ -68,7 +70,8 @@ class KenwardRoger:
         Raises
         ------
         UnsupportedModelError
-            Several factors with too many levels, or a fit that is not REML.
+            Several factors with too many levels, a fit that is not REML, or a residual structure that
+            it is not for.
         """
         _check(design, estimate)
         criterion = Criterion.from_design(design, "REML")
@@ -76,9 +79,9 @@ class KenwardRoger:
         theta = criterion.theta_of(estimate.relative_covariance_factor, phi)
         T, at = criterion.matrix(theta), criterion.at(theta)
         Phi = at.marginal.beta_covariance[0]
+        basis = criterion.basis
+        patterns = [basis @ r.E @ basis.T for r in _parameters(design, T)]
         if isinstance(at, CorrelatedFactorisation):
-            basis = criterion.basis
-            patterns = [basis @ r.E @ basis.T for r in _parameters(design, T)]
             K, P, Q = covariance_products(at, patterns)
         else:
             weighted = criterion.algebra.weighted_products(criterion.basis, T)
@@ -89,7 +92,12 @@ class KenwardRoger:
         )
         A = 2 * _inverse(information)
         U = np.einsum("rs,rsab->ab", A, Q) - np.einsum("rs,rac,scb->ab", A, P, Phi @ P)
-        adjusted = Phi + Phi @ (U + U.T) @ Phi
+        U = U + U.T
+        if isinstance(at, CorrelatedFactorisation) and not is_linear(design):
+            U = U - second_order(at, patterns, A) / 2
+        adjusted = Phi + Phi @ U @ Phi
+        if not (np.diag(adjusted) > 0).all():
+            raise _not_defined(design)
         x, size = criterion.coordinates.x, estimate.sigma**2
         into, back = x.from_working, x.to_working
         return cls(
@@ -110,6 +118,15 @@ class KenwardRoger:
         A2 = float(np.einsum("rs,rab,sba->", self.parameters, turned, turned))
         df, scale = _df_and_scale(q, A1, A2)
         return FTest(q, df, scale * wald)
+
+
+def _not_defined(design: Design) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"Kenward and Roger's standard errors of {design.residual.term.words} do not exist at this "
+        "optimum: what its curved covariances take off the variance of a coefficient is more than there "
+        "is, as where a variance is hardly more than zero. Use df='satterthwaite'",
+        "no-kenward-roger",
+    )
 
 
 def _df_and_scale(q: int, A1: float, A2: float) -> tuple[float, float]:
@@ -139,11 +156,18 @@ def _check(design: Design, estimate: Estimate) -> None:
             "kenward-roger-needs-reml",
         )
     structure, term = design.residual.structure, design.residual.term
-    if structure is not None and not is_linear(design):
+    if structure is not None and not _has_independent_groups(design):
         raise UnsupportedModelError(
-            f"Kenward and Roger's method needs covariances that are linear in their parameters, of "
-            f"independent groups: {term.words} is not, or stands beside several factors. "
-            "cs, toep, symm, us and sds of classes are, beside one factor or none. Use df='satterthwaite'",
+            f"Kenward and Roger's method is for residual structures of independent groups, beside one "
+            f"factor or none, and {term.words} stands beside others. Use df='satterthwaite'",
+            "no-kenward-roger",
+        )
+    if structure is not None and not is_linear(design) and not has_natural_parameters(structure):
+        raise UnsupportedModelError(
+            f"Kenward and Roger's standard errors of {term.words} would depend on how its parameters are "
+            "written, as on the unit of time: its covariances are not linear in them, as those of cs, "
+            "toep, symm, us and sds of classes are, and they are not variances and correlations alone. "
+            "Use df='satterthwaite'",
             "no-kenward-roger",
         )
     if is_too_large(design):
@@ -162,13 +186,18 @@ def is_linear(design: Design) -> bool:
     s, term = design.residual.structure, design.residual.term
     if s is None:
         return True
-    if s.scale is not None or len(design.groups) > 1:
-        return False
-    if any(not s.lies_within(g.codes) for g in design.groups):
+    if s.scale is not None or not _has_independent_groups(design):
         return False
     if term.correlation is None:
         return s.is_by_class
     return term.correlation.word in LINEAR and not term.spread
+
+
+def _has_independent_groups(design: Design) -> bool:
+    """Whether correlated rows lie in one level of one factor, or there is none."""
+    s = design.residual.structure
+    assert s is not None
+    return len(design.groups) < 2 and all(s.lies_within(g.codes) for g in design.groups)
 
 
 def is_too_large(design: Design) -> bool:

@@ -1,8 +1,9 @@
-"""Kenward and Roger's method for residual structures that are linear in their covariances."""
+"""Kenward and Roger's method for residual structures, linear in their covariances or curved."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from hierpool.core.errors import UnsupportedModelError
 from hierpool.fits.optimum import LikelihoodFit
 from hierpool.reml.kenward_roger import KenwardRoger
 from tests.laws.test_residual_structures import correlation
+from tests.support.cases import each
 
 
 def children() -> pd.DataFrame:
@@ -109,10 +111,121 @@ def linear(data: pd.DataFrame, more: dict[str, str]) -> Iterator[np.ndarray]:
             yield same * (pair | pair.T)
 
 
-def test_structures_that_are_not_linear_are_refused() -> None:
+CURVED = {
+    "ar1(age | Subject)": "age * Sex",
+    "ar1h(age | Subject)": "age * Sex",
+    "csh(age | Subject)": "age",
+    "arma11(age | Subject)": "age * Sex",
+    "ad1(age | Subject)": "age + (1 | Subject)",
+}
+
+
+def curved(word: str, data: pd.DataFrame, fit: LikelihoodFit) -> tuple[Any, np.ndarray]:
+    """V (n, n) of natural parameters, and these at the optimum: written out, structure by structure."""
+    e, s = fit.estimate, fit.design.residual.structure
+    assert s is not None
+    assert e.residual_parameters is not None
+    phi = e.residual_parameters
+    same = np.equal.outer(data["Subject"].to_numpy(), data["Subject"].to_numpy())
+    at = ((data["age"] - 8) / 2).round().astype(int).to_numpy()
+    lag = np.abs(np.subtract.outer(at, at))
+    sds = e.sigma * np.exp(s.log_sds(phi[None])[0])
+    n_correlations = len(phi) - s.n_spread
+
+    def of(p: np.ndarray) -> np.ndarray:
+        if word == "arma11":
+            gamma, ar, variance = p
+            return same * variance * np.where(lag == 0, 1.0, gamma * ar ** np.maximum(lag - 1, 0))
+        if word == "ad1":
+            r, variance, between = p[:3], p[3], p[4]
+            whole = np.array(
+                [[np.prod(r[min(a, b) : max(a, b)]) for a in range(4)] for b in range(4)]
+            )
+            return same * (variance * whole[at[:, None], at] + between)
+        sd = np.sqrt(p[1:])[at] if word.endswith("h") else np.sqrt(p[1:]).repeat(len(at))
+        C = p[0] ** lag if word.startswith("ar1") else np.where(lag == 0, 1.0, p[0])
+        return same * np.outer(sd, sd) * C
+
+    own = phi[:n_correlations]
+    if word == "arma11":
+        ar, ma = own
+        own = np.array([(1 + ar * ma) * (ar + ma) / (1 + 2 * ar * ma + ma**2), ar])
+    between = [f.sd[0] ** 2 for f in e.factors]
+    variances = sds**2 if word.endswith("h") else sds[:1] ** 2
+    return of, np.concatenate([own, variances, between])
+
+
+def test_an_autoregression_has_the_adjustment_by_hand() -> None:
+    """All matrices of all rows, and derivatives of sigma^2 rho^lag by sigma^2 and rho."""
     data = children()
-    for residual in ("ar1(age | Subject)", "csh(age | Subject)"):
+    fit = hp.Model("distance ~ age * Sex", data, residual="ar1(age | Subject)").reml()
+    e, X = fit.estimate, fit.design.X
+    assert e.residual_parameters is not None
+    rho, variance = e.residual_parameters[0], e.sigma**2
+    lag = np.abs(np.subtract.outer(*[data["age"].to_numpy()] * 2)) / 2
+    same = np.equal.outer(*[data["Subject"].to_numpy()] * 2)
+    C, once = same * rho**lag, same * lag * rho ** (lag - 1)
+    twice = same * lag * (lag - 1) * rho ** (lag - 2)
+    W = np.linalg.inv(variance * C)
+    WX, Phi = W @ X, np.linalg.inv(X.T @ W @ X)
+    G = np.array([C, variance * once])
+    bent = np.array([[0 * C, once], [once, variance * twice]])
+    P = -np.array([WX.T @ g @ WX for g in G])
+    Q = np.array([[WX.T @ g @ W @ other @ WX for other in G] for g in G])
+    K = np.array([[np.trace(W @ g @ W @ other) for other in G] for g in G])
+    information = K - 2 * np.einsum("ab,rsba->rs", Phi, Q)
+    A = 2 * np.linalg.inv(information + np.einsum("rab,sba->rs", Phi @ P, Phi @ P))
+    R = np.array([[WX.T @ b @ WX for b in row] for row in bent])
+    inner = np.einsum("rs,rsab->ab", A, Q - R / 4) - np.einsum("rs,rac,scb->ab", A, P, Phi @ P)
+    found = KenwardRoger.from_estimate(fit.design, e)
+    np.testing.assert_allclose(found.covariance, Phi + 2 * Phi @ inner @ Phi, rtol=2e-9)
+    table = fit.fixed_effects("kenward-roger")
+    assert table["se"].to_numpy() == pytest.approx(np.sqrt(np.diag(found.covariance)))
+    assert (table["se"] > 1.01 * fit.fixed_effects()["se"]).all()  # of the first order .03 % alone
+
+
+@pytest.mark.slow
+@each("residual, right", list(CURVED.items()))
+def test_second_derivatives_are_those_of_the_definition(residual: str, right: str) -> None:
+    data = children()
+    fit = hp.Model(f"distance ~ {right}", data, residual=residual).reml()
+    V_of, p = curved(residual.split("(")[0], data, fit)
+    X, V, m = fit.design.X, V_of(p), len(p)
+    np.testing.assert_allclose(V, covariance(fit), rtol=1e-6, atol=1e-9)
+    h = 1e-3 * np.maximum(np.abs(p), 0.1) * np.eye(m)
+    one = [(8 * (V_of(p + e) - V_of(p - e)) - V_of(p + 2 * e) + V_of(p - 2 * e)) / 12 for e in h]
+    G = np.array(one) / h.max(axis=1)[:, None, None]
+    W = np.linalg.inv(V)
+    Phi = np.linalg.inv(X.T @ W @ X)
+    WX = W @ X
+    P = -np.array([WX.T @ g @ WX for g in G])
+    Q = np.array([[WX.T @ g @ W @ other @ WX for other in G] for g in G])
+    K = np.array([[np.trace(W @ g @ W @ other) for other in G] for g in G])
+    Phi_P = Phi @ P
+    information = K - 2 * np.einsum("ab,rsba->rs", Phi, Q)
+    A = 2 * np.linalg.inv(information + np.einsum("rab,sba->rs", Phi_P, Phi_P))
+    inner = np.zeros_like(Phi)
+    for r in range(m):
+        for s in range(m):
+            a, b = h[r], h[s]
+            bent = V_of(p + a + b) - V_of(p + a - b) - V_of(p - a + b) + V_of(p - a - b)
+            R = WX.T @ (bent / (4 * a.max() * b.max())) @ WX
+            inner += A[r, s] * (Q[r, s] - P[r] @ Phi @ P[s] - R / 4)
+    found = KenwardRoger.from_estimate(fit.design, fit.estimate).covariance
+    np.testing.assert_allclose(found, Phi + 2 * Phi @ inner @ Phi, rtol=2e-5)  # differences of h^2
+
+
+def test_what_depends_on_how_parameters_are_written_is_refused() -> None:
+    data = children()
+    for residual in ("car1(age | Subject)", "ar1(age | Subject, nugget=True)"):
         fit = hp.Model("distance ~ age", data, residual=residual).reml()
         assert fit.df_method == "Satterthwaite"
-        with pytest.raises(UnsupportedModelError, match="linear in their parameters"):
+        with pytest.raises(UnsupportedModelError, match="how its parameters are written"):
             fit.fixed_effects("kenward-roger")
+    fit = hp.Model("distance ~ age + (1 | Subject)", data, residual="arma11(age | Subject)").reml()
+    with pytest.raises(UnsupportedModelError, match="do not exist at this optimum"):
+        fit.fixed_effects("kenward-roger")
+    data["half"] = data["age"] > 10
+    fit = hp.Model("distance ~ age + (1 | half)", data, residual="ar1(age | Subject)").reml()
+    with pytest.raises(UnsupportedModelError, match="stands beside others"):
+        fit.fixed_effects("kenward-roger")

@@ -8,6 +8,8 @@ Lambda', the free ones of the structure, and log sigma^2, whose derivative is V.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -34,11 +36,60 @@ class CovarianceProducts(NamedTuple):
     Q: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class BlocksOfRows:
+    """Rows block by block, with zeros in the place of none.
+
+    Attributes
+    ----------
+    at
+        The model at one theta.
+    Z, X
+        Shapes (B, size, q) and (B, size, p).
+    """
+
+    at: CorrelatedFactorisation
+    Z: np.ndarray
+    X: np.ndarray
+
+    @classmethod
+    def of(cls, at: CorrelatedFactorisation) -> BlocksOfRows:
+        """All blocks."""
+        every, raw = at.correlated.every, at.raw
+        padded = np.zeros((every.n_blocks * every.size, raw.Z.shape[1] + raw.X.shape[1]))
+        padded[at.correlated.place] = np.column_stack([raw.Z, raw.X])
+        Z, X = np.split(padded.reshape(every.n_blocks, every.size, -1), [raw.Z.shape[1]], axis=2)
+        return cls(at, Z, X)
+
+    def residuals(self, phi: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """R (B, size, size), and its derivatives by the free parameters of the residuals."""
+        return _of_residuals(self.at.correlated.every, phi)
+
+    @cached_property
+    def _own(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        R, slopes = self.residuals(self.at.phi)
+        Lambda = self.at.Lambda
+        return R + self.Z @ (Lambda @ Lambda.T) @ np.swapaxes(self.Z, 1, 2), slopes
+
+    def derivatives(self, patterns: Sequence[np.ndarray]) -> np.ndarray:
+        """Shape (m, B, size, size): of V, by parameters of Lambda Lambda', free ones, log sigma^2."""
+        V, slopes = self._own
+        return np.stack([*(self.Z @ E @ np.swapaxes(self.Z, 1, 2) for E in patterns), *slopes, V])
+
+    @cached_property
+    def inverse(self) -> np.ndarray:
+        """Shape (B, size, size): V^-1; of no rows 1 on the diagonal."""
+        V = self._own[0]
+        empty = np.ones(V.shape[0] * V.shape[1])
+        empty[self.at.correlated.place] = 0.0
+        return np.linalg.inv(V + empty.reshape(*V.shape[:2], 1) * np.eye(V.shape[1]))
+
+
 def covariance_products(
     at: CorrelatedFactorisation, patterns: Sequence[np.ndarray]
 ) -> CovarianceProducts:
     """At one theta; ``patterns`` (q, q): derivatives of Lambda Lambda' by its parameters."""
-    every, raw = at.correlated.every, at.raw
+    every = at.correlated.every
     B, size = every.n_blocks, every.size
     m = len(patterns) + len(at.phi) + 1
     if m * B * size**2 > MOST_NUMBERS:
@@ -47,17 +98,9 @@ def covariance_products(
             f"rows, and its derivatives by {m} parameters: too many numbers. Use df='satterthwaite'",
             "kenward-roger-too-large",
         )
-    padded = np.zeros((B * size, raw.Z.shape[1] + raw.X.shape[1]))
-    padded[at.correlated.place] = np.column_stack([raw.Z, raw.X])
-    Z, X = np.split(padded.reshape(B, size, -1), [raw.Z.shape[1]], axis=2)
-    R, slopes = _of_residuals(every, at.phi)
-    Zt = np.swapaxes(Z, 1, 2)
-    V = R + Z @ (at.Lambda @ at.Lambda.T) @ Zt
-    empty = np.ones(B * size)
-    empty[at.correlated.place] = 0.0
-    W = np.linalg.inv(V + empty.reshape(B, size, 1) * np.eye(size))
-    G = np.stack([*(Z @ E @ Zt for E in patterns), *slopes, V])
-    WG, WX = W @ G, W @ X
+    rows = BlocksOfRows.of(at)
+    G, W = rows.derivatives(patterns), rows.inverse
+    WG, WX = W @ G, W @ rows.X
     GWX = G @ WX
     K = np.einsum("rbij,sbji->rs", WG, WG, optimize=True)
     P = -np.einsum("bip,rbiq->rpq", WX, GWX, optimize=True)
