@@ -79,9 +79,10 @@ class KenwardRoger:
         theta = criterion.theta_of(estimate.relative_covariance_factor, phi)
         T, at = criterion.matrix(theta), criterion.at(theta)
         Phi = at.marginal.beta_covariance[0]
-        basis = criterion.basis
-        patterns = [basis @ r.E @ basis.T for r in _parameters(design, T)]
+        patterns: list[np.ndarray] = []
         if isinstance(at, CorrelatedFactorisation):
+            basis = criterion.basis
+            patterns = [basis @ r.E @ basis.T for r in _parameters(design, T)]
             K, P, Q = covariance_products(at, patterns)
         else:
             weighted = criterion.algebra.weighted_products(criterion.basis, T)
