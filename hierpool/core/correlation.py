@@ -72,6 +72,11 @@ class Correlation(ABC):
         """Shape (size,): a of the Beta(a, a) prior of each parameter between its bounds."""
         return np.ones(self.size)
 
+    @property
+    def begins(self) -> np.ndarray:
+        """Shape (s, size): parameters from which a search for an optimum starts, weak and strong ones."""
+        return self.from_free(np.repeat([[0.2], [1.6]], self.size, axis=1))
+
     @abstractmethod
     def blocks(self, phi: np.ndarray, places: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Correlations (K, n, n) of rows at each of several sets of places, at phi (K, size)."""
@@ -125,6 +130,11 @@ class Ar1(OfLag):
 
     is_markov = True
 
+    @property
+    def begins(self) -> np.ndarray:
+        """Also a negative and a very strong one: beside random effects there are several optima."""
+        return np.array([[0.1], [0.66], [-0.4], [0.95]])
+
     def at_lag(self, phi: np.ndarray, lag: np.ndarray) -> np.ndarray:
         """Whole powers, so that a negative rho has a sign at odd lags."""
         rho = phi.reshape(-1, *[1] * lag.ndim)
@@ -135,6 +145,11 @@ class Car1(OfLag):
     """r^(lag / median gap): ``car1``, any times."""
 
     is_markov, takes_times = True, True
+
+    @property
+    def begins(self) -> np.ndarray:
+        """From hardly any to a very strong one."""
+        return np.array([[0.1], [0.5], [0.83], [0.97]])
 
     @property
     def lower(self) -> np.ndarray:
@@ -169,6 +184,12 @@ class Arma11(OfLag):
     def names(self) -> tuple[str, ...]:
         """Those of the two processes."""
         return ("ar", "ma")
+
+    @property
+    def begins(self) -> np.ndarray:
+        """Both signs of each: its likelihood often has several optima."""
+        signs = [[0.1, 0.1], [0.66, 0.5], [0.8, -0.5], [-0.6, 0.3], [-0.9, 0.7]]
+        return np.array([*signs, [0.3, -0.9]])
 
     def at_lag(self, phi: np.ndarray, lag: np.ndarray) -> np.ndarray:
         """The correlation at lag 1, then powers of the first parameter."""
@@ -297,6 +318,13 @@ class WithNugget(Correlation):
     def lower(self) -> np.ndarray:
         """A nugget is a share."""
         return np.append(self._inner.lower, 0.0)
+
+    @property
+    def begins(self) -> np.ndarray:
+        """Those without it with a small nugget, and strong correlations with a large one."""
+        inner = self._inner.begins
+        small, large = np.full((len(inner), 1), 0.2), np.full((len(inner[1::2]), 1), 0.6)
+        return np.concatenate([np.hstack([inner, small]), np.hstack([inner[1::2], large])])
 
     @property
     def shapes(self) -> np.ndarray:

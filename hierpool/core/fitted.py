@@ -143,6 +143,11 @@ class Optimum(Fit, Protocol):
     def df_method(self) -> str:
         """How combinations of the fixed effects are tested."""
 
+    def with_df(
+        self, df: Literal["satterthwaite", "kenward-roger", "residual", "normal"]
+    ) -> Optimum:
+        """The same fit, with another method of degrees of freedom."""
+
     def covariance(self) -> np.ndarray:
         """Shape (p, p): covariance of the fixed effects, adjusted where ``df_method`` does so."""
 

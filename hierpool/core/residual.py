@@ -145,6 +145,15 @@ class RowStructure:
         return out
 
     @property
+    def begins(self) -> np.ndarray:
+        """Shape (s, size): free coordinates from which a search for an optimum starts."""
+        if self.correlation is None:
+            return np.zeros((1, self.size))
+        own = np.tile(self.correlation.begins, self.n_by)
+        rest = np.zeros((len(own), self.size - self.n_correlations))
+        return self.to_free(np.hstack([own, rest]))
+
+    @property
     def bounds_and_priors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Lower bounds and beta shapes of the parameters of the correlations, sds of the weights."""
         own, none = self.correlation, np.zeros(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -198,6 +198,25 @@ class LikelihoodFit:
         for least squares, "normal" where residual sds are known and nothing else is estimated.
         """
         return self._tests[0]
+
+    def with_df(self, df: inference.Df) -> LikelihoodFit:
+        """The same fit with another method of degrees of freedom in all of its tables.
+
+        ``hp.marginal_means``, ``hp.slopes``, ``hp.contrast`` and ``hp.effects`` take it too.
+
+        Parameters
+        ----------
+        df
+            As in ``fixed_effects``.
+
+        Raises
+        ------
+        UnsupportedModelError
+            The method is not available for this fit.
+        """
+        other = replace(self)
+        vars(other)["_tests"] = inference.chosen(self.design, self.estimate, df)
+        return other
 
     def covariance(self) -> np.ndarray:
         """Shape (p, p): covariance of the fixed effects, adjusted where ``df_method`` does so."""

@@ -23,9 +23,9 @@ from hierpool.reml.estimate import (
     lower_root,
     on_boundary,
     root_in_user_coding,
-    starts,
 )
 from hierpool.reml.refit import Refit, new_effects
+from hierpool.reml.starts import starts
 
 if TYPE_CHECKING:
     from hierpool.reml.families.refits import FamilyRefits

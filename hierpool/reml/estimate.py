@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy import optimize
 
 from hierpool.algebra.covariance_root import sd_and_corr
 from hierpool.algebra.factorisation import Factorisation
@@ -15,16 +14,17 @@ from hierpool.algebra.identified import named, not_identified_text, usable
 from hierpool.core.design import EXACT_FIT, Design, GroupDesign, exact_fit
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.group_nouns import nouns
-from hierpool.core.residual import RowStructure
 from hierpool.core.results import Estimate, FactorEstimate, Status
 from hierpool.core.threads import one_blas_thread
 from hierpool.reml.criterion import Criterion, Free, Method
-from hierpool.reml.no_maximum import Search, check_has_maximum
+from hierpool.reml.no_maximum import check_has_maximum
 from hierpool.reml.residual_status import limits_text, told_apart_text
+from hierpool.reml.starts import finite_values, quasi_newton, starts, surveyed
 
 SINGULAR = 1e-4  # relative sd, per sd of its column, below which a direction has no variance
 SNAP_TO_BOUNDARY = 1e-2  # directions below this are tried at exactly zero
 SNAP_GAIN = 1e-7  # deviance a direction of variance must buy to be kept off zero
+LIMIT_GAIN = 1e-9  # deviance that a correlation at its limit must gain
 GRADIENT_TOLERANCE = 1e-4  # largest gradient of the deviance (per unit theta) at an optimum
 STOP_AT_SLOPE = (
     1e-3,
@@ -33,9 +33,12 @@ STOP_AT_SLOPE = (
 NEARLY_EXACT = 1e-2  # share of the total sum of squares that is hardly a residual
 LOOSE = 1.0  # standard error of sigma, of sigma, beyond which there is no half a df to tell it by
 _TAKES_PART = 0.3  # share of a parameter in the flattest direction from which it is named
+_NEWTON_STEPS = 25  # at most; the sixth and later ones where a slope of 1e-6 is left
 SAME_HESSIAN_WITHIN = 1e-5  # moves of theta after which the Hessian is still the same
-_RESIDUAL_STARTS = (0.2, 1.6)  # free coordinates of the correlations of residuals
-_START_SCALES = np.array([0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
+_FAR = 6.0  # free coordinate of a correlation beyond which its limit is tried
+_LIMITS = np.array(
+    [8.0, 12.0, 18.0]
+)  # free coordinates that are tried there; 18: 1e-8 from the limit
 
 
 @dataclass(frozen=True)
@@ -142,77 +145,59 @@ def minimise(criterion: Criterion) -> Optimum:
     """Smallest deviance: quasi-Newton from the best of a few scales, Newton steps to finish.
 
     A second and third start are used where gradient or curvature of the first optimum leave a
-    doubt, or where it lies on the boundary; the best is kept.
+    doubt, or where it lies on the boundary; the best is kept. Correlations of residuals often have
+    several optima: each of their starts is followed a little, and the one that came lowest to the end.
     """
     first, *others = starts(criterion)
-    best = _descend(criterion, first, starts=1)
+    if criterion.structure is not None and criterion.structure.n_correlations:
+        first = surveyed(criterion, criterion.structure)
+    best = _at_limits(criterion, _descend(criterion, first, starts=1))
     if best.ran_away:
         return best
     if best.is_doubtful or _smallest_direction(criterion, best.theta) < SNAP_TO_BOUNDARY:
         for i, start in enumerate(others):
-            other = _descend(criterion, start, starts=i + 2)
+            other = _at_limits(criterion, _descend(criterion, start, starts=i + 2))
             best = other if other.deviance < best.deviance - 1e-9 else best
     return _snapped(criterion, best)
 
 
-def starts(criterion: Criterion) -> list[np.ndarray]:
-    """Where to start: the best two of a few scales, and the best one tilted."""
-    T = np.eye(criterion.size)
-    grid = np.array([criterion.theta(T * s) for s in _START_SCALES])
-    if criterion.structure is not None:
-        grid = _beside_residuals(criterion.structure, grid if criterion.size else grid[:1])
-    values = criterion.deviance(grid)
-    best, second = np.argsort(np.where(np.isfinite(values), values, np.inf))[:2]
-    return [grid[best], grid[second], _tilted(criterion, grid[best])]
+def _at_limits(criterion: Criterion, optimum: Optimum) -> Optimum:
+    """The optimum with correlations that run away to their limits taken there, if it is no worse.
 
-
-def _beside_residuals(structure: RowStructure, grid: np.ndarray) -> np.ndarray:
-    """Starts of T, each with weak and with strong correlations of the residuals."""
-    out = []
-    for start in _RESIDUAL_STARTS:
-        x = np.zeros((len(grid), structure.size))
-        x[:, : structure.n_correlations] = start
-        out.append(np.concatenate([grid, x], axis=1))
-    return np.concatenate(out)
-
-
-def _tilted(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
-    """A start with correlations and unequal variances, away from the symmetric ones."""
-    # Correlations of zero with equal sds can be a saddle, where the gradient shows no way out.
-    rows, columns, _ = criterion.free
-    tilted, largest = (
-        np.zeros((criterion.size,) * 2),
-        np.abs(theta[: criterion.n_free]).max(initial=0.0),
-    )
-    tilted[rows, columns] = np.where(rows == columns, largest * 3.0 / (1.0 + rows), 0.3 * largest)
-    return criterion.theta(tilted, theta)
+    A search goes towards a limit in ever smaller steps, as the slope of a free coordinate vanishes.
+    """
+    s = criterion.structure
+    n = 0 if s is None else s.n_correlations
+    own = optimum.theta[criterion.n_free : criterion.n_free + n]
+    best = optimum
+    if optimum.ran_away:
+        return optimum
+    running = criterion.n_free + np.flatnonzero(np.abs(own) > _FAR)
+    for at in [[k] for k in running] + ([list(running)] if len(running) > 1 else []):
+        tried = np.repeat(best.theta[None], len(_LIMITS), axis=0)
+        tried[:, at] *= np.maximum(_LIMITS / np.abs(best.theta[at]).max(), 1.0)[:, None]
+        far = _descend(criterion, tried[np.argmin(finite_values(criterion, tried))], optimum.starts)
+        best = far if far.deviance < best.deviance - LIMIT_GAIN else best
+    return best
 
 
 def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
     theta = start
     for slope in STOP_AT_SLOPE:
-        search = Search(criterion)
-        found = optimize.minimize(
-            search,
-            start,
-            jac=True,
-            method="BFGS",
-            callback=search.check,
-            options={"gtol": slope, "maxiter": 500},
-        )
-        if search.ran_away:
-            value, gradient = criterion.value_and_gradient(found.x)
+        end = quasi_newton(criterion, start, slope)
+        theta = end.theta
+        if end.ran_away:
+            value, gradient = criterion.value_and_gradient(theta)
             nothing = np.full((len(gradient),) * 2, np.nan)
-            return Optimum(found.x, value, gradient, nothing, starts, ran_away=True)
-        # Where the columns fit the response exactly a step may end in no number at all.
-        theta = np.asarray(found.x) if np.isfinite(found.x).all() else start
+            return Optimum(theta, value, gradient, nothing, starts, ran_away=True)
         left = criterion.population(theta[None]).penalized_ss[0]
         if left > NEARLY_EXACT * criterion.moments.yy:
             break
     value, gradient = criterion.value_and_gradient(theta)
     hessian, at = hessian_at(criterion, theta), theta
-    for _ in range(5):
-        if np.abs(gradient).max(initial=0.0) < 1e-9 or not np.isfinite(hessian).all():
+    for step in range(_NEWTON_STEPS):
+        steep = np.abs(gradient).max(initial=0.0)
+        if steep < (1e-9 if step < 5 else 1e-6) or not np.isfinite(hessian).all():
             break
         if np.abs(theta - at).max(initial=0.0) > SAME_HESSIAN_WITHIN:
             hessian, at = hessian_at(criterion, theta), theta

@@ -20,13 +20,15 @@ def limits_text(structure: RowStructure, phi: np.ndarray) -> str:
         return ""
     lower, _, _ = structure.bounds_and_priors
     share = (phi[: len(lower)] - lower) / (1 - lower)
-    low = (share < (1 - AT_LIMIT) / 2) & (lower < 0)  # zero is no bound of a process
-    high = share > (1 + AT_LIMIT) / 2
-    if not (low | high).any():
-        return ""
-    return "a correlation of the residuals is estimated at its limit of " + (
-        "1" if high.any() else "-1"
-    )
+    low, high = share < (1 - AT_LIMIT) / 2, share > (1 + AT_LIMIT) / 2
+    names = np.tile(own.names, structure.n_by)
+    zero = [
+        f"the {name} of the residuals is estimated as zero" for name in names[low & (lower == 0)]
+    ]
+    if not (high | (low & (lower < 0))).any():
+        return " and ".join(dict.fromkeys(zero))
+    limit = f"{1 if high.any() else max(lower[low].max(), -1):.3g}"
+    return f"a correlation of the residuals is estimated at its limit of {limit}"
 
 
 def told_apart_text(design: Design, phi: np.ndarray, sds: np.ndarray, errors: np.ndarray) -> str:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
+from typing import Literal
 
 import pandas as pd
 
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.core.design import Design
+from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.fitted import Optimum
 from hierpool.core.printable import printable
+from hierpool.reml.inference import Df
+from hierpool.reml.kenward_roger import is_linear
 from hierpool.sas.questions import Questions
 from hierpool.sas.read import Read
 from hierpool.sas.requests import Request
@@ -48,7 +53,7 @@ class ProcMixed:
     data: pd.DataFrame
     added: tuple[str, ...]
     method: str
-    df: str
+    df: Df | Literal[""]
     understood: tuple[tuple[str, str], ...]
     requests: tuple[Request, ...]
     notes: tuple[str, ...]
@@ -58,7 +63,7 @@ class ProcMixed:
         """What was read, with its questions in the terms of the model."""
         ask = Questions(read.effects, read.has_intercept, read.table, design)
         requests: list[Request] = []
-        understood, notes = list(read.understood), list(read.notes)
+        understood, notes = list(read.understood), [*read.notes, *_df_notes(read, design)]
         for statement in read.questions:
             own, more = ask.read(statement)
             requests += own
@@ -83,8 +88,12 @@ class ProcMixed:
         ----------
         fit
             Of the model: ``model.reml()``, ``model.ml()`` or ``model.fit()``. A joint test needs one
-            of the first two; a posterior has each of its rows alone.
+            of the first two; a posterior has each of its rows alone. The first two are tested by
+            DDFM= where it is available for them.
         """
+        if self.df and isinstance(fit, Optimum):
+            with suppress(UnsupportedModelError):
+                fit = fit.with_df(self.df)
         found: dict[str, pd.DataFrame] = {}
         for request in self.requests:
             label, k = request.label, 2
@@ -112,3 +121,23 @@ class ProcMixed:
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}</pre>"
+
+
+def _df_notes(read: Read, design: Design) -> list[str]:
+    """Where the degrees of freedom are found, or why they are others."""
+    if not read.df:
+        return [
+            "Degrees of freedom are Kenward and Roger's or Satterthwaite's. Those of containment and "
+            "between-within, SAS's defaults, are not available"
+        ]
+    if read.df == "kenward-roger" and (read.method == "ml" or not is_linear(design)):
+        why = (
+            "needs REML"
+            if read.method == "ml"
+            else f"does not hold for {design.residual.term.words} in this model"
+        )
+        return [f"ddfm: Satterthwaite's, in all tables, because Kenward and Roger's method {why}"]
+    return [
+        f"ddfm: fit.with_df({read.df!r}) has them in all tables, fixed_effects(), anova(), means and "
+        "contrasts; model.sas.answers(fit) takes them"
+    ]

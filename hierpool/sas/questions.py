@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from hierpool.core.design import Design
 from hierpool.sas.effects import Effect, read_effect, read_effects
 from hierpool.sas.options import Option, at_slash, read_options, sort_out
 from hierpool.sas.parameterization import SasColumns
+from hierpool.sas.random_columns import group_weights
 from hierpool.sas.requests import Request
 from hierpool.sas.statements import Statement
 from hierpool.sas.table import SasTable
@@ -131,12 +132,16 @@ class Questions:
                 "compares all pairs of cells"
             )
             return [(c, [o for o in columns if o != c]) for c in columns]
-        (held,) = read_effects(by.statement, by.value, self.table)
-        first = [c for c in columns if c not in held.columns]
-        if len(first) == len(columns) or not first:
-            by.fail(f"SLICE= names no part of {effect}", "sas-effect")
+        is_list = by.value[0].is_sign("(") and by.value[-1].is_sign(")")
+        tokens = by.value[1:-1] if is_list else by.value
+        found: list[tuple[str, list[str]]] = []
+        for held in read_effects(by.statement, tokens, self.table):
+            first = [c for c in columns if c not in held.columns]
+            if len(first) == len(columns) or not first:
+                by.fail(f"SLICE= names no part of {effect}: {held}", "sas-effect")
+            found += [(c, [o for o in columns if o != c]) for c in first]
         notes.append("SLICE= of SAS is an F test in each slice; here each pair in it is compared")
-        return [(c, [o for o in columns if o != c]) for c in first]
+        return [part for k, part in enumerate(found) if part not in found[:k]]
 
     def _at(self, option: Option | None, notes: list[str]) -> dict[str, float]:
         """Values of covariates: those of AT; the mean where two values would count as categories."""
@@ -182,63 +187,78 @@ class Questions:
             )
         label = before[0].text
         columns = SasColumns.of(self.effects, self.has_intercept, self.table, self.design)
-        rows = [self._row(statement, part, columns) for part in _parts(before[1:])]
-        if statement.keyword.word == "estimate" and len(rows) > 1:
+        made = [self._row(statement, part, columns) for part in _parts(before[1:])]
+        if statement.keyword.word == "estimate" and len(made) > 1:
             statement.fail("ESTIMATE takes one combination", "sas-contrast", hint="use CONTRAST")
         if "divisor" in options:
-            rows = [row / options["divisor"].number() for row in rows]
-        terms = self.design.terms
-        made = [
-            {t: float(w) for t, w in zip(terms, columns.weights(row), strict=True) if w}
-            for row in rows
-        ]
+            by = options["divisor"].number()
+            made = [{term: weight / by for term, weight in row.items()} for row in made]
         if not all(made):
             statement.fail("all coefficients cancel", "sas-contrast")
-        asked = {"prob": 1 - options["alpha"].number()} if "alpha" in options else {}
+        asked: dict[str, Any] = (
+            {"prob": 1 - options["alpha"].number()} if "alpha" in options else {}
+        )
         if statement.keyword.word == "estimate":
+            has_groups = any(isinstance(name, tuple) for name in made[0])
+            asked |= {"of": "deviations"} if has_groups else {}
             return [Request(label, "contrast", {label: made[0]}, asked)], notes
         named = {f"{label} {k + 1}" if len(made) > 1 else label: m for k, m in enumerate(made)}
         return [Request(label, "f_test", named)], notes
 
     def _row(
         self, statement: Statement, tokens: Sequence[Token], columns: SasColumns
-    ) -> np.ndarray:
-        """One combination of SAS's coefficients."""
-        L = np.zeros(columns.X.shape[1])
-        at = 0
-        while at < len(tokens):
-            if tokens[at].is_sign("|"):
-                statement.fail(
-                    "random effects in ESTIMATE and CONTRAST are not read",
-                    "sas-contrast",
-                    tokens[at],
-                    "hp.contrast(fit, {('g', 'level', 'Intercept'): 1}) has those of a group",
-                )
-            effect, stop = read_effect(statement, tokens, at, self.table, intercept=True)
+    ) -> dict[Any, float]:
+        """One combination of SAS's coefficients, as weights of the terms of the model."""
+        bar = next((k for k, t in enumerate(tokens) if t.is_sign("|")), len(tokens))
+        if bar < len(tokens) and statement.keyword.word == "contrast":
+            statement.fail(
+                "random effects in CONTRAST are not read",
+                "sas-contrast",
+                tokens[bar],
+                "write an ESTIMATE statement for each row",
+            )
+        L, given = np.zeros(columns.X.shape[1]), []
+        for effect, values, own in self._coefficients(statement, tokens[:bar]):
             place = columns.places.get(effect.key)
             if place is None:
                 statement.fail_over(
-                    f"{effect} is no effect of the MODEL statement", "sas-contrast", tokens[at:stop]
+                    f"{effect} is no effect of the MODEL statement", "sas-contrast", own
                 )
-            values, at = _numbers(statement, tokens, stop)
             if len(values) > place.stop - place.start:
                 labels = columns.labels[effect.key]
                 statement.fail_over(
                     f"{effect} has {len(labels)} coefficients, and {len(values)} are given",
                     "sas-contrast",
-                    tokens[stop:at],
+                    own[len(effect.tokens) :],
                     f"in order: {', '.join(labels[:12])}{', ...' if len(labels) > 12 else ''}",
                 )
             L[place.start : place.start + len(values)] += values
+            given.append(effect.key)
+        L = columns.with_containing(L, given)
         if not columns.is_estimable(L):
             statement.fail_over(
                 "this combination is not estimable",
                 "sas-contrast",
-                tokens or [statement.keyword],
-                "give the coefficients of the interactions too; those of a contrast add up to 0 in each "
-                "effect",
+                tokens[:bar] or [statement.keyword],
+                "coefficients of a contrast add up to 0 in each effect; a mean has intercept 1, and of "
+                "several effects give those of the interactions too",
             )
-        return L
+        weights = zip(self.design.terms, columns.weights(L), strict=True)
+        made: dict[Any, float] = {term: float(w) for term, w in weights if w}
+        for effect, values, own in self._coefficients(statement, tokens[bar + 1 :]):
+            made |= group_weights(statement, effect, values, own, self.table, self.design)
+        return made
+
+    def _coefficients(
+        self, statement: Statement, tokens: Sequence[Token]
+    ) -> Iterator[tuple[Effect, list[float], Sequence[Token]]]:
+        """Each effect with its coefficients, and where they stand."""
+        at = 0
+        while at < len(tokens):
+            effect, stop = read_effect(statement, tokens, at, self.table, intercept=True)
+            values, end = _numbers(statement, tokens, stop)
+            yield effect, values, tokens[at:end]
+            at = end
 
 
 def _parts(tokens: Sequence[Token]) -> list[Sequence[Token]]:

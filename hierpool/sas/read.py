@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from hierpool.core.errors import listed, nearest
 from hierpool.formula import tables
 from hierpool.formula.function_calls import quote
+from hierpool.reml.inference import Df
 from hierpool.sas.effects import Effect, read_effects
 from hierpool.sas.expressions import in_formula, known_se
 from hierpool.sas.options import Option, at_slash, read_options, sort_out
@@ -54,7 +55,8 @@ _PROCEDURE_PRINTED = {
 }
 _PROCEDURE_REFUSED = {
     "empirical": "sandwich standard errors are not available",
-    "nobound": "variances are bounded at zero; a negative covariance is type=cs in REPEATED",
+    "nobound": "leave it out: variances are bounded at zero here. A negative covariance of rows is "
+    "repeated / type=cs subject=g",
     "ratio": "leave it out",
     "dfbw": "leave it out",
 }
@@ -74,7 +76,7 @@ _MODEL_PRINTED = {
 }
 _MODEL_REFUSED = {"ddf": "choose a method: ddfm=kr", "lcomponents": "leave it out"}
 MOST_SHOWN = 6  # levels of a CLASS variable that are printed
-_DF = {
+_DF: dict[str, Df | Literal[""]] = {
     **dict.fromkeys(("satterthwaite", "satterth", "sat"), "satterthwaite"),
     **dict.fromkeys(("kenwardroger", "kenrog", "kr", "kenwardroger2", "kr2"), "kenward-roger"),
     **dict.fromkeys(("residual", "res"), "residual"),
@@ -113,7 +115,7 @@ class Read:
     effects: Sequence[Effect] = ()
     has_intercept: bool = True
     method: Literal["reml", "ml"] = "reml"
-    df: str = ""
+    df: Df | Literal[""] = ""
     understood: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     questions: list[Statement] = field(default_factory=list)
@@ -130,6 +132,8 @@ def read(text: object, data: Any) -> Read:
     program = read_program(source_of(text))
     made = Read(SasTable(tables.read_frame(data)))
     order = _procedure(program, made)
+    for statement in program.of("by"):
+        _fail_by(statement, made.table)
     for name, (statement, tokens) in program.made.items():
         if len(tokens) == 1 and tokens[0].kind == "name":  # another role for the same numbers
             source = made.table.find(statement, tokens[0])
@@ -147,11 +151,6 @@ def read(text: object, data: Any) -> Read:
     made.formula = " + ".join([f"{response} ~ {fixed}", *dict.fromkeys(bars)])
     made.notes += [f"not needed here: {line}" for line in program.ignored]
     made.questions = [s for s in program.statements if s.keyword.word in _QUESTIONS]
-    if not made.df:
-        made.notes.append(
-            "Degrees of freedom are Kenward and Roger's or Satterthwaite's. Those of containment and "
-            "between-within, SAS's defaults, are not available"
-        )
     return made
 
 
@@ -175,6 +174,18 @@ def _procedure(program: Program, made: Read) -> Literal["", "data"]:
         method.fail(f"METHOD={method.text.upper()} is not read", "sas-option", "REML or ML")
     made.method = "ml" if method is not None and method.text == "ml" else "reml"
     return _order(options.get("order"))
+
+
+def _fail_by(statement: Statement, table: SasTable) -> NoReturn:
+    words = ("descending", "notsorted")
+    columns = [table.find(statement, t) for t in statement.tokens if t.word not in words]
+    by = repr(columns[0] if len(columns) == 1 else columns)
+    statement.fail(
+        "BY fits a model to each part of the table, and this is one model",
+        "sas-by",
+        hint="leave BY out and write {label: hp.from_sas(program, rows) for label, rows in "
+        f"data.groupby({by})}}",
+    )
 
 
 def _order(option: Option | None) -> Literal["", "data"]:
@@ -265,11 +276,6 @@ def _tests(options: dict[str, Option], made: Read) -> None:
     if word not in _DF:
         ddfm.fail(f"DDFM={ddfm.text.upper()}: {nearest(word, _DF)}", "sas-option")
     made.df = _DF[word]
-    if made.df:
-        made.notes.append(
-            f"ddfm: fit.fixed_effects(df={made.df!r}), fit.anova(df={made.df!r}); means and contrasts "
-            "take fit.df_method"
-        )
 
 
 def _term(statement: Statement, effect: Effect, table: SasTable) -> str:

@@ -109,8 +109,12 @@ def _spread(local: Option, kind: Option | None, group: str, table: SasTable) -> 
     names = [t for t in local.value[2:-1] if t.kind == "name"]
     if local.value[0].word != "exp" or len(local.value) != 4 or len(names) != 1:
         local.fail("LOCAL=EXP() of one column is read", "sas-option", "local=exp(x)")
-    if kind is not None or group:
-        local.fail("LOCAL=EXP() is read without TYPE= and GROUP=", "sas-option")
+    if group or (kind is not None and kind.text not in INDEPENDENT[:3]):
+        local.fail(
+            "LOCAL=EXP() is read without TYPE= and GROUP=",
+            "sas-option",
+            "leave them out, or write sigma= beside residual= in hp.Model",
+        )
     column = table.find(local.statement, names[0])
     if table.is_class(column):
         local.fail(f"LOCAL=EXP() of a CLASS variable: write group={column}", "sas-option")

@@ -19,14 +19,15 @@ STATEMENTS = (
     "contrast",
     "weight",
     "parms",
+    "by",
 )
 _NOT_READ = {
-    "by": "",
     "prior": "priors= of hp.from_sas() sets the priors of the posterior",
     "slice": "write lsmeans a*b / slice=b",
     "lsmestimate": "write an ESTIMATE statement",
     "where": "choose the rows first: data.query('...')",
 }
+_ALONE = "pass the text from proc mixed to its run; alone"
 _SAID_ELSEWHERE = (
     *("ods", "title", "title1", "title2", "footnote", "options", "label", "format"),
     *("id", "store", "make", "libname", "filename"),
@@ -102,14 +103,17 @@ def read_program(source: Source) -> Program:
             _read_data_statement(statement, made)
         elif word == "proc":
             if program is not None:
-                statement.fail("one PROC MIXED is read at a time", "sas-statement")
+                what = "one PROC MIXED is read at a time"
+                if not any(t.word == "mixed" for t in statement.tokens[:1]):
+                    what = "another step stands after PROC MIXED"
+                statement.fail(what, "sas-statement", hint=_ALONE)
             program = Program(_procedure(statement), made, ignored=ignored)
         elif program is None or has_ended:
             where = "before" if program is None else "after"
             statement.fail(
                 f"this stands {where} the PROC MIXED step",
                 "sas-statement",
-                hint="pass the text from proc mixed to its run; alone",
+                hint=_ALONE,
             )
         else:
             _check_known(statement)
@@ -156,7 +160,7 @@ def _procedure(statement: Statement) -> Statement:
     if not statement.tokens or statement.tokens[0].word != "mixed":
         token = statement.tokens[0] if statement.tokens else statement.keyword
         name = statement.tokens[0].text.upper() if statement.tokens else ""
-        hint = ""
+        hint = _ALONE
         if name == "HPMIXED":
             hint = "its statements are those of PROC MIXED: write proc mixed"
         elif name == "GLIMMIX":
@@ -167,14 +171,6 @@ def _procedure(statement: Statement) -> Statement:
 
 def _check_known(statement: Statement) -> None:
     word = statement.keyword.word
-    if word == "by":
-        columns = [t.text for t in statement.tokens] or ["b"]
-        statement.fail(
-            "BY fits a model to each part of the table, and this is one model",
-            "sas-by",
-            hint="leave BY out and write {label: hp.from_sas(program, rows) for label, rows in "
-            f"data.groupby({columns if len(columns) > 1 else columns[0]!r})}}",
-        )
     if word in _NOT_READ:
         statement.fail(f"{word.upper()} is not read", "sas-statement", hint=_NOT_READ[word])
     if word not in STATEMENTS:

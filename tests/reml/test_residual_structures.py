@@ -93,6 +93,34 @@ def test_a_slow_process_and_an_intercept_are_not_told_apart() -> None:
     assert "ar1 process and the intercept of pigs cannot be told apart" in fit.status.sentence
 
 
+NLME = {  # restricted log-likelihoods of lme(), nlme 3.1, optim and nlminb, the better
+    "distance ~ age * Sex + (age | Subject) + car1(age | Subject)": ("~ visit", -214.373561554),
+    "distance ~ age * Sex + (1 | Subject) + arma11(age | Subject)": ("~ log(age)", -215.502153535),
+}
+
+
+@pytest.mark.parametrize("formula", NLME)
+def test_a_correlation_that_runs_to_its_limit(formula):
+    data = hp.datasets.load("Orthodont").assign(visit=lambda d: d.age.astype(str))
+    sigma, loglik = NLME[formula]
+    fit = hp.Model(formula, data, sigma=sigma).reml()
+    assert fit.loglik == pytest.approx(loglik, abs=2e-6)
+    assert fit.status.word == "singular"
+    zero = "car1" in formula
+    said = "the rho of the residuals is estimated as zero" if zero else "at its limit of -1"
+    assert said in fit.status.sentence
+
+
+def test_residual_sds_that_differ_a_hundredfold():
+    """With a mean of each class the likelihood falls apart into those of the classes."""
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame({"kind": np.repeat(["a", "b", "c"], [500, 60, 40])})
+    data["y"] = rng.normal(0, data["kind"].map({"a": 1.0, "b": 10.0, "c": 100.0}))
+    fit = hp.Model("y ~ kind", data, sigma="~ kind").ml()
+    own = [len(y) * (np.log(2 * np.pi * y.var(ddof=0)) + 1) for _, y in data.groupby("kind").y]
+    assert fit.loglik == pytest.approx(-sum(own) / 2, abs=1e-7)
+
+
 STRUCTURED = {
     "rho": {"residual": "ar1(age | Subject)"},
     "sd_residual[Female]": {"sigma": "~ Sex"},

@@ -151,6 +151,95 @@ def test_split_plot_of_the_manual(split_plot):
     assert pytest.approx(fit.anova().F.iloc[0]) == joint.F
 
 
+def test_inference_spaces_of_the_manual(split_plot):
+    """Printed there: 32.8750 with standard errors 1.0817, 2.2396 and 4.5403."""
+    text = """
+    proc mixed data=sp;
+      class A B Block;
+      model Y = A B A*B;
+      random Block A*Block;
+      estimate 'narrow' intercept 1 A 1 B .5 .5 A*B .5 .5
+        | Block .25 .25 .25 .25 A*Block .25 .25 .25 .25 0 0 0 0 0 0 0 0;
+      estimate 'intermediate' intercept 1 A 1 B .5 .5 A*B .5 .5 | Block .25 .25 .25 .25;
+      estimate 'broad' intercept 1 A 1 B .5 .5 A*B .5 .5;
+    run;"""
+    model = read(text, split_plot)
+    found = pd.concat(model.sas.answers(model.reml()).values())
+    assert found.estimate.tolist() == pytest.approx([32.875] * 3, abs=1e-8)
+    assert found.se.round(4).tolist() == [1.0817, 2.2396, 4.5403]
+
+
+def test_coefficients_left_out_are_spread_over_what_contains_the_effect(split_plot):
+    """SAS/STAT User's Guide, The GLM Procedure, Specification of ESTIMATE Expressions."""
+    pairs = {
+        "a 1 -1": "a 1 -1 0 a*b .5 .5 -.5 -.5 0 0",
+        "intercept 1 a 1": "intercept 1 a 1 b .5 .5 a*b .5 .5",
+        "a 1 -1 b 1 -1": "a 1 -1 0 b 1 -1 a*b .8333333333333333 .1666666666666667 "
+        "-.1666666666666667 -.8333333333333333 .3333333333333333 -.3333333333333333",
+        "intercept 6": "intercept 6 a 2 2 2 b 3 3 a*b 1 1 1 1 1 1",
+    }
+    for short, long in pairs.items():
+        text = "proc mixed; class a b block; model y = a|b; random block block*a; "
+        text += f"estimate 'short' {short}; estimate 'long' {long}; run;"
+        first, second = read(text, split_plot).sas.requests
+        weights = (one.what[one.label] for one in (first, second))
+        assert next(weights) == pytest.approx(next(weights), abs=1e-10)
+
+
+def test_a_mean_of_two_effects_needs_the_coefficients_of_their_interaction(split_plot):
+    """Spread evenly, those of both would count the mean twice."""
+    text = "proc mixed; class a b; model y = a|b; estimate 'm' intercept 1 a 1 b 1; run;"
+    with pytest.raises(FormulaError, match="give those of the interactions"):
+        read(text, split_plot)
+
+
+def test_cells_that_do_not_occur_get_no_share():
+    t = pd.DataFrame({"a": [1, 1, 1, 2, 2] * 4, "b": [1, 2, 3, 1, 2] * 4})
+    t["y"] = 10.0 * t.a + t.b**2 + np.tile([0.0, 1.0, 3.0, 2.0], 5)
+    model = read("proc mixed; class a b; model y = a*b; estimate 'm' intercept 1; run;", t)
+    found = model.sas.answers(model.reml())["m"].estimate.iloc[0]
+    assert found == pytest.approx(t.groupby(["a", "b"]).y.mean().mean())
+
+
+def test_degrees_of_freedom_that_the_program_asks_for(table):
+    text = "model y = x sex / ddfm={}; random g; lsmeans sex;"
+    both = {}
+    for ddfm in ("kr", "satterth"):
+        model = read(program(text.format(ddfm)), table)
+        both[ddfm] = model.sas.answers(model.reml())["lsmeans sex"]
+    fit = hp.Model("y ~ x + C(sex, SAS) + (1 | g)", table).reml()
+    means = hp.marginal_means(fit.with_df("satterthwaite"), "sex")
+    np.testing.assert_allclose(both["satterth"].df, means.df)
+    assert "Satterthwaite" in str(means)
+    assert (both["kr"].se > both["satterth"].se).all()
+    text = program("model y = x / ddfm=kr;", "repeated / type=ar(1) subject=g;")
+    assert "Satterthwaite's, in all tables, because Kenward and Roger's" in str(
+        read(text, table).sas
+    )
+
+
+def test_slices_of_several_effects_and_a_log_linear_variance(table):
+    text = "model y = sex|arm x; lsmeans sex*arm / slice=(sex arm); repeated / type=simple local=exp(x);"
+    model = read(program(text), table)
+    assert [r.label for r in model.sas.requests[1:]] == [
+        "differences of arm by sex",
+        "differences of sex by arm",
+    ]
+    assert model.sas.arguments == {"sigma": "~ x"}
+
+
+def test_what_to_write_for_by_can_be_typed(table):
+    text = program("model y = x;", "by ARM descending;", "random g;")
+    with pytest.raises(FormulaError) as caught:
+        read(text.replace("by ARM", "by descending ARM").replace(" descending;", ";"), table)
+    code = re.search(r"write (\{.*\})", caught.value.message)[1].replace(
+        "program, rows", "one, rows"
+    )
+    one = program("model y = x;", "random g;")
+    made = eval(code, {"hp": hp, "data": table, "one": one})
+    assert {label: m.design.n for label, m in made.items()} == {"p": 24, "q": 24}
+
+
 def test_differences_are_in_the_order_of_sas(table):
     by_size = table.assign(sex=pd.Categorical(table.sex, ["m", "f"]))
     model = read("proc mixed; class sex; model y = sex; lsmeans sex / diff; run;", by_size)
@@ -288,6 +377,10 @@ HINTS = {
     "proc mixed; class sex; model y = sex; contrast sex 1 -1;": "contrast 'a1 - a2'",
     "x = 1; proc mixed; model y = x; run;": "pass the text from proc mixed",
     "study.sas": "read_text()",
+    "proc sort; by g; run; proc mixed; model y = x; run;": "pass the text from proc mixed",
+    "proc mixed; model y = x; run; proc mixed; model y = z; run;": "pass the text from proc mixed",
+    "data a; input g $ y; datalines; 1 a 2 ; proc mixed; model y = x; run;": "do the rest with pandas",
+    "proc mixed nobound; model y = x; random g; run;": "leave it out",
 }
 
 

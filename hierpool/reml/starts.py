@@ -1,0 +1,95 @@
+"""Where the search for an optimum starts, and the quasi-Newton steps that lead away from there."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import optimize
+
+from hierpool.core.residual import RowStructure
+from hierpool.reml.criterion import Criterion
+from hierpool.reml.no_maximum import Search
+
+_SURVEY_SLOPE, _SURVEY_STEPS = 0.05, 30  # of the searches from several starts, before the last one
+_HOPELESS = 60.0  # deviance above that of the best start from which another is not followed
+_START_SCALES = np.array([0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
+
+
+def starts(criterion: Criterion) -> list[np.ndarray]:
+    """Where to start: the best two of a few scales, and the best one tilted."""
+    T = np.eye(criterion.size)
+    grid = np.array([criterion.theta(T * s) for s in _START_SCALES])
+    if criterion.structure is not None:
+        grid = np.concatenate(
+            _beside_residuals(criterion.structure, grid if criterion.size else grid[:1])
+        )
+    values = finite_values(criterion, grid)
+    order = np.argsort(values)
+    best, second = order[0], order[min(1, len(order) - 1)]
+    return [grid[best], grid[second], _tilted(criterion, grid[best])]
+
+
+def finite_values(criterion: Criterion, grid: np.ndarray) -> np.ndarray:
+    """Deviances, infinite where there is none."""
+    values = criterion.deviance(grid)
+    return np.where(np.isfinite(values), values, np.inf)
+
+
+def _beside_residuals(structure: RowStructure, grid: np.ndarray) -> list[np.ndarray]:
+    """Starts of T, beside each start of the residuals."""
+    return [np.hstack([grid, np.tile(x, (len(grid), 1))]) for x in structure.begins]
+
+
+def surveyed(criterion: Criterion, structure: RowStructure) -> np.ndarray:
+    """Where the lowest of a few short searches ends: one from each start of the residuals."""
+    grid = np.array([criterion.theta(np.eye(criterion.size) * s) for s in _START_SCALES])
+    apart = _beside_residuals(structure, grid if criterion.size else grid[:1])
+    values = [finite_values(criterion, own) for own in apart]
+    best = min(float(v.min()) for v in values)
+    ends = []
+    for own, value in zip(apart, values, strict=True):
+        if value.min() <= best + _HOPELESS:
+            begin = own[np.argmin(value)]
+            ends.append(quasi_newton(criterion, begin, _SURVEY_SLOPE, _SURVEY_STEPS))
+    if not ends:  # no start has a deviance
+        return np.asarray(apart[0][0])
+    return min(ends, key=lambda end: end.deviance).theta
+
+
+class End(NamedTuple):
+    """Where a search ended, and the deviance there; ``ran_away`` where it grows without bound."""
+
+    theta: np.ndarray
+    deviance: float
+    ran_away: bool = False
+
+
+def quasi_newton(criterion: Criterion, start: np.ndarray, slope: float, steps: int = 500) -> End:
+    """Where a quasi-Newton search ends; at the start where it found no number."""
+    options: dict[str, object] = {"gtol": slope, "maxiter": steps}
+    if criterion.structure is not None:  # log sds: a step as long as the slope overflows
+        size = float(np.linalg.norm(criterion.value_and_gradient(start)[1]))
+        options["hess_inv0"] = np.eye(len(start)) / (max(size, 1.0) if np.isfinite(size) else 1.0)
+    search = Search(criterion)
+    found = optimize.minimize(
+        search, start, jac=True, method="BFGS", callback=search.check, options=options
+    )
+    # Where the columns fit the response exactly a step may end in no number at all.
+    is_number = np.isfinite(found.fun)
+    if np.isfinite(found.x).all() and (is_number or criterion.structure is None):
+        value = float(found.fun) if is_number else np.inf
+        return End(np.asarray(found.x), value, search.ran_away)
+    return End(start, np.inf)
+
+
+def _tilted(criterion: Criterion, theta: np.ndarray) -> np.ndarray:
+    """A start with correlations and unequal variances, away from the symmetric ones."""
+    # Correlations of zero with equal sds can be a saddle, where the gradient shows no way out.
+    rows, columns, _ = criterion.free
+    tilted, largest = (
+        np.zeros((criterion.size,) * 2),
+        np.abs(theta[: criterion.n_free]).max(initial=0.0),
+    )
+    tilted[rows, columns] = np.where(rows == columns, largest * 3.0 / (1.0 + rows), 0.3 * largest)
+    return criterion.theta(tilted, theta)
