@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize
@@ -67,7 +67,7 @@ class End(NamedTuple):
 
 def quasi_newton(criterion: Criterion, start: np.ndarray, slope: float, steps: int = 500) -> End:
     """Where a quasi-Newton search ends; at the start where it found no number."""
-    options: dict[str, object] = {"gtol": slope, "maxiter": steps}
+    options: Any = {"gtol": slope, "maxiter": steps}
     if criterion.structure is not None:  # log sds: a step as long as the slope overflows
         size = float(np.linalg.norm(criterion.value_and_gradient(start)[1]))
         options["hess_inv0"] = np.eye(len(start)) / (max(size, 1.0) if np.isfinite(size) else 1.0)
