@@ -165,6 +165,14 @@ def study(
             show_default="recognised",
         ),
     ] = None,
+    compare_rows: Annotated[
+        bool,
+        typer.Option(
+            "--compare-rows",
+            help="Of a folder or pattern: compare predictions of single rows too, which reads the "
+            "files twice more.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results.", show_default="<file>-hierpool")
     ] = None,
@@ -231,6 +239,7 @@ def study(
             residual=_structures(residual),
             sigma=sigma[0] if sigma and len(sigma) == 1 else sigma or None,
             over=over,
+            compare_rows=compare_rows,
         )
         done.save(folder, progress=not quiet)
         if report is not None:

@@ -40,6 +40,8 @@ GLOSSARY = {
     "p": "Effective number of parameters.",
     "elpd_diff": "Difference in elpd from the best model.",
     "dse": "Standard error of that difference.",
+    "subsampling_dse": "Its standard error by the sample of rows that corrects it.",
+    "subsampling_se": "Standard error of elpd by the sample of rows that corrects it.",
     "p_worse": "Probability that the model predicts worse than the best one.",
     "diag_diff": "Why the difference is unreliable, if it is.",
     "diag_elpd": "Why the elpd is unreliable, if it is.",

@@ -88,6 +88,8 @@ class Facts:
         Whether likelihood ratio tests were to be had.
     structures
         Residual structures that were compared, by name.
+    has_row_scores
+        Whether single observations were left out.
     """
 
     design: Design
@@ -104,6 +106,7 @@ class Facts:
     versions: Mapping[str, str]
     has_tests: bool = True
     structures: Sequence[str] = ()
+    has_row_scores: bool = True
 
 
 def methods(facts: Facts) -> tuple[str, str]:
@@ -204,8 +207,7 @@ def _posterior(facts: Facts, cited: list[str]) -> list[str]:
 
 def _scores(facts: Facts, cited: list[str]) -> list[str]:
     packages = ", ".join(f"{name} {version}" for name, version in facts.versions.items())
-    has_rows = not facts.design.is_summed or facts.design.family is not None
-    rows = "left-out observations and of " if has_rows else ""
+    rows = "left-out observations and of " if facts.has_row_scores else ""
     return [
         f"Models were compared by the expected log predictive density of {rows}"
         f"left-out {joined(map(nouns, facts.groups))}, with all coefficients integrated out. We used "

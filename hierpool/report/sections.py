@@ -272,6 +272,12 @@ def comparison(
             "Single observations were not left out, as the study was made from sums of the rows. "
             "Differences below 4, or below twice their standard error (dse), are not clear."
         )
+    if "n_checked" in by_row.attrs:
+        text += (
+            " Single observations were scored by one query of their table, corrected by "
+            f"{by_row.attrs['n_checked']:,} of them, drawn at random; subsampling_dse is the standard "
+            "error that this leaves."
+        )
     title = "Differences in elpd from the best model, with standard errors"
     pictured = "ladder" if by_group is not None and "ladder" in pictures else "comparison"
     parts: list[Part] = [
@@ -301,6 +307,7 @@ def _scores(table: pd.DataFrame) -> pd.DataFrame:
     """A comparison with the differences first, and no column without an entry."""
     first = ["elpd_diff", "dse", "elpd", "se", "p", "weight"]
     filled = [c for c in table.columns if not (table[c].isna() | table[c].eq("")).all()]
+    first = [c for c in first if c in table]  # no weights of rows that stay in their table
     return table[[*first, *(c for c in filled if c not in first)]].rename_axis("model")
 
 

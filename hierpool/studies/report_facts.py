@@ -45,6 +45,7 @@ def facts_of(study: StudyResult, tables: Mapping[str, pd.DataFrame]) -> Facts:
         versions=versions,
         has_tests=bool(study.blups),
         structures=_structures(study),
+        has_row_scores=len(study.comparison) > 0,
     )
 
 
@@ -72,6 +73,8 @@ def code_of(study: StudyResult, style: str) -> tuple[str, str]:
         given["family"] = spec.family.name
         if spec.family.link != spec.family.links[0]:
             given["link"] = spec.family.link
+    if "n_checked" in study.comparison.attrs:
+        given["compare_rows"] = True
     if study.along != study.groups:
         given["vary"] = list(study.along)
     bundled = study.label.removesuffix(" (simulated)")
@@ -111,12 +114,15 @@ def _shell(study: StudyResult, file: str, given: Mapping[str, Any], style: str) 
     """The command that does the same; empty where it has no options for what was given."""
     options = {"engine", "draws", "chains", "weights", "known_se", "vary", "family", "link"}
     options |= {"residual", "sigma", "over"}
-    if set(given) - options - {"progress"}:
+    flags = {"compare_rows"}
+    if set(given) - options - flags - {"progress"}:
         return ""
     words = ["hierpool", "study", file, study.formula]
     words += [word for factor in study.groups for word in ("--group", factor)]
     words += ["--seed", str(study.seed), "--report", "report.html"]
     for name, value in given.items():
+        if name in flags:
+            words.append(f"--{name.replace('_', '-')}")
         if name in options:
             values = value if isinstance(value, list) else [value]  # each with its own option
             words += [w for v in values for w in (f"--{name.replace('_', '-')}", str(v))]

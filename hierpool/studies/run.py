@@ -48,6 +48,7 @@ from hierpool.studies.structures import (
 )
 from hierpool.studies.study import Study
 from hierpool.studies.unfinished import UnfinishedStudy
+from hierpool.tables.compare import compare
 from hierpool.tables.engines import columns_of, is_lazy, is_path, open_table
 from hierpool.tables.moments import Moments, collect
 
@@ -71,6 +72,7 @@ def study(
     residual: str | Sequence[str] | None = None,
     sigma: str | Sequence[str] | None = None,
     over: str | None = None,
+    compare_rows: bool = False,
     **fit_arguments: Any,
 ) -> Study:
     """Fit a model from complete to no pooling, compare the fits, and state the results.
@@ -115,11 +117,17 @@ def study(
     over
         What the words of ``residual`` are over, ``"time | pig"``. None: as in one that is written
         in full; else the predictor that has another value in each row of a group, if there is one.
+    compare_rows
+        Of a table that is not in memory: compare how the models predict single observations too, as
+        ``hp.compare(fits, table=data)`` does; the table is then read twice more. Rows in memory, and
+        counts of a family, are compared in any case.
     **fit_arguments
         ``tune``, ``cores``, ``sampler``, ``target_accept``, ``options``, as in ``Model.fit``.
 
     Raises
     ------
+    UnsupportedModelError
+        Residual structures, or ``compare_rows``, of moments.
     ArgumentError
         No group, or an argument that ``Model.fit`` does not take.
     FormulaError
@@ -145,6 +153,13 @@ def study(
             "side. Read the columns of the study into memory, or leave residual= and sigma= out",
             "needs-rows",
         )
+    source = _Source(None if isinstance(data, Moments) or not is_lazy(data) else data, compare_rows)
+    if compare_rows and isinstance(data, Moments) and data.spec.family is None:
+        raise UnsupportedModelError(
+            "compare_rows= needs the table, and this study has moments of it. Pass the table in their "
+            "place, or compare afterwards: hp.compare(study.fits, table=table)",
+            "needs-rows",
+        )
     table = _table(data, partial(widest, formula, group=group, known=known), progress)
     asked = ladder(formula, table, group, vary, known)
     seed = fresh_seed() if seed is None else seed
@@ -160,7 +175,6 @@ def study(
                 )
             structure = replace(structure, said=tuple(said))
             asked = with_structure(asked, structure, table)
-        source = data if is_lazy(data) and not isinstance(data, Moments) else None
         return _study(asked, arguments, progress, fits, structure, source)
     except KeyboardInterrupt as stop:
         if not fits:
@@ -168,6 +182,14 @@ def study(
         label = asked.models[asked.largest].design.label
         kept = UnfinishedStudy(asked.formula, asked.groups, label, seed, asked.models, fits)
         raise StudyInterrupted(kept) from stop
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A table that is not in memory, if there is one, and whether its single rows are compared."""
+
+    table: Any
+    compares_rows: bool
 
 
 def _table(
@@ -189,7 +211,7 @@ def _study(
     progress: bool,
     fits: dict[str, PosteriorFit],
     structure: StudyStructure | None,
-    source: Any,
+    source: _Source,
 ) -> Study:
     """The study of a ladder; ``fits`` is filled as it goes, so that an interrupt loses none."""
     with named_steps(len(asked.models) + 4, progress) as begin:
@@ -203,7 +225,7 @@ def _in_steps(
     fits: dict[str, PosteriorFit],
     begin: Callable[[str], None],
     structure: StudyStructure | None,
-    source: Any,
+    source: _Source,
 ) -> Study:
     """The same, with what names each step as it begins."""
     with _heard() as said:
@@ -222,7 +244,7 @@ def _in_steps(
         if structure is not None:
             chosen, structure = _with_instead(chosen, structure)
         begin("comparison")
-        comparison = _compared_by_row(chosen.fits)
+        comparison = _compared_by_row(chosen.fits, source, arguments["seed"])
         by_group = _compared_by_group(chosen.fits, asked.groups)
     begin("shrinkage")
     fit, blup = chosen.fits[chosen.selected], chosen.blups.get(chosen.selected)
@@ -250,7 +272,7 @@ def _in_steps(
     begin("checks")
     design = fit.design
     findings = [
-        *check.of_models(found, source),
+        *check.of_models(found, source.table),
         *impossible,
         *not_tried(asked.formula, asked.screened, design.is_summed and design.family is not None),
         *check.of_scores(found.fits, [*(structure.said if structure else ()), *said]),
@@ -357,10 +379,12 @@ def _optima(models: Mapping[str, Model]) -> tuple[dict[str, LikelihoodFit], list
     return found, missing
 
 
-def _compared_by_row(fits: Mapping[str, PosteriorFit]) -> pd.DataFrame:
+def _compared_by_row(fits: Mapping[str, PosteriorFit], source: _Source, seed: int) -> pd.DataFrame:
     """Scores of left-out rows; an empty table where there are only sums of them."""
     if all(has_row_scores(fit.design) for fit in fits.values()):
         return compared(fits)
+    if source.compares_rows and all(fit.design.family is None for fit in fits.values()):
+        return compare(fits, table=source.table, seed=seed, progress=False)
     columns = ["rank", "elpd", "p", "elpd_diff", "weight", "se", "dse", "warning"]
     return pd.DataFrame(columns=columns, index=pd.Index([], dtype=object), dtype=float)
 

@@ -259,7 +259,7 @@ class Study(StudyResult):
             return []
         table = repr(self.label) if self.label else "table"
         return [
-            "To compare the predictions of single observations, in the table:",
+            "To compare the predictions of single observations (from the shell: --compare-rows):",
             f"  hp.compare(study.fits, table={table})",
         ]
 
@@ -276,6 +276,8 @@ class Study(StudyResult):
         plain = f" and {by}" if by else ""
         others = " or least squares" if family is None else ""
         by_row = "Prediction of new observations (leave-one-out; higher elpd is better)"
+        if "n_checked" in self.comparison.attrs:
+            by_row = f"{by_row[:-1]}; by a query and {self.comparison.attrs['n_checked']:,} rows)"
         shown = {
             **({by_row: _scores(self.comparison)} if len(self.comparison) else {}),
             **self._shown_by_group(),
@@ -315,7 +317,8 @@ class Study(StudyResult):
 def _scores(comparison: pd.DataFrame) -> pd.DataFrame:
     """The comparison as text, rounded to the digits that its standard errors support."""
     digits = {"elpd": 1, "se": 1, "elpd_diff": 1, "dse": 1, "weight": 2, "p": 1}
-    return pd.DataFrame({c: comparison[c].map(f"{{:.{k}f}}".format) for c, k in digits.items()})
+    shown = {c: k for c, k in digits.items() if c in comparison}
+    return pd.DataFrame({c: comparison[c].map(f"{{:.{k}f}}".format) for c, k in shown.items()})
 
 
 def _text(table: pd.DataFrame) -> str:

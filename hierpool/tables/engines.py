@@ -6,7 +6,7 @@ import fnmatch
 import glob
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -33,9 +33,15 @@ def is_path(data: Any) -> TypeGuard[str | os.PathLike[str]]:
     return isinstance(data, (str, os.PathLike))
 
 
+def paths_of(data: Any) -> list[str]:
+    """The paths that a table is given as, one or a list of them; empty where it is something else."""
+    each = data if isinstance(data, (list, tuple)) else [data]
+    return [os.fspath(path) for path in each] if all(map(is_path, each)) else []
+
+
 def is_lazy(data: Any) -> bool:
     """Whether a table is not in memory: a path, a lazy frame, a relation or table of a database."""
-    if is_path(data) or _is_dataset(data):
+    if paths_of(data) or _is_dataset(data):
         return True
     if isinstance(data, (pd.DataFrame, Mapping)):
         return False
@@ -53,8 +59,8 @@ def open_table(data: Any) -> nw.LazyFrame[Any]:
     MissingPackageError
         DuckDB, which opens files, is not installed.
     """
-    if is_path(data):
-        return nw.from_native(_opened(os.fspath(data)))
+    if paths := paths_of(data):
+        return nw.from_native(_opened(paths))
     if _is_dataset(data) or isinstance(data, (pd.DataFrame, Mapping)):
         return nw.from_native(_from_memory(data))
     if isinstance(data, nw.LazyFrame):
@@ -63,8 +69,8 @@ def open_table(data: Any) -> nw.LazyFrame[Any]:
         found = nw.from_native(data)
     except TypeError as error:
         raise DataError(
-            f"the table must be a path, or a table of DuckDB, polars, ibis, Spark, pyarrow or "
-            f"pandas; this is a {type(data).__name__}",
+            f"the table must be a path or a list of paths, or a table of DuckDB, polars, ibis, Spark, "
+            f"pyarrow or pandas; this is a {type(data).__name__}",
             "not-a-table",
         ) from error
     return found if isinstance(found, nw.LazyFrame) else found.lazy()
@@ -151,16 +157,23 @@ def _from_memory(data: Any) -> Any:
     return _duckdb().from_arrow(own) if _is_dataset(own) else _duckdb().from_df(own)
 
 
-def _opened(path: str) -> Any:
-    """A relation of DuckDB over the files of a path, a pattern or a folder."""
-    files, kind = _files(path)
+def _opened(paths: Sequence[str]) -> Any:
+    """A relation of DuckDB over the files of paths, patterns or folders."""
+    files, kinds = zip(*map(_files, paths), strict=True)
+    readers = {_READERS[kind] for kind in kinds}
+    if len(readers) > 1:
+        raise ArgumentError(
+            f"{listed(paths)} are files of several kinds ({listed(dict.fromkeys(kinds))}). Pass those "
+            "of one kind",
+            "unknown-kind-of-table",
+        )
     connection = _duckdb()
     try:
-        return getattr(connection, _READERS[kind])(files)
+        return getattr(connection, readers.pop())(list(files) if len(files) > 1 else files[0])
     except Exception as error:
         raise DataError(
-            f"{path} cannot be opened: {_first_line(error)}. Check the file: it may be cut short, "
-            "or not be what its name says",
+            f"{listed(paths)} cannot be opened: {_first_line(error)}. Check the file: it may be cut "
+            "short, or not be what its name says",
             "table-unreadable",
         ) from error
 

@@ -148,9 +148,9 @@ def collect(
         DuckDB's estimate beyond five million rows; ``C(...)`` of a number needs a column with few
         different values.
     table
-        A path to Parquet or CSV files (``"data/*.parquet"``, a folder), a relation of DuckDB, a lazy
-        frame of polars, a table of ibis, a DataFrame of Spark, a dataset of pyarrow. Tables in memory
-        are taken too.
+        A path to Parquet or CSV files (``"data/*.parquet"``, a folder), or a list of them, a relation
+        of DuckDB, a lazy frame of polars, a table of ibis, a DataFrame of Spark, a dataset of pyarrow.
+        Tables in memory are taken too.
     like
         Moments that these are to be added to: the same shifts and scales are used.
     family, link, trials, weights, known_se

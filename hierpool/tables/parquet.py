@@ -13,7 +13,7 @@ import pandas as pd
 
 from hierpool.core.errors import DataError, MissingPackageError, StorageError
 from hierpool.core.writing import check_file, storage_errors
-from hierpool.tables.engines import is_file_of, is_path
+from hierpool.tables.engines import is_file_of, paths_of
 
 
 def check_target(path: str | os.PathLike[str], table: Any, column: str) -> Path:
@@ -32,12 +32,12 @@ def check_target(path: str | os.PathLike[str], table: Any, column: str) -> Path:
             f"{str(target.with_suffix('.parquet'))!r}",
             "in-the-way",
         )
-    if is_path(table) and is_file_of(table, target):
-        raise StorageError(
-            f"{str(target)!r} would be a part of the table {os.fspath(table)!r}. Write into another "
-            "folder",
-            "in-the-way",
-        )
+    for part in paths_of(table):
+        if is_file_of(part, target):
+            raise StorageError(
+                f"{str(target)!r} would be a part of the table {part!r}. Write into another folder",
+                "in-the-way",
+            )
     if target.exists() and column not in _column_names(target):
         raise StorageError(
             f"{str(target)!r} exists and has no column {column!r}, so it is no earlier result and is not "

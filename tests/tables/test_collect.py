@@ -128,7 +128,8 @@ def test_tables_of_duckdb_and_files_are_summed_where_they_are(tmp_path):
     ROWS[:half].to_parquet(tmp_path / "one.parquet")
     ROWS[half:].to_parquet(tmp_path / "two.parquet")
     expected = deviances(hp.Model(FORMULAS[0], ROWS).design)
-    for place in (connection.table("t"), str(tmp_path), tmp_path / "*.parquet"):
+    several = [tmp_path / "one.parquet", str(tmp_path / "t*.parquet")]
+    for place in (connection.table("t"), str(tmp_path), tmp_path / "*.parquet", several):
         found = hp.Model(FORMULAS[0], place).design
         np.testing.assert_allclose(deviances(found), expected, rtol=1e-13)
 
@@ -345,7 +346,7 @@ BAD = {
     "not-in-sql": lambda: hp.collect("y ~ bs(log(x), df=4) + (1 | g)", lazy()),
     "too-many-cells": lambda: hp.collect("y ~ x + (1 | g)", lazy(), max_cells=10),
     "not-positive": lambda: hp.collect("y ~ x + (1 | g)", lazy(), weights="z"),
-    "no-such-table": lambda: hp.collect("y ~ x + (1 | g)", "nowhere.parquet"),
+    "no-such-table": lambda: hp.collect("y ~ x + (1 | g)", ["nowhere.parquet", "nor.csv"]),
     "unknown-kind-of-table": lambda: hp.collect("y ~ x + (1 | g)", "table.doc"),
     "constant-response": lambda: hp.Model("y ~ x + (1 | g)", lazy(ROWS.assign(y=1.5))),
     "one-level": lambda: hp.Model("y ~ x + (1 | g)", lazy(ROWS[ROWS["g"] == 1])),
@@ -490,6 +491,7 @@ def test_a_table_is_not_replaced_by_its_predictions(fits, tmp_path):
         (folder, folder / "a.parquet"),
         (folder, folder / "new.parquet"),
         (f"{folder}/*.parquet", folder / "new.parquet"),
+        ([tmp_path / "other.parquet", folder / "a.parquet"], folder / "a.parquet"),
         (lazy(), folder / "a.parquet"),
         (lazy(), tmp_path / "p.csv"),
     ):

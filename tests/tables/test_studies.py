@@ -69,6 +69,17 @@ def test_a_study_of_sums_is_that_of_rows(tmp_path):
     assert "rows-checked-in-sample" in found.findings.codes
     assert found.comparison.empty
     assert "comparison" not in found.tables()
+    assert str(found).endswith("hp.compare(study.fits, table=table)")
+    by_row = hp.study(question, lazy(), "g", **settings, compare_rows=True)
+    known = expected.comparison.loc[by_row.comparison.index]
+    np.testing.assert_allclose(
+        by_row.comparison[["elpd_diff", "dse"]], known[["elpd_diff", "dse"]], atol=0.15
+    )
+    assert "by a query and 300 rows" in str(by_row)
+    page = by_row.report(tmp_path / "rows.html", style="full").read_text(encoding="utf-8")
+    assert "Single observations were scored by one query of their table" in page
+    assert "compare_rows=True" in page
+    assert "left-out observations" in page
     page = found.report(tmp_path / "r.html", style="full").read_text(encoding="utf-8")
     assert "Single observations were not predicted: the study was made from sums" in page
     assert "Residuals were checked in all 300 rows" in page
@@ -93,11 +104,15 @@ def test_a_pattern_of_files_is_studied_from_the_shell(tmp_path, monkeypatch, cap
     ROWS[150:].to_parquet(tmp_path / "rows" / "two.parquet")
     monkeypatch.chdir(tmp_path)
     asked = ["study", "rows/*.parquet", "y ~ x", "--group", "g", "--seed", "1", "--draws", "300"]
+    asked.append("--compare-rows")
     app([*asked, "--report", "r.html"], standalone_mode=False)
-    assert "rows/*.parquet: y ~ x, 300 observations of 12 groups" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "rows/*.parquet: y ~ x, 300 observations of 12 groups" in said
+    assert "by a query and 300 rows" in said
     assert (tmp_path / "rows-hierpool" / "summary.txt").exists()
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "data = &#34;rows/*.parquet&#34;" in page
+    assert "compare_rows=True" in page
 
 
 @pytest.mark.slow
