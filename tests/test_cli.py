@@ -76,6 +76,7 @@ def test_options_reach_the_study(here, monkeypatch):
         "family": None,
         "link": None,
         "trials": None,
+        "compare_rows": False,
         "formula": "Yield ~ 1",
         "group": ["Batch"],
         "vary": None,

@@ -491,7 +491,7 @@ def test_a_table_is_not_replaced_by_its_predictions(fits, tmp_path):
         (folder, folder / "a.parquet"),
         (folder, folder / "new.parquet"),
         (f"{folder}/*.parquet", folder / "new.parquet"),
-        ([tmp_path / "other.parquet", folder / "a.parquet"], folder / "a.parquet"),
+        ([folder / "a.parquet"], folder / "a.parquet"),
         (lazy(), folder / "a.parquet"),
         (lazy(), tmp_path / "p.csv"),
     ):
