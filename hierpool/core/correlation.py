@@ -133,7 +133,7 @@ class Ar1(OfLag):
     @property
     def begins(self) -> np.ndarray:
         """Also a negative and a very strong one: beside random effects there are several optima."""
-        return np.array([[0.1], [0.66], [-0.4], [0.95]])
+        return np.array([[0.1], [0.66], [-0.4], [0.97]])
 
     def at_lag(self, phi: np.ndarray, lag: np.ndarray) -> np.ndarray:
         """Whole powers, so that a negative rho has a sign at odd lags."""
@@ -189,7 +189,7 @@ class Arma11(OfLag):
     def begins(self) -> np.ndarray:
         """Both signs of each: its likelihood often has several optima."""
         signs = [[0.1, 0.1], [0.66, 0.5], [0.8, -0.5], [-0.6, 0.3], [-0.9, 0.7]]
-        return np.array([*signs, [0.3, -0.9]])
+        return np.array([*signs, [0.97, 0.05]])
 
     def at_lag(self, phi: np.ndarray, lag: np.ndarray) -> np.ndarray:
         """The correlation at lag 1, then powers of the first parameter."""

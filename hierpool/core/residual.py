@@ -11,6 +11,8 @@ from hierpool.core.correlation import Correlation
 from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.spec import INDEPENDENT, ResidualTerm
 
+_TREND = 0.7  # log sd of the last class where a search starts from sds that rise
+
 
 @dataclass(frozen=True)
 class RandomScale:
@@ -146,12 +148,21 @@ class RowStructure:
 
     @property
     def begins(self) -> np.ndarray:
-        """Shape (s, size): free coordinates from which a search for an optimum starts."""
+        """Shape (s, size): free coordinates from which a search for an optimum starts.
+
+        Beside the strongest correlation also with sds that fall and that rise over the classes.
+        """
         if self.correlation is None:
             return np.zeros((1, self.size))
         own = np.tile(self.correlation.begins, self.n_by)
-        rest = np.zeros((len(own), self.size - self.n_correlations))
-        return self.to_free(np.hstack([own, rest]))
+        begins = np.hstack([own, np.zeros((len(own), self.size - self.n_correlations))])
+        if self.is_by_class and len(self.basis) > 2:
+            strong = begins[np.argmax(own[:, 0])]
+            sds = slice(self.n_correlations, self.n_correlations + self.n_spread)
+            for step in (-_TREND, _TREND):
+                begins = np.vstack([begins, strong])
+                begins[-1, sds] = np.linspace(-step, step, len(self.basis)) @ self.basis
+        return self.to_free(begins)
 
     @property
     def bounds_and_priors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from hierpool.reml.criterion import Criterion
 from hierpool.reml.no_maximum import Search
 
 _SURVEY_SLOPE, _SURVEY_STEPS = 0.05, 30  # of the searches from several starts, before the last one
-_HOPELESS = 60.0  # deviance above that of the best start from which another is not followed
+_HOPELESS = 150.0  # deviance above that of the best start from which another is not followed
 _START_SCALES = np.array([0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
 
 

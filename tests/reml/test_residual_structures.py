@@ -121,6 +121,20 @@ def test_residual_sds_that_differ_a_hundredfold():
     assert fit.loglik == pytest.approx(-sum(own) / 2, abs=1e-7)
 
 
+def test_starts_beside_the_strongest_correlation_have_sds_that_fall_and_rise():
+    """Oxboys and Dialyzer of nlme have two optima with ar1h, 5 and 9 apart: the better from there."""
+    model = hp.Model(
+        "distance ~ age", hp.datasets.load("Orthodont"), residual="ar1h(age | Subject)"
+    )
+    s = model.design.residual.structure
+    phi = s.from_free(s.begins)
+    assert phi[:, 0] == pytest.approx([0.1, 0.66, -0.4, 0.97, 0.97, 0.97])
+    log_sds = s.log_sds(phi)
+    assert log_sds[:4] == pytest.approx(0.0)
+    assert log_sds[4] == pytest.approx(np.linspace(0.7, -0.7, 4))
+    assert log_sds[5] == pytest.approx(np.linspace(-0.7, 0.7, 4))
+
+
 STRUCTURED = {
     "rho": {"residual": "ar1(age | Subject)"},
     "sd_residual[Female]": {"sigma": "~ Sex"},
