@@ -59,6 +59,12 @@ class JointFactorisation(Factorisation):
         every = self.near.correlated.every
         return Eliminated.of(self.near, every, self.Lambda[None], self.phi[None])
 
+    @cached_property
+    def _of_v(self) -> tuple[np.ndarray, np.ndarray]:
+        """A (blocks, m, m) and F (blocks, m, p), or 1 in the place of blocks."""
+        inverse, falls = self.system.of_blocks()
+        return inverse[0], falls[0]
+
     @property
     def m(self) -> int:
         """Columns of other factors that a block reaches."""
@@ -87,7 +93,7 @@ class JointFactorisation(Factorisation):
         """C (blocks, rows, w), and E (blocks, rows, p)."""
         e, m = self.blocks, self.m
         C = e.X[0] - np.swapaxes(e.a[0], -1, -2) @ e.G[0]
-        return C, C[..., m:] - C[..., :m] @ self.system.of_blocks().falls[0]
+        return C, C[..., m:] - C[..., :m] @ self._of_v[1]
 
     def _population_inverse(self, is_reml: bool) -> np.ndarray:
         """V (p, p); zero for ML."""
@@ -101,7 +107,7 @@ class JointFactorisation(Factorisation):
         """Derivatives by Lambda, shapes (Q, Q)."""
         e, m, own, at = self.blocks, self.m, self.near.others, self._at(beta)
         (C, E), V = self._taken, self._population_inverse(is_reml)
-        inverse, falls = (values[0] for values in self.system.of_blocks())
+        inverse, falls = self._of_v
         # of C (S^-1)_bb, or of V^-1 in its place for ML, first the columns of v
         of_v = C[..., :m] @ inverse - (E @ V) @ np.swapaxes(falls, -1, -2)
         v, left = self._main(at)
@@ -142,7 +148,7 @@ class JointFactorisation(Factorisation):
         Zt = raw[..., :q] @ self.Lambda[main, main]
         roots = np.swapaxes(solve_lower(e.L[0], np.swapaxes(Zt, -1, -2)), -1, -2)
         C = X - roots @ e.G[0]
-        inverse, falls = (values[0] for values in self.system.of_blocks())
+        inverse, falls = self._of_v
         taken = [roots, C[..., :m] @ cholesky(inverse)]
         if is_reml and self.near.p:
             E = C[..., m:] - C[..., :m] @ falls
@@ -175,7 +181,7 @@ class JointFactorisation(Factorisation):
         J, q, p = self.n_levels, len(Lambda), self.near.p
         half = np.swapaxes(solve_lower(e.L[0], np.broadcast_to(Lambda.T, e.L[0].shape)), -1, -2)
         W = half @ e.G[0]
-        inverse, falls = (values[0] for values in self.system.of_blocks())
+        inverse, falls = self._of_v
         u, conditional, sensitivity = np.zeros((J, q)), np.empty((J, q, q)), np.zeros((J, q, p))
         conditional[:] = Lambda @ Lambda.T
         u[levels] = self._main(self._at(None))[0] @ Lambda.T

@@ -258,7 +258,11 @@ class CorrelatedResiduals(LeftOutRows):
     ) -> np.ndarray:
         """Shape (K, d + p): of the systems, a run of the values of theta at a time."""
         K, size = len(theta), self.near.size
-        held = 3 * size**2 if self.plan is None else self.plan.n_entries + size * (self.p + 3)
+        held = 3 * size**2
+        if self.plan is not None:
+            blocks = self.near.correlated.designs.blocks
+            white = blocks.n_blocks * blocks.size * blocks.columns.shape[1]
+            held = white + self.plan.n_entries + size * (self.p + 3)
         found = [asked(self.joint(theta[at])) for at in runs(K, held)]
         return np.concatenate(found) if found else np.empty((0, size))
 
