@@ -36,7 +36,7 @@ from hierpool.core.errors import (
 from hierpool.core.families.family import Family
 from hierpool.core.families.table import resolve
 from hierpool.core.findings import Finding
-from hierpool.core.group_nouns import counted
+from hierpool.core.group_nouns import counted, nouns
 from hierpool.core.printable import one_line
 from hierpool.core.results import Estimate
 from hierpool.core.spec import Spec
@@ -426,6 +426,8 @@ def optimum(design: Design, method: Literal["REML", "ML"]) -> LikelihoodFit:
     pooled = design.spec.pooling
     if design.family is not None:
         return _family_optimum(design, design.family, method)
+    if design.samples_scales:
+        raise UnsupportedModelError(_no_maximum(design), "scales-need-posterior")
     if design.scale_factor and method == "ML":
         from hierpool.reml.random_scale import maximum_likelihood
 
@@ -442,6 +444,19 @@ def optimum(design: Design, method: Literal["REML", "ML"]) -> LikelihoodFit:
     if pooled == "none":
         return LikelihoodFit(design, pooling_limits.no_pooling(design))
     return LikelihoodFit(design, estimate.estimate(design, method))
+
+
+def _no_maximum(design: Design) -> str:
+    """Why residual sds of groups beside other factors have no optimum, and what to type instead."""
+    own, spec = design.scale_factor, design.spec
+    kept = [str(term) for term in spec.groups if term.factor == own]
+    bars = " + ".join([spec.without_bars, *kept])
+    return (
+        f"{spec.shown} has no REML and no maximum likelihood, since residual sds that differ between "
+        f"{nouns(own)} beside random effects of other groups cannot be integrated one by one. Use "
+        f"model.fit(), which samples them; or, with model.ml(), '{spec.left} ~ {bars}' and the same "
+        "sigma="
+    )
 
 
 def best_optimum(design: Design) -> LikelihoodFit | None:
@@ -503,6 +518,10 @@ def _seen_by_nuts(design: Design, asked: Asked) -> Seen:
     """How NUTS sees the coefficients: as asked for, else as chosen by the REML optimum."""
     if design.family is not None:
         return Seen(settled(asked, design, lambda: noncentered(design)))
+    if design.scale_factor:  # as if groups had one residual sd
+        from hierpool.reml.random_scale import without_scales
+
+        design = without_scales(design)
     try:
         found = optimum(design, "REML").estimate
     except HierpoolError:  # no optimum, as with fewer rows than coefficients

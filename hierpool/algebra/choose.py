@@ -40,6 +40,10 @@ def marginal_model(
         Shape (Q,): prior mean of the levels' coefficients, in working coordinates; None for zero.
     """
     structure = design.residual.structure
+    if design.samples_scales:
+        from hierpool.algebra.several.random_scale import SampledScales
+
+        return SampledScales.from_design(design, coordinates, prior)
     if structure is not None and structure.correlation is None and len(design.groups) > 1:
         from hierpool.algebra.several.by_class import SeveralFactorsByClass
 

@@ -14,7 +14,9 @@ from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.bayes.run import EngineRun, JudgedRun, NoProposalError, SamplerSettings
 from hierpool.core.design import Design
 from hierpool.core.errors import FitError, HierpoolWarning, UnsupportedModelError
+from hierpool.core.group_nouns import nouns
 from hierpool.core.results import Status
+from hierpool.core.text import joined
 from hierpool.draws.summary import ESS_LIMIT, proposal_pareto_k, verdict
 
 Engine = Literal["auto", "exact", "nuts"]
@@ -39,7 +41,7 @@ def run(
     """
     if engine == "nuts":
         return _nuts(design, priors, settings, parameterization(), "")
-    reason = _not_for_exact(design, priors)
+    reason = not_for_exact(design, priors)
     if reason:
         if engine == "exact":
             said = (
@@ -98,10 +100,17 @@ def _too_many(priors: ModelPriors) -> str:
     return f"it has {size} {counted}, too many for the exact engine"
 
 
-def _not_for_exact(design: Design, priors: ModelPriors) -> str:
+def not_for_exact(design: Design, priors: ModelPriors) -> str:
     """Why the exact engine cannot take a model; empty where it can."""
     if not priors.is_integrable:
         return "a coefficient has a prior that is not normal, so it cannot be integrated out"
+    if design.samples_scales:
+        own = design.scale_factor
+        others = joined(nouns(g.factor) for g in design.groups if g.factor != own)
+        return (
+            f"the residual sds of {nouns(own)} stand beside random effects of {others}, so that they "
+            "cannot be integrated one by one"
+        )
     if design.family is None:
         return ""
     from hierpool.bayes.quadrature.limits import beyond

@@ -352,6 +352,14 @@ class Design:
         return self.spec.residual.scale
 
     @property
+    def samples_scales(self) -> bool:
+        """Whether residual sds of groups stand beside random effects of other groups.
+
+        Given beta these groups are then not independent, and their scales are sampled with theta.
+        """
+        return bool(self.scale_factor) and any(g.factor != self.scale_factor for g in self.groups)
+
+    @property
     def factor_of_residuals(self) -> str:
         """Either of the two."""
         return self.residual_factor or self.scale_factor

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy import special
 
 from hierpool.algebra.correlated.residuals import mean_variance
 from hierpool.algebra.marginal_model import LevelsOnRequest, MarginalModel
@@ -19,7 +20,7 @@ from hierpool.answers import coefficient_draws
 from hierpool.answers.coefficient_draws import levels_on_request
 from hierpool.bayes.parts.scalar import ScalarPart
 from hierpool.bayes.priors.model_priors import ModelPriors
-from hierpool.bayes.run import LARGEST_STORED, JudgedRun
+from hierpool.bayes.run import LARGEST_STORED, JudgedRun, SamplerSettings
 from hierpool.bayes.theta import ThetaMap, integrate, integrate_family
 from hierpool.core.arguments import check_choice, check_seed, is_word, takes_groups
 from hierpool.core.design import Design, Grouping
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from hierpool.answers.response_scale import Scale
     from hierpool.bayes.exact.leave_out import Whole as WholeOfTheta
     from hierpool.bayes.exact.theta_proposal import ThetaProposal
+    from hierpool.bayes.nuts.parameterization import Seen
     from hierpool.bayes.quadrature.leave_out import Whole
     from hierpool.checks.accuracy.loo import Refit
     from hierpool.checks.findings.boundary import WithPriors
@@ -158,7 +160,7 @@ class PosteriorFit(FitRecord):
         model, theta_map = self._algebra
         if self.design.family is None:
             theta = theta_map.working(self.theta)
-            if not self.design.scale_factor:
+            if not self.design.scale_factor or self.design.samples_scales:
                 return theta
             beta = model.coordinates.beta_from_user(coefficient_draws.beta_draws(self))
             return ScaleTheta.at(cast("ResidualTheta", theta), beta)
@@ -649,6 +651,10 @@ class PosteriorFit(FitRecord):
 
             own = (self.design, self.priors, rows, self.seed, self._whole.evidence)
             return leave_out.joint_log_density(*own).log_density
+        if self.design.samples_scales:
+            rest, theta, _ = self._theta_without(rows, self.seed)
+            density = self.integrated.density_of_sets(rest, theta, [rows])[0]
+            return float(special.logsumexp(density) - np.log(len(density)))
         from hierpool.bayes.exact.leave_out import joint_log_density
 
         known = self._whole_of_theta
@@ -728,7 +734,24 @@ class PosteriorFit(FitRecord):
 
             found = points_without(*own, chains=4, draws=500, seed=seed, judge=judge)
             return cast("tuple[MarginalModel, WorkingTheta, bool]", found)
+        if self.design.samples_scales:
+            from hierpool.bayes.nuts import refit
+
+            return refit.theta_without(*own, *self._as_sampled(seed))
         return theta_without(*own, chains=4, draws=500, seed=seed, judge=judge)
+
+    def _as_sampled(self, seed: int) -> tuple[SamplerSettings, Seen]:
+        """How NUTS drew this posterior, to do it again without some rows; beta looked for where it is."""
+        from hierpool.bayes.nuts.parameterization import Near, Seen
+
+        chains, draws = self.n_draws
+        sampler, tune = str(self.info["sampler"]), int(self.info["tune"])
+        settings = SamplerSettings(draws, tune, chains, None, seed, sampler, None, False, {})
+        by_term, near = self.info["parameterization"], None
+        if self.design.terms:
+            beta = coefficient_draws.beta_draws(self)
+            near = Near(beta.mean(axis=0), np.atleast_2d(np.cov(beta, rowvar=False)))
+        return settings, Seen(by_term, near)
 
     def loo_probabilities(self) -> xr.DataArray:
         """Probability of a success predicted for each row from all others, dims (obs,).

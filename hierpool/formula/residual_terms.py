@@ -204,18 +204,8 @@ def with_term(spec: Spec, term: ResidualTerm) -> Spec:
             f"{what}= out",
             "residual-and-known-se",
         )
-    if len({t.factor for t in spec.groups}) > 1 and term.scale:
-        factors = [t.factor for t in spec.groups]
-        one = term.scale if term.scale in factors else factors[0]
-        kept = [str(t) for t in spec.groups if t.factor == one]
-        stays = f"; sigma='~ {term.spread}' may stay" if term.spread else ""
-        raise UnsupportedModelError(
-            f"sigma='~ (1 | {term.scale})' beside several grouping factors is not supported yet. Keep the "
-            f"terms of one, '{spec.left} ~ {' + '.join([spec.without_bars, *kept])}'{stays}",
-            "residual-several-factors",
-        )
     if term.scale:
-        _check_scale(spec, term)
+        _check_scale(term)
     formula, own = spec.formula, term.correlation
     _check_without_response(spec, term)
     if own is not None and correlation_text(own) not in formula:
@@ -238,20 +228,11 @@ def _check_without_response(spec: Spec, term: ResidualTerm) -> None:
             )
 
 
-def _check_scale(spec: Spec, term: ResidualTerm) -> None:
+def _check_scale(term: ResidualTerm) -> None:
     """Raise where groups cannot have residual sds of their own."""
     if term.correlation is not None:
         raise UnsupportedModelError(
             f"{term.correlation} beside sigma='~ (1 | {term.scale})' is not supported: keep one of the "
             "two",
             "scale-and-correlation",
-        )
-    other = next((t.factor for t in spec.groups if t.factor != term.scale), "")
-    if other:
-        fixed = f"{term.spread} + " if term.spread else ""
-        raise UnsupportedModelError(
-            f"sigma='~ (1 | {term.scale})' beside a random effect of {other!r}: residual sds may differ "
-            "between the groups that the formula's random effects are of. Write "
-            f"sigma='~ {fixed}(1 | {other})', or leave the term of {other!r} out of the formula",
-            "scale-of-another-factor",
         )

@@ -53,8 +53,8 @@ def maximum_likelihood(design: Design) -> Estimate:
     return _estimate(search, x)
 
 
-def _plain(design: Design) -> Design:
-    """The design with the fixed part of its residual sds alone."""
+def without_scales(design: Design) -> Design:
+    """The design with the fixed part of its residual sds alone, none that differ between groups."""
     term = replace(design.spec.residual, scale="")
     structure = design.residual.structure
     assert structure is not None
@@ -93,7 +93,7 @@ class Search:
     @classmethod
     def from_design(cls, design: Design) -> tuple[Search, Estimate]:
         """Around the optimum of the design without random scales, and that."""
-        plain = _plain(design)
+        plain = without_scales(design)
         is_bare = not plain.groups and plain.residual.structure is None
         start = pooling_limits.complete_pooling(plain) if is_bare else without_scale(plain, "ML")
         if np.isnan(start.beta).any() or not np.isfinite(start.beta_covariance).all():

@@ -309,6 +309,12 @@ def calibrate(
             "normal. Use engine='nuts'.",
             "exact-needs-normal",
         )
+    if engine == "exact" and design.samples_scales:
+        raise UnsupportedModelError(
+            f"the exact engine cannot fit {model.formula}: {choose.not_for_exact(design, priors)}. Use "
+            "engine='nuts'.",
+            "beyond-quadrature",
+        )
     levels = telling_levels(design.schema)
     by_weights = _redraw_exact if design.family is None else _redraw_family
     redraw = by_weights if engine == "exact" else _redraw_nuts

@@ -268,6 +268,12 @@ def recovery(
             f"recovery of {model.formula} needs normal priors on its coefficients.",
             "exact-needs-normal",
         )
+    if design.samples_scales:
+        raise UnsupportedModelError(
+            f"recovery of {model.formula} needs the exact engine: "
+            f"{choose.not_for_exact(design, priors)}. Use hp.calibrate(model, engine='nuts')",
+            "beyond-quadrature",
+        )
     given, truth = _parameters_at(model, at)
 
     def simulate(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ from hierpool.bayes.run import variance_components
 from hierpool.checks import sensitivity as scaling
 from hierpool.checks.sensitivity import Sensitivity
 from hierpool.core.errors import ArgumentError
+from hierpool.core.theta import ScaleTheta
 from hierpool.draws.scalars import scalars, telling_levels
 from hierpool.fits.posterior import PosteriorFit
 
@@ -59,7 +60,7 @@ def sensitivity(fit: PosteriorFit) -> Sensitivity:
 
     def scaled(component: str, exponent: float) -> Mapping[str, np.ndarray] | None:
         priors = power_scaling.power_scaled(fit.priors, component, exponent)
-        if priors is None or not priors.is_integrable:
+        if priors is None or not priors.is_integrable or fit.design.samples_scales:
             return None
         rng = np.random.default_rng(int(fit.info.get("seed", 0)))
         if fit.design.family is not None:
@@ -109,7 +110,7 @@ def _given_beta(fit: PosteriorFit, beta: np.ndarray) -> np.ndarray:
         return tree["log_likelihood"]["y"].sum("obs").to_numpy().reshape(-1)
     if fit.design.family is not None:
         return fit.point_log_density
-    if fit.design.scale_factor:
+    if isinstance(fit.working_theta, ScaleTheta):
         return integrated.log_density(fit.working_theta)
     marginal = integrated.marginal(fit.working_theta)
     out = marginal.log_density

@@ -35,6 +35,7 @@ from hierpool.reml import likelihood_ratio as ratio
 from hierpool.reml import nesting
 from hierpool.reml.criterion import Method
 
+LEFT_OUT_TOGETHER = "scales-left-out-together"  # groups that have several with an sd of their own
 CHAINS = 4  # of the models that are tried
 NO_TEST = (np.nan, np.nan, np.nan, "")  # statistic, df, p, null distribution
 
@@ -76,7 +77,13 @@ class CandidateFit:
             return None
         if by not in self.scores:
             known = {} if other is None else dict(other.groupings)
-            self.scores[by] = self.fit.loo(by if by in self.design.groupings else known.get(by, by))
+            left_out = by if by in self.design.groupings else known.get(by, by)
+            try:
+                self.scores[by] = self.fit.loo(left_out)
+            except UnsupportedModelError as error:
+                if error.code != LEFT_OUT_TOGETHER:
+                    raise
+                return None
         return self.scores[by]
 
 

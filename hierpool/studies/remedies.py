@@ -19,6 +19,7 @@ from hierpool.checks.residuals.null_residuals import WARN_BELOW_P
 from hierpool.core.design import Design
 from hierpool.core.errors import HierpoolError
 from hierpool.core.findings import Finding
+from hierpool.core.group_nouns import nouns
 from hierpool.core.spec import Spec
 from hierpool.core.text import in_backticks, short
 from hierpool.fits.optimum import LikelihoodFit
@@ -239,6 +240,11 @@ def _sds_of_levels(blup: LikelihoodFit, finding: Finding) -> str:
         spec = with_structure(design.spec, None, sigma)
     except HierpoolError:  # another factor, or correlated residuals
         return ""
+    if any(term.factor != spec.residual.scale for term in spec.groups):
+        return (
+            f"sigma='{sigma}' gives each of the {nouns(factor)} a residual sd of its own: fit it by "
+            "model.fit(), and hp.compare says whether it predicts better."
+        )
     made = _refitted(spec, design.frame)
     gain = 0.0 if made is None else made.loglik - optimum(design, "ML").loglik
     return f"sigma='{sigma}' fits better (log-likelihood higher by {short(gain)})." * (gain > GAIN)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from hierpool.bayes.priors.model_priors import ModelPriors
 from hierpool.checks.accuracy.loo import ScoredLOO
 from hierpool.core.arguments import check_choice, check_seed
 from hierpool.core.correlation import WORDS
@@ -95,7 +96,7 @@ class ResidualLadder:
     @property
     def model(self) -> Model:
         """The model with the structure that is recommended."""
-        return Model.from_design(self.optima[self.recommended].design)
+        return Model.from_design(self.fits[self.recommended].design)
 
     @property
     def shown(self) -> pd.DataFrame:
@@ -253,10 +254,15 @@ class StructureFits:
     _by_row: dict[str, ScoredLOO] = field(default_factory=dict)
     _by_group: dict[str, ScoredLOO] = field(default_factory=dict)
 
-    def add(self, name: str, fit: PosteriorFit, optimum: LikelihoodFit, note: str = "") -> None:
-        """One more model."""
-        self.fits[name], self.optima[name] = fit, optimum
-        self.notes[name] = note or _doubt(optimum)
+    def add(
+        self, name: str, fit: PosteriorFit, optimum: LikelihoodFit | None, note: str = ""
+    ) -> None:
+        """One more model; without an optimum where there is none."""
+        self.fits[name] = fit
+        if optimum is None:
+            self.notes[name] = note or "no maximum likelihood beside several factors"
+        else:
+            self.optima[name], self.notes[name] = optimum, note or _doubt(optimum)
         if name not in self.names:
             self.names.append(name)
 
@@ -284,6 +290,8 @@ class StructureFits:
         out: dict[str, float] = dict.fromkeys(_COLUMNS, np.nan)
         if name in self.optima:
             out |= _likelihood(self.optima[name], self.method, n_groups)
+        elif name in self.fits:
+            out["parameters"] = n_of_covariance(self.fits[name].priors)
         if name in self.fits and "log_marginal_likelihood" in self.fits[name].info:
             out["log_evidence"] = float(self.fits[name].info["log_marginal_likelihood"])
         if name in self._by_row:
@@ -315,7 +323,9 @@ def fitted_structures(
             begin(name)
             try:
                 model, note = first_possible(several, frame)
-                optimum = model.ml() if method == "ML" else model.reml()
+                optimum = None
+                if not model.design.samples_scales:
+                    optimum = model.ml() if method == "ML" else model.reml()
                 made.add(name, fitting(model), optimum, note)
             except HierpoolError as error:
                 if error.code == "unknown-column":
@@ -399,9 +409,14 @@ def structured(base: Spec, name: str, over: str) -> Spec:
 
 
 def _grouping(fits: Mapping[str, PosteriorFit], over: str) -> Grouping:
-    """The groups that are left out: those of the residuals, else the first factor of the model."""
+    """The groups that are left out: those of the residuals, else the first factor of the model.
+
+    Where groups with residual sds of their own stand beside others, they are the ones: of those that
+    have several of them none can be left out.
+    """
     designs = [fit.design for fit in fits.values()]
     named = next((d.residual_factor for d in designs if d.residual_factor), "")
+    named = named or next((d.scale_factor for d in designs if d.samples_scales), "")
     for design in designs:
         factor = named or next(iter(design.groupings), "")
         if factor in design.groupings:
@@ -424,6 +439,12 @@ def _likelihood(optimum: LikelihoodFit, method: str, n_groups: int) -> dict[str,
         "aicc": off + 2 * d * n / (n - d - 1),
         "bic": off + np.log(n_groups) * d,
     }
+
+
+def n_of_covariance(priors: ModelPriors) -> int:
+    """Parameters of the covariance; of groups that differ in their residual sd, the sd between them."""
+    own = priors.residual_structure
+    return sum(part.size for part in priors.parts) - (0 if own is None else own.n_levels)
 
 
 def _loglik(optimum: LikelihoodFit, method: str) -> float:

@@ -35,7 +35,7 @@ from hierpool.fits.posterior import PosteriorFit
 from hierpool.formula.build import CellRows, read_frame
 from hierpool.model import Model, optimum
 from hierpool.studies import check
-from hierpool.studies.candidates import CandidateSet
+from hierpool.studies.candidates import LEFT_OUT_TOGETHER, CandidateSet
 from hierpool.studies.ladder import Ladder, in_order, ladder, random_effects, widest
 from hierpool.studies.screening import not_tried
 from hierpool.studies.sentences import answer
@@ -302,7 +302,10 @@ def _recommended(
     """Simplify the largest partially pooled model by the rule of ``checks.advice``."""
     models = asked.models
     pooled = [n for n in models if models[n].design.spec.pooling == "partial" and n in blups]
-    largest = asked.largest if asked.largest in blups or not pooled else pooled[-1]
+    has_none = models[
+        asked.largest
+    ].design.samples_scales  # no optimum, and a posterior all the same
+    largest = asked.largest if asked.largest in blups or has_none or not pooled else pooled[-1]
     names = {model.formula: name for name, model in models.items()}
     bench = CandidateSet(
         models[largest],
@@ -392,22 +395,19 @@ def _compared_by_row(fits: Mapping[str, PosteriorFit], source: _Source, seed: in
 def _compared_by_group(
     fits: Mapping[str, PosteriorFit], groups: Sequence[str]
 ) -> dict[str, pd.DataFrame]:
-    """Scores of left-out groups of each factor; none where coefficients cannot be integrated out.
+    """Scores of left-out groups of each factor; none where something cannot be integrated out.
 
     A model with a factor's groups as fixed effects knows nothing of a new one, and is left out.
     """
-    try:
-        return {
-            factor: compared(
-                {name: fit for name, fit in fits.items() if factor not in fit.design.predictors},
-                by=factor,
-            )
-            for factor in groups
-        }
-    except UnsupportedModelError as error:
-        if error.code != "not-integrable":
-            raise
-        return {}
+    found = {}
+    for factor in groups:
+        own = {name: fit for name, fit in fits.items() if factor not in fit.design.predictors}
+        try:
+            found[factor] = compared(own, by=factor)
+        except UnsupportedModelError as error:
+            if error.code not in ("not-integrable", LEFT_OUT_TOGETHER):
+                raise
+    return found
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hierpool.core.correlation import WORDS
 from hierpool.core.design import Design
-from hierpool.core.errors import ArgumentError, UnsupportedModelError, listed
+from hierpool.core.errors import ArgumentError
 from hierpool.core.spec import Spec
 from hierpool.core.text import in_backticks, joined
 from hierpool.fits.optimum import LikelihoodFit
@@ -126,7 +126,7 @@ def asked_structures(
     ArgumentError
         No structure is named, or words without a column of times that the data tell.
     UnsupportedModelError
-        A response that takes none, or residual sds of groups beside several factors.
+        A response that takes none.
     """
     names = _names(residual, sigma)
     typed = {"residual": residual, "sigma": sigma, "over": over}
@@ -135,14 +135,6 @@ def asked_structures(
     }
     design = asked.models[asked.largest].design
     check_takes_structures(design.spec)
-    of_groups = [n for n in names if "|" in correlation_and_spread(n)[1]]
-    if len(asked.groups) > 1 and of_groups:
-        raise UnsupportedModelError(
-            f"{of_groups[0]!r} gives each group a residual sd, and goes with one grouping factor, not "
-            f"with {listed(asked.groups)}: study one of them, or write sigma='~ column', a residual "
-            "sd by a column",
-            "residual-several-factors",
-        )
     words = [name for name in names if correlation_and_spread(name)[0] in WORDS]
     if over is None and words:
         over = _over(names, design, asked.groups, words[0])

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
+from scipy import sparse
 
 from hierpool.algebra.gaussian import BetaPrior, Marginal
 from hierpool.algebra.marginal_model import LevelSums, MarginalModel
@@ -26,7 +28,7 @@ from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.residual import RowStructure
 from hierpool.core.theta import ResidualTheta, WorkingTheta
 
-MOST_NUMBERS = 50_000_000  # products of all classes together
+MOST_NUMBERS = 50_000_000  # products of all classes together, less those that are zero
 _NO_INFORMATION = 1e150  # of a root beside which what the population adds to a leverage vanishes
 
 
@@ -39,13 +41,13 @@ class ByClass:
     plan
         Of all rows.
     products
-        Shapes (C, numbers): those of the plan.
+        Shape (C, numbers): those of the plan, one field after the other; a class of few rows has few.
     XX, Xy, yy
         Shapes (C, p, p), (C, p) and (C,): totals.
     """
 
     plan: Plan
-    products: Products
+    products: sparse.csr_array
     XX: np.ndarray
     Xy: np.ndarray
     yy: np.ndarray
@@ -54,31 +56,35 @@ class ByClass:
     def from_rows(cls, rows: ManyRows, structure: RowStructure) -> ByClass:
         """Of rows that are divided by what is known of their sds."""
         plan, found, XX, Xy, yy = Plan.from_rows(rows), [], [], [], []
-        size = sum(values.size for values in plan.products) * structure.n_classes
-        if size > MOST_NUMBERS:
-            raise UnsupportedModelError(
-                f"{structure.n_classes} different residual sds beside several factors are too many for "
-                "these rows: make classes of the column first, e.g. "
-                "data['part'] = pandas.cut(data[column], 5).astype(str), and write sigma='~ part'",
-                "residual-several-factors",
-            )
+        size = 0
         for c in range(structure.n_classes):
-            own = (structure.classes == c).astype(float)
-            alone = _times(rows, own)
-            found.append(Plan.from_rows(alone).products)
+            alone = _times(rows, (structure.classes == c).astype(float))
+            flat = np.concatenate([values.ravel() for values in Plan.from_rows(alone).products])
+            found.append(sparse.csr_array(flat[None]))
+            size += found[-1].nnz
+            if size > MOST_NUMBERS:
+                raise _too_many_classes(structure)
             XX.append(alone.X.T @ alone.X)
             Xy.append(alone.X.T @ alone.y)
             yy.append(alone.y @ alone.y)
-        products = Products(*(np.stack(parts) for parts in zip(*found, strict=True)))
+        products = sparse.csr_array(sparse.vstack(found, format="csr"))
         return cls(plan, products, np.stack(XX), np.stack(Xy), np.array(yy))
 
     def at(self, weights: np.ndarray) -> Plan:
         """The plan with each class's products times a weight (C,)."""
-        made = (
-            (weights @ values.reshape(len(weights), -1)).reshape(values.shape[1:])
-            for values in self.products
-        )
+        flat, own = weights @ self.products, self.plan.products
+        parts = np.split(flat, np.cumsum([values.size for values in own])[:-1])
+        made = (part.reshape(values.shape) for part, values in zip(parts, own, strict=True))
         return replace(self.plan, products=Products(*made))
+
+
+def _too_many_classes(structure: RowStructure) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"{structure.n_classes} different residual sds beside several factors are too many for "
+        "these rows: make classes of the column first, e.g. "
+        "data['part'] = pandas.cut(data[column], 5).astype(str), and write sigma='~ part'",
+        "residual-several-factors",
+    )
 
 
 def _times(rows: ManyRows, factor: np.ndarray) -> ManyRows:
@@ -176,7 +182,7 @@ class SeveralFactorsByClass(MarginalModel):
     def flops_per_theta(self) -> int:
         """Rough number of operations of one evaluation."""
         plan = self.by_class.plan
-        combined = sum(values.size for values in self.by_class.products)
+        combined = self.by_class.products.nnz
         N = int(plan.structure.sizes[3])
         return int(plan.structure.offset[-1]) + N**3 // 8 + combined
 
@@ -273,7 +279,7 @@ class SeveralFactorsByClass(MarginalModel):
         found = [m.prediction_of_rows(one, rows) for m, one in self._each(theta)]
         return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
 
-    def without(self, left_out: np.ndarray) -> SeveralFactorsByClass:
+    def without(self, left_out: np.ndarray) -> Self:
         """The same model less some rows (positions), with coordinates and priors as they are."""
         kept = np.setdiff1d(np.arange(self.rows.n), left_out)
         return replace(self, rows=self.rows.take(kept), structure=self.structure.take(kept))

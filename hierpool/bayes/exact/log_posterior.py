@@ -10,6 +10,6 @@ from hierpool.core.design import Design
 
 def log_posterior(design: Design, priors: ModelPriors) -> LogPosterior:
     """Target of a model whose coefficients have normal priors."""
-    if design.scale_factor:
+    if design.scale_factor and not design.samples_scales:
         return scale_posterior(design, priors)
     return LogPosterior.from_design(design, priors)

@@ -79,6 +79,9 @@ def observed(
     _report(structure, phi, sigma)
     log_sd = _log_sds(structure, phi)[structure.classes]
     sd = sigma * pt.exp(log_sd) * design.residual.known_sd
+    if structure.correlation is None:
+        pm.Normal(RESPONSE, mu=mu, sigma=sd, observed=design.y, dims=OBS_DIM)
+        return
     rows = _Rows(structure)
     pm.CustomDist(
         RESPONSE,
@@ -177,7 +180,8 @@ class _Rows:
     def _markov(self, e: Any, phi: Any) -> Any:
         way = self.whitening
         s = way.structure
-        if s.correlation is None or not len(way.steps):
+        assert s.correlation is not None
+        if not len(way.steps):
             return -0.5 * (e**2).sum()
         each = _each(s, phi)
         r = [_neighbours(s.correlation, each[int(g)], a, b) for g, a, b in way.steps]

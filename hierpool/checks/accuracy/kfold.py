@@ -104,7 +104,8 @@ def kfold(
         density = fit.integrated.density_of_sets(rest, theta, sets)
         return points, special.logsumexp(density, axis=1) - np.log(density.shape[1]), trusted
 
-    done = in_threads(one, range(k), f"{k} folds of {fit.design.spec.formula}", None, progress)
+    cores = 1 if fit.design.samples_scales else None  # NUTS has threads of its own
+    done = in_threads(one, range(k), f"{k} folds of {fit.design.spec.formula}", cores, progress)
     elpd = np.empty(len(plan.points))
     for points, scores, _ in done:
         elpd[points] = scores

@@ -233,6 +233,7 @@ def judged(fit: IntegratedPosterior, _: object) -> Iterator[Finding]:
     """Intervals for new groups that cover too many or too few."""
     design = fit.design
     is_asked = design.spec.pooling == "partial" and len(design.groups) == 1
+    is_asked = is_asked and not design.samples_scales
     is_asked = is_asked and _has_new_groups(design, design.groups[0].grouping)
     if not is_asked or not fit.is_integrable or not fit.status.is_trustworthy:
         return

@@ -44,6 +44,7 @@ WORST_ERROR = 0.02  # from which it is then computed exactly; that has an error 
 HEAVY_K = 0.5  # Pareto k from which that error is too small itself, and MOST_ERROR holds for both
 MAX_SCORE_DROP = 0.5  # fall of a score from its plain log mean that needs a Pareto k to be believed
 _BLOCK_NUMBERS = 4_000_000  # densities held at once
+MOST_BY_NUTS = 5  # scores that are computed exactly where each takes as long as the fit
 MOST_ROWS = 20_000_000  # of a table of which only counts are kept, whose scores are held
 _DRAWS_OF_PROBABILITIES = 1000  # whose Monte Carlo error is a few thousandths
 Refit = Callable[[np.ndarray], float]
@@ -157,8 +158,8 @@ def leave_one_row_out(
             f", given the others of its {noun(fit.design.residual_factor)}, earlier and later"
         )
     named = {OBS_DIM: labels}
-    scored = _scored(scores, points, named, predicts, used.n, used.may(refit), errors)
-    return used.said(scored, influence)
+    own = used.n, used.may(refit), errors, _most_refits(design)
+    return used.said(_scored(scores, points, named, predicts, *own), influence)
 
 
 def has_row_scores(design: Design) -> bool:
@@ -273,8 +274,14 @@ def leave_one_group_out(
 
     if used.may(refit) is not None:
         _improved(scores, errors, used, fit.design, more, of_levels)
-    scored = _scored(scores, points, labels, predicts, used.n, used.may(refit), errors)
+    own = used.n, used.may(refit), errors, _most_refits(fit.design)
+    scored = _scored(scores, points, labels, predicts, *own)
     return used.said(scored, _influence(density) if used.n_left else np.zeros(0))
+
+
+def _most_refits(design: Design) -> float:
+    """Points that are scored exactly: few where each takes a run of NUTS."""
+    return MOST_BY_NUTS if design.samples_scales else np.inf
 
 
 def one_step_ahead(fit: IntegratedPosterior, grouping: Grouping, refit: Refit | None) -> ScoredLOO:
@@ -384,11 +391,14 @@ def _scored(
     n_draws: int,
     refit: Refit | None,
     errors: np.ndarray | float = 0.0,
+    most_refits: float = np.inf,
 ) -> ScoredLOO:
     elpd, k, lppd = scores.T.copy()
     is_bad = _is_bad(scores, n_draws)
     has_warning = bool(is_bad.any()) and refit is None
     bad = np.flatnonzero(is_bad | (errors > np.where(k > HEAVY_K, MOST_ERROR, WORST_ERROR)))
+    if refit is not None and len(bad) > most_refits:
+        refit, has_warning = None, True
     if refit is not None:
         for i in bad:
             elpd[i], k[i] = refit(points[i]), np.nan

@@ -12,7 +12,6 @@ from scipy import stats
 import hierpool as hp
 from hierpool.algebra.several.by_class import SeveralFactorsByClass
 from hierpool.bayes.exact.log_posterior import log_posterior
-from hierpool.core.errors import UnsupportedModelError
 from hierpool.core.theta import ResidualTheta
 from hierpool.reml.criterion import Criterion
 
@@ -119,8 +118,3 @@ def test_equal_sds_give_what_one_sd_gives(table: pd.DataFrame) -> None:
     variance, _ = other.integrated.conditional_variances(same)[0]
     z_scores = (drawn - means).mean(axis=0)[:, 0] / np.sqrt(variance.mean() / 80)
     assert np.abs(z_scores).max() < 6
-
-
-def test_what_is_refused_says_what_may_stay(table: pd.DataFrame) -> None:
-    with pytest.raises(UnsupportedModelError, match="sigma='~ k' may stay"):
-        hp.Model("y ~ x + (1 | a) + (1 | b)", table, sigma="~ k + (1 | a)")
