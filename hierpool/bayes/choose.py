@@ -51,17 +51,17 @@ def run(
             if not priors.is_integrable:
                 raise UnsupportedModelError(said, "exact-needs-normal")
             raise UnsupportedModelError(said, "beyond-quadrature")
-        return _fallen_back(design, priors, settings, parameterization(), reason)
+        return _fallen_back(design, priors, settings, parameterization, reason)
     reason = _too_many(priors) if engine == "auto" else ""
     if reason:
-        return _fallen_back(design, priors, settings, parameterization(), reason)
+        return _fallen_back(design, priors, settings, parameterization, reason)
     try:
         fitted = _exact(design, priors, settings)
     except NoProposalError:
         reason = "the exact engine has found nowhere to propose from under these priors"
         if engine == "exact":
             raise
-        return _fallen_back(design, priors, settings, parameterization(), reason)
+        return _fallen_back(design, priors, settings, parameterization, reason)
     if fitted.status.is_trustworthy or _is_short(settings):
         return fitted
     no_rows = design.is_summed and design.family is None  # which NUTS needs
@@ -77,7 +77,7 @@ def run(
         design,
         priors,
         settings,
-        parameterization(),
+        parameterization,
         f"the exact engine's draws were not good enough ({fitted.status.sentence.rstrip('.')})",
     )
 
@@ -174,7 +174,10 @@ def _nuts(
 ) -> JudgedRun:
     from hierpool.bayes.nuts import engine as nuts
 
-    run = nuts.run(design, priors, settings, parameterization)
+    return _judged_by_chains(nuts.run(design, priors, settings, parameterization), reason)
+
+
+def _judged_by_chains(run: EngineRun, reason: str) -> JudgedRun:
     status = verdict(run.tree, run.checked)
     if reason:
         status = Status(status.word, f"{status.sentence} NUTS was used because {reason}.")
@@ -185,7 +188,7 @@ def _fallen_back(
     design: Design,
     priors: ModelPriors,
     settings: SamplerSettings,
-    parameterization: Seen,
+    parameterization: Callable[[], Seen],
     reason: str,
 ) -> JudgedRun:
     if design.family is None:
@@ -193,7 +196,13 @@ def _fallen_back(
     warnings.warn(
         f"{design.spec.formula} is sampled by NUTS: {reason}.", HierpoolWarning, stacklevel=4
     )
-    return _nuts(design, priors, settings, parameterization, reason)
+    if design.samples_scales and priors.is_integrable:
+        from hierpool.bayes.nuts import engine as nuts
+
+        run = nuts.run_collapsed(design, priors, settings)
+        if run is not None:
+            return _judged_by_chains(run, reason)
+    return _nuts(design, priors, settings, parameterization(), reason)
 
 
 def fresh_seed() -> int:

@@ -121,15 +121,16 @@ def build(
             return model
         structure = priors.residual_structure
         if structure is not None:
-
-            def one_prior(name: str, prior: Prior) -> Any:
-                return _each(name, [prior], (), ())
-
             residual_structure.observed(design, structure, mu, sigma, one_prior)
             return model
         sd = sigma * design.residual.relative_sd
         pm.Normal(RESPONSE, mu=mu, sigma=sd, observed=rows.y, dims=OBS_DIM)
     return model
+
+
+def one_prior(name: str, prior: Prior) -> Any:
+    """A free variable of this name under this prior."""
+    return _each(name, [prior], (), ())
 
 
 def _response(
@@ -251,14 +252,15 @@ def _pooled(
     """Deviations of the levels (partial pooling), which enter the mean of the rows."""
     factor, dims = group.factor, (group.factor, f"{group.factor}_term")
     T = _to_user(parts)
-    root = _root(group, parts, T, sigma)
+    root = covariance_root(group, parts, sigma)
     centred = coefficients(group, parts, root, sigma, mean, words)
     u = pm.Deterministic(f"u_{factor}", pt.dot(centred, T.T), dims=dims)
     pm.Deterministic(f"coef_{factor}", u + _population_part(group, beta), dims=dims)
 
 
-def _root(group: GroupDesign, parts: Sequence[GroupTermPart], T: np.ndarray, sigma: Any) -> Any:
+def covariance_root(group: GroupDesign, parts: Sequence[GroupTermPart], sigma: Any) -> Any:
     """Free sds and correlations; gives their root in centred columns, names both for the user."""
+    T = _to_user(parts)
     factor, dim = group.factor, f"{group.factor}_term"
     mapped = not _is_identity(T)
     name = f"sd_{factor}{'_centred' * mapped}"

@@ -34,7 +34,8 @@ def theta_without(
     tuple
         The integrated model of the other rows; the draws of theta; whether they can be trusted.
     """
-    run = engine.run(_without(design, rows), priors, settings, seen)
+    rest = _without(design, rows)
+    run = engine.run_collapsed(rest, priors, settings) or engine.run(rest, priors, settings, seen)
     group = run.tree["theta"].to_dataset()
     flat = {str(k): v.to_numpy().reshape(-1, *v.shape[2:]) for k, v in group.data_vars.items()}
     theta = Theta(settings.chains * settings.draws, flat)

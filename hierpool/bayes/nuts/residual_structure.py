@@ -50,14 +50,37 @@ OnePrior = Callable[[str, Prior], Any]
 def observed(
     design: Design, part: ResidualStructurePart, mu: Any, sigma: Any, one_prior: OnePrior
 ) -> None:
-    """The response, with free variables of its structure and what is reported of it.
+    """The response, with free variables of its structure and what is reported of it."""
+    structure = design.residual.structure
+    assert structure is not None
+    phi, log_sds = free_variables(structure, part, sigma, one_prior)
+    sd = sigma * pt.exp(log_sds[structure.classes]) * design.residual.known_sd
+    if structure.correlation is None:
+        pm.Normal(RESPONSE, mu=mu, sigma=sd, observed=design.y, dims=OBS_DIM)
+        return
+    rows = _Rows(structure)
+    pm.CustomDist(
+        RESPONSE,
+        mu,
+        sd,
+        phi,
+        logp=rows.log_density,
+        random=rows.draw,
+        signature="(n),(n),(m)->(n)",
+        observed=design.y,
+        dims=OBS_DIM,
+    )
+
+
+def free_variables(
+    structure: RowStructure, part: ResidualStructurePart, sigma: Any, one_prior: OnePrior
+) -> tuple[Any, Any]:
+    """Parameters of a structure (m,), and the log sds of its classes of rows in units of sigma.
 
     ``residual_correlation`` are the parameters of the correlations, as ``RowStructure`` orders
     them, ``residual_spread`` the weights of the log sds, ``sd_log_sigma`` omega and
     ``residual_deviation`` the standard normal s of each group.
     """
-    structure = design.residual.structure
-    assert structure is not None
     free = []
     if len(part.lower):
         own = structure.correlation
@@ -77,23 +100,7 @@ def observed(
         free += [omega[None], omega * s]
     phi = pt.concatenate(free)
     _report(structure, phi, sigma)
-    log_sd = _log_sds(structure, phi)[structure.classes]
-    sd = sigma * pt.exp(log_sd) * design.residual.known_sd
-    if structure.correlation is None:
-        pm.Normal(RESPONSE, mu=mu, sigma=sd, observed=design.y, dims=OBS_DIM)
-        return
-    rows = _Rows(structure)
-    pm.CustomDist(
-        RESPONSE,
-        mu,
-        sd,
-        phi,
-        logp=rows.log_density,
-        random=rows.draw,
-        signature="(n),(n),(m)->(n)",
-        observed=design.y,
-        dims=OBS_DIM,
-    )
+    return phi, _log_sds(structure, phi)
 
 
 def _correlation_parameters(part: ResidualStructurePart) -> Any:
