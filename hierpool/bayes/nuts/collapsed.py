@@ -92,8 +92,11 @@ class Cells:
         for k, rows in enumerate(np.split(order, np.cumsum(np.bincount(cell))[:-1])):
             products[of_level[k], place[k]] = every[rows].T @ every[rows]
         counts = np.bincount(structure.classes, minlength=structure.n_classes)
-        parts = products[..., :q, :q], products[..., :q, q:], products[..., q:, q:]
-        return cls(main, others, of_class, *map(np.ascontiguousarray, parts), counts)
+        ZZ, ZC, CC = (
+            np.ascontiguousarray(part)
+            for part in (products[..., :q, :q], products[..., :q, q:], products[..., q:, q:])
+        )
+        return cls(main, others, of_class, ZZ, ZC, CC, counts)
 
 
 def _columns(
@@ -168,7 +171,8 @@ def _eliminated(A: Any, H: Any, root: Any, q: int) -> tuple[Any, list[Any]]:
     M = pt.dot(pt.dot(A, root).transpose(0, 2, 1), root) + np.eye(q)
     right = [sum(root[b, a] * H[:, b] for b in range(q)) for a in range(q)]
     F: dict[tuple[int, int], Any] = {}
-    half_det, K = 0.0, []
+    K: list[Any] = []
+    half_det = 0.0
     for a in range(q):
         for b in range(a):
             x = M[:, a, b]
