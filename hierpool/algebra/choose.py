@@ -40,11 +40,13 @@ def marginal_model(
         Shape (Q,): prior mean of the levels' coefficients, in working coordinates; None for zero.
     """
     structure = design.residual.structure
+    is_related = any(g.schema.related is not None for g in design.groups)
     if design.samples_scales:
         from hierpool.algebra.several.random_scale import SampledScales
 
         return SampledScales.from_design(design, coordinates, prior)
-    if structure is not None and structure.correlation is None and len(design.groups) > 1:
+    is_by_class = structure is not None and structure.correlation is None
+    if is_by_class and len(design.groups) > 1 and not is_related:
         from hierpool.algebra.several.by_class import SeveralFactorsByClass
 
         return SeveralFactorsByClass.from_design(design, coordinates, prior)
@@ -58,7 +60,7 @@ def marginal_model(
 
             return RandomScaleResiduals.from_design(design, coordinates, prior)
         return CorrelatedResiduals.from_design(design, coordinates, prior)
-    if any(g.schema.related is not None for g in design.groups):
+    if is_related:
         if has_sparse_equations(design):
             from hierpool.algebra.related.sparse_model import SparseLevels
 

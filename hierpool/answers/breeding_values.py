@@ -19,6 +19,7 @@ import xarray as xr
 from scipy import linalg
 
 from hierpool.algebra.choose import at_estimate
+from hierpool.algebra.correlated.joint_factorisation import JointFactorisation
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.moments import Coordinates
 from hierpool.algebra.related.factorisation import RelatedFactorisation
@@ -188,10 +189,11 @@ def _of_optimum(fit: Optimum, group: GroupSchema, term: int, prob: float | None)
         estimate = (at.values(k).u @ into.T)[:, term]
         error = e.sigma**2 * at.error_variances(k, into)[:, term]
     else:
-        assert isinstance(at, RelatedFactorisation)
+        assert isinstance(at, RelatedFactorisation | JointFactorisation)
         others = _Others.of(group.related)
-        estimate = others.B @ e.of(group.factor).u[:, 0]
-        error = e.sigma**2 * at.variance_of_levels(k, others.B) + variance * others.left
+        estimate = others.B @ e.of(group.factor).u[:, term]
+        into = coordinates.zs[k].from_working[term]
+        error = e.sigma**2 * at.variance_of_levels(k, others.B, into) + variance * others.left
     se = np.sqrt(np.maximum(error, 0.0))
     table = pd.DataFrame({"estimate": estimate, "se": se, **normal_interval(estimate, se, prob)})
     return _with_accuracy(table, error, variance * group.related.relationship.diagonal)
@@ -213,7 +215,7 @@ def _drawn(fit: IntegratedPosterior, group: GroupSchema, term: int) -> np.ndarra
     step = -(-n_chains * n_draws * M // _NUMBERS)
     used = np.arange(n_chains * n_draws).reshape(n_chains, n_draws)[:, ::step]
     k = [g.factor for g in fit.design.schema.groups].index(group.factor)
-    if isinstance(fit.integrated, SparseLevels):
+    if fit.is_integrable and isinstance(fit.integrated, SparseLevels):
         # each used draw of theta has a draw of all labels: worked out anew, as nothing else has them
         affordable = _DRAWS if fit.integrated.is_single else fit.thinned_draws.size
         step = max(step, -(-len(fit.theta) // affordable))
@@ -226,8 +228,8 @@ def _drawn(fit: IntegratedPosterior, group: GroupSchema, term: int) -> np.ndarra
             values[which] = drawn[k][..., term]
         return values.reshape(n_chains, -1, M)
     others = _Others.of(group.related)
-    own = coefficient_draws.level_draws(fit, group, np.arange(J))[..., 0][used.ravel()]
-    sd = coefficient_draws.flat(fit, f"sd_{group.factor}")[used.ravel(), :1]
+    own = coefficient_draws.level_draws(fit, group, np.arange(J))[..., term][used.ravel()]
+    sd = coefficient_draws.flat(fit, f"sd_{group.factor}")[used.ravel(), term : term + 1]
     values = own @ others.B.T
     out, noise = others.noise(np.random.default_rng(fit.seed), len(values))
     values[:, out] += sd * noise

@@ -302,6 +302,11 @@ class Schema:
         return self.spec.residual.has_sigma
 
     @property
+    def is_only_sampled(self) -> bool:
+        """Whether coefficients can be sampled, and not integrated out: related groups of a family."""
+        return self.family is not None and any(g.related is not None for g in self.groups)
+
+    @property
     def group_columns(self) -> tuple[slice, ...]:
         """Each factor's columns among those of all factors side by side."""
         edges = np.cumsum([0, *(len(g.terms) for g in self.groups)]).tolist()

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from hierpool.algebra.correlated.residuals import mean_variance
 from hierpool.core.errors import ArgumentError, UnsupportedModelError
 from hierpool.core.options import bound_names, probability_of, takes_prob
 from hierpool.core.threads import one_blas_thread
@@ -82,7 +83,7 @@ def _logit_errors(fit: LikelihoodFit) -> np.ndarray:
     """Standard errors of the logits of the shares, from the Hessian of the profiled deviance."""
     e = fit.estimate
     criterion = Criterion.from_design(fit.design, "ML" if e.method == "ML" else "REML")
-    theta = criterion.theta_of(e.relative_covariance_factor)
+    theta = criterion.theta_of(e.relative_covariance_factor, e.residual_parameters)
     with one_blas_thread():
         covariance = 2 * np.linalg.inv(hessian_at(criterion, theta))
     groups = zip(fit.design.groups, fit.design.group_columns, strict=True)
@@ -91,7 +92,8 @@ def _logit_errors(fit: LikelihoodFit) -> np.ndarray:
     def logits(values: np.ndarray) -> np.ndarray:
         Lambda = criterion.factor(values)
         own = np.array([np.square(mean @ Lambda[at, at]).sum() for at, mean in means])
-        rest = own.sum() - own + fit.design.residual.mean_square
+        phi = criterion.phi(values[None])
+        rest = own.sum() - own + mean_variance(fit.design, np.ones(1), phi)[0]
         return np.asarray(np.log(own) - np.log(rest))
 
     steps = 1e-5 * np.eye(len(theta))

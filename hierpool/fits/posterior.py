@@ -107,9 +107,11 @@ class PosteriorFit(FitRecord):
     @cached_property
     def _algebra(self) -> tuple[Any, ThetaMap]:
         if not self.is_integrable:
+            why = "the coefficients of this model have a prior that is not normal"
+            if self.design.schema.is_only_sampled:
+                why = "related groups of a family that is not Gaussian have no closed form"
             raise UnsupportedModelError(
-                "the coefficients of this model have a prior that is not normal, so they cannot "
-                "be integrated out; use the draws in fit.datatree.",
+                f"{why}, so they cannot be integrated out; use the draws in fit.datatree.",
                 "not-integrable",
             )
         if self.design.family is not None:
@@ -118,8 +120,11 @@ class PosteriorFit(FitRecord):
 
     @property
     def is_integrable(self) -> bool:
-        """Whether every coefficient has a normal prior, so that the algebra applies."""
-        return self.priors.is_integrable
+        """Whether the algebra applies: every coefficient has a normal prior.
+
+        Related groups of a family that is not Gaussian are beyond it.
+        """
+        return self.priors.is_integrable and not self.design.schema.is_only_sampled
 
     @property
     def integrated(self) -> MarginalModel:

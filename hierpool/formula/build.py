@@ -28,6 +28,7 @@ from hierpool.formula.dropped_columns import dropped_notices
 from hierpool.formula.encoder import EncodedRows, Encoder, Encoding, Piece
 from hierpool.formula.missing import with_notices
 from hierpool.formula.occasions import row_structure, structure_notices
+from hierpool.formula.relationships import check_related_size
 from hierpool.formula.tables import read_frame
 from hierpool.formula.terms import MOST_COLUMNS, count_columns, terms_of
 from hierpool.formula.varying_columns import TermColumns, group_design, group_notices, term_columns
@@ -393,6 +394,7 @@ def _check_groups(spec: Spec, groupings: Mapping[str, Grouping]) -> None:
     related = {t.factor for t in spec.groups if t.relationship is not None}
     for factor in _pooled(spec):
         if factor in related:
+            check_related_size(spec, factor, groupings[factor].n_levels)
             continue
         n = int(groupings[factor].n_rows.sum())
         if groupings[factor].n_levels >= n and spec.residual.has_sigma:

@@ -317,6 +317,8 @@ def _check_told_apart(
         return
     for beside in groups:
         J = beside.grouping.n_levels
+        if beside.schema.related is not None:
+            continue  # relatives share too
         if group.n_levels != J or len(np.unique(group.codes * J + beside.codes)) != J:
             continue  # another factor, that the groups lie in or cross
         by = places if own.word == "us" else np.zeros(len(places))

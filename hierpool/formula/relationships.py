@@ -82,16 +82,15 @@ def with_relationships(spec: Spec, given: Mapping[str, Any] | None) -> Spec:
 
 
 def _check_supported(spec: Spec, given: Mapping[str, Any]) -> None:
-    if spec.family is not None or spec.residual.is_structured or spec.pooling == "none":
+    scale = spec.residual.scale
+    if scale or spec.pooling == "none":
         what, instead = "no pooling", "Leave relationship= out"
-        if spec.family is not None:
-            what = f"a family ({spec.family})"
+        if scale:
+            what = f"sigma='~ (1 | {scale})'"
             instead = (
-                "Leave family= out for a Gaussian model, or relationship= for independent groups"
+                "Residual sds by a column, sigma='~ column', are. Leave sigma= out, or relationship= for "
+                "independent groups"
             )
-        elif spec.residual.is_structured:
-            what = spec.residual.words
-            instead = "Leave out residual= and sigma=, or relationship= for independent groups"
         raise UnsupportedModelError(
             f"relationship= beside {what} is not supported yet. {instead}",
             "relationship-unsupported",
@@ -316,7 +315,24 @@ def related_levels(term: GroupTerm, levels: pd.Index[Any]) -> LevelRelationship 
     return LevelRelationship(own, places)
 
 
-def related_notices(group: GroupDesign, groups: Sequence[GroupDesign]) -> list[Finding]:
+def check_related_size(spec: Spec, factor: str, n_levels: int) -> None:
+    """Raise where so many levels have rows that their covariance would be too large a matrix."""
+    if n_levels <= MOST_DENSE or not (spec.family or spec.residual.is_structured):
+        return
+    beside = f"family={spec.family.name!r}" if spec.family else spec.residual.words
+    instead = (
+        "leave relationship= out for independent groups"
+        if spec.family
+        else "leave residual= and sigma= out: beside independent residuals a pedigree has no limit"
+    )
+    raise UnsupportedModelError(
+        f"{beside} beside a relationship takes {MOST_DENSE:,} related groups with rows; {factor!r} has "
+        f"{n_levels:,}. Keep the rows of fewer, or {instead}",
+        "relationship-unsupported",
+    )
+
+
+def related_notices(spec: Spec, group: GroupDesign, groups: Sequence[GroupDesign]) -> list[Finding]:
     """What there is to say of a pedigree, and of several rows of a related group."""
     assert group.schema.related is not None
     own, factor, found = group.schema.related.relationship, group.factor, []
@@ -330,6 +346,7 @@ def related_notices(group: GroupDesign, groups: Sequence[GroupDesign]) -> list[F
         found.append(Finding("sire-and-dam", "warning", text))
     n_rows = group.grouping.n_rows
     has_own = any(_divides_alike(group, g) for g in groups if g.schema.related is None)
+    has_own = has_own or spec.residual.correlation is not None  # which is not inherited either
     if n_rows.max() > 1 and not has_own:
         text = (
             f"{int((n_rows > 1).sum())} of {counted(len(n_rows), factor)} have several rows, up to "

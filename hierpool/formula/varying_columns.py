@@ -182,7 +182,7 @@ def group_notices(spec: Spec, groups: Iterable[GroupDesign]) -> tuple[Finding, .
     found, every = [], list(groups)
     for group in every:
         if group.schema.related is not None:  # relatives' rows tell the two variances apart
-            found += related_notices(group, every)
+            found += related_notices(spec, group, every)
             continue
         single = group.grouping.levels[group.grouping.n_rows == 1]
         n_levels, factor = group.grouping.n_levels, group.factor

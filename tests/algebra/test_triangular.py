@@ -16,14 +16,14 @@ def stack(k: int) -> np.ndarray:
     return root @ np.swapaxes(root, -1, -2)
 
 
-@pytest.mark.parametrize("k", [1, 2, 3, 7])
+@pytest.mark.parametrize("k", [1, 2, 3, 7, 50])
 def test_cholesky_is_that_of_lapack(k):
     np.testing.assert_allclose(
         cholesky(stack(k)), np.linalg.cholesky(stack(k)), rtol=1e-9, atol=1e-12
     )
 
 
-@each("k", [1, 2, 3, 7])
+@each("k", [1, 2, 3, 7, 50])
 @each("m", [1, 4])
 def test_triangular_solves_are_those_of_lapack(k, m):
     L = np.linalg.cholesky(stack(k))
@@ -48,9 +48,10 @@ def test_log_determinant_comes_from_the_factor():
     np.testing.assert_allclose(log_det(cholesky(A)), np.linalg.slogdet(A)[1], rtol=1e-10)
 
 
-def test_matrix_that_is_not_positive_definite_spoils_itself_alone():
-    A = stack(2)
-    A[1, 2] = [[1.0, 2.0], [2.0, 1.0]]
+@each("k", [2, 50])
+def test_matrix_that_is_not_positive_definite_spoils_itself_alone(k):
+    A = stack(k)
+    A[1, 2, :2, :2] = [[1.0, 2.0], [2.0, 1.0]]
     is_bad = np.isnan(cholesky(A)).any(axis=(-1, -2))
     assert is_bad[1, 2]
     assert is_bad.sum() == 1

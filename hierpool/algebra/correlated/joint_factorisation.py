@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse.linalg import SuperLU, splu
 
-from hierpool.algebra.combinations import Combinations
+from hierpool.algebra.combinations import Combinations, LevelPart
 from hierpool.algebra.correlated.eliminated import Eliminated
 from hierpool.algebra.correlated.joint_system import JointSystem
 from hierpool.algebra.correlated.near import NearColumns
@@ -252,6 +253,52 @@ class JointFactorisation(Factorisation):
             flat = Z.reshape(-1, Z.shape[-1])[correlated.place]
             parts[own.main] = in_places_of_levels(flat, correlated.rows.codes, self.n_levels)
         return sparse.csr_array(sparse.hstack([parts[k] for k in range(len(parts))], format="csr"))
+
+    @cached_property
+    def _solver(self) -> SuperLU:
+        own, main = self.near.every, self.near.every.main_columns
+        width, P = self.n_levels * (main.stop - main.start), dict[int, Any]()
+        for k, (J, q), precision in zip(own.which, own.sizes, own.precisions, strict=True):
+            P[k] = sparse.eye_array(J * q)
+            if precision is not None:
+                P[k] = sparse.csc_array(np.kron(precision, np.eye(q)))
+        if own.main is not None:
+            P[own.main] = sparse.eye_array(width)
+        prior = sparse.block_diag([P[k] for k in range(len(P))], format="csc")
+        return splu(sparse.csc_array(self.columns.T @ self.columns + prior))
+
+    def from_new_levels(self, rng: np.random.Generator, m: int) -> np.ndarray:
+        """Shape (n, m): what new levels add to the rows, sigma 1; related as those at hand."""
+        own, start = self.near.every, 0
+        z = rng.standard_normal((self.columns.shape[1], m))
+        widths = {k: J * q for k, (J, q) in zip(own.which, own.sizes, strict=True)}
+        main = own.main_columns
+        for k in range(len(own.group_columns)):
+            width = widths.get(k, self.n_levels * (main.stop - main.start))
+            if k in widths:
+                at = own.which.index(k)
+                precision, q = own.precisions[at], own.sizes[at][1]
+                if precision is not None:
+                    half = z[start : start + width].reshape(-1, q * m)
+                    drawn = solve_lower_transposed(np.linalg.cholesky(precision), half)
+                    z[start : start + width] = drawn.reshape(width, m)
+            start += width
+        return np.asarray(self.columns @ z)
+
+    def variance_of_levels(self, k: int, weights: np.ndarray, into: np.ndarray) -> np.ndarray:
+        """Shape (m,): error variances of combinations (m, J) of the levels of a factor.
+
+        Of coefficients ``into`` (q,) times those in working coordinates.
+        """
+        m, J = weights.shape
+        none = np.zeros(0, dtype=np.intp)
+        parts = [
+            LevelPart(none, none, np.zeros((0, at.stop - at.start)))
+            for at in self.near.every.group_columns
+        ]
+        which, levels = np.divmod(np.arange(m * J), J)
+        parts[k] = LevelPart(which, levels, weights.reshape(-1, 1) * into)
+        return self.variance(Combinations(np.zeros((m, self.near.p)), tuple(parts)))
 
     @property
     def whitened(self) -> tuple[Rows, dict[int, np.ndarray]]:

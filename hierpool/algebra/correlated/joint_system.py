@@ -1,7 +1,8 @@
 """What is left once the main factor is eliminated: the system of v and beta at K values of theta.
 
-S = C'QC + (I, sigma^2 P0) with the whitened columns C = [D Lambda, X] of ``others`` and the
-population, and Q what the main factor leaves. v is eliminated from it, so that of a block b
+S = C'QC + (P, sigma^2 P0) with the whitened columns C = [D Lambda, X] of ``others`` and the
+population, Q what the main factor leaves, and P the precision of v. v is eliminated from it, so that
+of a block b
 
     (S^-1)_bb = [ A + F V F'    -F V ]      A = (S_vv^-1)_bb      F = (S_vv^-1 S_vx)_b
                 [  -V F'          V  ]      V = (S_xx - S_xv S_vv^-1 S_vx)^-1
@@ -174,7 +175,7 @@ class DenseSystem(JointSystem):
             (own @ half[:, d:, None])[..., 0],
             w.yy,
             w.g_squared + np.square(half[:, :d]).sum(axis=1),
-            w.log_det_levels + log_det(R[:, :d, :d]),
+            w.log_det_levels + log_det(R[:, :d, :d]) - self.near.every.log_det_precision,
             w.log_sd,
         )
 
@@ -248,4 +249,5 @@ def eliminated(sums: LevelSums, others: OtherFactors) -> LevelSums:
     Gg = (np.swapaxes(G, -1, -2) @ g)[..., 0] - s[:, d:]
     squared = sums.squared + np.square(g).sum(axis=(1, 2))
     made = np.ascontiguousarray
-    return LevelSums(sums.log_det + log_det(L), made(np.moveaxis(GG, 0, -1)), made(Gg.T), squared)
+    log_dets = sums.log_det + log_det(L) - others.log_det_precision
+    return LevelSums(log_dets, made(np.moveaxis(GG, 0, -1)), made(Gg.T), squared)

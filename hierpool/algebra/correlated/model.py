@@ -34,6 +34,8 @@ from hierpool.algebra.triangular import cholesky, log_det, solve_lower, solve_lo
 from hierpool.core.design import Design, Grouping
 from hierpool.core.theta import ResidualTheta, WorkingTheta
 
+_PER_ENTRY = 200  # operations that take as long as adding and copying an entry of the dense system
+
 
 @dataclass(frozen=True)
 class CorrelatedResiduals(LeftOutRows):
@@ -119,7 +121,8 @@ class CorrelatedResiduals(LeftOutRows):
         """Rough number of operations of one evaluation."""
         blocks = self.near.correlated.designs.blocks
         width = self.q + self._width + 1
-        joint = self.others.size**3 // 3 if self.plan is None else self.plan.flops
+        own = self.others.size
+        joint = own**3 // 3 + _PER_ENTRY * own**2 if self.plan is None else self.plan.flops
         return len(blocks.columns) * width**2 + joint
 
     @cached_property
@@ -157,7 +160,10 @@ class CorrelatedResiduals(LeftOutRows):
         """What the rows and the levels contribute at K values of theta; see the module's text."""
         assert isinstance(theta, ResidualTheta)
         if self.plan is None and self.others.size:
-            return eliminated(self._dense_sums(theta), self.others)
+            each = [
+                eliminated(self._dense_sums(theta[at]), self.others) for at in self._held(theta)
+            ]
+            return LevelSums(*(np.concatenate(parts, axis=-1) for parts in zip(*each, strict=True)))
         K, p = len(theta), self.p
         out = LevelSums(np.empty(K), np.empty((p, p, K)), np.empty((p, K)), np.empty(K))
         blocks = self.near.correlated.designs.blocks
@@ -187,8 +193,18 @@ class CorrelatedResiduals(LeftOutRows):
                 out.GG[..., at], out.Gg[:, at] = self.near.added(net, of_y)
             squares = np.square(e.g[..., 1:]).sum((1, 2, 3))
             out.squared[at] = squares - np.square(e.right[..., 1:]).sum((1, 2, 3))
-        out.GG[np.arange(d), np.arange(d)] -= 1.0  # the precision of v
+        out.GG[:d, :d] -= self.others.precision[..., None]
         return out
+
+    def _held(self, theta: WorkingTheta) -> Iterator[slice]:
+        """Values of theta whose systems are held at once; one run where there are none."""
+        K, size = len(theta), self.near.size
+        held = 3 * size**2
+        if self.plan is not None:
+            blocks = self.near.correlated.designs.blocks
+            white = blocks.n_blocks * blocks.size * blocks.columns.shape[1]
+            held = white + self.plan.n_entries + size * (self.p + 3)
+        return runs(K, held) if K else iter([slice(0, 0)])
 
     def _sums_of(self, theta: ResidualTheta) -> LevelSums:
         """Of one factor or none, by compiled loops."""
@@ -257,14 +273,7 @@ class CorrelatedResiduals(LeftOutRows):
         self, theta: WorkingTheta, asked: Callable[[JointSystem], np.ndarray]
     ) -> np.ndarray:
         """Shape (K, d + p): of the systems, a run of the values of theta at a time."""
-        K, size = len(theta), self.near.size
-        held = 3 * size**2
-        if self.plan is not None:
-            blocks = self.near.correlated.designs.blocks
-            white = blocks.n_blocks * blocks.size * blocks.columns.shape[1]
-            held = white + self.plan.n_entries + size * (self.p + 3)
-        found = [asked(self.joint(theta[at])) for at in runs(K, held)]
-        return np.concatenate(found) if found else np.empty((0, size))
+        return np.concatenate([asked(self.joint(theta[at])) for at in self._held(theta)])
 
     def _runs(self, theta: WorkingTheta, more: int = 0) -> Iterator[tuple[slice, Eliminated]]:
         """All blocks, a run of the values of theta at a time."""
@@ -417,7 +426,13 @@ class CorrelatedResiduals(LeftOutRows):
         if own.main is None:
             return self
         size = self._n_levels, self.q
-        others = replace(own, main=None, which=(own.main, *own.which), sizes=(size, *own.sizes))
+        others = replace(
+            own,
+            main=None,
+            which=(own.main, *own.which),
+            sizes=(size, *own.sizes),
+            precisions=(None, *own.precisions),
+        )
         columns = (LevelColumns(raw.Z, raw.codes), *self.columns)
         correlated = CorrelatedRows(raw.without_levels, self.correlated.structure)
         near = NearColumns.of(correlated, others, columns)

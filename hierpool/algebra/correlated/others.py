@@ -1,21 +1,25 @@
 """Factors beside the one whose levels are blocks: their coefficients stand before the population's.
 
 Rows that are correlated may lie in several levels of these factors, so each level has columns of its
-own, D. With u = Lambda v and v ~ N(0, sigma^2 I),
+own, D. With u = Lambda v and v ~ N(0, sigma^2 P^-1),
 
     y = Z u_main + D Lambda v + X beta + e
 
-and (v, beta) are the coefficients of the columns [D Lambda, X]; their prior precision is (I, 0) in
+and (v, beta) are the coefficients of the columns [D Lambda, X]; their prior precision is (P, 0) in
 units of sigma^2, beside that of beta. Whitening is by rows, Lambda by columns: D is whitened first.
+P is the identity but for related levels (``relations``), which are never the main factor's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from scipy import linalg
 
+from hierpool.algebra.correlated.relations import precision_of
 from hierpool.core.design import Design
 from hierpool.core.errors import listed
 from hierpool.core.residual import RowStructure
@@ -56,6 +60,8 @@ class OtherFactors:
         The structure and these factors, for messages.
     across
         Positions of factors whose levels the groups of the structure lie across.
+    precisions
+        Of each of the others: between levels that are related (J, J), None for independent ones.
     """
 
     main: int | None
@@ -64,19 +70,44 @@ class OtherFactors:
     group_columns: tuple[slice, ...]
     words: str
     across: tuple[int, ...]
+    precisions: tuple[np.ndarray | None, ...]
 
     @classmethod
     def from_design(cls, design: Design, structure: RowStructure) -> OtherFactors:
         """The main factor is that with the most coefficients of those that the groups lie in."""
         sizes = [(g.grouping.n_levels, len(g.terms)) for g in design.groups]
         within = [k for k, g in enumerate(design.groups) if structure.lies_within(g.codes)]
-        main = max(within, key=lambda k: sizes[k][0] * sizes[k][1], default=None)
+        able = [k for k in within if design.groups[k].schema.related is None]
+        main = max(able, key=lambda k: sizes[k][0] * sizes[k][1], default=None)
         which = tuple(k for k in range(len(sizes)) if k != main)
         names = listed(design.groups[k].factor for k in which)
         words = f"{design.spec.residual.words} beside {names}"
         across = tuple(k for k in which if k not in within)
         own = tuple(sizes[k] for k in which)
-        return cls(main, which, own, tuple(design.group_columns), words, across)
+        precisions = tuple(
+            precision_of(design.groups[k], design.spec.residual.words) for k in which
+        )
+        return cls(main, which, own, tuple(design.group_columns), words, across, precisions)
+
+    @property
+    def is_related(self) -> bool:
+        """Whether levels of any are related."""
+        return any(own is not None for own in self.precisions)
+
+    @cached_property
+    def precision(self) -> np.ndarray:
+        """Shape (d, d): P."""
+        parts = [
+            np.eye(J * q) if own is None else np.kron(own, np.eye(q))
+            for (J, q), own in zip(self.sizes, self.precisions, strict=True)
+        ]
+        return np.asarray(linalg.block_diag(*parts))
+
+    @cached_property
+    def log_det_precision(self) -> float:
+        """Of P."""
+        pairs = zip(self.sizes, self.precisions, strict=True)
+        return sum(q * float(np.linalg.slogdet(own)[1]) for (_, q), own in pairs if own is not None)
 
     @property
     def size(self) -> int:

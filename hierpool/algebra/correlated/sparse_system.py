@@ -44,9 +44,9 @@ class SparsePlan:
 
     @classmethod
     def of(cls, near: NearColumns) -> SparsePlan | None:
-        """None where most columns meet."""
+        """None where most columns meet; those of related levels all do."""
         d = near.d
-        if near.is_all or d <= _SMALL:
+        if near.is_all or d <= _SMALL or near.every.is_related:
             return None
         which = np.unique(near.of_levels, axis=0)
         pairs = _pairs(which, near.size)

@@ -240,9 +240,12 @@ class RelatedFactorisation(Factorisation):
                 np.add.at(others, part.which, np.einsum("eq,eqn->en", part.weights, own_places))
         return self._variance(t.X, main, others)
 
-    def variance_of_levels(self, k: int, weights: np.ndarray) -> np.ndarray:
-        """Shape (m,): error variances of combinations (m, J) of the levels of a factor with one column."""
-        own = self.columns_of
+    def variance_of_levels(self, k: int, weights: np.ndarray, into: np.ndarray) -> np.ndarray:
+        """Shape (m,): error variances of combinations (m, J) of the levels of a factor with one column.
+
+        Of coefficients ``into`` (1,) times those in working coordinates.
+        """
+        own, weights = self.columns_of, weights * into[0]
         none = np.zeros((len(weights), own.p))
         if k == own.main:
             turned = own.factors[k].into

@@ -47,7 +47,8 @@ def run(
     tree = make_tree(design, variables, theta, _stats(sampled), settings.chains)
     info = _info(sampled, settings, parameterization.by_term)
     kept = log_likelihood_is(design, len(theta))
-    info["log_likelihood"] = kept if priors.is_integrable else "not integrable"
+    is_integrable = priors.is_integrable and not design.schema.is_only_sampled
+    info["log_likelihood"] = kept if is_integrable else "not integrable"
     checked = [k for k in variables if not k.startswith("coef_") or f"u_{k[5:]}" not in variables]
     return EngineRun(tree, info, tuple(checked))
 

@@ -13,6 +13,12 @@ def beyond(design: Design) -> str:
     """Why a model is beyond this engine; empty where it is not."""
     if not design.groups:
         return ""
+    related = [g.factor for g in design.groups if g.schema.related is not None]
+    if related:
+        return (
+            f"groups of {related[0]} are related, and the exact engine integrates groups of a family that "
+            "is not Gaussian one by one"
+        )
     sizes = [group.grouping.n_levels for group in design.groups]
     first = sizes.index(max(sizes))
     largest = design.groups[first]

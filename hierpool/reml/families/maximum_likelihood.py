@@ -34,8 +34,16 @@ def maximum_likelihood(design: Design) -> Estimate:
     Raises
     ------
     UnsupportedModelError
-        Several factors that are too large, or ratings without pooling.
+        Several factors that are too large, related groups, or ratings without pooling.
     """
+    if design.schema.is_only_sampled:
+        assert design.family is not None
+        raise UnsupportedModelError(
+            f"{design.spec.formula}: relationship= beside family={design.family.name!r} has no maximum "
+            "likelihood here, since related groups cannot be integrated one by one. model.fit() has the "
+            "posterior, by NUTS",
+            "relationship-unsupported",
+        )
     if design.spec.pooling == "none":
         return no_pooling(design)
     rows, found = complete(design)
