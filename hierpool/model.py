@@ -129,7 +129,8 @@ class Model:
         columns animal, sire and dam, empty where a parent is unknown; parents need no row of their
         own, and inbreeding is taken into account. A matrix is a DataFrame with the same labels on both
         axes: a covariance (kinship, phylogeny, space), or ``{"precision": matrix}``; it is divided by
-        the geometric mean of its diagonal. For terms ``(1 | animal)``, beside any others.
+        the geometric mean of its diagonal. For terms ``(1 | animal)``, beside any others. Beside
+        ``residual=`` and ``sigma=``, and by NUTS for each family, up to 3,000 groups with rows.
 
     Attributes
     ----------

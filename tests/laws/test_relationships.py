@@ -434,3 +434,13 @@ def test_several_rows_of_an_animal_need_a_term_of_their_own(animals):
     assert "add (1 | own_animal)" in told.text
     beside, _ = made(animals, QUICK)
     assert not [f for f in beside.notices if f.code == "repeated-related"]
+
+
+def test_breeding_values_of_a_lone_slope_are_in_its_own_unit(animals, way):
+    model, _ = made(animals, "y ~ x + (0 + x | animal)")
+    fit = model.reml()
+    own = fit.random_effects().loc["animal"].droplevel("term")
+    assert own["se"].min() > 0
+    values = hp.breeding_values(fit).loc[own.index]
+    np.testing.assert_allclose(values["estimate"], own["estimate"], rtol=1e-7)
+    np.testing.assert_allclose(values["se"], own["se"], rtol=1e-6)
