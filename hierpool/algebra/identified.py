@@ -28,6 +28,7 @@ from hierpool.core.text import joined
 FLAT = 1e-9  # eigenvalue of the scaled inner products below which a direction changes nothing
 _PART = 1e-3  # share of a parameter in such a direction from which it takes part
 INTERCEPT = "Intercept"
+_ROWS_AT_ONCE = 50_000
 _LEAST_RANK = 1e-8  # singular value of X, of the largest, from which its direction counts
 
 
@@ -109,14 +110,16 @@ class Variances:
 class _Rows:
     """Columns of each factor, in coordinates without units, and what X takes up of them.
 
-    ``X`` (n, r) is orthonormal; ``Z`` and ``codes`` have an entry a factor. ``n_summed`` is the number
-    of rows that they are, or stand in for.
+    ``Z`` and ``codes`` have an entry a factor, and ``taken``, shapes (J, r, q): U'Z of each level, with
+    U (n, r) an orthonormal basis of the columns of X. ``n_summed`` is the number of rows that they
+    are, or stand in for.
     """
 
-    X: np.ndarray
     Z: tuple[np.ndarray, ...]
     codes: tuple[np.ndarray, ...]
     n_levels: tuple[int, ...]
+    taken: tuple[np.ndarray, ...]
+    rank: int
     n_summed: int
 
     @classmethod
@@ -124,13 +127,13 @@ class _Rows:
         residual, rows = design.residual, design.observations
         precision = np.square(1 / residual.relative_sds(len(rows.y)))
         unit = float(np.sqrt(precision.sum() / design.n))
-        X = residual.whiten(rows.working_X(design.schema.coding)) / unit
-        U, values, _ = linalg.svd(X, full_matrices=False)
-        X = U[:, values > _LEAST_RANK * values.max(initial=0.0)]
+        U = _basis(residual.whiten(rows.working_X(design.schema.coding)) / unit)
         Z = tuple(residual.whiten(_columns(group)) / unit for group in design.groups)
         codes = tuple(group.grouping.codes for group in design.groups)
         n_levels = tuple(group.grouping.n_levels for group in design.groups)
-        return cls(X, Z, codes, n_levels, design.n)
+        parts = zip(codes, n_levels, Z, strict=True)
+        taken = tuple(_sums(code, J, U, own) for code, J, own in parts)
+        return cls(Z, codes, n_levels, taken, U.shape[1], design.n)
 
     def products(self, components: tuple[Component, ...], has_sigma: bool, off: int) -> np.ndarray:
         """Inner products of all parameters; ``off`` = 1 with the columns of X projected off."""
@@ -148,15 +151,11 @@ class _Rows:
                 own = self._diagonal(r.factor, off)
                 out[m, i] = out[i, m] = sum(own[a, b] for a, b in r.entries)
         if has_sigma:
-            out[m, m] = self.n_summed - off * self.X.shape[1]
+            out[m, m] = self.n_summed - off * self.rank
         return out
 
-    def _taken(self, f: int) -> np.ndarray:
-        """Shape (J, r, q): X'Z of each level."""
-        return _sums(self.codes[f], self.n_levels[f], self.X, self.Z[f])
-
     def _diagonal(self, f: int, off: int) -> np.ndarray:
-        taken = self._taken(f)
+        taken = self.taken[f]
         return np.asarray(self.Z[f].T @ self.Z[f] - off * np.einsum("jra,jrb->ab", taken, taken))
 
     def _squares(self, f: int, g: int, off: int) -> np.ndarray:
@@ -170,7 +169,7 @@ class _Rows:
         total = np.einsum("iac,ibd->acbd", B, B, optimize=True)
         if not off:
             return np.asarray(total)
-        mine, other = self._taken(f), self._taken(g)
+        mine, other = self.taken[f], self.taken[g]
         # (B - low)(B - low) term by term. low has an entry for every pair of levels, B only for pairs
         # that share rows: cross terms need low there, and low low is two sums over one factor each.
         low = np.einsum("ira,irc->iac", mine[cells // K], other[cells % K], optimize=True)
@@ -178,6 +177,22 @@ class _Rows:
         one, two = (np.einsum("jra,jsb->rsab", t, t, optimize=True) for t in (mine, other))
         both = np.einsum("rsab,rscd->acbd", one, two, optimize=True)
         return np.asarray(total - cross - cross.transpose(2, 3, 0, 1) + both)
+
+
+def _basis(X: np.ndarray) -> np.ndarray:
+    """Shape (n, r): an orthonormal basis of the columns of X (n, p).
+
+    By the R factor alone, a block of rows at a time, in little memory where there are many; twice,
+    since the basis is only as orthonormal as X is well conditioned the first time.
+    """
+    for least in (_LEAST_RANK, 0.0):
+        R = np.zeros((0, X.shape[1]))
+        for start in range(0, len(X), _ROWS_AT_ONCE):
+            R = np.linalg.qr(np.vstack([R, X[start : start + _ROWS_AT_ONCE]]), mode="r")
+        _, values, vectors = linalg.svd(R, full_matrices=False)
+        counts = values > least * values.max(initial=0.0)
+        X = X @ (vectors[counts].T / values[counts])
+    return X
 
 
 def _columns(group: GroupDesign) -> np.ndarray:

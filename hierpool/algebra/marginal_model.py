@@ -51,6 +51,11 @@ class LevelSums(NamedTuple):
             np.ascontiguousarray(taken[:, p, p]),
         )
 
+    @property
+    def theta_first(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The same with theta first: (K,), (K, p, p), (K, p), (K,)."""
+        return self.log_det, np.moveaxis(self.GG, -1, 0), self.Gg.T, self.squared
+
     def at(self, which: np.ndarray) -> LevelSums:
         """Those of some of the values of theta."""
         return LevelSums(*(values[..., which] for values in self))
@@ -154,6 +159,10 @@ class MarginalModel(ABC):
     def mean_coefficients(self, theta: WorkingTheta) -> dict[str, np.ndarray]:
         """Conditional means of all coefficients at K values of theta; keys as for the draws."""
 
+    def mean_beta(self, theta: WorkingTheta) -> np.ndarray:
+        """Shape (K, p): the ``beta`` of ``mean_coefficients``, without those of the levels."""
+        return self.mean_coefficients(theta)["beta"]
+
     @abstractmethod
     def conditional_variances(
         self, theta: WorkingTheta
@@ -173,6 +182,15 @@ class MarginalModel(ABC):
     @abstractmethod
     def log_density_of_levels(self, theta: WorkingTheta, grouping: Grouping) -> np.ndarray:
         """Shape (J, K): log p(rows of a level, jointly, given all other rows and theta)."""
+
+    def densities_by_level(
+        self, theta: WorkingTheta, grouping: Grouping
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """``log_density_of_levels`` of some levels after the other: which, and shape (levels, K).
+
+        All at once unless a model says otherwise.
+        """
+        yield slice(0, grouping.n_levels), self.log_density_of_levels(theta, grouping)
 
     @abstractmethod
     def prediction_of_rows(
@@ -205,8 +223,7 @@ class MarginalModel(ABC):
         """The population's part, levels eliminated, at K values of theta."""
         sigma = theta.sigma
         s = self.level_sums(theta) if sums is None else sums
-        parts = s.log_det, np.moveaxis(s.GG, -1, 0), s.Gg.T, s.squared
-        return Marginal.from_sums(self.totals, self.prior, sigma, *parts)
+        return Marginal.from_sums(self.totals, self.prior, sigma, *s.theta_first)
 
     def log_density(self, theta: WorkingTheta, sums: LevelSums | None = None) -> np.ndarray:
         """Shape (K,): log p(y | theta), every coefficient integrated out."""

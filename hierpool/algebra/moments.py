@@ -32,6 +32,7 @@ from hierpool.core.errors import UnsupportedModelError, listed
 from hierpool.core.schema import Schema
 from hierpool.core.summed_rows import Shares
 
+_MANY_DESIGNS = 10_000
 _KEY_DIGITS = 11  # designs equal to this many digits of their largest entry are one design
 
 
@@ -280,6 +281,21 @@ class Moments:
         """Number of levels; 0 without a factor."""
         return len(self.b)
 
+    @property
+    def has_many_designs(self) -> bool:
+        """Whether loops over the designs are compiled also for a single value of theta.
+
+        Of fewer numpy's are as fast, and the compiled ones would first have to be loaded.
+        """
+        return len(self.counts) >= _MANY_DESIGNS
+
+    @cached_property
+    def by_design(self) -> tuple[np.ndarray, np.ndarray]:
+        """The levels, shape (J,), those of a design together; and where each begins, (U + 1,)."""
+        order = np.argsort(self.design_of, kind="stable").astype(np.int64)
+        starts = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
+        return order, starts
+
     @cached_property
     def columns(self) -> np.ndarray:
         """Shape (U, q, p + 1 + r): C, b_sum and b_root side by side, as the kernels read them."""
@@ -371,8 +387,12 @@ def _roots(b: np.ndarray, design_of: np.ndarray, counts: np.ndarray) -> np.ndarr
     q = b.shape[1]
     width = int(min(counts.max(initial=0), q))
     out = np.zeros((len(counts), q, width))
-    order = np.argsort(design_of, kind="stable")
-    for u, rows in enumerate(np.split(order, np.cumsum(counts)[:-1]) if len(counts) else []):
+    order, starts = np.argsort(design_of, kind="stable"), np.cumsum(counts) - counts
+    alone = counts == 1
+    if width:
+        out[alone, :, 0] = b[order[starts[alone]]]
+    for u in np.flatnonzero(~alone):
+        rows = order[starts[u] : starts[u] + counts[u]]
         # Up to q rows are a root themselves; of more, QR makes one without forming their Gram matrix.
         root = b[rows] if len(rows) <= q else np.linalg.qr(b[rows], mode="r")
         out[u, :, : len(root)] = root.T

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hierpool.algebra import held_out
+from hierpool.algebra.factorisation import runs
 from hierpool.algebra.gaussian import BetaPrior, Conditional, Marginal, condition
 from hierpool.algebra.marginal_model import LevelsOnRequest, LevelSums, MarginalModel
 from hierpool.algebra.moments import Coordinates, Moments, Rows, by_level, single_group
@@ -79,8 +80,11 @@ class OneFactor(LevelsOnRequest):
 
     def population_at(self, Lambda: np.ndarray, phi: np.ndarray | None = None) -> Marginal:
         """The population's part at K relative factors."""
-        flat = BetaPrior.flat(self.moments.p)
-        return condition(self.moments, np.ones(len(Lambda)), Lambda, flat).marginal
+        m, one = self.moments, np.ones(len(Lambda))
+        flat = BetaPrior.flat(m.p)
+        if not m.has_many_designs:
+            return condition(m, one, Lambda, flat).marginal
+        return Marginal.from_sums(m, flat, one, *self._sums(Lambda).theta_first)
 
     def weighted_products(self, basis: np.ndarray, T: np.ndarray) -> OneFactorProducts:
         """Cross-products of the levels' columns weighted by V^-1."""
@@ -107,9 +111,11 @@ class OneFactor(LevelsOnRequest):
 
     def level_sums(self, theta: WorkingTheta) -> LevelSums:
         """What the levels contribute at K values of theta."""
+        return self._sums(theta.Lambda)
+
+    def _sums(self, Lambda: np.ndarray) -> LevelSums:
         from hierpool.algebra import one_factor_kernels  # numba loads when first needed
 
-        Lambda = theta.Lambda
         m = self.moments
         counts = m.counts.astype(float)
         return LevelSums(*one_factor_kernels.level_sums(Lambda, m.A, m.columns, counts, m.p))
@@ -154,6 +160,10 @@ class OneFactor(LevelsOnRequest):
         """Conditional means of all coefficients at K values of theta; keys as for the draws."""
         beta = self.marginal(theta).beta
         return self._levels(theta, beta, slice(0, self.moments.n_levels), None)
+
+    def mean_beta(self, theta: WorkingTheta) -> np.ndarray:
+        """Shape (K, p): the ``beta`` of ``mean_coefficients``, without those of the levels."""
+        return self.coordinates.beta_to_user(self.marginal(theta).beta)
 
     def _levels(
         self,
@@ -208,15 +218,26 @@ class OneFactor(LevelsOnRequest):
         self, theta: WorkingTheta
     ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Var(u | y, beta, theta) of the levels, in the user's coding."""
+        if self.coordinates.z is None:
+            return ()
+        m, q = self.moments, self.moments.q
+        found = [own for _, own in self.variances_by_design(theta)]
+        none = np.zeros((len(theta), 0, q))
+        return ((np.concatenate([none, *found], axis=1), m.design_of),)
+
+    def variances_by_design(self, theta: WorkingTheta) -> Iterator[tuple[slice, np.ndarray]]:
+        """The same of as many designs at a time as keep a block in bounds: which, and (K, designs, q)."""
         from hierpool.algebra import one_factor_kernels
 
         m, z = self.moments, self.coordinates.z
-        if z is None:
-            return ()
-        found = one_factor_kernels.conditional_variances(
-            theta.sigma, theta.Lambda, m.A, z.from_working
-        )
-        return ((found, m.design_of),)
+        assert z is not None
+        for some in runs(len(m.A), 4 * len(theta) * m.q):  # 4: who asks makes several of each
+            yield (
+                some,
+                one_factor_kernels.conditional_variances(
+                    theta.sigma, theta.Lambda, m.A[some], z.from_working
+                ),
+            )
 
     def densities_by_row(
         self, theta: WorkingTheta, rows: np.ndarray, marginal: Marginal
@@ -262,32 +283,40 @@ class OneFactor(LevelsOnRequest):
         ``grouping`` is the model's factor or another one; of another one the rows of a level can
         be of several groups of the model, and the elimination of several factors takes them.
         """
+        return np.concatenate([found for _, found in self.densities_by_level(theta, grouping)])
+
+    def densities_by_level(
+        self, theta: WorkingTheta, grouping: Grouping
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """The same of as many levels at a time as keep a block in bounds."""
         from hierpool.algebra import one_factor_row_kernels as kernels
 
         if self.design.groups and not np.array_equal(grouping.codes, self.rows.codes):
-            return self._across_groups().log_density_of_levels(theta, grouping)
-        sigma, Lambda = theta.sigma, theta.Lambda
-        m, data = self.moments, self.rows
+            across = self._across_groups().log_density_of_levels(theta, grouping)
+            yield slice(0, grouping.n_levels), across
+            return
+        m, data, p = self.moments, self.rows, self.moments.p
+        codes, n_levels = grouping.codes, grouping.n_levels
         marginal = self.marginal(theta)
-        codes, n_levels, p = grouping.codes, grouping.n_levels, m.p
-        products = by_level(data.X, np.hstack([data.X, data.y[:, None]]), codes, n_levels)
         half = marginal.half[..., 0]
-        total = 0.5 * ((half**2).sum(axis=-1) / sigma**2 - marginal.log_det_population)
-        is_factor = m.q > 0
+        total = 0.5 * ((half**2).sum(axis=-1) / theta.sigma**2 - marginal.log_det_population)
         S = marginal.R @ np.swapaxes(marginal.R, -1, -2)
-        densities = kernels.leave_level_out(
-            kernels.PopulationAt(sigma, Lambda, S, marginal.s, total),
-            kernels.LevelProducts(
-                m.A[m.design_of] if is_factor else np.zeros((n_levels, 0, 0)),
-                m.C[m.design_of] if is_factor else np.zeros((n_levels, 0, p)),
-                m.b if is_factor else np.zeros((n_levels, 0)),
-                products[..., :p],
-                products[..., p],
-                np.bincount(codes, weights=data.y**2, minlength=n_levels),
-                grouping.n_rows.astype(float),
-            ),
-        )
-        return densities - np.bincount(codes, data.log_sd, n_levels)[:, None]
+        at = kernels.PopulationAt(theta.sigma, theta.Lambda, S, marginal.s, total)
+        products = by_level(data.X, np.hstack([data.X, data.y[:, None]]), codes, n_levels)
+        squares = np.bincount(codes, weights=data.y**2, minlength=n_levels)
+        log_sd = np.bincount(codes, data.log_sd, n_levels)
+        for some in runs(n_levels, len(theta)):
+            own, J = m.design_of[some], some.stop - some.start
+            levels = kernels.LevelProducts(
+                m.A[own] if m.q else np.zeros((J, 0, 0)),
+                m.C[own] if m.q else np.zeros((J, 0, p)),
+                m.b[some] if m.q else np.zeros((J, 0)),
+                products[some, :, :p],
+                products[some, :, p],
+                squares[some],
+                grouping.n_rows[some].astype(float),
+            )
+            yield some, kernels.leave_level_out(at, levels) - log_sd[some, None]
 
     def _across_groups(self) -> MarginalModel:
         """The same model, eliminated as designs with several factors are."""

@@ -49,10 +49,15 @@ class OneFactorFactorisation(Factorisation):
         cls, rows: Rows, moments: Moments, factor: str, Lambda: np.ndarray
     ) -> OneFactorFactorisation:
         """Of rows and their cross-products."""
-        flat = BetaPrior.flat(moments.p)
-        return cls(
-            rows, moments, factor, Lambda, condition(moments, np.ones(1), Lambda[None], flat)
-        )
+        flat, one = BetaPrior.flat(moments.p), np.ones(1)
+        if not moments.has_many_designs:
+            return cls(rows, moments, factor, Lambda, condition(moments, one, Lambda[None], flat))
+        from hierpool.algebra import one_factor_point_kernels  # numba loads when first needed
+
+        L, G, sums = one_factor_point_kernels.factorise(moments, Lambda)
+        marginal = Marginal.from_sums(moments, flat, one, *sums)
+        conditional = Conditional(moments, marginal, Lambda[None], L[None], G[None])
+        return cls(rows, moments, factor, Lambda, conditional)
 
     @property
     def marginal(self) -> Marginal:
@@ -65,6 +70,12 @@ class OneFactorFactorisation(Factorisation):
         """Derivatives by Lambda, shapes (q, q)."""
         m, c = self.moments, self.conditional
         L, G, R = c.L[0], c.G[0], c.marginal.R[0]
+        if m.has_many_designs:
+            from hierpool.algebra import one_factor_point_kernels
+
+            at = c.beta[0] if beta is None else beta
+            with_population = is_reml and m.p > 0
+            return one_factor_point_kernels.gradient(m, self.Lambda, L, G, R, at, with_population)
         half = solve_lower(L, np.broadcast_to(np.eye(m.q), L.shape))
         P = np.swapaxes(half, -1, -2) @ half
         weighted_A = m.A * m.counts[:, None, None]

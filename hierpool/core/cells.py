@@ -15,6 +15,7 @@ from hierpool.core.labels import plain_labels
 from hierpool.core.spec import Spec
 from hierpool.core.summed_rows import Range
 
+_AT_ONCE = 20_000  # cells whose numbers are copied together
 _DIGITS = 9  # of the sums per row, by which tables are told apart
 
 
@@ -136,11 +137,14 @@ class Cells:
     @cached_property
     def digest(self) -> str:
         """Hash of keys, counts and sums, less their last digits, in which engines differ."""
-        keys = pd.DataFrame({c: as_text(self.keys[c]) for c in self.keys})
+        keys = pd.DataFrame({c: _text_codes(self.keys[c]) for c in self.keys})
         made = hashlib.blake2b(pd.util.hash_pandas_object(keys).to_numpy().tobytes())
-        per_row = np.round(self.S / self.S[:, :1, :1], _DIGITS) + 0.0
-        for part in (self.counts.astype(np.int64), per_row, self.shift, self.scale):
-            made.update(np.ascontiguousarray(part).tobytes())
+        made.update(np.ascontiguousarray(self.counts.astype(np.int64)).data)
+        for start in range(0, len(self), _AT_ONCE):
+            S = self.S[start : start + _AT_ONCE]
+            made.update(np.ascontiguousarray(np.round(S / S[:, :1, :1], _DIGITS) + 0.0).data)
+        for part in (self.shift, self.scale):
+            made.update(np.ascontiguousarray(part).data)
         return made.hexdigest()[:32]
 
 
@@ -176,3 +180,10 @@ def _counts_by_common_keys(one: Cells, other: Cells) -> bool:
         frame = pd.DataFrame({c: as_text(own.keys[c]) for c in common}).assign(n=own.counts)
         found.append(frame.groupby(common, sort=True)["n"].sum())
     return found[0].equals(found[1])
+
+
+def _text_codes(column: pd.Series[Any]) -> pd.Series[Any]:
+    """``as_text``, each text made once."""
+    codes, labels = pd.factorize(column, use_na_sentinel=False)
+    places, own = pd.factorize(as_text(pd.Series(labels)))  # 1 and 1.0 may be one text
+    return pd.Series(pd.Categorical.from_codes(places[codes], categories=own))

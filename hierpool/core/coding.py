@@ -87,7 +87,9 @@ class Coding:
 
     def work(self, columns: np.ndarray, rest: np.ndarray | None = None) -> np.ndarray:
         """The columns centred and scaled, shape (n, k)."""
-        return self.centre(columns, rest) / self.scales
+        out = self.centre(columns, rest)
+        out /= self.scales
+        return out
 
     def centre(self, columns: np.ndarray, rest: np.ndarray | None = None) -> np.ndarray:
         """The columns after centring, shape (n, k).
@@ -95,8 +97,10 @@ class Coding:
         Every row of (columns) a is 1, so subtracting the means is the map B without its rounding.
         ``rest`` is what the floats leave out of the numbers that they stand for.
         """
-        centred = columns - self.means
-        return centred if rest is None else centred + rest
+        centred = np.asarray(columns - self.means)
+        if rest is not None:
+            centred += rest
+        return centred
 
 
 def weighted_mean_and_sd(

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
+_AT_ONCE = 20_000  # cells that are worked out together
 _SCATTER = 4e-13  # of what a cell's squares are, below which its scatter is rounding
 _RANK = 1e-14  # eigenvalue of a correlation matrix from which a direction counts
 
@@ -93,7 +94,7 @@ class SummedRows:
         Mean over the rows of the table of the squared residual sd, in units of sigma.
     y_rest, X_rest, Z_rest
         What the floats y, X and Z leave out of the numbers that they stand for: at an offset of 1e9
-        a float has 7 digits left for what varies.
+        a float has 7 digits left for what varies. One row of zeros where that is nothing.
     digest
         Hash of the sums.
     profile
@@ -116,7 +117,7 @@ class SummedColumns:
     Attributes
     ----------
     rest
-        Shape (n, k): what the floats leave out.
+        Shape (n, k): what the floats leave out; (1, k), zeros, where that is nothing.
     means, sds
         Shape (k,): over the rows of the table.
     """
@@ -127,15 +128,23 @@ class SummedColumns:
 
     def take(self, columns: list[int]) -> SummedColumns:
         """Some of the columns."""
+        if columns == list(range(len(self.means))):
+            return self
         return SummedColumns(self.rest[:, columns], self.means[columns], self.sds[columns])
 
     @staticmethod
-    def beside(parts: list[SummedColumns], n: int) -> SummedColumns:
-        """Columns side by side; none of n rows."""
+    def beside(parts: list[SummedColumns]) -> SummedColumns:
+        """Columns side by side."""
+        if len(parts) == 1:
+            return parts[0]
+        n = max((len(p.rest) for p in parts), default=1)
         none = SummedColumns(np.zeros((n, 0)), np.zeros(0), np.zeros(0))
         every = [none, *parts]
         return SummedColumns(
-            np.concatenate([p.rest for p in every], axis=1),
+            np.concatenate(
+                [np.broadcast_to(p.rest, (n, len(p.means))) for p in every],
+                axis=1,
+            ),
             np.concatenate([p.means for p in every]),
             np.concatenate([p.sds for p in every]),
         )
@@ -151,15 +160,27 @@ def stand_ins(S: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     n
         Shape (cells,): rows of each cell, from which its scatter has n - 1 directions at most.
     """
+    overall = np.einsum("ckk->k", S[:, 1:, 1:]) / S[:, 0, 0].sum()
+    found = [
+        _stand_ins(S[start : start + _AT_ONCE], n[start : start + _AT_ONCE], overall)
+        for start in range(0, len(S), _AT_ONCE)
+    ]
+    values = np.concatenate([np.zeros((0, S.shape[1] - 1)), *(own for own, _ in found)])
+    rows = np.concatenate([np.zeros(0, dtype=np.intp), *(each for _, each in found)])
+    return values, np.repeat(np.arange(len(S)), rows)
+
+
+def _stand_ins(S: np.ndarray, n: np.ndarray, overall: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Those of some of the cells, and how many each has; ``overall`` (k - 1,) are mean squares."""
     weight, total = S[:, 0, 0], S[:, 0, 1:]
     means = total / weight[:, None]
     scatter = S[:, 1:, 1:] - weight[:, None, None] * means[:, :, None] * means[:, None, :]
-    roots, kept = _roots(scatter, _rounding(S, means), n)
+    rounding = (
+        _SCATTER * weight[:, None] * (means**2 + overall)
+    )  # scatter that is no more than that
+    roots, kept = _roots(scatter, rounding, n)
     rank = kept.sum(axis=1)
-    values, cell = (
-        np.empty((int((rank + 1).sum()), means.shape[1])),
-        np.repeat(np.arange(len(S)), rank + 1),
-    )
+    values = np.empty((int((rank + 1).sum()), means.shape[1]))
     starts = np.cumsum(rank + 1) - (rank + 1)
     for r in range(means.shape[1] + 1):
         own = np.flatnonzero(rank == r)
@@ -170,14 +191,7 @@ def stand_ins(S: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         root = roots[own, :r] * np.sqrt((r + 1) / weight[own])[:, None, None]
         own_values = means[own, None, :] + np.einsum("ij,cjk->cik", _turned(r + 1), root)
         values[starts[own, None] + np.arange(r + 1)] = own_values
-    return values, cell
-
-
-def _rounding(S: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Shape (cells, k - 1): scatter that is no more than rounding."""
-    weight = S[:, 0, 0]
-    overall = np.einsum("ckk->k", S[:, 1:, 1:]) / weight.sum()
-    return np.asarray(_SCATTER * weight[:, None] * (means**2 + overall))
+    return values, rank + 1
 
 
 def _roots(

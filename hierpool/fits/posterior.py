@@ -66,6 +66,9 @@ AFFORDABLE = 4e10  # operations that a question to a posterior may take
 ALWAYS_THIN_BELOW_FLOPS = (
     1e10  # and those that a table of means may take, before it is made of draws alone
 )
+AFFORDABLE_ON_REQUEST = (
+    4e8  # either, of levels too many to store: some seconds, of 400 draws or more
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -271,9 +274,18 @@ class PosteriorFit(FitRecord):
         The coefficients of a family are among what is sampled: all of their draws are averaged where
         not every draw can be asked about the levels.
         """
-        if self._means_step > 1 and self.design.family is not None:
+        step = self._means_step
+        if step > 1 and self.design.family is not None:
             return np.asarray(coefficient_draws.beta_draws(self).mean(axis=0))
+        if self._has_many_levels and "posterior_means" not in vars(self):
+            used = np.arange(0, int(np.prod(self.n_draws)), step)
+            return np.asarray(self.integrated.mean_beta(self.working_theta[used]).mean(axis=0))
         return self.posterior_means["beta"]
+
+    @property
+    def _has_many_levels(self) -> bool:
+        """Whether a Gaussian fit has more levels than it can keep draws of."""
+        return self.design.family is None and self.is_integrable and not self.keeps_levels
 
     @property
     def _means_step(self) -> int:
@@ -281,7 +293,8 @@ class PosteriorFit(FitRecord):
         if not self.is_integrable:
             return 1
         work = self.integrated.flops_per_theta * float(np.prod(self.n_draws))
-        return max(1, int(np.ceil(work / ALWAYS_THIN_BELOW_FLOPS)))
+        limit = AFFORDABLE_ON_REQUEST if self._has_many_levels else ALWAYS_THIN_BELOW_FLOPS
+        return max(1, int(np.ceil(work / limit)))
 
     def _averages(self, used: np.ndarray) -> dict[str, np.ndarray]:
         """Averages of the conditional means at some draws of theta, a block of draws at a time."""
@@ -304,7 +317,8 @@ class PosteriorFit(FitRecord):
         chains, draws = self.n_draws
         every = np.arange(chains * draws).reshape(chains, draws)
         total = float(self.integrated.flops_per_theta) * chains * draws
-        return every[:, :: max(1, int(np.ceil(total / AFFORDABLE)))]
+        limit = AFFORDABLE_ON_REQUEST if self._has_many_levels else AFFORDABLE
+        return every[:, :: max(1, int(np.ceil(total / limit)))]
 
     def fixed_effects(self) -> pd.DataFrame:
         """Population coefficients: index ``term``; mean, median, sd, interval, ESS, R-hat."""

@@ -95,16 +95,27 @@ class ModelColumns:
     def X_of(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """The columns of the population, shape (n, p), from those of each text (n, ...)."""
         texts = (self.texts.spec.population, *(t.term.columns for t in self.terms))
-        return _beside(columns, zip(texts, self.population, strict=True))
+        return self._beside(columns, zip(texts, self.population, strict=True))
 
     def Z_of(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Factor -> the columns that vary over it, shape (n, q), from those of each text."""
         return {
-            f: _beside(
+            f: self._beside(
                 columns, [(t.term.columns, t.piece) for t in self.terms if t.term.factor == f]
             )
             for f in _pooled(self.texts.spec)
         }
+
+    def _beside(
+        self, columns: Mapping[str, np.ndarray], pieces: Iterable[tuple[str, Piece]]
+    ) -> np.ndarray:
+        """Columns of pieces of texts side by side, shape (n, k)."""
+        named = [(columns[text], list(piece.columns)) for text, piece in pieces if piece.columns]
+        if self.summed and len(named) == 1 and named[0][1] == list(range(named[0][0].shape[1])):
+            return named[0][0]  # stand-ins are many, and nobody writes into their columns
+        n = max(len(one) for one in columns.values())
+        parts = [np.broadcast_to(one, (n, one.shape[1]))[:, which] for one, which in named]
+        return np.concatenate([np.zeros((n, 0)), *parts], axis=1)
 
     @property
     def summed_X(self) -> SummedColumns | None:
@@ -114,14 +125,7 @@ class ModelColumns:
         text_of = {id(encoding): text for text, (encoding, _) in self.learned.items()}
         pieces = self.population
         parts = [self.summed[text_of[id(p.encoding)]].take(list(p.columns)) for p in pieces]
-        return SummedColumns.beside(parts, len(self.X))
-
-
-def _beside(columns: Mapping[str, np.ndarray], pieces: Iterable[tuple[str, Piece]]) -> np.ndarray:
-    """Columns of pieces of texts side by side, shape (n, k)."""
-    n = len(next(iter(columns.values())))
-    parts = [columns[text][:, list(piece.columns)] for text, piece in pieces]
-    return np.concatenate([np.zeros((n, 0)), *parts], axis=1)
+        return SummedColumns.beside(parts)
 
 
 def build_design(spec: Spec, data: Any) -> Design:
@@ -286,8 +290,8 @@ def _coding(X: np.ndarray, family: Family | None, summed: SummedColumns | None) 
         return coding
     beside = None
     if summed is not None:
-        ones = SummedColumns(np.zeros((len(X), 1)), np.ones(1), np.zeros(1))
-        beside = SummedColumns.beside([ones, summed], len(X))
+        ones = SummedColumns(np.zeros((1, 1)), np.ones(1), np.zeros(1))
+        beside = SummedColumns.beside([ones, summed])
     centred = Coding.from_columns(np.column_stack([np.ones(len(X)), X]), beside)
     return Coding(np.zeros(X.shape[1]), centred.means[1:], centred.scales[1:])
 

@@ -38,6 +38,7 @@ from hierpool.formula.parse import read_columns
 from hierpool.formula.table_column import TableColumn
 
 _ROUNDING = 1e-15  # of its mean, within which a response is constant
+_LOST = 1e-15  # of its sd, up to which a float may leave out of a column what it likes
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +112,14 @@ class CellRows:
         """Shape (cells,): position of the first stand-in of each cell."""
         return np.searchsorted(self.cell, np.arange(len(self.cells)))
 
+    def _shared(self, of_cells: np.ndarray) -> np.ndarray:
+        """Shape (n,): numbers of the cells (cells,), in equal parts for their stand-ins."""
+        return np.asarray((1 / np.bincount(self.cell) * of_cells)[self.cell])
+
     @cached_property
-    def _parts(self) -> np.ndarray:
-        """Shape (n,): 1 / number of stand-ins of the cell."""
-        return np.asarray(1 / np.bincount(self.cell)[self.cell])
+    def _weight(self) -> np.ndarray:
+        """Shape (n,): rows that each stand-in stands for, counted by their weights."""
+        return self._shared(self.cells.S[:, 0, 0])
 
     @property
     def dropped(self) -> tuple[Finding, ...]:
@@ -159,8 +164,7 @@ class CellRows:
                 " and ".join(f"{k}={v!r}" for k, v in t.arguments.items()) for t in (term, asked)
             ]
             self._refuse(*(w or "rows that count alike" for w in words))
-        weight = self.cells.S[self.cell, 0, 0] * self._parts
-        values = weight if term.has_sigma else 1 / np.sqrt(weight)
+        values = self._weight if term.has_sigma else 1 / np.sqrt(self._weight)
         return Residual(term, values, summed_square=float(self.cells.squared_sd.sum() / self.n))
 
     def response(self, texts: ModelTexts) -> Response:
@@ -172,8 +176,14 @@ class CellRows:
             self._refuse(spec.left, own.left)
         if spec.offsets != own.offsets:
             self._refuse(*(" + ".join(s.offsets) or "no offset" for s in (spec, own)))
-        left = Layer(np.ones((len(self.cells), 1)), np.array([len(self.cells.atoms)]), np.zeros(1))
-        y, summed = self._columns([left])
+        return self._response
+
+    @cached_property
+    def _response(self) -> Response:
+        """That of sums, which is the only one that they were collected for."""
+        spec = self.cells.spec
+        left = Layer(np.ones((1, 1)), np.array([len(self.cells.atoms)]), np.zeros(1))
+        y, summed = self.summed_columns([left], np.zeros(len(self.cells), dtype=np.intp))
         if not summed.sds[0] > _ROUNDING * abs(summed.means[0]):
             raise DataError(
                 f"the response {spec.response!r} is {summed.means[0]:.15g} in each of the {self.n:,} "
@@ -207,68 +217,89 @@ class CellRows:
     ) -> SummedRows:
         """What the stand-ins carry beside their numbers."""
         n, cells = len(self.cell), self.cells
-        shares = Shares(
-            cells.counts[self.cell] * self._parts, cells.log_sd[self.cell] * self._parts
-        )
+        is_plain = np.array_equal(cells.counts, cells.S[:, 0, 0]) and not cells.log_sd.any()
+        counts = self._weight if is_plain else self._shared(cells.counts)
+        log_sd = np.broadcast_to(0.0, n) if is_plain else self._shared(cells.log_sd)
+        shares = Shares(counts, log_sd)
         assert X is not None
         of_factors = {
-            f: SummedColumns.beside([p for p in parts if p is not None], n).rest
+            f: SummedColumns.beside([p for p in parts if p is not None]).rest
             for f, parts in Z.items()
         }
         square = float(cells.squared_sd.sum() / cells.n)
-        y_rest = np.zeros(n) if response.summed is None else response.summed.rest[:, 0]
+        y_rest = np.zeros(1) if response.summed is None else response.summed.rest[:, 0]
         return SummedRows(shares, square, y_rest, X.rest, of_factors, cells.digest, profile)
 
-    def _columns(self, layers: Sequence[Layer]) -> tuple[np.ndarray, SummedColumns]:
-        """Columns of the stand-ins: sums of layers kappa (m + s a), with kappa (cells, k)."""
-        every = [layer.take(self.cell) for layer in layers]
-        columns, rest = self.columns_at(every, self.values[0])
-        mean, sd = self._plain(layers)
+    def summed_columns(
+        self, layers: Sequence[Layer], of_cells: np.ndarray
+    ) -> tuple[np.ndarray, SummedColumns]:
+        """Columns of the stand-ins: sums of layers, of which cell i has row ``of_cells[i]``."""
+        columns, rest = self.columns_at(layers, of_cells[self.cell], self.values[0])
+        mean, sd = self._plain(layers, of_cells)
+        if (np.abs(rest).max(axis=0, initial=0.0) <= _LOST * sd).all():
+            rest = np.zeros((1, len(sd)))
         return columns, SummedColumns(rest, mean, sd)
 
     def columns_at(
-        self, layers: Sequence[Layer], values: np.ndarray
+        self, layers: Sequence[Layer], which: np.ndarray, values: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Columns of rows with given atoms (n, m), and what the floats leave out; kappa (n, k)."""
-        columns = rest = np.zeros(layers[0].kappa.shape)
-        for layer in layers:
-            atoms, m, s = self._lines(layer)
-            for part in (layer.kappa * m, layer.kappa * s * values[:, atoms]):
-                columns, lost = _added(columns, part)
-                rest = rest + lost
+        """Columns of rows with given atoms (n, m), and what the floats leave out.
+
+        ``which`` (n,) is the row of the layers that each has. A column at a time: all of them would
+        take many times the memory on the way.
+        """
+        shape = len(which), layers[0].kappa.shape[1]
+        columns, rest = np.empty(shape, order="F"), np.zeros(shape, order="F")
+        for k in range(shape[1]):
+            total = np.zeros(len(which))
+            for layer in layers:
+                atom, m, s = self._line(layer, k)
+                kappa = layer.kappa[which, k]
+                for part in (kappa * m, *([kappa * s * values[:, atom]] if s else [])):
+                    total, lost = _added(total, part)
+                    rest[:, k] += lost
+            columns[:, k] = total
         return columns, rest
 
-    def _lines(self, layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Shapes (k,): the atom of each column, and m and s of m + s a; s is 0 where there is none."""
-        atoms = np.maximum(layer.which, 0)
-        m = np.where(layer.which < 0, 1.0, self.cells.shift[atoms] - layer.off)
-        return atoms, m, np.where(layer.which < 0, 0.0, self.cells.scale[atoms])
+    def _line(self, layer: Layer, k: int) -> tuple[int, float, float]:
+        """The atom of a column, and m and s of m + s a; s is 0 where there is none."""
+        atom = int(layer.which[k])
+        if atom < 0:
+            return 0, 1.0, 0.0
+        cells = self.cells
+        return atom, float(cells.shift[atom] - layer.off[k]), float(cells.scale[atom])
 
-    def _plain(self, layers: Sequence[Layer]) -> tuple[np.ndarray, np.ndarray]:
+    def _plain(
+        self, layers: Sequence[Layer], of_cells: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Means and sds over the rows of the table of columns that are sums of layers."""
-        counts, n, S = self.cells.counts[:, None].astype(float), self.n, self.cells.S
-        level = np.zeros(layers[0].kappa.shape)
-        slopes: list[
-            tuple[np.ndarray, np.ndarray, np.ndarray]
-        ] = []  # atom, slope, mean of the atom
+        each = [self._plain_of(layers, of_cells, k) for k in range(layers[0].kappa.shape[1])]
+        mean, sd = np.array(each).reshape(-1, 2).T
+        return mean, sd
+
+    def _plain_of(
+        self, layers: Sequence[Layer], of_cells: np.ndarray, k: int
+    ) -> tuple[float, float]:
+        cells, n = self.cells, self.n
+        counts, S, plain = cells.counts.astype(float), cells.S, cells.plain
+        level, fitted = np.zeros(len(cells)), np.zeros(len(cells))
+        slopes: list[tuple[int, np.ndarray, np.ndarray]] = []  # atom, slope, mean of the atom
         for layer in layers:
-            atoms, m, s = self._lines(layer)
-            level = level + layer.kappa * m
-            of_cells = self.cells.plain[:, 0, atoms] / counts
-            slopes.append((atoms, layer.kappa * s, of_cells))
-        fitted = sum(slope * of_cells for _, slope, of_cells in slopes)
-        first = level[0] + np.asarray(fitted)[0]
-        apart = (level - first) + fitted
-        mean = first + (counts * apart).sum(axis=0) / n
-        around = (level - mean) + fitted
-        total = counts * around**2
-        for k, (i, one, of_one) in enumerate(slopes):
-            squares = self.cells.plain[:, 1, i] - self.cells.plain[:, 0, i] * of_one
-            total = total + one**2 * np.maximum(squares, 0.0)
-            for j, other, of_other in slopes[k + 1 :]:
+            atom, m, s = self._line(layer, k)
+            kappa = layer.kappa[of_cells, k]
+            level += kappa * m
+            if s:
+                slopes.append((atom, kappa * s, plain[:, 0, atom] / counts))
+                fitted += slopes[-1][1] * slopes[-1][2]
+        first = level[0] + fitted[0]
+        mean = first + (counts * ((level - first) + fitted)).sum() / n
+        total = counts * ((level - mean) + fitted) ** 2
+        for at, (i, one, of_one) in enumerate(slopes):
+            total += one**2 * np.maximum(plain[:, 1, i] - plain[:, 0, i] * of_one, 0.0)
+            for j, other, of_other in slopes[at + 1 :]:
                 scatter = S[:, i + 1, j + 1] - counts * of_one * of_other
-                total = total + 2 * one * other * scatter
-        return mean, np.sqrt(np.maximum(total.sum(axis=0), 0.0) / max(n - 1, 1))
+                total += 2 * one * other * scatter
+        return mean, np.sqrt(max(total.sum(), 0.0) / max(n - 1, 1))
 
 
 class Layer(NamedTuple):
@@ -277,7 +308,7 @@ class Layer(NamedTuple):
     Attributes
     ----------
     kappa
-        Shape (cells or rows, k): what the keys say.
+        Shape (combinations of keys, k): what the keys say.
     which
         Shape (k,): the atom of each column; -1 for none.
     off
@@ -287,10 +318,6 @@ class Layer(NamedTuple):
     kappa: np.ndarray
     which: np.ndarray
     off: np.ndarray
-
-    def take(self, rows: np.ndarray) -> Layer:
-        """Of some cells, or rows of cells."""
-        return self._replace(kappa=self.kappa[rows])
 
 
 def _added(level: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -389,7 +416,7 @@ class CellFactors:
     def sum_coded(self) -> np.ndarray:
         """Shape (n, k): the population's columns with categories that sum to zero."""
         layers = self._coded(self.population, is_summing=True)
-        return self.rows._columns([each.take(self.combination) for each in layers])[0]
+        return self.rows.summed_columns(layers, self.combination)[0]
 
     def is_summed(self, factor: Factor) -> bool:
         """Whether a factor is in sums only, and not told by the keys."""
@@ -456,8 +483,7 @@ class CellFactors:
 
     def _learned(self, side: Columns) -> EncodedText:
         encoding, _ = self._encoding(side)
-        layers = [each.take(self.combination) for each in self._coded(side)]
-        columns, known = self.rows._columns(layers)
+        columns, known = self.rows.summed_columns(self._coded(side), self.combination)
         return EncodedText(encoding, columns, known)
 
     def _coded(self, side: Columns, is_summing: bool = False) -> list[Layer]:
@@ -516,8 +542,7 @@ class CellFactors:
         values
             Shape (n, m): its atoms, as they are summed.
         """
-        layers = [each.take(self.combination[cell]) for each in self._coded(side)]
-        return self.rows.columns_at(layers, values)
+        return self.rows.columns_at(self._coded(side), self.combination[cell], values)
 
     def _of_keys(self, side: Columns) -> tuple[Encoding, pd.DataFrame, dict[str, str]]:
         """The encoding with ones in the place of summed factors, its frame, and which these are."""

@@ -61,7 +61,9 @@ def term_columns(
     piece = Piece(encoding, encoding.kept)
     own = list(piece.columns)
     known = None if summed is None else summed.take(own)
-    return TermColumns(term, piece, Z[:, own], Piece(whole, ()), tuple(notices), known)
+    is_whole = known is not None and own == list(range(Z.shape[1]))  # many stand-ins, not copied
+    mine = Z if is_whole else Z[:, own]
+    return TermColumns(term, piece, mine, Piece(whole, ()), tuple(notices), known)
 
 
 def _unpooled_columns(
@@ -159,11 +161,11 @@ def group_design(
         covariance = COVARIANCES[part.term.covariance]
         blocks.append(Block(len(names), len(names) + len(part.piece.names), covariance))
         names += part.piece.names
-    Z = np.concatenate([t.Z for t in own], axis=1)
+    Z = own[0].Z if len(own) == 1 else np.concatenate([t.Z for t in own], axis=1)
     places = np.array([_place(n, Z[:, k], X, population) for k, n in enumerate(names)], dtype=int)
     dropped = tuple(dict.fromkeys(n for t in own for n in t.piece.encoding.dropped))
     parts = [t.summed for t in own if t.summed is not None]
-    summed = SummedColumns.beside(parts, len(Z)) if parts else None
+    summed = SummedColumns.beside(parts) if parts else None
     related = related_levels(own[0].term, grouping.levels)
     schema = GroupSchema.from_columns(
         grouping.known, tuple(names), tuple(blocks), places, Z, dropped, summed, related

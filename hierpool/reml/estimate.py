@@ -32,6 +32,7 @@ STOP_AT_SLOPE = (
 )  # slopes that end quasi-Newton; the second where hardly a residual is left
 NEARLY_EXACT = 1e-2  # share of the total sum of squares that is hardly a residual
 LOOSE = 1.0  # standard error of sigma, of sigma, beyond which there is no half a df to tell it by
+_NOISE = 400 * np.finfo(float).eps  # what rounding moves the deviance by, for each row
 _TAKES_PART = 0.3  # share of a parameter in the flattest direction from which it is named
 _NEWTON_STEPS = 25  # at most; the sixth and later ones where a slope of 1e-6 is left
 SAME_HESSIAN_WITHIN = 1e-5  # moves of theta after which the Hessian is still the same
@@ -98,6 +99,7 @@ def estimate(design: Design, method: Method) -> Estimate:
             "no-reml",
         )
     check_has_maximum(design, method)
+    unknown = not_identified_text(design)
     criterion = Criterion.from_design(design, method)
     related = any(group.schema.related is not None for group in design.groups)
     threads = one_blas_thread() if related else nullcontext()
@@ -109,7 +111,7 @@ def estimate(design: Design, method: Method) -> Estimate:
         sigma = float(np.sqrt(max(point.marginal.penalized_ss[0], 0.0) / criterion.df))
         if not sigma > EXACT_FIT * design.schema.response_scale.largest_sigma:
             raise exact_fit(design.schema, sigma)
-    status = _status(criterion, optimum, design)
+    status = _status(criterion, optimum, design, unknown)
     spread = _spread_standard_errors(criterion, optimum, point, sigma)
     if status.word == "converged" and design.residual.has_sigma and not spread[-1] <= LOOSE * sigma:
         status = _hardly_identified(criterion, optimum, point, sigma, design)
@@ -183,8 +185,12 @@ def _at_limits(criterion: Criterion, optimum: Optimum) -> Optimum:
 
 def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
     theta = start
+    # A slope of a hundred thousand groups buys less than rounding loses long before it is small: the
+    # curvature is of the order of their number. Newton's steps go on by the slope alone.
+    noise = _NOISE * criterion.df
+    lost = float(np.sqrt(noise * criterion.algebra.n_random_effects))
     for slope in STOP_AT_SLOPE:
-        end = quasi_newton(criterion, start, slope)
+        end = quasi_newton(criterion, start, max(slope, lost))
         theta = end.theta
         if end.ran_away:
             value, gradient = criterion.value_and_gradient(theta)
@@ -206,7 +212,9 @@ def _descend(criterion: Criterion, start: np.ndarray, starts: int) -> Optimum:
         damped = np.maximum(np.abs(eigenvalues), 1e-6 * max(1.0, np.abs(eigenvalues).max()))
         trial = theta - vectors @ ((vectors.T @ gradient) / damped)
         trial_value, trial_gradient = criterion.value_and_gradient(trial)
-        if not trial_value <= value + 1e-9 or np.abs(trial_gradient).max() > np.abs(gradient).max():
+        if not trial_value <= value + max(1e-9, noise) or (
+            np.abs(trial_gradient).max() > np.abs(gradient).max()
+        ):
             break
         theta, value, gradient = trial, trial_value, trial_gradient
     if np.abs(theta - at).max(initial=0.0) > SAME_HESSIAN_WITHIN:
@@ -392,8 +400,8 @@ def _hardly_identified(
     )
 
 
-def _status(criterion: Criterion, optimum: Optimum, design: Design) -> Status:
-    if unknown := not_identified_text(design):
+def _status(criterion: Criterion, optimum: Optimum, design: Design, unknown: str) -> Status:
+    if unknown:
         return Status("not identified", unknown)
     T = criterion.matrix(optimum.theta)
     if optimum.ran_away:

@@ -138,12 +138,20 @@ class Question:
             a, there = nw.col(f"a{k}_"), nw.col("complete_")
             outer[f"odd{k}_"] = _count(there & (a.is_null() | ~a.is_finite()))
             kept = nw.when(there & a.is_finite()).then(a)
-            outer |= {f"mean{k}_": kept.mean(), f"sd{k}_": kept.std(ddof=1), f"min{k}_": kept.min()}
+            outer |= {f"mean{k}_": kept.mean(), f"sd{k}_": kept.std(ddof=1)}
+            if k == len(self.names):
+                outer["least_weight_"] = kept.min()
+        atoms = enumerate(self.plan.atoms)
+        alone = {a[0].columns[0]: k for k, a in atoms if len(a) == 1 and a[0].kind == "column"}
+        moments = {}  # of a column: that of the atom where it is one, which is asked for already
         for k, name in enumerate(self.plan.ranged):
             inner[f"v{k}_"] = number(name)
             v = nw.when(nw.col("complete_")).then(nw.col(f"v{k}_"))
-            outer |= {f"v_mean{k}_": v.mean(), f"v_sd{k}_": v.std(ddof=1)}
             outer |= {f"v_low{k}_": v.min(), f"v_high{k}_": v.max()}
+            moments[name] = f"mean{alone.get(name)}_", f"sd{alone.get(name)}_"
+            if name not in alone:
+                moments[name] = f"v_mean{k}_", f"v_sd{k}_"
+                outer |= {f"v_mean{k}_": v.mean(), f"v_sd{k}_": v.std(ddof=1)}
         row = fetch(self.table.select(**inner).select(**outer)).iloc[0]
         n, n_read = int(row["n_"]), int(row["n_read_"])
         missing = {c: int(row[f"gone{k}_"]) for k, c in enumerate(used)}
@@ -151,21 +159,23 @@ class Question:
         for k, name in enumerate(self.names):
             _check_finite(name, int(row[f"odd{k}_"]))
         if self.weight is not None:
-            self._check_weight(row, len(every) - 1)
+            self._check_weight(row)
         m = len(self.names)
         shift = np.array([float(row[f"mean{k}_"]) for k in range(m)])
         scale = np.array([float(row[f"sd{k}_"] or 0.0) for k in range(m)])
         scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
         ranges = {
-            name: Range(*(float(row[f"v_{w}{k}_"] or 0.0) for w in ("mean", "sd", "low", "high")))
+            name: Range(
+                *(float(row[w] or 0.0) for w in (*moments[name], f"v_low{k}_", f"v_high{k}_"))
+            )
             for k, name in enumerate(self.plan.ranged)
         }
         return Totals(n_read, n, missing, shift, scale, ranges)
 
-    def _check_weight(self, row: pd.Series[Any], k: int) -> None:
+    def _check_weight(self, row: pd.Series[Any]) -> None:
         term = self.plan.spec.residual
-        _check_finite(term.column, int(row[f"odd{k}_"]))
-        if float(row[f"min{k}_"]) <= 0:
+        _check_finite(term.column, int(row[f"odd{len(self.names)}_"]))
+        if float(row["least_weight_"]) <= 0:
             raise DataError(
                 f"column {term.column!r} is 0 or negative in some rows, and as "
                 f"{next(iter(term.arguments))} it must be positive. Correct these values in the "

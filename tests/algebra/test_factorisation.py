@@ -55,6 +55,36 @@ def test_what_a_factorisation_says_of_one_factor_is_the_same_either_way(both):
         np.testing.assert_allclose(mine, other, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.parametrize("rows", [slice(None), slice(4, None), slice(3, None, 2)])
+def test_compiled_loops_at_one_theta_are_those_of_numpy(rows, monkeypatch):
+    """As of very many levels: designs that differ, and some that are those of several levels."""
+    data = hp.datasets.load("sleepstudy").iloc[rows]
+    design = hp.Model("Reaction ~ Days + I(Days ** 2) + (Days | Subject)", data).design
+    model = marginal_model(design, Coordinates.from_design(design), BetaPrior.flat(3))
+    stack, found = np.stack([LAMBDA, 0.3 * LAMBDA, np.zeros((2, 2))]), []
+    for least in (10_000, 1):
+        monkeypatch.setattr("hierpool.algebra.moments._MANY_DESIGNS", least)
+        assert model.totals.has_many_designs == (least == 1)
+        at = [model.at(Lambda) for Lambda in stack]
+        singular = model.at(LAMBDA @ np.diag([1.0, 0.0]))
+        several = model.population_at(stack)
+        found.append(
+            [
+                *(v for one in (*at, singular) for v in one.gradient(True)),
+                *at[0].gradient(False, np.array([1.0, 2.0, 3.0])),
+                *(v for one in at for v in (one.marginal.R, one.marginal.beta)),
+                *(v for one in at for v in (one.marginal.penalized_ss, one.levels()[0].u)),
+                *(one.marginal.log_det_levels for one in at),
+                several.R,
+                several.penalized_ss,
+                several.log_det_levels,
+            ]
+        )
+    for mine, judge in zip(*found, strict=True):
+        scale = np.abs(judge).max(initial=1e-300)
+        np.testing.assert_allclose(mine / scale, judge / scale, rtol=0, atol=1e-12)
+
+
 def test_population_without_each_level_is_that_of_the_model_without_its_rows(both):
     (grouping,) = both[0].design.groupings.values()
     theta = WorkingTheta(np.array([20.0, 30.0]), np.stack([LAMBDA, 0.5 * LAMBDA]))

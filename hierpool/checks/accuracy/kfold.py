@@ -18,7 +18,7 @@ from scipy import special
 
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.marginal_model import MarginalModel
-from hierpool.checks.accuracy.loo import grouping_for
+from hierpool.checks.accuracy.loo import densities_by_level, grouping_for
 from hierpool.core.arguments import check_seed, is_whole, shown
 from hierpool.core.design import Design, Grouping
 from hierpool.core.errors import ArgumentError
@@ -151,8 +151,8 @@ def _scored(
         )
         fold_of_rows = plan.fold_of
     else:
-        density = fit.integrated.log_density_of_levels(theta, plan.grouping)
-        inside = special.logsumexp(density, axis=1)
+        each = densities_by_level(fit, theta, plan.grouping)
+        inside = np.concatenate([special.logsumexp(density, axis=1) for _, density in each])
         fold_of_rows = plan.fold_of[plan.grouping.codes]
     inside = inside - np.log(len(theta))
     coords = {plan.dim: plan.labels}

@@ -12,7 +12,7 @@ Merkle, Furr, Rabe-Hesketh (2019), Psychometrika 84, 802-829 (marginal against c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -262,12 +262,16 @@ def leave_one_group_out(
     from hierpool.draws import psis
 
     used = _Used.from_fit(fit)
-    density = fit.integrated.log_density_of_levels(used.theta, grouping)
-    scores = np.stack(psis.leave_one_out(density, used.efficiency), axis=1)
+    n = grouping.n_levels
+    scores, errors, influence = np.empty((n, 3)), np.empty(n), np.zeros(used.n)
+    for some, density in densities_by_level(fit, used.theta, grouping):
+        scores[some] = np.stack(psis.leave_one_out(density, used.efficiency), axis=1)
+        errors[some] = used.errors(density, fit.design)
+        if used.n_left:
+            influence += _influence(density)
     points = grouping.by_level
     labels = {grouping.factor: [str(v) for v in grouping.levels]}
     predicts = f"all observations of a new {noun(grouping.factor)}"
-    errors = used.errors(density, fit.design)
 
     def of_levels(theta: WorkingTheta, levels: np.ndarray) -> np.ndarray:
         return fit.integrated.log_density_of_levels(theta, grouping)[levels]
@@ -276,7 +280,18 @@ def leave_one_group_out(
         _improved(scores, errors, used, fit.design, more, of_levels)
     own = used.n, used.may(refit), errors, _most_refits(fit.design)
     scored = _scored(scores, points, labels, predicts, *own)
-    return used.said(scored, _influence(density) if used.n_left else np.zeros(0))
+    return used.said(scored, influence)
+
+
+def densities_by_level(
+    fit: IntegratedPosterior, theta: WorkingTheta, grouping: Grouping
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Log densities of all rows of each level given the others, (levels, K), some after the other."""
+    if fit.design.family is None:
+        yield from fit.integrated.densities_by_level(theta, grouping)
+        return
+    every = fit.integrated.log_density_of_levels(theta, grouping)
+    yield slice(0, grouping.n_levels), every
 
 
 def _most_refits(design: Design) -> float:

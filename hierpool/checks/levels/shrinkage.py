@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from arviz_base import rcParams
 from hierpool.algebra.correlated.residuals import normalised
 from hierpool.algebra.integrated_posterior import IntegratedPosterior
 from hierpool.algebra.moments import Coordinates, Moments, Rows, by_level
+from hierpool.algebra.one_factor import OneFactor
 from hierpool.algebra.sweep import own_least_squares
 from hierpool.checks.levels import likelihood_of_levels
 from hierpool.core.coding import Coding
@@ -118,11 +119,26 @@ def _generalised(
 
 @dataclass(frozen=True)
 class _Pooled:
-    """Pooling factors of one factor's levels: draws (chains, draws, U, q), and the design of each."""
+    """Pooling factors of the designs of one factor: means and bounds (U, q), the design of each level.
 
-    draws: np.ndarray
+    ``bounds`` by the names of their columns; none where there are no draws.
+    """
+
+    mean: np.ndarray
+    bounds: Mapping[str, np.ndarray]
     design_of: np.ndarray
-    has_interval: bool
+
+    @classmethod
+    def of(cls, draws: np.ndarray, design_of: np.ndarray) -> _Pooled:
+        """Of draws (chains, draws, U, q)."""
+        return cls(draws.mean(axis=(0, 1)), _interval(draws), design_of)
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Pooled]) -> _Pooled:
+        """Of designs in parts, which all know the design of each level."""
+        first = parts[0]
+        bounds = {k: np.concatenate([p.bounds[k] for p in parts]) for k in first.bounds}
+        return cls(np.concatenate([p.mean for p in parts]), bounds, first.design_of)
 
 
 def _table(
@@ -141,11 +157,16 @@ def _table(
             "partial_pooling": (population + u).reshape(-1),
             "population": np.tile(population, n_levels),
             "complete_pooling": np.tile(_at_terms(one_line, group, fill=np.nan), n_levels),
-            "pooling_factor": pooled.draws.mean(axis=(0, 1))[pooled.design_of].reshape(-1),
+            "pooling_factor": pooled.mean[pooled.design_of].reshape(-1),
         },
         index=index,
     )
-    return table.join(_interval(pooled, index)) if pooled.has_interval else table
+    return table.assign(
+        **{
+            f"pooling_factor_{name}": bound[pooled.design_of].reshape(-1)
+            for name, bound in pooled.bounds.items()
+        }
+    )
 
 
 def own_estimates(
@@ -206,12 +227,17 @@ def _factor_draws(fit: IntegratedPosterior) -> list[_Pooled]:
     theta = fit.working_theta[kept.ravel()]
     to_user = algebra.coordinates.u_from_working
     total = ((to_user @ theta.Lambda * theta.sigma[:, None, None]) ** 2).sum(axis=-1)
-    out = []
-    found = algebra.conditional_variances(theta)
-    for (left, design_of), at in zip(found, design.group_columns, strict=True):
+
+    def pooled(left: np.ndarray, design_of: np.ndarray, at: slice) -> _Pooled:
         share = _share(left, total[:, None, at])
-        out.append(_Pooled(share.reshape(*kept.shape, *share.shape[1:]), design_of, True))
-    return out
+        return _Pooled.of(share.reshape(*kept.shape, *share.shape[1:]), design_of)
+
+    if isinstance(algebra, OneFactor):  # whose designs may be a hundred thousand
+        of, (every,) = algebra.moments.design_of, design.group_columns
+        parts = [pooled(left, of, every) for _, left in algebra.variances_by_design(theta)]
+        return [_Pooled.joined(parts)]
+    found = algebra.conditional_variances(theta)
+    return [pooled(*own, at) for own, at in zip(found, design.group_columns, strict=True)]
 
 
 def _of_family(fit: IntegratedPosterior, f: int) -> _Pooled:
@@ -227,7 +253,7 @@ def _of_family(fit: IntegratedPosterior, f: int) -> _Pooled:
     if f != algebra.integrated:
         left = fit.variable(group.level_variable).to_numpy().var(axis=(0, 1))
         share = _share(left, np.broadcast_to(total.mean(axis=(0, 1)), left.shape))
-        return _Pooled(share[None, None], n_levels, False)
+        return _Pooled(share, {}, n_levels)
     every = np.arange(total.shape[0] * total.shape[1]).reshape(total.shape[:2])
     kept = every[:, :: max(1, every.size // SOME_DRAWS)]
     point: Any = fit.working_theta[kept.ravel()]
@@ -236,12 +262,12 @@ def _of_family(fit: IntegratedPosterior, f: int) -> _Pooled:
     root = algebra.coordinates.zs[f].from_working @ point.Lambda[:, own, own]
     left = np.einsum("kab,kjbc,kac->kja", root, covariance, root)
     share = _share(left, np.square(root).sum(axis=-1)[:, None])
-    return _Pooled(share.reshape(*kept.shape, *share.shape[1:]), n_levels, True)
+    return _Pooled.of(share.reshape(*kept.shape, *share.shape[1:]), n_levels)
 
 
 def _at_optimum(e: FactorEstimate) -> _Pooled:
     share = _share(np.diagonal(e.u_condvar, axis1=-2, axis2=-1), e.sd**2)
-    return _Pooled(share[None, None], np.arange(len(share)), False)
+    return _Pooled(share, {}, np.arange(len(share)))
 
 
 def _share(left: np.ndarray, total: np.ndarray) -> np.ndarray:
@@ -250,16 +276,12 @@ def _share(left: np.ndarray, total: np.ndarray) -> np.ndarray:
         return np.where(total > 0, np.clip(left / total, 0.0, 1.0), 1.0)
 
 
-def _interval(pooled: _Pooled, levels: pd.MultiIndex) -> pd.DataFrame:
+def _interval(draws: np.ndarray) -> dict[str, np.ndarray]:
+    """Bounds (U, q) of draws (chains, draws, U, q), by their names."""
     kind = rcParams["stats.ci_kind"]
-    data = xr.Dataset({"v": (("chain", "draw", "design", "term"), pooled.draws)})
+    data = xr.Dataset({"v": (("chain", "draw", "design", "term"), draws)})
     bounds = (azs.hdi if kind == "hdi" else azs.eti)(data, prob=options.prob)["v"]
-    return pd.DataFrame(
-        {
-            f"pooling_factor_{name}": bounds.sel(ci_bound=bound)
-            .to_numpy()[pooled.design_of]
-            .reshape(-1)
-            for bound, name in zip(("lower", "upper"), bound_names(kind), strict=True)
-        },
-        index=levels,
-    )
+    return {
+        name: bounds.sel(ci_bound=bound).to_numpy()
+        for bound, name in zip(("lower", "upper"), bound_names(kind), strict=True)
+    }

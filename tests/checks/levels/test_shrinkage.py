@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -179,3 +181,27 @@ def test_nothing_is_shrunk_without_partial_pooling(fitted, name):
     for fit in (fitted[name].reml, fitted[name].posterior):
         with pytest.raises(UnsupportedModelError, match=r"nothing is shrunk.*\[no-shrinkage\]"):
             hp.shrinkage(fit)
+
+
+def test_many_levels_are_asked_some_at_a_time(fitted, monkeypatch):
+    """Scores, shrinkage and means of levels that are too many to keep are those of all at once."""
+    fit = fitted["sleepstudy_slopes"].posterior
+    many = replace(fit, info={**fit.info, "levels": "on request"})
+    judge = fit.loo(by="Subject"), hp.shrinkage(fit)
+    np.testing.assert_array_equal(many.population_means, fit.posterior_means["beta"])
+    monkeypatch.setattr("hierpool.algebra.factorisation._BLOCK_FLOATS", 8000)
+    loo, table = many.loo(by="Subject"), hp.shrinkage(many)
+    np.testing.assert_allclose(loo.elpd_i, judge[0].elpd_i, rtol=1e-12)
+    np.testing.assert_allclose(loo.pareto_k, judge[0].pareto_k, rtol=1e-6)
+    np.testing.assert_allclose(table, judge[1], rtol=1e-10)
+    # of as few draws of theta as can be afforded, which says what that costs
+    own = fit.integrated.flops_per_theta * 100
+    monkeypatch.setattr("hierpool.fits.posterior.AFFORDABLE_ON_REQUEST", own)
+    fewer = replace(many)
+    assert fewer.thinned_draws.size == 100
+    some = fewer.loo(by="Subject")
+    assert abs(some.elpd - loo.elpd) < 4 * some.mcse
+    assert "Based on 100 of" in str(some)
+    sd = fit.fixed_effects()["sd"]
+    assert (np.abs(fewer.population_means - many.population_means) < 0.1 * sd).all()
+    np.testing.assert_allclose(fewer.population_means, fewer.posterior_means["beta"], rtol=1e-12)
