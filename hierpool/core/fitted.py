@@ -78,6 +78,9 @@ class Posterior(Fit, Protocol):
     def keeps_levels(self) -> bool:
         """Whether coefficients of levels are among the draws."""
 
+    def random_effects(self, diagnostics: bool = True) -> pd.DataFrame:
+        """Deviations of the levels: index (factor, level, term)."""
+
     @property
     def fallback(self) -> str:
         """Why NUTS took the place of the exact engine; empty where it did not."""

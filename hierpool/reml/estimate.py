@@ -17,7 +17,7 @@ from hierpool.core.group_nouns import nouns
 from hierpool.core.results import Estimate, FactorEstimate, Status
 from hierpool.core.threads import one_blas_thread
 from hierpool.reml.criterion import Criterion, Free, Method
-from hierpool.reml.no_maximum import check_has_maximum
+from hierpool.reml.no_maximum import Valley, check_has_maximum
 from hierpool.reml.residual_status import limits_text, told_apart_text
 from hierpool.reml.starts import finite_values, quasi_newton, starts, surveyed
 
@@ -36,6 +36,7 @@ _NOISE = 400 * np.finfo(float).eps  # what rounding moves the deviance by, for e
 _TAKES_PART = 0.3  # share of a parameter in the flattest direction from which it is named
 _NEWTON_STEPS = 25  # at most; the sixth and later ones where a slope of 1e-6 is left
 SAME_HESSIAN_WITHIN = 1e-5  # moves of theta after which the Hessian is still the same
+_AS_LOW = 0.05  # deviance above the best optimum from which a short search may still come lower
 _FAR = 6.0  # free coordinate of a correlation beyond which its limit is tried
 _LIMITS = np.array(
     [8.0, 12.0, 18.0]
@@ -148,14 +149,21 @@ def minimise(criterion: Criterion) -> Optimum:
 
     A second and third start are used where gradient or curvature of the first optimum leave a
     doubt, or where it lies on the boundary; the best is kept. Correlations of residuals often have
-    several optima: each of their starts is followed a little, and the one that came lowest to the end.
+    several optima: each of their starts is followed until it is seen to lead to the first optimum, and
+    those that come lower to the end.
     """
     first, *others = starts(criterion)
-    if criterion.structure is not None and criterion.structure.n_correlations:
-        first = surveyed(criterion, criterion.structure)
     best = _at_limits(criterion, _descend(criterion, first, starts=1))
     if best.ran_away:
         return best
+    if criterion.structure is not None and criterion.structure.n_correlations:
+        known = Valley(best.theta, best.deviance, best.hessian)
+        for end in surveyed(criterion, criterion.structure, known):
+            if end.deviance < best.deviance + _AS_LOW:
+                other = _at_limits(criterion, _descend(criterion, end.theta, starts=1))
+                best = other if other.deviance < best.deviance - 1e-9 else best
+        if best.ran_away:
+            return best
     if best.is_doubtful or _smallest_direction(criterion, best.theta) < SNAP_TO_BOUNDARY:
         for i, start in enumerate(others):
             other = _at_limits(criterion, _descend(criterion, start, starts=i + 2))

@@ -21,6 +21,8 @@ from hierpool.reml.criterion import Criterion, Method
 
 _NONE = 1e-9  # singular values below this share of the largest are none
 _FAR = 12.0  # free coordinate of a correlation: within 1e-10 of 1
+_NEAR = 4.0  # deviance above an optimum within which its curvature tells where a search is going
+_ALIKE = 0.25  # share by which the deviance may be apart from what the curvature has
 _STEEP = 0.5  # slope of the deviance that does not go out: of each group it stays
 
 
@@ -94,6 +96,31 @@ def _null(M: np.ndarray) -> np.ndarray:
     return np.asarray(Vt[rank:].T)
 
 
+@dataclass(frozen=True)
+class Valley:
+    """An optimum that is known, and the deviance around it as its curvature has it.
+
+    Attributes
+    ----------
+    theta
+        Shape (k,).
+    deviance
+        The deviance there.
+    hessian
+        Shape (k, k).
+    """
+
+    theta: np.ndarray
+    deviance: float
+    hessian: np.ndarray
+
+    def holds(self, theta: np.ndarray, deviance: float) -> bool:
+        """Whether a search that came here is on its way down to this optimum."""
+        way = theta - self.theta
+        expected, above = float(way @ self.hessian @ way) / 2, deviance - self.deviance
+        return 0 <= above < _NEAR and abs(expected - above) < _ALIKE * max(above, 1e-3)
+
+
 @dataclass
 class Search:
     """A deviance to be minimised, whose search ends where correlations run to 1 and keep gaining.
@@ -102,11 +129,14 @@ class Search:
     ----------
     criterion
         The deviance.
+    known
+        An optimum that need not be found again: on the way down to it the search ends too.
     ran_away
         Whether they did.
     """
 
     criterion: Criterion
+    known: Valley | None = None
     ran_away: bool = False
     _last: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False)
 
@@ -118,6 +148,9 @@ class Search:
 
     def check(self, intermediate_result: Any) -> None:
         """After each step of the search; ends it by StopIteration."""
+        at, deviance = intermediate_result.x, float(intermediate_result.fun)
+        if self.known is not None and self.known.holds(at, deviance):
+            raise StopIteration
         s = self.criterion.structure
         if s is None or self._last is None:
             return

@@ -9,7 +9,7 @@ from scipy import optimize
 
 from hierpool.core.residual import RowStructure
 from hierpool.reml.criterion import Criterion
-from hierpool.reml.no_maximum import Search
+from hierpool.reml.no_maximum import Search, Valley
 
 _SURVEY_SLOPE, _SURVEY_STEPS = 0.05, 30  # of the searches from several starts, before the last one
 _HOPELESS = 150.0  # deviance above that of the best start from which another is not followed
@@ -41,20 +41,18 @@ def _beside_residuals(structure: RowStructure, grid: np.ndarray) -> list[np.ndar
     return [np.hstack([grid, np.tile(x, (len(grid), 1))]) for x in structure.begins]
 
 
-def surveyed(criterion: Criterion, structure: RowStructure) -> np.ndarray:
-    """Where the lowest of a few short searches ends: one from each start of the residuals."""
+def surveyed(criterion: Criterion, structure: RowStructure, known: Valley) -> list[End]:
+    """Ends of short searches from each start of the residuals that do not lead to a known optimum."""
     grid = np.array([criterion.theta(np.eye(criterion.size) * s) for s in _START_SCALES])
     apart = _beside_residuals(structure, grid if criterion.size else grid[:1])
     values = [finite_values(criterion, own) for own in apart]
     best = min(float(v.min()) for v in values)
     ends = []
     for own, value in zip(apart, values, strict=True):
-        if value.min() <= best + _HOPELESS:
+        if best < value.min() <= best + _HOPELESS:  # the best one has been followed
             begin = own[np.argmin(value)]
-            ends.append(quasi_newton(criterion, begin, _SURVEY_SLOPE, _SURVEY_STEPS))
-    if not ends:  # no start has a deviance
-        return np.asarray(apart[0][0])
-    return min(ends, key=lambda end: end.deviance).theta
+            ends.append(quasi_newton(criterion, begin, _SURVEY_SLOPE, _SURVEY_STEPS, known))
+    return [end for end in ends if not known.holds(end.theta, end.deviance)]
 
 
 class End(NamedTuple):
@@ -65,13 +63,19 @@ class End(NamedTuple):
     ran_away: bool = False
 
 
-def quasi_newton(criterion: Criterion, start: np.ndarray, slope: float, steps: int = 500) -> End:
+def quasi_newton(
+    criterion: Criterion,
+    start: np.ndarray,
+    slope: float,
+    steps: int = 500,
+    known: Valley | None = None,
+) -> End:
     """Where a quasi-Newton search ends; at the start where it found no number."""
     options: Any = {"gtol": slope, "maxiter": steps}
     if criterion.structure is not None:  # log sds: a step as long as the slope overflows
         size = float(np.linalg.norm(criterion.value_and_gradient(start)[1]))
         options["hess_inv0"] = np.eye(len(start)) / (max(size, 1.0) if np.isfinite(size) else 1.0)
-    search = Search(criterion)
+    search = Search(criterion, known)
     found = optimize.minimize(
         search, start, jac=True, method="BFGS", callback=search.check, options=options
     )

@@ -70,7 +70,7 @@ def compare_blups(fit: IntegratedPosterior, reml: Optimum) -> pd.DataFrame:
                 group,
                 fit.thinned_draws.shape,
                 means[name],
-                fit.variable(name).to_numpy(),
+                _spread(fit, group),
                 with_prior[name][0],
                 estimate.of(group.factor),
             )
@@ -91,15 +91,24 @@ def _at_optimum(fit: IntegratedPosterior, estimate: Estimate) -> WorkingTheta:
     return point
 
 
+def _spread(fit: IntegratedPosterior, group: GroupDesign) -> np.ndarray:
+    """Shape (J, q): posterior sds of the deviations, which may be too many to be kept."""
+    if fit.keeps_levels:
+        sd: np.ndarray = fit.variable(f"u_{group.factor}").std(("chain", "draw"), ddof=1).to_numpy()
+        return sd
+    sds = fit.random_effects(diagnostics=False)["sd"].xs(group.factor, level="factor")
+    return sds.to_numpy().reshape(-1, len(group.terms))
+
+
 def _compared(
     group: GroupDesign,
     n_draws: tuple[int, ...],
     draws: np.ndarray,
-    own_draws: np.ndarray,
+    sd: np.ndarray,
     with_prior: np.ndarray,
     estimate: FactorEstimate,
 ) -> pd.DataFrame:
-    """The table of one factor: conditional means (K, J, q), draws, and the estimate."""
+    """The table of one factor: conditional means (K, J, q), sds (J, q), and the estimate."""
     chained = xr.DataArray(
         draws.reshape(*n_draws, *draws.shape[1:]), dims=("chain", "draw", "level", "term")
     )
@@ -107,7 +116,7 @@ def _compared(
     pev = np.diagonal(estimate.u_pev, axis1=1, axis2=2)
     columns = {
         "posterior_mean": mean,
-        "posterior_sd": own_draws.std(axis=(0, 1), ddof=1),
+        "posterior_sd": sd,
         "mcse": monte_carlo_error(chained),
         "blup": blup,
         "blup_se": np.sqrt(pev),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import hierpool as hp
@@ -76,6 +77,16 @@ def test_columns_are_the_numbers_of_the_two_fits(fitted):
     np.testing.assert_allclose(table["posterior_sd"], own["sd"], rtol=1e-10)
     assert table.index.equals(blup.index)
     assert table.index.equals(own.index)
+
+
+def test_levels_that_are_too_many_to_keep_give_the_same_table(monkeypatch):
+    data = hp.datasets.load("sleepstudy").head(60)
+    model = hp.Model("Reaction ~ Days + (Days | Subject)", data)
+    reml, kept = model.reml(), hp.compare_blups(model.fit(seed=1, draws=200), model.reml())
+    monkeypatch.setattr("hierpool.bayes.exact.engine.LARGEST_STORED", 1)
+    fit = model.fit(seed=1, draws=200)
+    assert not fit.keeps_levels
+    pd.testing.assert_frame_equal(hp.compare_blups(fit, reml), kept)
 
 
 def test_monte_carlo_error_of_the_means_is_small_and_honest(fitted):
