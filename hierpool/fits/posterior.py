@@ -24,7 +24,8 @@ from hierpool.bayes.run import LARGEST_STORED, JudgedRun, SamplerSettings
 from hierpool.bayes.theta import ThetaMap, integrate, integrate_family
 from hierpool.core.arguments import check_choice, check_seed, is_word, takes_groups
 from hierpool.core.design import Design, Grouping
-from hierpool.core.errors import ArgumentError, UnsupportedModelError
+from hierpool.core.errors import ArgumentError, DataError, UnsupportedModelError
+from hierpool.core.group_nouns import counted, nouns
 from hierpool.core.options import takes_prob
 from hierpool.core.printable import one_line, printable
 from hierpool.core.results import (
@@ -425,8 +426,24 @@ class PosteriorFit(FitRecord):
         """Draws of one variable of the posterior, dims (chain, draw, ...).
 
         ``coef_<factor>`` is made from ``u_<factor>`` and ``beta`` where it is too large to keep.
+
+        Raises
+        ------
+        DataError
+            The draws of these levels are too large to be kept (code ``levels-not-kept``).
         """
         posterior = self.draws["posterior"].to_dataset()
+        own = [
+            g.factor for g in self.design.groups if name in (f"u_{g.factor}", f"coef_{g.factor}")
+        ]
+        if own and not self.keeps_levels and name not in posterior:
+            many = counted(self.design.group(own[0]).grouping.n_levels, own[0])
+            raise DataError(
+                f"the draws of {many} are too large to keep: fit.random_effects(diagnostics=False) and "
+                "fit.coefficients(diagnostics=False) sum them up, and "
+                f"hp.slopes or fit.predict take single {nouns(own[0])}",
+                "levels-not-kept",
+            )
         if name in posterior or not name.startswith("coef_"):
             return posterior[name]
         group = self.design.group(name.removeprefix("coef_"))

@@ -148,18 +148,15 @@ def _of_fit(fit: Fit) -> Source:
     if not isinstance(fit, Posterior):
         own = fit.coefficients() if fit.design.groups else None
         return (own, fit.fixed_effects())
-
-    def mean(name: str) -> np.ndarray:
-        return np.asarray(fit.variable(name).mean(("chain", "draw")).to_numpy())
-
+    means = fit.posterior_means
     fixed = pd.Series(
-        mean("beta") if fit.design.terms else [],
+        means["beta"] if fit.design.terms else [],
         index=pd.Index(fit.design.terms, name="term"),
         dtype=float,
     )
     parts = []
     for group in fit.design.groups:
-        values = mean(f"coef_{group.factor}").reshape(-1)
+        values = means[f"coef_{group.factor}"].reshape(-1)
         keys: list[Any] = [[group.factor], group.grouping.levels, group.terms]
         index = pd.MultiIndex.from_product(keys, names=["factor", "level", "term"])
         parts.append(pd.Series(values, index=index))
