@@ -49,7 +49,7 @@ def test_a_search_without_an_end_says_so():
     assert "us(time | pig): the likelihood has no maximum" in str(exact_fit(design.schema, np.nan))
     criterion = Criterion.from_design(design, "REML")
     optimum = Optimum(np.zeros(9), 1.0, np.full(9, 9e9), np.eye(9), 2)  # 3 ratios, 6 correlations
-    status = _status(criterion, optimum, design)
+    status = _status(criterion, optimum, design, unknown="")
     assert status.word == "failed"
     assert "is 9e+09. The likelihood may have no maximum" in status.sentence
 
@@ -57,5 +57,5 @@ def test_a_search_without_an_end_says_so():
 def test_what_is_no_table_is_told_what_to_ask():
     with duckdb.connect() as connection, pytest.raises(HierpoolError, match=r"connection\.sql"):
         hp.Model("y ~ 1", connection)
-    with pytest.raises(HierpoolError, match=r"'data/\*\.parquet'"):
+    with pytest.raises(HierpoolError, match="no file a.parquet"):
         hp.Model("y ~ 1", ["a.parquet", "b.parquet"])
