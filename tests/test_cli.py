@@ -93,6 +93,7 @@ def test_options_reach_the_study(here, monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_known_standard_errors_are_taken_from_a_column(here):
     table = pd.read_csv("dyes.csv").groupby("Batch").mean().assign(se=2.0)
     table.to_csv("means.csv")

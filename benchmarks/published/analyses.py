@@ -60,7 +60,7 @@ class Analysis:
     quantities
         Published quantity -> reader of the fit.
     is_quick
-        Whether it takes a second or less.
+        Whether it belongs to the quick tests.
     note
         What a reader should know of how our numbers were made.
     """

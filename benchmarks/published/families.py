@@ -213,6 +213,7 @@ BASEBALL = (
         BATTERS,
         one_average,
         in_percent("", average_of_all),
+        is_quick=False,
     ),
     Analysis(
         "baseball_pooling",
@@ -221,6 +222,7 @@ BASEBALL = (
         BATTERS,
         own_averages,
         of_every_player(),
+        is_quick=False,
     ),
     Analysis(
         "baseball_pooling",
@@ -230,6 +232,7 @@ BASEBALL = (
         shrunk_averages,
         of_every_player(),
         note="rstanarm's decov is Exponential(1) for the sd of one effect of a binomial response.",
+        is_quick=False,
     ),
     Analysis(
         "baseball_pooling",
@@ -241,6 +244,7 @@ BASEBALL = (
             "Pr(any theta >= 0.350)": at_least(best_average, 0.35),
             "Pr(Clemente >= 0.400)": at_least(average_of("Clemente"), 0.4),
         },
+        is_quick=False,
     ),
     Analysis(
         "baseball_pooling",
@@ -253,6 +257,7 @@ BASEBALL = (
             "partial pooling": lambda found: found.log_densities["partial"].sum(1).mean(),
             "no pooling": lambda found: found.log_densities["none"].sum(1).mean(),
         },
+        is_quick=False,
     ),
     Analysis(
         "baseball_pooling",
@@ -266,6 +271,7 @@ BASEBALL = (
             "third (no pooling)": lambda found: found.predictive[2],
         },
         note="The article averages densities over draws for each player, then adds logarithms.",
+        is_quick=False,
     ),
     Analysis(
         "baseball_pooling",
@@ -279,6 +285,7 @@ BASEBALL = (
             "elpd_diff no pooling vs complete": lambda found: found.compared.loc[0, "none"],
             "se_diff no pooling": lambda found: found.compared.loc[1, "none"],
         },
+        is_quick=False,
     ),
 )
 

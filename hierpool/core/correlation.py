@@ -74,7 +74,7 @@ class Correlation(ABC):
 
     @property
     def begins(self) -> np.ndarray:
-        """Shape (s, size): parameters from which a search for an optimum starts, weak and strong ones."""
+        """Shape (s, size): parameters from which a search for an optimum starts, a strong one last."""
         return self.from_free(np.repeat([[0.2], [1.6]], self.size, axis=1))
 
     @abstractmethod
@@ -189,7 +189,7 @@ class Arma11(OfLag):
     def begins(self) -> np.ndarray:
         """Both signs of each: its likelihood often has several optima."""
         signs = [[0.1, 0.1], [0.66, 0.5], [0.8, -0.5], [-0.6, 0.3], [-0.9, 0.7]]
-        return np.array([*signs, [0.97, 0.05]])
+        return np.array([*signs, [0.995, -0.5], [0.97, 0.05]])
 
     def at_lag(self, phi: np.ndarray, lag: np.ndarray) -> np.ndarray:
         """The correlation at lag 1, then powers of the first parameter."""
@@ -324,7 +324,7 @@ class WithNugget(Correlation):
         """Those without it with a small nugget, and strong correlations with a large one."""
         inner = self._inner.begins
         small, large = np.full((len(inner), 1), 0.2), np.full((len(inner[1::2]), 1), 0.6)
-        return np.concatenate([np.hstack([inner, small]), np.hstack([inner[1::2], large])])
+        return np.concatenate([np.hstack([inner[1::2], large]), np.hstack([inner, small])])
 
     @property
     def shapes(self) -> np.ndarray:

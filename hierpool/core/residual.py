@@ -157,7 +157,7 @@ class RowStructure:
         own = np.tile(self.correlation.begins, self.n_by)
         begins = np.hstack([own, np.zeros((len(own), self.size - self.n_correlations))])
         if self.is_by_class and len(self.basis) > 2:
-            strong = begins[np.argmax(own[:, 0])]
+            strong = begins[-1]
             sds = slice(self.n_correlations, self.n_correlations + self.n_spread)
             for step in (-_TREND, _TREND):
                 begins = np.vstack([begins, strong])

@@ -21,8 +21,8 @@ from hierpool.reml.criterion import Criterion, Method
 
 _NONE = 1e-9  # singular values below this share of the largest are none
 _FAR = 12.0  # free coordinate of a correlation: within 1e-10 of 1
-_NEAR = 4.0  # deviance above an optimum within which its curvature tells where a search is going
-_ALIKE = 0.25  # share by which the deviance may be apart from what the curvature has
+_NEAR = 1.5  # deviance above an optimum within which its curvature tells where a search is going
+_ALIKE = 0.15  # share by which the deviance may be apart from what the curvature has
 _STEEP = 0.5  # slope of the deviance that does not go out: of each group it stays
 
 

@@ -66,6 +66,7 @@ TESTED = {
 }
 
 
+@pytest.mark.slow
 @each("name", list(TESTED))
 def test_every_term_is_tested_as_emmeans_does_it(name):
     formula, table, renamed = TESTED[name]

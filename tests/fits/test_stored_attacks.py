@@ -241,6 +241,7 @@ def test_many_altered_documents_are_refused_or_give_a_fit_that_works(fit):
     attacked(fit, attacks(fit, 600, 2))
 
 
+@pytest.mark.slow
 @each(
     "text",
     [

@@ -57,5 +57,5 @@ def test_a_search_without_an_end_says_so():
 def test_what_is_no_table_is_told_what_to_ask():
     with duckdb.connect() as connection, pytest.raises(HierpoolError, match=r"connection\.sql"):
         hp.Model("y ~ 1", connection)
-    with pytest.raises(HierpoolError, match="no file a.parquet"):
+    with pytest.raises(HierpoolError, match=r"no file a\.parquet"):
         hp.Model("y ~ 1", ["a.parquet", "b.parquet"])

@@ -225,6 +225,7 @@ def test_poolings_are_compared_by_row_and_by_group(fits):
     assert set(hp.compare(fits, by="group").index) == set(fits)
 
 
+@pytest.mark.slow
 def test_study_is_made_of_schools(tmp_path):
     done = hp.study("y ~ 1", schools(), group="school", known_se="se", seed=1, progress=False)
     assert done.recommended == "y ~ 1 + (1 | school)"

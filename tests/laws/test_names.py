@@ -97,6 +97,7 @@ def test_summary_shows_control_characters_as_escapes(folder):
     assert_harmless((folder / "summary.txt").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_notebooks_and_the_report_show_names_and_run_none(study, folder):
     for html, scripts in (
         (study._repr_html_(), 0),

@@ -129,6 +129,7 @@ def test_equal_levels_weigh_like_their_number():
     assert before._effective_levels(design.groupings["Batch"]) == pytest.approx(6.0)
 
 
+@pytest.mark.slow
 def test_a_smaller_model_is_named_only_where_it_lacks_that_term_alone():
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"g": np.repeat(np.arange(12), 10), "x": rng.normal(size=120)})

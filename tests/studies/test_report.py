@@ -71,6 +71,7 @@ def parts(page: Page, kind: type, key: str = "") -> list:
     ]
 
 
+@pytest.mark.slow
 def test_the_full_report_is_the_brief_one_with_more_before_its_end(page, dyes):
     assert [section.key for section in made(dyes, "brief").sections] == BRIEF
     assert [section.key for section in page.sections] == [
@@ -100,6 +101,7 @@ def test_a_brief_report_draws_the_effects_and_nothing_else(sleep, monkeypatch):
     assert drawn
 
 
+@pytest.mark.slow
 def test_a_picture_is_drawn_once_however_often_it_is_asked_for(sleep):
     assert sleep.figures()["trajectories"] is sleep.figures()["trajectories"]
 

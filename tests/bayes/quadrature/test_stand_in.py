@@ -81,6 +81,7 @@ def test_one_that_is_far_off_is_not_used(model, monkeypatch):
     assert abs(found.log_evidence - exact.log_evidence) < 0.1
 
 
+@pytest.mark.slow
 def test_levels_are_drawn_when_they_are_asked_for(model, monkeypatch):
     kept = model.fit("exact", seed=1, draws=500, progress=False)
     monkeypatch.setattr(engine, "LARGEST_WORK", 0)

@@ -110,6 +110,7 @@ def test_fitted_values_of_the_observed_response_are_those_of_the_fit(fitted):
     assert r.fitted[:, 1:].mean() == pytest.approx(fit.fitted().mean(), rel=0.01)
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_when_the_model_holds():
     p = []
     for seed in range(40):
