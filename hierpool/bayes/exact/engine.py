@@ -209,8 +209,11 @@ def run(
         at = target.with_scales(at, rng)
     theta = at.theta
     _check_residual(design, theta.sigma)
-    coefficients, stored_levels = _coefficients(target.integrated, at, settings.seed)
-    found = {**coefficients, **variance_components(design, target.theta_map, theta)}
+    components = variance_components(design, target.theta_map, theta)
+    # Without pooling, of known sds, coefficients of levels are all that there is to judge the draws by.
+    has_more = bool(design.terms) or any(values.size for values in components.values())
+    coefficients, stored_levels = _coefficients(target.integrated, at, settings.seed, has_more)
+    found = {**coefficients, **components}
     variables = {name: values for name, values in found.items() if values.size}
     stats = {
         "lp": draws.log_posterior.reshape(-1),
@@ -245,12 +248,14 @@ def _check_residual(design: Design, sigma: np.ndarray) -> None:
 
 
 def _coefficients(
-    integrated: MarginalModel, at: Evaluated, seed: int
+    integrated: MarginalModel, at: Evaluated, seed: int, may_leave_out: bool
 ) -> tuple[dict[str, np.ndarray], bool]:
     """Draws of beta, and of the levels' coefficients unless they are too many to store."""
     size = len(at.theta) * integrated.n_random_effects
-    if isinstance(integrated, LevelsOnRequest) and (
-        size > LARGEST_STORED or integrated.draws_are_dear
+    if (
+        may_leave_out
+        and isinstance(integrated, LevelsOnRequest)
+        and (size > LARGEST_STORED or integrated.draws_are_dear)
     ):
         beta = integrated.draw_beta(at.working, seed, at.sums)
         return {"beta": integrated.coordinates.beta_to_user(beta)}, False

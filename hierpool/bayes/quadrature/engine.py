@@ -81,9 +81,10 @@ def run(
 def draws_levels_on_request(model: QuadratureModel, n_draws: int) -> bool:
     """Whether levels are so many, or have so many rows, that they are drawn when they are asked for.
 
-    With several factors the effects of the smaller ones are part of what is sampled.
+    With several factors the effects of the smaller ones are part of what is sampled. Without pooling
+    coefficients of levels may be all that there is to judge the draws by.
     """
-    if len(model.design.groups) != 1:
+    if len(model.design.groups) != 1 or model.design.spec.pooling == "none":
         return False
     size, work = n_draws * model.n_random_effects, n_draws * model.flops_per_theta
     return size > LARGEST_STORED or work > LARGEST_WORK
