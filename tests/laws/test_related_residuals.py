@@ -18,6 +18,7 @@ from hierpool.reml.criterion import Criterion
 from tests.laws.dense import normal_log_density, restricted_log_density, wide
 from tests.laws.test_relationships import pedigree, tabular
 from tests.laws.test_residual_structures import correlation
+from tests.support.gradients import value_with_checked_gradient
 
 CASES: list[tuple[str, dict[str, str]]] = [
     ("(1 | animal) + (1 | id)", {"residual": "ar1(time | id)"}),  # blocks are levels of id
@@ -179,14 +180,7 @@ def test_coefficients_and_draws(model: hp.Model) -> None:
 @pytest.mark.parametrize("method", ["REML", "ML"])
 def test_deviance_and_gradient(model: hp.Model, method: Any) -> None:
     c = Criterion.from_design(model.design, method)
-    assert c.structure is not None
-    rng = np.random.default_rng(2)
-    theta = np.concatenate([rng.uniform(0.3, 1, c.n_free), rng.normal(0, 0.7, c.structure.size)])
-    value, gradient = c.value_and_gradient(theta)
-    steps = 1e-5 * np.eye(len(theta))
-    differences = (c.deviance(theta + steps) - c.deviance(theta - steps)) / 2e-5
-    np.testing.assert_allclose(gradient, differences, rtol=1e-6, atol=1e-5)
-    assert value == pytest.approx(c.deviance(theta[None])[0], abs=1e-8)
+    theta, value = value_with_checked_gradient(c)
     phi = c.phi(theta)
     assert phi is not None
     sigma = np.sqrt(c.population(theta[None]).penalized_ss / c.df)

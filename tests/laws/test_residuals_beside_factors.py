@@ -27,6 +27,7 @@ from tests.laws.test_residual_structures import (
     table,
     thetas,
 )
+from tests.support.gradients import value_with_checked_gradient
 
 CASES = [
     ("(time | pig) + (1 | pen)", "ar1(time | pig)"),  # in pens, both around the groups
@@ -153,14 +154,7 @@ def test_coefficients(model: hp.Model) -> None:
 @pytest.mark.parametrize("method", ["REML", "ML"])
 def test_deviance_gradient_and_errors(model: hp.Model, method: Any) -> None:
     c = Criterion.from_design(model.design, method)
-    assert c.structure is not None
-    rng = np.random.default_rng(2)
-    theta = np.concatenate([rng.uniform(0.3, 1, c.n_free), rng.normal(0, 0.7, c.structure.size)])
-    value, gradient = c.value_and_gradient(theta)
-    steps = 1e-5 * np.eye(len(theta))
-    differences = (c.deviance(theta + steps) - c.deviance(theta - steps)) / 2e-5
-    np.testing.assert_allclose(gradient, differences, rtol=1e-6, atol=1e-5)
-    assert value == pytest.approx(c.deviance(theta[None])[0], abs=1e-8)
+    theta, value = value_with_checked_gradient(c)
     if method == "REML":
         assert value == pytest.approx(dense_reml(model, c, theta), abs=1e-7)
 

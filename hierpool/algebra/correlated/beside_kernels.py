@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
+from hierpool.algebra.correlated.kernels import divide
 from hierpool.algebra.correlated.places import Places
 from hierpool.core.compiled import compiled, inner
 
@@ -37,32 +38,13 @@ def _read(white, first, size, q, scale, Lambda, x):
 @inner
 def _eliminate(white, first, size, Lambda, at, q, a, L):
     """L (q, q) becomes the Cholesky factor of Lambda'Z'Z Lambda + I, and a (q, size) L^-1 Lambda'Z'."""
-    total = 0.0
     for u in range(q):
         for i in range(size):
             value = 0.0
             for c in range(q):
                 value += Lambda[at + c, at + u] * white[first + i, c]
             a[u, i] = value
-    for u in range(q):
-        for v in range(u + 1):
-            value = 1.0 if u == v else 0.0
-            for i in range(size):
-                value += a[u, i] * a[v, i]
-            L[u, v] = value
-    for u in range(q):
-        for v in range(u):
-            for c in range(v):
-                L[u, v] -= L[u, c] * L[v, c]
-            L[u, v] /= L[v, v]
-            L[u, u] -= L[u, v] * L[u, v]
-        L[u, u] = np.sqrt(L[u, u])
-        total += 2.0 * np.log(L[u, u])
-        for i in range(size):
-            for v in range(u):
-                a[u, i] -= L[u, v] * a[v, i]
-            a[u, i] /= L[u, u]
-    return total
+    return divide(a, size, L)
 
 
 @inner

@@ -83,22 +83,16 @@ def inverse_roots(C, offset, out):  # type: ignore[no-untyped-def]
 
 
 @inner
-def eliminate(white, k, first, size, Lambda, a, L):  # type: ignore[no-untyped-def]
-    """L (q, q) and a (q, size) of a block, a its Z Lambda over L; the log determinant of L L'."""
+def divide(a, size, L):  # type: ignore[no-untyped-def]
+    """L (q, q) becomes the Cholesky factor of a a' + I, a (q, size) becomes L^-1 a; log det of L L'."""
     q, total = L.shape[0], 0.0
-    for u in range(q):
-        for i in range(size):
-            value = 0.0
-            for c in range(q):
-                value += Lambda[k, c, u] * white[k, first + i, c]
-            a[u, i] = value
     for u in range(q):
         for v in range(u + 1):
             value = 1.0 if u == v else 0.0
             for i in range(size):
                 value += a[u, i] * a[v, i]
             L[u, v] = value
-    for u in range(q):  # L becomes its Cholesky factor, then a is divided by it
+    for u in range(q):
         for v in range(u):
             for c in range(v):
                 L[u, v] -= L[u, c] * L[v, c]
@@ -111,6 +105,19 @@ def eliminate(white, k, first, size, Lambda, a, L):  # type: ignore[no-untyped-d
                 a[u, i] -= L[u, v] * a[v, i]
             a[u, i] /= L[u, u]
     return total
+
+
+@inner
+def eliminate(white, k, first, size, Lambda, a, L):  # type: ignore[no-untyped-def]
+    """L (q, q) and a (q, size) of a block, a its Z Lambda over L; the log determinant of L L'."""
+    q = L.shape[0]
+    for u in range(q):
+        for i in range(size):
+            value = 0.0
+            for c in range(q):
+                value += Lambda[k, c, u] * white[k, first + i, c]
+            a[u, i] = value
+    return divide(a, size, L)
 
 
 @compiled(f"void({_T}, int64, int64, {_T}, {_W}, {_M}, {_W}, {_T}, {_M}, {_W})")
