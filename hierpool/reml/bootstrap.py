@@ -25,7 +25,7 @@ from hierpool.reml.estimate import (
     root_in_user_coding,
 )
 from hierpool.reml.refit import Refit, new_effects
-from hierpool.reml.starts import starts
+from hierpool.reml.starts import first_looks, starts
 
 if TYPE_CHECKING:
     from hierpool.reml.families.refits import FamilyRefits
@@ -148,7 +148,7 @@ class Refits:
 
     def _afresh(self, criterion: Criterion) -> tuple[np.ndarray, float]:
         """The better of the optima from two starts, with directions of no variance at zero."""
-        first, _, tilted = starts(criterion)
+        first, _, tilted = starts(criterion, first_looks(criterion))
         found = [self._search(criterion, s, np.eye(len(s))) for s in (first, tilted)]
         if not np.isfinite([value for _, value in found]).any():
             return first, np.nan

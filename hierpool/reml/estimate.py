@@ -19,7 +19,7 @@ from hierpool.core.threads import one_blas_thread
 from hierpool.reml.criterion import Criterion, Free, Method
 from hierpool.reml.no_maximum import Valley, check_has_maximum
 from hierpool.reml.residual_status import limits_text, told_apart_text
-from hierpool.reml.starts import finite_values, quasi_newton, starts, surveyed
+from hierpool.reml.starts import finite_values, first_looks, quasi_newton, starts, surveyed
 
 SINGULAR = 1e-4  # relative sd, per sd of its column, below which a direction has no variance
 SNAP_TO_BOUNDARY = 1e-2  # directions below this are tried at exactly zero
@@ -152,13 +152,14 @@ def minimise(criterion: Criterion) -> Optimum:
     several optima: each of their starts is followed until it is seen to lead to the first optimum, and
     those that come lower to the end.
     """
-    first, *others = starts(criterion)
+    looks = first_looks(criterion)
+    first, *others = starts(criterion, looks)
     best = _at_limits(criterion, _descend(criterion, first, starts=1))
     if best.ran_away:
         return best
     if criterion.structure is not None and criterion.structure.n_correlations:
-        known = Valley(best.theta, best.deviance, best.hessian)
-        for end in surveyed(criterion, criterion.structure, known):
+        known = Valley(best.theta, best.deviance, best.hessian, criterion.moments.n)
+        for end in surveyed(criterion, looks, known):
             if end.deviance < best.deviance + _AS_LOW:
                 other = _at_limits(criterion, _descend(criterion, end.theta, starts=1))
                 best = other if other.deviance < best.deviance - 1e-9 else best

@@ -21,7 +21,9 @@ from hierpool.reml.criterion import Criterion, Method
 
 _NONE = 1e-9  # singular values below this share of the largest are none
 _FAR = 12.0  # free coordinate of a correlation: within 1e-10 of 1
-_NEAR = 1.5  # deviance above an optimum within which its curvature tells where a search is going
+_NEAR = (
+    0.015  # deviance above an optimum, a row, within which its curvature tells where a search goes
+)
 _ALIKE = 0.15  # share by which the deviance may be apart from what the curvature has
 _STEEP = 0.5  # slope of the deviance that does not go out: of each group it stays
 
@@ -108,17 +110,20 @@ class Valley:
         The deviance there.
     hessian
         Shape (k, k).
+    n
+        Rows, with which the deviance grows.
     """
 
     theta: np.ndarray
     deviance: float
     hessian: np.ndarray
+    n: int
 
     def holds(self, theta: np.ndarray, deviance: float) -> bool:
         """Whether a search that came here is on its way down to this optimum."""
         way = theta - self.theta
         expected, above = float(way @ self.hessian @ way) / 2, deviance - self.deviance
-        return 0 <= above < _NEAR and abs(expected - above) < _ALIKE * max(above, 1e-3)
+        return 0 <= above < _NEAR * self.n and abs(expected - above) < _ALIKE * max(above, 1e-3)
 
 
 @dataclass

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize
 
-from hierpool.core.residual import RowStructure
 from hierpool.reml.criterion import Criterion
 from hierpool.reml.no_maximum import Search, Valley
 
@@ -16,16 +16,28 @@ _HOPELESS = 150.0  # deviance above that of the best start from which another is
 _START_SCALES = np.array([0.02, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
 
 
-def starts(criterion: Criterion) -> list[np.ndarray]:
-    """Where to start: the best two of a few scales, and the best one tilted."""
-    T = np.eye(criterion.size)
-    grid = np.array([criterion.theta(T * s) for s in _START_SCALES])
+class Look(NamedTuple):
+    """Points tried at one start of the residuals, (s, k), and the deviances there."""
+
+    points: np.ndarray
+    deviances: np.ndarray
+
+
+def first_looks(criterion: Criterion) -> list[Look]:
+    """Deviances at a few scales of T, beside each start of the residuals."""
+    grid = np.array([criterion.theta(np.eye(criterion.size) * s) for s in _START_SCALES])
+    apart = [grid]
     if criterion.structure is not None:
-        grid = np.concatenate(
-            _beside_residuals(criterion.structure, grid if criterion.size else grid[:1])
-        )
-    values = finite_values(criterion, grid)
-    order = np.argsort(values)
+        own = grid if criterion.size else grid[:1]
+        apart = [np.hstack([own, np.tile(x, (len(own), 1))]) for x in criterion.structure.begins]
+    values = finite_values(criterion, np.concatenate(apart)).reshape(len(apart), -1)
+    return [Look(*look) for look in zip(apart, values, strict=True)]
+
+
+def starts(criterion: Criterion, looks: Sequence[Look]) -> list[np.ndarray]:
+    """Where to start: the best two points of all, and the best one tilted."""
+    grid = np.concatenate([look.points for look in looks])
+    order = np.argsort(np.concatenate([look.deviances for look in looks]))
     best, second = order[0], order[min(1, len(order) - 1)]
     return [grid[best], grid[second], _tilted(criterion, grid[best])]
 
@@ -36,21 +48,14 @@ def finite_values(criterion: Criterion, grid: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(values), values, np.inf)
 
 
-def _beside_residuals(structure: RowStructure, grid: np.ndarray) -> list[np.ndarray]:
-    """Starts of T, beside each start of the residuals."""
-    return [np.hstack([grid, np.tile(x, (len(grid), 1))]) for x in structure.begins]
-
-
-def surveyed(criterion: Criterion, structure: RowStructure, known: Valley) -> list[End]:
+def surveyed(criterion: Criterion, looks: Sequence[Look], known: Valley) -> list[End]:
     """Ends of short searches from each start of the residuals that do not lead to a known optimum."""
-    grid = np.array([criterion.theta(np.eye(criterion.size) * s) for s in _START_SCALES])
-    apart = _beside_residuals(structure, grid if criterion.size else grid[:1])
-    values = [finite_values(criterion, own) for own in apart]
-    best = min(float(v.min()) for v in values)
+    best = min(float(look.deviances.min()) for look in looks)
     ends = []
-    for own, value in zip(apart, values, strict=True):
-        if best < value.min() <= best + _HOPELESS:  # the best one has been followed
-            begin = own[np.argmin(value)]
+    for look in looks:
+        lowest = int(np.argmin(look.deviances))
+        if best < look.deviances[lowest] <= best + _HOPELESS:  # the best one has been followed
+            begin = look.points[lowest]
             ends.append(quasi_newton(criterion, begin, _SURVEY_SLOPE, _SURVEY_STEPS, known))
     return [end for end in ends if not known.holds(end.theta, end.deviance)]
 
